@@ -1,0 +1,1 @@
+"""tips-bench: dense evaluation of frozen vision encoders."""

@@ -1,0 +1,45 @@
+"""The one error a user is meant to read: printed as a sentence, never as a traceback.
+
+Every message says what is wrong and where (file and key), the value, why, and what to do:
+
+    tasks/ade20k.yaml: protocol.layers = [4, 99]: encoder 'x' has 24 blocks. Use 0-23.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can mend. The CLI prints it on one line and exits with status 2.
+
+    problem: what is wrong, with the offending value and the reason.
+    where: the file, and the key inside it, if there is one.
+    fix: what to do, as a sentence.
+    """
+
+    def __init__(self, problem: str, *, where: object = None, fix: str | None = None) -> None:
+        self.problem = problem
+        self.where = None if where is None else str(where)
+        self.fix = fix
+        sentence = problem if self.where is None else f"{self.where}: {problem}"
+        if fix:
+            sentence = f"{sentence.rstrip('.')}. {fix}"
+        super().__init__(sentence)
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], *, where: object = None) -> UserError:
+    """The error for a name that is not known, with the nearest known ones.
+
+    kind: what was looked for, in the singular ("task", "model", "class").
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        fix = f"Did you mean {' or '.join(repr(n) for n in near)}?"
+    elif len(known) <= 12:
+        fix = f"Known: {', '.join(known) or 'none'}."
+    else:
+        fix = f"See `tips-bench list {kind}s`."
+    return UserError(f"there is no {kind} named {name!r}", where=where, fix=fix)
