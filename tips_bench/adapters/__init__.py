@@ -1,0 +1,1 @@
+"""One task family per module: joins encoder, reader, probe and metric."""

@@ -1,0 +1,310 @@
+"""Cards: what a task, a protocol or a model is, as strict typed data.
+
+YAML is read through mmengine.Config, so `_base_` inherits and merges. Reading a card never runs code: the YAML loader is
+PyYAML's SafeLoader, bases must be YAML too, and neither custom imports nor environment substitution take place.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from mmengine.config import Config
+from mmengine.fileio import BaseFileHandler, register_handler
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tips_bench.catalog import card_files, find_card
+from tips_bench.errors import UserError, unknown_name
+from tips_bench.files import digest
+
+MAX_CARD_BYTES = 1 << 20
+
+
+@register_handler(["yaml", "yml"])
+class SafeYamlHandler(BaseFileHandler):
+    """mmengine's YAML handler reads with a loader that builds any Python object; this one reads plain data only."""
+
+    def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
+        return yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+    def dump_to_fileobj(self, obj: Any, file: Any, **kwargs: Any) -> None:
+        yaml.safe_dump(obj, file)
+
+    def dump_to_str(self, obj: Any, **kwargs: Any) -> str:
+        return yaml.safe_dump(obj)
+
+
+class Strict(BaseModel):
+    """A card or a part of one: unknown keys are errors, values never change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Download(Strict):
+    """One file to fetch for a data set or a model. size in bytes; sha256 and md5 in hex, where published."""
+
+    url: str
+    size: int | None = None
+    sha256: str | None = None
+    md5: str | None = None
+    unpack_to: str | None = None
+
+
+class DataCard(Strict):
+    """Which reader reads which files. root: relative to the data root. splits: role -> the reader's split name."""
+
+    reader: str
+    root: str
+    splits: dict[Literal["train", "test"], str]
+    options: dict[str, Any] = {}
+    expected: dict[str, int] = {}
+    generator: Literal["rooms"] | None = None
+    generator_options: dict[str, Any] = {}
+    download: list[Download] = []
+
+
+class TaskCard(Strict):
+    """tasks/NAME.yaml: what is scored. protocol: the default; protocols: all that are allowed."""
+
+    name: str
+    family: Literal["segmentation"]
+    title: str
+    version: int
+    data: DataCard
+    protocol: str
+    protocols: list[str]
+    primary: str
+    licence: str
+    citation: str
+    homepage: str
+    how_to_get: str
+
+
+class ImageCard(Strict):
+    """How an image becomes pixels for the encoder.
+
+    short_side: pixels, the shorter side after resizing, aspect kept. patch_multiple: round both sides to a multiple of the
+    encoder's patch size.
+    """
+
+    short_side: int = Field(gt=0)
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    patch_multiple: bool = False
+
+
+class FeatureCard(Strict):
+    """What is taken from the encoder. layers: block indices, negative from the end, concatenated. norm: the final norm is applied.
+
+    global_token: index of a global token concatenated to every patch, or null.
+    """
+
+    layers: list[int] = [-1]
+    norm: bool = True
+    global_token: int | None = None
+
+
+class WindowCard(Strict):
+    """Inference on the scored split: the whole image at once, or windows whose logits or class probabilities are averaged."""
+
+    mode: Literal["whole", "slide"] = "whole"
+    window: int | None = Field(None, gt=0)
+    stride: int | None = Field(None, gt=0)
+    average: Literal["logits", "probabilities"] = "logits"
+
+
+class SelectionCard(Strict):
+    """The held-out part of the TRAIN split on which hyper-parameters are chosen: a fraction of its samples, by a hash of their ids."""
+
+    fraction: float = Field(0.1, gt=0, lt=1)
+    max_images: int | None = Field(None, gt=0)
+    metric: str = "mIoU"
+
+
+class ProtocolCard(Strict):
+    """tasks/protocols/NAME.yaml: how it is scored, every number, and the paper or file it reproduces.
+
+    probe: {type: NAME, **options}; the options are checked by the probe that reads them.
+    """
+
+    name: str
+    version: int
+    title: str
+    families: list[str]
+    source: str
+    notes: str = ""
+    image: ImageCard
+    features: FeatureCard = FeatureCard()
+    inference: WindowCard = WindowCard()
+    selection: SelectionCard = SelectionCard()
+    probe: dict[str, Any]
+
+
+class WeightsCard(Strict):
+    """Where a model's weights come from. file: the name inside a hub repository; size in bytes; sha256 in hex where published."""
+
+    url: str | None = None
+    hub: str | None = None
+    revision: str | None = None
+    file: str | None = None
+    size: int | None = None
+    sha256: str | None = None
+
+
+class ModelCard(Strict):
+    """model_zoo/NAME.yaml: a frozen encoder. architecture: options that the source's encoder class reads and checks."""
+
+    name: str
+    title: str
+    source: str
+    architecture: dict[str, Any] = {}
+    weights: WeightsCard | None = None
+    text_weights: WeightsCard | None = None
+    tokenizer: WeightsCard | None = None
+    patch_size: int
+    embed_dim: int
+    depth: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resolution: int
+    global_tokens: int
+    has_text: bool = False
+    pad: Literal["center", "resize"] = "center"
+    parameters: int | None = None
+    licence: str
+    citation: str
+    homepage: str
+    published: str | None = None
+    notes: str = ""
+
+
+CARDS: dict[str, type[Strict]] = {"task": TaskCard, "protocol": ProtocolCard, "model": ModelCard}
+CardT = TypeVar("CardT", bound=Strict)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file with its bases merged in, as plain data. Errors: no file, not YAML, a base that is no YAML file, not a mapping."""
+    _check_bases(path, seen=())
+    try:
+        config = Config.fromfile(
+            path, use_predefined_variables=False, import_custom_modules=False, use_environment_variables=False, lazy_import=False
+        )
+    except KeyError as error:
+        raise UserError(f"two bases give the same key: {error.args[0]}", where=path, fix="Keep it in one of them.") from error
+    return config.to_dict()
+
+
+def _check_bases(path: Path, seen: tuple[Path, ...]) -> None:
+    """Refuse what mmengine would execute or choke on, before it reads the file."""
+    path = path.resolve()
+    if path in seen:
+        raise UserError("`_base_` leads back to the file itself", where=path, fix="Break the circle.")
+    if path.suffix not in (".yaml", ".yml"):
+        raise UserError(f"a card is a .yaml file, not {path.suffix or 'a file without a suffix'}", where=path)
+    try:
+        if path.stat().st_size > MAX_CARD_BYTES:
+            raise UserError(f"a card of over {MAX_CARD_BYTES} bytes", where=path, fix="Is it a card?")
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except OSError as error:
+        raise UserError(f"cannot read: {error.strerror}", where=path) from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"not plain YAML: {reason}", where=path, fix="Only plain data is read; tags that build objects are refused.") from error
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise UserError(f"a card is a mapping of names to values, this is a {type(data).__name__}", where=path)
+    bases = data.get("_base_", [])
+    for base in [bases] if isinstance(bases, str) else bases:
+        if not isinstance(base, str) or "::" in base:
+            raise UserError(f"_base_ = {base!r}", where=path, fix="Name a .yaml file relative to this one.")
+        _check_bases(path.parent / base, (*seen, path))
+
+
+def override(data: dict[str, Any], assignments: list[str], *, where: object = "--set") -> dict[str, Any]:
+    """A copy of `data` with each "a.b=value" applied; the value is read as YAML, a list item is named by its index.
+
+    Errors: no "=", a step through something that is neither a mapping nor a list.
+    """
+    changed = json.loads(json.dumps(data))
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        if not separator or not key:
+            raise UserError(f"{assignment!r} is not KEY=VALUE", where=where, fix="Write for example --set probe.steps=100.")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"{assignment!r}: the value is not YAML", where=where) from error
+        *parents, last = key.split(".")
+        node: Any = changed
+        for part in parents:
+            node = _step(node, part, assignment, where)
+        if isinstance(node, list):
+            node[_index(node, last, assignment, where)] = value
+        elif isinstance(node, dict):
+            node[last] = value
+        else:
+            raise UserError(f"{assignment!r}: {'.'.join(parents)} holds no keys", where=where)
+    return changed
+
+
+def _step(node: Any, part: str, assignment: str, where: object) -> Any:
+    if isinstance(node, list):
+        return node[_index(node, part, assignment, where)]
+    if isinstance(node, dict):
+        return node.setdefault(part, {})
+    raise UserError(f"{assignment!r}: there is nothing below {part!r}", where=where)
+
+
+def _index(node: list[Any], part: str, assignment: str, where: object) -> int:
+    if not part.isdecimal() or int(part) >= len(node):
+        raise UserError(f"{assignment!r}: {part!r} is not an index below {len(node)}", where=where)
+    return int(part)
+
+
+def parse(kind: type[CardT], data: dict[str, Any], *, where: object) -> CardT:
+    """Check `data` against a card type. Errors: the first wrong key with its value, what was expected, and near names for an unknown key."""
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            raise unknown_name("key", key, _known_keys(kind, first["loc"]), where=where) from error
+        if first["type"] == "missing":
+            raise UserError(f"{key} is missing", where=where, fix="Add it to the card.") from error
+        value = json.dumps(first["input"], default=str)[:120]
+        raise UserError(f"{key} = {value}: {first['msg'][0].lower()}{first['msg'][1:]}", where=where) from error
+
+
+def _known_keys(kind: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    prefix = []
+    for part in location[:-1]:
+        annotation = kind.model_fields[part].annotation if part in kind.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        kind = annotation
+        prefix.append(part)
+    return [".".join([*prefix, name]) for name in kind.model_fields]
+
+
+def load_card(kind: Literal["task", "protocol", "model"], name: str, assignments: list[str] | None = None) -> Any:
+    """The card `name` (or a path to one) of a kind, with "a.b=value" assignments applied.
+
+    Errors: an unknown name, a card that does not validate, a card whose `name` is not its file's.
+    """
+    path = find_card(kind, name)
+    data = override(read_yaml(path), assignments or [])
+    card = parse(CARDS[kind], data, where=path)
+    if card.name != path.stem:  # type: ignore[attr-defined]
+        raise UserError(f"name = {card.name!r}, but the file is {path.name}", where=path, fix="Let them agree.")  # type: ignore[attr-defined]
+    return card
+
+
+def list_cards(kind: Literal["task", "protocol", "model"]) -> list[Any]:
+    """All cards of a kind, shipped and the user's own, sorted by name."""
+    return [load_card(kind, str(path)) for path in card_files(kind).values()]
+
+
+def card_hash(card: Strict) -> str:
+    """Hex SHA-256 of a card's content, independent of its file's layout."""
+    return digest(json.dumps(card.model_dump(mode="json"), sort_keys=True))

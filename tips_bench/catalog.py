@@ -1,0 +1,69 @@
+"""Where cards live: the ones shipped with tips-bench, and the user's own folders beside them.
+
+In a checkout `tasks/`, `model_zoo/`, `leaderboards/` and `recipes/` stand beside the package; in a wheel they lie in
+`tips_bench/bundled/`. A user's own cards are read from `tips-bench-cards/` in the working directory and from the folders
+named in $TIPS_BENCH_CARDS (separated as in $PATH), each with the same sub-folders.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tips_bench.errors import UserError, unknown_name
+
+PACKAGE = Path(__file__).resolve().parent
+USER_FOLDER = "tips-bench-cards"
+KINDS = {"task": "tasks", "protocol": "tasks/protocols", "model": "model_zoo"}
+
+
+def shipped(name: str) -> Path:
+    """The shipped folder `name` ("tasks", "model_zoo", "leaderboards", "recipes")."""
+    bundled = PACKAGE / "bundled" / name
+    return bundled if bundled.is_dir() else PACKAGE.parent / name
+
+
+def user_roots() -> list[Path]:
+    """The user's card folders that exist, first match wins over the shipped cards."""
+    named = [Path(entry).expanduser() for entry in os.environ.get("TIPS_BENCH_CARDS", "").split(os.pathsep) if entry]
+    missing = [folder for folder in named if not folder.is_dir()]
+    if missing:
+        raise UserError(f"{missing[0]} is not a folder", where="$TIPS_BENCH_CARDS", fix="Name folders that exist.")
+    local = Path(USER_FOLDER)
+    return named + ([local] if local.is_dir() else [])
+
+
+def card_files(kind: str) -> dict[str, Path]:
+    """Card name (the file's stem) -> file, for a kind of `KINDS`; the user's folders come first."""
+    folders = [root / KINDS[kind] for root in user_roots()] + [shipped(KINDS[kind])]
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for path in sorted(folder.glob("*.yaml")):
+            found.setdefault(path.stem, path)
+    return dict(sorted(found.items()))
+
+
+def find_card(kind: str, name: str) -> Path:
+    """The file of the card `name`; a path to a .yaml file is taken as it is.
+
+    Errors: an unknown name suggests near ones; a path that is not there is said to be missing.
+    """
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise UserError("no such card file", where=path)
+        return path
+    files = card_files(kind)
+    if name not in files:
+        raise unknown_name(kind, name, files)
+    return files[name]
+
+
+def cache_root() -> Path:
+    """Where downloads, features and generated rooms are kept: $TIPS_BENCH_CACHE or ~/.cache/tips-bench."""
+    return Path(os.environ.get("TIPS_BENCH_CACHE") or "~/.cache/tips-bench").expanduser()
+
+
+def data_root() -> Path:
+    """Where data sets lie: $TIPS_BENCH_DATA or ./data."""
+    return Path(os.environ.get("TIPS_BENCH_DATA") or "data").expanduser()

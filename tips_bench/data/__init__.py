@@ -1,0 +1,1 @@
+"""Readers of on-disk layouts, transforms, download, checks."""

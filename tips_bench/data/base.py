@@ -1,0 +1,46 @@
+"""The reader contract: a data set on disk as samples with stable ids.
+
+Axes: H W pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+IGNORE = 255
+
+
+@dataclass(frozen=True)
+class SegmentationSample:
+    """One image with its labels. image_HW3: uint8 RGB. labels_HW: uint8 class indices after the set's label rules, 255 = ignored."""
+
+    id: str
+    group: str
+    image_HW3: np.ndarray
+    labels_HW: np.ndarray
+
+
+class SegmentationReader(Protocol):
+    """One split of a segmentation set, its samples sorted by id whatever the file system's order.
+
+    root: the folder it reads. fingerprint: hex SHA-256 over ids, file sizes and label rule: the data's identity in records and caches.
+    """
+
+    name: str
+    split: str
+    root: str
+    classes: list[str]
+    palette: list[tuple[int, int, int]]
+    ids: list[str]
+    fingerprint: str
+
+    def __len__(self) -> int: ...
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) of an image in pixels, from its header."""
+
+    def load(self, index: int) -> SegmentationSample:
+        """Decode one sample. Errors: a broken, missing or mismatched file, named."""

@@ -1,0 +1,1 @@
+"""Frozen encoders from any source behind one contract."""

@@ -1,0 +1,108 @@
+"""The Encoder contract: what every frozen backbone gives, whatever it came from.
+
+Axes: B batch, H W pixels, h w token grid, D feature, K global tokens, T texts.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tips_bench.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSpec:
+    """What a caller has to know of an encoder.
+
+    embed_dim: D of one layer's patch features. depth: number of blocks. mean, std: of RGB in [0, 1]. resolution: native side
+    in pixels. global_tokens: K. pad: what happens to a side that is no multiple of patch_size: "center" pads with zeros after
+    normalisation (DINOv2's rule), "resize" enlarges bilinearly to the next multiple.
+    weights_sha256: of the weight file, or "random:SEED".
+    """
+
+    name: str
+    patch_size: int
+    embed_dim: int
+    depth: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resolution: int
+    global_tokens: int
+    has_text: bool
+    weights_sha256: str
+    licence: str
+    pad: str = "center"
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """One batch of features.
+
+    globals_BKD: global tokens after the final norm, K may be 0. patches: one [B,h,w,D] a layer asked for.
+    padding: (left, top, right, bottom) pixels added around the input before patches were cut, (0, 0, 0, 0) where it was resized.
+    """
+
+    globals_BKD: Tensor
+    patches: list[Tensor]
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+
+class Encoder(ABC):
+    """A frozen encoder. Sub-classes set `spec` and `device`/`dtype` and implement `_encode` (and `encode_text` where has_text)."""
+
+    spec: EncoderSpec
+    device: torch.device
+    dtype: torch.dtype
+
+    @torch.inference_mode()
+    def encode_image(self, pixels_B3HW: Tensor, layers: tuple[int, ...] = (-1,), norm: bool = True, values: bool = False) -> ImageFeatures:
+        """Features of images, RGB in [0, 1], any H x W.
+
+        layers: block indices, negative from the end. norm: apply the final norm to each layer. values: the text-aligned value
+        path of the last block in place of its output.
+        Errors: not [B,3,H,W], a layer that the encoder does not have, features that are not finite.
+        """
+        if pixels_B3HW.ndim != 4 or pixels_B3HW.shape[1] != 3 or not pixels_B3HW.is_floating_point():
+            raise UserError(f"pixels are {pixels_B3HW.dtype} {tuple(pixels_B3HW.shape)}, not floating point [B, 3, H, W]", where=self.spec.name)
+        layers = self.resolve_layers(layers)
+        pixels_B3HW = pixels_B3HW.to(self.device, torch.float32)
+        mean, std = (torch.tensor(values_3, device=self.device).view(3, 1, 1) for values_3 in (self.spec.mean, self.spec.std))
+        pixels_B3HW, padding = pad_to_patches((pixels_B3HW - mean) / std, self.spec.patch_size, self.spec.pad)
+        features = self._encode(pixels_B3HW.to(self.dtype), layers, norm, values)
+        for patches_BhwD in (features.globals_BKD, *features.patches):
+            if not torch.isfinite(patches_BhwD).all():
+                raise UserError("the features are not finite (NaN or infinite)", where=self.spec.name, fix="Check the weights, or run with --dtype fp32.")
+        return ImageFeatures(features.globals_BKD, features.patches, padding)
+
+    def encode_text(self, texts: list[str]) -> Tensor:
+        """[T,D] text embeddings, not normalised. Errors: an encoder without text."""
+        raise UserError("this encoder has no text tower", where=self.spec.name, fix="Choose one with text: `tips-bench list models`.")
+
+    def resolve_layers(self, layers: tuple[int, ...]) -> tuple[int, ...]:
+        """Layer indices in [0, depth). Errors: one outside."""
+        depth = self.spec.depth
+        if not layers or any(not -depth <= layer < depth for layer in layers):
+            raise UserError(f"layers = {list(layers)}: encoder {self.spec.name!r} has {depth} blocks", fix=f"Use 0-{depth - 1}, or -{depth} to -1.")
+        return tuple(layer % depth for layer in layers)
+
+    @abstractmethod
+    def _encode(self, pixels_B3HW: Tensor, layers: tuple[int, ...], norm: bool, values: bool) -> ImageFeatures:
+        """Features of normalised pixels whose sides are multiples of the patch size; layers are in [0, depth)."""
+
+
+def pad_to_patches(pixels_B3HW: Tensor, patch_size: int, rule: str) -> tuple[Tensor, tuple[int, int, int, int]]:
+    """Bring both sides to multiples of the patch size; returns the pixels and the (left, top, right, bottom) padding."""
+    height, width = pixels_B3HW.shape[-2:]
+    extra_y, extra_x = -height % patch_size, -width % patch_size
+    if not extra_y and not extra_x:
+        return pixels_B3HW, (0, 0, 0, 0)
+    if rule == "resize":
+        return F.interpolate(pixels_B3HW, (height + extra_y, width + extra_x), mode="bilinear", antialias=False), (0, 0, 0, 0)
+    left, top = extra_x // 2, extra_y // 2
+    padding = (left, top, extra_x - left, extra_y - top)
+    return F.pad(pixels_B3HW, (padding[0], padding[2], padding[1], padding[3])), padding

@@ -1,0 +1,1 @@
+"""Running an encoder over a data set: batching, windows, precision, cache."""

@@ -1,0 +1,1 @@
+"""Pure accumulators: update, merge, compute."""

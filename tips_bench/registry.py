@@ -1,0 +1,75 @@
+"""The five registries: names to "module:attribute" targets, imported only when one is asked for.
+
+They are mmengine registries, so an mmengine config can name their entries, with three habits of this house: listing imports
+nothing, a duplicate is an error, and an unknown name suggests near ones.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from mmengine.registry import Registry
+
+from tips_bench.errors import UserError, unknown_name
+
+
+class LazyRegistry(Registry):
+    """An mmengine Registry whose entries may be "module:attribute" strings until they are first used."""
+
+    def __init__(self, name: str, targets: dict[str, str]) -> None:
+        super().__init__(name, scope="tips_bench")
+        self._targets = dict(targets)
+
+    def names(self) -> list[str]:
+        """Every name, sorted; imports nothing."""
+        return sorted({*self._targets, *self._module_dict})
+
+    def add(self, name: str, target: Any) -> None:
+        """Register an object or a "module:attribute" string under `name`; a second time is an error."""
+        if name in self.names():
+            raise UserError(f"{self.name} {name!r} is registered already", fix="Choose another name.")
+        if isinstance(target, str):
+            self._targets[name] = target
+        else:
+            self._register_module(module=target, module_name=name)
+
+    def get(self, key: str) -> Any:
+        """The object registered under `key`, imported now if it was lazy."""
+        if key in self._module_dict:
+            return self._module_dict[key]
+        if key not in self._targets:
+            raise unknown_name(self.name, key, self.names())
+        module, _, attribute = self._targets[key].partition(":")
+        loaded = getattr(importlib.import_module(module), attribute)
+        self._register_module(module=loaded, module_name=key)
+        return loaded
+
+
+ENCODERS = LazyRegistry(
+    "encoder source",
+    {
+        "tips": "tips_bench.encoders.tips:TipsEncoder",
+        "timm": "tips_bench.encoders.timm:TimmEncoder",
+        "transformers": "tips_bench.encoders.transformers:TransformersEncoder",
+        "open_clip": "tips_bench.encoders.open_clip:OpenClipEncoder",
+        "callable": "tips_bench.encoders.user:CallableEncoder",
+        "pixels": "tips_bench.encoders.pixels:PixelsEncoder",
+    },
+)
+READERS = LazyRegistry(
+    "reader",
+    {
+        "ade20k": "tips_bench.data.segmentation:ade20k",
+        "voc2012": "tips_bench.data.segmentation:voc2012",
+        "voc20": "tips_bench.data.segmentation:voc20",
+        "pascal-context59": "tips_bench.data.segmentation:pascal_context59",
+        "pascal-context60": "tips_bench.data.segmentation:pascal_context60",
+        "cityscapes": "tips_bench.data.segmentation:cityscapes",
+        "coco-stuff164k": "tips_bench.data.segmentation:coco_stuff164k",
+        "folder": "tips_bench.data.segmentation:folder",
+    },
+)
+PROBES = LazyRegistry("probe", {"convex": "tips_bench.probes.convex:ConvexProbe", "linear": "tips_bench.probes.linear:LinearProbe"})
+METRICS = LazyRegistry("metric", {"segmentation": "tips_bench.metrics.segmentation:SegmentationCounts"})
+ADAPTERS = LazyRegistry("task family", {"segmentation": "tips_bench.adapters.segmentation:SegmentationAdapter"})
