@@ -1,0 +1,118 @@
+"""An encoder over the images of a reader: resized, in batches of one size, decoded ahead, counted.
+
+Axes: B batch, H W pixels, h w token grid, D feature (layers and global token concatenated).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tips_bench.cards import FeatureCard, ImageCard
+from tips_bench.data.images import resize, resize_shape, to_pixels
+from tips_bench.encoders.base import Encoder
+from tips_bench.errors import UserError
+
+
+@dataclass
+class Meter:
+    """What was spent. image_forwards: images, crops or windows through the backbone. encoder_s: seconds inside it."""
+
+    image_forwards: int = 0
+    encoder_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class PatchFeatures:
+    """features_BhwD in float32 or the run's precision; padding as in ImageFeatures."""
+
+    features_BhwD: Tensor
+    padding: tuple[int, int, int, int]
+
+
+@dataclass
+class Extractor:
+    """Turns images into patch features as a protocol card says. batch_size: images of one size at a time."""
+
+    encoder: Encoder
+    image: ImageCard
+    features: FeatureCard
+    batch_size: int = 8
+    workers: int = 2
+    meter: Meter = field(default_factory=Meter)
+
+    def __post_init__(self) -> None:
+        spec = self.encoder.spec
+        self.encoder.resolve_layers(tuple(self.features.layers))
+        token = self.features.global_token
+        if token is not None and not 0 <= token < spec.global_tokens:
+            raise UserError(
+                f"features.global_token = {token}: encoder {spec.name!r} has {spec.global_tokens} global tokens",
+                fix="Use a protocol that needs none, or --set features.global_token=null.",
+            )
+
+    @property
+    def dim(self) -> int:
+        """D: features a patch."""
+        return self.encoder.spec.embed_dim * (len(self.features.layers) + (self.features.global_token is not None))
+
+    def inner_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the network input before padding."""
+        multiple = self.encoder.spec.patch_size if self.image.patch_multiple else None
+        return resize_shape(height, width, self.image.short_side, multiple)
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """(h, w) tokens of an image of this size."""
+        patch = self.encoder.spec.patch_size
+        inner = self.inner_size(height, width)
+        return -(-inner[0] // patch), -(-inner[1] // patch)
+
+    def pixels(self, image_HW3: np.ndarray) -> Tensor:
+        """The resized image as float32 [3,H,W] in [0, 1]."""
+        return to_pixels(resize(image_HW3, self.inner_size(*image_HW3.shape[:2]), self.image.interpolation))
+
+    def encode(self, pixels_B3HW: Tensor) -> PatchFeatures:
+        """Patch features of one batch, the meter advanced."""
+        start = time.perf_counter()
+        found = self.encoder.encode_image(pixels_B3HW, layers=tuple(self.features.layers), norm=self.features.norm)
+        parts = list(found.patches)
+        if self.features.global_token is not None:
+            token_BD = found.globals_BKD[:, self.features.global_token]
+            parts.append(token_BD[:, None, None].expand(*parts[0].shape[:3], -1))
+        features_BhwD = torch.cat(parts, -1) if len(parts) > 1 else parts[0]
+        if features_BhwD.is_cuda:
+            torch.cuda.synchronize()
+        self.meter.encoder_s += time.perf_counter() - start
+        self.meter.image_forwards += len(pixels_B3HW)
+        return PatchFeatures(features_BhwD, found.padding)
+
+    def batches(self, reader: Any, indices: Sequence[int]) -> Iterator[tuple[list[int], list[Any], Tensor]]:
+        """(indices, samples, pixels_B3HW) for all `indices`, grouped by size; the next batches are decoded meanwhile."""
+        groups: dict[tuple[int, int], list[int]] = {}
+        for index in indices:
+            groups.setdefault(self.inner_size(*reader.size(index)), []).append(index)
+        chunks = [group[start : start + self.batch_size] for group in groups.values() for start in range(0, len(group), self.batch_size)]
+
+        def load(index: int) -> tuple[Any, Tensor]:
+            sample = reader.load(index)
+            return sample, self.pixels(sample.image_HW3)
+
+        with ThreadPoolExecutor(self.workers) as pool:
+            ahead: list[list[Future[tuple[Any, Tensor]]]] = []
+            try:
+                for position, chunk in enumerate(chunks):
+                    while len(ahead) < 2 and position + len(ahead) < len(chunks):
+                        ahead.append([pool.submit(load, index) for index in chunks[position + len(ahead)]])
+                    loaded = [future.result() for future in ahead.pop(0)]
+                    yield chunk, [sample for sample, _ in loaded], torch.stack([pixels for _, pixels in loaded])
+            finally:
+                for futures in ahead:
+                    for future in futures:
+                        future.cancel()
