@@ -31,11 +31,9 @@ def can_pack(block: Block) -> bool:
     weight = block.attn.qkv.weight
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
-    return weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and _has_bf16_products())
-
-
-def _has_bf16_products() -> bool:
-    return torch.cpu.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if weight.dtype == torch.bfloat16:
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return weight.dtype == torch.float32
 
 
 def _prefers_pieces() -> bool:

@@ -66,7 +66,6 @@ class VisionTower(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=config.layer_norm_eps)
         self._packed: list[cpu.PackedBlock] | None = None
         self._positions: dict[tuple, Tensor] = {}
-        self.register_load_state_dict_pre_hook(lambda module, *_: module.unpack())
 
     @classmethod
     def random(cls, config: VisionConfig, seed: int, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Self:
@@ -178,6 +177,11 @@ class VisionTower(nn.Module):
         self.unpack()
         self._positions = {}
         return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
+        self.unpack()
+        self._positions = {}
+        super()._load_from_state_dict(*args, **options)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_packed": None, "_positions": {}}

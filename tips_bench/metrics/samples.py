@@ -1,0 +1,115 @@
+"""Per-sample integer counts: what every metric is computed from, kept by sample id so that order and sharding never matter.
+
+Axes: N samples, sorted by id.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from tips_bench.errors import UserError
+from tips_bench.files import atomic
+
+
+class SampleCounts:
+    """id -> (group, counts) with update / merge / save / load; a metric adds `check` and `compute`.
+
+    shape: of one sample's counts. group: what is resampled together where samples are not independent (a scene, a video).
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self._samples: dict[str, tuple[str, np.ndarray]] = {}
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, type(self)):
+            return NotImplemented
+        mine, theirs = self.counts_N, other.counts_N
+        return self.ids == other.ids and self.groups == other.groups and np.array_equal(mine, theirs)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def ids(self) -> list[str]:
+        """Sample ids, sorted."""
+        return sorted(self._samples)
+
+    @property
+    def groups(self) -> list[str]:
+        """The samples' groups, in the order of `ids`."""
+        return [self._samples[id][0] for id in self.ids]
+
+    @property
+    def counts_N(self) -> np.ndarray:
+        """The samples' counts, int64 of shape (N, *shape), in the order of `ids`."""
+        return np.stack([self._samples[id][1] for id in self.ids]) if self._samples else np.zeros((0, *self.shape), dtype=np.int64)
+
+    def check(self, counts: np.ndarray, *, where: object) -> None:
+        """Refuse counts that no sample can have. Errors: as the metric says."""
+
+    def update(self, id: str, group: str, counts: np.ndarray) -> None:
+        """Add one sample. Errors: an id that is there already, counts of another shape, not integer, negative or contradictory."""
+        self._refuse_known([id])
+        self._samples[id] = (group, self._checked(counts, where=f"sample {id!r}"))
+
+    def merge(self, other: Self) -> None:
+        """Add the samples of another shard. Errors: counts of another shape, a sample that both hold; nothing is added then."""
+        if self.shape != other.shape:
+            raise UserError(f"counts of shape {other.shape} do not add to counts of shape {self.shape}", fix="Merge shards of one run.")
+        self._refuse_known(other._samples)
+        self._samples.update(other._samples)
+
+    def total(self) -> np.ndarray:
+        """The sum over samples, int64 of `shape`."""
+        return self.counts_N.sum(axis=0)
+
+    def save(self, path: Path) -> None:
+        """Write ids, groups and counts as a compressed .npz without pickles, atomically; the same samples give the same bytes."""
+        counts_N = self.counts_N
+        narrow = np.uint32 if counts_N.max(initial=0) <= np.iinfo(np.uint32).max else np.int64
+        with atomic(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, ids=_text(self.ids), groups=_text(self.groups), counts=counts_N.astype(narrow))
+
+    def read(self, path: Path) -> Self:
+        """Add the samples of a saved file, and return self. Errors: no such file, not such a file, or counts of another metric."""
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                ids, groups, counts_N = data["ids"], data["groups"], data["counts"]
+        except OSError as error:
+            raise UserError(f"cannot read: {error.strerror or error}", where=path) from error
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+            raise UserError("not a file of per-sample counts, or a broken one", where=path, fix="Run the task again.") from error
+        fits = ids.shape == groups.shape == counts_N.shape[:1] and ids.dtype.kind == groups.dtype.kind == "U"
+        if not fits or counts_N.shape[1:] != self.shape:
+            problem = f"holds counts of shape {counts_N.shape[1:]} for {ids.shape} ids, not of shape {self.shape}"
+            raise UserError(problem, where=path, fix="Does it belong to this record?")
+        for id, group, counts in zip(ids.tolist(), groups.tolist(), counts_N, strict=True):
+            self._refuse_known([id], where=path)
+            self._samples[id] = (group, self._checked(counts, where=f"{path}: sample {id!r}"))
+        return self
+
+    def _checked(self, counts: np.ndarray, *, where: object) -> np.ndarray:
+        if counts.shape != self.shape or counts.dtype.kind not in "ui":
+            raise UserError(f"counts of shape {counts.shape} and type {counts.dtype}, not integers of shape {self.shape}", where=where)
+        counts = counts.astype(np.int64)
+        if counts.min(initial=0) < 0:
+            raise UserError(f"a count of {counts.min()}", where=where, fix="Counts are 0 or more.")
+        self.check(counts, where=where)
+        return counts
+
+    def _refuse_known(self, ids: list[str] | dict[str, object], where: object = None) -> None:
+        known = sorted(self._samples.keys() & set(ids))
+        if known:
+            more = f" and {len(known) - 1} more" if len(known) > 1 else ""
+            raise UserError(f"sample {known[0]!r}{more} would be counted twice", where=where, fix="Give each sample its own id.")
+
+
+def _text(names: list[str]) -> np.ndarray:
+    return np.array(names, dtype=str)
