@@ -35,6 +35,7 @@ class SegmentationReader(Protocol):
     classes: list[str]
     palette: list[tuple[int, int, int]]
     ids: list[str]
+    groups: list[str]
     fingerprint: str
 
     def __len__(self) -> int: ...

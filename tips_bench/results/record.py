@@ -83,6 +83,7 @@ class Record(Part):
     """One evaluation of one model on one task under one protocol.
 
     comparable: false once any card value was overridden, listed in deviations. per_class: metric name -> class name -> value.
+    probe: what the fit says of itself (iterations, convergence, loss).
     per_sample: file name of the counts beside the record. cards: the task, protocol and model cards as used.
     """
 
@@ -98,6 +99,7 @@ class Record(Part):
     primary: str
     comparable: bool
     deviations: list[str]
+    probe: dict[str, Any] = {}
     selection: Selection | None = None
     dataset: DatasetIdentity
     cost: Cost
