@@ -6,6 +6,7 @@ Axes: N samples, sorted by id.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Self
 
@@ -13,6 +14,9 @@ import numpy as np
 
 from tips_bench.errors import UserError
 from tips_bench.files import atomic
+
+# What numpy and zipfile raise for a file that is no .npz, is cut short, encrypted, of an unknown compression, or claims absurd sizes.
+BROKEN = (ValueError, KeyError, EOFError, TypeError, AttributeError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 class SampleCounts:
@@ -63,7 +67,7 @@ class SampleCounts:
         """Add the samples of another shard. Errors: counts of another shape, a sample that both hold; nothing is added then."""
         if self.shape != other.shape:
             raise UserError(f"counts of shape {other.shape} do not add to counts of shape {self.shape}", fix="Merge shards of one run.")
-        self._refuse_known(other._samples)
+        self._refuse_known(other.ids)
         self._samples.update(other._samples)
 
     def total(self) -> np.ndarray:
@@ -78,21 +82,28 @@ class SampleCounts:
             np.savez_compressed(file, ids=_text(self.ids), groups=_text(self.groups), counts=counts_N.astype(narrow))
 
     def read(self, path: Path) -> Self:
-        """Add the samples of a saved file, and return self. Errors: no such file, not such a file, or counts of another metric."""
+        """Add the samples of a saved file, and return self; all of them or, after an error, none.
+
+        Errors: no such file, not such a file, counts of another metric, a sample that is there already.
+        """
         try:
             with np.load(path, allow_pickle=False) as data:
                 ids, groups, counts_N = data["ids"], data["groups"], data["counts"]
         except OSError as error:
             raise UserError(f"cannot read: {error.strerror or error}", where=path) from error
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        except BROKEN as error:
             raise UserError("not a file of per-sample counts, or a broken one", where=path, fix="Run the task again.") from error
         fits = ids.shape == groups.shape == counts_N.shape[:1] and ids.dtype.kind == groups.dtype.kind == "U"
         if not fits or counts_N.shape[1:] != self.shape:
             problem = f"holds counts of shape {counts_N.shape[1:]} for {ids.shape} ids, not of shape {self.shape}"
             raise UserError(problem, where=path, fix="Does it belong to this record?")
+        self._refuse_known(ids.tolist(), where=path)
+        found: dict[str, tuple[str, np.ndarray]] = {}
         for id, group, counts in zip(ids.tolist(), groups.tolist(), counts_N, strict=True):
-            self._refuse_known([id], where=path)
-            self._samples[id] = (group, self._checked(counts, where=f"{path}: sample {id!r}"))
+            found[id] = (group, self._checked(counts, where=f"{path}: sample {id!r}"))
+        if len(found) < len(ids):
+            raise UserError("a sample is there twice", where=path, fix="Run the task again.")
+        self._samples.update(found)
         return self
 
     def _checked(self, counts: np.ndarray, *, where: object) -> np.ndarray:
@@ -104,7 +115,7 @@ class SampleCounts:
         self.check(counts, where=where)
         return counts
 
-    def _refuse_known(self, ids: list[str] | dict[str, object], where: object = None) -> None:
+    def _refuse_known(self, ids: list[str], *, where: object = None) -> None:
         known = sorted(self._samples.keys() & set(ids))
         if known:
             more = f" and {len(known) - 1} more" if len(known) > 1 else ""

@@ -3,7 +3,7 @@
 Pixels are counted as integers and divided once, at the end: no float drift, and the order of the images, their batching and
 their sharding cannot change a digit. The counts of each image are kept, for intervals and paired tests are computed from them.
 
-The rules are those of mmsegmentation's IoUMetric: pixels whose label is the ignored id count nowhere, and a class that is
+The rules are those of mmsegmentation's IoUMetric: pixels labelled 255 count nowhere, and a class that is
 neither labelled nor predicted in the whole set is left out of the means. The mean is over classes of the summed counts, not
 over images (the mean of per-image IoU, which torchmetrics' MeanIoU gives, is another number).
 
@@ -20,9 +20,10 @@ from tips_bench.metrics.spec import PERCENT, MetricSpec
 
 INTERSECTION, PREDICTED, LABELLED = range(3)
 BYTE = 256
+IGNORE = 255
 
 
-def count(prediction_HW: np.ndarray, labels_HW: np.ndarray, classes: int, ignore: int = 255, *, where: object = None) -> np.ndarray:
+def count(prediction_HW: np.ndarray, labels_HW: np.ndarray, classes: int, *, where: object = None) -> np.ndarray:
     """counts_3C in pixels, int64: intersection, predicted (where the label is not ignored) and labelled.
 
     where: named in errors (the sample's file or id). Errors: maps of two sizes, not integer, or with an id outside the classes
@@ -31,35 +32,39 @@ def count(prediction_HW: np.ndarray, labels_HW: np.ndarray, classes: int, ignore
     One histogram of (label, prediction) pairs as 16-bit codes answers everything at once, which is faster than masking and
     three histograms.
     """
-    if not 1 <= classes < BYTE or not 0 <= ignore < BYTE:
-        raise ValueError(f"classes={classes}, ignore={ignore}: maps of bytes hold 1-255 classes and an ignored id of 0-255")
-    prediction_HW, labels_HW = _bytes(prediction_HW, "prediction", where), _bytes(labels_HW, "labels", where)
+    if not 1 <= classes <= IGNORE:
+        raise ValueError(f"classes={classes}: maps of bytes hold 1-{IGNORE} classes beside the ignored id {IGNORE}")
+    prediction_HW, labels_HW = _bytes(prediction_HW, "predictions", where), _bytes(labels_HW, "labels", where)
     if prediction_HW.shape != labels_HW.shape:
         sizes = f"the prediction is {_size(prediction_HW)} and the labels are {_size(labels_HW)}"
         raise UserError(f"{sizes} pixels (height x width)", where=where, fix="Bring the prediction to the size of the labels.")
-    codes_HW = labels_HW.astype(np.uint16)
+    codes_HW = (labels_HW + np.uint8(1)).astype(np.uint16)  # wraps: ignored pixels in row 0, so that few classes need few bins
     codes_HW <<= 8
     codes_HW |= prediction_HW
-    pairs_LP = np.bincount(codes_HW.ravel(), minlength=BYTE * BYTE).reshape(BYTE, BYTE)
-    pairs_LP[ignore] = 0
-    if pairs_LP[classes:].any():
-        raise _outside("label", pairs_LP.sum(axis=1), classes, where, f"Ids are 0-{classes - 1}, and {ignore} for pixels to ignore.")
-    predicted_P = pairs_LP[:classes].sum(axis=0)
+    pairs = np.bincount(codes_HW.ravel(), minlength=(classes + 1) * BYTE)
+    if len(pairs) > (classes + 1) * BYTE:
+        raise _outside(
+            "label", np.bincount(labels_HW.ravel())[:IGNORE], classes, where, f"Ids are 0-{classes - 1}, and {IGNORE} for pixels to ignore."
+        )
+    pairs_CP = pairs.reshape(classes + 1, BYTE)[1:]
+    predicted_P = pairs_CP.sum(axis=0)
     if predicted_P[classes:].any():
         raise _outside("predicted", predicted_P, classes, where, f"Predict ids of 0-{classes - 1}.")
-    return np.stack([pairs_LP.diagonal()[:classes], predicted_P[:classes], pairs_LP[:classes].sum(axis=1)]).astype(np.int64, copy=False)
+    return np.stack([pairs_CP.diagonal(), predicted_P[:classes], pairs_CP.sum(axis=1)]).astype(np.int64, copy=False)
 
 
 def _bytes(map_HW: np.ndarray, name: str, where: object) -> np.ndarray:
     if map_HW.ndim != 2 or map_HW.size == 0:
-        raise UserError(f"the {name} have the shape {tuple(map_HW.shape)}, not height x width", where=where)
+        raise UserError(f"a map of {name} of shape {tuple(map_HW.shape)}, not height x width", where=where)
     if map_HW.dtype.kind not in "ui":
-        raise UserError(f"the {name} are {map_HW.dtype} values, not integer class ids", where=where, fix="Give ids, for example after argmax.")
+        raise UserError(
+            f"a map of {name} of {map_HW.dtype} values, not integer class ids", where=where, fix="Give ids, for example after argmax."
+        )
     if map_HW.dtype == np.uint8:
         return map_HW
     low, high = int(map_HW.min()), int(map_HW.max())
     if low < 0 or high >= BYTE:
-        raise UserError(f"the {name} hold the id {low if low < 0 else high}, which is no byte", where=where, fix="Ids are 0-255.")
+        raise UserError(f"an id of {low if low < 0 else high} in the {name}", where=where, fix="Ids are 0-255.")
     return map_HW.astype(np.uint8)
 
 
