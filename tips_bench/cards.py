@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from mmengine.config import Config
 from mmengine.fileio import BaseFileHandler, register_handler
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tips_bench.catalog import card_files, find_card
 from tips_bench.errors import UserError, unknown_name
@@ -106,20 +106,26 @@ class FeatureCard(Strict):
 
 
 class WindowCard(Strict):
-    """Inference on the scored split: the whole image at once, or windows whose logits or class probabilities are averaged."""
+    """Inference on the scored split: the whole image at once, or windows (pixels of the resized image) whose logits are averaged."""
 
     mode: Literal["whole", "slide"] = "whole"
     window: int | None = Field(None, gt=0)
     stride: int | None = Field(None, gt=0)
-    average: Literal["logits", "probabilities"] = "logits"
+
+    @model_validator(mode="after")
+    def _slide_has_windows(self) -> WindowCard:
+        if self.mode == "slide" and (self.window is None or self.stride is None or self.stride > self.window):
+            raise ValueError("mode slide needs a window, and a stride no longer than it")
+        if self.mode == "whole" and (self.window is not None or self.stride is not None):
+            raise ValueError("mode whole has neither window nor stride; set them to null")
+        return self
 
 
 class SelectionCard(Strict):
-    """The held-out part of the TRAIN split on which hyper-parameters are chosen: a fraction of its samples, by a hash of their ids."""
+    """The held-out part of the TRAIN split on which hyper-parameters are chosen: a fraction of its groups, by a hash of their names."""
 
     fraction: float = Field(0.1, gt=0, lt=1)
     max_images: int | None = Field(None, gt=0)
-    metric: str = "mIoU"
 
 
 class ProtocolCard(Strict):
@@ -261,15 +267,19 @@ def _index(node: list[Any], part: str, assignment: str, where: object) -> int:
     return int(part)
 
 
-def parse(kind: type[CardT], data: dict[str, Any], *, where: object) -> CardT:
-    """Check `data` against a card type. Errors: the first wrong key with its value, what was expected, and near names for an unknown key."""
+def parse(kind: type[CardT], data: dict[str, Any], *, where: object, prefix: str = "") -> CardT:
+    """Check `data` against a card type. prefix: of its keys in the file, for messages.
+
+    Errors: the first wrong key with its value, what was expected, and near names for an unknown key.
+    """
     try:
         return kind.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
+        key = prefix + ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
-            raise unknown_name("key", key, _known_keys(kind, first["loc"]), where=where) from error
+            known = [prefix + name for name in _known_keys(kind, first["loc"])]
+            raise unknown_name("key", key, known, where=where) from error
         if first["type"] == "missing":
             raise UserError(f"{key} is missing", where=where, fix="Add it to the card.") from error
         value = json.dumps(first["input"], default=str)[:120]

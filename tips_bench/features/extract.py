@@ -1,6 +1,6 @@
 """An encoder over the images of a reader: resized, in batches of one size, decoded ahead, counted.
 
-Axes: B batch, H W pixels, h w token grid, D feature (layers and global token concatenated).
+Axes: B batch, H W pixels, h w token grid, D feature (layers and global token concatenated), N windows.
 """
 
 from __future__ import annotations
@@ -78,8 +78,14 @@ class Extractor:
         """The resized image as float32 [3,H,W] in [0, 1]."""
         return to_pixels(resize(image_HW3, self.inner_size(*image_HW3.shape[:2]), self.image.interpolation))
 
-    def encode(self, pixels_B3HW: Tensor) -> PatchFeatures:
-        """Patch features of one batch, the meter advanced."""
+    def encode(self, pixels_N3HW: Tensor) -> PatchFeatures:
+        """Patch features of images or windows of one size, batch_size at a time."""
+        found = [self._encode(piece) for piece in pixels_N3HW.split(self.batch_size)]
+        if len(found) == 1:
+            return found[0]
+        return PatchFeatures(torch.cat([piece.features_BhwD for piece in found]), found[0].padding)
+
+    def _encode(self, pixels_B3HW: Tensor) -> PatchFeatures:
         start = time.perf_counter()
         found = self.encoder.encode_image(pixels_B3HW, layers=tuple(self.features.layers), norm=self.features.norm)
         parts = list(found.patches)

@@ -1,10 +1,13 @@
-"""From the token grid to pixels as two small matrices.
+"""From token grids to pixels as two small matrices.
 
 Bilinear interpolation is separable and linear, so logits at patch resolution become logits at any pixel size through
-`rows_Hh @ logits_Chw @ columns_Ww.T`. Padding and a second resize (network size to original size) are composed into the
-same two matrices, and the classes x pixels array exists only a few rows at a time.
+`rows_Hh @ logits_Chw @ columns_Ww.T`. Padding, the averaging of overlapping windows and a second resize (network size to
+original size) are composed into the same two matrices, and the classes x pixels array exists only a few rows at a time.
 
-Axes: C classes, h w token grid, H W pixels of the output, S heads.
+A whole image is one window. The windows of an image form a grid of I x J; their token grids laid side by side are the mosaic
+that the matrices read. Positions follow mmsegmentation's slide inference: the last window of an axis is shifted back inside.
+
+Axes: C classes, h w token grid (of the mosaic: I*h, J*w), H W pixels of the output.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-CHUNK_ELEMENTS = 1 << 22
+from tips_bench.cards import WindowCard
+
+CHUNK_ELEMENTS = 1 << 20
 
 
 @lru_cache(maxsize=256)
@@ -28,18 +33,63 @@ def interpolation(source: int, target: int) -> Tensor:
     return F.interpolate(torch.eye(source)[:, None], target, mode="linear", align_corners=False)[:, 0].T.contiguous()
 
 
+def window_starts(length: int, window: int, stride: int) -> tuple[int, ...]:
+    """First pixels of the windows that cover an axis."""
+    if window >= length:
+        return (0,)
+    count = -(-(length - window) // stride) + 1
+    return tuple(min(index * stride, length - window) for index in range(count))
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where an image of the network size `inner` is cut. size: of every window, in pixels."""
+
+    inner: tuple[int, int]
+    size: tuple[int, int]
+    tops: tuple[int, ...]
+    lefts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, inner: tuple[int, int], card: WindowCard) -> Windows:
+        """As the protocol says: one window for "whole", else windows of card.window pixels every card.stride."""
+        if card.mode == "whole":
+            return cls(inner, inner, (0,), (0,))
+        assert card.window is not None and card.stride is not None, "WindowCard checks this"
+        size = min(card.window, inner[0]), min(card.window, inner[1])
+        return cls(inner, size, *(window_starts(length, side, card.stride) for length, side in zip(inner, size, strict=True)))
+
+    def cut(self, pixels_3HW: Tensor) -> Tensor:
+        """[I*J, 3, H, W] windows, row by row."""
+        height, width = self.size
+        return torch.stack([pixels_3HW[:, top : top + height, left : left + width] for top in self.tops for left in self.lefts])
+
+    def mosaic(self, logits_NChw: Tensor) -> Tensor:
+        """[C, I*h, J*w]: the windows' token grids side by side, N = I*J."""
+        rows, columns = len(self.tops), len(self.lefts)
+        _, classes, height, width = logits_NChw.shape
+        grid = logits_NChw.reshape(rows, columns, classes, height, width)
+        return grid.permute(2, 0, 3, 1, 4).reshape(classes, rows * height, columns * width)
+
+
 @lru_cache(maxsize=256)
-def _axis(tokens: int, patch: int, before: int, after: int, inner: int, outer: int) -> Tensor:
+def _axis(tokens: int, patch: int, before: int, after: int, size: int, starts: tuple[int, ...], inner: int, outer: int) -> Tensor:
+    """[outer, len(starts) * tokens]: tokens of every window -> window pixels -> their mean in the image -> output pixels."""
     if before or after:
-        network = interpolation(tokens, tokens * patch)[before : tokens * patch - after]
+        window = interpolation(tokens, tokens * patch)[before : tokens * patch - after]
     else:
-        network = interpolation(tokens, inner)
-    return network if inner == outer else interpolation(inner, outer) @ network
+        window = interpolation(tokens, size)
+    image, cover = torch.zeros(inner, len(starts), tokens), torch.zeros(inner, 1, 1)
+    for index, start in enumerate(starts):
+        image[start : start + size, index] = window
+        cover[start : start + size] += 1
+    image = (image / cover).flatten(1)
+    return image if inner == outer else interpolation(inner, outer) @ image
 
 
 @dataclass(frozen=True)
 class Upsampling:
-    """Token grid -> output pixels. rows_Hh, columns_Ww: interpolation weights along each axis."""
+    """Token grid, or mosaic of windows -> output pixels. rows_Hh, columns_Ww: interpolation weights along each axis."""
 
     rows_Hh: Tensor
     columns_Ww: Tensor
@@ -50,14 +100,14 @@ class Upsampling:
         grid: tuple[int, int],
         patch_size: int,
         padding: tuple[int, int, int, int],
-        inner: tuple[int, int],
+        windows: Windows,
         outer: tuple[int, int],
         device: torch.device | str = "cpu",
     ) -> Upsampling:
-        """grid: (h, w) tokens. padding: (left, top, right, bottom) pixels. inner: the network input before padding. outer: the output."""
+        """grid: (h, w) tokens of a window. padding: (left, top, right, bottom) pixels around a window. outer: the output size."""
         left, top, right, bottom = padding
-        rows = _axis(grid[0], patch_size, top, bottom, inner[0], outer[0])
-        columns = _axis(grid[1], patch_size, left, right, inner[1], outer[1])
+        rows = _axis(grid[0], patch_size, top, bottom, windows.size[0], windows.tops, windows.inner[0], outer[0])
+        columns = _axis(grid[1], patch_size, left, right, windows.size[1], windows.lefts, windows.inner[1], outer[1])
         return cls(rows.to(device), columns.to(device))
 
     def __call__(self, logits_Chw: Tensor) -> Tensor:

@@ -7,22 +7,27 @@ then, not a crash later.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from tips_bench.errors import UserError
-from tips_bench.files import cannot_write, write_text
+from tips_bench.files import cannot_write, digest, write_text
 
 
 class Store:
     """Named arrays of rows, `rows[i]` of them for item i.
 
     folder: created if absent, taken up if it holds the same layout, else emptied. arrays: name -> (shape of a row, dtype).
+    Errors: a disk without the space, a store that another run is using.
     """
 
     def __init__(self, folder: Path, rows: Sequence[int], arrays: Mapping[str, tuple[tuple[int, ...], str]]) -> None:
@@ -30,6 +35,7 @@ class Store:
         self.starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
         self.arrays: dict[str, np.memmap] = {}
         header = json.dumps({"rows": list(map(int, rows)), "arrays": {name: [list(shape), dtype] for name, (shape, dtype) in arrays.items()}})
+        self._lock = _lock(folder)
         marker = folder / "header.json"
         if not marker.is_file() or marker.read_text(encoding="utf-8") != header:
             self._create(arrays, header)
@@ -77,5 +83,63 @@ class Store:
 
     def delete(self) -> None:
         """Remove the folder."""
-        self.arrays.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files, so that another run may use them."""
+        self.arrays.clear()
+        os.close(self._lock)
+
+
+def _lock(folder: Path) -> int:
+    """Hold the folder for this process; the system lets go of it when the process ends, however it ends."""
+    path = folder.with_name(f"{folder.name}.lock")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise UserError("another run is using these features", where=folder, fix="Wait for it, or stop it.") from error
+    return descriptor
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Where a run keeps its stores: its own work folder, or a cache that later runs share.
+
+    identity: null for a work folder; for a cache, a text of everything that shapes the features (weights, card of the model,
+    preprocessing, layers, precision, data fingerprint), from which the name of the store is hashed.
+    """
+
+    folder: Path
+    identity: str | None = None
+
+    def open(self, name: str, rows: Sequence[int], arrays: Mapping[str, tuple[tuple[int, ...], str]], *details: object) -> Store:
+        """The store `name`, taken up where it was left. details: what shapes its content besides the identity."""
+        if self.identity is None:
+            return Store(self.folder / name, rows, arrays)
+        return Store(self.folder / f"{name}-{digest(self.identity, *details)[:24]}", rows, arrays)
+
+    def finish(self, store: Store) -> None:
+        """A work folder's store is deleted, a cache's is kept."""
+        store.delete() if self.identity is None else store.close()
+
+
+DISK_TYPES = {torch.float32: "float32", torch.bfloat16: "int16"}
+
+
+def to_disk(features: Tensor) -> np.ndarray:
+    """Features as an array that numpy can store without loss: bfloat16 as its 16 bits."""
+    features = features.cpu()
+    return (features.view(torch.int16) if features.dtype == torch.bfloat16 else features).numpy()
+
+
+def from_disk(array: np.ndarray) -> Tensor:
+    """What `to_disk` was given."""
+    tensor = torch.from_numpy(array)
+    return tensor.view(torch.bfloat16) if tensor.dtype == torch.int16 else tensor

@@ -1,0 +1,24 @@
+"""A held-out part of a training split, chosen by hash: the same on every machine, whatever the order of the files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tips_bench.errors import UserError
+from tips_bench.files import digest
+
+
+def hold_out(ids: Sequence[str], groups: Sequence[str], fraction: float, limit: int | None = None) -> tuple[list[int], list[int]]:
+    """Indices (kept, held out). Whole groups are held out, about `fraction` of them, and at least one; at most `limit` samples, the rest unused.
+
+    Errors: all samples in one group.
+    """
+    order = sorted(set(groups), key=lambda group: digest("held out", group))
+    if len(order) < 2:
+        raise UserError(f"{len(ids)} training sample(s) of one group cannot be parted into fitting and held-out samples", fix="Give more samples.")
+    chosen = set(order[: max(1, round(fraction * len(order)))])
+    kept = [index for index, group in enumerate(groups) if group not in chosen]
+    held = [index for index, group in enumerate(groups) if group in chosen]
+    if limit is not None and len(held) > limit:
+        held = sorted(sorted(held, key=lambda index: digest("held out", ids[index]))[:limit])
+    return kept, held

@@ -1,0 +1,138 @@
+"""The probe `convex`: multinomial logistic regression on a bank of patches. No learning rate, no seed, one backbone pass.
+
+The penalty is chosen on held-out images of the training split along a path from strong to weak, each solution starting from the
+one before; the path ends once the held-out mIoU falls. The chosen penalty is then solved on all training patches to a tight
+tolerance, in float64, so that nothing but the features decides the outcome.
+
+Axes: N patches, D feature, C classes, K classes that the labels show.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator
+
+from tips_bench.cards import Strict, parse
+from tips_bench.data.holdout import hold_out
+from tips_bench.errors import UserError
+from tips_bench.features.store import from_disk
+from tips_bench.metrics.segmentation import summary
+from tips_bench.probes.bank import Bank, fill
+from tips_bench.probes.base import Choice, Fit, FitContext
+from tips_bench.probes.head import NEVER, LinearHead
+from tips_bench.probes.softmax import CHUNK_ROWS, Patches, Solution, SoftmaxRegression
+
+
+class ConvexOptions(Strict):
+    """The knobs of `convex`.
+
+    max_patches: in the bank. penalties: L2 path, from strong to weak. tolerance, selection_tolerance: greatest gradient entry in
+    the solver's coordinates, for the final fit and along the path. resident_gb: patches are kept in memory up to this size.
+    """
+
+    type: str
+    max_patches: int = Field(gt=0)
+    penalties: list[float] = Field(min_length=1)
+    tolerance: float = Field(gt=0)
+    selection_tolerance: float = Field(gt=0)
+    max_iterations: int = Field(gt=0)
+    resident_gb: float = Field(ge=0)
+
+    @field_validator("penalties")
+    @classmethod
+    def _descending(cls, value: list[float]) -> list[float]:
+        if min(value) <= 0 or sorted(set(value), reverse=True) != value:
+            raise ValueError("penalties are positive and descend")
+        return value
+
+
+class ConvexProbe:
+    """Built from a card's `probe` mapping."""
+
+    def __init__(self, options: dict[str, Any], where: object) -> None:
+        self.options = parse(ConvexOptions, options, where=where, prefix="probe.")
+
+    def fit(self, context: FitContext) -> Fit:
+        """Fill the bank, choose the penalty off the held-out part, solve on all of it."""
+        options, reader = self.options, context.reader
+        bank = fill(context, options.max_patches)
+        choice = None
+        start: Solution | None = None
+        if len(options.penalties) > 1:
+            groups = [reader.groups[index] for index in context.indices]
+            ids = [reader.ids[index] for index in context.indices]
+            kept, held = hold_out(ids, groups, context.selection.fraction, context.selection.max_images)
+            choice, start = self._choose(context, bank, [context.indices[i] for i in kept], [context.indices[i] for i in held])
+        penalty = options.penalties[choice.index if choice else 0]
+        regression = SoftmaxRegression(self._patches(context, bank, bank.rows(context.indices)))
+        _require_labels(regression, reader.name)
+        same_classes = start is not None and len(start.bias_K) == len(regression.shown_K)
+        begin = (start.weight_KD, start.bias_K) if start is not None and same_classes else None
+        solution = regression.solve(penalty, options.tolerance, options.max_iterations, begin, torch.float64)
+        report = {
+            "penalty": penalty,
+            "loss": solution.loss,
+            "gradient": solution.gradient,
+            "iterations": solution.iterations,
+            "converged": solution.converged,
+            "patches": int(bank.store.starts[-1]),
+            "classes_without_labels": [name for k, name in enumerate(reader.classes) if k not in set(regression.shown_K.tolist())],
+        }
+        warnings = [] if solution.converged else [f"the probe stopped at {solution.iterations} iterations with a gradient of {solution.gradient:.1e}"]
+        context.shelf.finish(bank.store)
+        return Fit(_head(regression, solution, len(reader.classes)), report, choice, warnings)
+
+    def _patches(self, context: FitContext, bank: Bank, rows: np.ndarray) -> Patches:
+        device = context.extractor.encoder.device
+        return Patches(bank.store.arrays, rows, device, int(self.options.resident_gb * 1e9))
+
+    def _choose(self, context: FitContext, bank: Bank, kept: list[int], held: list[int]) -> tuple[Choice, Solution]:
+        regression = SoftmaxRegression(self._patches(context, bank, bank.rows(kept)))
+        _require_labels(regression, context.reader.name)
+        held_rows = bank.rows(held)
+        solution, best = None, None
+        scores: list[float | None] = [None] * len(self.options.penalties)
+        for index, penalty in enumerate(self.options.penalties):
+            start = (solution.weight_KD, solution.bias_K) if solution else None
+            solution = regression.solve(penalty, self.options.selection_tolerance, self.options.max_iterations, start)
+            head = _head(regression, solution, len(context.reader.classes))
+            score = scores[index] = patch_miou(head, bank, held_rows, context.extractor.encoder.device)
+            if best is not None and score < best[0]:
+                break
+            if best is None or score > best[0]:
+                best = (score, index, solution)
+        assert best is not None, "there is at least one penalty"
+        grid = [{"penalty": penalty} for penalty in self.options.penalties]
+        return Choice(grid, scores, best[1], len(held)), best[2]
+
+
+def _require_labels(regression: SoftmaxRegression, name: str) -> None:
+    if len(regression.shown_K) < 2:
+        raise UserError(f"the training patches show {len(regression.shown_K)} class(es)", where=name, fix="A probe needs two or more.")
+
+
+def _head(regression: SoftmaxRegression, solution: Solution, classes: int) -> LinearHead:
+    weight_CD = torch.zeros(classes, regression.patches.dim)
+    bias_C = torch.full((classes,), NEVER)
+    shown_K = regression.shown_K.cpu()
+    weight_CD[shown_K] = solution.weight_KD.float().cpu()
+    bias_C[shown_K] = solution.bias_K.float().cpu()
+    return LinearHead(weight_CD, bias_C)
+
+
+def patch_miou(head: LinearHead, bank: Bank, rows: np.ndarray, device: torch.device) -> float:
+    """mIoU in percent of the bank's patches, each pixel of a patch predicted as the patch is."""
+    classes = len(head.bias_C)
+    counts_3C = np.zeros((3, classes), dtype=np.int64)
+    for start in range(0, len(rows), CHUNK_ROWS):
+        part = rows[start : start + CHUNK_ROWS]
+        features_ND = from_disk(bank.store.arrays["features"][part]).to(device)
+        predicted_N = head(features_ND[:, None, None])[:, :, 0, 0].argmax(1).cpu().numpy()
+        counts_NC = bank.store.arrays["counts"][part].astype(np.int64)
+        np.add.at(counts_3C[0], predicted_N, counts_NC[np.arange(len(part)), predicted_N])
+        np.add.at(counts_3C[1], predicted_N, counts_NC.sum(1))
+        counts_3C[2] += counts_NC.sum(0)
+    return float(summary(counts_3C)["mIoU"])
