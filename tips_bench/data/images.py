@@ -1,0 +1,151 @@
+"""Image files and label files as arrays, decoded and resized as mmsegmentation's pipelines do it.
+
+Images: OpenCV, turned as their EXIF orientation says. Label files: Pillow, never turned, a palette PNG read as ids. Resizing:
+OpenCV without antialiasing (mmcv's `cv2` backend), so that the published protocols hold. A broken file is an error, never a
+grey or half-filled picture.
+
+Axes: H W pixels.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from tips_bench.errors import UserError
+
+FORMATS = ("JPEG", "PNG")  # the only decoders that untrusted files reach
+MAX_PIXELS = 80_000_000
+ORIENTATION = 0x0112  # EXIF tag; from 5 on the sides are swapped
+INTERPOLATIONS = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
+ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+MASK_FIX = "Save ids as 8-bit greyscale or palette PNG."
+GREY, PALETTE = 0, 3  # PNG colour types
+
+
+def resize_shape(height: int, width: int, short_side: int, multiple: int | None = None) -> tuple[int, int]:
+    """(height, width) in pixels after the shorter side is brought to `short_side` with the aspect kept.
+
+    multiple: round both sides to the nearest multiple of it, at least one. Without it sides are rounded as mmcv's
+    `rescale_size` does. Errors: a result of more than MAX_PIXELS (a thin strip blown up).
+    """
+    scale = short_side / min(height, width)
+    unit = multiple or 1
+    resized = (max(1, int(height * scale / unit + 0.5)) * unit, max(1, int(width * scale / unit + 0.5)) * unit)
+    if resized[0] * resized[1] > MAX_PIXELS:
+        raise UserError(
+            f"an image of {height}x{width} pixels would become {resized[0]}x{resized[1]} at a short side of {short_side}",
+            fix=f"Images of at most {MAX_PIXELS} pixels are scored: crop it or leave it out.",
+        )
+    return resized
+
+
+def resize(image_HW3: np.ndarray, shape: tuple[int, int], interpolation: Literal["bilinear", "bicubic"] = "bilinear") -> np.ndarray:
+    """The uint8 image at shape (height, width)."""
+    if image_HW3.shape[:2] == shape:
+        return image_HW3
+    return cv2.resize(image_HW3, shape[::-1], interpolation=INTERPOLATIONS[interpolation])
+
+
+def to_pixels(image_HW3: np.ndarray) -> Tensor:
+    """pixels_3HW, float32 in [0, 1], contiguous, of a uint8 RGB image."""
+    planes_3HW = np.ascontiguousarray(image_HW3.transpose(2, 0, 1))
+    return torch.from_numpy(planes_3HW).to(torch.float32).div_(255)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) in pixels that `read_image` gives, from the header alone: sides are swapped where EXIF says so.
+
+    Errors: no such file, not a JPEG or PNG image, more than MAX_PIXELS.
+    """
+    try:
+        with path.open("rb") as file, _opened(file, path) as image:
+            return _turned_size(image)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def read_image(path: Path) -> np.ndarray:
+    """image_HW3, uint8 RGB, in the orientation of its EXIF tag, greyscale and 16-bit files converted as OpenCV does.
+
+    Errors: those of `image_size`, and a file that is truncated or corrupt.
+    """
+    data = _bytes(path)
+    with _opened(io.BytesIO(data), path) as image:
+        expected = _turned_size(image)
+        kind = "PNG" if image.format == "PNG" else "JPEG"
+        if not data.endswith(ENDINGS[kind]):
+            _decode(image, path)  # OpenCV may pad what a truncated file lacks; Pillow refuses it
+    image_HW3 = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if image_HW3 is None:
+        raise UserError("the image is truncated or corrupt", where=path, fix="Fetch it again.")
+    if image_HW3.shape[:2] != expected:
+        raise UserError("the orientation in its EXIF data is contradictory", where=path, fix="Save it again without EXIF data.")
+    return cv2.cvtColor(image_HW3, cv2.COLOR_BGR2RGB, dst=image_HW3)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """mask_HW, uint8: the ids stored in a label file; in a palette PNG the indices are the ids.
+
+    Errors: those of `read_image`; colours where ids are meant; ids of 16 bits, or of 2 or 4 bits without a palette, which
+    decoders scale.
+    """
+    data = _bytes(path)
+    with _opened(io.BytesIO(data), path) as image:
+        if image.format != "PNG":
+            raise UserError(f"a {image.format} where class ids are meant: its compression changes them", where=path, fix=MASK_FIX)
+        bits, colour = data[24], data[25]  # of the IHDR chunk, which is always first
+        if colour not in (GREY, PALETTE):
+            raise UserError("a colour image where class ids are meant", where=path, fix=MASK_FIX)
+        if bits == 16 or (colour == GREY and bits in (2, 4)):
+            raise UserError(f"a {bits}-bit PNG where 8-bit class ids are meant", where=path, fix=MASK_FIX)
+        if not data.endswith(ENDINGS["PNG"]):
+            raise UserError("the label file is truncated", where=path, fix="Fetch it again.")
+        return _decode(image, path).astype(np.uint8, copy=False)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot read: {error.strerror or error}", where=path)
+
+
+def _opened(file: io.BufferedIOBase, path: Path) -> Image.Image:
+    """The image's header. Pixels are not decoded yet."""
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise UserError("not a JPEG or PNG image", where=path, fix="Fetch it again.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UserError(f"an image of more than {MAX_PIXELS} pixels", where=path, fix="Crop it or leave it out.") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"a broken image header: {error}", where=path, fix="Fetch it again.") from error
+    if image.width * image.height > MAX_PIXELS:
+        size = f"{image.height}x{image.width}"
+        raise UserError(f"an image of {size} pixels, more than {MAX_PIXELS}", where=path, fix="Crop it or leave it out.")
+    return image
+
+
+def _turned_size(image: Image.Image) -> tuple[int, int]:
+    exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}  # without it Pillow would decode a whole PNG
+    swapped = exif.get(ORIENTATION, 1) in (5, 6, 7, 8)
+    return (image.width, image.height) if swapped else (image.height, image.width)
+
+
+def _decode(image: Image.Image, path: Path) -> np.ndarray:
+    try:
+        return np.array(image)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"the image is truncated or corrupt: {error}", where=path, fix="Fetch it again.") from error
