@@ -12,6 +12,8 @@ Axes: H W pixels, C classes, N samples; the axis of 3 is intersection, predicted
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from tips_bench.errors import UserError
@@ -117,8 +119,8 @@ def _mean(values_xC: np.ndarray) -> np.ndarray:
 class SegmentationCounts(SampleCounts):
     """The counts_3C of every sample of a split, and the scores of their sum."""
 
-    specs: dict[str, MetricSpec] = {"mIoU": PERCENT, "aAcc": PERCENT, "mAcc": PERCENT}
-    per_class_specs: dict[str, MetricSpec] = {"IoU": PERCENT, "Acc": PERCENT}
+    specs: ClassVar[dict[str, MetricSpec]] = {"mIoU": PERCENT, "aAcc": PERCENT, "mAcc": PERCENT}
+    per_class_specs: ClassVar[dict[str, MetricSpec]] = {"IoU": PERCENT, "Acc": PERCENT}
 
     def __init__(self, classes: int) -> None:
         super().__init__((3, classes))

@@ -1,0 +1,134 @@
+"""Bootstrap intervals, against scipy's bootstrap on the same draws and against coverage that is counted."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import bootstrap, norm
+
+from tips_bench.metrics.segmentation import summary
+from tips_bench.results import statistics
+from tips_bench.results.statistics import group_sums, intervals, replicates
+
+
+def images(number: int, classes: int, seed: int = 0) -> np.ndarray:
+    """Counts of images of 200 pixels whose difficulty varies."""
+    rng = np.random.default_rng(seed)
+    counts_N3C = np.zeros((number, 3, classes), dtype=np.int64)
+    for counts_3C in counts_N3C:
+        labels = rng.choice(classes, 200, p=rng.dirichlet(np.ones(classes)))
+        predictions = np.where(rng.random(200) < rng.beta(5, 2), labels, rng.integers(0, classes, 200))
+        matrix = np.histogram2d(labels, predictions, bins=(range(classes + 1), range(classes + 1)))[0]
+        counts_3C[:] = matrix.diagonal(), matrix.sum(0), matrix.sum(1)
+    return counts_N3C
+
+
+def single_class(hits_N: np.ndarray) -> np.ndarray:
+    """Counts of images of 100 pixels in which `hits_N` are right: their aAcc is a plain mean."""
+    hundred_N = np.full(len(hits_N), 100)
+    return np.stack([hits_N, hundred_N, hundred_N], axis=1)[:, :, None]
+
+
+def ids(number: int) -> list[str]:
+    return [f"{index:05}" for index in range(number)]
+
+
+@pytest.mark.parametrize("name", ["mIoU", "aAcc", "mAcc"])
+def test_the_interval_is_scipys_for_the_same_draws(name):
+    counts_N3C = images(31, 6)
+
+    def statistic(index, axis):
+        return summary(counts_N3C[index].sum(axis=index.ndim - 1))[name]
+
+    expected = bootstrap(
+        (np.arange(31),), statistic, method="percentile", n_resamples=1500, rng=np.random.default_rng(7), vectorized=True
+    ).confidence_interval
+    assert intervals(counts_N3C, ids(31), summary, resamples=1500, seed=7)[name] == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_grouped_samples_are_drawn_together_as_scipy_draws_their_sums():
+    counts_N3C = images(40, 4)
+    groups = [f"scene-{index % 9}" for index in range(40)]
+    sums_G3C = np.stack([counts_N3C[group::9].sum(axis=0) for group in range(9)])
+
+    def statistic(index, axis):
+        return summary(sums_G3C[index].sum(axis=index.ndim - 1))["mIoU"]
+
+    expected = bootstrap((np.arange(9),), statistic, method="percentile", n_resamples=500, rng=np.random.default_rng(0)).confidence_interval
+    assert intervals(counts_N3C, groups, summary, resamples=500)["mIoU"] == pytest.approx(tuple(expected), abs=1e-9)
+
+
+def test_images_of_one_scene_that_agree_widen_the_interval():
+    scenes_G3C = images(10, 4)
+    copies_N3C = np.repeat(scenes_G3C, 20, axis=0)
+    groups = np.repeat(ids(10), 20).tolist()
+    clustered = intervals(copies_N3C, groups, summary)["mIoU"]
+    naive = intervals(copies_N3C, ids(200), summary)["mIoU"]
+    assert clustered[1] - clustered[0] > 3 * (naive[1] - naive[0])
+    assert clustered == pytest.approx(intervals(scenes_G3C, ids(10), summary)["mIoU"], abs=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), number=st.integers(2, 12), data=st.data())
+def test_the_order_of_samples_within_their_groups_changes_nothing(seed, number, data):
+    counts_N3C = images(number, 3, seed)
+    groups = data.draw(st.lists(st.sampled_from("abcd"), min_size=number, max_size=number))
+    order = data.draw(st.permutations(range(number)))
+    shuffled = intervals(counts_N3C[order], [groups[index] for index in order], summary, resamples=50)
+    assert shuffled == intervals(counts_N3C, groups, summary, resamples=50)
+
+
+def test_the_same_seed_gives_the_same_digits_whatever_the_size_of_the_pieces(monkeypatch):
+    counts_N3C = images(23, 5)
+    whole = intervals(counts_N3C, ids(23), summary, resamples=301, seed=3)
+    monkeypatch.setattr(statistics, "CHUNK_ELEMENTS", 100)
+    assert intervals(counts_N3C, ids(23), summary, resamples=301, seed=3) == whole
+    assert intervals(counts_N3C, ids(23), summary, resamples=301, seed=4) != whole
+
+
+def test_two_models_are_resampled_alike_so_that_their_difference_can_be_paired():
+    counts_N3C = images(30, 4)
+    same = replicates(counts_N3C, ids(30), summary, resamples=20)["aAcc"]
+    assert np.array_equal(same, replicates(counts_N3C.copy(), ids(30), summary, resamples=20)["aAcc"])
+    assert same.shape == (20,) and np.ptp(same) > 0
+
+
+def test_a_mean_of_independent_samples_is_covered_nineteen_times_in_twenty():
+    """400 sets of 60 images; the share of intervals that hold the truth may miss 95 % by 3.5 standard errors."""
+    rng = np.random.default_rng(11)
+    truth, covered, sets = 70.0, 0, 400
+    for _ in range(sets):
+        hits_N = rng.binomial(100, rng.beta(7, 3, 60))
+        low, high = intervals(single_class(hits_N), ids(60), summary, resamples=400)["aAcc"]
+        covered += low <= truth <= high
+    assert abs(covered / sets - 0.95) < 3.5 * np.sqrt(0.95 * 0.05 / sets)
+
+
+def test_the_width_for_a_mean_is_that_of_the_normal_interval():
+    rng = np.random.default_rng(5)
+    hits_N = rng.binomial(100, 0.6, 500)
+    low, high = intervals(single_class(hits_N), ids(500), summary, resamples=8000)["aAcc"]
+    half = norm.ppf(0.975) * hits_N.std() / np.sqrt(500)
+    assert (low, high) == pytest.approx((hits_N.mean() - half, hits_N.mean() + half), abs=0.05 * half)
+
+
+def test_one_group_or_nothing_scored_gives_no_interval():
+    assert intervals(images(1, 3), ["a"], summary) == {"mIoU": None, "aAcc": None, "mAcc": None}
+    assert intervals(images(5, 3), ["a"] * 5, summary)["mIoU"] is None
+    assert intervals(np.zeros((5, 3, 2), dtype=np.int64), ids(5), summary) == {"mIoU": None, "aAcc": None, "mAcc": None}
+
+
+def test_resamples_without_a_value_are_left_out():
+    counts_N3C = np.zeros((3, 3, 1), dtype=np.int64)
+    counts_N3C[0] = [[1], [2], [2]]
+    assert intervals(counts_N3C, ids(3), summary)["aAcc"] == (50, 50)
+
+
+def test_groups_are_summed_exactly():
+    counts_N = np.array([[2**40 + 1], [2**40], [5]])
+    assert group_sums(counts_N, ["b", "b", "a"]).tolist() == [[5], [2**41 + 1]]
+
+
+def test_samples_and_groups_of_two_lengths_are_a_mistake_of_the_caller():
+    with pytest.raises(ValueError, match="3 samples and 2 groups"):
+        intervals(images(3, 2), ["a", "b"], summary)
