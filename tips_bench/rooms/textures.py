@@ -15,6 +15,8 @@ SIZE = 256
 LEVELS = 9
 LEVEL_STARTS = np.cumsum([0] + [(SIZE >> level) ** 2 for level in range(LEVELS - 1)]).astype(np.int32)
 
+TEXELS = int(sum((SIZE >> level) ** 2 for level in range(LEVELS)))
+
 Pattern = tuple[np.ndarray, np.ndarray]
 
 
@@ -347,3 +349,9 @@ def bank() -> np.ndarray:
     seeds = np.random.SeedSequence(20250101).spawn(len(makers))
     textures = [_mipmap(maker(np.random.Generator(np.random.PCG64(seed)))) for maker, seed in zip(makers, seeds, strict=True)]
     return np.ascontiguousarray(np.stack(textures))
+
+
+@lru_cache(maxsize=1)
+def flat_bank() -> np.ndarray:
+    """The bank as one row of texels, texture t starting at t * TEXELS: [T * TEXELS, 2] uint8."""
+    return bank().reshape(-1, 2)
