@@ -10,6 +10,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LISTED = ("task", "protocol", "model")
+
 
 class UserError(Exception):
     """Something the user can mend. The CLI prints it on one line and exits with status 2.
@@ -38,8 +40,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, where: object = 
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if near:
         fix = f"Did you mean {' or '.join(repr(n) for n in near)}?"
-    elif len(known) <= 12:
-        fix = f"Known: {', '.join(known) or 'none'}."
-    else:
+    elif kind in LISTED and len(known) > 12:
         fix = f"See `tips-bench list {kind}s`."
+    else:
+        fix = f"Known: {', '.join(known) or 'none'}."
     return UserError(f"there is no {kind} named {name!r}", where=where, fix=fix)
