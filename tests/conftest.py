@@ -1,0 +1,32 @@
+"""What all tests share: nothing written outside tmp_path, and no network but this machine's own."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test has its own cache, data root and card folders, whatever the environment says."""
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("TIPS_BENCH_CACHE", str(folder / "cache"))
+    monkeypatch.setenv("TIPS_BENCH_DATA", str(folder / "data"))
+    monkeypatch.delenv("TIPS_BENCH_CARDS", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that would leave this machine is an error, so that no test depends on one."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if isinstance(address, tuple) and address[0] not in LOOPBACK:
+            raise OSError(f"tests use no network, and this one asked for {address[0]}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)

@@ -1,0 +1,71 @@
+"""tips-bench data: fetch data sets, look inside them, generate the embedded one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from tips_bench.cli.output import print_json, print_table
+
+app = typer.Typer(help="Download, check and generate data sets.", no_args_is_help=True)
+
+DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds the data sets; $TIPS_BENCH_DATA or ./data otherwise.")]
+
+
+@app.command("download")
+def download(task: Annotated[str, typer.Argument(help="The task whose data to fetch.")], data_root: DataRoot = None) -> None:
+    """Fetch a task's data: resumed after a break, checked, unpacked.
+
+    \b
+    Examples:
+      tips-bench data download ade20k
+      tips-bench data download voc2012 --data-root /data
+    """
+    from tips_bench import catalog
+    from tips_bench.cards import load_card
+    from tips_bench.data.download import download as fetch
+
+    card = load_card("task", task)
+    root = fetch(card, data_root or catalog.data_root())
+    print(root)
+
+
+@app.command("check")
+def check(
+    task: Annotated[str, typer.Argument(help="The task whose data to look at.")],
+    data_root: DataRoot = None,
+    split: Annotated[Literal["train", "test", "all"], typer.Option(help="Which split of the task.")] = "all",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Look at every file of a task's data: counts, pairs, sizes, label ids against the classes, a fingerprint.
+
+    Exit status 1 if a fault was found.
+
+    \b
+    Examples:
+      tips-bench data check ade20k
+      tips-bench data check voc2012 --split test --json
+    """
+
+
+@app.command("rooms")
+def rooms(
+    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    layout: Annotated[Literal["ade20k", "voc2012", "pascal-context"], typer.Option(help="Whose layout on disk to follow.")] = "ade20k",
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    train: Annotated[int, typer.Option(min=1, help="Images of the train split.")] = 100,
+    val: Annotated[int, typer.Option(min=1, help="Images of the scored split.")] = 50,
+    size: Annotated[int, typer.Option(min=32, help="Side in pixels.")] = 224,
+    frames_per_scene: Annotated[int, typer.Option(min=1, help="Images along one path through one room.")] = 4,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores otherwise.")] = None,
+) -> None:
+    """Generate furnished rooms with labels, in the layout of a real data set.
+
+    \b
+    Examples:
+      tips-bench data rooms data/rooms-seg
+      tips-bench data rooms /tmp/rooms --layout voc2012 --train 1000 --val 200 --size 448
+    """

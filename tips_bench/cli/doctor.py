@@ -1,0 +1,167 @@
+"""tips-bench doctor: is this machine ready, and what does it have.
+
+    tips-bench doctor --json
+
+Exit status 1 when something that tips-bench needs is missing or broken; a data set that is not there is no fault.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tips_bench import __version__
+from tips_bench.cli.output import print_json, print_table
+from tips_bench.errors import UserError
+
+# distribution -> module; those of pyproject.toml, and the extra `encoders`
+NEEDED = {
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "mmengine": "mmengine",
+    "mmcv-lite": "mmcv",
+    "open3d": "open3d",
+    "pycocotools": "pycocotools.mask",
+    "scikit-learn": "sklearn",
+    "scipy": "scipy",
+    "numpy": "numpy",
+    "pandas": "pandas",
+    "pillow": "PIL.Image",
+    "matplotlib": "matplotlib",
+    "safetensors": "safetensors",
+    "huggingface_hub": "huggingface_hub",
+    "sentencepiece": "sentencepiece",
+    "webdataset": "webdataset",
+}
+OPTIONAL = {"timm": "timm", "transformers": "transformers", "open_clip_torch": "open_clip"}
+# library -> Debian package; the same as in scripts/system_libraries.sh
+SYSTEM_LIBRARIES = {
+    "libusb-1.0.so.0": "libusb-1.0-0",
+    "libGL.so.1": "libgl1",
+    "libEGL.so.1": "libegl1",
+    "libX11.so.6": "libx11-6",
+    "libgomp.so.1": "libgomp1",
+    "libglib-2.0.so.0": "libglib2.0-0",
+    "libgthread-2.0.so.0": "libglib2.0-0",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. fault: tips-bench does not work without it."""
+
+    section: str
+    name: str
+    value: str
+    fault: bool = False
+    fix: str = ""
+
+
+def packages() -> Iterator[Finding]:
+    """The versions of what is installed, each imported to see that it can be."""
+    yield Finding("versions", "tips-bench", __version__)
+    yield Finding("versions", "python", f"{platform.python_version()} on {platform.platform()}")
+    for distribution, module in {**NEEDED, **OPTIONAL}.items():
+        needed = distribution in NEEDED
+        try:
+            import_module(module)
+            yield Finding("versions", distribution, metadata.version(distribution))
+        except metadata.PackageNotFoundError:
+            yield Finding("versions", distribution, "imported, but not installed under this name (mmcv in place of mmcv-lite?)")
+        except ModuleNotFoundError:
+            fix = "pip install tips-bench" if needed else "pip install 'tips-bench[encoders]'"
+            yield Finding("versions", distribution, "not installed" + ("" if needed else " (optional)"), fault=needed, fix=fix)
+        except (ImportError, OSError) as error:
+            yield Finding("versions", distribution, f"cannot be imported: {error}", fault=True, fix=f"pip install --force-reinstall {distribution}")
+
+
+def system_libraries() -> Iterator[Finding]:
+    """The shared libraries that the wheels of Open3D and OpenCV load (Linux only)."""
+    if not sys.platform.startswith("linux"):
+        return
+    for library, package in SYSTEM_LIBRARIES.items():
+        try:
+            ctypes.CDLL(library)
+            yield Finding("system libraries", library, "found")
+        except OSError:
+            yield Finding("system libraries", library, "missing", fault=True, fix=f"apt-get install {package}")
+
+
+def devices() -> Iterator[Finding]:
+    """What torch can compute on, and with how many threads."""
+    try:
+        import torch
+    except (ImportError, OSError):
+        return  # packages() has reported it
+    yield Finding("devices", "cpu", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        yield Finding("devices", f"cuda:{index}", f"{properties.name}, {properties.total_memory / 1e9:.0f} GB")
+    if torch.backends.mps.is_available():
+        yield Finding("devices", "mps", "found")
+
+
+def caches() -> Iterator[Finding]:
+    """The cache folder: can it be written, how much it holds, how much is free."""
+    from tips_bench.catalog import cache_root
+
+    root = cache_root()
+    existing = next(folder for folder in [root, *root.absolute().parents] if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        yield Finding("caches", "$TIPS_BENCH_CACHE", f"{root} cannot be written", fault=True, fix="Name another folder in $TIPS_BENCH_CACHE")
+        return
+    held = sum(file.stat().st_size for file in root.rglob("*") if file.is_file())
+    yield Finding("caches", "$TIPS_BENCH_CACHE", f"{root}: {held / 1e9:.2f} GB held, {shutil.disk_usage(existing).free / 1e9:.0f} GB free")
+
+
+def cards() -> Iterator[Finding]:
+    """Whether every card can be read, and which data sets are there."""
+    from tips_bench.cards import list_cards
+    from tips_bench.catalog import data_root
+
+    for kind in ("task", "protocol", "model"):
+        try:
+            found = list_cards(kind)
+        except UserError as error:
+            yield Finding("cards", f"{kind}s", error.problem, fault=True, fix=f"Mend {error.where}")
+            continue
+        yield Finding("cards", f"{kind}s", str(len(found)))
+        if kind == "task":
+            for card in found:
+                yield _data_set(card.name, data_root() / card.data.root, generated=card.data.generator is not None)
+
+
+def _data_set(task: str, root: Path, *, generated: bool) -> Finding:
+    if root.is_dir():
+        return Finding("data sets", task, f"{root} is there (tips-bench data check {task} looks inside)")
+    return Finding("data sets", task, "generated when first used" if generated else f"{root} is not there (tips-bench show {task})")
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False) -> None:
+    """Report versions, devices, system libraries, caches and data sets; exit status 1 on a fault.
+
+    \b
+    Examples:
+      tips-bench doctor
+      TIPS_BENCH_DATA=/data tips-bench doctor --json
+    """
+    findings = [finding for part in (packages, system_libraries, devices, caches, cards) for finding in part()]
+    faults = [finding for finding in findings if finding.fault]
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        rows = [["FAULT" if f.fault else "ok", f.section, f.name, f"{f.value}. {f.fix}" if f.fix else f.value] for f in findings]
+        print_table(["", "", "name", "value"], rows)
+        print(f"{len(faults)} fault{'' if len(faults) == 1 else 's'}")
+    if faults:
+        raise typer.Exit(1)

@@ -1,0 +1,64 @@
+"""tips-bench list: the names that the other verbs take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import typer
+
+from tips_bench.cli.output import print_json, print_table
+
+
+def _millions(parameters: int | None) -> str:
+    return "" if parameters is None else f"{parameters / 1e6:.1f} M"
+
+
+COLUMNS: dict[str, dict[str, Callable[[Any], str]]] = {
+    "model": {
+        "name": lambda card: card.name,
+        "title": lambda card: card.title,
+        "source": lambda card: card.source,
+        "parameters": lambda card: _millions(card.parameters),
+        "patch": lambda card: str(card.patch_size),
+        "side": lambda card: str(card.resolution),
+        "text": lambda card: "yes" if card.has_text else "",
+        "licence": lambda card: card.licence,
+    },
+    "task": {
+        "name": lambda card: card.name,
+        "title": lambda card: card.title,
+        "family": lambda card: card.family,
+        "protocols (default first)": lambda card: ", ".join([card.protocol, *(name for name in card.protocols if name != card.protocol)]),
+        "primary": lambda card: card.primary,
+        "licence": lambda card: card.licence,
+    },
+    "protocol": {
+        "name": lambda card: card.name,
+        "title": lambda card: card.title,
+        "probe": lambda card: str(card.probe.get("type", "")),
+        "families": lambda card: ", ".join(card.families),
+        "source": lambda card: card.source,
+    },
+}
+
+
+def list_(
+    what: Annotated[Literal["models", "tasks", "protocols"], typer.Argument()],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole cards as JSON.")] = False,
+) -> None:
+    """List models, tasks or protocols: those that ship with tips-bench and your own cards.
+
+    \b
+    Examples:
+      tips-bench list tasks
+      tips-bench list models --json
+    """
+    from tips_bench.cards import list_cards
+
+    kind: Any = what.removesuffix("s")
+    cards = list_cards(kind)
+    if as_json:
+        print_json([card.model_dump(mode="json") for card in cards])
+    else:
+        print_table(list(COLUMNS[kind]), [[column(card) for column in COLUMNS[kind].values()] for card in cards])

@@ -1,0 +1,81 @@
+"""tips-bench: the command itself, and what becomes of errors.
+
+Exit status: 0 fine; 1 a check failed; 2 the user can mend it (one line on standard error, no traceback); 130 interrupted.
+Anything else that is raised is a bug and keeps its traceback. The verbs' modules import nothing heavy until they are called.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from tips_bench import __version__
+from tips_bench.cli import data, doctor, list_cards, quickstart, run, show, table
+from tips_bench.cli.output import print_error
+from tips_bench.errors import UserError
+
+EXAMPLES = """Score frozen vision encoders on dense benchmarks.
+
+\b
+Examples:
+  tips-bench quickstart
+  tips-bench list models
+  tips-bench show tips-g14
+  tips-bench run --task ade20k --model tips-g14
+  tips-bench run --task ade20k,voc2012 --model tips-b14 --protocol convex
+  tips-bench table results/ --format markdown
+"""
+
+
+class Commands(TyperGroup):
+    """The verbs, with the errors of all of them turned into exit statuses."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except UserError as error:
+            print_error(error)
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt as error:
+            print("tips-bench: interrupted; what was finished is kept", file=sys.stderr)
+            raise typer.Exit(130) from error
+        except BrokenPipeError as error:
+            # The reader (head, less) has gone; the interpreter's last flush must not complain of it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(141) from error
+        return result
+
+
+app = typer.Typer(
+    cls=Commands, help=EXAMPLES, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
+)
+app.command("run")(run.run)
+app.command("list")(list_cards.list_)
+app.command("show")(show.show)
+app.command("doctor")(doctor.doctor)
+app.command("quickstart")(quickstart.quickstart)
+app.command("table")(table.table)
+app.add_typer(data.app, name="data")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tips-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The entry point of `tips-bench` and of `python -m tips_bench`."""
+    app(prog_name="tips-bench")

@@ -1,0 +1,38 @@
+"""What the verbs print: tables, JSON, the one line of an error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+
+def print_error(error: Exception) -> None:
+    """One line on standard error, whatever the message holds (a hostile file's name may hold line breaks or escapes)."""
+    line = " ".join(str(error).split())
+    print(f"tips-bench: {''.join(c if c.isprintable() else '?' for c in line)}", file=sys.stderr)
+
+
+def print_json(data: Any) -> None:
+    """JSON on standard output."""
+    print(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Aligned columns on standard output: wrapped to a terminal's width, one line a row where a program reads them."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    class PipedConsole(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    console = PipedConsole() if sys.stdout.isatty() else PipedConsole(width=10_000)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for position, name in enumerate(header):
+        table.add_column(name, overflow="fold", no_wrap=position == 0)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)

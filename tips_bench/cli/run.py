@@ -1,0 +1,79 @@
+"""tips-bench run: score models on tasks under protocols."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from tips_bench.cli.names import plan
+from tips_bench.cli.output import print_error
+from tips_bench.errors import UserError
+
+
+def run(
+    task: Annotated[str, typer.Option(help="Task names, a comma list, or `all`.")],
+    model: Annotated[
+        str,
+        typer.Option(help="Zoo names, timm:NAME, hf:REPO, open_clip:ARCH/TAG, module.path:callable or card files; a comma list, or `all`."),
+    ],
+    protocol: Annotated[str | None, typer.Option(help="Protocol names, a comma list, or `all` that a task allows; its default otherwise.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the records.")] = Path("results"),
+    weights: Annotated[str | None, typer.Option(help="A weight file, or `random`; the card's otherwise.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the best there is otherwise.")] = None,
+    dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Precision of the encoder.")] = "fp32",
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a batch.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that decode images.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets; $TIPS_BENCH_DATA or ./data otherwise.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a card's value (repeatable); the record then says so and is not comparable."),
+    ] = None,
+    pictures: Annotated[int, typer.Option(min=0, help="Samples to draw: image, truth, prediction, PCA of the features.")] = 0,
+    cache: Annotated[bool, typer.Option("--cache", help="Keep the features on disk for the next run.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only N images of each split; the record is not comparable.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all that is random.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False,
+) -> None:
+    """Score models on tasks under protocols, and keep a record of each.
+
+    An evaluation that fails on its data or weights is reported and the next one is run; the exit status is then 2.
+
+    \b
+    Examples:
+      tips-bench run --task ade20k --model tips-g14
+      tips-bench run --task ade20k,voc2012 --model tips-b14,tips-l14 --dtype bf16
+      tips-bench run --task ade20k --protocol convex --model timm:vit_base_patch14_dinov2
+      tips-bench run --task rooms-seg --model my_package:build --set probe.l2=0.01
+    """
+    jobs = plan(task, model, protocol)
+    if weights not in (None, "random") and len({job.model for job in jobs}) > 1:
+        raise UserError(f"{weights!r} cannot belong to several models", where="--weights", fix="Name one model, or use --weights random.")
+    options: dict[str, Any] = {
+        "weights": weights,
+        "device": device,
+        "dtype": dtype,
+        "batch_size": batch_size,
+        "workers": workers,
+        "out": out,
+        "data_root": data_root,
+        "overrides": overrides or [],
+        "pictures": pictures,
+        "cache": cache,
+        "limit": limit,
+        "seed": seed,
+    }
+    from tips_bench.adapters.run import evaluate
+
+    records = []
+    for number, job in enumerate(jobs, 1):
+        print(f"[{number}/{len(jobs)}] {job}", file=sys.stderr)
+        try:
+            records.append(evaluate(job.task, job.model, protocol=job.protocol, **options))
+        except UserError as error:
+            print_error(error)
+    report(records, out, as_json=as_json)
+    if len(records) < len(jobs):
+        raise typer.Exit(2)

@@ -1,0 +1,41 @@
+"""tips-bench show: one card, as it is after its bases were merged in."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+import typer
+
+from tips_bench.cli.output import print_json
+from tips_bench.errors import unknown_name
+
+Kind = Literal["task", "protocol", "model"]
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="A task, protocol or model.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of YAML.")] = False,
+) -> None:
+    """Print everything a card says.
+
+    \b
+    Examples:
+      tips-bench show ade20k
+      tips-bench show tips-g14 --json
+    """
+    from tips_bench.cards import load_card
+    from tips_bench.catalog import card_files
+
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    found = [kind for kind in kinds if name in card_files(kind)]
+    if not found:
+        raise unknown_name("card", name, [known for kind in kinds for known in card_files(kind)])
+    cards: dict[str, Any] = {kind: load_card(kind, name).model_dump(mode="json", exclude_none=True) for kind in found}
+    if as_json:
+        print_json(cards)
+        return
+    import yaml
+
+    for kind in found:
+        print(f"# {kind}, {card_files(kind)[name]}")
+        print(yaml.safe_dump(cards[kind], sort_keys=False, allow_unicode=True, width=120), end="")

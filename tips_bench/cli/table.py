@@ -1,0 +1,2 @@
+"""tips-bench table: records side by side."""
+def table(): pass
