@@ -1,0 +1,77 @@
+"""From (seed, split, number) to a rendered room. Nothing else goes in, so any worker may draw any room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tips_bench.rooms.assembly import Scene
+from tips_bench.rooms.camera import walk
+from tips_bench.rooms.captions import synthetic, web
+from tips_bench.rooms.furnish import build_scene
+from tips_bench.rooms.render import Frame, Renderer
+from tips_bench.rooms.shading import Shader
+from tips_bench.rooms.tracer import Tracer
+
+VERSION = 1
+"""Raised whenever the same seed gives other pictures."""
+
+SPLITS = ("train", "val")
+
+
+@dataclass(frozen=True)
+class Room:
+    """A rendered room: its name, the scene, its frames along a walk, and per frame the (web, synthetic) captions."""
+
+    name: str
+    scene: Scene
+    tracer: Tracer
+    frames: list[Frame]
+    captions: list[tuple[str, str]]
+
+
+def _streams(seed: int, split: str, number: int) -> tuple[np.random.Generator, ...]:
+    """Independent generators for the scene, the walk and the captions of one room."""
+    root = np.random.SeedSequence([VERSION, seed, SPLITS.index(split), number])
+    return tuple(np.random.Generator(np.random.PCG64(s)) for s in root.spawn(3))
+
+
+def room(seed: int, split: str, number: int, *, frames: int, size: int) -> Room:
+    """Draw, furnish and render room `number` of a split: `frames` pictures of size x size pixels."""
+    for_scene, for_walk, for_captions = _streams(seed, split, number)
+    scene = build_scene(for_scene)
+    tracer = Tracer(scene)
+    renderer = Renderer(tracer)
+    pictures = [renderer.frame(camera) for camera in walk(tracer, for_walk, frames, size)]
+    captions = [(web(scene, frame, for_captions), synthetic(scene, frame)) for frame in pictures]
+    return Room(f"{split}{number:05d}", scene, tracer, pictures, captions)
+
+
+@dataclass(frozen=True)
+class PointCloud:
+    """Surface points of a room: places in metres, sRGB of the bare material, class and instance (number + 1). N points."""
+
+    points_N3: np.ndarray
+    colours_N3: np.ndarray
+    classes_N: np.ndarray
+    instances_N: np.ndarray
+
+
+def point_cloud(tracer: Tracer, stations: int = 4, rays: int = 6000) -> PointCloud:
+    """What a scanner sees that turns once at each of a few stations: no hidden faces, denser where nearer."""
+    width, depth, height = tracer.scene.size
+    z = 1 - 2 * (np.arange(rays) + 0.5) / rays
+    turn = np.arange(rays) * np.pi * (3 - np.sqrt(5))
+    ways = np.stack([np.sqrt(1 - z * z) * np.cos(turn), np.sqrt(1 - z * z) * np.sin(turn), z], -1)
+    angle = np.pi / 4 + 2 * np.pi * np.arange(stations) / stations
+    eyes = np.stack([width * (0.5 + 0.28 * np.cos(angle)), depth * (0.5 + 0.28 * np.sin(angle)), np.full(stations, 0.62 * height)], -1)
+    all_rays = np.concatenate([np.repeat(eyes, rays, 0), np.tile(ways, (stations, 1))], 1).astype(np.float32)
+    hits = tracer.cast(all_rays)
+    keep = np.isfinite(hits.t_N)
+    surface = Shader(tracer).surface(all_rays, hits, 0.002)
+    colours = np.clip(Shader(tracer).albedo(surface), 0, 1) ** (1 / 2.2)
+    scene = tracer.scene
+    return PointCloud(
+        surface.place_N3[keep].astype(np.float32), np.rint(colours[keep] * 255).astype(np.uint8),
+        scene.class_M[hits.triangle_N][keep], (scene.instance_M[hits.triangle_N] + 1)[keep].astype(np.uint16))
