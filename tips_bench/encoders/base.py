@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tips_bench.cards import ModelCard
 from tips_bench.errors import UserError
 
 
@@ -22,7 +23,7 @@ class EncoderSpec:
     embed_dim: D of one layer's patch features. depth: number of blocks. mean, std: of RGB in [0, 1]. resolution: native side
     in pixels. global_tokens: K. pad: what happens to a side that is no multiple of patch_size: "center" pads with zeros after
     normalisation (DINOv2's rule), "resize" enlarges bilinearly to the next multiple.
-    weights_sha256: of the weight file, or "random:SEED".
+    weights_sha256: of the weight file; "random:SEED"; "output:HEX" for a callable, from what it gave for one fixed image; or "none".
     """
 
     name: str
@@ -37,6 +38,24 @@ class EncoderSpec:
     weights_sha256: str
     licence: str
     pad: str = "center"
+
+
+def spec_from_card(card: ModelCard, weights_sha256: str, *, has_text: bool | None = None) -> EncoderSpec:
+    """The spec a card states, for the weights that were loaded. has_text: None = as the card says."""
+    return EncoderSpec(
+        name=card.name,
+        patch_size=card.patch_size,
+        embed_dim=card.embed_dim,
+        depth=card.depth,
+        mean=card.mean,
+        std=card.std,
+        resolution=card.resolution,
+        global_tokens=card.global_tokens,
+        has_text=card.has_text if has_text is None else has_text,
+        weights_sha256=weights_sha256,
+        licence=card.licence,
+        pad=card.pad,
+    )
 
 
 @dataclass(frozen=True)
@@ -95,14 +114,22 @@ class Encoder(ABC):
         """Features of normalised pixels whose sides are multiples of the patch size; layers are in [0, depth)."""
 
 
+def padding_of(height: int, width: int, patch_size: int, rule: str) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) pixels that `pad_to_patches` adds; none under the rule "resize"."""
+    extra_y, extra_x = -height % patch_size, -width % patch_size
+    if rule == "resize":
+        return 0, 0, 0, 0
+    left, top = extra_x // 2, extra_y // 2
+    return left, top, extra_x - left, extra_y - top
+
+
 def pad_to_patches(pixels_B3HW: Tensor, patch_size: int, rule: str) -> tuple[Tensor, tuple[int, int, int, int]]:
     """Bring both sides to multiples of the patch size; returns the pixels and the (left, top, right, bottom) padding."""
     height, width = pixels_B3HW.shape[-2:]
-    extra_y, extra_x = -height % patch_size, -width % patch_size
-    if not extra_y and not extra_x:
-        return pixels_B3HW, (0, 0, 0, 0)
-    if rule == "resize":
-        return F.interpolate(pixels_B3HW, (height + extra_y, width + extra_x), mode="bilinear", antialias=False), (0, 0, 0, 0)
-    left, top = extra_x // 2, extra_y // 2
-    padding = (left, top, extra_x - left, extra_y - top)
-    return F.pad(pixels_B3HW, (padding[0], padding[2], padding[1], padding[3])), padding
+    padding = left, top, right, bottom = padding_of(height, width, patch_size, rule)
+    if any(padding):
+        return F.pad(pixels_B3HW, (left, right, top, bottom)), padding
+    if height % patch_size or width % patch_size:
+        size = height + -height % patch_size, width + -width % patch_size
+        return F.interpolate(pixels_B3HW, size, mode="bilinear", antialias=False), padding
+    return pixels_B3HW, padding

@@ -114,16 +114,24 @@ class Upsampling:
         """[..., C, H, W] in float32."""
         return self.rows_Hh @ (logits_Chw.float() @ self.columns_Ww.T)
 
-    def row_chunks(self, logits_Chw: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """(rows, [..., C, rows, W]) pieces of at most about CHUNK_ELEMENTS values."""
-        wide_ChW = logits_Chw.float() @ self.columns_Ww.T
+    def bands(self, row_elements: int) -> list[tuple[slice, slice, Tensor]]:
+        """(output rows, token rows, their weights) in pieces of about CHUNK_ELEMENTS values: an output row reads only a few token rows."""
         height = self.rows_Hh.shape[0]
-        step = max(1, CHUNK_ELEMENTS // (wide_ChW.numel() // wide_ChW.shape[-2]))
+        step = max(1, CHUNK_ELEMENTS // row_elements)
+        pieces = []
         for start in range(0, height, step):
             rows = slice(start, min(start + step, height))
-            yield rows, self.rows_Hh[rows] @ wide_ChW
+            used = torch.nonzero(self.rows_Hh[rows].any(0))[:, 0]
+            tokens = slice(int(used[0]), int(used[-1]) + 1)
+            pieces.append((rows, tokens, self.rows_Hh[rows, tokens]))
+        return pieces
+
+    def row_chunks(self, logits_Chw: Tensor) -> Iterator[Tensor]:
+        """[..., C, rows, W] pieces of about CHUNK_ELEMENTS values, from the top."""
+        wide_ChW = logits_Chw.float() @ self.columns_Ww.T
+        for _, tokens, weights in self.bands(wide_ChW.numel() // wide_ChW.shape[-2]):
+            yield weights @ wide_ChW[..., tokens, :]
 
     def argmax(self, logits_Chw: Tensor) -> Tensor:
         """[..., H, W] uint8: the class with the greatest upsampled logit, the lowest index on a tie."""
-        pieces = [chunk.argmax(-3).to(torch.uint8) for _, chunk in self.row_chunks(logits_Chw)]
-        return torch.cat(pieces, -2)
+        return torch.cat([chunk.argmax(-3).to(torch.uint8) for chunk in self.row_chunks(logits_Chw)], -2)
