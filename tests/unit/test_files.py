@@ -1,0 +1,76 @@
+"""files.py: whole or absent, and hashes that others compute as well."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tips_bench import files
+from tips_bench.errors import UserError
+
+
+def test_a_block_that_ends_well_leaves_the_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.txt"
+    files.write_text(path, "grüße")
+    assert path.read_bytes() == "grüße".encode()
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("fault", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, fault: type[BaseException]) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(fault), files.atomic(path) as temporary:
+        temporary.write_text("half")
+        raise fault
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    code = (
+        "import os, sys; from pathlib import Path; from tips_bench.files import atomic\n"
+        "with atomic(Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], env={**os.environ, "PYTHONPATH": os.getcwd()}, check=False)
+    assert done.returncode == -9
+    assert path.read_text() == "old"
+
+
+def test_a_folder_that_is_a_file_is_a_user_error_naming_the_target(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/a\.txt: cannot write: .*Free space there or choose another folder"):
+        files.write_text(tmp_path / "file" / "a.txt", "x")
+
+
+def test_a_full_disk_is_a_user_error_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        files.write_text(tmp_path / "a.txt", "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+@given(st.binary(max_size=200))
+def test_sha256_is_that_of_the_bytes_read_at_once(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "bytes"
+    path.write_bytes(data)
+    assert files.sha256(path) == hashlib.sha256(data).hexdigest()
+
+
+@given(st.lists(st.text(alphabet="ab", max_size=3), min_size=1, max_size=4), st.lists(st.text(alphabet="ab", max_size=3), min_size=1, max_size=4))
+def test_different_parts_have_different_digests(one: list[str], other: list[str]) -> None:
+    assert (files.digest(*one) == files.digest(*other)) == (one == other)
