@@ -12,7 +12,10 @@ from typing import Any, Literal
 from tips_bench.errors import UserError, unknown_name
 
 Ffn = Literal["mlp", "swiglu"]
+Kind = Literal["vision", "text"]
 FFNS: tuple[Ffn, ...] = ("mlp", "swiglu")
+Gelu = Literal["erf", "tanh"]
+GELUS: tuple[Gelu, ...] = ("erf", "tanh")
 
 VOCAB_SIZE = 32_000
 MAX_TEXT_TOKENS = 64
@@ -26,6 +29,7 @@ class VisionConfig:
     position_grid: rows and columns of the learned position embeddings.
     num_global_tokens: the first is the CLS token, the only one with a position embedding; the others are register-style.
     init_values: what LayerScale starts from.
+    gelu: exact, by the error function, as the official PyTorch code has it, or the tanh approximation of the official Flax code.
     """
 
     name: str
@@ -38,7 +42,7 @@ class VisionConfig:
     position_grid: tuple[int, int] = (32, 32)
     num_global_tokens: int = 2
     init_values: float = 1.0
-    qkv_bias: bool = True
+    gelu: Gelu = "erf"
     layer_norm_eps: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -47,6 +51,8 @@ class VisionConfig:
         _check_heads(self)
         if self.ffn not in FFNS:
             raise unknown_name("feed-forward kind", str(self.ffn), FFNS, where=f"image tower {self.name!r}: ffn")
+        if self.gelu not in GELUS:
+            raise unknown_name("kind of GELU", str(self.gelu), GELUS, where=f"image tower {self.name!r}: gelu")
         if len(self.position_grid) != 2 or min(self.position_grid) < 1:
             raise UserError(
                 f"{self.position_grid} is not a grid", where=f"image tower {self.name!r}: position_grid", fix="Give (rows, columns)."
@@ -88,14 +94,17 @@ class TextConfig:
         return asdict(self)
 
 
-def _check_positive(config: VisionConfig | TextConfig, *names: str) -> None:
+Config = VisionConfig | TextConfig
+
+
+def _check_positive(config: Config, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             raise UserError(f"{value!r} is not a positive number", where=f"tower {config.name!r}: {name}")
 
 
-def _check_heads(config: VisionConfig | TextConfig) -> None:
+def _check_heads(config: Config) -> None:
     if config.embed_dim % config.num_heads:
         raise UserError(
             f"{config.num_heads} heads do not divide the width {config.embed_dim}",
@@ -162,6 +171,13 @@ def text_config(name: str) -> TextConfig:
     return TextConfig(
         name=name, embed_dim=size.embed_dim, depth=size.text_depth, num_heads=size.num_heads, mlp_dim=size.text_mlp_dim
     )
+
+
+def published_config(kind: Kind, embed_dim: int, depth: int, mlp_dim: int) -> Config | None:
+    """The published tower of this shape, whichever its position grid; None where there is none."""
+    configs = [vision_config(name) if kind == "vision" else text_config(name) for name in _PUBLISHED]
+    shape = (embed_dim, depth, mlp_dim)
+    return next((config for config in configs if (config.embed_dim, config.depth, config.mlp_dim) == shape), None)
 
 
 def _split(name: str) -> tuple[_Size, tuple[int, int]]:

@@ -15,10 +15,9 @@ Axes in tensor names: B batch, N tokens, M = B N rows, D feature, S heads, E fea
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tips_bench.models.layers import Attention, Block, LayerScale, Mlp, SwiGlu
+from tips_bench.models.layers import Block, LayerScale, Mlp, SwiGlu
 
 # The rows oneDNN chooses its layout for; other numbers of rows work too.
 _LAYOUT_ROWS = 1024
@@ -53,8 +52,9 @@ class PackedLinear:
         self.bias_O = None if bias_O is None else bias_O.clone()
 
     def __call__(self, x_MI: Tensor, then: str = "none") -> Tensor:
-        """then: "none", "gelu" (exact) or "swish"."""
-        return torch.ops.mkldnn._linear_pointwise(x_MI, self.weight, self.bias_O, then, [], "none")
+        """then: "none", "gelu-erf", "gelu-tanh" or "swish"."""
+        name, _, algorithm = then.partition("-")
+        return torch.ops.mkldnn._linear_pointwise(x_MI, self.weight, self.bias_O, name, [], {"erf": "none"}.get(algorithm, algorithm))
 
     def combine(self, x_MI: Tensor, other_MO: Tensor, how: str) -> Tensor:
         """The map's output joined with another tensor. how: "add" or "mul"."""
@@ -99,18 +99,19 @@ def _gamma(scale: LayerScale | None) -> Tensor | None:
 def _packed_ffn(ffn: nn.Module, scale_D: Tensor | None) -> _PackedMlp | _PackedSwiGlu:
     if isinstance(ffn, SwiGlu):
         return _PackedSwiGlu(ffn, scale_D)
-    if isinstance(ffn, Mlp) and ffn.activation is F.gelu:
+    if isinstance(ffn, Mlp) and ffn.activation.startswith("gelu"):
         return _PackedMlp(ffn, scale_D)
     raise TypeError(f"no packed form of {ffn}")
 
 
 class _PackedMlp:
     def __init__(self, mlp: Mlp, scale_D: Tensor | None) -> None:
+        self.activation = mlp.activation
         self.fc1 = PackedLinear(mlp.fc1.weight, mlp.fc1.bias)
         self.fc2 = PackedLinear(mlp.fc2.weight, mlp.fc2.bias, scale_D)
 
     def __call__(self, x_MD: Tensor, residual_MD: Tensor) -> Tensor:
-        return self.fc2.combine(self.fc1(x_MD, "gelu"), residual_MD, "add")
+        return self.fc2.combine(self.fc1(x_MD, self.activation), residual_MD, "add")
 
 
 class _PackedSwiGlu:

@@ -17,9 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tips_bench.models.configs import TextConfig, VisionConfig
-
-Config = VisionConfig | TextConfig
+from tips_bench.models.configs import Config, Gelu, VisionConfig
 
 
 @dataclass(frozen=True)
@@ -53,12 +51,20 @@ class Entry:
 
 @dataclass(frozen=True)
 class Naming:
-    """One way to name a tower's tensors. prefixes: what may stand before every name. Entries come once for each feed-forward kind."""
+    """One way to name a tower's tensors.
+
+    prefixes: what may stand before every name. shared: entries of every tower; ffn: those of each feed-forward kind.
+    heads: the tensor whose first axis counts the heads, and grid: the one whose axes 1 and 2 are the position grid, where there is one.
+    gelu: the kind of GELU that the code behind these names applies, where it is not for the config to say.
+    """
 
     name: str
     prefixes: tuple[str, ...]
     shared: tuple[Entry, ...]
     ffn: dict[str, tuple[Entry, ...]]
+    heads: str | None = None
+    grid: str | None = None
+    gelu: Gelu | None = None
 
     def entries(self, config: Config, prefix: str) -> list[Entry]:
         """Every entry of a tower, blocks counted out."""
@@ -67,12 +73,21 @@ class Naming:
         blocks = [entry.at(prefix, i) for i in range(config.depth) for entry in templates if entry.per_block]
         return once + blocks
 
-    def matches(self, keys: Iterable[str], prefix: str) -> bool:
-        """Whether a file's keys are named this way: all names of the feed-forward part and of the final norm are there."""
+    def overlap(self, keys: Iterable[str], prefix: str) -> float:
+        """The share of a one-block tower's names that a file's keys contain: 1 where the file is named this way and whole."""
         present = set(keys)
-        norm = next(entry for entry in self.shared if entry.own == ("norm.weight",))
-        kinds = [all(set(entry.at(prefix, 0).file) <= present for entry in entries) for entries in self.ffn.values()]
-        return prefix + norm.file[0] in present and any(kinds)
+        names = [name for entry in (*self.shared, *self.ffn[self.ffn_kind(present, prefix)]) for name in entry.at(prefix, 0).file]
+        return sum(name in present for name in names) / len(names)
+
+    def ffn_kind(self, keys: Iterable[str], prefix: str) -> str:
+        """The feed-forward kind whose names are the most complete in block 0."""
+        present = set(keys)
+
+        def found(kind: str) -> float:
+            names = [name for entry in self.ffn[kind] for name in entry.at(prefix, 0).file]
+            return sum(name in present for name in names) / len(names)
+
+        return max(self.ffn, key=found)
 
     def depth(self, keys: Iterable[str], prefix: str) -> int:
         """The number of blocks a file holds."""
@@ -104,6 +119,7 @@ def _positions(parts: list[Tensor], _: list[torch.Size]) -> list[Tensor]:
 
 
 def _split_positions(own: list[Tensor], config: Config) -> list[Tensor]:
+    assert isinstance(config, VisionConfig)
     return [own[0][:, 1:].unflatten(1, config.position_grid)]
 
 
@@ -178,12 +194,13 @@ _TORCH_VISION_SHARED = (
     *(Entry((f"blocks.{{i}}.{ls}.gamma",), (f"blocks.{{i}}.{ls}.gamma",), _SAME) for ls in ("ls1", "ls2")),
     *_same("norm", "norm"),
 )
+_TORCH_MLP = (*_same("blocks.{i}.mlp.fc1", "blocks.{i}.mlp.fc1"), *_same("blocks.{i}.mlp.fc2", "blocks.{i}.mlp.fc2"))
 _TORCH_SWIGLU = (*_same("blocks.{i}.mlp.w12", "blocks.{i}.mlp.w12"), *_same("blocks.{i}.mlp.w3", "blocks.{i}.mlp.w3"))
-_TORCH_VISION = Naming(
+TORCH_VISION = Naming(
     "PyTorch",
     ("", "vision_encoder.", "vision."),
     _TORCH_VISION_SHARED,
-    {"mlp": (*_same("blocks.{i}.mlp.fc1", "blocks.{i}.mlp.fc1"), *_same("blocks.{i}.mlp.fc2", "blocks.{i}.mlp.fc2")), "swiglu": _TORCH_SWIGLU},
+    {"mlp": _TORCH_MLP, "swiglu": _TORCH_SWIGLU},
 )
 # transformers, when it saves a tower in "original" names, calls the two maps of its MLP as the text tower does.
 _SAVED_VISION = Naming(
@@ -194,7 +211,7 @@ _SAVED_VISION = Naming(
 )
 
 _HF_LAYER = "encoder.layer.{i}"
-TRANSFORMERS_VISION = Naming(
+_TRANSFORMERS_VISION = Naming(
     "transformers",
     ("", "vision_model."),
     (
@@ -243,10 +260,13 @@ _FLAX_VISION = Naming(
             *_flax_dense("blocks.{i}.mlp.w3", f"{_FLAX_LAYER}/FFNSwiGluFused_0/Dense_2"),
         ),
     },
+    heads="encoder/transformer/encoderblock_0/MultiHeadDotProductAttention_0/query/bias",
+    grid="encoder/ToTokenSequence_0/posembed_input",
+    gelu="tanh",
 )
 
 _TEXT_LAYER = "transformer.resblocks.{i}"
-_TORCH_TEXT = Naming(
+TORCH_TEXT = Naming(
     "PyTorch",
     ("", "text_encoder."),
     (
@@ -261,7 +281,7 @@ _TORCH_TEXT = Naming(
 )
 
 _HF_TEXT_LAYER = "encoder.layers.{i}"
-TRANSFORMERS_TEXT = Naming(
+_TRANSFORMERS_TEXT = Naming(
     "transformers",
     ("", "text_model."),
     (
@@ -284,9 +304,10 @@ _FLAX_TEXT = Naming(
         *_flax_norm("norm", "text_encoder_norm"),
     ),
     {"mlp": _flax_mlp("transformer/encoderblock_{i}")},
+    heads="transformer/encoderblock_0/MultiHeadDotProductAttention_0/query/bias",
 )
 
-_OWN_TEXT = Naming(
+OWN_TEXT = Naming(
     "tips-bench",
     ("text.",),
     (
@@ -294,11 +315,12 @@ _OWN_TEXT = Naming(
         *(entry for part in ("norm1", "attn.qkv", "attn.proj", "norm2") for entry in _same(f"blocks.{{i}}.{part}", f"blocks.{{i}}.{part}")),
         *_same("norm", "norm"),
     ),
-    {"mlp": (*_same("blocks.{i}.mlp.fc1", "blocks.{i}.mlp.fc1"), *_same("blocks.{i}.mlp.fc2", "blocks.{i}.mlp.fc2"))},
+    {"mlp": _TORCH_MLP},
 )
 
-VISION_NAMINGS = (_TORCH_VISION, _SAVED_VISION, TRANSFORMERS_VISION, _FLAX_VISION)
-TEXT_NAMINGS = (_TORCH_TEXT, TRANSFORMERS_TEXT, _FLAX_TEXT, _OWN_TEXT)
+# Our own files keep the image tower's official names behind "vision." and the text tower's own behind "text.".
+VISION_NAMINGS = (TORCH_VISION, _SAVED_VISION, _TRANSFORMERS_VISION, _FLAX_VISION)
+TEXT_NAMINGS = (TORCH_TEXT, _TRANSFORMERS_TEXT, _FLAX_TEXT, OWN_TEXT)
 # What a tower's tensors may stand behind, so that one tower's are not taken for strays of the other.
 TOWER_PREFIXES = {"vision": ("vision.", "vision_encoder.", "vision_model."), "text": ("text.", "text_encoder.", "text_model.")}
 TEMPERATURE_KEYS = ("temperature", "temperature_contrastive")

@@ -5,6 +5,9 @@ Axes in tensor names: B batch, N tokens, D feature, S heads, E features of a hea
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,10 +16,10 @@ from torch import Tensor, nn
 class Attention(nn.Module):
     """Multi-head self-attention whose queries, keys and values come from one linear map."""
 
-    def __init__(self, dim: int, num_heads: int, *, qkv_bias: bool = True) -> None:
+    def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
     def attend(self, qkv_BNC3: Tensor, keep_BN: Tensor | None = None) -> Tensor:
@@ -32,17 +35,24 @@ class Attention(nn.Module):
         return heads_BSNE.transpose(1, 2).reshape(batch, tokens, width // 3)
 
 
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu-erf": F.gelu,
+    "gelu-tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+}
+
+
 class Mlp(nn.Module):
-    """Linear, activation, linear. activation: "gelu" (exact, by the error function) or "relu"."""
+    """Linear, activation, linear. activation: "gelu-erf" (exact), "gelu-tanh" (approximate) or "relu"."""
 
     def __init__(self, dim: int, hidden: int, *, activation: str) -> None:
         super().__init__()
-        self.activation = {"gelu": F.gelu, "relu": F.relu}[activation]
+        self.activation = activation
         self.fc1 = nn.Linear(dim, hidden)
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x_BND: Tensor) -> Tensor:
-        return self.fc2(self.activation(self.fc1(x_BND)))
+        return self.fc2(_ACTIVATIONS[self.activation](self.fc1(x_BND)))
 
 
 class SwiGlu(nn.Module):
@@ -73,12 +83,10 @@ class Block(nn.Module):
     init_values: None = no LayerScale.
     """
 
-    def __init__(
-        self, dim: int, num_heads: int, ffn: nn.Module, *, eps: float, qkv_bias: bool = True, init_values: float | None = None
-    ) -> None:
+    def __init__(self, dim: int, num_heads: int, ffn: nn.Module, *, eps: float, init_values: float | None = None) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=eps)
-        self.attn = Attention(dim, num_heads, qkv_bias=qkv_bias)
+        self.attn = Attention(dim, num_heads)
         self.ls1 = None if init_values is None else LayerScale(dim, init_values)
         self.norm2 = nn.LayerNorm(dim, eps=eps)
         self.mlp = ffn

@@ -23,11 +23,15 @@ _POOL_EPSILON = 1e-8
 
 
 class TextTower(nn.Module):
-    """Token ids to one embedding a text, not normalised. A text without tokens has the embedding zero."""
+    """Token ids to one embedding a text, not normalised. A text without tokens has the embedding zero.
+
+    temperature: what cosines with global tokens are divided by to give logits; None where the weights came without one.
+    """
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config = config
+        self.temperature: float | None = None
         self.token_embed = nn.Embedding(config.vocab_size, config.embed_dim)
         self.blocks = nn.ModuleList(
             Block(

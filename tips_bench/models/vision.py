@@ -214,9 +214,8 @@ class VisionTower(nn.Module):
     def _block_indices(self, layers: Sequence[int]) -> list[int]:
         depth = self.config.depth
         if bad := [layer for layer in layers if not -depth <= layer < depth]:
-            raise UserError(
-                f"layers = {list(layers)}: there is no block {bad[0]}, the tower has {depth}", where=self._where(), fix=f"Use 0-{depth - 1}."
-            )
+            problem = f"layers = {list(layers)}: there is no block {bad[0]}, the tower has {depth}"
+            raise UserError(problem, where=self._where(), fix=f"Use 0-{depth - 1}.")
         return [layer % depth for layer in layers]
 
     def _where(self) -> str:
@@ -224,15 +223,11 @@ class VisionTower(nn.Module):
 
 
 def _block(config: VisionConfig) -> Block:
-    ffn = SwiGlu(config.embed_dim, config.mlp_dim) if config.ffn == "swiglu" else Mlp(config.embed_dim, config.mlp_dim, activation="gelu")
-    return Block(
-        config.embed_dim,
-        config.num_heads,
-        ffn,
-        eps=config.layer_norm_eps,
-        qkv_bias=config.qkv_bias,
-        init_values=config.init_values,
-    )
+    if config.ffn == "swiglu":
+        ffn: nn.Module = SwiGlu(config.embed_dim, config.mlp_dim)
+    else:
+        ffn = Mlp(config.embed_dim, config.mlp_dim, activation=f"gelu-{config.gelu}")
+    return Block(config.embed_dim, config.num_heads, ffn, eps=config.layer_norm_eps, init_values=config.init_values)
 
 
 def interpolate_positions(table_1PD: Tensor, table_grid: tuple[int, int], grid: tuple[int, int]) -> Tensor:
