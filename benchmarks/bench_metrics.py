@@ -2,8 +2,9 @@
 
     python -m benchmarks.bench_metrics
 
-Both start from uint8 label maps, as a PNG decoder and an argmax over up to 255 classes give them; IoUMetric gets
-the predictions both as bytes and as the int64 that argmax gives in mmsegmentation's own loop. The rounds of all candidates are interleaved, and the best of each is reported. The scores must agree, or it stops.
+Both start from uint8 label maps, as a PNG decoder gives them; IoUMetric gets the predictions both as bytes and as the int64 that
+argmax gives in mmsegmentation's own loop. The rounds of all candidates are interleaved, and the best of each is reported. The
+scores must agree, or it stops.
 
 Axes: H W pixels.
 """

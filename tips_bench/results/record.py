@@ -8,15 +8,27 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
-from typing import Any, Literal
+import re
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from tips_bench.errors import UserError
-from tips_bench.files import write_text
+from tips_bench.files import digest, write_text
 
 SCHEMA = "tips-bench/record/1"
+# A score of a class or a grid point; NaN becomes null, as JSON has none.
+Score = Annotated[float | None, AfterValidator(lambda value: None if value is None or math.isnan(value) else value)]
 
 
 class Part(BaseModel):
@@ -39,6 +51,14 @@ class MetricValue(Part):
     def _null_is_nan(cls, value: Any) -> Any:
         return math.nan if value is None else value
 
+    @field_validator("value", "ci95")
+    @classmethod
+    def _finite(cls, value: Any, info: ValidationInfo) -> Any:
+        numbers = value if isinstance(value, tuple) else () if value is None else (value,)
+        if any(math.isinf(number) or (math.isnan(number) and info.field_name == "ci95") for number in numbers):
+            raise ValueError(f"{value} is not finite")
+        return value
+
     @field_serializer("value")
     def _nan_is_null(self, value: float) -> float | None:
         return None if math.isnan(value) else value
@@ -49,7 +69,7 @@ class Selection(Part):
 
     metric: str
     grid: list[dict[str, float]]
-    scores: list[float | None]
+    scores: list[Score]
     choice: int
     held_out: int
 
@@ -70,6 +90,8 @@ class DatasetIdentity(Part):
 class Cost(Part):
     """What the number cost. image_forwards: images (or windows, or crops) through the backbone. encoder_s: seconds inside the encoder."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     wall_s: float
     encoder_s: float
     image_forwards: int
@@ -84,10 +106,10 @@ class Record(Part):
 
     comparable: false once any card value was overridden, listed in deviations. per_class: metric name -> class name -> value.
     probe: what the fit says of itself (iterations, convergence, loss).
-    per_sample: file name of the counts beside the record. cards: the task, protocol and model cards as used.
+    per_sample, pictures: files beside the record. cards: the task, protocol and model cards as used.
     """
 
-    schema_: Literal["tips-bench/record/1"] = SCHEMA
+    schema_: Literal["tips-bench/record/1"] = "tips-bench/record/1"
     task: str
     family: str
     protocol: str
@@ -95,7 +117,7 @@ class Record(Part):
     model: str
     weights_sha256: str
     metrics: dict[str, MetricValue]
-    per_class: dict[str, dict[str, float | None]] = {}
+    per_class: dict[str, dict[str, Score]] = {}
     primary: str
     comparable: bool
     deviations: list[str]
@@ -113,11 +135,42 @@ class Record(Part):
     seed: int
     cards: dict[str, Any]
 
+    @field_validator("per_sample", "pictures")
+    @classmethod
+    def _beside(cls, names: Any) -> Any:
+        for name in [names] if isinstance(names, str) else names:
+            path = PurePosixPath(name)
+            if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in name:
+                raise ValueError(f"{name!r} is not a file beside the record")
+        return names
+
+    @model_validator(mode="after")
+    def _primary_is_there(self) -> Self:
+        if self.primary not in self.metrics:
+            raise ValueError(f"primary: there is no metric {self.primary!r} in {sorted(self.metrics)}")
+        return self
+
     def save(self, path: Path) -> None:
         """Write the record to `path` atomically, with the key `schema` first."""
         data = self.model_dump(mode="json")
         data = {"schema": data.pop("schema_"), **data}
         write_text(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def record_path(out: Path, task: str, model: str, protocol: str, hash8: str) -> Path:
+    """out/<task>/<model>/<protocol>-<hash8>.json, with names that every file system takes.
+
+    A name that is not a file name as it stands ("timm:vit_base", a path to a card) is made one and ends in "~" and a hash of the
+    original, so that two models never share a file.
+    """
+    return out / _file_name(task) / _file_name(model) / f"{_file_name(protocol)}-{hash8}.json"
+
+
+def _file_name(name: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name) and not name.endswith("."):
+        return name
+    readable = re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip(".-")[-80:]
+    return f"{readable or 'name'}~{digest(name)[:8]}"
 
 
 def load_record(path: str | Path) -> Record:
@@ -136,4 +189,6 @@ def load_record(path: str | Path) -> Record:
         return Record.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", where=path) from error
+        key = ".".join(map(str, first["loc"]))
+        problem = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{key}: {problem}" if key else problem, where=path) from error

@@ -38,8 +38,8 @@ def intervals(
     found: dict[str, tuple[float, float] | None] = {}
     for name, values_R in replicates(counts_N, groups, summary, resamples=resamples, seed=seed).items():
         scored_R = values_R[~np.isnan(values_R)]
-        low, high = np.quantile(scored_R, [tail, 1 - tail]).tolist() if scored_R.size else (None, None)
-        found[name] = None if low is None else (low, high)
+        low, high = np.quantile(scored_R, [tail, 1 - tail]).tolist() if scored_R.size else (np.nan, np.nan)
+        found[name] = (low, high) if scored_R.size else None
     return found
 
 
