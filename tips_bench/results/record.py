@@ -88,7 +88,10 @@ class DatasetIdentity(Part):
 
 
 class Cost(Part):
-    """What the number cost. image_forwards: images (or windows, or crops) through the backbone. encoder_s: seconds inside the encoder."""
+    """What the number cost. image_forwards: images (or windows, or crops) through the backbone. encoder_s: seconds inside the encoder.
+
+    resumed: an earlier, interrupted run did a part of the work, which is not counted here.
+    """
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -99,6 +102,7 @@ class Cost(Part):
     peak_memory_mb: float
     device: str
     dtype: str
+    resumed: bool = False
 
 
 class Record(Part):

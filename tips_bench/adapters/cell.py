@@ -1,0 +1,96 @@
+"""One cell of a table: a task, a model and a protocol, as cards with the user's overrides applied and listed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tips_bench.cards import CARDS, ModelCard, ProtocolCard, Strict, TaskCard, load_card, override, parse
+from tips_bench.encoders.load import resolve_model_card
+from tips_bench.errors import UserError
+from tips_bench.files import digest
+
+Kind = Literal["task", "model", "protocol"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The cards as used. model_name: with the weights beside it where they are not the card's. deviations: what was overridden."""
+
+    task: TaskCard
+    model: ModelCard
+    protocol: ProtocolCard
+    model_name: str
+    deviations: list[str]
+
+    def cards(self) -> dict[str, Any]:
+        """All three as plain data, for the record."""
+        return {kind: getattr(self, kind).model_dump(mode="json") for kind in ("task", "protocol", "model")}
+
+    @property
+    def protocol_hash(self) -> str:
+        """Hex SHA-256 of the protocol as used."""
+        return digest(json.dumps(self.protocol.model_dump(mode="json"), sort_keys=True))
+
+
+def resolve(task: str, model: str, protocol: str | None, overrides: list[str], weights: str | None, limit: int | None) -> Cell:
+    """Read the cards and apply `overrides`: "task.KEY=VALUE", "model.KEY=VALUE", and all others to the protocol.
+
+    Errors: an unknown name, a protocol that the task does not allow or that is not for its family, a value that does not fit.
+    """
+    chosen: dict[Kind, list[str]] = {"task": [], "model": [], "protocol": []}
+    for assignment in overrides:
+        prefix, _, rest = assignment.partition(".")
+        if prefix in chosen and rest:
+            chosen[prefix].append(rest)  # type: ignore[index]
+        else:
+            chosen["protocol"].append(assignment)
+    deviations: list[str] = []
+    task_card = _changed("task", load_card("task", task), chosen["task"], deviations)
+    name = protocol or task_card.protocol
+    protocol_card = load_card("protocol", name)
+    if protocol_card.name not in task_card.protocols:
+        fix = f"It allows {', '.join(task_card.protocols)}."
+        raise UserError(f"protocol {protocol_card.name!r} is not one that the task allows", where=f"task {task_card.name}", fix=fix)
+    if task_card.family not in protocol_card.families:
+        raise UserError(f"protocol {name!r} is for {', '.join(protocol_card.families)}, not {task_card.family}", where=f"task {task_card.name}")
+    protocol_card = _changed("protocol", protocol_card, chosen["protocol"], deviations)
+    model_card = _changed("model", resolve_model_card(model), chosen["model"], deviations)
+    if limit is not None:
+        deviations.append(f"limit = {limit} images of each split")
+    shown = model_card.name if weights is None else f"{model_card.name}@{_weights_name(weights)}"
+    return Cell(task_card, model_card, protocol_card, shown, deviations)
+
+
+def _weights_name(weights: str) -> str:
+    return weights if weights.startswith("random") else Path(weights).stem
+
+
+def _changed(kind: Kind, card: Any, assignments: list[str], deviations: list[str]) -> Any:
+    """The card with its overrides; each that changes something is added to `deviations` with the card's own value."""
+    if not assignments:
+        return card
+    before = card.model_dump(mode="json")
+    where = f"--set, {kind} {card.name}"
+    changed: Strict = parse(CARDS[kind], override(before, assignments, where=where), where=where)
+    after = changed.model_dump(mode="json")
+    for assignment in assignments:
+        key = assignment.partition("=")[0]
+        old, new = _at(before, key), _at(after, key)
+        if old != new:
+            deviations.append(f"{kind}.{key} = {json.dumps(new)} (card: {json.dumps(old)})")
+    return changed
+
+
+def _at(data: Any, key: str) -> Any:
+    """The value under a dotted key, None where there is none."""
+    for part in key.split("."):
+        if isinstance(data, list) and part.isdecimal() and int(part) < len(data):
+            data = data[int(part)]
+        elif isinstance(data, dict) and part in data:
+            data = data[part]
+        else:
+            return None
+    return data
