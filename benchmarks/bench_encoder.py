@@ -1,0 +1,145 @@
+"""Images a second of the image tower beside timm's and transformers', in one process.
+
+    python benchmarks/bench_encoder.py [--size 448] [--batch 2] [--rounds 5] [--no-compile] [--json]
+
+All are tipsv2-b14 with the weights of one seed, on the CPU. Rounds are interleaved, so that a busy machine slows all alike, and the best
+round of each counts. "cosine" is the mean cosine, over patches, of bfloat16 features with the same implementation's float32 ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import timm
+import torch
+import transformers
+from torch import Tensor
+from torch.nn import functional as F
+
+from tips_bench.models.checkpoints import export_huggingface, load_text, load_vision
+from tips_bench.models.configs import TextConfig, vision_config
+from tips_bench.models.vision import VisionTower
+
+NAME = "tipsv2-b14"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+Encode = Callable[[Tensor], Tensor]
+
+
+@dataclass
+class Row:
+    """One implementation in one precision. images_per_s: of the best round."""
+
+    implementation: str
+    precision: str
+    images_per_s: float
+    over_timm: float
+    over_transformers: float
+    cosine: float | None
+
+
+def ours(dtype: torch.dtype, *, pack: bool, compiled: bool = False) -> Encode:
+    """Our tower. pack: with weights prepared for the CPU, as the encoders run it."""
+    tower = load_vision(None, vision_config(NAME), seed=0, dtype=dtype)
+    if pack and not tower.pack():
+        raise SystemExit("this machine does not run the packed tower")
+    run: Callable[..., object] = torch.compile(tower) if compiled else tower
+    return lambda pixels_B3HW: run(pixels_B3HW.to(dtype)).patches[0].flatten(1, 2)  # type: ignore[attr-defined]
+
+
+def transformers_peer(dtype: torch.dtype) -> Encode:
+    """transformers' Tipsv2VisionModel with our weights."""
+    vision = load_vision(None, vision_config(NAME), seed=0)
+    text = TextConfig(name="unused", embed_dim=vision.config.embed_dim, depth=1, num_heads=12, mlp_dim=8, vocab_size=8)
+    with tempfile.TemporaryDirectory() as folder:
+        export_huggingface(folder, vision, load_text(None, text, seed=0))
+        model = transformers.Tipsv2Model.from_pretrained(folder, dtype=dtype).vision_model.eval()
+    return lambda pixels_B3HW: model(pixel_values=pixels_B3HW.to(dtype)).last_hidden_state[:, 2:]
+
+
+def timm_peer(dtype: torch.dtype, size: int) -> Encode:
+    """timm's vit_base_patch14_reg1_tipsv2 with our weights."""
+    model = timm.create_model("vit_base_patch14_reg1_tipsv2", img_size=size)
+    tower = load_vision(None, vision_config(NAME), seed=0)
+    model.load_state_dict(timm_weights(tower, size))
+    model = model.to(dtype).eval()
+    return lambda pixels_B3HW: model.forward_features(pixels_B3HW.to(dtype))[:, 2:]
+
+
+def timm_weights(tower: VisionTower, size: int) -> dict[str, Tensor]:
+    """Our weights under timm's names. timm adds positions to patches alone, so CLS takes its own into its token."""
+    side = size // tower.config.patch_size
+    weights = {name: value.detach() for name, value in tower.state_dict().items() if name != "mask_token"}
+    positions_1PD = weights.pop("pos_embed")
+    table_1Dhw = positions_1PD[:, 1:].unflatten(1, tower.config.position_grid).permute(0, 3, 1, 2)
+    weights["pos_embed"] = F.interpolate(table_1Dhw, (side, side), mode="bilinear", antialias=True).flatten(2).transpose(1, 2)
+    weights["cls_token"] = weights["cls_token"] + positions_1PD[:, :1]
+    weights["reg_token"] = weights.pop("register_tokens")
+    return weights
+
+
+def best_seconds(runs: dict[tuple[str, str], Encode], pixels_B3HW: Tensor, rounds: int) -> dict[tuple[str, str], float]:
+    """Seconds of the best round of each run, rounds interleaved."""
+    best = dict.fromkeys(runs, float("inf"))
+    for _ in range(rounds):
+        for key, encode in runs.items():
+            start = time.perf_counter()
+            encode(pixels_B3HW)
+            best[key] = min(best[key], time.perf_counter() - start)
+    return best
+
+
+def measure(size: int, batch: int, rounds: int, compiled: bool) -> list[Row]:
+    """One row for each implementation and precision."""
+    pixels_B3HW = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
+    runs: dict[tuple[str, str], Encode] = {}
+    for precision, dtype in DTYPES.items():
+        runs["timm", precision] = timm_peer(dtype, size)
+        runs["transformers", precision] = transformers_peer(dtype)
+        runs["ours, plain", precision] = ours(dtype, pack=False)
+        runs["ours", precision] = ours(dtype, pack=True)
+        if compiled:
+            runs["ours, torch.compile", precision] = ours(dtype, pack=False, compiled=True)
+    with torch.inference_mode():
+        features_BPD = {key: encode(pixels_B3HW).float() for key, encode in runs.items()}
+        seconds = best_seconds(runs, pixels_B3HW, rounds)
+    rows = []
+    for (name, precision), best in seconds.items():
+        cosine = F.cosine_similarity(features_BPD[name, precision], features_BPD[name, "fp32"], dim=-1).mean().item()
+        ratios = [seconds[peer, precision] / best for peer in ("timm", "transformers")]
+        rows.append(Row(name, precision, batch / best, *ratios, None if precision == "fp32" else cosine))
+    reference = features_BPD["timm", "fp32"]
+    for (name, precision), found in features_BPD.items():
+        if precision == "fp32" and (found - reference).abs().max() > 1e-3:
+            raise SystemExit(f"{name} does not compute what timm does")
+    return rows
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=448)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    rows = measure(args.size, args.batch, args.rounds, not args.no_compile)
+    if args.json:
+        print(json.dumps({"size": args.size, "batch": args.batch, "threads": torch.get_num_threads(), "rows": [asdict(row) for row in rows]}, indent=2))
+        return
+    print(f"{NAME}, {args.size} px, batch {args.batch}, {torch.get_num_threads()} threads of {os.cpu_count()} cores")
+    print(f"{'implementation':<22}{'precision':<11}{'images/s':>9}{'/ timm':>9}{'/ transformers':>16}{'cosine':>10}")
+    for row in rows:
+        cosine = "" if row.cosine is None else f"{row.cosine:.6f}"
+        print(f"{row.implementation:<22}{row.precision:<11}{row.images_per_s:>9.3f}{row.over_timm:>9.2f}{row.over_transformers:>16.2f}{cosine:>10}")
+
+
+if __name__ == "__main__":
+    main()
