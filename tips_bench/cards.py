@@ -15,11 +15,12 @@ from mmengine.config import Config
 from mmengine.fileio import BaseFileHandler, register_handler
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from tips_bench import plain_yaml
 from tips_bench.catalog import card_files, find_card
 from tips_bench.errors import UserError, unknown_name
 from tips_bench.files import digest
 
-MAX_CARD_BYTES = 1 << 20
+MAX_BASES = 32
 
 
 @register_handler(["yaml", "yml"])
@@ -27,7 +28,7 @@ class SafeYamlHandler(BaseFileHandler):
     """mmengine's YAML handler reads with a loader that builds any Python object; this one reads plain data only."""
 
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
-        return yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return yaml.load(file, Loader=plain_yaml.LOADER)
 
     def dump_to_fileobj(self, obj: Any, file: Any, **kwargs: Any) -> None:
         yaml.safe_dump(obj, file)
@@ -148,10 +149,16 @@ class ProtocolCard(Strict):
 
 
 class WeightsCard(Strict):
-    """Where a model's weights come from. file: the name inside a hub repository; size in bytes; sha256 in hex where published."""
+    """Where a model's weights come from: a url, else a Hugging Face repository, else a local path, else the seed of random ones.
+
+    hub beside a url names the same weights on the hub. file: the name inside a hub repository. path: relative to the working
+    directory. size in bytes; sha256 in hex where published.
+    """
 
     url: str | None = None
     hub: str | None = None
+    path: str | None = None
+    seed: int | None = None
     revision: str | None = None
     file: str | None = None
     size: int | None = None
@@ -191,39 +198,31 @@ CardT = TypeVar("CardT", bound=Strict)
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file with its bases merged in, as plain data. Errors: no file, not YAML, a base that is no YAML file, not a mapping."""
-    _check_bases(path, seen=())
+    _check_bases(path, above=(), read=[])
     try:
         config = Config.fromfile(
             path, use_predefined_variables=False, import_custom_modules=False, use_environment_variables=False, lazy_import=False
         )
     except KeyError as error:
-        raise UserError(f"two bases give the same key: {error.args[0]}", where=path, fix="Keep it in one of them.") from error
+        raise UserError(f"cannot be merged: {error.args[0]}", where=path, fix="Let no two bases give one key, nor any card a reserved one.") from error
     return config.to_dict()
 
 
-def _check_bases(path: Path, seen: tuple[Path, ...]) -> None:
-    """Refuse what mmengine would execute or choke on, before it reads the file."""
+def _check_bases(path: Path, above: tuple[Path, ...], read: list[Path]) -> None:
+    """Refuse what mmengine would execute or choke on, before it reads the file. above: the files this is a base of; read: all so far."""
     path = path.resolve()
-    if path in seen:
+    if path in above:
         raise UserError("`_base_` leads back to the file itself", where=path, fix="Break the circle.")
     if path.suffix not in (".yaml", ".yml"):
         raise UserError(f"a card is a .yaml file, not {path.suffix or 'a file without a suffix'}", where=path)
-    try:
-        if path.stat().st_size > MAX_CARD_BYTES:
-            raise UserError(f"a card of over {MAX_CARD_BYTES} bytes", where=path, fix="Is it a card?")
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except OSError as error:
-        raise UserError(f"cannot read: {error.strerror}", where=path) from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"not plain YAML: {reason}", where=path, fix="Only plain data is read; tags that build objects are refused.") from error
-    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
-        raise UserError(f"a card is a mapping of names to values, this is a {type(data).__name__}", where=path)
-    bases = data.get("_base_", [])
-    for base in [bases] if isinstance(bases, str) else bases:
+    read.append(path)
+    if len(read) > MAX_BASES:
+        raise UserError(f"the card has over {MAX_BASES} bases, counted with theirs", where=read[0], fix="Merge some of them.")
+    bases = plain_yaml.load(path).get("_base_", [])
+    for base in bases if isinstance(bases, list) else [bases]:
         if not isinstance(base, str) or "::" in base:
             raise UserError(f"_base_ = {base!r}", where=path, fix="Name a .yaml file relative to this one.")
-        _check_bases(path.parent / base, (*seen, path))
+        _check_bases(path.parent / base, (*above, path), read)
 
 
 def override(data: dict[str, Any], assignments: list[str], *, where: object = "--set") -> dict[str, Any]:
