@@ -21,6 +21,11 @@ class Camera:
     pose_44: np.ndarray
     size: int
 
+    @property
+    def focal(self) -> float:
+        """Focal length in pixels."""
+        return float(self.intrinsics_33[0, 0])
+
     def rays(self, x_N: np.ndarray, y_N: np.ndarray) -> np.ndarray:
         """Origins and directions [N, 6] through image points; directions have length 1 along the optical axis, so t is the depth."""
         k, pose = self.intrinsics_33, self.pose_44

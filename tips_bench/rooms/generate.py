@@ -69,9 +69,10 @@ def point_cloud(tracer: Tracer, stations: int = 4, rays: int = 6000) -> PointClo
     all_rays = np.concatenate([np.repeat(eyes, rays, 0), np.tile(ways, (stations, 1))], 1).astype(np.float32)
     hits = tracer.cast(all_rays)
     keep = np.isfinite(hits.t_N)
-    surface = Shader(tracer).surface(all_rays, hits, 0.002)
-    colours = np.clip(Shader(tracer).albedo(surface), 0, 1) ** (1 / 2.2)
+    shader = Shader(tracer)
+    surface = shader.surface(all_rays, hits, 0.002)
+    colours = np.clip(shader.albedo(surface), 0, 1) ** (1 / 2.2)
     scene = tracer.scene
     return PointCloud(
-        surface.place_N3[keep].astype(np.float32), np.rint(colours[keep] * 255).astype(np.uint8),
+        surface.place_3N.T[keep], np.rint(colours.T[keep] * 255).astype(np.uint8),
         scene.class_M[hits.triangle_N][keep], (scene.instance_M[hits.triangle_N] + 1)[keep].astype(np.uint16))

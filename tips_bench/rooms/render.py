@@ -13,10 +13,12 @@ from tips_bench.rooms import materials
 from tips_bench.rooms.camera import Camera
 from tips_bench.rooms.classes import IGNORE
 from tips_bench.rooms.shading import Shader, Surface, dot
-from tips_bench.rooms.tracer import Hits, Tracer
+from tips_bench.rooms.tracer import Tracer
 
 TILE = 4
-_EXTRA = ((-0.32, -0.18), (0.18, -0.32), (0.14, 0.34))
+_EXTRA = ((-0.33, -0.17), (0.33, -0.17), (0.0, 0.34))
+_BRIGHTEST = np.float32(4.0)
+_CONTRAST = np.float32(0.04)
 
 
 @dataclass(frozen=True)
@@ -82,64 +84,78 @@ class Renderer:
         rays = camera.pixel_rays()
         hits = self.tracer.cast(rays)
         hit = np.isfinite(hits.t_N)
-        surface = self.shader.surface(rays, hits, 1 / camera.intrinsics_33[0, 0])
+        surface = self.shader.surface(rays, hits, 1 / camera.focal)
         owner = np.where(hit, scene.instance_M[hits.triangle_N].astype(np.int64) + 1, 0)
-        light = self._light(surface, owner, size)
-        light = self._mirrors(rays, surface, hits, light, camera)
-        linear = self._smooth_edges(camera, surface, owner, light)
-        rotation = camera.pose_44[:3, :3]
-        normals = np.stack([dot(surface.flat_N3, rotation[:, k].astype(np.float32)) for k in range(3)], -1) * hit[:, None]
-        return Frame(
-            develop(linear).reshape(size, size, 3), np.where(hit, scene.class_M[hits.triangle_N], IGNORE).astype(np.uint8).reshape(size, size),
-            owner.astype(np.uint16).reshape(size, size), np.where(hit, hits.t_N, 0).astype(np.float32).reshape(size, size),
-            normals.astype(np.float32).reshape(size, size, 3), camera)
-
-    def _light(self, surface: Surface, owner: np.ndarray, size: int) -> np.ndarray:
-        seen = self.shader.visibility(surface, _tile_numbers(size), _DIRECTIONS)
+        incidence = self.shader.incidence(surface)
+        seen = self.shader.visibility(surface, incidence, _tile_numbers(size), _DIRECTIONS)
         seen = smooth(seen.reshape(-1, size, size), owner.reshape(size, size)).reshape(-1, size * size)
-        return self.shader.radiance(surface, seen)
+        light = self.shader.radiance(surface, incidence, seen) * hit
+        self._mirrors(surface, hit, light, camera)
+        self._smooth_edges(camera, surface, owner, seen, light)
+        rotation = camera.pose_44[:3, :3].astype(np.float32)
+        normals = np.stack([dot(surface.flat_3N, rotation[:, k]) for k in range(3)], -1) * hit[:, None]
+        return Frame(
+            develop(light).T.reshape(size, size, 3), np.where(hit, scene.class_M[hits.triangle_N], IGNORE).astype(np.uint8).reshape(size, size),
+            owner.astype(np.uint16).reshape(size, size), np.where(hit, hits.t_N, 0).astype(np.float32).reshape(size, size),
+            normals.reshape(size, size, 3), camera)
 
-    def _rough(self, rays: np.ndarray, camera: Camera) -> np.ndarray:
-        """Light along single rays, with one shadow ray each."""
-        hits = self.tracer.cast(rays)
-        surface = self.shader.surface(rays, hits, 1 / camera.intrinsics_33[0, 0])
-        number = (np.arange(len(rays)) * 7) % (TILE * TILE)
-        light = self.shader.radiance(surface, self.shader.visibility(surface, number, _DIRECTIONS))
-        return light * np.isfinite(hits.t_N)[:, None]
-
-    def _mirrors(self, rays: np.ndarray, surface: Surface, hits: Hits, light: np.ndarray, camera: Camera) -> np.ndarray:
+    def _mirrors(self, surface: Surface, hit: np.ndarray, light: np.ndarray, camera: Camera) -> None:
         """Replace the light of looking glasses by what they reflect."""
-        index = np.flatnonzero((self.shader.mode[surface.material_N] == materials.MIRROR) & np.isfinite(hits.t_N))
+        index = np.flatnonzero((self.shader.mode[surface.material_N] == materials.MIRROR) & hit)
         if not len(index):
-            return light
-        normal, toward = surface.flat_N3[index], surface.toward_eye_N3[index]
-        reflected = 2 * dot(normal, toward)[:, None] * normal - toward
-        back = np.concatenate([surface.place_N3[index] + 0.002 * normal, reflected], 1).astype(np.float32)
-        light[index] = 0.9 * self._rough(back, camera)
-        return light
+            return
+        normal, toward = surface.flat_3N[:, index], surface.toward_eye_3N[:, index]
+        reflected = 2 * dot(normal, toward) * normal - toward
+        back = np.concatenate([surface.place_3N[:, index] + np.float32(0.002) * normal, reflected]).T.copy()
+        hits = self.tracer.cast(back)
+        mirrored = self.shader.surface(back, hits, 1 / camera.focal)
+        incidence = self.shader.incidence(mirrored)
+        seen = self.shader.visibility(mirrored, incidence, index % len(_DIRECTIONS), _DIRECTIONS)
+        light[:, index] = np.float32(0.9) * self.shader.radiance(mirrored, incidence, seen) * np.isfinite(hits.t_N)
 
-    def _smooth_edges(self, camera: Camera, surface: Surface, owner: np.ndarray, light: np.ndarray) -> np.ndarray:
-        """Average four rays a pixel where object, material or direction changes."""
+    def _smooth_edges(self, camera: Camera, surface: Surface, owner: np.ndarray, seen: np.ndarray, light: np.ndarray) -> None:
+        """Average a few rays a pixel where object, material or direction changes, and with it the light.
+
+        The added rays take their shadows from this pixel, or from the neighbour on their side if they meet another object.
+        """
         size = camera.size
-        key = (owner * 4096 + surface.material_N).reshape(size, size)
-        normal = surface.flat_N3.reshape(size, size, 3)
-        edge = np.zeros((size, size), bool)
-        for a, b in ((np.s_[1:, :], np.s_[:-1, :]), (np.s_[:, 1:], np.s_[:, :-1])):
-            differs = (key[a] != key[b]) | (dot(normal[a], normal[b]) < 0.9)
-            edge[a] |= differs
-            edge[b] |= differs
-        index = np.flatnonzero(edge.ravel() & (self.shader.mode[surface.material_N] != materials.MIRROR))
-        row, column = index // size + 0.5, index % size + 0.5
-        rays = np.concatenate([camera.rays(column + dx, row + dy) for dx, dy in _EXTRA])
-        extra = np.minimum(self._rough(rays, camera), 4.0).reshape(len(_EXTRA), -1, 3)
-        light[index] = (np.minimum(light[index], 4.0) + extra.sum(0)) / (1 + len(_EXTRA))
-        return light
+        index = np.flatnonzero(_edges(owner, surface, light, size) & (self.shader.mode[surface.material_N] != materials.MIRROR))
+        row, column, many = index // size, index % size, len(_EXTRA)
+        rays = np.concatenate([camera.rays(column + (0.5 + dx), row + (0.5 + dy)) for dx, dy in _EXTRA])
+        hits = self.tracer.cast(rays)
+        added = self.shader.surface(rays, hits, 1 / camera.focal)
+        near = [np.clip(row + np.sign(dy), 0, size - 1) * size + np.clip(column + np.sign(dx), 0, size - 1) for dx, dy in _EXTRA]
+        same = self.tracer.scene.instance_M[hits.triangle_N] + 1 == np.tile(owner[index], many)
+        source = np.where(same, np.tile(index, many), np.concatenate(near).astype(np.int64))
+        extra = np.minimum(self.shader.radiance(added, self.shader.incidence(added), seen[:, source]), _BRIGHTEST) * np.isfinite(hits.t_N)
+        light[:, index] = (np.minimum(light[:, index], _BRIGHTEST) + extra.reshape(3, many, -1).sum(1)) / np.float32(1 + many)
 
 
-def develop(linear_N3: np.ndarray) -> np.ndarray:
+def _edges(owner: np.ndarray, surface: Surface, light: np.ndarray, size: int) -> np.ndarray:
+    """Pixels beside which the object, its material or the direction of its surface changes, and the light with it: [size * size] bool."""
+    key = (owner * 4096 + surface.material_N).reshape(size, size)
+    normal, bright = surface.flat_3N.reshape(3, size, size), np.sqrt(light.reshape(3, size, size))
+    edge = np.zeros((size, size), bool)
+    for a, b in ((np.s_[..., 1:, :], np.s_[..., :-1, :]), (np.s_[..., 1:], np.s_[..., :-1])):
+        differs = (key[a] != key[b]) | (dot(normal[a], normal[b]) < 0.9)
+        differs &= np.abs(bright[a] - bright[b]).max(0) > _CONTRAST
+        edge[a] |= differs
+        edge[b] |= differs
+    return edge.ravel()
+
+
+def develop(linear_3N: np.ndarray) -> np.ndarray:
     """Linear light to sRGB bytes, exposed for the picture's own middle grey, highlights rolled off."""
-    luminance = linear_N3 @ np.array([0.2126, 0.7152, 0.0722], np.float32)
-    middle = float(np.exp(np.mean(np.log(np.maximum(luminance, 0.01)))))
-    exposed = 1 - np.exp(-linear_N3 * np.float32(0.36 / middle))
-    srgb = np.where(exposed <= 0.0031308, 12.92 * exposed, 1.055 * np.maximum(exposed, 1e-6) ** (1 / 2.4) - 0.055)
-    return np.rint(np.clip(srgb, 0, 1) * 255).astype(np.uint8)
+    luminance = dot(linear_3N, np.array([0.2126, 0.7152, 0.0722], np.float32))
+    middle = float(np.exp(np.mean(np.log(np.maximum(luminance, np.float32(0.01))), dtype=np.float64)))
+    exposed = 1 - np.exp(linear_3N * np.float32(-0.36 / middle))
+    return _SRGB[np.rint(exposed * np.float32(len(_SRGB) - 1)).astype(np.int64)]
+
+
+def _srgb_table() -> np.ndarray:
+    """The sRGB byte of each linear value 0..1 in 1 / 8191 (IEC 61966-2-1)."""
+    x = np.linspace(0, 1, 8192)
+    return np.rint(255 * np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 1e-9) ** (1 / 2.4) - 0.055)).astype(np.uint8)
+
+
+_SRGB = _srgb_table()

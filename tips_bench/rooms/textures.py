@@ -352,6 +352,7 @@ def bank() -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def flat_bank() -> np.ndarray:
-    """The bank as one row of texels, texture t starting at t * TEXELS: [T * TEXELS, 2] uint8."""
-    return bank().reshape(-1, 2)
+def packed_bank() -> np.ndarray:
+    """The bank as one row of texels, texture t starting at t * TEXELS, both channels in a number: first + 256 * second."""
+    channels = bank().reshape(-1, 2).astype(np.uint16)
+    return channels[:, 0] + 256 * channels[:, 1]

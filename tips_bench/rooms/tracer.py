@@ -44,7 +44,7 @@ class Tracer:
         t, triangle = result["t_hit"].numpy(), result["primitive_ids"].numpy()
         return Hits(t, np.where(np.isfinite(t), triangle, 0).astype(np.int64), result["primitive_uvs"].numpy(), result["primitive_normals"].numpy())
 
-    def blocked(self, origins_N3: np.ndarray, ways_N3: np.ndarray, far: float) -> np.ndarray:
+    def blocked(self, origins_3N: np.ndarray, ways_3N: np.ndarray, far: float) -> np.ndarray:
         """Whether something solid lies on the way, up to `far` times its length: [N] bool."""
-        rays = np.concatenate([origins_N3, ways_N3], 1, dtype=np.float32)
+        rays = np.concatenate([origins_3N, ways_3N], dtype=np.float32).T.copy()
         return self._solid.test_occlusions(o3d.core.Tensor(rays), tnear=0.0, tfar=far, nthreads=1).numpy()
