@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from tips_bench.errors import UserError
 
 EXTENSION = "mmcv._ext"
-NEEDED = ("mmengine", "mmcv", "ftfy", "mmseg")  # ftfy: mmseg imports it without declaring it
+NEEDED = ("mmengine", "mmcv", "ftfy", "regex", "mmseg")  # mmseg imports ftfy and regex without declaring them
 _lock = threading.Lock()
 _failure: list[UserError] = []
 
