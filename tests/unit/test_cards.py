@@ -221,7 +221,7 @@ def test_a_complete_card_is_read() -> None:
     ("change", "message"),
     [
         ({"titel": "x"}, "p.yaml: there is no key named 'titel'. Did you mean 'title'?"),
-        ({"image": {"short_side": 224, "shortside": 1}}, "there is no key named 'image.shortside'. Did you mean 'image.short_side'?"),
+        ({"image": {"short_side": 224, "shortside": 1}}, "there is no key named 'image.shortside'. Did you mean 'image.short_side'"),
         ({"image": {"short_side": -1}}, "p.yaml: image.short_side = -1: input should be greater than 0"),
         ({"image": {"short_side": "many"}}, 'image.short_side = "many": input should be a valid integer'),
         ({"image": {"short_side": 224, "interpolation": "nearest"}}, "image.interpolation = \"nearest\": input should be 'bilinear' or 'bicubic'"),

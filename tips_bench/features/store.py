@@ -36,12 +36,19 @@ class Store:
         self.arrays: dict[str, np.memmap] = {}
         header = json.dumps({"rows": list(map(int, rows)), "arrays": {name: [list(shape), dtype] for name, (shape, dtype) in arrays.items()}})
         self._lock = _lock(folder)
-        marker = folder / "header.json"
+        try:
+            self._open(arrays, header)
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def _open(self, arrays: Mapping[str, tuple[tuple[int, ...], str]], header: str) -> None:
+        marker = self.folder / "header.json"
         if not marker.is_file() or marker.read_text(encoding="utf-8") != header:
             self._create(arrays, header)
         for name, (shape, dtype) in arrays.items():
             self.arrays[name] = self._map(name, (int(self.starts[-1]), *shape), dtype)
-        self._done = self._map("done", (len(rows),), "uint8")
+        self._done = self._map("done", (len(self.starts) - 1,), "uint8")
 
     def _create(self, arrays: Mapping[str, tuple[tuple[int, ...], str]], header: str) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
