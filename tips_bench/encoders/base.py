@@ -72,11 +72,15 @@ class ImageFeatures:
 
 
 class Encoder(ABC):
-    """A frozen encoder. Sub-classes set `spec` and `device`/`dtype` and implement `_encode` (and `encode_text` where has_text)."""
+    """A frozen encoder. Sub-classes set `spec` and `device`/`dtype` and implement `_encode` (and `encode_text` where has_text).
+
+    has_values: whether `values=True` is understood.
+    """
 
     spec: EncoderSpec
     device: torch.device
     dtype: torch.dtype
+    has_values = False
 
     @torch.inference_mode()
     def encode_image(self, pixels_B3HW: Tensor, layers: tuple[int, ...] = (-1,), norm: bool = True, values: bool = False) -> ImageFeatures:
@@ -84,8 +88,10 @@ class Encoder(ABC):
 
         layers: block indices, negative from the end. norm: apply the final norm to each layer. values: the text-aligned value
         path of the last block in place of its output.
-        Errors: not [B,3,H,W], a layer that the encoder does not have, features that are not finite.
+        Errors: not [B,3,H,W], a layer that the encoder does not have, no such value path, features that are not finite.
         """
+        if values and not self.has_values:
+            raise UserError("this encoder has no text-aligned value path", where=self.spec.name, fix="Use a TIPS encoder, or values=False.")
         if pixels_B3HW.ndim != 4 or pixels_B3HW.shape[1] != 3 or not pixels_B3HW.is_floating_point():
             raise UserError(f"pixels are {pixels_B3HW.dtype} {tuple(pixels_B3HW.shape)}, not floating point [B, 3, H, W]", where=self.spec.name)
         layers = self.resolve_layers(layers)

@@ -1,0 +1,158 @@
+"""A user's own encoder: `module.path:callable`, called without arguments.
+
+It returns an Encoder, or a function or nn.Module that maps pixels [B,3,H,W] in [0, 1] to features [B,D,h,w] or [B,h,w,D]. What such a
+function is like is found by giving it one fixed image; it does its own normalisation and counts as one block without global tokens.
+
+    # mine.py
+    def build():
+        model = MyBackbone().load(...)
+        return lambda pixels: model((pixels - 0.5) / 0.5)
+
+    tips-bench run --task rooms-seg --model mine:build
+
+Axes: B batch, H W pixels, h w token grid, D feature.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tips_bench.cards import ModelCard
+from tips_bench.encoders.base import Encoder, EncoderSpec, ImageFeatures, spec_from_card
+from tips_bench.encoders.weights import freeze, resolve_device, resolve_dtype
+from tips_bench.errors import UserError
+
+# Twice as wide as high, so that the axes of the grid can be told from the features; divisible by patches of 7, 8, 14, 16, 28 and 32.
+_PROBE = (224, 448)
+
+
+class CallableEncoder(Encoder):
+    """A function of pixels behind the contract."""
+
+    def __init__(self, card: ModelCard, function: Callable[[Tensor], Tensor], identity: str, device: torch.device, dtype: torch.dtype) -> None:
+        self.spec, self.device, self.dtype = spec_from_card(card, identity), device, dtype
+        self.function = freeze(function, device, dtype) if isinstance(function, nn.Module) else function
+
+    @classmethod
+    def from_card(cls, card: ModelCard, weights: str | Path | None, device: str | None, dtype: str | None) -> Encoder:
+        """Errors: weights, which a callable brings itself; an Encoder asked to change its device or precision."""
+        target = str(card.architecture["target"])
+        if weights is not None:
+            raise UserError(f"weights = {str(weights)!r}: a callable brings its own", where=target, fix="Leave --weights out.")
+        built = _build(target)
+        if isinstance(built, Encoder):
+            if (device is not None and resolve_device(device) != built.device) or (dtype is not None and resolve_dtype(dtype) != built.dtype):
+                raise UserError(f"it is on {built.device} in {built.dtype}", where=target, fix="Choose device and precision inside the callable.")
+            return built
+        encoder = cls(card, built, "none", resolve_device(device), resolve_dtype(dtype))
+        features_BhwD = encoder._features(_probe_pixels().to(encoder.device, encoder.dtype))
+        digest = hashlib.sha256(features_BhwD.float().cpu().numpy().tobytes()).hexdigest()
+        encoder.spec = spec_from_card(card, f"output:{digest}")
+        return encoder
+
+    @classmethod
+    def describe(cls, target: str) -> ModelCard:
+        """The card of a callable: from its spec where it returns an Encoder, else from what it gives for one image."""
+        built = _build(target)
+        stated = _from_spec(built.spec) if isinstance(built, Encoder) else _from_output(built, target)
+        return ModelCard(
+            name=target,
+            title=f"{target} (callable)",
+            source="callable",
+            architecture={"target": target},
+            **stated,
+            citation="none: a user's own encoder",
+            homepage=target,
+        )
+
+    def _encode(self, pixels_B3HW: Tensor, layers: tuple[int, ...], norm: bool, values: bool) -> ImageFeatures:
+        features_BhwD = self._features(pixels_B3HW)
+        return ImageFeatures(features_BhwD.new_zeros(len(features_BhwD), 0, self.spec.embed_dim), [features_BhwD] * len(layers))
+
+    def _features(self, pixels_B3HW: Tensor) -> Tensor:
+        grid = pixels_B3HW.shape[-2] // self.spec.patch_size, pixels_B3HW.shape[-1] // self.spec.patch_size
+        features = _call(self.function, pixels_B3HW, self.spec.name)
+        wanted = (len(pixels_B3HW), *grid, self.spec.embed_dim)
+        if tuple(features.shape) == wanted:
+            return features
+        if tuple(features.movedim(1, -1).shape) == wanted:
+            return features.movedim(1, -1)
+        raise UserError(
+            f"it gave {list(features.shape)} for pixels of {list(pixels_B3HW.shape)}, expected {list(wanted)}",
+            where=self.spec.name,
+            fix="Return [B, D, h, w] or [B, h, w, D] with one cell a patch at every image size.",
+        )
+
+
+@functools.lru_cache(maxsize=1)
+def _build(target: str) -> Any:
+    """What the callable returns; built once, although a card and an encoder are made of it."""
+    module_name, _, attribute = target.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        # A console script does not look in the working directory, where a user's file lies.
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise UserError(f"there is no module {error.name!r}", where=target, fix="Run from its folder, or add that to PYTHONPATH.") from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise UserError(f"{module_name} has no {attribute!r}", where=target)
+        found = getattr(found, part)
+    if not callable(found):
+        raise UserError(f"it is a {type(found).__name__}, not callable", where=target, fix="Name a function that returns the encoder.")
+    built = found()
+    if not callable(built) and not isinstance(built, Encoder):
+        raise UserError(f"it returned a {type(built).__name__}", where=target, fix="Return an Encoder, an nn.Module or a function of pixels.")
+    return built.eval() if isinstance(built, nn.Module) else built
+
+
+def _probe_pixels() -> Tensor:
+    return torch.rand(1, 3, *_PROBE, generator=torch.Generator().manual_seed(0))
+
+
+@torch.inference_mode()
+def _call(function: Callable[[Tensor], Tensor], pixels_B3HW: Tensor, name: str) -> Tensor:
+    features = function(pixels_B3HW)
+    if not isinstance(features, Tensor) or features.ndim != 4 or not features.is_floating_point():
+        given = f"{features.dtype} {list(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
+        raise UserError(f"it gave {given} for pixels", where=name, fix="Return floating-point features [B, D, h, w] or [B, h, w, D].")
+    return features
+
+
+def _from_spec(spec: EncoderSpec) -> dict[str, Any]:
+    names = ("patch_size", "embed_dim", "depth", "mean", "std", "resolution", "global_tokens", "has_text", "licence", "pad")
+    return {name: getattr(spec, name) for name in names}
+
+
+def _from_output(function: Callable[[Tensor], Tensor], target: str) -> dict[str, Any]:
+    _, first, second, third = _call(function, _probe_pixels(), target).shape
+    is_last, is_first = second == 2 * first, third == 2 * second
+    height, dim = (first, third) if is_last else (second, first)
+    if is_last == is_first or _PROBE[0] % height:
+        raise UserError(
+            f"it gave {[1, first, second, third]} for an image of {_PROBE[0]} x {_PROBE[1]} pixels, where the grid of patches cannot be told",
+            where=target,
+            fix="Return [B, D, h, w] or [B, h, w, D] with one cell a patch, or an Encoder with a spec.",
+        )
+    return {
+        "patch_size": _PROBE[0] // height,
+        "embed_dim": dim,
+        "depth": 1,
+        "mean": (0.0, 0.0, 0.0),
+        "std": (1.0, 1.0, 1.0),
+        "resolution": _PROBE[0],
+        "global_tokens": 0,
+        "licence": "unknown",
+    }

@@ -1,0 +1,165 @@
+"""Which weights an encoder gets, and that they fit: from a card, a file or a seed."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tips_bench.cards import ModelCard, WeightsCard
+from tips_bench.errors import UserError
+from tips_bench.fetch import fetch_weights, file_sha256
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_RANDOM = re.compile(r"random(?::(\d+))?")
+_FIX = "Give the weights of that architecture."
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Either a file or a seed. identity: hex SHA-256 of the file, or "random:SEED"."""
+
+    path: Path | None
+    seed: int | None
+    identity: str
+
+
+def choose_weights(card: ModelCard, asked: str | Path | None) -> Weights:
+    """The weights that were asked for, else the card's, fetched if need be. Errors: a file that is not there, a card that names none."""
+    if asked is not None:
+        return parse_weights(asked)
+    if card.weights is None:
+        raise UserError("the card names no weights", where=card.name, fix="Give --weights FILE or --weights random.")
+    if card.weights.seed is not None:
+        return random_weights(card.weights.seed)
+    return file_weights(weights_path(card.weights, card.name))
+
+
+def parse_weights(asked: str | Path) -> Weights:
+    """What --weights says: "random", "random:SEED" or a file."""
+    if match := _RANDOM.fullmatch(str(asked)):
+        return random_weights(int(match[1] or 0))
+    path = Path(asked).expanduser()
+    if not path.exists():
+        raise UserError(f"there is no weight file {str(path)!r}", where="weights", fix="Give a file, or random, or random:SEED.")
+    return file_weights(path)
+
+
+def random_weights(seed: int) -> Weights:
+    return Weights(None, seed, f"random:{seed}")
+
+
+def file_weights(path: Path) -> Weights:
+    """A file, or a folder in Hugging Face layout, whose one weight file or index of shards identifies it."""
+    return Weights(path, None, file_sha256(_identifying_file(path)))
+
+
+def _identifying_file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    for name in ("model.safetensors", "model.safetensors.index.json"):
+        if (path / name).is_file():
+            return path / name
+    raise UserError("the folder holds no model.safetensors", where=path, fix="Give the weight file itself.")
+
+
+def weights_path(card: WeightsCard, title: str) -> Path:
+    """The local file of a card's weights, fetched at first use."""
+    if card.path is not None and card.url is None and card.hub is None:
+        path = Path(card.path).expanduser()
+        if not path.exists():
+            raise UserError(f"weights.path = {card.path!r}: there is no such file", where=title)
+        return path
+    return fetch_weights(card, title)
+
+
+def resolve_device(device: str | None) -> torch.device:
+    """None = the first GPU where there is one, else the CPU. Errors: a device that this machine lacks."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f"{device!r} is no device", where="device", fix="Use cpu, cuda or cuda:N.") from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"{device!r}: this machine has {torch.cuda.device_count()} CUDA devices", where="device", fix="Use cpu.")
+    return found
+
+
+def resolve_dtype(dtype: str | None) -> torch.dtype:
+    """Errors: anything but fp32 and bf16."""
+    if dtype is not None and dtype not in DTYPES:
+        raise UserError(f"{dtype!r} is no precision", where="dtype", fix=f"Use {' or '.join(DTYPES)}.")
+    return DTYPES[dtype or "fp32"]
+
+
+def require_package(module: str) -> ModuleType:
+    """A package of the `encoders` extra. Errors: it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise UserError(f"the package {module} is not installed", fix="pip install 'tips-bench[encoders]'") from error
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Random initialisation on the CPU from a seed, the global random state left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns what PyTorch and safetensors say of a broken or hostile file into one sentence."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        raise UserError("the file holds Python objects, which could run code and are never loaded", where=path, fix=_FIX) from error
+    except (SafetensorError, EOFError, ValueError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"the weight file cannot be read: {reason}", where=path, fix="Download it again.") from error
+
+
+def load_exactly(module: nn.Module, state: Mapping[str, Tensor], path: Path, dropped: Iterable[str] = ()) -> None:
+    """Fill a module with a state that must fit it key by key.
+
+    dropped: beginnings of names that the file may hold beyond the module: classifiers that are not used.
+    Errors: a missing or extra key, another shape, a value that is not finite; each names the key.
+    """
+    own = module.state_dict()
+    if missing := sorted(set(own) - set(state)):
+        raise UserError(f"{len(missing)} of {len(own)} tensors are missing, the first is {missing[0]!r}", where=path, fix=_FIX)
+    extra = sorted(key for key in set(state) - set(own) if not key.startswith(tuple(dropped)))
+    if extra:
+        raise UserError(f"{len(extra)} tensors are not part of the model, the first is {extra[0]!r}", where=path, fix=_FIX)
+    for key, tensor in own.items():
+        if tensor.shape != state[key].shape:
+            raise UserError(f"{key} has shape {list(state[key].shape)}, expected {list(tensor.shape)}", where=path, fix=_FIX)
+    module.load_state_dict({key: state[key] for key in own})
+    check_finite(module, path)
+
+
+def check_finite(module: nn.Module, where: object) -> None:
+    """Errors: the first parameter or buffer with a value that is NaN or infinite."""
+    for name, tensor in module.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise UserError(f"{name} holds values that are NaN or infinite", where=where, fix="Use a checkpoint that is whole.")
+
+
+def freeze(module: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """Evaluation mode, no gradients, on a device, in a precision."""
+    return module.to(device=device, dtype=dtype).eval().requires_grad_(False)
