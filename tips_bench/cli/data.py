@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -54,18 +53,26 @@ def check(
 @app.command("rooms")
 def rooms(
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
-    layout: Annotated[Literal["ade20k", "voc2012", "pascal-context"], typer.Option(help="Whose layout on disk to follow.")] = "ade20k",
+    layout: Annotated[
+        Literal["ade20k", "voc2012", "pascal-context", "rooms"], typer.Option(help="Whose layout on disk; `rooms` holds depth, poses and all.")
+    ] = "rooms",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
-    train: Annotated[int, typer.Option(min=1, help="Images of the train split.")] = 100,
+    train: Annotated[int, typer.Option(min=1, help="Images of the train split.")] = 200,
     val: Annotated[int, typer.Option(min=1, help="Images of the scored split.")] = 50,
-    size: Annotated[int, typer.Option(min=32, help="Side in pixels.")] = 224,
+    size: Annotated[int, typer.Option(min=16, help="Side in pixels.")] = 224,
     frames_per_scene: Annotated[int, typer.Option(min=1, help="Images along one path through one room.")] = 4,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores otherwise.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a processor otherwise.")] = None,
 ) -> None:
     """Generate furnished rooms with labels, in the layout of a real data set.
 
     \b
     Examples:
-      tips-bench data rooms data/rooms-seg
-      tips-bench data rooms /tmp/rooms --layout voc2012 --train 1000 --val 200 --size 448
+      tips-bench data rooms /tmp/rooms
+      tips-bench data rooms /tmp/voc --layout voc2012 --train 1000 --size 448
     """
+    from tips_bench.rooms.writers import write_rooms
+
+    made = write_rooms(
+        layout, out, seed=seed, train=train, val=val, size=size, frames_per_scene=frames_per_scene, workers=workers
+    )
+    print(f"{out}: {made.counts['train']} + {made.counts['val']} images of {len(set(made.groups.values()))} rooms")

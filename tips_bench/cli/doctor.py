@@ -23,6 +23,7 @@ import typer
 from tips_bench import __version__
 from tips_bench.cli.output import print_json, print_table
 from tips_bench.errors import UserError
+from tips_bench.openmmlab import import_mmseg
 
 # distribution -> module; those of pyproject.toml, and the extra `encoders`
 NEEDED = {
@@ -83,6 +84,10 @@ def packages() -> Iterator[Finding]:
             yield Finding("versions", distribution, "not installed" + ("" if needed else " (optional)"), fault=needed, fix=fix)
         except (ImportError, OSError) as error:
             yield Finding("versions", distribution, f"cannot be imported: {error}", fault=True, fix=f"pip install --force-reinstall {distribution}")
+    try:
+        yield Finding("versions", "mmsegmentation", import_mmseg().__version__)
+    except UserError as error:
+        yield Finding("versions", "mmsegmentation", error.problem, fault=True, fix=error.fix or "pip install mmsegmentation")
 
 
 def system_libraries() -> Iterator[Finding]:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tips_bench.results.record import Record
+
+# columns where standard output is no terminal, so that a file or a pager gets whole lines
+PIPED_WIDTH = 10_000
 
 
 def print_error(error: Exception) -> None:
@@ -29,10 +36,19 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError
 
-    console = PipedConsole() if sys.stdout.isatty() else PipedConsole(width=10_000)
+    console = PipedConsole() if sys.stdout.isatty() else PipedConsole(width=PIPED_WIDTH)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for position, name in enumerate(header):
         table.add_column(name, overflow="fold", no_wrap=position == 0)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console.print(table)
+
+
+def print_scores(records: Sequence[Record], format: str = "terminal") -> None:
+    """A table of records on standard output, in a format of results.tables."""
+    from tips_bench.results.tables import table
+
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else PIPED_WIDTH
+    sys.stdout.write(table(records, format, width=width, color=terminal))

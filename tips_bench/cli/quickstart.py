@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 TASK = "rooms-seg"
-PROTOCOL = "convex"
 MODELS = ("tips-tiny-random", "pixels")
 PICTURES = 4
 
@@ -23,5 +22,5 @@ def quickstart(out: Annotated[Path, typer.Option(help="Folder for the records an
     from tips_bench.adapters.run import evaluate
     from tips_bench.cli.run import print_records
 
-    records = [evaluate(TASK, model, protocol=PROTOCOL, out=out, pictures=PICTURES) for model in MODELS]
+    records = [evaluate(TASK, model, out=out, pictures=PICTURES) for model in MODELS]
     print_records(records, out)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from tips_bench.cli.names import plan
-from tips_bench.cli.output import print_error
+from tips_bench.cli.output import print_error, print_json, print_scores
 from tips_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from tips_bench.results.record import Record
 
 
 def run(
@@ -48,9 +52,7 @@ def run(
       tips-bench run --task ade20k --protocol convex --model timm:vit_base_patch14_dinov2
       tips-bench run --task rooms-seg --model my_package:build --set probe.l2=0.01
     """
-    jobs = plan(task, model, protocol)
-    if weights not in (None, "random") and len({job.model for job in jobs}) > 1:
-        raise UserError(f"{weights!r} cannot belong to several models", where="--weights", fix="Name one model, or use --weights random.")
+    jobs = plan(task, model, protocol, overrides=overrides or [], weights=weights, limit=limit)
     options: dict[str, Any] = {
         "weights": weights,
         "device": device,
@@ -74,6 +76,27 @@ def run(
             records.append(evaluate(job.task, job.model, protocol=job.protocol, **options))
         except UserError as error:
             print_error(error)
-    report(records, out, as_json=as_json)
+    if as_json:
+        print_json([json.loads(record_file(record, out).read_text(encoding="utf-8")) for record in records])
+    elif records:
+        print_records(records, out)
     if len(records) < len(jobs):
         raise typer.Exit(2)
+
+
+def record_file(record: Record, out: Path) -> Path:
+    """The file that a record was saved to under `out`: it lies beside its per-sample counts."""
+    from tips_bench.results.record import record_path
+
+    folder = record_path(out, record.task, record.model, record.protocol, "").parent
+    return folder / f"{record.per_sample.removesuffix('.samples.npz')}.json"
+
+
+def print_records(records: list[Record], out: Path) -> None:
+    """The table of these records, then where they and their pictures lie."""
+    print_scores(records)
+    for record in records:
+        file = record_file(record, out)
+        print(f"record    {file}")
+        for name in record.pictures:
+            print(f"picture   {file.parent / name}")

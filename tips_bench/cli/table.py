@@ -1,2 +1,33 @@
 """tips-bench table: records side by side."""
-def table(): pass
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from tips_bench.cli.output import print_error, print_scores
+
+
+def table(
+    paths: Annotated[list[Path], typer.Argument(help="Records, and folders that hold them.")],
+    format: Annotated[
+        Literal["terminal", "markdown", "csv", "latex", "json"], typer.Option(help="csv and json keep full precision.")
+    ] = "terminal",
+) -> None:
+    """Print a table of records with 95 % intervals: a row per model and protocol, a column per task.
+
+    A file in a folder that is not a record is named on standard error and left out.
+
+    \b
+    Examples:
+      tips-bench table results/
+      tips-bench table results/ade20k other/record.json --format latex
+    """
+    from tips_bench.results.tables import load_records
+
+    records, broken = load_records(paths)
+    for error in broken:
+        print_error(error)
+    print_scores(records, format)
