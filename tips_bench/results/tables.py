@@ -1,0 +1,216 @@
+"""Records side by side: a row per model and protocol, a column per task's primary metric, and what it cost.
+
+Nothing is mixed in silence. A score whose protocol was changed carries a dagger and its deviations are listed below; a score on
+other data than its column carries a double dagger; two records that differ only in weights, card, seed or precision get rows that
+say so. A score is set in bold where it is the best of its protocol, comparable, and its interval excludes the others' scores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tips_bench.errors import UserError, unknown_name
+from tips_bench.results.record import Record, load_record
+from tips_bench.results.render import FORMATS
+
+
+@dataclass(frozen=True)
+class Column:
+    """A task's primary metric."""
+
+    task: str
+    metric: str
+    unit: str
+    higher_is_better: bool
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A score and its 95 % interval in the column's unit; NaN = not scored. signs: of its footnotes."""
+
+    value: float
+    interval: tuple[float, float] | None
+    n: int
+    signs: tuple[str, ...] = ()
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """cells: one a column, None where there is no record. images: through the backbone, of all cells, as minutes and images_per_s are."""
+
+    model: str
+    protocol: str
+    cells: tuple[Cell | None, ...]
+    images: int
+    minutes: float
+    images_per_s: float
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A table before it is put in a format: full precision. notes: sign -> sentence of the footnotes, in order."""
+
+    columns: list[Column]
+    rows: list[Row]
+    notes: dict[str, str]
+
+
+def load_records(paths: Iterable[str | Path]) -> tuple[list[Record], list[UserError]]:
+    """The records in files and, recursively, in folders, sorted by path; and what is wrong with each broken .json of a folder.
+
+    Errors: a path that is not there, a file named outright that is no record, no record at all.
+    """
+    found: dict[Path, Record] = {}
+    broken: list[UserError] = []
+    named = [Path(path) for path in paths]
+    for path in named:
+        if not path.is_dir():
+            found[path.resolve()] = load_record(path)
+            continue
+        for file in sorted(path.rglob("*.json")):
+            try:
+                found[file.resolve()] = load_record(file)
+            except UserError as error:
+                broken.append(error)
+    if not found:
+        fix = str(broken[0]) if broken else "Write some with `tips-bench run --out FOLDER`."
+        raise UserError("no records there", where=", ".join(map(str, named)), fix=fix)
+    return [found[path] for path in sorted(found)], broken
+
+
+def table(records: Sequence[Record], format: str = "terminal", *, width: int = 80, color: bool = False) -> str:
+    """The records as text: "terminal", "markdown", "csv", "latex" or "json"; csv and json keep full precision.
+
+    width and color are the terminal's: columns that do not fit are dropped from the last, and a note says so; bold needs color.
+    Errors: an unknown format, no records.
+    """
+    if format not in FORMATS:
+        raise unknown_name("format", format, FORMATS)
+    if not records:
+        raise UserError("there are no records to show", fix="Write some with `tips-bench run --out FOLDER`.")
+    laid_out = layout(records)
+    return FORMATS[format](laid_out, width, color) if format == "terminal" else FORMATS[format](laid_out)
+
+
+def layout(records: Sequence[Record]) -> Layout:
+    """Columns by task; rows by protocol, the best model first."""
+    columns = sorted({_column(record) for record in records}, key=lambda column: (column.task, column.metric, column.unit))
+    marks, notes = _footnotes(records)
+    rows = []
+    for model, protocol, members in _rows(records):
+        by_column = {_column(record): record for record in members}
+        cells = tuple(_cell(by_column[column], marks) if column in by_column else None for column in columns)
+        rows.append(Row(model, protocol, cells, *_cost(members)))
+    rows = _bold(columns, rows)
+    rows.sort(key=lambda row: (row.protocol, [_rank(column, cell) for column, cell in zip(columns, row.cells, strict=True)], row.model))
+    return Layout(columns, rows, notes)
+
+
+def _column(record: Record) -> Column:
+    metric = record.metrics[record.primary]
+    return Column(record.task, record.primary, metric.unit, metric.higher_is_better)
+
+
+def _rows(records: Sequence[Record]) -> list[tuple[str, str, list[Record]]]:
+    """(model, protocol, records of one row, one a column); the model says what tells the row from its like."""
+    rows: dict[tuple[str, ...], list[Record]] = {}
+    for record in sorted(records, key=lambda record: (record.created, record.model_dump_json())):
+        run = 1
+        while any(_column(other) == _column(record) for other in rows.get((*_identity(record), str(run)), [])):
+            run += 1
+        rows.setdefault((*_identity(record), str(run)), []).append(record)
+    labelled = []
+    for key, members in rows.items():
+        alike = [other for other in rows if other[:2] == key[:2]]
+        texts = zip(("weights ", "card ", "seed ", "", "run "), key[2:], strict=True)
+        differing = [what + text[:12] for position, (what, text) in enumerate(texts, 2) if len({other[position] for other in alike}) > 1]
+        labelled.append((f"{key[0]} ({', '.join(differing)})" if differing else key[0], key[1], members))
+    return labelled
+
+
+def _identity(record: Record) -> tuple[str, ...]:
+    return record.model, record.protocol, record.weights_sha256, record.protocol_hash, str(record.seed), record.cost.dtype
+
+
+def _data(record: Record) -> tuple[str, str]:
+    return record.dataset.fingerprint, record.dataset.train_fingerprint
+
+
+def _footnotes(records: Sequence[Record]) -> tuple[dict[int, tuple[str, ...]], dict[str, str]]:
+    """id(record) -> its signs, and sign -> sentence; signs are numbered where there are several of a kind."""
+    daggers = {id(record): _deviation(record) for record in records if record.deviations or not record.comparable}
+    doubles = {}
+    for column in {_column(record) for record in records}:
+        members = [record for record in records if _column(record) == column]
+        counts = Counter(_data(record) for record in members)
+        usual = max(members, key=lambda record: (counts[_data(record)], record.dataset.n, _data(record)))
+        for record in members:
+            if _data(record) != _data(usual):
+                doubles[id(record)] = f"{record.task} on {_describe(record)}; the unmarked scores are on {_describe(usual)}"
+    marks: dict[int, tuple[str, ...]] = {id(record): () for record in records}
+    notes: dict[str, str] = {}
+    for mark, sentences in (("†", daggers), ("‡", doubles)):
+        distinct = sorted(set(sentences.values()))
+        signs = {sentence: mark if len(distinct) == 1 else f"{mark}{number}" for number, sentence in enumerate(distinct, 1)}
+        notes |= {sign: sentence for sentence, sign in signs.items()}
+        for key, sentence in sentences.items():
+            marks[key] += (signs[sentence],)
+    return marks, notes
+
+
+def _deviation(record: Record) -> str:
+    return f"not comparable: {', '.join(record.deviations) or 'the record does not say why'}"
+
+
+def _describe(record: Record) -> str:
+    data = record.dataset
+    scored, fitted = data.fingerprint[:8], data.train_fingerprint[:8]
+    return f"{data.split} of {data.n} images ({scored}), fitted on {data.train_split} of {data.train_n} ({fitted})"
+
+
+def _cell(record: Record, marks: dict[int, tuple[str, ...]]) -> Cell:
+    metric = record.metrics[record.primary]
+    return Cell(metric.value, metric.ci95, metric.n, marks[id(record)])
+
+
+def _cost(members: Sequence[Record]) -> tuple[int, float, float]:
+    images = sum(record.cost.image_forwards for record in members)
+    rates = [record.cost.images_per_s for record in members]
+    seconds = sum(record.cost.image_forwards / rate for record, rate in zip(members, rates, strict=True)) if all(rates) else math.nan
+    return images, sum(record.cost.wall_s for record in members) / 60, images / seconds if seconds else math.nan
+
+
+def _rank(column: Column, cell: Cell | None) -> tuple[int, float]:
+    """Sorts the best first, then what was not scored, then what was not run."""
+    if cell is None or math.isnan(cell.value):
+        return (2 if cell is None else 1), 0.0
+    return 0, -cell.value if column.higher_is_better else cell.value
+
+
+def _bold(columns: Sequence[Column], rows: list[Row]) -> list[Row]:
+    """The rows with `best` set, within each column and protocol."""
+    for position, column in enumerate(columns):
+        for protocol in {row.protocol for row in rows}:
+            fit = [row for row in rows if row.protocol == protocol and _competes(row.cells[position])]
+            fit.sort(key=lambda row: _rank(column, row.cells[position]))
+            if len(fit) > 1 and _excludes(fit[0].cells[position], [row.cells[position] for row in fit[1:]]):
+                cells = list(fit[0].cells)
+                cells[position] = replace(cells[position], best=True)  # type: ignore[type-var]
+                rows[rows.index(fit[0])] = replace(fit[0], cells=tuple(cells))
+    return rows
+
+
+def _competes(cell: Cell | None) -> bool:
+    return cell is not None and not cell.signs and not math.isnan(cell.value)
+
+
+def _excludes(cell: Cell | None, others: Sequence[Cell | None]) -> bool:
+    if cell is None or cell.interval is None:
+        return False
+    low, high = cell.interval
+    return all(other is not None and not low <= other.value <= high for other in others)
