@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from PIL import Image
-from tests.segmentation_sets import KEPT, picture, save_grey, save_palette, write_set
 
+from tests.segmentation_sets import KEPT, picture, save_grey, save_palette, write_set
 from tips_bench.data.images import read_image, resize, resize_shape
 from tips_bench.openmmlab import import_mmseg
 from tips_bench.registry import READERS
@@ -31,7 +31,7 @@ TYPES = {
 class Voc20(BaseSegDataset):
     """VOC20 as the open-vocabulary papers declare it for mmseg: the 20 object classes, the zero label reduced."""
 
-    METAINFO = {key: values[1:] for key, values in PascalVOCDataset.METAINFO.items()}
+    METAINFO: ClassVar = {key: values[1:] for key, values in PascalVOCDataset.METAINFO.items()}
 
 
 def theirs(layout: str, root: Path, pipeline: list[dict[str, Any]]) -> Any:
