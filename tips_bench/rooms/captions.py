@@ -89,7 +89,8 @@ def synthetic(scene: Scene, frame: Frame, most: int = 7) -> str:
     numbers = {s.number for s in seen}
     far = float(np.percentile(frame.depth_HW, 95))
     floor = next(thing for thing in scene.instances if thing.kind == "floor")
-    sentences = [f"{_article(scene.kind)} with a {' '.join(w for w in (floor.colour, floor.word) if w)} floor".capitalize()]
+    ground = " ".join(w for w in (floor.colour, floor.word, "floor") if w)
+    sentences = [f"{_article(scene.kind)} with {_article(ground)}".capitalize()]
     roots = [s for s in seen if scene.instances[s.number].parent not in numbers]
     told: set[tuple[str, str]] = set()
     for root in roots:

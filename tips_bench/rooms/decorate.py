@@ -80,10 +80,13 @@ def _fixed(kit: Kit, desk: Piece, top: Top) -> list[tuple[float, float, float, f
 def dress_walls(shell: Shell) -> None:
     """Pictures, mirrors, shelves and a clock on free stretches of wall."""
     kit = shell.kit
-    makers: tuple[Maker, ...] = (fixtures.painting, fixtures.painting, fixtures.painting, fixtures.mirror, storage.wall_shelf,
-                                 lambda kit: clutter.clock(kit, kit.uniform(0.12, 0.2)))  # fmt: skip
+    makers: list[Maker] = [fixtures.painting, fixtures.painting, fixtures.painting, fixtures.mirror, storage.wall_shelf,
+                           lambda kit: clutter.clock(kit, kit.uniform(0.12, 0.2))]  # fmt: skip
+    had: set[str] = set()
     for _ in range(kit.count(4, 8)):
         piece = makers[kit.count(0, len(makers) - 1)](kit)
+        if piece.kind in had:
+            continue
         wall = kit.count(0, 3)
         half = piece.size[0] / 2 + 0.08
         if shell.length(wall) < 2 * half + 0.3:
@@ -96,6 +99,7 @@ def dress_walls(shell: Shell) -> None:
                 out = piece.size[1] / 2 if piece.kind in ("shelf", "clock") else 0.0
                 shell.hang(dress(kit, piece, 0.8), wall, s, z, out)
                 shell.taken_wall[wall].append(rect)
+                had |= {piece.kind} & {"clock", "mirror"}
                 break
 
 

@@ -26,7 +26,7 @@ def window(kit: Kit, width: float, height: float, reveal: float, frame: int, sky
         piece.box(frame, (-half, half), (back, back + 0.045), (z - 0.018, z + 0.018))
     piece.add(sky, quad((half, back + 0.01, 0), (-width, 0, 0), (0, 0, height)))
     if kit.chance(0.7):
-        piece.box(frame, (-half - 0.06, half + 0.06), (back, 0.06), (-0.03, 0.0))
+        piece.box(frame, (-half - 0.06, half + 0.06), (back, 0.03), (-0.03, 0.0))
     return piece
 
 
@@ -63,14 +63,14 @@ def curtain(kit: Kit, width: float, height: float, cloth: int, gather: float) ->
     """One hanging curtain, its lower edge at z = 0."""
     piece = kit.piece("curtain", (width, 0.12, height), cloth)
     depth = kit.uniform(0.025, 0.045)
-    piece.add(cloth, drape(width, height, max(2.0, width / kit.uniform(0.1, 0.18)), depth, kit.uniform(0, 6), gather).moved(0, 0.07))
+    piece.add(cloth, drape(width, height, max(2.0, width / kit.uniform(0.1, 0.18)), depth, kit.uniform(0, 6), gather).moved(0, 0.09))
     return piece
 
 
 def rail(kit: Kit, width: float, material: int) -> Piece:
     """The pole of a pair of curtains; counts as curtain."""
     piece = kit.piece("curtain", (width, 0.08, 0.03), material)
-    piece.add(material, bar((-width / 2, 0.07, 0), (width / 2, 0.07, 0), 0.014))
+    piece.add(material, bar((-width / 2, 0.09, 0), (width / 2, 0.09, 0), 0.014))
     return piece
 
 

@@ -116,16 +116,17 @@ def _kitchen(shell: Shell) -> None:
         elif name == "stove":
             piece = storage.stove(kit)
         else:
-            piece = dress(kit, storage.kitchen_unit(kit, kit.uniform(0.8, 1.3), face, work, name == "sink"), 0.9)
+            piece = dress(kit, storage.kitchen_unit(kit, kit.uniform(0.7, 1.2), face, work, name == "sink"), 0.9)
+        while at + piece.size[0] <= high and not shell.stand(piece, wall, at + piece.size[0] / 2, 0.01, 0.35):
+            at += 0.1
         if at + piece.size[0] > high:
             continue
         s = at + piece.size[0] / 2
-        if shell.stand(piece, wall, s, 0.01, 0.5):
-            at += piece.size[0] + 0.004
-            upper = (s - piece.size[0] / 2, s + piece.size[0] / 2, 1.4, 2.1)
-            if hung and name in ("unit", "sink") and shell.wall_is_free(wall, upper, 0.0):
-                shell.hang(storage.wall_unit(kit, piece.size[0], face), wall, s, 1.42, 0.17)
-                shell.taken_wall[wall].append(upper)
+        at += piece.size[0] + 0.004
+        upper = (s - piece.size[0] / 2, s + piece.size[0] / 2, 1.4, 2.1)
+        if hung and name in ("unit", "sink") and shell.wall_is_free(wall, upper, 0.0):
+            shell.hang(storage.wall_unit(kit, piece.size[0], face), wall, s, 1.42, 0.17)
+            shell.taken_wall[wall].append(upper)
     _table_group(shell)
     if kit.chance(0.5):
         shell.stand_somewhere(dress(kit, storage.cabinet(kit), 0.9), 0.3)

@@ -69,7 +69,7 @@ def colour_name(rgb: Rgb) -> str:
     """The nearest everyday colour word for an sRGB colour."""
     hue, lightness, saturation = colorsys.rgb_to_hls(*rgb)
     chroma = (1 - abs(2 * lightness - 1)) * saturation
-    if chroma < 0.1:
+    if chroma < 0.14:
         return "white" if lightness > 0.72 else "black" if lightness < 0.22 else "grey"
     distances = [sum((a - b) ** 2 for a, b in zip(rgb, value, strict=True)) for _, value in _NAMED[2:]]
     return _NAMED[2 + int(np.argmin(distances))][0]

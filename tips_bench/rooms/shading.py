@@ -82,7 +82,7 @@ class Shader:
         pu, pv = at - low
         u0, v0 = low.astype(np.int64) & (side - 1)
         u1, row0, row1 = (u0 + 1) & (side - 1), base + v0 * side, base + ((v0 + 1) & (side - 1)) * side
-        bank = textures.packed_bank()
+        bank = textures.bank()
         first = second = np.float32(0)
         for index, weight in ((row0 + u0, (1 - pu) * (1 - pv)), (row0 + u1, pu * (1 - pv)), (row1 + u0, (1 - pu) * pv), (row1 + u1, pu * pv)):
             texel, weight = bank[index], weight * np.float32(1 / 255)

@@ -20,14 +20,19 @@ TEXELS = int(sum((SIZE >> level) ** 2 for level in range(LEVELS)))
 Pattern = tuple[np.ndarray, np.ndarray]
 
 
+@lru_cache(maxsize=32)
+def _falloff(beta: float, stretch: float) -> np.ndarray:
+    """The spectrum f^-beta on the half plane of a real transform, 0 at f = 0."""
+    radius = np.hypot(np.fft.rfftfreq(SIZE)[None, :] * SIZE * stretch, np.fft.fftfreq(SIZE)[:, None] * SIZE)
+    radius[0, 0] = 1
+    spectrum = radius**-beta
+    spectrum[0, 0] = 0
+    return spectrum
+
+
 def noise(rng: np.random.Generator, beta: float, stretch: float = 1.0) -> np.ndarray:
     """Tiling noise in [0, 1] with spectrum f^-beta; stretch > 1 draws it out along u."""
-    f = np.fft.fftfreq(SIZE) * SIZE
-    radius = np.hypot(f[None, :] * stretch, f[:, None])
-    radius[0, 0] = 1
-    spectrum = np.fft.fft2(rng.standard_normal((SIZE, SIZE))) * radius**-beta
-    spectrum[0, 0] = 0
-    field = np.fft.ifft2(spectrum).real
+    field = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((SIZE, SIZE))) * _falloff(beta, stretch), (SIZE, SIZE))
     return np.clip(0.5 + field / (5 * field.std()), 0, 1)
 
 
@@ -332,27 +337,22 @@ def pick(rng: np.random.Generator, group: str) -> int:
 
 
 def _mipmap(pattern: Pattern) -> np.ndarray:
-    """The chain of halved levels of one texture, flattened: [texels, 2] uint8."""
-    level = np.stack([np.clip(channel, 0, 1) for channel in pattern], -1)
+    """The chain of halved levels of one texture, flattened: [TEXELS] uint16."""
     levels = []
+    first, second = (np.clip(channel, 0, 1) for channel in pattern)
     for _ in range(LEVELS):
-        levels.append(np.rint(level * 255).astype(np.uint8).reshape(-1, 2))
-        if level.shape[0] > 1:
-            level = (level[::2, ::2] + level[1::2, ::2] + level[::2, 1::2] + level[1::2, 1::2]) / 4
+        levels.append((np.rint(first * 255) + 256 * np.rint(second * 255)).astype(np.uint16).ravel())
+        if len(first) > 1:
+            first, second = ((c[::2, ::2] + c[1::2, ::2] + c[::2, 1::2] + c[1::2, 1::2]) / 4 for c in (first, second))
     return np.concatenate(levels)
 
 
 @lru_cache(maxsize=1)
 def bank() -> np.ndarray:
-    """All textures: [T, texels of all levels, 2] uint8, built once a process from a fixed seed."""
+    """All textures in one row of texels, built once a process from a fixed seed: [T * TEXELS] uint16, t1 + 256 * t2 (each 0..255).
+
+    Texture t starts at t * TEXELS, its level l at LEVEL_STARTS[l] from there, rows of SIZE >> l texels.
+    """
     makers = [maker for group in _RECIPES.values() for maker in group]
     seeds = np.random.SeedSequence(20250101).spawn(len(makers))
-    textures = [_mipmap(maker(np.random.Generator(np.random.PCG64(seed)))) for maker, seed in zip(makers, seeds, strict=True)]
-    return np.ascontiguousarray(np.stack(textures))
-
-
-@lru_cache(maxsize=1)
-def packed_bank() -> np.ndarray:
-    """The bank as one row of texels, texture t starting at t * TEXELS, both channels in a number: first + 256 * second."""
-    channels = bank().reshape(-1, 2).astype(np.uint16)
-    return channels[:, 0] + 256 * channels[:, 1]
+    return np.concatenate([_mipmap(maker(np.random.Generator(np.random.PCG64(seed)))) for maker, seed in zip(makers, seeds, strict=True)])
