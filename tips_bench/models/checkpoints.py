@@ -65,41 +65,44 @@ def save_checkpoint(path: Path | str, *, vision: VisionTower | None = None, text
     tensors: dict[str, Tensor] = {}
     metadata = {"format": FORMAT}
     if vision is not None:
-        tensors |= _tensors_of(vision, TORCH_VISION, "vision.")
+        tensors |= tensors_of(vision, TORCH_VISION, "vision.")
         metadata["vision"] = json.dumps(vision.config.to_dict())
     if text is not None:
-        tensors |= _tensors_of(text, OWN_TEXT, "text.") | _temperature_tensor(text)
+        tensors |= tensors_of(text, OWN_TEXT, "text.") | _temperature_tensor(text)
         metadata["text"] = json.dumps(text.config.to_dict())
     _write(Path(path), tensors, metadata)
 
 
-def export_huggingface(folder: Path | str, vision: VisionTower, text: TextTower) -> None:
+def export_huggingface(folder: Path | str, vision: VisionTower, text: TextTower, *, resolution: int = 448) -> None:
     """A folder that transformers' Tipsv2Model.from_pretrained loads, with the settings of its image processor.
 
+    resolution: pixels of the side to which that processor resizes.
     Errors: a shape that Tipsv2Config cannot state (towers of different widths, a position grid that is not square, ...).
     """
     folder = Path(folder)
-    files = huggingface.config_files(vision.config, text.config, text.temperature)
-    tensors = _tensors_of(vision, TORCH_VISION, "vision_encoder.") | _tensors_of(text, TORCH_TEXT, "text_encoder.")
+    files = huggingface.config_files(vision.config, text.config, text.temperature, resolution)
+    tensors = tensors_of(vision, TORCH_VISION, "vision_encoder.") | tensors_of(text, TORCH_TEXT, "text_encoder.")
     _write(folder / SINGLE_FILE, tensors | _temperature_tensor(text), {"format": "pt"})
     for name, content in files.items():
         write_text(folder / name, json.dumps(content, indent=2) + "\n")
 
 
-def _load(kind: Kind, path: Path | str | None, config: Any, seed: int | None, device: torch.device | str, dtype: torch.dtype) -> Any:
-    if (path is None) == (seed is None):
-        raise UserError("give either a weight file or the seed of random weights", where=f"weights of the {NOUN[kind]}")
+def _load(
+    kind: Kind, path: Path | str | None, config: Any, seed: int | None, device: torch.device | str, dtype: torch.dtype
+) -> Any:
     if path is None:
-        if config is None:
-            raise UserError("random weights need a config", where=f"weights of the {NOUN[kind]}")
+        if config is None or seed is None:
+            raise UserError("random weights need a config and a seed", where=f"weights of the {NOUN[kind]}")
         return _TOWERS[kind].random(config, seed, device=device, dtype=dtype).eval().requires_grad_(False)
+    if seed is not None:
+        raise UserError(f"seed = {seed} would do nothing, the weights come from this file", where=path, fix="Give one of the two.")
     with open_weights(path) as file:
         layout = find_layout(file, kind)
         stated = huggingface.read_config(file.path.parent)
         config = resolve_config(file, layout, stated.of(kind), config)
         with torch.device("meta"):
             tower = _TOWERS[kind](config)
-        check(file, layout, config, _tensors_of(tower, layout.naming, layout.prefix))
+        check(file, layout, config, tensors_of(tower, layout.naming, layout.prefix))
         tower = tower.to(dtype).to_empty(device=device)
         _fill(tower, file, layout)
         if isinstance(tower, TextTower):
@@ -119,7 +122,7 @@ def _fill(tower: Tower, file: WeightFile, layout: Layout) -> None:
         raise AssertionError(f"the naming {layout.naming.name!r} leaves out {sorted(parameters)}")
 
 
-def _tensors_of(tower: Tower, naming: Naming, prefix: str) -> dict[str, Tensor]:
+def tensors_of(tower: Tower, naming: Naming, prefix: str) -> dict[str, Tensor]:
     """A tower's tensors under the names and in the layout of a file."""
     parameters = dict(tower.named_parameters())
     tensors: dict[str, Tensor] = {}

@@ -69,7 +69,8 @@ def _nested(values: dict[str, Any], kind: Kind, path: Path) -> dict[str, Any]:
 
 def _tower(part: dict[str, Any], kind: Kind, path: Path) -> dict[str, Any]:
     part = _DEFAULTS[kind] | part
-    stated = {"num_heads": int(_number(part, "num_attention_heads", path)), "layer_norm_eps": _number(part, "layer_norm_eps", path)}
+    stated: dict[str, Any] = {"num_heads": int(_number(part, "num_attention_heads", path))}
+    stated["layer_norm_eps"] = _number(part, "layer_norm_eps", path)
     if kind == "vision":
         if part["hidden_act"] not in _GELUS:
             raise unknown_name("activation", str(part["hidden_act"]), _GELUS, where=f"{path}: vision_config.hidden_act")
@@ -94,7 +95,7 @@ def _number(values: dict[str, Any], key: str, path: Path, default: float | None 
     return value
 
 
-def config_files(vision: VisionConfig, text: TextConfig, temperature: float | None) -> dict[str, dict[str, Any]]:
+def config_files(vision: VisionConfig, text: TextConfig, temperature: float | None, resolution: int) -> dict[str, dict[str, Any]]:
     """The JSON files of an exported model, by name. Errors: what Tipsv2Config cannot state."""
     where = f"export of {vision.name!r}"
     if vision.embed_dim != text.embed_dim:
@@ -102,7 +103,6 @@ def config_files(vision: VisionConfig, text: TextConfig, temperature: float | No
     rows, columns = vision.position_grid
     if rows != columns:
         raise UserError(f"the position grid is {rows} x {columns}, and Tipsv2Config states square ones only", where=where)
-    side = rows * vision.patch_size
     config = {
         "architectures": ["Tipsv2Model"],
         "model_type": "tipsv2",
@@ -115,7 +115,7 @@ def config_files(vision: VisionConfig, text: TextConfig, temperature: float | No
             "mlp_ratio": _mlp_ratio(vision, where),
             "hidden_act": next(name for name, gelu in _GELUS.items() if gelu == vision.gelu),
             "use_swiglu_ffn": vision.ffn == "swiglu",
-            "image_size": side,
+            "image_size": rows * vision.patch_size,
             "patch_size": vision.patch_size,
             "num_register_tokens": vision.num_global_tokens - 1,
             "layerscale_value": vision.init_values,
@@ -132,7 +132,8 @@ def config_files(vision: VisionConfig, text: TextConfig, temperature: float | No
             "layer_norm_eps": text.layer_norm_eps,
         },
     }
-    processor = {"image_processor_type": "Tipsv2ImageProcessor", "do_resize": True, "size": {"height": side, "width": side}, "resample": 2}
+    processor = {"image_processor_type": "Tipsv2ImageProcessor", "do_resize": True, "resample": 2}
+    processor["size"] = {"height": resolution, "width": resolution}
     processor |= {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": False, "do_convert_rgb": True}
     return {CONFIG_FILE: config, "preprocessor_config.json": processor}
 

@@ -65,6 +65,12 @@ class TextTower(nn.Module):
                 where=f"text tower {self.config.name!r}",
                 fix="Give both as [texts, tokens].",
             )
+        if ids_TL.numel() and not 0 <= int(ids_TL.min()) <= int(ids_TL.max()) < self.config.vocab_size:
+            raise UserError(
+                f"ids from {int(ids_TL.min())} to {int(ids_TL.max())} are outside the vocabulary of {self.config.vocab_size}",
+                where=f"text tower {self.config.name!r}",
+                fix="Use the tokenizer that belongs to these weights.",
+            )
         keep_TL = paddings_TL == 0
         # Columns that are padding in every text change nothing, and most texts are far shorter than 64 tokens.
         length = int((keep_TL.any(dim=0).nonzero().max() + 1).item()) if bool(keep_TL.any()) else 0

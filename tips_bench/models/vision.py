@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -115,13 +115,13 @@ class VisionTower(nn.Module):
         self, last_BND: Tensor, value_BND: Tensor | None, layers_BND: list[Tensor], grid: tuple[int, int], norm: bool
     ) -> VisionOutput:
         count = self.config.num_global_tokens
-        last_is_normed = norm and any(layer is last_BND for layer in layers_BND)
-        normed_BND = self.norm(last_BND) if last_is_normed else None
-        globals_BKD = self.norm(last_BND[:, :count]) if normed_BND is None else normed_BND[:, :count]
+        # The last layer is the one most often asked for; it is normed whole and once, others need only its global tokens.
+        last_wanted = norm and any(layer is last_BND for layer in layers_BND)
+        normed_BND = self.norm(last_BND if last_wanted else last_BND[:, :count])
         if norm:
             layers_BND = [normed_BND if layer is last_BND else self.norm(layer) for layer in layers_BND]
         return VisionOutput(
-            globals_BKD=globals_BKD,
+            globals_BKD=normed_BND[:, :count],
             patches=[layer[:, count:].unflatten(1, grid) for layer in layers_BND],
             layer_globals=[layer[:, :count] for layer in layers_BND],
             value_patches_BhwD=None if value_BND is None else self.norm(value_BND[:, count:]).unflatten(1, grid),
@@ -159,9 +159,9 @@ class VisionTower(nn.Module):
         `load_state_dict` unpack by themselves, and a forward pass with gradients or autocast goes the plain way.
         """
         self._packed = None
-        if all(cpu.can_pack(block) for block in self.blocks):
+        if all(cpu.can_pack(block) for block in self._plain_blocks()):
             with torch.no_grad():
-                self._packed = [cpu.PackedBlock(block) for block in self.blocks]
+                self._packed = [cpu.PackedBlock(block) for block in self._plain_blocks()]
         return self._packed is not None
 
     def unpack(self) -> None:
@@ -186,9 +186,13 @@ class VisionTower(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_packed": None, "_positions": {}}
 
-    def _runnable_blocks(self, pixels_B3HW: Tensor) -> Sequence[Callable[[Tensor], Tensor]]:
-        plain = self._packed is None or torch.is_grad_enabled() or torch.is_autocast_enabled(pixels_B3HW.device.type)
-        return self.blocks if plain else self._packed
+    def _plain_blocks(self) -> Sequence[Block]:
+        return cast("Sequence[Block]", self.blocks)
+
+    def _runnable_blocks(self, pixels_B3HW: Tensor) -> Sequence[Block | cpu.PackedBlock]:
+        if self._packed is None or torch.is_grad_enabled() or torch.is_autocast_enabled(pixels_B3HW.device.type):
+            return self._plain_blocks()
+        return self._packed
 
     def _checked_grid(self, pixels_B3HW: Tensor) -> tuple[int, int]:
         patch = self.config.patch_size
