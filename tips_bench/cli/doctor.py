@@ -79,9 +79,9 @@ def packages() -> Iterator[Finding]:
             yield Finding("versions", distribution, metadata.version(distribution))
         except metadata.PackageNotFoundError:
             yield Finding("versions", distribution, "imported, but not installed under this name (mmcv in place of mmcv-lite?)")
-        except ModuleNotFoundError:
+        except ModuleNotFoundError as error:
             fix = "pip install tips-bench" if needed else "pip install 'tips-bench[encoders]'"
-            yield Finding("versions", distribution, "not installed" + ("" if needed else " (optional)"), fault=needed, fix=fix)
+            yield Finding("versions", distribution, f"there is no module {error.name}{'' if needed else ' (optional)'}", fault=needed, fix=fix)
         except (ImportError, OSError) as error:
             yield Finding("versions", distribution, f"cannot be imported: {error}", fault=True, fix=f"pip install --force-reinstall {distribution}")
     try:
@@ -130,9 +130,8 @@ def caches() -> Iterator[Finding]:
 
 
 def cards() -> Iterator[Finding]:
-    """Whether every card can be read, and which data sets are there."""
+    """Whether every card can be read."""
     from tips_bench.cards import list_cards
-    from tips_bench.catalog import data_root
 
     for kind in ("task", "protocol", "model"):
         try:
@@ -141,9 +140,19 @@ def cards() -> Iterator[Finding]:
             yield Finding("cards", f"{kind}s", error.problem, fault=True, fix=f"Mend {error.where}")
             continue
         yield Finding("cards", f"{kind}s", str(len(found)))
-        if kind == "task":
-            for card in found:
-                yield _data_set(card.name, data_root() / card.data.root, generated=card.data.generator is not None)
+
+
+def data_sets() -> Iterator[Finding]:
+    """Which tasks' data are there."""
+    from tips_bench.cards import load_card
+    from tips_bench.catalog import card_files, data_root
+
+    for name in card_files("task"):
+        try:
+            data = load_card("task", name).data
+        except UserError:
+            continue  # cards() has reported it
+        yield _data_set(name, data_root() / data.root, generated=data.generator is not None)
 
 
 def _data_set(task: str, root: Path, *, generated: bool) -> Finding:
@@ -160,7 +169,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findi
       tips-bench doctor
       TIPS_BENCH_DATA=/data tips-bench doctor --json
     """
-    findings = [finding for part in (packages, system_libraries, devices, caches, cards) for finding in part()]
+    findings = [finding for part in (packages, system_libraries, devices, caches, cards, data_sets) for finding in part()]
     faults = [finding for finding in findings if finding.fault]
     if as_json:
         print_json([asdict(finding) for finding in findings])

@@ -1,0 +1,196 @@
+"""The house: who may import whom, how deep, how long a file may be, and which words never appear.
+
+Imports are read from the syntax tree of every file, those inside functions too.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "tips_bench"
+MAX_LINES = 400
+GROUND = {"errors", "registry", "cards", "catalog", "files", "fetch", "progress", "openmmlab", "plain_yaml"}
+
+# floor -> what it may import besides the ground and itself
+MAY_IMPORT: dict[str, set[str]] = {
+    "models": set(),
+    "metrics": set(),
+    "rooms": set(),
+    "results": set(),
+    "encoders": {"models"},
+    "data": {"rooms"},
+    "features": {"encoders", "data"},
+    "probes": {"features", "encoders", "data", "metrics"},
+    "adapters": {"encoders", "data", "features", "probes", "metrics", "results", "rooms"},
+    "training": {"models", "data", "metrics", "rooms"},
+    "integrations": {"models", "encoders", "data"},
+    "cli": {"adapters", "training", "encoders", "data", "rooms", "results", "integrations"},
+}
+HEAVY = {"torch", "torchvision", "mmseg", "mmcv", "open3d", "timm", "transformers", "open_clip", "pandas", "matplotlib"}
+
+
+@functools.cache
+def sources() -> dict[str, ast.Module]:
+    """Dotted module name -> its syntax tree."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        found[name] = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    return found
+
+
+def is_typing_only(test: ast.expr) -> bool:
+    return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Every module that a tree imports, as written; `from a import b` counts as a.b where that is a module of ours.
+
+    What stands under `if TYPE_CHECKING:` is not imported and does not count.
+    """
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and is_typing_only(node.test):
+            for other in node.orelse:
+                yield from imports(other)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: a relative import"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in sources() else str(node.module)
+        else:
+            yield from imports(node)
+
+
+def ours(module: str) -> list[str]:
+    return sorted({name for name in imports(sources()[module]) if name.split(".")[0] == "tips_bench"})
+
+
+def floor(module: str) -> str:
+    """The part of the house that a module belongs to: "models" for tips_bench.models.vision, "" for tips_bench itself."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def test_every_folder_is_a_floor_of_the_house() -> None:
+    folders = {floor(name) for name in sources()} - {"", "__main__"}
+    assert folders <= GROUND | set(MAY_IMPORT), f"new: {sorted(folders - GROUND - set(MAY_IMPORT))}"
+
+
+@pytest.mark.parametrize("name", sorted(sources()))
+def test_a_module_imports_only_from_floors_below_it(name: str) -> None:
+    here = floor(name)
+    if here in ("", "__main__"):
+        return  # the package's own names are resolved when they are used
+    allowed = GROUND | ({here} | MAY_IMPORT[here] if here in MAY_IMPORT else set())
+    wrong = [module for module in ours(name) if floor(module) not in allowed and module != "tips_bench"]
+    assert not wrong, f"{name} may not import {wrong}"
+
+
+def test_adapters_use_of_the_results_only_what_makes_a_record() -> None:
+    used = {module for name in sources() if floor(name) == "adapters" for module in ours(name) if floor(module) == "results"}
+    assert used <= {f"tips_bench.results.{name}" for name in ("record", "statistics", "provenance", "pictures")}
+
+
+def test_results_read_records_without_a_registry_or_torch() -> None:
+    for name in sources():
+        if floor(name) == "results":
+            direct = set(imports(sources()[name]))
+            assert not {module.split(".")[0] for module in direct} & {"torch", "mmengine", "mmseg", "mmcv"}, name
+            assert not direct & {"tips_bench.registry", "tips_bench.cards"}, name
+
+
+def test_the_ground_imports_nothing_heavy_at_its_top() -> None:
+    for name, tree in sources().items():
+        if floor(name) in GROUND | {"", "__main__", "cli"}:
+            top = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
+            assert not {module.split(".")[0] for module in imports(top)} & HEAVY, name
+
+
+def test_no_import_goes_deeper_than_one_folder() -> None:
+    deep = [(name, module) for name in sources() for module in ours(name) if module.count(".") > 2]
+    assert not deep
+
+
+def test_only_one_module_imports_mmseg() -> None:
+    for name, tree in sources().items():
+        if name != "tips_bench.openmmlab":
+            assert not {module.split(".")[0] for module in imports(tree)} & {"mmseg"}, f"{name}: go through tips_bench.openmmlab"
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {name: [module for module in ours(name) if module != "tips_bench"] for name in sources()}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join([*path[path.index(name) :], name])
+        if name not in done:
+            for module in graph.get(name, []):
+                visit(module, (*path, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_no_two_folders_import_each_other() -> None:
+    edges = {(floor(name), floor(module)) for name in sources() for module in ours(name)}
+    both = {tuple(sorted(edge)) for edge in edges if edge[::-1] in edges and edge[0] != edge[1] and "" not in edge}
+    assert not both
+
+
+def code_files() -> list[Path]:
+    return [path for folder in (PACKAGE, ROOT / "tests", ROOT / "benchmarks", ROOT / "scripts") for path in sorted(folder.rglob("*.py"))]
+
+
+def test_no_file_is_longer_than_a_reader_bears() -> None:
+    long = {str(path.relative_to(ROOT)): n for path in code_files() if (n := len(path.read_text(encoding="utf-8").splitlines())) > MAX_LINES}
+    assert not long
+
+
+def test_every_module_and_public_class_says_what_it_is() -> None:
+    silent = []
+    for name, tree in sources().items():
+        if ast.get_docstring(tree) is None:
+            silent.append(name)
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and ast.get_docstring(node) is None:
+                silent.append(f"{name}.{node.name}")
+    assert not silent
+
+
+FORBIDDEN = {
+    "an absolute path of somebody's machine": re.compile(r"(?<![\w.])/(?:work|root|home)/\w"),
+    "a broad except": re.compile(r"except\s*(?:\(?\s*(?:Base)?Exception\b[^:]*)?:(?![^\n]*\n(?:[^\n]*\n){0,6}?\s+raise\b)"),
+    "a tensor file read with pickles": re.compile(r"weights_only\s*=\s*False|allow_pickle\s*=\s*True"),
+    "keys dropped in silence": re.compile(r"strict\s*=\s*False(?!.*zip)"),
+    "code run from a repository": re.compile(r"trust_remote_code\s*=\s*True"),
+}
+
+
+@pytest.mark.parametrize("rule", list(FORBIDDEN))
+def test_the_package_is_free_of(rule: str) -> None:
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        found += [f"{path.relative_to(ROOT)}:{text[: m.start()].count(chr(10)) + 1}: {m.group(0)[:60]}" for m in FORBIDDEN[rule].finditer(text)]
+    assert not found
+
+
+def test_nothing_in_the_tree_names_the_place_it_was_made_in() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    place = re.compile(r"(?<![\w.])/work/|(?<![\w/.-])shared/(?:facts|golden|DESIGN|STYLE)|find-links|/opt/wheels")
+    found = []
+    for name in listed:
+        path = ROOT / name
+        if path.suffix in (".py", ".md", ".yaml", ".toml", ".sh", "") and path.is_file() and path != Path(__file__):
+            found += [f"{name}: {m.group(0)}" for m in place.finditer(path.read_text(encoding="utf-8"))]
+    assert not found
