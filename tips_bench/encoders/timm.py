@@ -7,6 +7,7 @@ Where a model has no final norm, norm=True changes nothing. Axes: B batch, H W p
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,11 +18,13 @@ from torch import Tensor, nn
 
 from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
-from tips_bench.encoders.weights import Weights, check_finite, choose_weights, freeze, load_exactly, reading, require_package
+from tips_bench.encoders.weights import Weights, choose_weights, freeze, load_exactly, reading, require_package
 from tips_bench.encoders.weights import resolve_device, resolve_dtype, seeded
-from tips_bench.errors import UserError, unknown_name
+from tips_bench.errors import UserError
 
 WEIGHTS_FILE = "model.safetensors"
+# The modules of timm whose models take images of any size.
+FAMILIES = ("vision_transformer", "eva", "deit")
 
 
 class TimmEncoder(Encoder):
@@ -73,40 +76,24 @@ def architecture(card: ModelCard) -> str:
 
 
 def build(name: str) -> nn.Module:
-    """The model with initial weights, no classifier, any image size. Errors: a name timm does not know; no constant grid of patches."""
+    """The model with initial weights, no classifier, any image size. Errors: a name timm does not know; another kind of network."""
     timm = require_package("timm")
+    plain, where = name.partition(".")[0], f"timm:{name}"
     known = timm.list_models(pretrained=True)
-    if name not in known and name.partition(".")[0] not in timm.list_models():
-        raise unknown_name("timm model", name, known)
-    try:
-        model = timm.create_model(name, pretrained=False, num_classes=0, **_any_size(name))
-    except RuntimeError as error:
-        raise UserError(f"timm does not build it: {str(error).splitlines()[0]}", where=f"timm:{name}") from error
-    if not has_grid(model):
+    if name not in known and (name != plain or plain not in timm.list_models()):
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        raise UserError("timm has no such model", where=where, fix=f"Did you mean {' or '.join(near)}?" if near else "See timm.list_models().")
+    family = timm.model_entrypoint(plain).__module__.rpartition(".")[2]
+    if family not in FAMILIES:
         raise UserError(
-            f"{type(model).__name__} has no constant grid of patches over all its blocks",
-            where=f"timm:{name}",
-            fix="Use a plain vision transformer, or wrap the model in a callable.",
+            f"timm's {family} networks have no grid of patches that is the same in every block at any image size",
+            where=where,
+            fix=f"Use one of {', '.join(FAMILIES)}, or wrap the model in a callable.",
         )
+    model = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
+    if not all(hasattr(model, needed) for needed in ("blocks", "num_prefix_tokens", "norm", "pretrained_cfg")):
+        raise UserError(f"{type(model).__name__} is no plain vision transformer", where=where, fix="Wrap the model in a callable.")
     return model
-
-
-def _any_size(name: str) -> dict[str, Any]:
-    """Options of timm that let a model take images of any size; NaFlex models do so by themselves."""
-    return {} if name.startswith("naflex") else {"dynamic_img_size": True} if _takes_dynamic(name) else {}
-
-
-def _takes_dynamic(name: str) -> bool:
-    timm = require_package("timm")
-    module = sys.modules[timm.model_entrypoint(name.partition(".")[0]).__module__]
-    return module.__name__.rpartition(".")[2] in ("vision_transformer", "eva", "deit", "beit")
-
-
-def has_grid(model: nn.Module) -> bool:
-    """Whether all blocks of a model share one grid of patches."""
-    return all(hasattr(model, name) for name in ("forward_intermediates", "blocks", "num_prefix_tokens", "patch_embed", "norm")) and hasattr(
-        model.patch_embed, "patch_size"
-    )
 
 
 def facts(model: nn.Module) -> dict[str, Any]:
@@ -157,4 +144,3 @@ def load_file(model: nn.Module, path: Path) -> None:
         state = convert(state, model) if convert else state
     classifiers = model.pretrained_cfg.get("classifier") or ()
     load_exactly(model, state, path, [f"{name}." for name in ([classifiers] if isinstance(classifiers, str) else classifiers)])
-    check_finite(model, path)

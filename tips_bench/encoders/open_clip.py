@@ -1,0 +1,196 @@
+"""CLIP models of open_clip with their text towers, at any grid.
+
+A card's architecture is {name: ARCH, pretrained: TAG} in open_clip's words. Its own vision transformer is run here block by block,
+because its positions are for one image size; SigLIP and others whose image tower is timm's are run as timm models. Positions are
+interpolated bicubically with antialiasing, as open_clip's resize_pos_embed does when it loads a checkpoint of another size.
+Axes: B batch, H W pixels, P = h w patches, D feature, T texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tips_bench.cards import ModelCard, WeightsCard
+from tips_bench.encoders import timm as timm_source
+from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
+from tips_bench.encoders.weights import Weights, check_finite, choose_weights, freeze, load_exactly, reading, require_package
+from tips_bench.encoders.weights import resolve_device, resolve_dtype, seeded
+from tips_bench.errors import UserError, unknown_name
+
+WEIGHTS_FILE = "open_clip_model.safetensors"
+
+
+class OpenClipEncoder(Encoder):
+    """Both towers of an open_clip model."""
+
+    def __init__(self, card: ModelCard, weights: Weights, device: torch.device, dtype: torch.dtype) -> None:
+        self.spec, self.device, self.dtype = spec_from_card(card, weights.identity), device, dtype
+        self.name, _ = architecture(card)
+        with seeded(weights.seed or 0):
+            model = build(self.name)
+        timm_source.check_card(card, facts(model, self.name))
+        if weights.path is not None:
+            _load_file(model, weights.path)
+        if hasattr(model.visual, "trunk"):
+            model.visual.trunk = _any_size(model.visual.trunk, self.name)
+        self.model = freeze(model, device, dtype)
+        self._tokenizer: Callable[[list[str]], Tensor] | None = None
+
+    @classmethod
+    def from_card(cls, card: ModelCard, weights: str | Path | None, device: str | None, dtype: str | None) -> OpenClipEncoder:
+        chosen_device, chosen_dtype = resolve_device(device), resolve_dtype(dtype)
+        require_package("open_clip")
+        return cls(card, choose_weights(card, weights), chosen_device, chosen_dtype)
+
+    @classmethod
+    def describe(cls, text: str) -> ModelCard:
+        """The card of "ARCH/TAG", from open_clip's configuration; no weights are made."""
+        name, _, tag = text.partition("/")
+        config = pretrained(name, tag)
+        with torch.device("meta"):
+            model = build(name)
+        hub = config["hf_hub"].rstrip("/")
+        return ModelCard(
+            name=f"open_clip:{text}",
+            title=f"{name}, {tag} (open_clip)",
+            source="open_clip",
+            architecture={"name": name, "pretrained": tag},
+            weights=WeightsCard(hub=hub, file=WEIGHTS_FILE),
+            mean=tuple(config["mean"]),
+            std=tuple(config["std"]),
+            has_text=True,
+            **facts(model, name),
+            licence="unknown",
+            citation=f"open_clip, {name}, {tag}",
+            homepage=f"https://huggingface.co/{hub}",
+        )
+
+    def _encode(self, pixels_B3HW: Tensor, layers: tuple[int, ...], norm: bool, values: bool) -> ImageFeatures:
+        visual = self.model.visual
+        if hasattr(visual, "trunk"):
+            return timm_source.run(visual.trunk, pixels_B3HW, layers, norm)
+        return run(visual, pixels_B3HW, layers, norm)
+
+    @torch.inference_mode()
+    def encode_text(self, texts: list[str]) -> Tensor:
+        """[T,D] text embeddings after the projection, not normalised."""
+        if not self.spec.has_text:
+            return super().encode_text(texts)
+        if self._tokenizer is None:
+            try:
+                self._tokenizer = require_package("open_clip").get_tokenizer(self.name)
+            except (OSError, ValueError) as error:
+                raise UserError(f"its tokenizer cannot be loaded: {str(error).splitlines()[0]}", where=self.spec.name, fix="Go online.") from error
+        return self.model.encode_text(self._tokenizer(texts).to(self.device))
+
+
+def architecture(card: ModelCard) -> tuple[str, str]:
+    """(ARCH, TAG) of a card. Errors: other keys, names open_clip does not know."""
+    if set(card.architecture) != {"name", "pretrained"}:
+        raise UserError(f"architecture has the keys {sorted(card.architecture)}", where=card.name, fix="Give {name: ARCH, pretrained: TAG}.")
+    name, tag = str(card.architecture["name"]), str(card.architecture["pretrained"])
+    pretrained(name, tag)
+    return name, tag
+
+
+def pretrained(name: str, tag: str) -> dict[str, Any]:
+    """open_clip's configuration of a checkpoint. Errors: a name or tag that it does not know, or without a hub repository."""
+    open_clip = require_package("open_clip")
+    if name not in open_clip.list_models():
+        raise unknown_name("open_clip architecture", name, open_clip.list_models())
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if tag not in tags:
+        raise UserError(f"{tag!r} is no checkpoint of {name}", where="open_clip", fix=f"Use ARCH/TAG with one of {', '.join(tags) or 'none'}.")
+    config = open_clip.get_pretrained_cfg(name, tag)
+    if not config.get("hf_hub"):
+        raise UserError(f"{name}/{tag} has no repository on the Hugging Face hub", where="open_clip", fix="Choose another tag.")
+    return config
+
+
+def build(name: str) -> nn.Module:
+    """The model with initial weights. Errors: an image tower without a plain grid of patches."""
+    open_clip = require_package("open_clip")
+    model = open_clip.create_model(name, pretrained=None, load_weights=False)
+    visual = model.visual
+    plain = isinstance(visual, open_clip.transformer.VisionTransformer) and visual.attn_pool is None
+    if not plain and not (hasattr(visual, "trunk") and all(hasattr(visual.trunk, key) for key in ("blocks", "num_prefix_tokens", "norm"))):
+        raise UserError(
+            f"its image tower, {type(getattr(visual, 'trunk', visual)).__name__}, has no constant grid of patches",
+            where=f"open_clip:{name}",
+            fix="Use a plain vision transformer.",
+        )
+    return model
+
+
+def facts(model: nn.Module, name: str) -> dict[str, Any]:
+    """The fields of a card that the built model determines; the parameters are those of the image tower, as for every other card."""
+    visual = model.visual
+    parameters = sum(parameter.numel() for parameter in visual.parameters())
+    if hasattr(visual, "trunk"):
+        found = timm_source.facts(visual.trunk)
+        stated = {key: found[key] for key in ("patch_size", "embed_dim", "depth", "global_tokens")}
+        return stated | {"resolution": visual.image_size[0], "parameters": parameters}
+    return {
+        "patch_size": visual.patch_size[0],
+        "embed_dim": visual.conv1.out_channels,
+        "depth": len(visual.transformer.resblocks),
+        "resolution": visual.image_size[0],
+        "global_tokens": 1,
+        "parameters": parameters,
+    }
+
+
+def run(visual: nn.Module, pixels_B3HW: Tensor, layers: tuple[int, ...], norm: bool) -> ImageFeatures:
+    """Features of open_clip's own vision transformer; layers are in [0, depth)."""
+    maps_BDhw = visual.conv1(pixels_B3HW)
+    grid = tuple(maps_BDhw.shape[-2:])
+    cls_B1D = visual.class_embedding.expand(len(pixels_B3HW), 1, -1)
+    x_BND = torch.cat([cls_B1D, maps_BDhw.flatten(2).transpose(1, 2)], dim=1)
+    x_BND = visual.ln_pre(x_BND + positions(visual.positional_embedding, visual.grid_size, grid))
+    kept = {}
+    for index, block in enumerate(visual.transformer.resblocks):
+        x_BND = block(x_BND)
+        if index in layers:
+            kept[index] = visual.ln_post(x_BND) if norm else x_BND
+    patches = [kept[layer][:, 1:].unflatten(1, grid) for layer in layers]
+    return ImageFeatures(visual.ln_post(x_BND[:, :1]), patches)
+
+
+def positions(table_ND: Tensor, table_grid: tuple[int, int], grid: tuple[int, ...]) -> Tensor:
+    """[N,D]: CLS and patch positions of a table resampled to another grid, in float32."""
+    if tuple(table_grid) == grid:
+        return table_ND
+    table_1Dhw = table_ND[1:].float().unflatten(0, tuple(table_grid)).permute(2, 0, 1)[None]
+    resized_1Dhw = F.interpolate(table_1Dhw, size=grid, mode="bicubic", align_corners=False, antialias=True)
+    return torch.cat([table_ND[:1], resized_1Dhw[0].flatten(1).T.to(table_ND.dtype)])
+
+
+def _any_size(trunk: nn.Module, name: str) -> nn.Module:
+    """The same timm trunk, built so that it takes images of any size."""
+    config = require_package("open_clip").get_model_config(name)["vision_cfg"]
+    timm = require_package("timm")
+    side = trunk.patch_embed.img_size[0]
+    options = {"img_size": side} if side != timm.get_pretrained_cfg(config["timm_model_name"]).input_size[-1] else {}
+    free = timm.create_model(
+        config["timm_model_name"],
+        num_classes=trunk.num_classes,
+        global_pool=trunk.global_pool,
+        dynamic_img_size=True,
+        **options,
+    )
+    load_exactly(free, trunk.state_dict(), Path(f"open_clip:{name}"))
+    return free
+
+
+def _load_file(model: nn.Module, path: Path) -> None:
+    """Fill a model from a checkpoint of open_clip, or of the code it was converted from. Errors: anything that does not fit."""
+    open_clip = require_package("open_clip")
+    with reading(path):
+        open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
+    check_finite(model, path)

@@ -1,0 +1,269 @@
+"""Vision transformers of Hugging Face transformers, at any grid.
+
+A card's architecture is {repo: OWNER/NAME, revision: ...} or {folder: PATH}; the rest is read from the repository's config.json. The
+output of a block is taken by a hook, so that it is the residual stream in every family. TIPS repositories go to our own towers.
+Axes: B batch, H W pixels, h w token grid, K global tokens, T texts, D feature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tips_bench.cards import ModelCard, WeightsCard
+from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
+from tips_bench.encoders.huggingface import CONFIG_FILE, PROCESSOR_FILES, read_model_config, read_normalisation
+from tips_bench.encoders.weights import Weights, check_finite, choose_weights, freeze, reading, require_package
+from tips_bench.encoders.weights import resolve_device, resolve_dtype, seeded
+from tips_bench.errors import UserError
+from tips_bench.fetch import hub_file
+
+WEIGHTS_FILE = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Family:
+    """How transformers lays out one kind of model.
+
+    blocks, norm: paths of the blocks and of the final norm. registers: whether register tokens follow CLS. cls: whether there is one; a
+    model without has the token of its attention pooling. interpolate: whether it must be told to interpolate its positions.
+    """
+
+    blocks: str
+    norm: str
+    cls: bool = True
+    registers: bool = False
+    interpolate: bool = False
+
+
+_DINOV2 = Family("encoder.layer", "layernorm")
+_CLIP = Family("encoder.layers", "post_layernorm", interpolate=True)
+_SIGLIP = Family("encoder.layers", "post_layernorm", cls=False, interpolate=True)
+FAMILIES = {
+    "dinov2": _DINOV2,
+    "dinov2_with_registers": Family("encoder.layer", "layernorm", registers=True),
+    "dinov3_vit": Family("model.layer", "norm", registers=True),
+    "vit": Family("layers", "layernorm", interpolate=True),
+    "vit_mae": Family("layers", "layernorm", interpolate=True),
+    "clip": _CLIP,
+    "clip_vision_model": _CLIP,
+    "siglip": _SIGLIP,
+    "siglip_vision_model": _SIGLIP,
+}
+WITH_TEXT = ("clip", "siglip")
+# Beginnings of names that a checkpoint may hold beyond the model, and of those it may lack, as neither makes patch features.
+_UNUSED = ("decoder.", "classifier.", "mask_token", "vit.pooler.", "pooler.")
+
+
+class TransformersEncoder(Encoder):
+    """A model of transformers, with its text tower where it has one."""
+
+    def __init__(self, card: ModelCard, weights: Weights, device: torch.device, dtype: torch.dtype) -> None:
+        self.spec, self.device, self.dtype = spec_from_card(card, weights.identity), device, dtype
+        folder = _folder(card)
+        config = _config(folder)
+        self.family = FAMILIES[config.model_type]
+        _check_card(card, _facts(config))
+        self.model = freeze(_build(config, weights), device, dtype)
+        self.vision = self.model.vision_model if config.model_type in WITH_TEXT else self.model
+        self._card, self._tokenizer = card, None
+
+    @classmethod
+    def from_card(cls, card: ModelCard, weights: str | Path | None, device: str | None, dtype: str | None) -> TransformersEncoder:
+        chosen_device, chosen_dtype = resolve_device(device), resolve_dtype(dtype)
+        require_package("transformers")
+        return cls(card, choose_weights(card, weights), chosen_device, chosen_dtype)
+
+    @classmethod
+    def describe(cls, repo: str) -> ModelCard:
+        """The card of a repository of the hub, "OWNER/NAME" or "OWNER/NAME@REVISION", from its small files."""
+        repo, _, revision = repo.partition("@")
+        architecture = {"repo": repo} | ({"revision": revision} if revision else {})
+        folder = _fetch_folder(repo, revision or None)
+        if read_model_config(folder / CONFIG_FILE).is_tips:
+            from tips_bench.encoders.tips import TipsEncoder
+
+            hub_file(repo, WEIGHTS_FILE, revision or None, repo)
+            card = TipsEncoder.describe_path(folder)
+            return card.model_copy(update={"name": f"hf:{repo}", "homepage": f"https://huggingface.co/{repo}"})
+        weights = WeightsCard(hub=repo, file=WEIGHTS_FILE, revision=revision or None)
+        return _describe(folder, f"hf:{repo}", architecture, weights, f"https://huggingface.co/{repo}")
+
+    @classmethod
+    def describe_folder(cls, folder: Path) -> ModelCard:
+        """The card of a local folder."""
+        return _describe(folder, folder.resolve().name, {"folder": str(folder)}, WeightsCard(path=str(folder)), str(folder))
+
+    def _encode(self, pixels_B3HW: Tensor, layers: tuple[int, ...], norm: bool, values: bool) -> ImageFeatures:
+        patch = self.spec.patch_size
+        grid = pixels_B3HW.shape[-2] // patch, pixels_B3HW.shape[-1] // patch
+        blocks, final_norm = self.vision.get_submodule(self.family.blocks), self.vision.get_submodule(self.family.norm)
+        kept: dict[int, Tensor] = {}
+        hooks = [blocks[layer].register_forward_hook(_keeper(kept, layer)) for layer in set(layers)]
+        try:
+            seen = self.vision(pixels_B3HW, **self._options(pixels_B3HW, grid))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        count = self.spec.global_tokens if self.family.cls else 0
+        found = {layer: final_norm(tokens_BND) if norm else tokens_BND for layer, tokens_BND in kept.items()}
+        patches = {layer: tokens_BND[:, count:].unflatten(1, grid) for layer, tokens_BND in found.items()}
+        if self.family.cls:
+            # CLIP's own output is not normed, ours is: as for every other family.
+            last_BND = final_norm(seen.last_hidden_state) if self.family is _CLIP else seen.last_hidden_state
+            globals_BKD = last_BND[:, :count]
+        else:
+            globals_BKD = seen.pooler_output[:, None] if self.spec.global_tokens else seen.last_hidden_state[:, :0]
+        return ImageFeatures(globals_BKD, [patches[layer] for layer in layers])
+
+    def _options(self, pixels_B3HW: Tensor, grid: tuple[int, int]) -> dict[str, Any]:
+        options: dict[str, Any] = {"interpolate_pos_encoding": True} if self.family.interpolate else {}
+        if self.vision.config.model_type == "vit_mae":
+            # Its model shuffles patches by noise even where it masks none; rising noise keeps their order.
+            options["noise"] = torch.arange(grid[0] * grid[1], device=self.device, dtype=torch.float32).expand(len(pixels_B3HW), -1)
+        return options
+
+    @torch.inference_mode()
+    def encode_text(self, texts: list[str]) -> Tensor:
+        """[T,D] text embeddings after the projection, not normalised. Errors: an encoder without text."""
+        if not self.spec.has_text:
+            return super().encode_text(texts)
+        if self._tokenizer is None:
+            self._tokenizer = _tokenizer(self._card)
+        # SigLIP was trained on texts padded to 64 tokens (transformers, SiglipModel.get_text_features).
+        padding = True if self.family.cls else "max_length"
+        length = self.model.config.text_config.max_position_embeddings
+        tokens = self._tokenizer(texts, padding=padding, truncation=True, max_length=length, return_tensors="pt").to(self.device)
+        return self.model.get_text_features(**tokens).pooler_output
+
+
+def _keeper(kept: dict[int, Tensor], layer: int) -> Callable[..., None]:
+    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+        kept[layer] = output if isinstance(output, Tensor) else output[0]
+
+    return keep
+
+
+def _folder(card: ModelCard) -> Path:
+    """Where the small files of a card's model lie, fetched if need be. Errors: other keys in its architecture."""
+    keys = set(card.architecture)
+    if keys == {"folder"}:
+        return Path(card.architecture["folder"]).expanduser()
+    if "repo" not in keys or not keys <= {"repo", "revision"}:
+        raise UserError(f"architecture has the keys {sorted(keys)}", where=card.name, fix="Give {repo: OWNER/NAME} or {folder: PATH}.")
+    return _fetch_folder(card.architecture["repo"], card.architecture.get("revision"))
+
+
+def _fetch_folder(repo: str, revision: str | None) -> Path:
+    folder = hub_file(repo, CONFIG_FILE, revision, f"hf:{repo}").parent
+    if not read_model_config(folder / CONFIG_FILE).is_tips:
+        hub_file(repo, PROCESSOR_FILES[0], revision, f"hf:{repo}")
+    return folder
+
+
+def _config(folder: Path) -> Any:
+    """transformers' config of a folder. Errors: a kind of model that is not supported; code in the repository is never run."""
+    kind = read_model_config(folder / CONFIG_FILE).model_type
+    if kind not in FAMILIES:
+        raise UserError(f"model_type = {kind!r} is not supported", where=folder / CONFIG_FILE, fix=f"Supported: {', '.join(sorted(FAMILIES))}.")
+    transformers = require_package("transformers")
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise UserError(f"transformers does not read it: {str(error).splitlines()[0]}", where=folder / CONFIG_FILE) from error
+    if kind == "vit_mae":
+        config.mask_ratio = 0.0
+    return config
+
+
+def _vision_config(config: Any) -> Any:
+    return config.vision_config if config.model_type in WITH_TEXT else config
+
+
+def _facts(config: Any) -> dict[str, Any]:
+    """The fields of a model card that a config determines."""
+    vision, family = _vision_config(config), FAMILIES[config.model_type]
+    tokens = 1 + (vision.num_register_tokens if family.registers else 0) if family.cls else int(getattr(vision, "vision_use_head", True))
+    size = vision.image_size
+    return {
+        "patch_size": vision.patch_size,
+        "embed_dim": vision.hidden_size,
+        "depth": vision.num_hidden_layers,
+        "resolution": size if isinstance(size, int) else size[-1],
+        "global_tokens": tokens,
+        "has_text": config.model_type in WITH_TEXT,
+    }
+
+
+def _check_card(card: ModelCard, facts: dict[str, Any]) -> None:
+    for key, value in facts.items():
+        # A card may leave a text tower unused, or state another resolution to start from.
+        if key not in ("resolution", "has_text") and getattr(card, key) != value:
+            raise UserError(f"{key} = {getattr(card, key)}, but the model has {value}", where=card.name, fix="Mend the card.")
+
+
+def _describe(folder: Path, name: str, architecture: dict[str, Any], weights: WeightsCard, homepage: str) -> ModelCard:
+    config = _config(folder)
+    mean, std = read_normalisation(folder)
+    return ModelCard(
+        name=name,
+        title=f"{name} (transformers)",
+        source="transformers",
+        architecture=architecture,
+        weights=weights,
+        mean=mean,
+        std=std,
+        **_facts(config),
+        licence="unknown",
+        citation=f"transformers, {config.model_type}",
+        homepage=homepage,
+    )
+
+
+def _build(config: Any, weights: Weights) -> nn.Module:
+    transformers = require_package("transformers")
+    if weights.path is None:
+        with seeded(weights.seed or 0):
+            return transformers.AutoModel.from_config(config)
+    state = _read_state(weights.path)
+    with reading(weights.path):
+        kind = type(config)
+        model, info = transformers.AutoModel._model_mapping[kind].from_pretrained(
+            None, config=config, state_dict=state, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    _check_report(info, weights.path)
+    check_finite(model, weights.path)
+    return model
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    """All tensors of a .safetensors file, or of the shards beside an index."""
+    from tips_bench.models.weight_files import open_weights
+
+    with open_weights(path) as file:
+        return {name: file.read(name) for name in file.shapes}
+
+
+def _check_report(info: dict[str, Any], path: Path) -> None:
+    """transformers says what did not fit and goes on; here that is an error."""
+    fix = "Give the weights of that architecture."
+    if info["mismatched_keys"]:
+        key, found, expected = min(info["mismatched_keys"])
+        raise UserError(f"{key} has shape {list(found)}, expected {list(expected)}", where=path, fix=fix)
+    for found, what in (("missing_keys", "are missing"), ("unexpected_keys", "are not part of the model")):
+        if bad := sorted(key for key in info[found] if not key.startswith(_UNUSED)):
+            raise UserError(f"{len(bad)} tensors {what}, the first is {bad[0]!r}", where=path, fix=fix)
+
+
+def _tokenizer(card: ModelCard) -> Any:
+    transformers = require_package("transformers")
+    source = card.architecture.get("repo") or card.architecture["folder"]
+    try:
+        return transformers.AutoTokenizer.from_pretrained(source, revision=card.architecture.get("revision"), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"its tokenizer cannot be loaded: {str(error).splitlines()[0]}", where=card.name) from error
