@@ -1,0 +1,87 @@
+"""The command as a process: statuses, signals, pipes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def start(*arguments: str, code: str = "from tips_bench.cli.main import main; main()") -> subprocess.Popen[str]:
+    """The command in a process of its own; `code` may change something before it calls main."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_it_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "tips_bench", "--version"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("tips-bench ")
+
+
+def test_help_shows_examples_of_the_main_job() -> None:
+    out, _ = start("--help").communicate()
+    assert "tips-bench run --task ade20k --model tips-g14" in out
+    for verb in ("run", "list", "show", "doctor", "quickstart", "data", "table"):
+        assert verb in out
+
+
+@pytest.mark.parametrize("verb", [["run"], ["list"], ["show"], ["doctor"], ["quickstart"], ["table"], ["data", "download"], ["data", "check"], ["data", "rooms"]])
+def test_every_verb_has_help_with_an_example(verb: list[str]) -> None:
+    process = start(*verb, "--help")
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert f"tips-bench {' '.join(verb)}" in out.split("Example")[1]
+
+
+def test_a_user_error_is_one_line_and_no_traceback() -> None:
+    process = start("show", "ade2k")
+    out, err = process.communicate()
+    assert (process.returncode, out) == (2, "")
+    assert err == "tips-bench: there is no card named 'ade2k'. Did you mean 'ade20k'?\n"
+
+
+def test_a_bug_keeps_its_traceback_and_is_status_1() -> None:
+    code = "import tips_bench.cards; tips_bench.cards.list_cards = lambda kind: 1 / 0; from tips_bench.cli.main import main; main()"
+    process = start("list", "tasks", code=code)
+    _, err = process.communicate()
+    assert process.returncode == 1
+    assert "Traceback" in err and "ZeroDivisionError" in err
+
+
+def test_ctrl_c_is_status_130_and_one_sentence() -> None:
+    code = (
+        "import sys, time, tips_bench.cards\n"
+        "def wait(kind): print('started', flush=True); time.sleep(60)\n"
+        "tips_bench.cards.list_cards = wait\n"
+        "from tips_bench.cli.main import main; main()"
+    )
+    process = start("list", "tasks", code=code)
+    assert process.stdout is not None and process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err == "tips-bench: interrupted; what was finished is kept\n"
+
+
+@pytest.mark.parametrize("arguments", [["list", "tasks"], ["list", "tasks", "--json"], ["show", "ade20k"]])
+def test_a_reader_that_goes_away_is_no_error_to_print(arguments: list[str]) -> None:
+    process = start(*arguments)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    err = process.stderr.read()
+    assert process.wait(timeout=20) == 141
+    assert err == ""
+
+
+def test_an_unknown_verb_is_status_2() -> None:
+    process = start("score")
+    _, err = process.communicate()
+    assert process.returncode == 2 and "score" in err

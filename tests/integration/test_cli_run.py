@@ -1,0 +1,232 @@
+"""tips-bench run and quickstart: what is planned, what is checked first, what failures do; the evaluation itself is a stand-in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tips_bench.adapters import run as adapters_run
+from tips_bench.catalog import card_files
+from tips_bench.cli.main import app
+from tips_bench.errors import UserError
+from tips_bench.results.record import Cost, DatasetIdentity, MetricValue, Record, record_path
+
+Call = dict[str, Any]
+
+
+def record(task: str, model: str, protocol: str | None, **changes: Any) -> Record:
+    fields: dict[str, Any] = {
+        "task": task,
+        "family": "segmentation",
+        "protocol": protocol or "convex",
+        "protocol_hash": "0" * 64,
+        "model": model,
+        "weights_sha256": "random:0",
+        "metrics": {"mIoU": MetricValue(value=41.25, unit="%", higher_is_better=True, ci95=(40.0, 42.5), n=3)},
+        "primary": "mIoU",
+        "comparable": True,
+        "deviations": [],
+        "dataset": DatasetIdentity(
+            name=task, split="val", n=3, fingerprint="f", train_split="train", train_n=3, train_fingerprint="g", classes=["a"]
+        ),
+        "cost": Cost(wall_s=1.0, encoder_s=0.9, image_forwards=6, images_per_s=6.0, peak_memory_mb=1.0, device="cpu", dtype="fp32"),
+        "versions": {},
+        "git_commit": None,
+        "git_dirty": None,
+        "command": "",
+        "created": "",
+        "per_sample": f"{protocol or 'convex'}-01234567.samples.npz",
+        "seed": 0,
+        "cards": {},
+    }
+    return Record(**(fields | changes))
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
+    """Every call of the stand-in for evaluate, which saves a record and returns it; task `voc2012` has no data."""
+    made: list[Call] = []
+
+    def evaluate(task: str, model: str, *, protocol: str | None = None, **options: Any) -> Record:
+        made.append({"task": task, "model": model, "protocol": protocol, **options})
+        if task == "voc2012":
+            raise UserError("no such folder", where="data/VOC2012", fix="Download it.")
+        pictures = [f"{protocol or 'convex'}-01234567/{i}.png" for i in range(options.get("pictures", 0))]
+        done = record(task, model, protocol, pictures=pictures)
+        done.save(record_path(Path(options["out"]), task, model, done.protocol, "01234567"))
+        return done
+
+    monkeypatch.setattr(adapters_run, "evaluate", evaluate)
+    return made
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def cells(calls: list[Call]) -> list[tuple[str, str, str | None]]:
+    return [(call["task"], call["model"], call["protocol"]) for call in calls]
+
+
+def test_one_evaluation_prints_its_table_and_where_the_record_lies(calls: list[Call], tmp_path: Path) -> None:
+    done = run("run", "--task", "rooms-seg", "--model", "pixels", "--out", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert cells(calls) == [("rooms-seg", "pixels", None)]
+    assert "41.25" in done.stdout and "pixels" in done.stdout
+    assert str(tmp_path / "rooms-seg" / "pixels" / "convex-01234567.json") in done.stdout
+    assert (tmp_path / "rooms-seg" / "pixels" / "convex-01234567.json").is_file()
+
+
+def test_comma_lists_are_every_combination_model_by_model(calls: list[Call], tmp_path: Path) -> None:
+    arguments = ["--task", "rooms-seg,ade20k", "--model", "pixels, tips-tiny-random", "--protocol", "convex,linear-dinov2"]
+    assert run("run", *arguments, "--out", str(tmp_path)).exit_code == 0
+    assert cells(calls) == [
+        (task, model, protocol)
+        for model in ("pixels", "tips-tiny-random")
+        for task in ("rooms-seg", "ade20k")
+        for protocol in ("convex", "linear-dinov2")
+    ]
+
+
+def test_a_name_given_twice_is_run_once(calls: list[Call], tmp_path: Path) -> None:
+    run("run", "--task", "rooms-seg,rooms-seg", "--model", "pixels,,pixels", "--out", str(tmp_path))
+    assert len(calls) == 1
+
+
+def test_all_is_every_card_and_every_protocol_that_a_task_allows(calls: list[Call], tmp_path: Path) -> None:
+    from tips_bench.cards import load_card
+
+    run("run", "--task", "all", "--model", "pixels", "--protocol", "all", "--out", str(tmp_path))
+    expected = [(name, "pixels", protocol) for name in card_files("task") for protocol in load_card("task", name).protocols]
+    assert cells(calls) == expected
+
+
+def test_options_reach_the_evaluation(calls: list[Call], tmp_path: Path) -> None:
+    options = ["--weights", "random", "--device", "cpu", "--dtype", "bf16", "--batch-size", "3", "--workers", "5", "--data-root", "d"]
+    options += ["--set", "image.short_side=112", "--set", "probe.max_iterations=7", "--pictures", "2", "--cache", "--limit", "9", "--seed", "4"]
+    done = run("run", "--task", "rooms-seg", "--model", "pixels", "--out", str(tmp_path), *options)
+    assert done.exit_code == 0, done.output
+    assert calls == [
+        {
+            "task": "rooms-seg",
+            "model": "pixels",
+            "protocol": None,
+            "weights": "random",
+            "device": "cpu",
+            "dtype": "bf16",
+            "batch_size": 3,
+            "workers": 5,
+            "out": tmp_path,
+            "data_root": Path("d"),
+            "overrides": ["image.short_side=112", "probe.max_iterations=7"],
+            "pictures": 2,
+            "cache": True,
+            "limit": 9,
+            "seed": 4,
+        }
+    ]
+    assert done.stdout.count("picture ") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--task", "ade20", "--model", "pixels"], "there is no task named 'ade20'. Did you mean 'ade20k'"),
+        (["--task", "ade20k", "--model", "pixel"], "there is no model named 'pixel'. Did you mean 'pixels'"),
+        (["--task", "ade20k", "--model", "pixels", "--protocol", "convexx"], "there is no protocol named 'convexx'. Did you mean 'convex'"),
+        (["--task", " , ", "--model", "pixels"], "--task: ' , ' names nothing"),
+        (["--task", "ade20k", "--model", "./absent.npz"], "absent.npz: there is no such file or folder"),
+        (["--task", "ade20k", "--model", "absent.yaml"], "absent.yaml: no such card file"),
+        (["--task", "ade20k", "--model", "pixels", "--set", "imagee.short_side=3"], "there is no key named 'imagee'. Did you mean 'image"),
+        (["--task", "ade20k", "--model", "pixels", "--set", "nonsense"], "'nonsense' is not KEY=VALUE"),
+        (["--task", "ade20k", "--model", "pixels,tips-tiny-random", "--weights", "w.npz"], "'w.npz' cannot belong to 2 models"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2_before_any_work(calls: list[Call], tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    done = run("run", "--out", str(tmp_path / "out"), *arguments)
+    assert done.exit_code == 2
+    assert sentence in done.stderr and len(done.stderr.splitlines()) == 1
+    assert calls == [] and not (tmp_path / "out").exists()
+
+
+def test_a_mistake_in_the_last_name_stops_the_first_from_being_run(calls: list[Call]) -> None:
+    assert run("run", "--task", "rooms-seg,nowhere", "--model", "pixels").exit_code == 2
+    assert calls == []
+
+
+def test_a_protocol_that_the_task_does_not_allow_is_refused(calls: list[Call], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tasks").mkdir()
+    card = card_files("task")["rooms-seg"]
+    text = card.read_text().replace("name: rooms-seg", "name: mine").replace("_base_: ", f"_base_: {card.parent}/")
+    narrowed = "\n".join("protocols: [convex]" if line.startswith("protocols:") else line for line in text.splitlines())
+    (tmp_path / "tasks" / "mine.yaml").write_text(narrowed)
+    monkeypatch.setenv("TIPS_BENCH_CARDS", str(tmp_path))
+    done = run("run", "--task", "mine", "--model", "pixels", "--protocol", "linear-dinov2")
+    assert done.exit_code == 2 and calls == []
+    assert "linear-dinov2" in done.stderr and "It allows convex." in done.stderr
+
+
+def test_one_failure_does_not_stop_the_others_and_the_status_says_so(calls: list[Call], tmp_path: Path) -> None:
+    done = run("run", "--task", "voc2012,rooms-seg", "--model", "pixels", "--out", str(tmp_path))
+    assert done.exit_code == 2
+    assert "tips-bench: data/VOC2012: no such folder. Download it." in done.stderr
+    assert [call["task"] for call in calls] == ["voc2012", "rooms-seg"]
+    assert "41.25" in done.stdout
+
+
+def test_json_is_the_records_as_they_were_saved(calls: list[Call], tmp_path: Path) -> None:
+    done = run("run", "--task", "rooms-seg", "--model", "pixels,tips-tiny-random", "--out", str(tmp_path), "--json")
+    files = sorted(tmp_path.rglob("*.json"))
+    assert json.loads(done.stdout) == [json.loads(file.read_text()) for file in files]
+    assert [one["schema"] for one in json.loads(done.stdout)] == ["tips-bench/record/1"] * 2
+
+
+def test_json_with_nothing_but_failures_is_an_empty_list(calls: list[Call], tmp_path: Path) -> None:
+    done = run("run", "--task", "voc2012", "--model", "pixels", "--out", str(tmp_path), "--json")
+    assert json.loads(done.stdout) == [] and done.exit_code == 2
+
+
+@pytest.mark.parametrize("option", [["--batch-size", "0"], ["--limit", "0"], ["--pictures", "-1"], ["--dtype", "fp8"], ["--seed", "x"]])
+def test_a_value_out_of_range_is_refused_with_status_2(calls: list[Call], option: list[str]) -> None:
+    done = run("run", "--task", "rooms-seg", "--model", "pixels", *option)
+    assert done.exit_code == 2 and option[0] in done.stderr and calls == []
+
+
+def test_quickstart_scores_two_encoders_and_names_its_pictures(calls: list[Call], tmp_path: Path) -> None:
+    done = run("quickstart", "--out", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert [call["model"] for call in calls] == ["tips-tiny-random", "pixels"]
+    assert {call["task"] for call in calls} == {"rooms-seg"} and {call["pictures"] for call in calls} == {4}
+    assert done.stdout.count("picture ") == 8 and "±1.25" in done.stdout
+
+
+def test_an_interruption_is_status_130_and_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> Record:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(adapters_run, "evaluate", interrupted)
+    done = run("run", "--task", "rooms-seg", "--model", "pixels")
+    assert done.exit_code == 130
+    assert done.stderr.splitlines()[-1] == "tips-bench: interrupted; what was finished is kept"
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> Record:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(adapters_run, "evaluate", broken)
+    done = run("run", "--task", "rooms-seg", "--model", "pixels")
+    assert isinstance(done.exception, ZeroDivisionError)
+
+
+def test_a_message_with_line_breaks_and_escapes_is_still_one_printable_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hostile(*_: Any, **__: Any) -> Record:
+        raise UserError("a name\nof two lines \x1b[31m", where="x\r\ny")
+
+    monkeypatch.setattr(adapters_run, "evaluate", hostile)
+    done = run("run", "--task", "rooms-seg", "--model", "pixels")
+    assert done.stderr.splitlines()[-1] == "tips-bench: x y: a name of two lines ?[31m"
