@@ -71,12 +71,13 @@ class ConvexProbe:
         _require_labels(regression, reader.name)
         same_classes = start is not None and len(start.bias_K) == len(regression.shown_K)
         begin = (start.weight_KD, start.bias_K) if start is not None and same_classes else None
-        solution = regression.solve(penalty, options.tolerance, options.max_iterations, begin, torch.float64)
+        near = regression.solve(penalty, options.selection_tolerance, options.max_iterations, begin)
+        solution = regression.solve(penalty, options.tolerance, options.max_iterations, (near.weight_KD, near.bias_K), torch.float64)
         report = {
             "penalty": penalty,
             "loss": solution.loss,
             "gradient": solution.gradient,
-            "iterations": solution.iterations,
+            "iterations": near.iterations + solution.iterations,
             "converged": solution.converged,
             "patches": int(bank.store.starts[-1]),
             "classes_without_labels": [name for k, name in enumerate(reader.classes) if k not in set(regression.shown_K.tolist())],
