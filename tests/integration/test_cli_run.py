@@ -13,37 +13,11 @@ from tips_bench.adapters import run as adapters_run
 from tips_bench.catalog import card_files
 from tips_bench.cli.main import app
 from tips_bench.errors import UserError
-from tips_bench.results.record import Cost, DatasetIdentity, MetricValue, Record, record_path
+from tips_bench.results.record import Record, record_path
+
+from tests.records import record
 
 Call = dict[str, Any]
-
-
-def record(task: str, model: str, protocol: str | None, **changes: Any) -> Record:
-    fields: dict[str, Any] = {
-        "task": task,
-        "family": "segmentation",
-        "protocol": protocol or "convex",
-        "protocol_hash": "0" * 64,
-        "model": model,
-        "weights_sha256": "random:0",
-        "metrics": {"mIoU": MetricValue(value=41.25, unit="%", higher_is_better=True, ci95=(40.0, 42.5), n=3)},
-        "primary": "mIoU",
-        "comparable": True,
-        "deviations": [],
-        "dataset": DatasetIdentity(
-            name=task, split="val", n=3, fingerprint="f", train_split="train", train_n=3, train_fingerprint="g", classes=["a"]
-        ),
-        "cost": Cost(wall_s=1.0, encoder_s=0.9, image_forwards=6, images_per_s=6.0, peak_memory_mb=1.0, device="cpu", dtype="fp32"),
-        "versions": {},
-        "git_commit": None,
-        "git_dirty": None,
-        "command": "",
-        "created": "",
-        "per_sample": f"{protocol or 'convex'}-01234567.samples.npz",
-        "seed": 0,
-        "cards": {},
-    }
-    return Record(**(fields | changes))
 
 
 @pytest.fixture

@@ -1,0 +1,105 @@
+"""tips-bench list, show and table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from tips_bench.catalog import card_files
+from tips_bench.cli.main import app
+
+from tests.records import record
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.mark.parametrize(("what", "kind"), [("tasks", "task"), ("models", "model"), ("protocols", "protocol")])
+def test_list_has_a_line_for_every_card(what: str, kind: str) -> None:
+    done = run("list", what)
+    assert done.exit_code == 0, done.output
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == list(card_files(kind))
+
+
+def test_list_as_json_is_the_whole_cards() -> None:
+    listed = json.loads(run("list", "tasks", "--json").stdout)
+    assert [card["name"] for card in listed] == list(card_files("task"))
+    assert all(card["licence"] and card["data"]["reader"] for card in listed)
+
+
+def test_list_of_something_else_is_refused() -> None:
+    done = run("list", "weights")
+    assert done.exit_code == 2 and "'weights'" in done.stderr
+
+
+def test_a_users_own_card_is_listed_and_a_broken_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model_zoo").mkdir()
+    mine = card_files("model")["pixels"].read_text().replace("name: pixels", "name: mine")
+    (tmp_path / "model_zoo" / "mine.yaml").write_text(mine)
+    monkeypatch.setenv("TIPS_BENCH_CARDS", str(tmp_path))
+    assert "\nmine " in run("list", "models").stdout
+    (tmp_path / "model_zoo" / "mine.yaml").write_text(mine + "colour: blue\n")
+    done = run("list", "models")
+    assert done.exit_code == 2
+    assert f"{tmp_path}/model_zoo/mine.yaml: there is no key named 'colour'" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["ade20k", "convex", "pixels"])
+def test_show_is_the_card_as_yaml_that_can_be_read_again(name: str) -> None:
+    done = run("show", name)
+    assert done.exit_code == 0, done.output
+    assert yaml.safe_load(done.stdout)["name"] == name
+    assert f"{name}.yaml" in done.stdout.splitlines()[0]
+
+
+def test_show_as_json_names_the_kind() -> None:
+    shown = json.loads(run("show", "ade20k", "--json").stdout)
+    assert shown["task"]["data"]["reader"] == "ade20k"
+
+
+def test_show_suggests_names_of_every_kind() -> None:
+    assert "'pixels'" in run("show", "pixel").stderr
+    assert "'convex'" in run("show", "convx").stderr
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    record("rooms-seg", "pixels", "convex").save(tmp_path / "rooms-seg" / "pixels" / "a.json")
+    record("rooms-seg", "tips-tiny-random", "convex").save(tmp_path / "rooms-seg" / "tips-tiny-random" / "b.json")
+    return tmp_path
+
+
+def test_table_has_a_row_for_every_record(results: Path) -> None:
+    done = run("table", str(results))
+    assert done.exit_code == 0, done.output
+    assert done.stdout.count("41.25 ±1.25") == 2
+
+
+def test_table_as_csv_keeps_full_precision(results: Path) -> None:
+    rows = list(csv.reader(io.StringIO(run("table", str(results), "--format", "csv").stdout)))
+    assert len(rows) == 3 and rows[1][2] == "41.25"
+
+
+@pytest.mark.parametrize(("format", "sign"), [("markdown", "| model |"), ("latex", r"\begin{tabular}"), ("json", '"ci95"')])
+def test_table_speaks_the_format_asked_for(results: Path, format: str, sign: str) -> None:
+    assert sign in run("table", str(results), "--format", format).stdout
+
+
+def test_table_names_what_is_no_record_and_goes_on(results: Path) -> None:
+    (results / "other.json").write_text("{}")
+    done = run("table", str(results))
+    assert done.exit_code == 0 and "41.25" in done.stdout
+    assert done.stderr == f"tips-bench: {results}/other.json: not a record of schema 'tips-bench/record/1'\n"
+
+
+def test_table_of_nothing_is_a_mistake(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "absent"):
+        done = run("table", str(path))
+        assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1
