@@ -32,10 +32,11 @@ def record(model="tips-b14", task="ade20k", value=40.0, half=0.5, *, data=None, 
     }  # fmt: skip
     scored = {"value": value, "unit": "%", "higher_is_better": True, "ci95": interval, "n": 2000} | (metric or {})
     fields = {
-        "task": task, "family": "segmentation", "protocol": "convex", "protocol_hash": "11" * 32,
-        "model": model, "weights_sha256": "cc" * 32, "metrics": {"mIoU": MetricValue(**scored)}, "primary": "mIoU", "comparable": True, "deviations": [],
-        "dataset": DatasetIdentity(**identity | (data or {})), "cost": Cost(**spent | (cost or {})), "versions": {}, "git_commit": None,
-        "git_dirty": None, "command": "", "created": "2030", "per_sample": "r.samples.npz", "seed": 0, "cards": {},
+        "task": task, "family": "segmentation", "protocol": "convex", "protocol_hash": "11" * 32, "model": model,
+        "weights_sha256": "cc" * 32, "metrics": {"mIoU": MetricValue(**scored)}, "primary": "mIoU", "comparable": True,
+        "deviations": [], "dataset": DatasetIdentity(**identity | (data or {})), "cost": Cost(**spent | (cost or {})),
+        "versions": {}, "git_commit": None, "git_dirty": None, "command": "", "created": "2030", "per_sample": "r.samples.npz",
+        "seed": 0, "cards": {},
     }  # fmt: skip
     return Record(**fields | changes)
 
@@ -65,6 +66,15 @@ def test_costs_are_summed_over_the_tasks_of_a_row_and_the_rate_is_images_over_se
     row = layout([record(task="ade", cost=fast), record(task="voc", cost=slow)]).rows[0]
     assert (row.images, row.minutes, row.images_per_s) == (2000, 1.5, 2000 / (10 + 40))
     assert math.isnan(layout([record(cost={"images_per_s": 0.0})]).rows[0].images_per_s)
+
+
+def test_a_cost_that_misses_the_part_before_a_break_says_so():
+    rows = [record("a", cost={"resumed": True}), record("b")]
+    text = table(rows, "markdown")
+    assert "| a | convex | 40.00 ±0.50 | 1,000+ | 1.5+ | 12.5 |" in text and "+ and more: " in text
+    assert "+ and more: " not in table(rows[1:], "markdown")
+    assert parsed_csv(rows)["resumed"].tolist() == [True, False]
+    assert "+ and more: " in table(rows, width=80) and "+ and more: " not in table(rows, width=32)
 
 
 def test_the_best_come_first_within_a_protocol_and_what_was_not_scored_last():
@@ -221,7 +231,7 @@ def test_hostile_names_break_no_format(model, task, deviation):
     for format in ("terminal", "markdown", "latex", "csv"):
         assert all(character.isprintable() or character == "\n" for character in table(records, format))
     rows = list(csv.reader(io.StringIO(table(records, "csv"))))
-    assert {len(row) for row in rows} == {9} and len(rows) == 3
+    assert {len(row) for row in rows} == {10} and len(rows) == 3
     assert not any(row[0].startswith(("=", "+", "-", "@")) for row in rows)
     assert {row["model"] for row in json.loads(table(records, "json"))} == {model, "plain"} or model == "plain"
     lines = table(records, "markdown").split("\n\n")[0].splitlines()

@@ -92,6 +92,8 @@ def panel(
     legend = _legend(truth_HW, prediction_HW, palette, classes)
     sheet_width = 4 * TILE + 5 * GAP
     places = _flow([_font().getlength(name) for _, name in legend], sheet_width)
+    if len(places) < len(legend):
+        legend[len(places) - 1] = (None, f"and {len(legend) - len(places) + 1} more")
     lines = 1 + max((line for _, line in places), default=0)
     sheet = Image.new("RGB", (sheet_width, CAPTION + height + GAP + lines * LINE + GAP), PAPER)
     draw = ImageDraw.Draw(sheet)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 COST = ("images", "minutes", "images/s")
 CAPTION = "± half of the 95 % bootstrap interval over test images (or groups of them). images: through the backbone, fit and test."
+RESUMED = "+ and more: the run was interrupted, and what it did before is not counted."
 BOLD = "Bold: best of its protocol, its interval excludes the others' scores."
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -51,7 +52,8 @@ def marked(cell: Cell | None, text: str) -> str:
 def costs(row: Row) -> list[str]:
     """Images, minutes and images a second of a row, rounded."""
     rate = "–" if math.isnan(row.images_per_s) else f"{row.images_per_s:.3g}" if row.images_per_s < 1000 else f"{row.images_per_s:.0f}"
-    return [f"{row.images:,}", f"{row.minutes:.1f}", rate]
+    more = "+" if row.resumed else ""
+    return [f"{row.images:,}{more}", f"{row.minutes:.1f}{more}", rate]
 
 
 def title(column: Column) -> tuple[str, str]:
@@ -72,8 +74,11 @@ def body(layout: Layout, cell_text: Callable[[Cell | None, str], str]) -> list[l
     ]
 
 
-def has_best(layout: Layout) -> bool:
-    return any(cell is not None and cell.best for row in layout.rows for cell in row.cells)
+def captions(layout: Layout, bold: bool = True, cost: bool = True) -> list[str]:
+    """What the signs in the cells mean, but for the footnotes. bold, cost: whether the format shows them."""
+    best = bold and any(cell is not None and cell.best for row in layout.rows for cell in row.cells)
+    resumed = cost and any(row.resumed for row in layout.rows)
+    return [CAPTION, *([BOLD] if best else []), *([RESUMED] if resumed else [])]
 
 
 def terminal(layout: Layout, width: int, color: bool) -> str:
@@ -96,7 +101,7 @@ def terminal(layout: Layout, width: int, color: bool) -> str:
     notes = [f"{sign} {sentence}" for sign, sentence in layout.notes.items() if sign in seen]
     if shown < len(names):
         notes.append(f"Too narrow for: {', '.join(names[shown:])}. Widen the terminal, or use --format csv.")
-    for note in [CAPTION, *([BOLD] if color and has_best(layout) else []), *notes]:
+    for note in [*captions(layout, bold=color, cost=shown > len(layout.columns)), *notes]:
         console.print(Text(printable(note)), style="dim" if color else "")
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"  # type: ignore[attr-defined]
 
@@ -132,7 +137,7 @@ def markdown(layout: Layout) -> str:
     lines = [heads, ["---"] * names + ["---:"] * (len(heads) - names), *rows]
     notes = [_markdown(f"{sign} {sentence}") for sign, sentence in layout.notes.items()]
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return "\n\n".join([text, CAPTION, *([BOLD] if has_best(layout) else []), *notes]) + "\n"
+    return "\n\n".join([text, *captions(layout), *notes]) + "\n"
 
 
 def _markdown(text: str) -> str:
@@ -158,7 +163,7 @@ def latex(layout: Layout) -> str:
         r"\bottomrule",
         r"\end{tabular}",
     ]
-    notes = [_latex(CAPTION), *([_latex(BOLD)] if has_best(layout) else [])]
+    notes = [_latex(caption) for caption in captions(layout)]
     notes += [f"{_latex_sign(sign)} {_latex(sentence)}" for sign, sentence in layout.notes.items()]
     return "\n".join([*lines, *(rf"\par\footnotesize {note}" for note in notes)]) + "\n"
 
@@ -177,13 +182,13 @@ def as_csv(layout: Layout) -> str:
     for column in layout.columns:
         name = f"{column.task} {column.metric}"
         heads += [f"{name} ({column.unit})", f"{name} low", f"{name} high", f"{name} notes"]
-    lines: list[list[object]] = [[*heads, *COST]]
+    lines: list[list[object]] = [[*heads, *COST, "resumed"]]
     for row in layout.rows:
         line: list[object] = [row.model, row.protocol]
         for cell in row.cells:
             ends = cell.interval if cell is not None and cell.interval is not None else ("", "")
             line += ["", "", "", ""] if cell is None else [_number(cell.value), *ends, "; ".join(layout.notes[sign] for sign in cell.signs)]
-        lines.append([*line, row.images, row.minutes, _number(row.images_per_s)])
+        lines.append([*line, row.images, row.minutes, _number(row.images_per_s), row.resumed])
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     for items in lines:
@@ -232,6 +237,7 @@ def as_json(layout: Layout) -> str:
             "images": row.images,
             "minutes": row.minutes,
             "images_per_s": known(row.images_per_s),
+            "resumed": row.resumed,
         }
         for row in layout.rows
     ]

@@ -41,7 +41,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """cells: one a column, None where there is no record. images: through the backbone, of all cells, as minutes and images_per_s are."""
+    """cells: one a column, None where there is no record.
+
+    images: through the backbone, of all cells, as minutes and images_per_s are. resumed: without what came before a break.
+    """
 
     model: str
     protocol: str
@@ -49,6 +52,7 @@ class Row:
     images: int
     minutes: float
     images_per_s: float
+    resumed: bool
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def layout(records: Sequence[Record]) -> Layout:
     for model, protocol, members in _rows(records):
         by_column = {_column(record): record for record in members}
         cells = tuple(_cell(by_column[column], marks) if column in by_column else None for column in columns)
-        rows.append(Row(model, protocol, cells, *_cost(members)))
+        rows.append(Row(model, protocol, cells, *_cost(members), any(record.cost.resumed for record in members)))
     rows = _bold(columns, rows)
     rows.sort(key=lambda row: (row.protocol, [_rank(column, cell) for column, cell in zip(columns, row.cells, strict=True)], row.model))
     return Layout(columns, rows, notes)
