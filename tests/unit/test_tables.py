@@ -250,6 +250,14 @@ def test_records_are_found_below_a_folder_and_the_broken_are_named(tmp_path):
     assert len(broken) == 1 and "cut.json" in str(broken[0])
 
 
+def test_the_hidden_folder_of_a_run_that_is_not_done_is_passed_over(tmp_path):
+    record("a").save(tmp_path / "a.json")
+    (tmp_path / ".convex-1.work").mkdir()
+    (tmp_path / ".convex-1.work" / "fit.json").write_text("{}")
+    records, broken = load_records([tmp_path])
+    assert len(records) == 1 and not broken
+
+
 def test_a_file_named_outright_must_be_a_record(tmp_path):
     (tmp_path / "cut.json").write_text("{")
     with pytest.raises(UserError, match=r"cut\.json"):

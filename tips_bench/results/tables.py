@@ -77,6 +77,8 @@ def load_records(paths: Iterable[str | Path]) -> tuple[list[Record], list[UserEr
             found[path.resolve()] = load_record(path)
             continue
         for file in sorted(path.rglob("*.json")):
+            if any(part.startswith(".") for part in file.relative_to(path).parts):
+                continue  # a run that is not done works in a hidden folder
             try:
                 found[file.resolve()] = load_record(file)
             except UserError as error:
