@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tips_bench.rooms import clutter, fixtures, storage
+from tips_bench.rooms import clutter, fixtures, furniture, storage
 from tips_bench.rooms.piece import Kit, Piece, Top
 from tips_bench.rooms.shell import Shell, overlap
 
@@ -108,6 +108,6 @@ def scatter(shell: Shell, count: int) -> None:
     kit = shell.kit
     makers: tuple[Maker, ...] = (
         lambda kit: clutter.plant(kit, kit.uniform(0.6, 1.6)), lambda kit: clutter.floor_lamp(kit, kit.chance(0.6)),
-        clutter.basket, lambda kit: clutter.box(kit, 1.2), lambda kit: clutter.plant(kit, kit.uniform(0.6, 1.3)), storage.book_pile)  # fmt: skip
+        clutter.basket, lambda kit: clutter.box(kit, 1.2), furniture.stool, storage.book_pile)  # fmt: skip
     for _ in range(count):
         shell.stand_somewhere(makers[kit.count(0, len(makers) - 1)](kit), tries=8)

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
 from tips_bench.rooms import materials
 from tips_bench.rooms.mesh import Mesh, boxes
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class Kit:
         """True with that probability."""
         return bool(self.rng.random() < probability)
 
-    def choose(self, *options: object) -> object:
+    def choose(self, *options: T) -> T:
         """One of the options."""
         return options[int(self.rng.integers(0, len(options)))]
 

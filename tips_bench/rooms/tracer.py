@@ -6,11 +6,15 @@ N rays as [N, 6] float32 origins and directions. One thread each, so that the re
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import open3d as o3d
 
 from tips_bench.rooms.assembly import Scene
+
+
+if TYPE_CHECKING:
+    import open3d as o3d
 
 
 @dataclass(frozen=True)
@@ -23,9 +27,17 @@ class Hits:
     normals_N3: np.ndarray
 
 
+def _tensor(array: np.ndarray) -> o3d.core.Tensor:
+    import open3d as o3d  # half a second, spared to those who only look for a finished set
+
+    return o3d.core.Tensor(np.ascontiguousarray(array))
+
+
 def _raycaster(points_V3: np.ndarray, triangles_M3: np.ndarray) -> o3d.t.geometry.RaycastingScene:
+    import open3d as o3d
+
     caster = o3d.t.geometry.RaycastingScene(nthreads=1)
-    caster.add_triangles(o3d.core.Tensor(points_V3), o3d.core.Tensor(np.ascontiguousarray(triangles_M3)))
+    caster.add_triangles(_tensor(points_V3), _tensor(triangles_M3))
     return caster
 
 
@@ -40,11 +52,11 @@ class Tracer:
 
     def cast(self, rays_N6: np.ndarray) -> Hits:
         """The first hit of each ray."""
-        result = self._all.cast_rays(o3d.core.Tensor(rays_N6), nthreads=1)
+        result = self._all.cast_rays(_tensor(rays_N6), nthreads=1)
         t, triangle = result["t_hit"].numpy(), result["primitive_ids"].numpy()
         return Hits(t, np.where(np.isfinite(t), triangle, 0).astype(np.int64), result["primitive_uvs"].numpy(), result["primitive_normals"].numpy())
 
     def blocked(self, origins_3N: np.ndarray, ways_3N: np.ndarray, far: float) -> np.ndarray:
         """Whether something solid lies on the way, up to `far` times its length: [N] bool."""
-        rays = np.concatenate([origins_3N, ways_3N], dtype=np.float32).T.copy()
-        return self._solid.test_occlusions(o3d.core.Tensor(rays), tnear=0.0, tfar=far, nthreads=1).numpy()
+        rays = np.concatenate([origins_3N, ways_3N], dtype=np.float32).T
+        return self._solid.test_occlusions(_tensor(rays), tnear=0.0, tfar=far, nthreads=1).numpy()

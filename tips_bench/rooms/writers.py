@@ -15,6 +15,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -120,14 +121,21 @@ def write_rooms(
     try:
         with _whole_folder(root) as folder:
             jobs = _jobs(wanted, folder)
-            entries, hashes = _run(jobs, workers or len(os.sched_getaffinity(0)), train + val)
+            entries, hashes = _run(jobs, workers or _processors(), train + val)
             entries.sort(key=lambda e: (e.split, e.stem))
             hashes |= _put(folder, LAYOUTS[layout].index(entries))
             manifest = Manifest(**(asdict(wanted) | {"groups": {e.stem: e.scene for e in entries}, "files": dict(sorted(hashes.items()))}))
             (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise cannot_write(root, error) from error
+    except BrokenProcessPool as error:
+        raise UserError("a process that drew rooms was killed, most likely for want of memory", where=root, fix="Use fewer workers.") from error
     return manifest
+
+
+def _processors() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check(layout: str, seed: int, train: int, val: int, size: int, frames_per_scene: int, workers: int | None) -> None:
