@@ -49,13 +49,13 @@ class LabelRule:
 
     def apply(self, mask_HW: np.ndarray, *, where: object) -> np.ndarray:
         """labels_HW, uint8. Errors: stored ids outside the classes, named and counted."""
-        if self.stray[mask_HW].any():
+        if np.take(self.stray, mask_HW).any():
             counts = np.bincount(mask_HW.ravel(), minlength=256) * self.stray
             found = np.flatnonzero(counts)
             some = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
             problem = f"ids outside the {len(self.classes)} classes: {some} ({counts.sum()} of {mask_HW.size} pixels)"
             raise UserError(problem, where=where, fix="Is it a label file of this data set, converted as its task says?")
-        return self.table[mask_HW]
+        return np.take(self.table, mask_HW)
 
 
 class MaskReader:
