@@ -204,7 +204,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             path, use_predefined_variables=False, import_custom_modules=False, use_environment_variables=False, lazy_import=False
         )
     except KeyError as error:
-        raise UserError(f"cannot be merged: {error.args[0]}", where=path, fix="Let no two bases give one key, nor any card a reserved one.") from error
+        raise UserError(f"cannot be merged: {error.args[0]}", where=path, fix="Give each key in one base only.") from error
     return config.to_dict()
 
 

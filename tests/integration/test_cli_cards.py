@@ -11,10 +11,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from tests.records import record
 from tips_bench.catalog import card_files
 from tips_bench.cli.main import app
-
-from tests.records import record
 
 
 def run(*arguments: str) -> Result:

@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from tests.records import record
 from tips_bench.adapters import run as adapters_run
 from tips_bench.catalog import card_files
 from tips_bench.cli.main import app
 from tips_bench.errors import UserError
 from tips_bench.results.record import Record, record_path
-
-from tests.records import record
 
 Call = dict[str, Any]
 
@@ -81,7 +80,8 @@ def test_all_is_every_card_and_every_protocol_that_a_task_allows(calls: list[Cal
 
 def test_options_reach_the_evaluation(calls: list[Call], tmp_path: Path) -> None:
     options = ["--weights", "random", "--device", "cpu", "--dtype", "bf16", "--batch-size", "3", "--workers", "5", "--data-root", "d"]
-    options += ["--set", "image.short_side=112", "--set", "probe.max_iterations=7", "--pictures", "2", "--cache", "--limit", "9", "--seed", "4"]
+    options += ["--set", "image.short_side=112", "--set", "probe.max_iterations=7"]
+    options += ["--pictures", "2", "--cache", "--limit", "9", "--seed", "4"]
     done = run("run", "--task", "rooms-seg", "--model", "pixels", "--out", str(tmp_path), *options)
     assert done.exit_code == 0, done.output
     assert calls == [

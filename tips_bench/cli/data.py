@@ -54,7 +54,8 @@ def check(
 def rooms(
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
     layout: Annotated[
-        Literal["ade20k", "voc2012", "pascal-context", "rooms"], typer.Option(help="Whose layout on disk; `rooms` holds depth, poses and all.")
+        Literal["ade20k", "voc2012", "pascal-context", "rooms"],
+        typer.Option(help="Whose files to mimic; `rooms` is our own, with depth and poses."),
     ] = "rooms",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
     train: Annotated[int, typer.Option(min=1, help="Images of the train split.")] = 200,
@@ -72,7 +73,5 @@ def rooms(
     """
     from tips_bench.rooms.writers import write_rooms
 
-    made = write_rooms(
-        layout, out, seed=seed, train=train, val=val, size=size, frames_per_scene=frames_per_scene, workers=workers
-    )
+    made = write_rooms(layout, out, seed=seed, train=train, val=val, size=size, frames_per_scene=frames_per_scene, workers=workers)
     print(f"{out}: {made.counts['train']} + {made.counts['val']} images of {len(set(made.groups.values()))} rooms")

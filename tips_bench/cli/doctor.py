@@ -81,9 +81,11 @@ def packages() -> Iterator[Finding]:
             yield Finding("versions", distribution, "imported, but not installed under this name (mmcv in place of mmcv-lite?)")
         except ModuleNotFoundError as error:
             fix = "pip install tips-bench" if needed else "pip install 'tips-bench[encoders]'"
-            yield Finding("versions", distribution, f"there is no module {error.name}{'' if needed else ' (optional)'}", fault=needed, fix=fix)
+            value = f"there is no module {error.name}{'' if needed else ' (optional)'}"
+            yield Finding("versions", distribution, value, fault=needed, fix=fix)
         except (ImportError, OSError) as error:
-            yield Finding("versions", distribution, f"cannot be imported: {error}", fault=True, fix=f"pip install --force-reinstall {distribution}")
+            fix = f"pip install --force-reinstall {distribution}"
+            yield Finding("versions", distribution, f"cannot be imported: {error}", fault=True, fix=fix)
     try:
         yield Finding("versions", "mmsegmentation", import_mmseg().__version__)
     except UserError as error:
@@ -123,7 +125,7 @@ def caches() -> Iterator[Finding]:
     root = cache_root()
     existing = next(folder for folder in [root, *root.absolute().parents] if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        yield Finding("caches", "$TIPS_BENCH_CACHE", f"{root} cannot be written", fault=True, fix="Name another folder in $TIPS_BENCH_CACHE")
+        yield Finding("caches", "$TIPS_BENCH_CACHE", f"{root} cannot be written", fault=True, fix="Name another folder there")
         return
     held = sum(file.stat().st_size for file in root.rglob("*") if file.is_file())
     yield Finding("caches", "$TIPS_BENCH_CACHE", f"{root}: {held / 1e9:.2f} GB held, {shutil.disk_usage(existing).free / 1e9:.0f} GB free")

@@ -47,7 +47,8 @@ def plan(task: str, model: str, protocol: str | None, *, overrides: list[str], w
     tasks = split(task, "--task", lambda: list(card_files("task")))
     models = split(model, "--model", lambda: list(card_files("model")))
     if weights is not None and not weights.startswith("random") and len(models) > 1:
-        raise UserError(f"{weights!r} cannot belong to {len(models)} models", where="--weights", fix="Name one model, or use --weights random.")
+        fix = "Name one model, or use --weights random."
+        raise UserError(f"{weights!r} cannot belong to {len(models)} models", where="--weights", fix=fix)
     jobs = [Job(t, m, p) for m in models for t in tasks for p in protocols(t)]
     for job in jobs:
         resolve(job.task, job.model, job.protocol, overrides, weights, limit)

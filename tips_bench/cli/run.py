@@ -23,7 +23,7 @@ def run(
         str,
         typer.Option(help="Zoo names, timm:NAME, hf:REPO, open_clip:ARCH/TAG, module.path:callable or card files; a comma list, or `all`."),
     ],
-    protocol: Annotated[str | None, typer.Option(help="Protocol names, a comma list, or `all` that a task allows; its default otherwise.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Protocol names, a comma list, or `all` that a task allows.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the records.")] = Path("results"),
     weights: Annotated[str | None, typer.Option(help="A weight file, or `random`; the card's otherwise.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the best there is otherwise.")] = None,
@@ -33,7 +33,7 @@ def run(
     data_root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets; $TIPS_BENCH_DATA or ./data otherwise.")] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a card's value (repeatable); the record then says so and is not comparable."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a card's value (repeatable); the record says so."),
     ] = None,
     pictures: Annotated[int, typer.Option(min=0, help="Samples to draw: image, truth, prediction, PCA of the features.")] = 0,
     cache: Annotated[bool, typer.Option("--cache", help="Keep the features on disk for the next run.")] = False,
