@@ -69,7 +69,10 @@ def evaluate(
     train, test = adapter.open(cell.task.data, root, limit)
     encoder = load_encoder(cell.model, weights, device, dtype)
     run = _Run(cell, adapter, train, test, encoder, batch_size, workers, Path(out), cache, seed, dtype)
-    return run.finish(pictures)
+    try:
+        return run.finish(pictures)
+    finally:
+        run.close()
 
 
 def _data(cell: Cell, root: Path | None) -> Path:
@@ -113,7 +116,8 @@ class _Run:
         self.hash = digest(features, json.dumps(cell.cards(), sort_keys=True), test.fingerprint, seed)[:8]
         self.path = record_path(out, cell.task.name, cell.model_name, cell.protocol.name, self.hash)
         self.work = self.path.with_name(f".{self.path.stem}.work")
-        self.shelf = Shelf(cache_root() / "features", features) if cache else Shelf(self.work)
+        self.scratch = Shelf(self.work)
+        self.shelf = Shelf(cache_root() / "features", features) if cache else self.scratch
         self.started = time.perf_counter()
         try:
             self.resumed = self.work.is_dir()
@@ -133,7 +137,7 @@ class _Run:
         """Fit, score, draw, write the record, and clean up."""
         fit = self._fit()
         inference = Inference(self.extractor, self.cell.protocol.inference, self.shelf)
-        counts = self.adapter.score(inference, self.test, fit, Shelf(self.work))
+        counts = self.adapter.score(inference, self.test, fit, self.scratch)
         cost = self._cost()
         stem = self.path.with_suffix("")
         drawn = self.adapter.draw(inference, self.test, fit, pictures, stem) if pictures else []
@@ -143,6 +147,11 @@ class _Run:
         record.save(self.path)
         shutil.rmtree(self.work, ignore_errors=True)
         return record
+
+    def close(self) -> None:
+        """Let go of all files."""
+        self.shelf.close()
+        self.scratch.close()
 
     def _fit(self) -> Fit:
         head, notes = self.work / "head.npz", self.work / "fit.json"

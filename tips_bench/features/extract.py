@@ -110,7 +110,7 @@ class Extractor:
             sample = reader.load(index)
             return sample, self.pixels(sample.image_HW3)
 
-        with ThreadPoolExecutor(self.workers) as pool:
+        with ThreadPoolExecutor(max(1, self.workers)) as pool:
             ahead: list[list[Future[tuple[Any, Tensor]]]] = []
             try:
                 for position, chunk in enumerate(chunks):

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +34,7 @@ class Store:
         self.starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
         self.arrays: dict[str, np.memmap] = {}
         header = json.dumps({"rows": list(map(int, rows)), "arrays": {name: [list(shape), dtype] for name, (shape, dtype) in arrays.items()}})
-        self._lock = _lock(folder)
+        self._lock: int | None = _lock(folder)
         try:
             self._open(arrays, header)
         except BaseException:
@@ -94,9 +93,11 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Let go of the files, so that another run may use them."""
+        """Let go of the files, so that another run may use them; a second time does nothing."""
         self.arrays.clear()
-        os.close(self._lock)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
 
 def _lock(folder: Path) -> int:
@@ -115,7 +116,6 @@ def _lock(folder: Path) -> int:
     return descriptor
 
 
-@dataclass(frozen=True)
 class Shelf:
     """Where a run keeps its stores: its own work folder, or a cache that later runs share.
 
@@ -123,18 +123,26 @@ class Shelf:
     preprocessing, layers, precision, data fingerprint), from which the name of the store is hashed.
     """
 
-    folder: Path
-    identity: str | None = None
+    def __init__(self, folder: Path, identity: str | None = None) -> None:
+        self.folder, self.identity = folder, identity
+        self._open: list[Store] = []
 
     def open(self, name: str, rows: Sequence[int], arrays: Mapping[str, tuple[tuple[int, ...], str]], *details: object) -> Store:
         """The store `name`, taken up where it was left. details: what shapes its content besides the identity."""
-        if self.identity is None:
-            return Store(self.folder / name, rows, arrays)
-        return Store(self.folder / f"{name}-{digest(self.identity, *details)[:24]}", rows, arrays)
+        if self.identity is not None:
+            name = f"{name}-{digest(self.identity, *details)[:24]}"
+        store = Store(self.folder / name, rows, arrays)
+        self._open.append(store)
+        return store
 
     def finish(self, store: Store) -> None:
         """A work folder's store is deleted, a cache's is kept."""
         store.delete() if self.identity is None else store.close()
+
+    def close(self) -> None:
+        """Let go of every store, whatever happened."""
+        for store in self._open:
+            store.close()
 
 
 DISK_TYPES = {torch.float32: "float32", torch.bfloat16: "int16"}

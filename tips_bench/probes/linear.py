@@ -119,7 +119,8 @@ class _Training:
     def __init__(self, options: LinearOptions, context: FitContext, indices: list[int]) -> None:
         self.options, self.context = options, context
         self.extractor = context.extractor
-        self.crops = TrainCrops(context.reader, options.augment, indices=indices, seed=context.seed)
+        mean = tuple(round(255 * value) for value in self.extractor.encoder.spec.mean)  # published pipelines pad with 0 after normalising
+        self.crops = TrainCrops(context.reader, options.augment, indices=indices, seed=context.seed, fill=mean)
         self.sweep = HeadSweep(
             len(options.grid),
             self.extractor.dim,

@@ -1,0 +1,217 @@
+"""Whole runs: the same number however it is come by, and after a kill."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from tips_bench.adapters.run import evaluate
+from tips_bench.errors import UserError
+from tips_bench.features.extract import Extractor
+from tips_bench.probes.linear import _Training
+from tips_bench.results.record import load_record
+
+SMALL = ["image.short_side=84", "probe.max_patches=600"]
+LINEAR = [
+    "image.short_side=84",
+    "inference.window=70",
+    "inference.stride=42",
+    "probe.iterations=8",
+    "probe.batch_size=2",
+    "probe.warmup=2",
+    "probe.checkpoint_every=3",
+    "probe.augment.crop_size=70",
+    "probe.augment.short_side=84",
+]
+VARYING = {"cost", "created", "command", "pictures", "per_sample"}
+
+
+def stable(record):
+    """What must not differ between two runs of the same thing."""
+    return {key: value for key, value in record.model_dump(mode="json").items() if key not in VARYING}
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing may catch it, as nothing can catch a kill."""
+
+
+def kill_after(monkeypatch, calls):
+    """Let the encoder die on its n-th call."""
+    encode, count = Extractor._encode, [0]
+
+    def dying(self, pixels):
+        count[0] += 1
+        if count[0] > calls:
+            raise Killed
+        return encode(self, pixels)
+
+    monkeypatch.setattr(Extractor, "_encode", dying)
+
+
+def test_convex_learns_and_says_what_it_did(shapes):
+    record = evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL, pictures=2)
+    assert record.metrics["mIoU"].value > 30
+    low, high = record.metrics["mIoU"].ci95
+    assert low <= record.metrics["mIoU"].value <= high
+    assert record.probe["converged"] and record.cost.image_forwards == 14 + 8
+    assert not record.comparable and record.deviations == [
+        "protocol.image.short_side = 84 (card: 448)",
+        "protocol.probe.max_patches = 600 (card: 2000000)",
+    ]
+    path = next((shapes / "out" / "shapes" / "pixels").glob("convex-*.json"))
+    assert load_record(path) == record
+    assert all((path.parent / name).is_file() for name in [record.per_sample, *record.pictures])
+    assert len(record.pictures) == 3 and not list(path.parent.glob(".*"))
+
+
+@pytest.mark.parametrize("model", ["pixels", "tips-tiny-random"])
+def test_convex_twice_and_with_any_batch_size_is_the_same_record(shapes, model):
+    first = evaluate("shapes", model, out=shapes / "a", overrides=SMALL, batch_size=1)
+    second = evaluate("shapes", model, out=shapes / "b", overrides=SMALL, batch_size=1)
+    large = evaluate("shapes", model, out=shapes / "c", overrides=SMALL, batch_size=16, workers=1)
+    assert stable(first) == stable(second)
+    assert large.metrics == first.metrics and large.per_class == first.per_class
+    assert large.probe["loss"] == pytest.approx(first.probe["loss"], rel=1e-6)
+    counts = [np.load(shapes / run / "shapes" / model / first.per_sample)["counts"] for run in "ac"]
+    assert np.array_equal(*counts)
+
+
+def test_the_order_in_which_files_are_listed_changes_nothing(shapes, monkeypatch):
+    first = evaluate("shapes", "pixels", out=shapes / "a", overrides=SMALL)
+    scandir, listdir = os.scandir, os.listdir
+
+    class reverse:  # noqa: N801 - stands in for a function
+        def __init__(self, *arguments):
+            with scandir(*arguments) as entries:
+                self.entries = iter(sorted(entries, key=lambda entry: entry.name, reverse=True))
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        close = __exit__
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            return next(self.entries)
+
+    monkeypatch.setattr(os, "listdir", lambda *a: sorted(listdir(*a), reverse=True))
+    monkeypatch.setattr(os, "scandir", reverse)
+    second = evaluate("shapes", "pixels", out=shapes / "b", overrides=SMALL)
+    monkeypatch.undo()
+    assert stable(first) == stable(second)
+
+
+@pytest.mark.parametrize("calls", [2, 5, 8])
+def test_a_killed_convex_run_is_taken_up_to_the_same_record(shapes, calls):
+    whole = evaluate("shapes", "pixels", out=shapes / "a", overrides=SMALL)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        kill_after(patch, calls)
+        evaluate("shapes", "pixels", out=shapes / "b", overrides=SMALL, batch_size=2)
+    assert not list((shapes / "b").rglob("*.json.*")) and not list((shapes / "b").rglob("convex-*.json"))
+    resumed = evaluate("shapes", "pixels", out=shapes / "b", overrides=SMALL, batch_size=2)
+    assert resumed.metrics == whole.metrics and resumed.cost.resumed
+    assert resumed.cost.image_forwards < 22
+
+
+@pytest.mark.parametrize("protocol", ["linear-dinov2", "linear-dinov3"])
+def test_a_killed_linear_run_goes_on_with_optimiser_and_schedule(shapes, protocol):
+    whole = evaluate("shapes", "tips-tiny-random", protocol=protocol, out=shapes / "a", overrides=LINEAR, workers=0)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        kill_after(patch, 5)
+        evaluate("shapes", "tips-tiny-random", protocol=protocol, out=shapes / "b", overrides=LINEAR, workers=0)
+    resumed = evaluate("shapes", "tips-tiny-random", protocol=protocol, out=shapes / "b", overrides=LINEAR, workers=0)
+    assert stable(resumed) == stable(whole)
+    assert whole.selection is None and whole.cost.image_forwards > resumed.cost.image_forwards
+
+
+def test_decoding_in_worker_processes_gives_the_same_heads(shapes):
+    records = [
+        evaluate("shapes", "pixels", protocol="linear-dinov2", out=shapes / str(workers), overrides=LINEAR, workers=workers)
+        for workers in (0, 2)
+    ]
+    assert stable(records[0]) == stable(records[1])
+
+
+def test_a_grid_is_one_backbone_pass_and_is_chosen_off_the_scored_split(shapes):
+    record = evaluate("shapes", "tips-tiny-random", protocol="linear-tips", out=shapes / "a", overrides=LINEAR, workers=0)
+    assert len(record.selection.grid) == 8 == len(record.selection.scores)
+    assert record.selection.held_out == 1 and record.selection.choice == int(np.argmax(record.selection.scores))
+    crops, windows = 8 * 2, 4
+    assert record.cost.image_forwards == crops + windows * (record.selection.held_out + 8)
+
+
+def test_a_checkpoint_of_other_options_is_not_taken_up(shapes, monkeypatch):
+    seen = []
+    resume = _Training._resume
+
+    def watched(self):
+        seen.append(resume(self))
+        return seen[-1]
+
+    monkeypatch.setattr(_Training, "_resume", watched)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        kill_after(patch, 5)
+        evaluate("shapes", "pixels", protocol="linear-dinov2", out=shapes / "a", overrides=LINEAR, workers=0)
+    evaluate("shapes", "pixels", protocol="linear-dinov2", out=shapes / "a", overrides=[*LINEAR, "probe.lr=[0.01]"], workers=0)
+    evaluate("shapes", "pixels", protocol="linear-dinov2", out=shapes / "a", overrides=LINEAR, workers=0)
+    assert seen == [0, 0, 3]
+
+
+def test_cached_features_give_the_same_record_without_the_backbone(shapes):
+    plain = evaluate("shapes", "tips-tiny-random", out=shapes / "a", overrides=SMALL)
+    filled = evaluate("shapes", "tips-tiny-random", out=shapes / "b", overrides=SMALL, cache=True)
+    reused = evaluate("shapes", "tips-tiny-random", out=shapes / "c", overrides=SMALL, cache=True)
+    assert plain.metrics == filled.metrics == reused.metrics
+    assert (filled.cost.image_forwards, reused.cost.image_forwards) == (22, 0)
+    other = evaluate("shapes", "tips-tiny-random", out=shapes / "d", overrides=["image.short_side=70", SMALL[1]], cache=True)
+    seeded = evaluate("shapes", "tips-tiny-random", weights="random:1", out=shapes / "d", overrides=SMALL, cache=True)
+    assert other.cost.image_forwards == seeded.cost.image_forwards == 22
+
+
+def test_bf16_is_recorded_and_close(shapes):
+    full = evaluate("shapes", "tips-tiny-random", out=shapes / "a", overrides=SMALL)
+    half = evaluate("shapes", "tips-tiny-random", out=shapes / "a", overrides=SMALL, dtype="bf16")
+    assert half.cost.dtype == "bf16" and abs(half.metrics["mIoU"].value - full.metrics["mIoU"].value) < 5
+    assert len(list((shapes / "a").rglob("convex-*.json"))) == 2
+
+
+def test_a_limit_is_a_deviation_and_changes_the_fingerprint(shapes):
+    record = evaluate("shapes", "pixels", out=shapes / "a", overrides=SMALL, limit=5)
+    whole = evaluate("shapes", "pixels", out=shapes / "a", overrides=SMALL)
+    assert (record.dataset.n, record.dataset.train_n) == (5, 5) and "limit = 5 images of each split" in record.deviations
+    assert record.dataset.fingerprint != whole.dataset.fingerprint
+
+
+def test_the_record_is_plain_json_that_stands_alone(shapes):
+    evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL)
+    data = json.loads(next((shapes / "out").rglob("convex-*.json")).read_text())
+    assert list(data)[0] == "schema" and data["cards"]["protocol"]["probe"]["max_patches"] == 600
+    assert (data["weights_sha256"] and data["versions"]["torch"] == torch.__version__.split("+")[0]) or data["versions"]["torch"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["probe.penalty=1"], "there is no key named 'probe.penalty'"),
+        (["probe.penalties=[]"], "probe.penalties"),
+        (["features.layers=[99]"], "has 1 block"),
+        (["features.global_token=0"], "global tokens"),
+        (["probe.type=magic"], "there is no probe named 'magic'"),
+        (["image.short_side=0"], "image.short_side"),
+        (["inference.mode=slide"], "needs a window"),
+        (["task.data.reader=none"], "there is no reader named 'none'"),
+        (["probe.max_patches=3"], "fewer than the 14 training images"),
+    ],
+)
+def test_a_wrong_override_is_one_sentence(shapes, overrides, words):
+    with pytest.raises(UserError) as error:
+        evaluate("shapes", "pixels", out=shapes / "out", overrides=overrides)
+    assert words in str(error.value) and "\n" not in str(error.value)
+    assert not list((shapes / "out").rglob("*.json"))
