@@ -8,6 +8,7 @@ Axes: B batch, H W pixels, P = h w patches, D feature, T texts.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ class OpenClipEncoder(Encoder):
         name, _, tag = text.partition("/")
         config = pretrained(name, tag)
         with torch.device("meta"):
-            model = build(name)
+            model = build(name, "meta")
         hub = config["hf_hub"].rstrip("/")
         return ModelCard(
             name=f"open_clip:{text}",
@@ -113,15 +114,22 @@ def pretrained(name: str, tag: str) -> dict[str, Any]:
     return config
 
 
-def build(name: str) -> nn.Module:
-    """The model with initial weights. Errors: an image tower without a plain grid of patches."""
+def build(name: str, device: str = "cpu") -> nn.Module:
+    """The model with initial weights. Errors: an image tower without a plain grid of patches, a text tower whose config is not at hand."""
     open_clip = require_package("open_clip")
-    model = open_clip.create_model(name, pretrained=None, load_weights=False)
+    # It warns, through the root logger, that no weights were loaded; they are loaded later, or meant to be random.
+    logging.disable(logging.WARNING)
+    try:
+        model = open_clip.create_model(name, pretrained=None, load_weights=False, pretrained_hf=False, device=device)
+    except OSError as error:
+        raise UserError(f"its text tower needs a file: {str(error).splitlines()[0]}", where=f"open_clip:{name}", fix="Go online.") from error
+    finally:
+        logging.disable(logging.NOTSET)
     visual = model.visual
-    plain = isinstance(visual, open_clip.transformer.VisionTransformer) and visual.attn_pool is None
-    if not plain and not (hasattr(visual, "trunk") and all(hasattr(visual.trunk, key) for key in ("blocks", "num_prefix_tokens", "norm"))):
+    family = type(visual.trunk).__module__.rpartition(".")[2] if hasattr(visual, "trunk") else None
+    if family not in timm_source.FAMILIES and not (isinstance(visual, open_clip.transformer.VisionTransformer) and visual.attn_pool is None):
         raise UserError(
-            f"its image tower, {type(getattr(visual, 'trunk', visual)).__name__}, has no constant grid of patches",
+            f"its image tower, {type(getattr(visual, 'trunk', visual)).__name__}, has no plain grid of patches",
             where=f"open_clip:{name}",
             fix="Use a plain vision transformer.",
         )
