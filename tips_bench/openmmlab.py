@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import random
 import sys
 import threading
 import warnings
@@ -60,6 +61,7 @@ def _first_import() -> None:
         raise UserError(
             f"the package {missing[0]!r} is not installed", where="mmsegmentation", fix="Install tips-bench with its dependencies."
         )
+    random_state = random.getstate()  # something below draws from it while it is imported
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what mmcv and torch deprecate in each other
         try:
@@ -72,3 +74,5 @@ def _first_import() -> None:
             reason = " ".join(str(error).split())[:300]
             fix = "Install mmsegmentation 1.2 with mmcv-lite >= 2.0, < 2.2, and start again in a new process."
             raise UserError(f"cannot be imported: {reason}", where="mmsegmentation", fix=fix) from error
+        finally:
+            random.setstate(random_state)
