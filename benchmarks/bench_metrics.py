@@ -1,6 +1,6 @@
 """Accumulating mIoU: our integer counts against mmsegmentation's IoUMetric, on the same maps in one process.
 
-    python -m benchmarks.bench_metrics
+    python benchmarks/bench_metrics.py
 
 Both start from uint8 label maps, as a PNG decoder gives them; IoUMetric gets the predictions both as bytes and as the int64 that
 argmax gives in mmsegmentation's own loop. The rounds of all candidates are interleaved, and the best of each is reported. The
@@ -54,7 +54,7 @@ def ours(maps: Maps, classes: int) -> float:
 
 def mmseg(maps: Maps, classes: int, dtype: torch.dtype) -> float:
     """mIoU in percent through IoUMetric's process and sums, without its logging and rounding."""
-    metric = IoUMetric()
+    metric = IoUMetric(prefix="mmseg")
     metric.dataset_meta = {"classes": [str(index) for index in range(classes)]}
     for prediction_HW, labels_HW in maps:
         sample = {"pred_sem_seg": {"data": torch.from_numpy(prediction_HW).to(dtype)}, "gt_sem_seg": {"data": torch.from_numpy(labels_HW)}}

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, jaccard_score
 from torchmetrics.functional.segmentation import mean_iou
 
+from tips_bench.data import base
 from tips_bench.errors import UserError
 from tips_bench.metrics.segmentation import IGNORE, SegmentationCounts, class_scores, count, scores, summary
 from tips_bench.registry import METRICS
@@ -32,6 +33,10 @@ def test_a_map_counted_by_hand_gives_these_counts_and_scores():
     assert result["mIoU"] == pytest.approx((100 / 3 + 50 + 100) / 3)
     assert result["aAcc"] == pytest.approx(100 * 4 / 6)
     assert result["mAcc"] == pytest.approx((50 + 200 / 3 + 100) / 3)
+
+
+def test_the_ignored_id_is_the_readers():
+    assert IGNORE == base.IGNORE
 
 
 def test_the_registry_gives_the_segmentation_counts():

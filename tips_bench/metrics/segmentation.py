@@ -3,9 +3,9 @@
 Pixels are counted as integers and divided once, at the end: no float drift, and the order of the images, their batching and
 their sharding cannot change a digit. The counts of each image are kept, for intervals and paired tests are computed from them.
 
-The rules are those of mmsegmentation's IoUMetric: pixels labelled 255 count nowhere, and a class that is
-neither labelled nor predicted in the whole set is left out of the means. The mean is over classes of the summed counts, not
-over images (the mean of per-image IoU, which torchmetrics' MeanIoU gives, is another number).
+The rules are those of mmsegmentation's IoUMetric: pixels labelled 255 count nowhere, and a class that is neither labelled nor
+predicted in the whole set is left out of the means. The mean is over classes of the summed counts, not over images (the mean of
+per-image IoU, which torchmetrics' MeanIoU gives, is another number).
 
 Axes: H W pixels, C classes, N samples; the axis of 3 is intersection, predicted, labelled.
 """
@@ -20,7 +20,6 @@ from tips_bench.errors import UserError
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.metrics.spec import PERCENT, MetricSpec
 
-INTERSECTION, PREDICTED, LABELLED = range(3)
 BYTE = 256
 IGNORE = 255
 
@@ -45,9 +44,8 @@ def count(prediction_HW: np.ndarray, labels_HW: np.ndarray, classes: int, *, whe
     codes_HW |= prediction_HW
     pairs = np.bincount(codes_HW.ravel(), minlength=(classes + 1) * BYTE)
     if len(pairs) > (classes + 1) * BYTE:
-        raise _outside(
-            "label", np.bincount(labels_HW.ravel())[:IGNORE], classes, where, f"Ids are 0-{classes - 1}, and {IGNORE} for pixels to ignore."
-        )
+        labelled = np.bincount(labels_HW.ravel())[:IGNORE]
+        raise _outside("label", labelled, classes, where, f"Ids are 0-{classes - 1}, and {IGNORE} for pixels to ignore.")
     pairs_CP = pairs.reshape(classes + 1, BYTE)[1:]
     predicted_P = pairs_CP.sum(axis=0)
     if predicted_P[classes:].any():
