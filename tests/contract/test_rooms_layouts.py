@@ -27,9 +27,11 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def dataset(name: str, **options: Any) -> Any:
     import_mmseg()
+    from mmcv.transforms import LoadImageFromFile
     from mmseg import datasets
+    from mmseg.datasets.transforms import LoadAnnotations
 
-    pipeline = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}]
+    pipeline = [LoadImageFromFile(), LoadAnnotations()]
     return getattr(datasets, name)(pipeline=pipeline, **options)
 
 
@@ -68,7 +70,9 @@ def test_there_are_at_least_sixteen_classes_each_with_its_own_name_and_colour() 
 @pytest.mark.parametrize(("split", "folder", "count"), [("train", "training", 3), ("val", "validation", 2)])
 def test_mmseg_reads_ade20k_with_zero_based_labels(roots: dict[str, Path], split: str, folder: str, count: int) -> None:
     root = roots["ade20k"] / "ADEChallengeData2016"
-    data = dataset("ADE20KDataset", data_root=str(root), data_prefix={"img_path": f"images/{folder}", "seg_map_path": f"annotations/{folder}"})
+    data = dataset(
+        "ADE20KDataset", data_root=str(root), data_prefix={"img_path": f"images/{folder}", "seg_map_path": f"annotations/{folder}"}
+    )
     assert len(data) == count
     drawn = room(2, split, 0, frames=2, size=64)
     assert [Path(data.get_data_info(i)["img_path"]).name for i in range(count)] == [f"ADE_{split}_{i + 1:08d}.jpg" for i in range(count)]

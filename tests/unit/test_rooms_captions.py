@@ -49,7 +49,9 @@ def test_left_and_right_in_the_synthetic_caption_are_left_and_right_in_the_pictu
             for sentence in text.split(". ")[1:]:
                 subject = sentence.split(", with")[0]
                 kind = next(iter(named(subject)))
-                columns = [np.nonzero(frame.instances_HW == k + 1)[1] for k, thing in enumerate(drawn.scene.instances) if thing.kind == kind]
+                columns = [
+                    np.nonzero(frame.instances_HW == k + 1)[1] for k, thing in enumerate(drawn.scene.instances) if thing.kind == kind
+                ]
                 middles = [c.mean() / 96 for c in columns if len(c)]
                 assert ("left" not in subject or min(middles) < 0.37) and ("right" not in subject or max(middles) > 0.63)
                 checked += "left" in subject or "right" in subject

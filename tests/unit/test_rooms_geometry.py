@@ -107,7 +107,9 @@ def test_normals_agree_with_the_gradient_of_depth_on_planes(rooms: list[Room]) -
             for dy, dx in ((0, 1), (2, 1), (1, 0), (1, 2)):
                 window = np.s_[dy : dy + SIZE - 2, dx : dx + SIZE - 2]
                 flat &= frame.instances_HW[window] == frame.instances_HW[1:-1, 1:-1]
-                flat &= ((normal[window] * middle).sum(-1) > 0.99999) & (np.abs(((place[window] - place[1:-1, 1:-1]) * middle).sum(-1)) < 1e-4)
+                flat &= ((normal[window] * middle).sum(-1) > 0.99999) & (
+                    np.abs(((place[window] - place[1:-1, 1:-1]) * middle).sum(-1)) < 1e-4
+                )
             angles.append(np.degrees(np.arccos(np.clip((estimate * middle).sum(-1)[flat], -1, 1))))
     assert len(np.concatenate(angles)) > 30_000
     assert np.concatenate(angles).max() < 1.0
@@ -162,7 +164,13 @@ def test_points_of_the_cloud_lie_on_the_surfaces_that_the_frames_see(rooms: list
     assert np.abs(cloud.points_N3[floor, 2]).max() < 1e-4
     local = (cloud.points_N3 - frame.camera.pose_44[:3, 3]) @ frame.camera.pose_44[:3, :3]
     pixel = local @ frame.camera.intrinsics_33.T
-    inside = (local[:, 2] > 0.1) & (pixel[:, 0] >= 0) & (pixel[:, 0] < SIZE * pixel[:, 2]) & (pixel[:, 1] >= 0) & (pixel[:, 1] < SIZE * pixel[:, 2])
+    inside = (
+        (local[:, 2] > 0.1)
+        & (pixel[:, 0] >= 0)
+        & (pixel[:, 0] < SIZE * pixel[:, 2])
+        & (pixel[:, 1] >= 0)
+        & (pixel[:, 1] < SIZE * pixel[:, 2])
+    )
     column, row = np.floor(pixel[inside, :2] / pixel[inside, 2:]).astype(int).T
     seen = np.abs(frame.depth_HW[row, column] - local[inside, 2]) < 0.004 * local[inside, 2]
     assert seen.sum() > 500
@@ -240,7 +248,9 @@ def test_the_window_mean_takes_only_pixels_with_the_same_key() -> None:
     got = smooth(seen, key)
     for i in range(9):
         for j in range(11):
-            window = [(y, x) for y in range(i - 1, i + 3) for x in range(j - 1, j + 3) if 0 <= y < 9 and 0 <= x < 11 and key[y, x] == key[i, j]]
+            window = [
+                (y, x) for y in range(i - 1, i + 3) for x in range(j - 1, j + 3) if 0 <= y < 9 and 0 <= x < 11 and key[y, x] == key[i, j]
+            ]
             np.testing.assert_allclose(got[:, i, j], np.mean([seen[:, y, x] for y, x in window], 0), rtol=1e-5)
 
 
@@ -250,5 +260,11 @@ def test_exposure_brings_light_of_any_strength_to_the_same_picture() -> None:
 
 
 def test_colours_have_the_names_people_give_them() -> None:
-    for name, rgb in (("white", (0.95, 0.95, 0.93)), ("red", (0.7, 0.1, 0.1)), ("blue", (0.1, 0.3, 0.7)), ("black", (0.05, 0.05, 0.06)), ("green", (0.2, 0.5, 0.2))):
+    for name, rgb in (
+        ("white", (0.95, 0.95, 0.93)),
+        ("red", (0.7, 0.1, 0.1)),
+        ("blue", (0.1, 0.3, 0.7)),
+        ("black", (0.05, 0.05, 0.06)),
+        ("green", (0.2, 0.5, 0.2)),
+    ):
         assert materials.colour_name(rgb) == name

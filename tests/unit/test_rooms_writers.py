@@ -131,8 +131,8 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"train": -1}, "train = -1"), ({"size": 4}, "size = 4"), ({"workers": 0}, "workers = 0"), ({"frames_per_scene": 0}, "frames_per_scene = 0"),
-     ({"seed": -1}, "seed = -1"), ({"train": 0, "val": 0}, r"train \+ val = 0"), ({"layout": "ade20"}, "Did you mean 'ade20k'")],
+    [({"train": -1}, "train = -1"), ({"size": 4}, "size = 4"), ({"workers": 0}, "workers = 0"), 
+     ({"frames_per_scene": 0}, "frames_per_scene = 0"), ({"seed": -1}, "seed = -1"), ({"train": 0, "val": 0}, r"train \+ val = 0"), ({"layout": "ade20"}, "Did you mean 'ade20k'")],
 )  # fmt: skip
 def test_options_that_make_no_sense_are_refused_with_their_value(change: dict, message: str, tmp_path: Path) -> None:
     options = {"layout": "rooms", "train": 1, "val": 1, "size": 32, "workers": 1} | change
@@ -160,7 +160,8 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_generation_that_is_stopped_leaves_no_set_and_no_process(how: signal.Signals, tmp_path: Path) -> None:
-    code = f"from tips_bench.rooms.writers import write_rooms; write_rooms('rooms', __import__('pathlib').Path({str(tmp_path / 'set')!r}), train=400, val=4, workers=2)"
+    call = f"write_rooms('rooms', Path({str(tmp_path / 'set')!r}), train=400, val=4, workers=2)"
+    code = f"from pathlib import Path; from tips_bench.rooms.writers import write_rooms; {call}"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".set.*.tmp/images/train/*")) and time.monotonic() < deadline:

@@ -101,7 +101,17 @@ class Assembly:
         """All that was set down, as arrays."""
         mesh = joined(self.meshes)
         return Scene(
-            kind, size, mesh.points_V3.astype(np.float32), mesh.normals_V3.astype(np.float32), mesh.uv_V2.astype(np.float32),
-            mesh.triangles_M3.astype(np.uint32), np.concatenate(self.materials).astype(np.int32),
-            np.concatenate(self.classes).astype(np.uint8), np.concatenate(self.owners).astype(np.uint16),
-            self.table.items, self.instances, self.lights, ambient.astype(np.float32))
+            kind,
+            size,
+            mesh.points_V3.astype(np.float32),
+            mesh.normals_V3.astype(np.float32),
+            mesh.uv_V2.astype(np.float32),
+            mesh.triangles_M3.astype(np.uint32),
+            np.concatenate(self.materials).astype(np.int32),
+            np.concatenate(self.classes).astype(np.uint8),
+            np.concatenate(self.owners).astype(np.uint16),
+            self.table.items,
+            self.instances,
+            self.lights,
+            ambient.astype(np.float32),
+        )

@@ -84,7 +84,9 @@ def walk(tracer: Tracer, rng: np.random.Generator, frames: int, size: int) -> li
         for _ in range(CANDIDATES):
             a = angle + step * frame + rng.uniform(-0.35, 0.35)
             reach = rng.uniform(0.55, 0.88)
-            place = np.array([width / 2 + reach * (width / 2) * np.cos(a), depth / 2 + reach * (depth / 2) * np.sin(a), eye + rng.uniform(-0.12, 0.12)])
+            place = np.array(
+                [width / 2 + reach * (width / 2) * np.cos(a), depth / 2 + reach * (depth / 2) * np.sin(a), eye + rng.uniform(-0.12, 0.12)]
+            )
             away = a + np.pi + rng.uniform(-0.55, 0.55)
             target = place + np.array([2.5 * np.cos(away), 2.5 * np.sin(away), rng.uniform(-1.15, -0.25)])
             target[2] = min(target[2], height - 0.5)

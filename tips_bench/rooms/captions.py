@@ -107,8 +107,34 @@ def synthetic(scene: Scene, frame: Frame, most: int = 7) -> str:
     return ". ".join(sentences) + "."
 
 
-_OPENINGS = ("", "", "cozy ", "modern ", "my new ", "beautiful ", "small ", "how to style a ", "before & after: ", "rustic ", "dreamy ", "for sale: ")
-_CLOSINGS = ("", "", " ideas", " | home decor", " - pinterest", " inspo #interior", " by studio 12", " (sold)", " photo", " stock image", " 2 of 8", " - free shipping")
+_OPENINGS = (
+    "",
+    "",
+    "cozy ",
+    "modern ",
+    "my new ",
+    "beautiful ",
+    "small ",
+    "how to style a ",
+    "before & after: ",
+    "rustic ",
+    "dreamy ",
+    "for sale: ",
+)
+_CLOSINGS = (
+    "",
+    "",
+    " ideas",
+    " | home decor",
+    " - pinterest",
+    " inspo #interior",
+    " by studio 12",
+    " (sold)",
+    " photo",
+    " stock image",
+    " 2 of 8",
+    " - free shipping",
+)
 
 
 def web(scene: Scene, frame: Frame, rng: np.random.Generator) -> str:
@@ -121,7 +147,9 @@ def web(scene: Scene, frame: Frame, rng: np.random.Generator) -> str:
     words = []
     for kind in chosen:
         thing = next(scene.instances[s.number] for s in seen if scene.instances[s.number].kind == kind)
-        words.append(" ".join(w for w in (thing.colour if rng.random() < 0.4 else "", thing.word if rng.random() < 0.25 else "", kind) if w))
+        words.append(
+            " ".join(w for w in (thing.colour if rng.random() < 0.4 else "", thing.word if rng.random() < 0.25 else "", kind) if w)
+        )
     if rng.random() < 0.2:
         words.append(NAMES[int(rng.integers(0, len(NAMES)))])
     room = scene.kind if rng.random() < 0.9 else ("bedroom", "kitchen", "hotel", "apartment")[int(rng.integers(0, 4))]

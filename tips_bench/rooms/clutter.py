@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import itertools
 
 import numpy as np
 
@@ -82,16 +83,34 @@ def _foliage(kit: Kit, height: float, spread: float) -> list[Mesh]:
     if style == "blades":
         count = kit.count(10, 26)
         base = np.stack([rng.uniform(-0.03, 0.03, count), rng.uniform(-0.03, 0.03, count), np.zeros(count)], -1)
-        return [leaves(base, rng.uniform(0, 2 * np.pi, count), rng.uniform(0.7, 1.5, count), height * rng.uniform(0.7, 1.15, count),
-                       kit.uniform(0.012, 0.035) * (0.5 + height), kit.uniform(0.3, 2.0), 6)]
+        return [
+            leaves(
+                base,
+                rng.uniform(0, 2 * np.pi, count),
+                rng.uniform(0.7, 1.5, count),
+                height * rng.uniform(0.7, 1.15, count),
+                kit.uniform(0.012, 0.035) * (0.5 + height),
+                kit.uniform(0.3, 2.0),
+                6,
+            )
+        ]
     count = kit.count(16, 36) if style == "stems" else kit.count(50, 90)
     yaw = rng.uniform(0, 2 * np.pi, count)
     rise = height * (rng.uniform(0.3, 1.0, count) if style == "stems" else rng.uniform(0.35, 0.95, count))
-    reach = spread * (0.35 if style == "stems" else 0.75) * np.sqrt(rng.uniform(0, 1, count)) * np.sin(np.pi * np.clip(rise / height, 0.15, 0.95))
+    reach = (
+        spread
+        * (0.35 if style == "stems" else 0.75)
+        * np.sqrt(rng.uniform(0, 1, count))
+        * np.sin(np.pi * np.clip(rise / height, 0.15, 0.95))
+    )
     base = np.stack([reach * np.cos(yaw), reach * np.sin(yaw), rise], -1)
     length = spread * rng.uniform(0.5, 0.9, count) * (1.0 if style == "stems" else 0.5)
-    blades = leaves(base, yaw + rng.uniform(-0.6, 0.6, count), rng.uniform(-0.2, 1.0, count), length, length.mean() * kit.uniform(0.18, 0.32), 1.0)
-    stems = [bar((0, 0, 0), b, 0.006 + 0.004 * height, 5) for b in (base[: kit.count(4, 8)] if style == "stems" else base[:3] * [0.3, 0.3, 1])]
+    blades = leaves(
+        base, yaw + rng.uniform(-0.6, 0.6, count), rng.uniform(-0.2, 1.0, count), length, length.mean() * kit.uniform(0.18, 0.32), 1.0
+    )
+    stems = [
+        bar((0, 0, 0), b, 0.006 + 0.004 * height, 5) for b in (base[: kit.count(4, 8)] if style == "stems" else base[:3] * [0.3, 0.3, 1])
+    ]
     return [blades, *stems]
 
 
@@ -103,7 +122,20 @@ def plant(kit: Kit, height: float) -> Piece:
     crown = height - pot_height
     piece = Piece("plant", (3 * radius, 3 * radius, height), "potted", kit.table.items[green].colour)
     foot = radius * kit.uniform(0.6, 1.0)
-    piece.add(pot, lathe([(0, 0), (foot, 0), (radius, pot_height), (radius * 0.88, pot_height), (radius * 0.86, pot_height * 0.9), (0, pot_height * 0.9)], 18))
+    piece.add(
+        pot,
+        lathe(
+            [
+                (0, 0),
+                (foot, 0),
+                (radius, pot_height),
+                (radius * 0.88, pot_height),
+                (radius * 0.86, pot_height * 0.9),
+                (0, pot_height * 0.9),
+            ],
+            18,
+        ),
+    )
     piece.add(green, *(m.moved(z=pot_height * 0.88) for m in _foliage(kit, crown, min(0.5, crown * kit.uniform(0.45, 0.7)))))
     return piece
 
@@ -116,7 +148,7 @@ def _vessel(kit: Kit, height: float, wide: float) -> list[tuple[float, float]]:
         below = foot + (belly - foot) * np.sin(np.pi / 2 * min(t / at, 1))
         above = neck + (belly - neck) * np.cos(np.pi / 2 * np.clip((t - at) / (1 - at), 0, 1))
         points.append((wide * (below if t < at else above), height * t))
-    return points + [(points[-1][0] * 0.85, height), (points[-1][0] * 0.8, height * 0.8)]
+    return [*points, (points[-1][0] * 0.85, height), (points[-1][0] * 0.8, height * 0.8)]
 
 
 def vase(kit: Kit, flowers: bool) -> Piece:
@@ -170,7 +202,9 @@ def glass(kit: Kit) -> Piece:
     body = kit.material("glass", "ceramic", "plastic")
     piece = kit.piece("glass", (2 * radius, 2 * radius, height), body)
     if kit.chance(0.25):
-        piece.add(body, lathe([(0, 0), (radius * 0.9, 0), (0.006, 0.01), (0.006, height * 0.6), (radius, height), (radius, height * 1.5)], 12))
+        piece.add(
+            body, lathe([(0, 0), (radius * 0.9, 0), (0.006, 0.01), (0.006, height * 0.6), (radius, height), (radius, height * 1.5)], 12)
+        )
         return piece
     piece.add(body, lathe([(0, 0), (radius * 0.85, 0), (radius, height), (radius * 0.9, height), (radius * 0.8, 0.01), (0, 0.01)], 12))
     if kit.chance(0.4):
@@ -215,11 +249,13 @@ def basket(kit: Kit) -> Piece:
     piece = kit.piece("basket", (2 * radius, 2 * radius, height), body)
     foot = radius * kit.uniform(0.7, 0.95)
     segments = kit.choose(4, 18, 18)
-    piece.add(body, lathe([(0, 0), (foot, 0), (radius, height), (radius * 0.9, height), (foot * 0.85, 0.03), (0, 0.03)], segments).turned("z", 45))
+    piece.add(
+        body, lathe([(0, 0), (foot, 0), (radius, height), (radius * 0.9, height), (foot * 0.85, 0.03), (0, 0.03)], segments).turned("z", 45)
+    )
     if kit.chance(0.4):
         angle = np.linspace(0, np.pi, 8)
         points = np.stack([radius * 0.95 * np.cos(angle), 0 * angle, height + radius * 0.8 * np.sin(angle)], -1)
-        piece.add(body, *(bar(p, q, 0.008, 5) for p, q in zip(points[:-1], points[1:], strict=True)))
+        piece.add(body, *(bar(p, q, 0.008, 5) for p, q in itertools.pairwise(points)))
     return piece
 
 
@@ -230,7 +266,12 @@ def clock(kit: Kit, radius: float) -> Piece:
     face, ink = ((0.93, 0.92, 0.88), (0.08, 0.08, 0.08)) if light else (materials.any_colour(kit.rng), (0.95, 0.95, 0.92))
     piece = kit.piece("clock", (2 * radius, 0.05, 2 * radius), rim)
     piece.word = "round"
-    piece.add(rim, lathe([(0, 0), (radius, 0), (radius, 0.035), (radius * 0.9, 0.035), (radius * 0.9, 0.02)], 24).turned("x", -90).moved(0, -0.025, radius))
+    piece.add(
+        rim,
+        lathe([(0, 0), (radius, 0), (radius, 0.035), (radius * 0.9, 0.035), (radius * 0.9, 0.02)], 24)
+        .turned("x", -90)
+        .moved(0, -0.025, radius),
+    )
     dial = kit.table.add(materials.fitted("dial", kit.rng, (face, face, ink), (2 * radius, 2 * radius)))
     disc = lathe([(0, 0), (radius * 0.92, 0)], 24)
     disc = Mesh(disc.points_V3, -disc.normals_V3, disc.points_V3[:, :2] * [-1, 1] + radius, disc.triangles_M3[:, ::-1])
@@ -243,7 +284,9 @@ def _screen(kit: Kit, size: tuple[float, float], on: bool) -> int:
         black = materials.linear((0.04, 0.04, 0.05))
         return kit.table.add(materials.Material(0, (black, black, black), (1, 1), gloss=0.25, mode=materials.SCREEN))
     colours = tuple(materials.any_colour(kit.rng) for _ in range(3))
-    return kit.table.add(materials.fitted(kit.choose("picture", "picture", "poster"), kit.rng, colours, size, glow=1.1, mode=materials.SCREEN))
+    return kit.table.add(
+        materials.fitted(kit.choose("picture", "picture", "poster"), kit.rng, colours, size, glow=1.1, mode=materials.SCREEN)
+    )
 
 
 def _panel(kit: Kit, piece: Piece, width: float, height: float, low: float, on: bool) -> None:
@@ -281,11 +324,17 @@ def monitor(kit: Kit) -> Piece:
 
 def keyboard(kit: Kit) -> Piece:
     """A keyboard, part of a computer."""
-    colours = ((0.12, 0.12, 0.13), (0.3, 0.3, 0.32), (0.1, 0.1, 0.1)) if kit.chance(0.6) else ((0.6, 0.6, 0.6), (0.92, 0.92, 0.9), (0.1, 0.1, 0.1))
+    colours = (
+        ((0.12, 0.12, 0.13), (0.3, 0.3, 0.32), (0.1, 0.1, 0.1))
+        if kit.chance(0.6)
+        else ((0.6, 0.6, 0.6), (0.92, 0.92, 0.9), (0.1, 0.1, 0.1))
+    )
     piece = Piece("computer", (0.42, 0.14, 0.025))
     case = kit.material("plastic", "metal")
     piece.box(case, (-0.21, 0.21), (-0.07, 0.07), (0, 0.016))
-    piece.add(kit.table.add(materials.fitted("keys", kit.rng, colours, (0.4, 0.13))), quad((-0.2, -0.065, 0.0165), (0.4, 0, 0), (0, 0.13, 0)))
+    piece.add(
+        kit.table.add(materials.fitted("keys", kit.rng, colours, (0.4, 0.13))), quad((-0.2, -0.065, 0.0165), (0.4, 0, 0), (0, 0.13, 0))
+    )
     return piece
 
 
@@ -296,7 +345,9 @@ def laptop(kit: Kit) -> Piece:
     piece.word = ""
     colours = ((0.2, 0.2, 0.21), (0.08, 0.08, 0.09), (0.1, 0.1, 0.1))
     piece.box(case, (-0.17, 0.17), (-0.12, 0.12), (0, 0.016), 0.003)
-    piece.add(kit.table.add(materials.fitted("keys", kit.rng, colours, (0.3, 0.11))), quad((-0.15, -0.08, 0.0165), (0.3, 0, 0), (0, 0.11, 0)))
+    piece.add(
+        kit.table.add(materials.fitted("keys", kit.rng, colours, (0.3, 0.11))), quad((-0.15, -0.08, 0.0165), (0.3, 0, 0), (0, 0.11, 0))
+    )
     lean = kit.uniform(8, 28)
     screen = _screen(kit, (0.32, 0.2), kit.chance(0.75))
     lid = boxes([[-0.17, -0.005, 0]], [[0.17, 0.0, 0.225]])

@@ -16,14 +16,19 @@ def window(kit: Kit, width: float, height: float, reveal: float, frame: int, sky
     """Frame, sill and panes in an opening; the glass stands `reveal` metres behind the wall's face."""
     piece = Piece("window", (width, reveal, height))
     half, rim, back = width / 2, 0.05, -reveal
-    for x, z in (((-half, half), (0, rim)), ((-half, half), (height - rim, height)), ((-half, -half + rim), (0, height)), ((half - rim, half), (0, height))):
-        piece.box(frame, x, (back, back + 0.06), z)
+    for span, z in (
+        ((-half, half), (0, rim)),
+        ((-half, half), (height - rim, height)),
+        ((-half, -half + rim), (0, height)),
+        ((half - rim, half), (0, height)),
+    ):
+        piece.box(frame, span, (back, back + 0.06), z)
     for i in range(1, columns := kit.count(1, 3)):
         x = -half + width * i / columns
         piece.box(frame, (x - 0.025, x + 0.025), (back, back + 0.055), (0, height))
     for i in range(1, rows := kit.count(1, 3)):
-        z = height * i / rows
-        piece.box(frame, (-half, half), (back, back + 0.045), (z - 0.018, z + 0.018))
+        level = height * i / rows
+        piece.box(frame, (-half, half), (back, back + 0.045), (level - 0.018, level + 0.018))
     piece.add(sky, quad((half, back + 0.01, 0), (-width, 0, 0), (0, 0, height)))
     if kit.chance(0.7):
         piece.box(frame, (-half - 0.06, half + 0.06), (back, 0.03), (-0.03, 0.0))
@@ -51,11 +56,13 @@ def door(kit: Kit, width: float, height: float) -> Piece:
             for x, z in (((x0, x1), (z0, z0 + rim)), ((x0, x1), (z1 - rim, z1)), ((x0, x0 + rim), (z0, z1)), ((x1 - rim, x1), (z0, z1))):
                 piece.box(leaf, x, (0.015, 0.027), z)
     knob, side = kit.material("metal"), kit.choose(-1, 1)
-    x = side * (half - 0.07)
+    at = side * (half - 0.07)
     if kit.chance(0.5):
-        piece.add(knob, bar((x, 0.015, 1.02), (x, 0.06, 1.02), 0.01), bar((x, 0.06, 1.02), (x - side * 0.12, 0.06, 1.02), 0.011))
+        piece.add(knob, bar((at, 0.015, 1.02), (at, 0.06, 1.02), 0.01), bar((at, 0.06, 1.02), (at - side * 0.12, 0.06, 1.02), 0.011))
     else:
-        piece.add(knob, lathe([(0.012, 0), (0.012, 0.03), (0.03, 0.045), (0.02, 0.065), (0, 0.068)], 12).turned("x", -90).moved(x, 0.015, 1.02))
+        piece.add(
+            knob, lathe([(0.012, 0), (0.012, 0.03), (0.03, 0.045), (0.02, 0.065), (0, 0.068)], 12).turned("x", -90).moved(at, 0.015, 1.02)
+        )
     return piece
 
 
@@ -90,9 +97,13 @@ def painting(kit: Kit) -> Piece:
 
 def _frame(piece: Piece, material: int, width: float, height: float, rim: float, depth: float) -> None:
     half = width / 2
-    for x, z in (((-half - rim, half + rim), (-rim, 0)), ((-half - rim, half + rim), (height, height + rim)),
-                 ((-half - rim, -half), (0, height)), ((half, half + rim), (0, height))):
-        piece.box(material, x, (0.0, depth), z, 0.004)
+    for span, z in (
+        ((-half - rim, half + rim), (-rim, 0)),
+        ((-half - rim, half + rim), (height, height + rim)),
+        ((-half - rim, -half), (0, height)),
+        ((half, half + rim), (0, height)),
+    ):
+        piece.box(material, span, (0.0, depth), z, 0.004)
 
 
 def mirror(kit: Kit) -> Piece:
@@ -103,8 +114,12 @@ def mirror(kit: Kit) -> Piece:
     if kit.chance(0.3):
         radius = kit.uniform(0.2, 0.4)
         piece = Piece("mirror", (2 * radius, 0.04, 2 * radius), "round", kit.table.items[frame].colour)
-        piece.add(frame, lathe([(radius * 0.93, 0), (radius * 1.06, 0), (radius * 1.06, 0.03), (radius * 0.95, 0.03), (radius * 0.95, 0.012)], 28)
-                  .turned("x", -90).moved(0, 0, radius))
+        piece.add(
+            frame,
+            lathe([(radius * 0.93, 0), (radius * 1.06, 0), (radius * 1.06, 0.03), (radius * 0.95, 0.03), (radius * 0.95, 0.012)], 28)
+            .turned("x", -90)
+            .moved(0, 0, radius),
+        )
         piece.add(glass, lathe([(0, 0.012), (radius * 0.96, 0.012)], 28).turned("x", -90).moved(0, 0, radius))
         return piece
     width, height = kit.choose((kit.uniform(0.4, 0.7), kit.uniform(0.7, 1.3)), (kit.uniform(0.8, 1.3), kit.uniform(0.5, 0.8)))

@@ -165,7 +165,7 @@ def _dining(shell: Shell) -> None:
     _table_group(shell)
     for _ in range(kit.count(1, 3)):
         maker = kit.choose(storage.cabinet, storage.bookcase, storage.cabinet)
-        shell.stand_somewhere(dress(kit, maker(kit), 0.9), 0.4)  # type: ignore[operator]
+        shell.stand_somewhere(dress(kit, maker(kit), 0.9), 0.4)
     if kit.chance(0.4):
         shell.stand_somewhere(furniture.armchair(kit), 0.3)
 

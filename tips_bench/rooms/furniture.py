@@ -114,7 +114,15 @@ def chair(kit: Kit, low_seat: bool = False) -> Piece:
     if kit.chance(0.2):
         _office_foot(kit, piece, seat)
     else:
-        legs(kit, piece, frame, (half - 0.03, deep - 0.03), seat - 0.02, kit.choose("square", "round", "tapered", "splayed"), kit.uniform(0.014, 0.022))
+        legs(
+            kit,
+            piece,
+            frame,
+            (half - 0.03, deep - 0.03),
+            seat - 0.02,
+            kit.choose("square", "round", "tapered", "splayed"),
+            kit.uniform(0.014, 0.022),
+        )
     bevel = 0.025 if covered else 0.008
     piece.box(cover, (-half, half), (-deep, deep), (seat - kit.uniform(0.03, 0.07), seat), bevel)
     _chair_back(kit, piece, frame, cover, half, deep, seat, top)
@@ -154,14 +162,21 @@ def _chair_back(kit: Kit, piece: Piece, frame: int, cover: int, half: float, dee
     else:
         low.append((-half + 0.01, -0.025, height * (0.3 if style == "panel" else 0.08)))
         high.append((half - 0.01, 0.025, height))
-    piece.add(cover if style in ("padded", "panel") else frame, boxes(low, high, 0.02 if style == "padded" else 0.004).turned("x", lean).moved(0, -deep + 0.03, seat))
+    piece.add(
+        cover if style in ("padded", "panel") else frame,
+        boxes(low, high, 0.02 if style == "padded" else 0.004).turned("x", lean).moved(0, -deep + 0.03, seat),
+    )
 
 
 def _office_foot(kit: Kit, piece: Piece, seat: float) -> None:
     iron = kit.material("metal", "plastic")
     piece.add(iron, cylinder(0.03, 0.1, seat - 0.02, 10))
     for i in range(5):
-        piece.add(iron, bar((0, 0, 0.11), (0, 0.26, 0.06), 0.018, 6).turned("z", 72 * i), cylinder(0.03, 0, 0.06, 8).moved(0, 0.26).turned("z", 72 * i))
+        piece.add(
+            iron,
+            bar((0, 0, 0.11), (0, 0.26, 0.06), 0.018, 6).turned("z", 72 * i),
+            cylinder(0.03, 0, 0.06, 8).moved(0, 0.26).turned("z", 72 * i),
+        )
 
 
 def stool(kit: Kit) -> Piece:
@@ -172,7 +187,13 @@ def stool(kit: Kit) -> Piece:
     reach = radius * 0.65
     legs(kit, piece, frame, (reach, reach), height - 0.03, kit.choose("round", "tapered", "splayed", "square"), 0.016)
     if kit.chance(0.6):
-        piece.add(cover, lathe([(0, height - 0.06), (radius * 0.95, height - 0.06), (radius, height - 0.03), (radius * 0.9, height), (0, height + 0.01)], 18))
+        piece.add(
+            cover,
+            lathe(
+                [(0, height - 0.06), (radius * 0.95, height - 0.06), (radius, height - 0.03), (radius * 0.9, height), (0, height + 0.01)],
+                18,
+            ),
+        )
     else:
         piece.box(cover, (-radius, radius), (-radius, radius), (height - 0.05, height), 0.02)
     if height > 0.55:
@@ -265,9 +286,22 @@ def table(kit: Kit, kind: str = "table") -> Piece:
     style = kit.choose("legs", "legs", "legs", "panels", "trestle")
     if style == "legs":
         inset = kit.uniform(0.03, 0.12)
-        legs(kit, piece, frame, (half - inset, deep - inset), height - thick, kit.choose("square", "round", "tapered", "splayed"), kit.uniform(0.018, 0.045))
+        legs(
+            kit,
+            piece,
+            frame,
+            (half - inset, deep - inset),
+            height - thick,
+            kit.choose("square", "round", "tapered", "splayed"),
+            kit.uniform(0.018, 0.045),
+        )
         if kit.chance(0.6):
-            piece.box(frame, (-half + inset, half - inset), (-deep + inset, deep - inset), (height - thick - kit.uniform(0.05, 0.1), height - thick))
+            piece.box(
+                frame,
+                (-half + inset, half - inset),
+                (-deep + inset, deep - inset),
+                (height - thick - kit.uniform(0.05, 0.1), height - thick),
+            )
     else:
         for x in (-half + 0.08, half - 0.12):
             y = deep - 0.03 if style == "panels" else 0.05
@@ -284,7 +318,12 @@ def table(kit: Kit, kind: str = "table") -> Piece:
 
 def _round_table(kit: Kit, kind: str, radius: float, height: float, thick: float, top: int, frame: int) -> Piece:
     piece = kit.piece(kind, (2 * radius, 2 * radius, height), top)
-    piece.add(top, lathe([(0, height - thick), (radius - 0.01, height - thick), (radius, height - thick / 2), (radius - 0.01, height), (0, height)], 28))
+    piece.add(
+        top,
+        lathe(
+            [(0, height - thick), (radius - 0.01, height - thick), (radius, height - thick / 2), (radius - 0.01, height), (0, height)], 28
+        ),
+    )
     if kit.chance(0.5):
         foot = radius * kit.uniform(0.5, 0.75)
         piece.add(frame, lathe([(0, 0), (foot, 0), (foot, 0.025), (0.05, 0.06), (0.04, height - thick - 0.05), (0.12, height - thick)], 18))

@@ -74,5 +74,8 @@ def point_cloud(tracer: Tracer, stations: int = 4, rays: int = 6000) -> PointClo
     colours = np.clip(shader.albedo(surface), 0, 1) ** (1 / 2.2)
     scene = tracer.scene
     return PointCloud(
-        surface.place_3N.T[keep], np.rint(colours.T[keep] * 255).astype(np.uint8),
-        scene.class_M[hits.triangle_N][keep], (scene.instance_M[hits.triangle_N] + 1)[keep].astype(np.uint16))
+        surface.place_3N.T[keep],
+        np.rint(colours.T[keep] * 255).astype(np.uint8),
+        scene.class_M[hits.triangle_N][keep],
+        (scene.instance_M[hits.triangle_N] + 1)[keep].astype(np.uint16),
+    )

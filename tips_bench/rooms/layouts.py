@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from PIL import Image
@@ -90,7 +90,7 @@ def voc_palette() -> list[int]:
 class Ade20k:
     """ADEChallengeData2016, with its list of scene categories."""
 
-    _folder = {"train": "training", "val": "validation"}
+    _folder: ClassVar = {"train": "training", "val": "validation"}
     _table = np.array(lookup_table("ade20k"), np.uint8)
     _table[IGNORE] = 0
 
@@ -185,13 +185,22 @@ class Rooms:
                 f"normals/{split}/{stem}.png": png(np.where(known, np.rint((frame.normals_HW3 + 1) * 127.5), 0).astype(np.uint8)),
                 f"instances/{split}/{stem}.png": png(frame.instances_HW),
                 f"cameras/{split}/{stem}.json": _json(
-                    {"size": frame.camera.size, "intrinsics": frame.camera.intrinsics_33.tolist(), "pose": frame.camera.pose_44.tolist()}),
+                    {"size": frame.camera.size, "intrinsics": frame.camera.intrinsics_33.tolist(), "pose": frame.camera.pose_44.tolist()}
+                ),
             }
         return files
 
     def index(self, entries: list[Entry]) -> Files:
         captions = [
-            json.dumps({"image": f"images/{e.split}/{e.stem}.jpg", "scene": e.scene, "room": e.kind, "web": e.captions[0], "synthetic": e.captions[1]})
+            json.dumps(
+                {
+                    "image": f"images/{e.split}/{e.stem}.jpg",
+                    "scene": e.scene,
+                    "room": e.kind,
+                    "web": e.captions[0],
+                    "synthetic": e.captions[1],
+                }
+            )
             for e in entries
         ]
         classes = {"classes": [c.name for c in CLASSES], "palette": [list(c.rgb) for c in CLASSES], "ignore": IGNORE}
@@ -200,10 +209,21 @@ class Rooms:
 
 def ply(cloud: PointCloud) -> bytes:
     """A binary PLY: x y z, red green blue, label (class id) and instance."""
-    record = np.zeros(len(cloud.points_N3), [("xyz", "<f4", 3), ("rgb", "u1", 3), ("label", "u1"), ("instance", "<u2")])
-    record["xyz"], record["rgb"], record["label"], record["instance"] = cloud.points_N3, cloud.colours_N3, cloud.classes_N, cloud.instances_N
-    names = ("float x", "float y", "float z", "uchar red", "uchar green", "uchar blue", "uchar label", "ushort instance")
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(record)}", *(f"property {name}" for name in names), "end_header"]
+    record = np.zeros(len(cloud.points_N3), [("xyz", "<f4", 3), ("rgb", "u1", 3), ("label", "u1"), ("instance", "<i4")])
+    record["xyz"], record["rgb"], record["label"], record["instance"] = (
+        cloud.points_N3,
+        cloud.colours_N3,
+        cloud.classes_N,
+        cloud.instances_N,
+    )
+    names = ("float x", "float y", "float z", "uchar red", "uchar green", "uchar blue", "uchar label", "int instance")
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        f"element vertex {len(record)}",
+        *(f"property {name}" for name in names),
+        "end_header",
+    ]
     return _lines(header) + record.tobytes()
 
 

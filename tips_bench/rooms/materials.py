@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import colorsys
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ MATTE, MIRROR, SKY, SCREEN = 0, 1, 2, 3
 
 Rng = np.random.Generator
 Rgb = tuple[float, float, float]
+Rgb3 = tuple[Rgb, Rgb, Rgb]
 
 _NAMED: tuple[tuple[str, Rgb], ...] = (
     ("white", (0.93, 0.92, 0.9)), ("grey", (0.52, 0.52, 0.52)), ("black", (0.09, 0.09, 0.09)), ("red", (0.68, 0.13, 0.12)),
@@ -39,7 +41,7 @@ class Material:
     """
 
     texture: int
-    colours: tuple[Rgb, Rgb, Rgb]
+    colours: Rgb3
     scale: tuple[float, float]
     gloss: float = 0.0
     glow: float = 0.0
@@ -62,12 +64,24 @@ class MaterialTable:
 
 def linear(rgb: Rgb) -> Rgb:
     """sRGB in 0..1 to linear light (IEC 61966-2-1)."""
-    return tuple(float(c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4) for c in rgb)
+    red, green, blue = (float(c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4) for c in rgb)
+    return red, green, blue
+
+
+def _linear_all(colours: Rgb3) -> Rgb3:
+    first, second, third = colours
+    return linear(first), linear(second), linear(third)
+
+
+def blend(a: Rgb, b: Rgb, share: float) -> Rgb:
+    """`share` of b in a."""
+    red, green, blue = ((1 - share) * x + share * y for x, y in zip(a, b, strict=True))
+    return red, green, blue
 
 
 def colour_name(rgb: Rgb) -> str:
     """The nearest everyday colour word for an sRGB colour."""
-    hue, lightness, saturation = colorsys.rgb_to_hls(*rgb)
+    _hue, lightness, saturation = colorsys.rgb_to_hls(*rgb)
     chroma = (1 - abs(2 * lightness - 1)) * saturation
     if chroma < 0.14:
         return "white" if lightness > 0.72 else "black" if lightness < 0.22 else "grey"
@@ -78,7 +92,8 @@ def colour_name(rgb: Rgb) -> str:
 def shade(rgb: Rgb, factor: float, rng: Rng, spread: float = 0.03) -> Rgb:
     """A lighter or darker neighbour of an sRGB colour."""
     jitter = rng.uniform(-spread, spread, 3)
-    return tuple(float(np.clip(c * factor + j, 0.02, 0.97)) for c, j in zip(rgb, jitter, strict=True))
+    red, green, blue = (float(np.clip(c * factor + j, 0.02, 0.97)) for c, j in zip(rgb, jitter, strict=True))
+    return red, green, blue
 
 
 def any_colour(rng: Rng) -> Rgb:
@@ -115,9 +130,8 @@ class Theme:
         return woods[int(rng.integers(0, len(woods)))]
 
 
-def _build(group: str, rng: Rng, colours: tuple[Rgb, Rgb, Rgb], scale: float, word: str, gloss: float = 0.0) -> Material:
-    return Material(
-        textures.pick(rng, group), tuple(linear(c) for c in colours), (scale, scale), gloss, word=word, colour=colour_name(colours[0]))
+def _build(group: str, rng: Rng, colours: Rgb3, scale: float, word: str, gloss: float = 0.0) -> Material:
+    return Material(textures.pick(rng, group), _linear_all(colours), (scale, scale), gloss, word=word, colour=colour_name(colours[0]))
 
 
 def wood(rng: Rng, theme: Theme) -> Material:
@@ -125,7 +139,9 @@ def wood(rng: Rng, theme: Theme) -> Material:
     _, base = theme.wood(rng)
     base = shade(base, float(rng.uniform(0.85, 1.1)), rng, 0.02)
     dark = shade(base, float(rng.uniform(0.72, 0.9)), rng, 0.01)
-    return _build("wood", rng, (base, dark, shade(base, 0.6, rng, 0.01)), float(rng.uniform(0.5, 1.1)), "wooden", float(rng.choice([0.0, 0.04, 0.1])))
+    return _build(
+        "wood", rng, (base, dark, shade(base, 0.6, rng, 0.01)), float(rng.uniform(0.5, 1.1)), "wooden", float(rng.choice([0.0, 0.04, 0.1]))
+    )
 
 
 def painted(rng: Rng, theme: Theme) -> Material:
@@ -172,7 +188,9 @@ def ceramic(rng: Rng, theme: Theme) -> Material:
 
 def glass(rng: Rng, theme: Theme) -> Material:
     """Coloured glass, drawn opaque with a strong gloss."""
-    base = colorsys.hsv_to_rgb(float(rng.choice([0.33, 0.1, 0.55, 0.0, 0.45])), float(rng.uniform(0.05, 0.7)), float(rng.uniform(0.15, 0.8)))
+    base = colorsys.hsv_to_rgb(
+        float(rng.choice([0.33, 0.1, 0.55, 0.0, 0.45])), float(rng.uniform(0.05, 0.7)), float(rng.uniform(0.15, 0.8))
+    )
     return _build("plain", rng, (base, base, base), 1.0, "glass", 0.3)
 
 
@@ -211,23 +229,25 @@ def sample(rng: Rng, theme: Theme, *kinds: str) -> Material:
     return KINDS[kinds[int(rng.integers(0, len(kinds)))]](rng, theme)
 
 
-def fitted(group: str, rng: Rng, colours: tuple[Rgb, Rgb, Rgb], size: tuple[float, float], **options: object) -> Material:
+def fitted(group: str, rng: Rng, colours: Rgb3, size: tuple[float, float], **options: Any) -> Material:
     """A texture seen whole on a rectangle of that size in metres: a painting, a rug, a screen."""
-    base = Material(textures.pick(rng, group), tuple(linear(c) for c in colours), size, colour=colour_name(colours[0]))
+    base = Material(textures.pick(rng, group), _linear_all(colours), size, colour=colour_name(colours[0]))
     return replace(base, **options)
 
 
 def wall_paint(rng: Rng, theme: Theme) -> Material:
     """What covers a wall: paint most often, or paper, tiles, brick, boards."""
     light = shade(any_colour(rng), 1.0, rng)
-    base = tuple(0.55 * c + 0.45 * w for c, w in zip(light, (0.95, 0.93, 0.89), strict=True)) if rng.random() < 0.75 else light
+    base = blend(light, (0.95, 0.93, 0.89), 0.45) if rng.random() < 0.75 else light
     draw = rng.random()
     if draw < 0.55:
         return _build("plaster", rng, (base, shade(base, 0.95, rng, 0.01), shade(base, 0.9, rng, 0.01)), 1.6, "painted")
     if draw < 0.85:
         group = ["stripes", "motif", "trellis", "dots", "motif"][int(rng.integers(0, 5))]
         second = shade(base, float(rng.uniform(0.7, 0.92)), rng, 0.05)
-        return _build(group, rng, (base, second, shade(base, float(rng.uniform(0.6, 1.1)), rng, 0.08)), float(rng.uniform(0.5, 1.3)), "papered")
+        return _build(
+            group, rng, (base, second, shade(base, float(rng.uniform(0.6, 1.1)), rng, 0.08)), float(rng.uniform(0.5, 1.3)), "papered"
+        )
     if draw < 0.93:
         brick = shade((0.62, 0.33, 0.24), float(rng.uniform(0.8, 1.4)), rng, 0.06)
         return _build("brick", rng, (brick, shade(brick, 0.75, rng), (0.7, 0.67, 0.62)), 0.9, "brick")
@@ -236,14 +256,18 @@ def wall_paint(rng: Rng, theme: Theme) -> Material:
 
 def floor_cover(rng: Rng, theme: Theme, kitchen: bool) -> Material:
     """Boards, parquet, tiles, carpet or stone."""
-    groups = ["tiles", "chequer", "planks", "tiles", "marble"] if kitchen else ["planks", "planks", "planks", "parquet", "carpet", "carpet", "tiles"]
+    groups = (
+        ["tiles", "chequer", "planks", "tiles", "marble"]
+        if kitchen
+        else ["planks", "planks", "planks", "parquet", "carpet", "carpet", "tiles"]
+    )
     group = groups[int(rng.integers(0, len(groups)))]
     if group in ("planks", "parquet"):
         base = shade(theme.wood(rng)[1], float(rng.uniform(0.8, 1.1)), rng)
         colours = (base, shade(base, float(rng.uniform(0.6, 0.85)), rng, 0.02), shade(base, 0.4, rng, 0.01))
         return _build(group, rng, colours, float(rng.uniform(1.0, 1.8)), "wooden", float(rng.choice([0.0, 0.05, 0.12])))
     base = any_colour(rng)
-    base = tuple(0.5 * c + 0.5 * w for c, w in zip(base, (0.75, 0.72, 0.68), strict=True))
+    base = blend(base, (0.75, 0.72, 0.68), 0.5)
     if group == "carpet":
         return _build(group, rng, (base, shade(base, 0.8, rng), shade(base, 0.7, rng)), 0.6, "carpeted")
     second = shade(base, float(rng.uniform(0.25, 0.5)) if group == "chequer" else 0.85, rng)

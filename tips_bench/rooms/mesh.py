@@ -5,10 +5,12 @@ V vertices, M triangles. Every primitive is deterministic: elementwise arithmeti
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 @dataclass
@@ -52,7 +54,10 @@ def joined(meshes: Sequence[Mesh]) -> Mesh:
 
 def _cube_template() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Corner signs [24, 3], face normals [24, 3], the face axis of each vertex [24], triangles [12, 3]."""
-    signs, normals, axes, triangles = [], [], [], []
+    signs: list[list[int]] = []
+    normals: list[list[int]] = []
+    axes: list[int] = []
+    triangles: list[list[int]] = []
     for axis in range(3):
         a, b = (axis + 1) % 3, (axis + 2) % 3
         for side in (-1, 1):
@@ -79,9 +84,9 @@ def _bevel_triangles(signs: np.ndarray, normals: np.ndarray, axes: np.ndarray, f
             for sb in (-1, 1):
                 ends = []
                 for end in (-1, 1):
-                    corner = [0, 0, 0]
-                    corner[axis], corner[a], corner[b] = end, sa, sb
-                    ends.append((where[tuple(corner), a], where[tuple(corner), b]))
+                    place = [0, 0, 0]
+                    place[axis], place[a], place[b] = end, sa, sb
+                    ends.append((where[tuple(place), a], where[tuple(place), b]))
                 (p, q), (r, s) = ends
                 extra += [[p, q, s], [p, s, r]]
     for corner in {tuple(s.astype(int)) for s in signs}:
@@ -99,7 +104,7 @@ _SIGNS, _NORMALS, _AXES, _FLAT = _cube_template()
 _BEVEL = _bevel_triangles(_SIGNS, _NORMALS, _AXES, _FLAT)
 
 
-def boxes(low_K3: np.ndarray, high_K3: np.ndarray, bevel: float = 0.0) -> Mesh:
+def boxes(low_K3: ArrayLike, high_K3: ArrayLike, bevel: float = 0.0) -> Mesh:
     """K boxes between two corners each; bevel > 0 (metres) rounds their edges. Textures run along the longer side of a face.
 
     12 triangles a box, or 44 with a bevel, in the order of the boxes.
@@ -123,10 +128,10 @@ def boxes(low_K3: np.ndarray, high_K3: np.ndarray, bevel: float = 0.0) -> Mesh:
 
 def quad(corner: Sequence[float], along: Sequence[float], up: Sequence[float]) -> Mesh:
     """A rectangle from a corner and its two sides; uv in metres from that corner; the normal is along x up."""
-    corner, along, up = np.array(corner, float), np.array(along, float), np.array(up, float)
-    width, height = np.linalg.norm(along), np.linalg.norm(up)
-    normal = np.cross(along, up) / (width * height)
-    points = np.stack([corner, corner + along, corner + along + up, corner + up])
+    start, side, rise = np.array(corner, float), np.array(along, float), np.array(up, float)
+    width, height = np.linalg.norm(side), np.linalg.norm(rise)
+    normal = np.cross(side, rise) / (width * height)
+    points = np.stack([start, start + side, start + side + rise, start + rise])
     uv = np.array([[0, 0], [width, 0], [width, height], [0, height]])
     return Mesh(points, np.broadcast_to(normal, (4, 3)), uv, np.array([[0, 1, 2], [0, 2, 3]]))
 
@@ -135,8 +140,9 @@ def grid_mesh(points_RC3: np.ndarray, uv_RC2: np.ndarray, normals_RC3: np.ndarra
     """A mesh over an R x C net of points; triangles of no area (at poles) are dropped."""
     rows, columns = points_RC3.shape[:2]
     first = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)).ravel()
-    triangles = np.concatenate([
-        np.stack([first, first + 1, first + columns + 1], -1), np.stack([first, first + columns + 1, first + columns], -1)])
+    triangles = np.concatenate(
+        [np.stack([first, first + 1, first + columns + 1], -1), np.stack([first, first + columns + 1, first + columns], -1)]
+    )
     points = points_RC3.reshape(-1, 3)
     p, q, r = (points[triangles[:, k]] for k in range(3))
     area = np.linalg.norm(np.cross(q - p, r - p), axis=1)
@@ -149,16 +155,16 @@ def lathe(profile: Sequence[tuple[float, float]], segments: int = 14) -> Mesh:
     edges = np.diff(profile_R2, axis=0)
     length = np.maximum(np.linalg.norm(edges, axis=1), 1e-9)
     outward = np.stack([edges[:, 1], -edges[:, 0]], -1) / length[:, None]
-    rings, normals, v, at = [], [], [], 0.0
-    for i, (p, q) in enumerate(zip(profile_R2[:-1], profile_R2[1:], strict=True)):
+    ring_list, normal_list, v, at = [], [], [], 0.0
+    for i, (p, q) in enumerate(itertools.pairwise(profile_R2)):
         before = outward[i - 1] if i > 0 and outward[i - 1] @ outward[i] > 0.5 else outward[i]
         after = outward[i + 1] if i + 1 < len(outward) and outward[i + 1] @ outward[i] > 0.5 else outward[i]
         for point, neighbour, place in ((p, before, at), (q, after, at + length[i])):
-            rings.append(point)
-            normals.append((outward[i] + neighbour) / np.linalg.norm(outward[i] + neighbour))
+            ring_list.append(point)
+            normal_list.append((outward[i] + neighbour) / np.linalg.norm(outward[i] + neighbour))
             v.append(place)
         at += length[i]
-    rings, normals = np.array(rings), np.array(normals)
+    rings, normals = np.array(ring_list), np.array(normal_list)
     angle = np.linspace(0, 2 * np.pi, segments + 1)
     cos, sin = np.cos(angle), np.sin(angle)
     cos[-1], sin[-1] = cos[0], sin[0]
@@ -177,9 +183,8 @@ def cylinder(radius: float, low: float, high: float, segments: int = 12, top_rad
 
 def bar(start: Sequence[float], end: Sequence[float], radius: float, segments: int = 8) -> Mesh:
     """A round rod between two points."""
-    start, end = np.array(start, float), np.array(end, float)
-    axis = end - start
-    length = np.linalg.norm(axis)
+    axis = np.array(end, float) - np.array(start, float)
+    length = float(np.linalg.norm(axis))
     mesh = cylinder(radius, 0, length, segments)
     tilt = np.degrees(np.arccos(np.clip(axis[2] / length, -1, 1)))
     return mesh.turned("y", tilt).turned("z", np.degrees(np.arctan2(axis[1], axis[0]))).moved(*start)
@@ -187,7 +192,7 @@ def bar(start: Sequence[float], end: Sequence[float], radius: float, segments: i
 
 def blob(half: Sequence[float], power: float = 0.5, rows: int = 9, columns: int = 16) -> Mesh:
     """A superellipsoid about the origin with half axes in metres: power 1 is an ellipsoid, near 0 a box; pillows lie around 0.5."""
-    half = np.array(half, float)
+    axes = np.array(half, float)
     latitude = np.linspace(-np.pi / 2, np.pi / 2, rows)[:, None]
     longitude = np.linspace(-np.pi, np.pi, columns + 1)[None, :]
 
@@ -201,11 +206,11 @@ def blob(half: Sequence[float], power: float = 0.5, rows: int = 9, columns: int 
     x = signed(cos_lat, 0.8) * signed(cos_lon, power)
     y = signed(cos_lat, 0.8) * signed(sin_lon, power)
     z = np.broadcast_to(signed(sin_lat, 0.8), x.shape)
-    points = np.stack([x, y, z], -1) * half
+    points = np.stack([x, y, z], -1) * axes
     nx = signed(cos_lat, 1.2) * signed(cos_lon, 2 - power)
     ny = signed(cos_lat, 1.2) * signed(sin_lon, 2 - power)
     nz = np.broadcast_to(signed(sin_lat, 1.2), x.shape)
-    normals = np.stack([nx, ny, nz], -1) / half
+    normals = np.stack([nx, ny, nz], -1) / axes
     normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-9)
     return grid_mesh(points, points[..., :2], normals)
 

@@ -15,7 +15,6 @@ import numpy as np
 from tips_bench.rooms import materials
 from tips_bench.rooms.mesh import Mesh, boxes
 
-
 T = TypeVar("T")
 
 

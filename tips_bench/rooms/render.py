@@ -95,9 +95,13 @@ class Renderer:
         rotation = camera.pose_44[:3, :3].astype(np.float32)
         normals = np.stack([dot(surface.flat_3N, rotation[:, k]) for k in range(3)], -1) * hit[:, None]
         return Frame(
-            develop(light).T.reshape(size, size, 3), np.where(hit, scene.class_M[hits.triangle_N], IGNORE).astype(np.uint8).reshape(size, size),
-            owner.astype(np.uint16).reshape(size, size), np.where(hit, hits.t_N, 0).astype(np.float32).reshape(size, size),
-            normals.reshape(size, size, 3), camera)
+            develop(light).T.reshape(size, size, 3),
+            np.where(hit, scene.class_M[hits.triangle_N], IGNORE).astype(np.uint8).reshape(size, size),
+            owner.astype(np.uint16).reshape(size, size),
+            np.where(hit, hits.t_N, 0).astype(np.float32).reshape(size, size),
+            normals.reshape(size, size, 3),
+            camera,
+        )
 
     def _mirrors(self, surface: Surface, hit: np.ndarray, light: np.ndarray, camera: Camera) -> None:
         """Replace the light of looking glasses by what they reflect."""

@@ -84,7 +84,12 @@ class Shader:
         u1, row0, row1 = (u0 + 1) & (side - 1), base + v0 * side, base + ((v0 + 1) & (side - 1)) * side
         bank = textures.bank()
         first = second = np.float32(0)
-        for index, weight in ((row0 + u0, (1 - pu) * (1 - pv)), (row0 + u1, pu * (1 - pv)), (row1 + u0, (1 - pu) * pv), (row1 + u1, pu * pv)):
+        for index, weight in (
+            (row0 + u0, (1 - pu) * (1 - pv)),
+            (row0 + u1, pu * (1 - pv)),
+            (row1 + u0, (1 - pu) * pv),
+            (row1 + u1, pu * pv),
+        ):
             texel, weight = bank[index], weight * np.float32(1 / 255)
             first = first + weight * (texel & 255)
             second = second + weight * (texel >> 8)

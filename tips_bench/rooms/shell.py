@@ -6,6 +6,7 @@ A wall is 0 south, 1 east, 2 north or 3 west; `s` is metres along it, to the rig
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -78,7 +79,9 @@ class Shell:
         self.taken_wall[wall].append(against)
         return True
 
-    def stand_somewhere(self, piece: Piece, clear: float = 0.0, walls: tuple[int, ...] = (0, 1, 2, 3), tries: int = 14) -> tuple[int, float] | None:
+    def stand_somewhere(
+        self, piece: Piece, clear: float = 0.0, walls: tuple[int, ...] = (0, 1, 2, 3), tries: int = 14
+    ) -> tuple[int, float] | None:
         """Stand a piece against one of the walls wherever it fits: (wall, s), or None."""
         for _ in range(tries):
             wall = walls[int(self.kit.rng.integers(0, len(walls)))]
@@ -107,8 +110,8 @@ def _wall_mesh(length: float, height: float, openings: list[Rect]) -> Mesh:
     us = sorted({0.0, length, *(o[0] for o in openings), *(o[1] for o in openings)})
     vs = sorted({0.0, height, *(o[2] for o in openings), *(o[3] for o in openings)})
     points, triangles = [], []
-    for u0, u1 in zip(us[:-1], us[1:], strict=True):
-        for v0, v1 in zip(vs[:-1], vs[1:], strict=True):
+    for u0, u1 in itertools.pairwise(us):
+        for v0, v1 in itertools.pairwise(vs):
             if any(o[0] <= u0 and u1 <= o[1] and o[2] <= v0 and v1 <= o[3] for o in openings):
                 continue
             k = len(points)
@@ -152,7 +155,7 @@ def _add_wall(shell: Shell, wall: int, openings: list[Rect], deep: float, paint:
     for opening in openings:
         piece.add(paint, *_reveal(opening, deep))
     edges = sorted([(0.0, 0.0), (length, length), *((r[0], r[1]) for r in shell.taken_wall[wall] if r[2] == 0.0)])
-    for (_, a), (b, _) in zip(edges[:-1], edges[1:], strict=True):
+    for (_, a), (b, _) in itertools.pairwise(edges):
         if b - a > 0.02:
             piece.box(trim, (a, b), (0.0, 0.014), (0.0, 0.09))
     x, y = shell.spot(wall, 0.0)
@@ -210,7 +213,9 @@ def _sky(shell: Shell, width: float, height: float) -> int:
         return kit.table.add(materials.fitted("view", kit.rng, colours, (width, height), glow=1.0, mode=materials.SKY))
     sky = kit.choose((0.62, 0.78, 0.95), (0.8, 0.86, 0.92), (0.5, 0.7, 0.95), (0.93, 0.86, 0.78))
     land = kit.choose((0.5, 0.6, 0.38), (0.62, 0.5, 0.42), (0.6, 0.6, 0.6))
-    return kit.table.add(materials.fitted("view", kit.rng, (sky, land, (0.25, 0.38, 0.2)), (width, height), glow=kit.uniform(2.0, 3.2), mode=materials.SKY))
+    return kit.table.add(
+        materials.fitted("view", kit.rng, (sky, land, (0.25, 0.38, 0.2)), (width, height), glow=kit.uniform(2.0, 3.2), mode=materials.SKY)
+    )
 
 
 def _add_curtains(shell: Shell, wall: int, opening: Rect) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from tips_bench.rooms import materials
@@ -22,7 +24,12 @@ def fronts(kit: Kit, piece: Piece, material: int, area: tuple[float, float, floa
             piece.box(material, (a, b), (front, front + 0.018), (low, high), 0.003)
             if framed:
                 rim = 0.05
-                for x, z in (((a, a + rim), (low, high)), ((b - rim, b), (low, high)), ((a, b), (low, low + rim)), ((a, b), (high - rim, high))):
+                for x, z in (
+                    ((a, a + rim), (low, high)),
+                    ((b - rim, b), (low, high)),
+                    ((a, b), (low, low + rim)),
+                    ((a, b), (high - rim, high)),
+                ):
                     piece.box(material, x, (front + 0.018, front + 0.026), z)
             _handle(piece, handle, style, (a, b), (low, high), front + 0.018, c % 2 == 0)
 
@@ -43,7 +50,9 @@ def cabinet(kit: Kit, size: tuple[float, float, float] | None = None, kind: str 
     """A sideboard, chest of drawers, bedside cabinet or TV bench."""
     if size is None:
         size = kit.choose(
-            (kit.uniform(1.0, 1.8), kit.uniform(0.38, 0.5), kit.uniform(0.6, 0.95)), (kit.uniform(0.7, 1.1), kit.uniform(0.4, 0.5), kit.uniform(0.8, 1.25)))
+            (kit.uniform(1.0, 1.8), kit.uniform(0.38, 0.5), kit.uniform(0.6, 0.95)),
+            (kit.uniform(0.7, 1.1), kit.uniform(0.4, 0.5), kit.uniform(0.8, 1.25)),
+        )
     width, depth, height = size
     body = kit.material("wood", "painted", "wood")
     face = body if kit.chance(0.6) else kit.material("wood", "painted")
@@ -136,7 +145,11 @@ def book_pile(kit: Kit) -> Piece:
 
 def bookcase(kit: Kit) -> Piece:
     """Open shelves with rows of books; free stretches are left for other things."""
-    width, depth, height = kit.uniform(0.6, 1.3), kit.uniform(0.26, 0.36), kit.choose(kit.uniform(0.8, 1.3), kit.uniform(1.6, 2.2), kit.uniform(1.6, 2.2))
+    width, depth, height = (
+        kit.uniform(0.6, 1.3),
+        kit.uniform(0.26, 0.36),
+        kit.choose(kit.uniform(0.8, 1.3), kit.uniform(1.6, 2.2), kit.uniform(1.6, 2.2)),
+    )
     body = kit.material("wood", "painted", "wood")
     piece = kit.piece("bookcase", (width, depth, height), body)
     half, deep, wall = width / 2, depth / 2, 0.025
@@ -148,7 +161,7 @@ def bookcase(kit: Kit) -> Piece:
     for z in levels:
         piece.box(body, (-half, half), (-deep, deep), (z, z + wall))
     covers = book_materials(kit, 9)
-    for low, high in zip(levels[:-1], levels[1:], strict=True):
+    for low, high in itertools.pairwise(levels):
         _fill_row(kit, piece, covers, (-half + wall, half - wall), low + wall, high - low - wall, depth)
     piece.tops.append(Top(-half + 0.05, half - 0.05, -deep + 0.05, deep - 0.05, height, 0.4))
     return piece

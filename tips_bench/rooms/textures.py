@@ -7,7 +7,7 @@ one pattern serves any colours. Every texture is SIZE x SIZE, repeats at its bor
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -18,6 +18,7 @@ LEVEL_STARTS = np.cumsum([0] + [(SIZE >> level) ** 2 for level in range(LEVELS -
 TEXELS = int(sum((SIZE >> level) ** 2 for level in range(LEVELS)))
 
 Pattern = tuple[np.ndarray, np.ndarray]
+Maker = Callable[[np.random.Generator], Pattern]
 
 
 @lru_cache(maxsize=32)
@@ -62,7 +63,7 @@ def plaster(rng: np.random.Generator) -> Pattern:
 
 def wood(rng: np.random.Generator) -> Pattern:
     """Rings cut lengthwise: v bends slowly along u."""
-    u, v = grid()
+    _u, v = grid()
     bend = noise(rng, 2.2, 3.0)
     rings = v * rng.integers(3, 7) + bend * rng.uniform(2, 6)
     grain = 0.5 + 0.5 * np.sin(2 * np.pi * rings)
@@ -167,8 +168,10 @@ def motif(rng: np.random.Generator) -> Pattern:
 def trellis(rng: np.random.Generator) -> Pattern:
     u, v = grid()
     count = int(rng.integers(3, 6))
-    wave = np.abs(np.cos(np.pi * count * u) * np.cos(np.pi * count * v)) if rng.random() < 0.5 else np.abs(
-        np.sin(np.pi * count * (u + v)) * np.sin(np.pi * count * (u - v))
+    wave = (
+        np.abs(np.cos(np.pi * count * u) * np.cos(np.pi * count * v))
+        if rng.random() < 0.5
+        else np.abs(np.sin(np.pi * count * (u + v)) * np.sin(np.pi * count * (u - v)))
     )
     return step(-wave, -0.22, 0.1), np.zeros((SIZE, SIZE))
 
@@ -216,7 +219,7 @@ def border_rug(rng: np.random.Generator) -> Pattern:
 
 def landscape(rng: np.random.Generator) -> Pattern:
     """A painted view: sky above, hills and trees below; also what is outside a window."""
-    u, v = grid()
+    _u, v = grid()
     horizon = rng.uniform(0.35, 0.55)
     ridge = horizon + 0.25 * (noise(rng, 2.0)[0] - 0.5)[None, :]
     land = step(ridge - v, 0, 0.01)
@@ -242,7 +245,7 @@ def abstract(rng: np.random.Generator) -> Pattern:
     u, v = grid()
     layers = [0.2 * noise(rng, 1.2), np.zeros((SIZE, SIZE))]
     for _ in range(int(rng.integers(3, 8))):
-        cu, cv, r = rng.uniform(0.1, 0.9, 2).tolist() + [rng.uniform(0.08, 0.35)]
+        cu, cv, r = float(rng.uniform(0.1, 0.9)), float(rng.uniform(0.1, 0.9)), float(rng.uniform(0.08, 0.35))
         kind, which = rng.integers(0, 3), int(rng.integers(0, 2))
         if kind == 0:
             shape = step(r - np.hypot(u - cu, v - cv), 0, 0.01)
@@ -313,15 +316,16 @@ def duvet(rng: np.random.Generator) -> Pattern:
     return np.clip(np.abs(np.sin(6 * folds)) * 0.5 + 0.3 * noise(rng, 1.2), 0, 1), np.zeros((SIZE, SIZE))
 
 
-_RECIPES: dict[str, list[Callable[[np.random.Generator], Pattern]]] = {
-    "plain": [plain], "plaster": [plaster] * 2, "wood": [wood] * 5, "planks": [lambda r, n=n: planks(r, n) for n in (5, 8, 8, 12)],
-    "parquet": [parquet], "tiles": [lambda r, n=n: tiles(r, n, 0) for n in (2, 3, 4)], "walltiles": [
-        lambda r: tiles(r, 6, 0), lambda r: tiles(r, 4, 0.5, 2)], "brick": [lambda r: tiles(r, 4, 0.5, 3)], "chequer": [chequer],
-    "marble": [marble] * 2, "carpet": [carpet] * 3, "weave": [lambda r, n=n: weave(r, n) for n in (24, 48)],
-    "stripes": [lambda r, n=n: stripes(r, n) for n in (3, 5, 8, 14)], "plaid": [plaid] * 2, "dots": [dots] * 3, "motif": [motif] * 5,
-    "trellis": [trellis] * 3, "leather": [leather], "brushed": [brushed], "wicker": [wicker], "spine": [spine] * 6,
-    "rug": [border_rug] * 6, "picture": [landscape] * 5 + [abstract] * 10 + [portrait] * 4 + [skyline] * 2, "poster": [poster] * 4,
-    "view": [landscape] * 3 + [skyline] * 3, "dial": [dial] * 4, "keys": [keys], "hob": [hob], "duvet": [duvet] * 2,
+_RECIPES: dict[str, list[Maker]] = {
+    "plain": [plain], "plaster": 2 * [plaster], "wood": 5 * [wood], "planks": [partial(planks, rows=n) for n in (5, 8, 8, 12)],
+    "parquet": [parquet], "tiles": [partial(tiles, count=n, offset=0) for n in (2, 3, 4)],
+    "walltiles": [partial(tiles, count=6, offset=0), partial(tiles, count=4, offset=0.5, aspect=2)],
+    "brick": [partial(tiles, count=4, offset=0.5, aspect=3)], "chequer": [chequer],
+    "marble": 2 * [marble], "carpet": 3 * [carpet], "weave": [partial(weave, threads=n) for n in (24, 48)],
+    "stripes": [partial(stripes, count=n) for n in (3, 5, 8, 14)], "plaid": 2 * [plaid], "dots": 3 * [dots], "motif": 5 * [motif],
+    "trellis": 3 * [trellis], "leather": [leather], "brushed": [brushed], "wicker": [wicker], "spine": 6 * [spine],
+    "rug": 6 * [border_rug], "picture": [*5 * [landscape], *10 * [abstract], *4 * [portrait], *2 * [skyline]], "poster": 4 * [poster],
+    "view": [*3 * [landscape], *3 * [skyline]], "dial": 4 * [dial], "keys": [keys], "hob": [hob], "duvet": 2 * [duvet],
 }  # fmt: skip
 
 GROUPS: dict[str, tuple[int, int]] = {}

@@ -12,7 +12,6 @@ import numpy as np
 
 from tips_bench.rooms.assembly import Scene
 
-
 if TYPE_CHECKING:
     import open3d as o3d
 
@@ -54,7 +53,9 @@ class Tracer:
         """The first hit of each ray."""
         result = self._all.cast_rays(_tensor(rays_N6), nthreads=1)
         t, triangle = result["t_hit"].numpy(), result["primitive_ids"].numpy()
-        return Hits(t, np.where(np.isfinite(t), triangle, 0).astype(np.int64), result["primitive_uvs"].numpy(), result["primitive_normals"].numpy())
+        return Hits(
+            t, np.where(np.isfinite(t), triangle, 0).astype(np.int64), result["primitive_uvs"].numpy(), result["primitive_normals"].numpy()
+        )
 
     def blocked(self, origins_3N: np.ndarray, ways_3N: np.ndarray, far: float) -> np.ndarray:
         """Whether something solid lies on the way, up to `far` times its length: [N] bool."""

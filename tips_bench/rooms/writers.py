@@ -1,6 +1,6 @@
 """Sets of rooms on disk: drawn by several processes, the same bytes however many, whole or not there at all.
 
-    write_rooms("ade20k", Path("data/rooms-ade20k"), seed=0, train=800, val=200)
+write_rooms("ade20k", Path("data/rooms-ade20k"), seed=0, train=800, val=200)
 """
 
 from __future__ import annotations
@@ -55,9 +55,13 @@ class Manifest:
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError as error:
-            raise UserError("there is no manifest, so this is no generated set", where=path, fix="Generate it anew in another folder.") from error
+            raise UserError(
+                "there is no manifest, so this is no generated set", where=path, fix="Generate it anew in another folder."
+            ) from error
         except (ValueError, TypeError) as error:
-            raise UserError(f"not a manifest of generated rooms ({error})", where=path, fix="Remove the folder and generate it anew.") from error
+            raise UserError(
+                f"not a manifest of generated rooms ({error})", where=path, fix="Remove the folder and generate it anew."
+            ) from error
 
     def faults(self, root: Path) -> list[str]:
         """Files that are missing or whose bytes differ, one sentence each."""
@@ -129,7 +133,9 @@ def write_rooms(
     except OSError as error:
         raise cannot_write(root, error) from error
     except BrokenProcessPool as error:
-        raise UserError("a process that drew rooms was killed, most likely for want of memory", where=root, fix="Use fewer workers.") from error
+        raise UserError(
+            "a process that drew rooms was killed, most likely for want of memory", where=root, fix="Use fewer workers."
+        ) from error
     return manifest
 
 
@@ -141,7 +147,14 @@ def _processors() -> int:
 def _check(layout: str, seed: int, train: int, val: int, size: int, frames_per_scene: int, workers: int | None) -> None:
     if layout not in LAYOUTS:
         raise unknown_name("layout", layout, LAYOUTS)
-    least = {"seed": (seed, 0), "train": (train, 0), "val": (val, 0), "train + val": (train + val, 1), "size": (size, 16), "frames_per_scene": (frames_per_scene, 1)}
+    least = {
+        "seed": (seed, 0),
+        "train": (train, 0),
+        "val": (val, 0),
+        "train + val": (train + val, 1),
+        "size": (size, 16),
+        "frames_per_scene": (frames_per_scene, 1),
+    }
     if workers is not None:
         least["workers"] = (workers, 1)
     for name, (value, low) in least.items():
@@ -158,12 +171,13 @@ def _present(root: Path, wanted: Manifest) -> Manifest | None:
     if not (root / MANIFEST).is_file():
         raise UserError("the folder holds something that is not a set of rooms", where=root, fix="Choose another folder.")
     present = Manifest.read(root)
-    differs = [
-        f"{name} {getattr(present, name)!r} instead of {getattr(wanted, name)!r}"
-        for name in ("schema", "version", "layout", "seed", "size", "frames_per_scene", "counts") if getattr(present, name) != getattr(wanted, name)
-    ]  # fmt: skip
+    names = ("schema", "version", "layout", "seed", "size", "frames_per_scene", "counts")
+    pairs = {name: (getattr(present, name), getattr(wanted, name)) for name in names}
+    differs = [f"{name} {there!r} instead of {asked!r}" for name, (there, asked) in pairs.items() if there != asked]
     if differs:
-        raise UserError(f"the folder holds another set of rooms ({'; '.join(differs)})", where=root, fix="Remove it or choose another folder.")
+        raise UserError(
+            f"the folder holds another set of rooms ({'; '.join(differs)})", where=root, fix="Remove it or choose another folder."
+        )
     return present
 
 
