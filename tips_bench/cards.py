@@ -197,8 +197,10 @@ CardT = TypeVar("CardT", bound=Strict)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file with its bases merged in, as plain data. Errors: no file, not YAML, a base that is no YAML file, not a mapping."""
-    _check_bases(path, above=(), read=[])
+    """A YAML file with its bases merged in, as plain data. Errors: no file, not plain YAML, a base that is no YAML file, not a mapping."""
+    data = _check_bases(path, above=(), read=[])
+    if "_base_" not in data:
+        return data  # nothing to merge, and mmengine writes three files to read one
     try:
         config = Config.fromfile(
             path, use_predefined_variables=False, import_custom_modules=False, use_environment_variables=False, lazy_import=False
@@ -208,8 +210,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return config.to_dict()
 
 
-def _check_bases(path: Path, above: tuple[Path, ...], read: list[Path]) -> None:
-    """Refuse what mmengine would execute or choke on, before it reads the file. above: the files this is a base of; read: all so far."""
+def _check_bases(path: Path, above: tuple[Path, ...], read: list[Path]) -> dict[str, Any]:
+    """What the file itself holds. Refuses what mmengine would execute or choke on, in it or in its bases, before mmengine reads it.
+
+    above: the files this is a base of. read: all files so far.
+    """
     path = path.resolve()
     if path in above:
         raise UserError("`_base_` leads back to the file itself", where=path, fix="Break the circle.")
@@ -218,11 +223,13 @@ def _check_bases(path: Path, above: tuple[Path, ...], read: list[Path]) -> None:
     read.append(path)
     if len(read) > MAX_BASES:
         raise UserError(f"the card has over {MAX_BASES} bases, counted with theirs", where=read[0], fix="Merge some of them.")
-    bases = plain_yaml.load(path).get("_base_", [])
+    data = plain_yaml.load(path)
+    bases = data.get("_base_", [])
     for base in bases if isinstance(bases, list) else [bases]:
         if not isinstance(base, str) or "::" in base:
             raise UserError(f"_base_ = {base!r}", where=path, fix="Name a .yaml file relative to this one.")
         _check_bases(path.parent / base, (*above, path), read)
+    return data
 
 
 def override(data: dict[str, Any], assignments: list[str], *, where: object = "--set") -> dict[str, Any]:

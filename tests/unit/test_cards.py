@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmengine.config import Config
 
 from tips_bench import cards, catalog, registry
 from tips_bench.cards import card_hash, load_card, override, parse, read_yaml
@@ -71,8 +72,6 @@ def test_a_tag_that_builds_an_object_runs_nothing(tmp_path: Path, tag: str, as_b
 
 
 def test_mmengine_itself_reads_yaml_safely_once_cards_are_imported(tmp_path: Path) -> None:
-    from mmengine.config import Config
-
     path = put(tmp_path, card=f"a: !!python/object/apply:os.system ['touch {tmp_path}/ran']\n")
     with pytest.raises(yaml.YAMLError):
         Config.fromfile(path)
@@ -104,7 +103,7 @@ def test_custom_imports_import_nothing(tmp_path: Path) -> None:
         ("a: '{{ fileDirname }}'\n", "'{{' would be substituted"),
         ("a: '{{$HOME:x}}'\n", "'{{' would be substituted"),
         ("_deprecation_: {expected: x}\n", "the key '_deprecation_' begins with an underscore"),
-        ("text: x\n", "text is reserved for config file"),
+        ("_base_: []\ntext: x\n", "text is reserved for config file"),
         ("a: " + "[" * 60 + "]" * 60, "nested over 40 levels deep"),
         ("a: " + "[" * 100_000, "not plain YAML: .*nesting"),
         ("a: [1\n", "not plain YAML"),
@@ -156,7 +155,18 @@ json_values = st.recursive(
 )
 
 
-@given(st.dictionaries(st.text(alphabet="xyz", min_size=1, max_size=4), json_values, max_size=4))
+DATA = st.dictionaries(st.text(alphabet="xyz", min_size=1, max_size=4), json_values, max_size=4)
+
+
+@settings(deadline=None, max_examples=50)
+@given(DATA)
+def test_a_card_without_a_base_is_what_mmengine_reads(tmp_path_factory: pytest.TempPathFactory, data: dict[str, Any]) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    assert read_yaml(path) == Config.fromfile(path).to_dict()
+
+
+@given(DATA)
 def test_whatever_plain_data_pyyaml_writes_is_read_back(tmp_path_factory: pytest.TempPathFactory, data: dict[str, Any]) -> None:
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_text(yaml.safe_dump(data), encoding="utf-8")
