@@ -215,3 +215,16 @@ def test_a_wrong_override_is_one_sentence(shapes, overrides, words):
         evaluate("shapes", "pixels", out=shapes / "out", overrides=overrides)
     assert words in str(error.value) and "\n" not in str(error.value)
     assert not list((shapes / "out").rglob("*.json"))
+
+
+def test_a_finished_record_of_this_commit_is_kept_and_not_scored_again(shapes, monkeypatch):
+    monkeypatch.setattr("tips_bench.adapters.run.git_state", lambda folder: ("abc", False))
+    monkeypatch.setattr("tips_bench.adapters.report.git_state", lambda folder: ("abc", False))
+    first = evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_after(patch, 0)
+        assert evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL) == first
+        with pytest.raises(Killed):
+            evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL, rerun=True)
+    drawn = evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL, pictures=1)
+    assert len(drawn.pictures) == 2 and drawn.metrics == first.metrics
