@@ -132,13 +132,20 @@ def main() -> None:
     args = parser.parse_args()
     rows = measure(args.size, args.batch, args.rounds, not args.no_compile)
     if args.json:
-        print(json.dumps({"size": args.size, "batch": args.batch, "threads": torch.get_num_threads(), "rows": [asdict(row) for row in rows]}, indent=2))
+        print(
+            json.dumps(
+                {"size": args.size, "batch": args.batch, "threads": torch.get_num_threads(), "rows": [asdict(row) for row in rows]},
+                indent=2,
+            )
+        )
         return
     print(f"{NAME}, {args.size} px, batch {args.batch}, {torch.get_num_threads()} threads of {os.cpu_count()} cores")
     print(f"{'implementation':<22}{'precision':<11}{'images/s':>9}{'/ timm':>9}{'/ transformers':>16}{'cosine':>10}")
     for row in rows:
         cosine = "" if row.cosine is None else f"{row.cosine:.6f}"
-        print(f"{row.implementation:<22}{row.precision:<11}{row.images_per_s:>9.3f}{row.over_timm:>9.2f}{row.over_transformers:>16.2f}{cosine:>10}")
+        print(
+            f"{row.implementation:<22}{row.precision:<11}{row.images_per_s:>9.3f}{row.over_timm:>9.2f}{row.over_transformers:>16.2f}{cosine:>10}"
+        )
 
 
 if __name__ == "__main__":

@@ -120,7 +120,12 @@ def test_image_features_are_those_of_timm(shape: str) -> None:
     config = SHAPES[shape][0]
     tower = load_vision(None, config, seed=0)
     disturb(tower)
-    sizes = {"embed_dim": config.embed_dim, "depth": config.depth, "num_heads": config.num_heads, "mlp_ratio": config.mlp_dim / config.embed_dim}
+    sizes = {
+        "embed_dim": config.embed_dim,
+        "depth": config.depth,
+        "num_heads": config.num_heads,
+        "mlp_ratio": config.mlp_dim / config.embed_dim,
+    }
     side = config.position_grid[0] * config.patch_size
     with torch.device("meta"):
         peer = timm.create_model("vit_base_patch14_reg1_tipsv2", img_size=side, **sizes).eval()
@@ -136,7 +141,13 @@ def test_image_features_are_those_of_timm(shape: str) -> None:
 @pytest.mark.parametrize("ffn", ["mlp", "swiglu"])
 def test_towers_are_read_from_what_transformers_saves(ffn: str, tmp_path: Path) -> None:
     config = transformers.Tipsv2Config(
-        vision_config={"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 56, "use_swiglu_ffn": ffn == "swiglu"},
+        vision_config={
+            "hidden_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 3,
+            "image_size": 56,
+            "use_swiglu_ffn": ffn == "swiglu",
+        },
         text_config={"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 96, "vocab_size": 50},
     )
     torch.manual_seed(0)

@@ -12,14 +12,14 @@ import torch
 from tips_bench.errors import UserError
 from tips_bench.models.tokenizer import Tokenizer
 
-WORDS = "a photo of the small large grey cat dog panda sleeping running under above beside red table chair window tree".split()
+SENTENCE = "a photo of the small large grey cat dog panda sleeping running under above beside red table chair window tree"
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer")
     rng = random.Random(0)
-    (folder / "text.txt").write_text("\n".join(" ".join(rng.choices(WORDS, k=8)) for _ in range(300)), encoding="utf-8")
+    (folder / "text.txt").write_text("\n".join(" ".join(rng.choices(SENTENCE.split(), k=8)) for _ in range(300)), encoding="utf-8")
     sentencepiece.SentencePieceTrainer.train(
         input=str(folder / "text.txt"),
         model_prefix=str(folder / "tokenizer"),
@@ -34,13 +34,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "tokenizer.model"
 
 
-def test_ids_are_those_of_sentencepiece_on_lower_cased_text(model: Path) -> None:
-    texts = ["A Photo of the CAT", "two pandas: Été, 9 chairs?", "dog"]
+def test_ids_are_those_of_sentencepiece_on_text_whose_ascii_letters_are_lowered(model: Path) -> None:
+    texts = ["A Photo of the CAT", "Two pandas: Été, 9 chairs?", "dog"]
+    lowered = ["a photo of the cat", "two pandas: Été, 9 chairs?", "dog"]
     reference = sentencepiece.SentencePieceProcessor(model_file=str(model))
     ids, paddings = Tokenizer(model)(texts)
     assert ids.shape == paddings.shape == (3, 64) and ids.dtype == paddings.dtype == torch.int64
-    for row, text in enumerate(texts):
-        wanted = reference.encode(text.lower(), add_bos=False, add_eos=False)
+    for row, text in enumerate(lowered):
+        wanted = reference.encode(text, add_bos=False, add_eos=False)
         assert ids[row].tolist() == wanted + [0] * (64 - len(wanted))
         assert paddings[row].tolist() == [0] * len(wanted) + [1] * (64 - len(wanted))
 
@@ -81,3 +82,8 @@ def test_a_missing_model_or_a_folder_is_a_user_error(tmp_path: Path) -> None:
     for path in (tmp_path / "none.model", tmp_path):
         with pytest.raises(UserError, match="cannot be read"):
             Tokenizer(path)
+
+
+def test_a_lone_surrogate_is_read_as_an_unknown_sign(model: Path) -> None:
+    ids, paddings = Tokenizer(model)(["cat \ud800"])
+    assert (paddings == 0).any() and ids.min() >= 0

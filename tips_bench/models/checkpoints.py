@@ -87,9 +87,7 @@ def export_huggingface(folder: Path | str, vision: VisionTower, text: TextTower,
         write_text(folder / name, json.dumps(content, indent=2) + "\n")
 
 
-def _load(
-    kind: Kind, path: Path | str | None, config: Any, seed: int | None, device: torch.device | str, dtype: torch.dtype
-) -> Any:
+def _load(kind: Kind, path: Path | str | None, config: Any, seed: int | None, device: torch.device | str, dtype: torch.dtype) -> Any:
     if path is None:
         if config is None or seed is None:
             raise UserError("random weights need a config and a seed", where=f"weights of the {NOUN[kind]}")

@@ -168,9 +168,7 @@ def vision_config(name: str) -> VisionConfig:
 def text_config(name: str) -> TextConfig:
     """The text tower of a published architecture, by its name ("tips-b14", "tipsv2-so400m14")."""
     size, _ = _split(name)
-    return TextConfig(
-        name=name, embed_dim=size.embed_dim, depth=size.text_depth, num_heads=size.num_heads, mlp_dim=size.text_mlp_dim
-    )
+    return TextConfig(name=name, embed_dim=size.embed_dim, depth=size.text_depth, num_heads=size.num_heads, mlp_dim=size.text_mlp_dim)
 
 
 def published_config(kind: Kind, embed_dim: int, depth: int, mlp_dim: int) -> Config | None:

@@ -49,12 +49,12 @@ def read_config(folder: Path) -> Stated:
         return Stated()
     values = read_json(path)
     if "vision_config" in values or "text_config" in values:
-        temperature = _number(values, "temperature_init_value", path, _DEFAULT_TEMPERATURE)
+        temperature = _number({"temperature_init_value": _DEFAULT_TEMPERATURE} | values, "temperature_init_value", f"{path}: ")
         return Stated(_nested(values, "vision", path), _nested(values, "text", path), temperature)
     if values.get("model_type") == "tipsv2_vision_model":
-        return Stated(vision=_tower(values, "vision", path))
+        return Stated(vision=_tower(values, "vision", f"{path}: "))
     if values.get("model_type") == "tipsv2_text_model":
-        return Stated(text=_tower(values, "text", path))
+        return Stated(text=_tower(values, "text", f"{path}: "))
     if "vision_fn" in values:
         return _flat(values, path)
     return Stated()
@@ -64,16 +64,16 @@ def _nested(values: dict[str, Any], kind: Kind, path: Path) -> dict[str, Any]:
     part = values.get(f"{kind}_config") or {}
     if not isinstance(part, dict):
         raise UserError(f"it is of type {type(part).__name__} where an object is expected", where=f"{path}: {kind}_config")
-    return _tower(part, kind, path)
+    return _tower(part, kind, f"{path}: {kind}_config.")
 
 
-def _tower(part: dict[str, Any], kind: Kind, path: Path) -> dict[str, Any]:
+def _tower(part: dict[str, Any], kind: Kind, where: str) -> dict[str, Any]:
     part = _DEFAULTS[kind] | part
-    stated: dict[str, Any] = {"num_heads": int(_number(part, "num_attention_heads", path))}
-    stated["layer_norm_eps"] = _number(part, "layer_norm_eps", path)
+    stated: dict[str, Any] = {"num_heads": _integer(part, "num_attention_heads", where)}
+    stated["layer_norm_eps"] = _number(part, "layer_norm_eps", where)
     if kind == "vision":
         if part["hidden_act"] not in _GELUS:
-            raise unknown_name("activation", str(part["hidden_act"]), _GELUS, where=f"{path}: vision_config.hidden_act")
+            raise unknown_name("activation", str(part["hidden_act"]), _GELUS, where=f"{where}hidden_act")
         stated["gelu"] = _GELUS[part["hidden_act"]]
     return stated
 
@@ -83,15 +83,23 @@ def _flat(values: dict[str, Any], path: Path) -> Stated:
     if constructor not in _CONSTRUCTORS:
         raise unknown_name("image tower", str(constructor), _CONSTRUCTORS, where=f"{path}: vision_fn")
     heads = vision_config(f"tips-{_CONSTRUCTORS[constructor]}14").num_heads
-    text = {"num_heads": int(_number(values, "text_num_heads", path))} if "text_num_heads" in values else {}
-    temperature = _number(values, "temperature", path) if "temperature" in values else None
+    text = {"num_heads": _integer(values, "text_num_heads", f"{path}: ")} if "text_num_heads" in values else {}
+    temperature = _number(values, "temperature", f"{path}: ") if "temperature" in values else None
     return Stated({"num_heads": heads}, text, temperature)
 
 
-def _number(values: dict[str, Any], key: str, path: Path, default: float | None = None) -> float:
-    value = values.get(key, default)
+def _integer(values: dict[str, Any], key: str, where: str) -> int:
+    number = _number(values, key, where)
+    if number != int(number):
+        raise UserError(f"{number!r} is not a whole number", where=f"{where}{key}", fix="Download the file again.")
+    return int(number)
+
+
+def _number(values: dict[str, Any], key: str, where: str) -> float:
+    """A positive number. where: the file, and what stands before the key in it."""
+    value = values[key]
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise UserError(f"{value!r} is not a positive number", where=f"{path}: {key}", fix="Download the file again.")
+        raise UserError(f"{value!r} is not a positive number", where=f"{where}{key}", fix="Download the file again.")
     return value
 
 

@@ -20,6 +20,7 @@ FORMAT = "tips-bench/weights/1"
 NOUN: dict[Kind, str] = {"vision": "image tower", "text": "text tower"}
 
 _NAMINGS = {"vision": VISION_NAMINGS, "text": TEXT_NAMINGS}
+_ARTICLE: dict[Kind, str] = {"vision": "an", "text": "a"}
 _OTHER: dict[Kind, Kind] = {"vision": "text", "text": "vision"}
 # A file with a smaller share of the names is of another kind; with a larger one it is a damaged file of this kind.
 _MIN_OVERLAP = 0.5
@@ -40,7 +41,7 @@ def find_layout(file: WeightFile, kind: Kind) -> Layout:
     if found := _best(file, kind):
         return found
     other = _OTHER[kind]
-    what = f"it holds a {NOUN[other]}" if _best(file, other) else f"its names are like {_some(sorted(file.shapes)) or 'none'}"
+    what = f"it holds {_ARTICLE[other]} {NOUN[other]}" if _best(file, other) else f"its names are like {_some(sorted(file.shapes)) or 'none'}"
     known = ", ".join(dict.fromkeys(naming.name for naming in _NAMINGS[kind]))
     raise UserError(f"there is no {NOUN[kind]} in this file: {what}", where=file.path, fix=f"Known namings: {known}.")
 

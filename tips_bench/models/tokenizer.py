@@ -1,6 +1,9 @@
 """The tokenizer of the TIPS text tower: SentencePiece on lower-cased text, 64 tokens, none added at the ends.
 
-Source: google-deepmind/tips, pytorch/text_encoder.py. Axes in tensor names: T texts, L tokens of a text.
+Source: google-deepmind/tips, pytorch/text_encoder.py, whose tf.strings.lower changes ASCII letters alone. One deviation: where one text
+of a batch is cut, that code no longer marks the padding of the others; here padding is always marked.
+
+Axes in tensor names: T texts, L tokens of a text.
 """
 
 from __future__ import annotations
@@ -47,7 +50,12 @@ class Tokenizer:
         ids_TL = torch.full((len(texts), max_tokens), _PAD)
         paddings_TL = torch.ones_like(ids_TL)
         for row, text in enumerate(texts):
-            ids = self._pieces.encode(text.lower())[:max_tokens]
+            ids = self._pieces.encode(_lower(text))[:max_tokens]
             ids_TL[row, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
             paddings_TL[row, : len(ids)] = 0
         return ids_TL, paddings_TL
+
+
+def _lower(text: str) -> str:
+    """The text with its ASCII letters in lower case."""
+    return text.encode("utf-8", "replace").lower().decode("utf-8")
