@@ -39,14 +39,14 @@ def choose(id: str, labelled_P: np.ndarray, quota: int) -> np.ndarray:
     return np.sort(order[:quota])
 
 
-def fill(context: FitContext, max_patches: int) -> Bank:
-    """Run the encoder over the samples that are not in the bank yet. max_patches: over all samples, the same number from each.
+def fill(context: FitContext, max_patches: int, patches_per_image: int) -> Bank:
+    """Run the encoder over the samples that are not in the bank yet; the same number of patches is taken from each sample.
 
     Errors: more samples than patches.
     """
     extractor, reader, indices = context.extractor, context.reader, context.indices
     classes = len(reader.classes)
-    quota = max_patches // len(indices)
+    quota = min(patches_per_image, max_patches // len(indices))
     if quota == 0:
         raise UserError(f"max_patches = {max_patches}: fewer than the {len(indices)} training images", fix="Give at least one patch an image.")
     sizes = [reader.size(index) for index in indices]

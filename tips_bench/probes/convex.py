@@ -29,12 +29,13 @@ from tips_bench.probes.softmax import CHUNK_ROWS, Patches, Solution, SoftmaxRegr
 class ConvexOptions(Strict):
     """The knobs of `convex`.
 
-    max_patches: in the bank. penalties: L2 path, from strong to weak. tolerance, selection_tolerance: greatest gradient entry in
+    max_patches: in the bank; patches_per_image: of one image, at most, for neighbours say much the same. penalties: L2 path, from strong to weak. tolerance, selection_tolerance: greatest gradient entry in
     the solver's coordinates, for the final fit and along the path. resident_gb: patches are kept in memory up to this size.
     """
 
     type: str
     max_patches: int = Field(gt=0)
+    patches_per_image: int = Field(gt=0)
     penalties: list[float] = Field(min_length=1)
     tolerance: float = Field(gt=0)
     selection_tolerance: float = Field(gt=0)
@@ -58,7 +59,7 @@ class ConvexProbe:
     def fit(self, context: FitContext) -> Fit:
         """Fill the bank, choose the penalty off the held-out part, solve on all of it."""
         options, reader = self.options, context.reader
-        bank = fill(context, options.max_patches)
+        bank = fill(context, options.max_patches, options.patches_per_image)
         choice = None
         start: Solution | None = None
         if len(options.penalties) > 1:
