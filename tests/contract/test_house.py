@@ -9,7 +9,10 @@ import ast
 import functools
 import re
 import subprocess
-from collections.abc import Iterator
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -167,6 +170,31 @@ def test_every_module_and_public_class_says_what_it_is() -> None:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and ast.get_docstring(node) is None:
                 silent.append(f"{name}.{node.name}")
     assert not silent
+
+
+def third_parties(tree: ast.Module) -> set[str]:
+    return {module.split(".")[0] for module in imports(tree)} - set(sys.stdlib_module_names) - {"tips_bench", "tests"}
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+
+    def names(lines: list[str]) -> set[str]:
+        return {re.split(r"[<>=\[ ]", line)[0].lower().replace("_", "-") for line in lines}
+
+    # cv2 comes with mmcv-lite and mmengine, which name the package it is in
+    owners = {**packages_distributions(), "cv2": ["mmcv-lite"], "mmcv": ["mmcv-lite"]}
+    declared = names(project["dependencies"]) | names(extras["encoders"])
+
+    def undeclared(trees: Iterable[ast.Module], declared: set[str]) -> set[str]:
+        used = {module for tree in trees for module in third_parties(tree)}
+        return {module for module in used if not {owner.lower().replace("_", "-") for owner in owners[module]} & declared}
+
+    assert not undeclared(sources().values(), declared)
+    rest = [path for path in code_files() if PACKAGE not in path.parents]
+    tested = declared | names(extras["test"]) | {"pydantic-core"}
+    assert not undeclared((ast.parse(path.read_text(encoding="utf-8")) for path in rest), tested)
 
 
 # what each would hide or run; zip alone may say strict=False

@@ -41,6 +41,7 @@ NEEDED = {
     "matplotlib": "matplotlib",
     "safetensors": "safetensors",
     "huggingface_hub": "huggingface_hub",
+    "filelock": "filelock",
     "sentencepiece": "sentencepiece",
     "webdataset": "webdataset",
 }
