@@ -1,0 +1,95 @@
+"""Does `convex` rank encoders as the published linear protocol does? Kendall's tau over encoders of very different worth, on rooms.
+
+    python benchmarks/bench_ranking.py [--iterations 600] [--out ranking/]
+
+Encoders: raw pixels, random towers, towers trained for a few steps on other rooms (so that their worth grows), their inner layers,
+and a timm architecture. linear-dinov2 runs at the rooms' size and for fewer iterations than published, which its records say.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from scipy.stats import kendalltau
+from torch.nn import functional as F
+
+from tips_bench.adapters.run import evaluate
+from tips_bench.data.images import to_pixels
+from tips_bench.encoders.load import load_encoder
+from tips_bench.models.checkpoints import save_checkpoint
+from tips_bench.progress import bar
+from tips_bench.registry import READERS
+from tips_bench.rooms.writers import write_rooms
+
+SNAPSHOTS = (40, 160, 640)
+BATCH = 16
+
+
+def train_snapshots(folder: Path) -> list[Path]:
+    """Weights of a small tower after a few numbers of supervised steps on rooms of another seed; what is there is kept."""
+    paths = [folder / f"after-{steps}.safetensors" for steps in SNAPSHOTS]
+    if all(path.is_file() for path in paths):
+        return paths
+    rooms = folder / "rooms"
+    write_rooms("rooms", rooms, seed=77, train=400, val=4)
+    reader = READERS.get("folder")(rooms, "train")
+    samples = [reader.load(index) for index in range(len(reader))]
+    tower = load_encoder("tips-tiny-random").tower
+    tower.unpack()
+    tower.requires_grad_(True).train()
+    head = torch.nn.Linear(tower.config.embed_dim, len(reader.classes))
+    adam = torch.optim.AdamW([*tower.parameters(), *head.parameters()], lr=1e-3, weight_decay=0.05)
+    generator = torch.Generator().manual_seed(0)
+    with bar("training towers", SNAPSHOTS[-1], "steps") as advance:
+        for step in range(1, SNAPSHOTS[-1] + 1):
+            picked = torch.randint(0, len(samples), (BATCH,), generator=generator).tolist()
+            pixels_B3HW = torch.stack([to_pixels(samples[index].image_HW3) for index in picked])
+            labels_BHW = torch.stack([torch.from_numpy(samples[index].labels_HW).long() for index in picked])
+            logits_BChw = head(tower(pixels_B3HW).patches[0]).permute(0, 3, 1, 2)
+            logits_BCHW = F.interpolate(logits_BChw, labels_BHW.shape[1:], mode="bilinear")
+            adam.zero_grad()
+            F.cross_entropy(logits_BCHW, labels_BHW, ignore_index=255).backward()
+            adam.step()
+            advance()
+            if step in SNAPSHOTS:
+                save_checkpoint(paths[SNAPSHOTS.index(step)], vision=tower)
+    return paths
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--iterations", type=int, default=600)
+    parser.add_argument("--out", type=Path, default=Path("ranking"))
+    arguments = parser.parse_args()
+    few, some, many = train_snapshots(arguments.out / "towers")
+    encoders = [
+        ("pixels", None, []),
+        ("tips-tiny-random", None, []),
+        ("tips-tiny-random", "random:1", ["features.layers=[0]"]),
+        ("tips-tiny-random", few, []),
+        ("tips-tiny-random", some, []),
+        ("tips-tiny-random", many, []),
+        ("tips-tiny-random", many, ["features.layers=[0]"]),
+        ("tips-tiny-random", many, ["features.layers=[1]"]),
+        ("tips-tiny-random", many, ["features.layers=[2]"]),
+        ("timm:vit_tiny_patch16_224", "random", []),
+    ]
+    size = ["image.short_side=224", "inference.window=224", "inference.stride=149"]
+    crops = ["probe.augment.crop_size=224", "probe.augment.short_side=224"]
+    shorter = [f"probe.iterations={arguments.iterations}", f"probe.warmup={arguments.iterations // 27}"]
+    scores = []
+    for model, weights, layers in encoders:
+        options = {"weights": None if weights is None else str(weights), "out": arguments.out / "results"}
+        convex = evaluate("rooms-seg", model, "convex-224", overrides=layers, **options)
+        linear = evaluate("rooms-seg", model, "linear-dinov2", overrides=[*layers, *size, *crops, *shorter], **options)
+        scores.append((convex.metrics["mIoU"].value, linear.metrics["mIoU"].value))
+        named = f"{convex.model} {' '.join(layers)}"
+        print(f"{named:55} convex {scores[-1][0]:6.2f}  linear-dinov2 {scores[-1][1]:6.2f}", flush=True)
+    tau = kendalltau(*zip(*scores, strict=True)).statistic
+    print(f"Kendall tau over {len(scores)} encoders: {tau:.3f}")
+
+
+if __name__ == "__main__":
+    main()
