@@ -113,9 +113,13 @@ def hub_file(repo: str, name: str, revision: str | None, title: str) -> Path:
     except GatedRepoError as error:
         raise UserError("the repository is gated", where=where, fix=f"Accept its licence at {page} and run `hf auth login`.") from error
     except LocalEntryNotFoundError as error:
-        raise UserError("the Hugging Face hub cannot be reached and the file is not in its cache", where=where, fix="Go online, or give --weights FILE.") from error
+        raise UserError(
+            "the Hugging Face hub cannot be reached and the file is not in its cache", where=where, fix="Go online, or give --weights FILE."
+        ) from error
     except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError, HFValidationError) as error:
-        raise UserError("there is no such repository, revision or file", where=where, fix=f"See {page}; a private one needs `hf auth login`.") from error
+        raise UserError(
+            "there is no such repository, revision or file", where=where, fix=f"See {page}; a private one needs `hf auth login`."
+        ) from error
     except HfHubHTTPError as error:
         raise UserError(f"the Hugging Face hub answered: {_first_line(error)}", where=where, fix="Try again later.") from error
     except OSError as error:
@@ -181,7 +185,9 @@ def _download(url: str, target: Path, size: int | None, has_hash: bool, title: s
             if failures >= ATTEMPTS:
                 of = "" if known.total is None else f" of {known.total}"
                 raise UserError(
-                    f"{url} broke off at {reached}{of} bytes: {error}", where=title, fix="Run the same command again: it goes on from there."
+                    f"{url} broke off at {reached}{of} bytes: {error}",
+                    where=title,
+                    fix="Run the same command again: it goes on from there.",
                 ) from error
             # Not all clients of a server that comes back should come back at once.
             time.sleep(error.wait_s if error.wait_s is not None else BACKOFF_S * 2 ** (failures - 1) * random.uniform(0.5, 1.0))
@@ -190,7 +196,9 @@ def _download(url: str, target: Path, size: int | None, has_hash: bool, title: s
     except UserError as error:
         part.unlink()
         state.unlink(missing_ok=True)
-        raise UserError(f"{url} sent another file: {error.problem}", where=title, fix="Try again; if it stays so, the file has changed.") from error
+        raise UserError(
+            f"{url} sent another file: {error.problem}", where=title, fix="Try again; if it stays so, the file has changed."
+        ) from error
     part.replace(target)
     state.unlink(missing_ok=True)
 
@@ -217,7 +225,9 @@ def _attempt(known: _Known, part: Path, state: Path, size: int | None, title: st
             return
         start, total = _place(response, have, title)
         if size is not None and total is not None and total != size:
-            raise UserError(f"{known.url} announces {total} bytes, expected {size}", where=title, fix="The file has changed, or the address is wrong.")
+            raise UserError(
+                f"{known.url} announces {total} bytes, expected {size}", where=title, fix="The file has changed, or the address is wrong."
+            )
         known.validator, known.total = _validator(response), total
         files.write_text(state, json.dumps(asdict(known)))
         _check_space(part, (total or 0) - start)
@@ -259,7 +269,9 @@ def _open(known: _Known, have: int, title: str) -> Any:
             return error
         if error.code in _PASSING_STATUS:
             raise _Broken(f"the server answered {error.code} {error.reason}", _retry_after(error)) from error
-        raise UserError(f"{known.url} answered {error.code} {error.reason}", where=title, fix="Check the address, or fetch the file by hand.") from error
+        raise UserError(
+            f"{known.url} answered {error.code} {error.reason}", where=title, fix="Check the address, or fetch the file by hand."
+        ) from error
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError | socket.gaierror):
             raise UserError(f"{known.url} cannot be reached: {_first_line(error.reason)}", where=title, fix="Check the network.") from error
@@ -279,7 +291,9 @@ def _place(response: Any, have: int, title: str) -> tuple[int, int | None]:
         return 0, int(length) if length and length.isdecimal() else None
     range_, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
     if response.status != 206 or range_.partition("-")[0] != str(have):
-        raise UserError(f"the server answered {response.status} with the range {range_!r}, asked for {have}-", where=title, fix="Try another address.")
+        raise UserError(
+            f"the server answered {response.status} with the range {range_!r}, asked for {have}-", where=title, fix="Try another address."
+        )
     return have, int(total) if total.isdecimal() else None
 
 
@@ -303,7 +317,11 @@ def _retry_after(error: urllib.error.HTTPError) -> float | None:
 def _check_space(part: Path, needed: int) -> None:
     free = shutil.disk_usage(part.parent).free
     if needed > free:
-        raise UserError(f"{needed / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free", where=part.parent, fix="Free space there or choose another folder.")
+        raise UserError(
+            f"{needed / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free",
+            where=part.parent,
+            fix="Free space there or choose another folder.",
+        )
 
 
 def _web_page(url: str, title: str) -> UserError:

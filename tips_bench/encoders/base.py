@@ -93,7 +93,9 @@ class Encoder(ABC):
         if values and not self.has_values:
             raise UserError("this encoder has no text-aligned value path", where=self.spec.name, fix="Use a TIPS encoder, or values=False.")
         if pixels_B3HW.ndim != 4 or pixels_B3HW.shape[1] != 3 or not pixels_B3HW.is_floating_point():
-            raise UserError(f"pixels are {pixels_B3HW.dtype} {tuple(pixels_B3HW.shape)}, not floating point [B, 3, H, W]", where=self.spec.name)
+            raise UserError(
+                f"pixels are {pixels_B3HW.dtype} {tuple(pixels_B3HW.shape)}, not floating point [B, 3, H, W]", where=self.spec.name
+            )
         layers = self.resolve_layers(layers)
         pixels_B3HW = pixels_B3HW.to(self.device, torch.float32)
         mean, std = (torch.tensor(values_3, device=self.device).view(3, 1, 1) for values_3 in (self.spec.mean, self.spec.std))
@@ -101,7 +103,11 @@ class Encoder(ABC):
         features = self._encode(pixels_B3HW.to(self.dtype), layers, norm, values)
         for patches_BhwD in (features.globals_BKD, *features.patches):
             if not torch.isfinite(patches_BhwD).all():
-                raise UserError("the features are not finite (NaN or infinite)", where=self.spec.name, fix="Check the weights, or run with --dtype fp32.")
+                raise UserError(
+                    "the features are not finite (NaN or infinite)",
+                    where=self.spec.name,
+                    fix="Check the weights, or run with --dtype fp32.",
+                )
         return ImageFeatures(features.globals_BKD, features.patches, padding)
 
     def encode_text(self, texts: list[str]) -> Tensor:
@@ -112,7 +118,9 @@ class Encoder(ABC):
         """Layer indices in [0, depth). Errors: one outside."""
         depth = self.spec.depth
         if not layers or any(not -depth <= layer < depth for layer in layers):
-            raise UserError(f"layers = {list(layers)}: encoder {self.spec.name!r} has {depth} blocks", fix=f"Use 0-{depth - 1}, or -{depth} to -1.")
+            raise UserError(
+                f"layers = {list(layers)}: encoder {self.spec.name!r} has {depth} blocks", fix=f"Use 0-{depth - 1}, or -{depth} to -1."
+            )
         return tuple(layer % depth for layer in layers)
 
     @abstractmethod

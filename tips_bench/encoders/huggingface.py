@@ -48,7 +48,11 @@ def read_normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, ..
             if len(values.get("image_mean") or ()) == len(values.get("image_std") or ()) == 3:
                 return tuple(map(float, values["image_mean"])), tuple(map(float, values["image_std"]))
             raise UserError("image_mean and image_std are not three numbers each", where=folder / name)
-    raise UserError(f"there is no {PROCESSOR_FILES[0]}, so the normalisation of pixels is unknown", where=folder, fix="Add the file, or write a model card.")
+    raise UserError(
+        f"there is no {PROCESSOR_FILES[0]}, so the normalisation of pixels is unknown",
+        where=folder,
+        fix="Add the file, or write a model card.",
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """From a name to an encoder. Listing and describing the cards of the zoo loads no torch.
 
-    load_encoder("tips-b14")                        a card of the zoo, or of the user's own folders
-    load_encoder("cards/mine.yaml")                 a card file
-    load_encoder("timm:vit_base_patch14_dinov2.lvd142m")
-    load_encoder("open_clip:ViT-B-16/laion2b_s34b_b88k")
-    load_encoder("hf:facebook/dinov2-base")         a repository of the Hugging Face hub
-    load_encoder("./tips-nano/")                    a folder in Hugging Face layout, or a weight file of TIPS
-    load_encoder("my_package.encoders:build")       a callable, see `tips_bench.encoders.user`
+load_encoder("tips-b14")                        a card of the zoo, or of the user's own folders
+load_encoder("cards/mine.yaml")                 a card file
+load_encoder("timm:vit_base_patch14_dinov2.lvd142m")
+load_encoder("open_clip:ViT-B-16/laion2b_s34b_b88k")
+load_encoder("hf:facebook/dinov2-base")         a repository of the Hugging Face hub
+load_encoder("./tips-nano/")                    a folder in Hugging Face layout, or a weight file of TIPS
+load_encoder("my_package.encoders:build")       a callable, see `tips_bench.encoders.user`
 """
 
 from __future__ import annotations

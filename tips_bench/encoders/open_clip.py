@@ -87,14 +87,18 @@ class OpenClipEncoder(Encoder):
             try:
                 self._tokenizer = require_package("open_clip").get_tokenizer(self.name)
             except (OSError, ValueError) as error:
-                raise UserError(f"its tokenizer cannot be loaded: {str(error).splitlines()[0]}", where=self.spec.name, fix="Go online.") from error
+                raise UserError(
+                    f"its tokenizer cannot be loaded: {str(error).splitlines()[0]}", where=self.spec.name, fix="Go online."
+                ) from error
         return self.model.encode_text(self._tokenizer(texts).to(self.device))
 
 
 def architecture(card: ModelCard) -> tuple[str, str]:
     """(ARCH, TAG) of a card. Errors: other keys, names open_clip does not know."""
     if set(card.architecture) != {"name", "pretrained"}:
-        raise UserError(f"architecture has the keys {sorted(card.architecture)}", where=card.name, fix="Give {name: ARCH, pretrained: TAG}.")
+        raise UserError(
+            f"architecture has the keys {sorted(card.architecture)}", where=card.name, fix="Give {name: ARCH, pretrained: TAG}."
+        )
     name, tag = str(card.architecture["name"]), str(card.architecture["pretrained"])
     pretrained(name, tag)
     return name, tag
@@ -107,7 +111,9 @@ def pretrained(name: str, tag: str) -> dict[str, Any]:
         raise unknown_name("open_clip architecture", name, open_clip.list_models())
     tags = open_clip.list_pretrained_tags_by_model(name)
     if tag not in tags:
-        raise UserError(f"{tag!r} is no checkpoint of {name}", where="open_clip", fix=f"Use ARCH/TAG with one of {', '.join(tags) or 'none'}.")
+        raise UserError(
+            f"{tag!r} is no checkpoint of {name}", where="open_clip", fix=f"Use ARCH/TAG with one of {', '.join(tags) or 'none'}."
+        )
     config = open_clip.get_pretrained_cfg(name, tag)
     if not config.get("hf_hub"):
         raise UserError(f"{name}/{tag} has no repository on the Hugging Face hub", where="open_clip", fix="Choose another tag.")
@@ -122,12 +128,16 @@ def build(name: str, device: str = "cpu") -> nn.Module:
     try:
         model = open_clip.create_model(name, pretrained=None, load_weights=False, pretrained_hf=False, device=device)
     except OSError as error:
-        raise UserError(f"its text tower needs a file: {str(error).splitlines()[0]}", where=f"open_clip:{name}", fix="Go online.") from error
+        raise UserError(
+            f"its text tower needs a file: {str(error).splitlines()[0]}", where=f"open_clip:{name}", fix="Go online."
+        ) from error
     finally:
         logging.disable(logging.NOTSET)
     visual = model.visual
     family = type(visual.trunk).__module__.rpartition(".")[2] if hasattr(visual, "trunk") else None
-    if family not in timm_source.FAMILIES and not (isinstance(visual, open_clip.transformer.VisionTransformer) and visual.attn_pool is None):
+    if family not in timm_source.FAMILIES and not (
+        isinstance(visual, open_clip.transformer.VisionTransformer) and visual.attn_pool is None
+    ):
         raise UserError(
             f"its image tower, {type(getattr(visual, 'trunk', visual)).__name__}, has no plain grid of patches",
             where=f"open_clip:{name}",

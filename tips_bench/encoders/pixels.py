@@ -23,7 +23,9 @@ class PixelsEncoder(Encoder):
         if card.architecture:
             raise UserError(f"architecture = {card.architecture}: raw pixels have none", where=card.name)
         if card.embed_dim != 3 * card.patch_size**2:
-            raise UserError(f"embed_dim = {card.embed_dim}, but patches of {card.patch_size} have {3 * card.patch_size**2} values", where=card.name)
+            raise UserError(
+                f"embed_dim = {card.embed_dim}, but patches of {card.patch_size} have {3 * card.patch_size**2} values", where=card.name
+            )
         self.spec = spec_from_card(card, "none")
         self.device, self.dtype = resolve_device(device), resolve_dtype(dtype)
 

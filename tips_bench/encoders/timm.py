@@ -82,7 +82,9 @@ def build(name: str) -> nn.Module:
     known = timm.list_models(pretrained=True)
     if name not in known and (name != plain or plain not in timm.list_models()):
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        raise UserError("timm has no such model", where=where, fix=f"Did you mean {' or '.join(near)}?" if near else "See timm.list_models().")
+        raise UserError(
+            "timm has no such model", where=where, fix=f"Did you mean {' or '.join(near)}?" if near else "See timm.list_models()."
+        )
     family = timm.model_entrypoint(plain).__module__.rpartition(".")[2]
     if family not in FAMILIES:
         raise UserError(

@@ -90,7 +90,9 @@ class TipsEncoder(Encoder):
         seen = self.tower(pixels_B3HW, layers=layers, norm=norm, values=values)
         patches = seen.patches
         if values:
-            patches = [seen.value_patches_BhwD if layer == self.spec.depth - 1 else found for layer, found in zip(layers, patches, strict=True)]
+            patches = [
+                seen.value_patches_BhwD if layer == self.spec.depth - 1 else found for layer, found in zip(layers, patches, strict=True)
+            ]
         return ImageFeatures(seen.globals_BKD, patches)
 
     @torch.inference_mode()
@@ -108,7 +110,8 @@ class TipsEncoder(Encoder):
         tokenizer = Tokenizer(weights_path(source.tokenizer, self.spec.name))
         if tokenizer.vocab_size > source.config.vocab_size:
             raise UserError(
-                f"the tokenizer has {tokenizer.vocab_size} pieces, the text tower {source.config.vocab_size} embeddings", where=self.spec.name
+                f"the tokenizer has {tokenizer.vocab_size} pieces, the text tower {source.config.vocab_size} embeddings",
+                where=self.spec.name,
             )
         seed = source.weights if isinstance(source.weights, int) else None
         path = weights_path(source.weights, self.spec.name) if isinstance(source.weights, WeightsCard) else source.weights

@@ -170,7 +170,9 @@ def _config(folder: Path) -> Any:
     """transformers' config of a folder. Errors: a kind of model that is not supported; code in the repository is never run."""
     kind = read_model_config(folder / CONFIG_FILE).model_type
     if kind not in FAMILIES:
-        raise UserError(f"model_type = {kind!r} is not supported", where=folder / CONFIG_FILE, fix=f"Supported: {', '.join(sorted(FAMILIES))}.")
+        raise UserError(
+            f"model_type = {kind!r} is not supported", where=folder / CONFIG_FILE, fix=f"Supported: {', '.join(sorted(FAMILIES))}."
+        )
     transformers = require_package("transformers")
     try:
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)

@@ -38,7 +38,9 @@ _PROBE = (224, 448)
 class CallableEncoder(Encoder):
     """A function of pixels behind the contract."""
 
-    def __init__(self, card: ModelCard, function: Callable[[Tensor], Tensor], identity: str, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, card: ModelCard, function: Callable[[Tensor], Tensor], identity: str, device: torch.device, dtype: torch.dtype
+    ) -> None:
         self.spec, self.device, self.dtype = spec_from_card(card, identity), device, dtype
         self.function = freeze(function, device, dtype) if isinstance(function, nn.Module) else function
 
@@ -50,8 +52,12 @@ class CallableEncoder(Encoder):
             raise UserError(f"weights = {str(weights)!r}: a callable brings its own", where=target, fix="Leave --weights out.")
         built = _build(target)
         if isinstance(built, Encoder):
-            if (device is not None and resolve_device(device) != built.device) or (dtype is not None and resolve_dtype(dtype) != built.dtype):
-                raise UserError(f"it is on {built.device} in {built.dtype}", where=target, fix="Choose device and precision inside the callable.")
+            if (device is not None and resolve_device(device) != built.device) or (
+                dtype is not None and resolve_dtype(dtype) != built.dtype
+            ):
+                raise UserError(
+                    f"it is on {built.device} in {built.dtype}", where=target, fix="Choose device and precision inside the callable."
+                )
             return built
         encoder = cls(card, built, "none", resolve_device(device), resolve_dtype(dtype))
         features_BhwD = encoder._features(_probe_pixels().to(encoder.device, encoder.dtype))
@@ -105,7 +111,9 @@ def _build(target: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
-        raise UserError(f"there is no module {error.name!r}", where=target, fix="Run from its folder, or add that to PYTHONPATH.") from error
+        raise UserError(
+            f"there is no module {error.name!r}", where=target, fix="Run from its folder, or add that to PYTHONPATH."
+        ) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
             raise UserError(f"{module_name} has no {attribute!r}", where=target)
@@ -114,7 +122,9 @@ def _build(target: str) -> Any:
         raise UserError(f"it is a {type(found).__name__}, not callable", where=target, fix="Name a function that returns the encoder.")
     built = found()
     if not callable(built) and not isinstance(built, Encoder):
-        raise UserError(f"it returned a {type(built).__name__}", where=target, fix="Return an Encoder, an nn.Module or a function of pixels.")
+        raise UserError(
+            f"it returned a {type(built).__name__}", where=target, fix="Return an Encoder, an nn.Module or a function of pixels."
+        )
     return built.eval() if isinstance(built, nn.Module) else built
 
 

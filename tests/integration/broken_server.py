@@ -1,0 +1,110 @@
+"""An HTTP server on this machine that misbehaves as it is told: the other side of the download tests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass
+class Served:
+    """One file and how it is served.
+
+    breaks: after how many bytes of the answer to break off, one number a request, then never. length: the Content-Length claimed for the
+    whole file. statuses: answers to give first. redirect: where to send the client.
+    """
+
+    content: bytes
+    etag: str | None = '"v1"'
+    kind: str = "application/octet-stream"
+    breaks: list[int] = field(default_factory=list)
+    length: int | None = None
+    honours_range: bool = True
+    statuses: list[int] = field(default_factory=list)
+    redirect: str | None = None
+    chunked: bool = False
+    requests: list[dict[str, str]] = field(default_factory=list)
+
+
+class Server:
+    """files: path -> Served."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.files: dict[str, Served] = {}
+
+    def serve(self, name: str, content: bytes = b"", **options: Any) -> str:
+        """The address of a new file."""
+        self.files[f"/{name}"] = Served(content, **options)
+        return f"{self.address}/{name}"
+
+    def requests(self, name: str) -> list[dict[str, str]]:
+        return self.files[f"/{name}"].requests
+
+
+@contextmanager
+def running() -> Iterator[Server]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self.close_connection = True
+            served = server.files.get(self.path)
+            if served is None:
+                self._head(404, {"Content-Length": "0"})
+                return
+            served.requests.append(dict(self.headers))
+            if served.statuses:
+                self._head(served.statuses.pop(0), {"Content-Length": "0", "Retry-After": "0"})
+            elif served.redirect:
+                self._head(302, {"Location": served.redirect, "Content-Length": "0"})
+            else:
+                self._send(served)
+
+        def _head(self, status: int, headers: dict[str, str]) -> None:
+            self.send_response(status)
+            for name, value in {**headers, "Connection": "close"}.items():
+                self.send_header(name, value)
+            self.end_headers()
+
+        def _send(self, served: Served) -> None:
+            total = len(served.content) if served.length is None else served.length
+            headers = {"Content-Type": served.kind} | ({"ETag": served.etag} if served.etag else {})
+            start, wanted = 0, self.headers.get("Range")
+            if wanted and served.honours_range and self.headers.get("If-Range", served.etag) == served.etag:
+                start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            if start >= total > 0 and wanted:
+                self._head(416, {"Content-Range": f"bytes */{total}", "Content-Length": "0"})
+                return
+            body = served.content[start:]
+            if served.breaks:
+                body = body[: served.breaks.pop(0)]
+            if served.chunked:
+                self._head(200, headers | {"Transfer-Encoding": "chunked"})
+                self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+                return
+            headers["Content-Length"] = str(total - start)
+            if start:
+                headers["Content-Range"] = f"bytes {start}-{total - 1}/{total}"
+            self._head(206 if start else 200, headers)
+            # A client that has seen enough hangs up.
+            with suppress(ConnectionError):
+                self.wfile.write(body)
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(f"http://127.0.0.1:{http.server_port}")
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        http.shutdown()
+        http.server_close()
+        thread.join()

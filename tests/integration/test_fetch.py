@@ -1,0 +1,265 @@
+"""Downloads from a server that breaks off, lies and leads astray."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.broken_server import Server, running
+from tips_bench import fetch as fetching
+from tips_bench.cards import WeightsCard
+from tips_bench.errors import UserError
+from tips_bench.fetch import fetch, fetch_weights
+
+CONTENT = hashlib.sha256(b"seed").digest() * 40_000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(fetching, "BACKOFF_S", 0.001)
+    monkeypatch.setattr(fetching, "PIECE", 1 << 14)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with running() as started:
+        yield started
+
+
+def left(folder: Path) -> set[str]:
+    """What a folder holds beside locks."""
+    return {path.name for path in folder.iterdir() if not path.name.endswith(".lock")}
+
+
+def test_a_file_arrives_whole_and_its_hash_is_recorded(server: Server, tmp_path: Path) -> None:
+    target = fetch(server.serve("a.bin", CONTENT), tmp_path / "a.bin", title="a")
+    assert target.read_bytes() == CONTENT
+    assert left(tmp_path) == {"a.bin", "a.bin.sha256"}
+    assert (tmp_path / "a.bin.sha256").read_text() == f"{SHA256}  a.bin\n"
+
+
+def test_a_file_that_is_there_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
+    url = server.serve("a.bin", CONTENT)
+    fetch(url, tmp_path / "a.bin", title="a")
+    fetch(url, tmp_path / "a.bin", title="a")
+    assert len(server.requests("a.bin")) == 1
+
+
+def test_a_file_changed_after_its_first_use_is_refused(server: Server, tmp_path: Path) -> None:
+    url = server.serve("a.bin", CONTENT)
+    fetch(url, tmp_path / "a.bin", title="a")
+    (tmp_path / "a.bin").write_bytes(CONTENT[:-1] + b"x")
+    with pytest.raises(UserError, match=r"a\.bin: its SHA-256 is .* at its first use it was " + SHA256):
+        fetch(url, tmp_path / "a.bin", title="a")
+
+
+def test_a_transfer_that_breaks_off_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
+    url = server.serve("a.bin", CONTENT, breaks=[300_000, 400_000, 1])
+    assert fetch(url, tmp_path / "a.bin", title="a").read_bytes() == CONTENT
+    assert [request.get("Range") for request in server.requests("a.bin")] == [None, "bytes=300000-", "bytes=700000-", "bytes=700001-"]
+    assert server.requests("a.bin")[1]["If-Range"] == '"v1"'
+
+
+def test_a_run_that_was_killed_is_taken_up_by_the_next(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = server.serve("a.bin", CONTENT, breaks=[500_000] + [0] * 9)
+    with pytest.raises(UserError, match=f"broke off at 500000 of {len(CONTENT)} bytes"):
+        fetch(url, tmp_path / "a.bin", title="a")
+    assert left(tmp_path) == {"a.bin.part", "a.bin.part.json"}
+    server.files["/a.bin"].breaks.clear()
+    assert fetch(url, tmp_path / "a.bin", title="a").read_bytes() == CONTENT
+    assert server.requests("a.bin")[-1]["Range"] == "bytes=500000-"
+
+
+def test_another_version_of_the_file_is_fetched_from_its_start(server: Server, tmp_path: Path) -> None:
+    url = server.serve("a.bin", CONTENT, breaks=[500_000] + [0] * 9)
+    with pytest.raises(UserError):
+        fetch(url, tmp_path / "a.bin", title="a")
+    newer = CONTENT[::-1]
+    server.serve("a.bin", newer, etag='"v2"')
+    assert fetch(url, tmp_path / "a.bin", title="a").read_bytes() == newer
+
+
+def test_a_part_without_a_validator_or_a_hash_is_thrown_away(server: Server, tmp_path: Path) -> None:
+    url = server.serve("a.bin", CONTENT, etag=None, breaks=[500_000] + [0] * 9)
+    with pytest.raises(UserError):
+        fetch(url, tmp_path / "a.bin", title="a")
+    server.serve("a.bin", CONTENT[::-1], etag=None)
+    assert fetch(url, tmp_path / "a.bin", title="a").read_bytes() == CONTENT[::-1]
+    assert "Range" not in server.requests("a.bin")[0]
+
+
+def test_a_server_that_ignores_range_starts_over(server: Server, tmp_path: Path) -> None:
+    url = server.serve("a.bin", CONTENT, honours_range=False, breaks=[500_000])
+    assert fetch(url, tmp_path / "a.bin", title="a", sha256=SHA256).read_bytes() == CONTENT
+
+
+def test_a_damaged_state_beside_a_part_starts_over(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a.bin.part").write_bytes(b"garbage")
+    (tmp_path / "a.bin.part.json").write_text('{"url": 3, "zzz"')
+    assert fetch(server.serve("a.bin", CONTENT), tmp_path / "a.bin", title="a").read_bytes() == CONTENT
+
+
+def test_a_part_longer_than_the_file_starts_over(server: Server, tmp_path: Path) -> None:
+    url = server.serve("a.bin", CONTENT)
+    (tmp_path / "a.bin.part").write_bytes(CONTENT + b"more")
+    (tmp_path / "a.bin.part.json").write_text(json.dumps({"url": url, "validator": '"v1"', "total": len(CONTENT) + 9}))
+    assert fetch(url, tmp_path / "a.bin", title="a").read_bytes() == CONTENT
+
+
+def test_a_whole_part_is_taken_as_it_is(server: Server, tmp_path: Path) -> None:
+    url = server.serve("a.bin", CONTENT)
+    (tmp_path / "a.bin.part").write_bytes(CONTENT)
+    (tmp_path / "a.bin.part.json").write_text(json.dumps({"url": url, "validator": '"v1"', "total": len(CONTENT)}))
+    assert fetch(url, tmp_path / "a.bin", title="a", sha256=SHA256).read_bytes() == CONTENT
+
+
+def test_answers_that_pass_are_waited_for(server: Server, tmp_path: Path) -> None:
+    url = server.serve("a.bin", CONTENT, statuses=[503, 429, 500])
+    assert fetch(url, tmp_path / "a.bin", title="a").read_bytes() == CONTENT
+    assert len(server.requests("a.bin")) == 4
+
+
+def test_a_server_that_never_recovers_is_given_up(server: Server, tmp_path: Path) -> None:
+    url = server.serve("a.bin", CONTENT, statuses=[503] * 99)
+    with pytest.raises(UserError, match="broke off at 0 bytes: the server answered 503"):
+        fetch(url, tmp_path / "a.bin", title="a")
+    assert len(server.requests("a.bin")) == fetching.ATTEMPTS
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+def test_a_refusal_is_not_tried_again(server: Server, tmp_path: Path, status: int) -> None:
+    url = server.serve("a.bin", CONTENT, statuses=[status] * 9)
+    with pytest.raises(UserError, match=f"a: .*a.bin answered {status}"):
+        fetch(url, tmp_path / "a.bin", title="a")
+    assert len(server.requests("a.bin")) == 1
+    assert left(tmp_path) == set()
+
+
+def test_a_claimed_length_longer_than_the_file_is_an_error(server: Server, tmp_path: Path) -> None:
+    url = server.serve("a.bin", CONTENT, length=len(CONTENT) + 1000)
+    with pytest.raises(UserError, match=f"broke off at {len(CONTENT)} of {len(CONTENT) + 1000} bytes"):
+        fetch(url, tmp_path / "a.bin", title="a")
+    assert "a.bin" not in left(tmp_path)
+
+
+def test_a_claimed_length_shorter_than_the_file_is_an_error_where_size_or_hash_is_known(server: Server, tmp_path: Path) -> None:
+    url = server.serve("a.bin", CONTENT, length=1000)
+    with pytest.raises(UserError, match=f"announces 1000 bytes, expected {len(CONTENT)}"):
+        fetch(url, tmp_path / "a.bin", size=len(CONTENT), title="a")
+    with pytest.raises(UserError, match=f"sent another file: its SHA-256 is .*, expected {SHA256}"):
+        fetch(url, tmp_path / "a.bin", sha256=SHA256, title="a")
+    assert left(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [({"sha256": "0" * 64}, "SHA-256"), ({"md5": "0" * 32}, "MD5"), ({"size": 7}, "announces")],
+)
+def test_a_file_that_is_not_the_published_one_is_not_kept(server: Server, tmp_path: Path, known: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        fetch(server.serve("a.bin", CONTENT), tmp_path / "a.bin", title="a", **known)
+    assert left(tmp_path) == set()
+
+
+def test_size_and_hashes_that_agree_are_accepted(server: Server, tmp_path: Path) -> None:
+    md5 = hashlib.md5(CONTENT).hexdigest()
+    fetch(server.serve("a.bin", CONTENT), tmp_path / "a.bin", size=len(CONTENT), sha256=SHA256.upper(), md5=md5, title="a")
+    assert left(tmp_path) == {"a.bin"}
+
+
+def test_an_answer_in_chunks_has_no_length_and_is_checked_by_hash(server: Server, tmp_path: Path) -> None:
+    url = server.serve("a.bin", CONTENT, chunked=True)
+    assert fetch(url, tmp_path / "a.bin", sha256=SHA256, title="a").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/octet-stream"])
+def test_a_web_page_in_place_of_the_file_is_refused(server: Server, tmp_path: Path, kind: str) -> None:
+    url = server.serve("a.bin", b"\n <!DOCTYPE html><html>Please log in</html>", kind=kind)
+    with pytest.raises(UserError, match="sent a web page in place of the file"):
+        fetch(url, tmp_path / "a.bin", title="a")
+    assert "a.bin" not in left(tmp_path)
+
+
+def test_a_redirect_is_followed_to_http_only(server: Server, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("do not read")
+    good = server.serve("moved", redirect=server.serve("a.bin", CONTENT))
+    assert fetch(good, tmp_path / "a.bin", title="a").read_bytes() == CONTENT
+    for place in (secret.as_uri(), "ftp://127.0.0.1/x", "data:text/plain,x"):
+        with pytest.raises(UserError, match="is not allowed|no http or https address"):
+            fetch(server.serve("bad", redirect=place), tmp_path / "b.bin", title="a")
+    assert not (tmp_path / "b.bin").exists()
+
+
+def test_redirects_in_a_circle_end(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="302"):
+        fetch(server.serve("round", redirect=f"{server.address}/round"), tmp_path / "a.bin", title="a")
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://x/y", "a.bin", "http:///x", ""])
+def test_an_address_that_is_not_http_is_refused_before_any_work(tmp_path: Path, url: str) -> None:
+    with pytest.raises(UserError, match="no http or https address"):
+        fetch(url, tmp_path / "a.bin", title="a")
+    assert left(tmp_path) == set()
+
+
+def test_a_server_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "BACKOFF_S", 0.001)
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9/a.* broke off at 0 bytes: .*refused"):
+        fetch("http://127.0.0.1:9/a", tmp_path / "a.bin", title="a")
+
+
+def test_a_disk_without_room_is_found_out_before_the_transfer(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match=r"0\.00 GB are needed|are free"):
+        fetch(server.serve("a.bin", CONTENT), tmp_path / "a.bin", title="a")
+    assert "a.bin" not in left(tmp_path)
+
+
+def test_a_disk_that_fills_up_is_said_and_the_part_is_kept(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(fetching, "_copy", full)
+    with pytest.raises(UserError, match="cannot write: No space left on device"):
+        fetch(server.serve("a.bin", CONTENT), tmp_path / "a.bin", title="a")
+    assert "a.bin" not in left(tmp_path)
+
+
+def test_weights_of_an_address_lie_in_the_cache(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIPS_BENCH_CACHE", str(tmp_path))
+    path = fetch_weights(WeightsCard(url=server.serve("m.npz", CONTENT)), "m")
+    assert path.name == "m.npz" and path.is_relative_to(tmp_path / "weights") and path.read_bytes() == CONTENT
+
+
+def test_weights_without_a_place_are_an_error() -> None:
+    with pytest.raises(UserError, match="m: the weights have neither a url nor a hub repository"):
+        fetch_weights(WeightsCard(hub="a/b"), "m")
+
+
+class TestHub:
+    """A hub on this machine, asked by huggingface_hub itself."""
+
+    @pytest.fixture(autouse=True)
+    def hub(self, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from huggingface_hub import constants
+
+        monkeypatch.setattr(constants, "ENDPOINT", server.address)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.address + "/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+
+    def test_a_repository_that_is_not_there_is_named(self) -> None:
+        with pytest.raises(UserError, match=r"m: nobody/nothing/model\.safetensors: "):
+            fetch_weights(WeightsCard(hub="nobody/nothing", file="model.safetensors"), "m")
+
+    def test_a_name_that_cannot_be_a_repository_is_an_error(self) -> None:
+        with pytest.raises(UserError, match="no such repository"):
+            fetch_weights(WeightsCard(hub="a/b/c//", file="model.safetensors"), "m")
