@@ -250,11 +250,11 @@ def test_a_shape_without_heads_asks_for_a_config(tmp_path: Path) -> None:
     assert "number of heads is not in the file" in message(load_vision, write(tmp_path / "weights.npz", arrays()))
 
 
-@pytest.mark.parametrize("metadata", ["3", "{", '{"name": "x"}', '{"name": "x", "embed": 3}'])
+@pytest.mark.parametrize("metadata", ["3", "{", '{"text": {}}', '{"vision": 3}', '{"vision": {"name": "x"}}', '{"vision": {"embed": 3}}'])
 def test_our_own_file_with_a_broken_config(metadata: str, tmp_path: Path) -> None:
     tensors = {f"vision.{name}": torch.from_numpy(array) for name, array in arrays().items()}
-    save_file(tensors, tmp_path / "own.safetensors", metadata={"format": "tips-bench/weights/1", "vision": metadata})
-    assert f"{tmp_path / 'own.safetensors'}: metadata 'vision'" in message(load_vision, tmp_path / "own.safetensors")
+    save_file(tensors, tmp_path / "own.safetensors", metadata={"tips-bench/weights/1": metadata})
+    assert f"{tmp_path / 'own.safetensors'}: metadata tips-bench/weights/1" in message(load_vision, tmp_path / "own.safetensors")
 
 
 @pytest.mark.parametrize("value", [np.float32(-0.1), np.float32(0), np.zeros(3, np.float32), np.float32("nan")])

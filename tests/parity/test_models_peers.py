@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import timm
@@ -16,6 +18,8 @@ from tips_bench.models.checkpoints import export_huggingface, load_text, load_vi
 from tips_bench.models.configs import TextConfig, VisionConfig, text_config, vision_config
 from tips_bench.models.text import TextTower
 from tips_bench.models.vision import VisionTower
+
+Tower = TypeVar("Tower", VisionTower, TextTower)
 
 TOLERANCE = 1e-4
 TINY = VisionConfig(name="tiny", embed_dim=48, depth=3, num_heads=3, mlp_dim=192, position_grid=(4, 4))
@@ -40,20 +44,23 @@ class Pair:
     peer: transformers.Tipsv2Model
 
 
-def disturb(tower: torch.nn.Module) -> None:
-    """Biases, scales and tokens away from zero and one, so that none can be left out unnoticed."""
+@cache
+def vision_tower(shape: str) -> VisionTower:
+    """Random weights, with biases, scales and tokens away from zero and one, so that none can be left out unnoticed."""
+    return disturbed(load_vision(None, SHAPES[shape][0], seed=0))
+
+
+def disturbed(tower: Tower) -> Tower:
     generator = torch.Generator().manual_seed(0)
     for parameter in tower.parameters():
         if parameter.ndim < 2 or parameter.numel() < 5000:
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return tower
 
 
 @pytest.fixture(scope="module", params=SHAPES)
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    vision_shape, text_shape = SHAPES[request.param]
-    vision, text = load_vision(None, vision_shape, seed=0), load_text(None, text_shape, seed=0)
-    disturb(vision)
-    disturb(text)
+    vision, text = vision_tower(request.param), disturbed(load_text(None, SHAPES[request.param][1], seed=0))
     text.temperature = 0.02
     folder: Path = tmp_path_factory.mktemp("export")
     export_huggingface(folder, vision, text)
@@ -117,9 +124,9 @@ def timm_state(tower: VisionTower) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("shape", ["tiny", "b"])
 def test_image_features_are_those_of_timm(shape: str) -> None:
-    config = SHAPES[shape][0]
-    tower = load_vision(None, config, seed=0)
-    disturb(tower)
+    tower = vision_tower(shape)
+    tower.unpack()
+    config = tower.config
     sizes = {
         "embed_dim": config.embed_dim,
         "depth": config.depth,

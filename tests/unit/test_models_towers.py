@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from tips_bench.errors import UserError
 from tips_bench.models.checkpoints import load_text, load_vision
 from tips_bench.models.configs import TextConfig, VisionConfig, published_names, text_config, vision_config
-from tips_bench.models.layers import LayerScale
+from tips_bench.models.cpu import attend_in_pieces
+from tips_bench.models.layers import Attention, LayerScale
 from tips_bench.models.text import TextTower, sinusoidal_positions
 from tips_bench.models.vision import VisionTower, interpolate_positions
 
@@ -113,6 +114,14 @@ def test_bfloat16_features_point_where_float32_ones_do(ffn: str) -> None:
         tower.pack()
         found = tower(images).patches[0].float()
     assert torch.cosine_similarity(found, wanted, dim=-1).min() >= 0.999
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 40), st.integers(1, 4), st.integers(1, 20_000))
+def test_attention_in_pieces_is_attention_whatever_the_size_of_a_piece(batch: int, tokens: int, heads: int, piece_bytes: int) -> None:
+    qkv_BNC3 = torch.randn(batch, tokens, 3 * heads * 8, generator=torch.Generator().manual_seed(tokens))
+    wanted = Attention(8 * heads, heads).attend(qkv_BNC3.clone())
+    torch.testing.assert_close(attend_in_pieces(qkv_BNC3, heads, piece_bytes), wanted, atol=1e-5, rtol=1e-4)
 
 
 def test_packed_weights_are_forgotten_when_the_tower_changes() -> None:

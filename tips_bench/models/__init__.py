@@ -21,7 +21,7 @@ From a card to features:
     seen.globals_BKD, seen.patches, seen.value_patches_BhwD             # [B,2,D], four of [B,h,w,D], None without values=True
 
     text = load_text("tips_v2_oss_b14_text.npz", text_config("tipsv2-b14"))
-    text.temperature                                                    # a float: logits = cosine / temperature
+    text.temperature                                                    # logits = cosine / temperature; None where the file states none
     embeddings_TD = text(*Tokenizer("tokenizer.model")(["a cat", "a dog"]))
 
 Towers come in evaluation mode, with no gradients required. Every fault of a file is a `UserError`.

@@ -19,9 +19,9 @@ from torch import Tensor
 from tips_bench.errors import UserError
 from tips_bench.files import atomic, write_text
 from tips_bench.models import huggingface
-from tips_bench.models.configs import Kind, TextConfig, VisionConfig
+from tips_bench.models.configs import Config, Kind, TextConfig, VisionConfig
 from tips_bench.models.formats import OWN_TEXT, TEMPERATURE_KEYS, TORCH_TEXT, TORCH_VISION, Naming
-from tips_bench.models.inspection import FORMAT, NOUN, Layout, check, find_layout, resolve_config
+from tips_bench.models.inspection import NOUN, Layout, check, find_layout, own_metadata, resolve_config
 from tips_bench.models.text import TextTower
 from tips_bench.models.vision import VisionTower
 from tips_bench.models.weight_files import SINGLE_FILE, WeightFile, open_weights
@@ -63,14 +63,14 @@ def load_text(
 def save_checkpoint(path: Path | str, *, vision: VisionTower | None = None, text: TextTower | None = None) -> None:
     """One .safetensors file of our own format, whole or not at all: "vision." and "text." names, the configs in its metadata."""
     tensors: dict[str, Tensor] = {}
-    metadata = {"format": FORMAT}
+    configs: dict[Kind, Config] = {}
     if vision is not None:
         tensors |= tensors_of(vision, TORCH_VISION, "vision.")
-        metadata["vision"] = json.dumps(vision.config.to_dict())
+        configs["vision"] = vision.config
     if text is not None:
         tensors |= tensors_of(text, OWN_TEXT, "text.") | _temperature_tensor(text)
-        metadata["text"] = json.dumps(text.config.to_dict())
-    _write(Path(path), tensors, metadata)
+        configs["text"] = text.config
+    _write(Path(path), tensors, own_metadata(configs))
 
 
 def export_huggingface(folder: Path | str, vision: VisionTower, text: TextTower, *, resolution: int = 448) -> None:

@@ -28,7 +28,7 @@ _PIECE_BYTES = 8 * 2**20
 def can_pack(block: Block) -> bool:
     """Whether the packed form of this block would run here: on a CPU, in float32, or in bfloat16 with processor support."""
     weight = block.attn.qkv.weight
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
     if weight.dtype == torch.bfloat16:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -15,10 +15,10 @@ from tips_bench.models.configs import Config, Kind, TextConfig, VisionConfig, pu
 from tips_bench.models.formats import TEMPERATURE_KEYS, TEXT_NAMINGS, TOWER_PREFIXES, VISION_NAMINGS, Naming
 from tips_bench.models.weight_files import WeightFile
 
-# What the metadata of our own files says under "format".
-FORMAT = "tips-bench/weights/1"
 NOUN: dict[Kind, str] = {"vision": "image tower", "text": "text tower"}
 
+# What our own files keep their configs under, in the metadata of safetensors.
+_OWN_KEY = "tips-bench/weights/1"
 _NAMINGS = {"vision": VISION_NAMINGS, "text": TEXT_NAMINGS}
 _ARTICLE: dict[Kind, str] = {"vision": "an", "text": "a"}
 _OTHER: dict[Kind, Kind] = {"vision": "text", "text": "vision"}
@@ -40,8 +40,8 @@ def find_layout(file: WeightFile, kind: Kind) -> Layout:
     """The naming that most of a tower's names are found in. Errors: none fits half of them."""
     if found := _best(file, kind):
         return found
-    other = _OTHER[kind]
-    what = f"it holds {_ARTICLE[other]} {NOUN[other]}" if _best(file, other) else f"its names are like {_some(sorted(file.shapes)) or 'none'}"
+    other, names = _OTHER[kind], _some(sorted(file.shapes)) or "none"
+    what = f"it holds {_ARTICLE[other]} {NOUN[other]}" if _best(file, other) else f"its names are like {names}"
     known = ", ".join(dict.fromkeys(naming.name for naming in _NAMINGS[kind]))
     raise UserError(f"there is no {NOUN[kind]} in this file: {what}", where=file.path, fix=f"Known namings: {known}.")
 
@@ -76,18 +76,23 @@ def resolve_config(file: WeightFile, layout: Layout, stated: Mapping[str, Any], 
     return config
 
 
+def own_metadata(configs: Mapping[Kind, Config]) -> dict[str, str]:
+    """The metadata of a file of our own format. One entry alone: safetensors writes several in an order that changes from run to run."""
+    return {_OWN_KEY: json.dumps({kind: config.to_dict() for kind, config in configs.items()})}
+
+
 def _own_config(file: WeightFile, kind: Kind) -> Config | None:
     """The config in the metadata of a file of our own format."""
-    if file.metadata.get("format") != FORMAT or kind not in file.metadata:
+    if _OWN_KEY not in file.metadata:
         return None
-    where = f"{file.path}: metadata {kind!r}"
+    where = f"{file.path}: metadata {_OWN_KEY}"
     try:
-        values = json.loads(file.metadata[kind])
+        configs = json.loads(file.metadata[_OWN_KEY])
     except ValueError as error:
-        raise UserError(f"the config is not JSON ({error})", where=where) from error
-    if not isinstance(values, dict):
-        raise UserError(f"the config is of type {type(values).__name__} where an object is expected", where=where)
-    return (VisionConfig if kind == "vision" else TextConfig).from_dict(values, where=where)
+        raise UserError(f"it is not JSON ({error})", where=where) from error
+    if not isinstance(configs, dict) or not isinstance(configs.get(kind), dict):
+        raise UserError(f"it holds no config of the {NOUN[kind]}", where=where)
+    return (VisionConfig if kind == "vision" else TextConfig).from_dict(configs[kind], where=f"{where}: {kind}")
 
 
 def infer_config(file: WeightFile, layout: Layout, stated: Mapping[str, Any]) -> Config:
