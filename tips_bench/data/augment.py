@@ -83,7 +83,8 @@ class TrainCrops:
         """(image_HW3 uint8 RGB, labels_HW uint8) of crop_size x crop_size pixels; a function of (seed, number) alone."""
         sample = self.reader.load(self.sample(number))
         if self.options.long_side is None:
-            resize_shape(*sample.labels_HW.shape, int(self.options.short_side * self.options.ratio[1]))  # refuses a strip blown up
+            height, width = sample.labels_HW.shape
+            resize_shape(height, width, int(self.options.short_side * self.options.ratio[1]))  # refuses a strip blown up
         results: dict[str, Any] = {
             "img": sample.image_HW3[:, :, ::-1],  # mmseg's transforms take BGR
             "gt_seg_map": sample.labels_HW,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import cv2
 import numpy as np
@@ -122,7 +122,7 @@ def _unreadable(path: Path, error: OSError) -> UserError:
     return UserError(f"cannot read: {error.strerror or error}", where=path)
 
 
-def _opened(file: io.BufferedIOBase, path: Path) -> Image.Image:
+def _opened(file: IO[bytes], path: Path) -> Image.Image:
     """The image's header. Pixels are not decoded yet."""
     try:
         image = Image.open(file, formats=FORMATS)
