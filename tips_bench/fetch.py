@@ -52,7 +52,7 @@ class _Broken(Exception):
 
 @dataclass
 class _Known:
-    """What is known of a file while it grows. validator: a strong ETag or a date, that tells whether the server's file is still the same."""
+    """What is known of a file while it grows. validator: a strong ETag or a date: tells the server's versions apart."""
 
     url: str
     validator: str | None = None
@@ -80,7 +80,7 @@ def fetch(url: str, target: Path, *, size: int | None = None, sha256: str | None
 
 
 def fetch_weights(card: WeightsCard, title: str) -> Path:
-    """The local file of a url or of a Hugging Face repository, kept in the cache. Errors: as `fetch`; a repository or file that is not there."""
+    """The local file of a url or of a Hugging Face repository, kept in the cache. Errors: as `fetch` and `hub_file`."""
     if card.url is not None:
         name = unquote(urlsplit(card.url).path).rpartition("/")[2] or "weights"
         target = cache_root() / "weights" / files.digest(card.url)[:12] / name
@@ -100,8 +100,8 @@ def hub_file(repo: str, name: str, revision: str | None, title: str) -> Path:
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
-        HFValidationError,
         HfHubHTTPError,
+        HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,

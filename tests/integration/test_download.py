@@ -187,7 +187,7 @@ def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> 
     info = tarfile.TarInfo("set/thing")
     info.type, info.linkname = kind, "set/images/a.jpg"
     (tmp_path / "set.tar").write_bytes(tarred(FILES, "w", [info]))
-    with pytest.raises(UserError, match="set/thing.*a link, a device"):
+    with pytest.raises(UserError, match=r"set/thing.*a link, a device"):
         unpack(tmp_path / "set.tar", tmp_path / "sets", "toy")
     assert tree(tmp_path / "sets") == {}
 
@@ -197,7 +197,7 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
         info = zipfile.ZipInfo("set/link")
         info.external_attr = (stat.S_IFLNK | 0o777) << 16
         archive.writestr(info, "/etc/passwd")
-    with pytest.raises(UserError, match="set/link.*a link"):
+    with pytest.raises(UserError, match=r"set/link.*a link"):
         unpack(tmp_path / "set.zip", tmp_path / "sets", "toy")
 
 
@@ -255,7 +255,7 @@ def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
 def test_a_name_given_twice_is_refused(tmp_path: Path) -> None:
     for files in ({"set/a": b"1", "set/a/b": b"2"}, {"set/a/b": b"2", "set/a": b"1"}):
         (tmp_path / "set.zip").write_bytes(zipped(files))
-        with pytest.raises(UserError, match="it holds 'set/a(/b)?' twice"):
+        with pytest.raises(UserError, match=r"it holds 'set/a(/b)?' twice"):
             unpack(tmp_path / "set.zip", tmp_path / "sets", "toy")
     with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         archive.writestr("a", "1")
@@ -285,7 +285,7 @@ def test_a_server_that_lies_about_the_size_gives_no_data(server: Server, tmp_pat
 
 
 def test_a_card_that_cannot_be_fetched_says_how_to_get_the_data(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be fetched by a program. Ask the owner."):
+    with pytest.raises(UserError, match=r"cannot be fetched by a program. Ask the owner."):
         download(task(), tmp_path)
     with pytest.raises(UserError, match="generated"):
         download(task(generator="rooms"), tmp_path)

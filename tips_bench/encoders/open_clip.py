@@ -20,8 +20,18 @@ from torch.nn import functional as F
 from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders import timm as timm_source
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
-from tips_bench.encoders.weights import Weights, check_finite, choose_weights, freeze, load_exactly, reading, require_package
-from tips_bench.encoders.weights import resolve_device, resolve_dtype, seeded
+from tips_bench.encoders.weights import (
+    Weights,
+    check_finite,
+    choose_weights,
+    freeze,
+    load_exactly,
+    reading,
+    require_package,
+    resolve_device,
+    resolve_dtype,
+    seeded,
+)
 from tips_bench.errors import UserError, unknown_name
 
 WEIGHTS_FILE = "open_clip_model.safetensors"

@@ -18,8 +18,17 @@ from torch import Tensor, nn
 
 from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
-from tips_bench.encoders.weights import Weights, choose_weights, freeze, load_exactly, reading, require_package
-from tips_bench.encoders.weights import resolve_device, resolve_dtype, seeded
+from tips_bench.encoders.weights import (
+    Weights,
+    choose_weights,
+    freeze,
+    load_exactly,
+    reading,
+    require_package,
+    resolve_device,
+    resolve_dtype,
+    seeded,
+)
 from tips_bench.errors import UserError
 
 WEIGHTS_FILE = "model.safetensors"

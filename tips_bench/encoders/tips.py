@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
 from tips_bench.encoders.weights import Weights, choose_weights, resolve_device, resolve_dtype, weights_path
 from tips_bench.errors import UserError
 from tips_bench.models.checkpoints import load_text, load_vision
-from tips_bench.models.configs import TextConfig, VisionConfig, text_config, vision_config
+from tips_bench.models.configs import Kind, TextConfig, VisionConfig, text_config, vision_config
 from tips_bench.models.huggingface import read_config
 from tips_bench.models.inspection import find_layout, resolve_config
 from tips_bench.models.tokenizer import Tokenizer
@@ -59,18 +60,17 @@ class TipsEncoder(Encoder):
     def describe_path(cls, path: Path) -> ModelCard:
         """The card of a weight file, or of a folder in Hugging Face layout, told from names and shapes alone."""
         with open_weights(path) as file:
-            stated = read_config(file.path.parent)
-            vision = resolve_config(file, find_layout(file, "vision"), stated.heads_and_eps("vision"), None)
-            text = resolve_config(file, find_layout(file, "text"), stated.heads_and_eps("text"), None) if _holds_text(file) else None
+            vision = _config_in(file, "vision")
+            text = _config_in(file, "text") if _holds_text(file) else None
         tokenizer = (path if path.is_dir() else path.parent) / TOKENIZER_FILE
-        has_text = text is not None and tokenizer.is_file()
+        text = text if tokenizer.is_file() else None
         return ModelCard(
             name=path.resolve().name if path.is_dir() else path.stem,
             title=f"TIPS from {path.name}",
             source="tips",
-            architecture={"vision": vision.to_dict()} | ({"text": text.to_dict()} if has_text else {}),
+            architecture={"vision": vision.to_dict()} | ({"text": text.to_dict()} if text else {}),
             weights=WeightsCard(path=str(path)),
-            tokenizer=WeightsCard(path=str(tokenizer)) if has_text else None,
+            tokenizer=WeightsCard(path=str(tokenizer)) if text else None,
             patch_size=vision.patch_size,
             embed_dim=vision.embed_dim,
             depth=vision.depth,
@@ -78,7 +78,7 @@ class TipsEncoder(Encoder):
             std=(1.0, 1.0, 1.0),
             resolution=vision.position_grid[0] * vision.patch_size,
             global_tokens=vision.num_global_tokens,
-            has_text=has_text,
+            has_text=text is not None,
             licence="unknown",
             citation="none: local weights",
             homepage=str(path),
@@ -113,9 +113,12 @@ class TipsEncoder(Encoder):
                 f"the tokenizer has {tokenizer.vocab_size} pieces, the text tower {source.config.vocab_size} embeddings",
                 where=self.spec.name,
             )
-        seed = source.weights if isinstance(source.weights, int) else None
-        path = weights_path(source.weights, self.spec.name) if isinstance(source.weights, WeightsCard) else source.weights
-        return load_text(None if seed is not None else path, source.config, seed=seed, device=self.device, dtype=self.dtype), tokenizer
+        seed = path = None
+        if isinstance(source.weights, int):
+            seed = source.weights
+        else:
+            path = weights_path(source.weights, self.spec.name) if isinstance(source.weights, WeightsCard) else source.weights
+        return load_text(path, source.config, seed=seed, device=self.device, dtype=self.dtype), tokenizer
 
 
 def configs(card: ModelCard) -> tuple[VisionConfig, TextConfig | None]:
@@ -165,6 +168,15 @@ def _text_beside(path: Path) -> Path | None:
         return sibling
     with open_weights(path) as file:
         return path if _holds_text(file) else None
+
+
+@overload
+def _config_in(file: WeightFile, kind: Literal["vision"]) -> VisionConfig: ...
+@overload
+def _config_in(file: WeightFile, kind: Literal["text"]) -> TextConfig: ...
+def _config_in(file: WeightFile, kind: Kind) -> Any:
+    """The shape of a tower in a file, from names, shapes and the config.json beside it."""
+    return resolve_config(file, find_layout(file, kind), read_config(file.path.parent).of(kind), None)
 
 
 def _holds_text(file: WeightFile) -> bool:

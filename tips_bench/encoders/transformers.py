@@ -18,8 +18,17 @@ from torch import Tensor, nn
 from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
 from tips_bench.encoders.huggingface import CONFIG_FILE, PROCESSOR_FILES, read_model_config, read_normalisation
-from tips_bench.encoders.weights import Weights, check_finite, choose_weights, freeze, reading, require_package
-from tips_bench.encoders.weights import resolve_device, resolve_dtype, seeded
+from tips_bench.encoders.weights import (
+    Weights,
+    check_finite,
+    choose_weights,
+    freeze,
+    reading,
+    require_package,
+    resolve_device,
+    resolve_dtype,
+    seeded,
+)
 from tips_bench.errors import UserError
 from tips_bench.fetch import hub_file
 
@@ -71,7 +80,8 @@ class TransformersEncoder(Encoder):
         _check_card(card, _facts(config))
         self.model = freeze(_build(config, weights), device, dtype)
         self.vision = self.model.vision_model if config.model_type in WITH_TEXT else self.model
-        self._card, self._tokenizer = card, None
+        self._card = card
+        self._tokenizer: Any = None
 
     @classmethod
     def from_card(cls, card: ModelCard, weights: str | Path | None, device: str | None, dtype: str | None) -> TransformersEncoder:

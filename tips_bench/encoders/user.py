@@ -152,7 +152,7 @@ def _from_output(function: Callable[[Tensor], Tensor], target: str) -> dict[str,
     height, dim = (first, third) if is_last else (second, first)
     if is_last == is_first or _PROBE[0] % height:
         raise UserError(
-            f"it gave {[1, first, second, third]} for an image of {_PROBE[0]} x {_PROBE[1]} pixels, where the grid of patches cannot be told",
+            f"it gave {[1, first, second, third]} for an image of {_PROBE[0]} x {_PROBE[1]} pixels: its grid cannot be told",
             where=target,
             fix="Return [B, D, h, w] or [B, h, w, D] with one cell a patch, or an Encoder with a spec.",
         )
