@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from tips_bench.rooms.captions import synthetic, visible, web
+from tips_bench.rooms.captions import visible, web
 from tips_bench.rooms.classes import NAMES
 from tips_bench.rooms.generate import Room, room
 
@@ -62,9 +62,10 @@ def test_web_captions_are_noisy_some_names_are_wrong_and_most_are_right(rooms: l
     rng, wrong, right, texts = np.random.default_rng(0), 0, 0, []
     for drawn in rooms:
         for frame in drawn.frames:
-            there = {drawn.scene.instances[s.number].kind for s in visible(drawn.scene, frame)}
+            seen = visible(drawn.scene, frame)
+            there = {drawn.scene.instances[s.number].kind for s in seen}
             for _ in range(20):
-                text = web(drawn.scene, frame, rng)
+                text = web(drawn.scene, seen, rng)
                 texts.append(text)
                 right, wrong = right + len(named(text) & there), wrong + len(named(text) - there)
     assert 0.02 < wrong / (right + wrong) < 0.25
@@ -77,5 +78,15 @@ def test_captions_of_two_frames_differ(rooms: list[Room]) -> None:
     assert len(set(said)) == len(said)
 
 
-def test_the_synthetic_caption_is_a_function_of_the_frame(rooms: list[Room]) -> None:
-    assert [synthetic(rooms[0].scene, frame) for frame in rooms[0].frames] == [pair[1] for pair in rooms[0].captions]
+def test_what_is_visible_is_what_covers_at_least_an_eighth_of_a_percent(rooms: list[Room]) -> None:
+    for drawn in rooms:
+        for frame in drawn.frames:
+            seen = visible(drawn.scene, frame)
+            numbers, counts = np.unique(frame.instances_HW, return_counts=True)
+            big = {int(n) - 1: c for n, c in zip(numbers, counts, strict=True) if c >= 0.0012 * 96**2}
+            expected = {n: c for n, c in big.items() if drawn.scene.instances[n].kind not in ("wall", "floor", "ceiling")}
+            assert {s.number: round(s.share * 96**2) for s in seen} == expected
+            for s in seen:
+                mask = frame.instances_HW == s.number + 1
+                assert s.depth == pytest.approx(frame.depth_HW[mask].mean(), rel=1e-4)
+                assert s.across == pytest.approx((np.nonzero(mask)[1] + 0.5).mean() / 96)

@@ -131,9 +131,16 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"train": -1}, "train = -1"), ({"size": 4}, "size = 4"), ({"workers": 0}, "workers = 0"), 
-     ({"frames_per_scene": 0}, "frames_per_scene = 0"), ({"seed": -1}, "seed = -1"), ({"train": 0, "val": 0}, r"train \+ val = 0"), ({"layout": "ade20"}, "Did you mean 'ade20k'")],
-)  # fmt: skip
+    [
+        ({"train": -1}, "train = -1"),
+        ({"size": 4}, "size = 4"),
+        ({"workers": 0}, "workers = 0"),
+        ({"frames_per_scene": 0}, "frames_per_scene = 0"),
+        ({"seed": -1}, "seed = -1"),
+        ({"train": 0, "val": 0}, r"train \+ val = 0"),
+        ({"layout": "ade20"}, "Did you mean 'ade20k'"),
+    ],
+)
 def test_options_that_make_no_sense_are_refused_with_their_value(change: dict, message: str, tmp_path: Path) -> None:
     options = {"layout": "rooms", "train": 1, "val": 1, "size": 32, "workers": 1} | change
     with pytest.raises(UserError, match=message):

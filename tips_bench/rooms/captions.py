@@ -83,9 +83,8 @@ def _listing(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def synthetic(scene: Scene, frame: Frame, most: int = 7) -> str:
+def synthetic(scene: Scene, frame: Frame, seen: list[Seen], most: int = 7) -> str:
     """A true account: the kind of room, its larger objects and where they are, and what lies on them."""
-    seen = visible(scene, frame)
     numbers = {s.number for s in seen}
     far = float(np.percentile(frame.depth_HW, 95))
     floor = next(thing for thing in scene.instances if thing.kind == "floor")
@@ -137,9 +136,8 @@ _CLOSINGS = (
 )
 
 
-def web(scene: Scene, frame: Frame, rng: np.random.Generator) -> str:
+def web(scene: Scene, seen: list[Seen], rng: np.random.Generator) -> str:
     """A noisy caption: a few object names, clutter around them; one in five names something that is not there or the wrong room."""
-    seen = visible(scene, frame)
     kinds = list(dict.fromkeys(scene.instances[s.number].kind for s in seen))
     chance = np.array([1.0 / (1 + i) for i in range(len(kinds))])
     count = int(min(len(kinds), rng.integers(1, 5)))

@@ -31,15 +31,18 @@ _USUAL: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+def _inside(kit: Kit, low: float, high: float) -> float:
+    """A number between low and high; the middle where high is below low, as for an item a little larger than its place."""
+    return kit.uniform(low, high) if low < high else (low + high) / 2
+
+
 def lay(kit: Kit, host: Piece, top: Top, item: Piece, taken: list[tuple[float, float, float, float]], turn: float = 12.0) -> bool:
     """Put an item on a free spot of a top; False if none was found in a few tries."""
     w, d = item.size[0] / 2, item.size[1] / 2
     if item.size[2] > top.room or 2 * w > top.x1 - top.x0 + 0.08 or 2 * d > top.y1 - top.y0 + 0.08:
         return False
     for _ in range(6):
-        x, y = kit.uniform(min(top.x0 + w, 0), max(top.x1 - w, 0)), kit.uniform(top.y0 + d, max(top.y1 - d, top.y0 + d))
-        if not top.x0 - 0.04 <= x - w or not x + w <= top.x1 + 0.04:
-            x = kit.uniform(top.x0 + w, max(top.x1 - w, top.x0 + w))
+        x, y = _inside(kit, top.x0 + w, top.x1 - w), _inside(kit, top.y0 + d, top.y1 - d)
         rect = (x - w, x + w, y - d, y + d)
         if not any(overlap(rect, other, 0.015) for other in taken):
             host.carry(item, x, y, top.z, kit.uniform(-turn, turn))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,26 +15,21 @@ from tips_bench.rooms.piece import Kit, Piece
 from tips_bench.rooms.shell import YAW, Shell, build_shell
 
 
-def _around(shell: Shell, piece: Piece, x: float, y: float, yaw: float, seats: int, kind: Callable[[Kit], Piece]) -> None:
+def _around(shell: Shell, piece: Piece, x: float, y: float, yaw: float, seats: int) -> None:
     """Chairs of one make round a table, facing it, each pulled out and turned a little."""
     kit = shell.kit
-    state = kit.rng.bit_generator.state
     width, depth = piece.size[0] / 2, piece.size[1] / 2
     places = [(0.0, depth, 180.0), (0.0, -depth, 0.0), (width, 0.0, 90.0), (-width, 0.0, 270.0)]
     if piece.size[0] > 1.35:
-        places = [(0.33 * piece.size[0] * sx, sy * depth, 180.0 if sy > 0 else 0.0) for sy in (1, -1) for sx in (-0.75, 0.75)] + places[2:]
-    after = None
+        sides = [(0.5 * sx * width, sy * depth, 180.0 if sy > 0 else 0.0) for sy in (1, -1) for sx in (-1, 1)]
+        places = sides + places[2:]
+    make = furniture.chair(kit)
     for px, py, turn in places[:seats]:
-        kit.rng.bit_generator.state = state
-        seat = kind(kit)
-        after = after or kit.rng.bit_generator.state
-        kit.rng.bit_generator.state = after
-        pull = kit.uniform(0.0, 0.22)
-        px += np.sign(px) * pull if turn in (90.0, 270.0) else 0.0
-        py += np.sign(py) * pull if turn in (0.0, 180.0) else 0.0
-        dx, dy, _ = rotate(np.array([[px, py, 0.0]]), "z", yaw)[0]
-        shell.set_down(dress(kit, seat, 0.3), x + dx, y + dy, yaw + turn + kit.uniform(-12, 12), reserve=False)
-        after = kit.rng.bit_generator.state
+        pull = 1 + kit.uniform(0.0, 0.22) / (width if turn in (90.0, 270.0) else depth)
+        chair = dress(kit, replace(make, children=[]), 0.3)
+        along = (px * pull, py, 0.0) if turn in (90.0, 270.0) else (px, py * pull, 0.0)
+        dx, dy, _ = rotate(np.array([along]), "z", yaw)[0]
+        shell.set_down(chair, x + dx, y + dy, yaw + turn + kit.uniform(-12, 12), reserve=False)
 
 
 def _rug(shell: Shell, x: float, y: float, width: float, depth: float, yaw: float) -> None:
@@ -155,7 +151,7 @@ def _table_group(shell: Shell) -> None:
         if shell.floor_is_free((x - half[0], x + half[0], y - half[1], y + half[1])):
             if kit.chance(0.4):
                 _rug(shell, x, y, table.size[0] + 1.0, table.size[1] + 1.0, yaw)
-            _around(shell, table, x, y, yaw, kit.count(2, 6), furniture.chair)
+            _around(shell, table, x, y, yaw, kit.count(2, 6))
             shell.set_down(table, x, y, yaw)
             return
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from tips_bench.rooms.assembly import Scene
 from tips_bench.rooms.camera import walk
-from tips_bench.rooms.captions import synthetic, web
+from tips_bench.rooms.captions import synthetic, visible, web
 from tips_bench.rooms.furnish import build_scene
 from tips_bench.rooms.render import Frame, Renderer
 from tips_bench.rooms.shading import Shader
@@ -44,7 +44,8 @@ def room(seed: int, split: str, number: int, *, frames: int, size: int) -> Room:
     tracer = Tracer(scene)
     renderer = Renderer(tracer)
     pictures = [renderer.frame(camera) for camera in walk(tracer, for_walk, frames, size)]
-    captions = [(web(scene, frame, for_captions), synthetic(scene, frame)) for frame in pictures]
+    in_view = [visible(scene, frame) for frame in pictures]
+    captions = [(web(scene, seen, for_captions), synthetic(scene, frame, seen)) for frame, seen in zip(pictures, in_view, strict=True)]
     return Room(f"{split}{number:05d}", scene, tracer, pictures, captions)
 
 

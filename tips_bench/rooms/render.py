@@ -16,7 +16,7 @@ from tips_bench.rooms.shading import Shader, Surface, dot
 from tips_bench.rooms.tracer import Tracer
 
 TILE = 4
-_EXTRA = ((-0.33, -0.17), (0.33, -0.17), (0.0, 0.34))
+_EXTRA = ((-0.3, -0.2), (0.3, 0.2))
 _BRIGHTEST = np.float32(4.0)
 _CONTRAST = np.float32(0.04)
 
