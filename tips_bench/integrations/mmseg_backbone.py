@@ -25,13 +25,11 @@ from tips_bench.encoders.load import load_encoder
 from tips_bench.errors import UserError
 from tips_bench.openmmlab import import_mmseg
 
-import_mmseg()
-from mmseg.registry import MODELS  # noqa: E402
-
+mmseg = import_mmseg()
 RANGE_FIX = "Set data_preprocessor to mean=[0] * 3, std=[255] * 3, bgr_to_rgb=True: the encoder normalises by itself."
 
 
-@MODELS.register_module()
+@mmseg.registry.MODELS.register_module()
 class TipsBenchEncoder(BaseModule):
     """A frozen encoder. encoder, weights, device, dtype: as in `load_encoder`. layers: block indices, one feature map each.
 
