@@ -122,6 +122,20 @@ def test_a_set_that_is_there_is_kept_and_another_is_refused(tmp_path: Path, monk
         write_rooms("ade20k", root, train=1, val=1, size=48, workers=1)
 
 
+def test_the_slower_of_two_writers_of_one_set_returns_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, options = writers._run, {"train": 1, "val": 1, "size": 32, "workers": 1}
+
+    def overtaken(*arguments: object) -> object:
+        monkeypatch.setattr(writers, "_run", run)
+        write_rooms("ade20k", tmp_path / "set", **options)
+        return run(*arguments)
+
+    monkeypatch.setattr(writers, "_run", overtaken)
+    made = write_rooms("ade20k", tmp_path / "set", **options)
+    assert made == Manifest.read(tmp_path / "set") and made.faults(tmp_path / "set") == []
+    assert [p.name for p in tmp_path.iterdir()] == ["set"]
+
+
 def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="not a set of rooms"):

@@ -5,6 +5,7 @@ write_rooms("ade20k", Path("data/rooms-ade20k"), seed=0, train=800, val=200)
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import multiprocessing
@@ -131,6 +132,10 @@ def write_rooms(
             manifest = Manifest(**(asdict(wanted) | {"groups": {e.stem: e.scene for e in entries}, "files": dict(sorted(hashes.items()))}))
             (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n", encoding="utf-8")
     except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):  # another process was faster
+            present = _present(root, wanted)
+            if present is not None:
+                return present
         raise cannot_write(root, error) from error
     except BrokenProcessPool as error:
         raise UserError(
