@@ -106,6 +106,7 @@ class _Run:
         decisive = digest(features, json.dumps(cell.cards(), sort_keys=True), test.fingerprint, train.fingerprint, options.seed)
         self.path = record_path(Path(options.out), cell.task.name, cell.model_name, cell.protocol.name, decisive[:8])
         self.work = self.path.with_name(f".{self.path.stem}.work")
+        self.resumed = self.work.is_dir()
         self.scratch = Shelf(self.work)
         self.shelf = Shelf(cache_root() / "features", features) if options.cache else self.scratch
 
@@ -130,7 +131,7 @@ class _Run:
 
     def finish(self) -> Record:
         """Fit, score, draw, write the record, and clean up."""
-        started, resumed = time.perf_counter(), self.work.is_dir()
+        started = time.perf_counter()
         try:
             self.work.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -139,7 +140,7 @@ class _Run:
         fit = self._fit()
         inference = Inference(self.extractor, self.cell.protocol.inference, self.shelf)
         counts = self.adapter.score(inference, self.test, fit, self.scratch)
-        cost = self._cost(time.perf_counter() - started, resumed)
+        cost = self._cost(time.perf_counter() - started)
         stem, weights = self.path.with_suffix(""), self.encoder.spec.weights_sha256
         samples = stem.with_name(f"{stem.name}.samples.npz")
         record = build_record(self.cell, self.train, self.test, fit, counts, cost, weights, self.options.seed, samples.name)
@@ -151,9 +152,11 @@ class _Run:
         return record
 
     def close(self) -> None:
-        """Let go of all files."""
+        """Let go of all files; a work folder for which the encoder has done nothing yet is removed."""
         self.shelf.close()
         self.scratch.close()
+        if not self.extractor.meter.image_forwards and not self.resumed:
+            shutil.rmtree(self.work, ignore_errors=True)
 
     def _fit(self) -> Fit:
         head, notes = self.work / "head.npz", self.work / "fit.json"
@@ -170,7 +173,7 @@ class _Run:
         write_text(notes, json.dumps({"report": fit.report, "choice": choice, "warnings": fit.warnings}))
         return fit
 
-    def _cost(self, wall_s: float, resumed: bool) -> Cost:
+    def _cost(self, wall_s: float) -> Cost:
         meter, device = self.extractor.meter, self.encoder.device
         return Cost(
             wall_s=wall_s,
@@ -180,7 +183,7 @@ class _Run:
             peak_memory_mb=peak_memory_mb(str(device)),
             device=_device_name(device),
             dtype=self.options.dtype,
-            resumed=resumed,
+            resumed=self.resumed,
         )
 
 
