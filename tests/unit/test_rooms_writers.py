@@ -73,6 +73,8 @@ def test_train_and_val_share_no_room_and_stems_carry_the_room(written: tuple[Pat
     stems = {split: [p.stem for p in sorted((root / "images" / split).iterdir())] for split in ("train", "val")}
     assert [len(stems[s]) for s in ("train", "val")] == [5, 3]
     assert not {manifest.groups[s] for s in stems["train"]} & {manifest.groups[s] for s in stems["val"]}
+    clouds = [digest for name, digest in manifest.files.items() if name.startswith(("points", "images"))]
+    assert len(set(clouds)) == len(clouds)
     assert all(stem.rsplit("_", 1)[0] == group for stem, group in manifest.groups.items())
     assert [len(set(manifest.groups[s] for s in stems[split])) for split in ("train", "val")] == [3, 2]
 
