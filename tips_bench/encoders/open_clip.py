@@ -43,13 +43,14 @@ class OpenClipEncoder(Encoder):
     def __init__(self, card: ModelCard, weights: Weights, device: torch.device, dtype: torch.dtype) -> None:
         self.spec, self.device, self.dtype = spec_from_card(card, weights.identity), device, dtype
         self.name, _ = architecture(card)
+        # The trunk is built a second time, which also draws numbers.
         with seeded(weights.seed or 0):
             model = build(self.name)
-        timm_source.check_card(card, facts(model, self.name))
-        if weights.path is not None:
-            _load_file(model, weights.path)
-        if hasattr(model.visual, "trunk"):
-            model.visual.trunk = _any_size(model.visual.trunk, self.name)
+            timm_source.check_card(card, facts(model, self.name))
+            if weights.path is not None:
+                _load_file(model, weights.path)
+            if hasattr(model.visual, "trunk"):
+                model.visual.trunk = _any_size(model.visual.trunk, self.name)
         self.model = freeze(model, device, dtype)
         self._tokenizer: Callable[[list[str]], Tensor] | None = None
 

@@ -52,7 +52,7 @@ class TipsEncoder(Encoder):
     @classmethod
     def from_card(cls, card: ModelCard, weights: str | Path | None, device: str | None, dtype: str | None) -> TipsEncoder:
         chosen_device, chosen_dtype = resolve_device(device), resolve_dtype(dtype)
-        _check_card(card)
+        check_card(card)
         chosen = choose_weights(card, weights)
         return cls(card, chosen, _text_source(card, chosen, own=weights is None), chosen_device, chosen_dtype)
 
@@ -133,7 +133,7 @@ def configs(card: ModelCard) -> tuple[VisionConfig, TextConfig | None]:
     return VisionConfig.from_dict(named["vision"], where=f"{where}.vision"), text
 
 
-def _check_card(card: ModelCard) -> None:
+def check_card(card: ModelCard) -> None:
     """The card's own numbers against the architecture it names."""
     vision, text = configs(card)
     for key, built in (

@@ -243,8 +243,9 @@ def _build(config: Any, weights: Weights) -> nn.Module:
         with seeded(weights.seed or 0):
             return transformers.AutoModel.from_config(config)
     state = _read_state(weights.path)
-    with reading(weights.path):
-        kind = type(config)
+    kind = type(config)
+    # transformers initialises before it loads, which draws numbers.
+    with reading(weights.path), seeded(0):
         model, info = transformers.AutoModel._model_mapping[kind].from_pretrained(
             None, config=config, state_dict=state, output_loading_info=True, ignore_mismatched_sizes=True
         )

@@ -131,7 +131,7 @@ def reading(path: Path) -> Iterator[None]:
         raise UserError("the file holds Python objects, which could run code and are never loaded", where=path, fix=_FIX) from error
     except (SafetensorError, EOFError, ValueError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"the weight file cannot be read: {reason}", where=path, fix="Download it again.") from error
+        raise UserError(f"the weights cannot be loaded: {reason}", where=path, fix="Give a whole file of that architecture.") from error
 
 
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor], path: Path, dropped: Iterable[str] = ()) -> None:

@@ -1,0 +1,119 @@
+"""timm encoders against timm's own forward pass, and checkpoints that do not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from tips_bench import load_encoder
+from tips_bench.errors import UserError
+
+NAMES = ["vit_tiny_patch16_224.augreg_in21k", "vit_small_patch14_reg4_dinov2", "vit_small_patch16_dinov3", "vit_base_patch16_siglip_224"]
+NAMES += ["vit_pe_core_tiny_patch16_384", "vit_pe_spatial_tiny_patch16_512", "deit3_small_patch16_224", "vit_base_patch14_reg1_tipsv2"]
+
+
+def normalised(encoder, pixels):
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (encoder.spec.mean, encoder.spec.std))
+    return (pixels - mean) / std
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.inference_mode()
+def test_features_are_those_of_timm_at_its_own_size_and_another(name: str) -> None:
+    encoder = load_encoder(f"timm:{name}", weights="random", device="cpu")
+    for grid in ((2, 3), (encoder.spec.resolution // encoder.spec.patch_size,) * 2 if "tiny" in name else (3, 4)):
+        pixels = torch.rand(1, 3, *(side * encoder.spec.patch_size for side in grid))
+        found = encoder.encode_image(pixels)
+        tokens_BND = encoder.model.forward_features(normalised(encoder, pixels))
+        prefix = encoder.model.num_prefix_tokens
+        assert torch.allclose(found.patches[0].flatten(1, 2), tokens_BND[:, prefix:], atol=1e-5)
+        if prefix:
+            assert torch.allclose(found.globals_BKD, tokens_BND[:, :prefix], atol=1e-5)
+        else:
+            assert torch.allclose(found.globals_BKD[:, 0], encoder.model.forward_head(tokens_BND, pre_logits=True), atol=1e-5)
+
+
+@torch.inference_mode()
+def test_an_intermediate_layer_is_the_output_of_that_many_blocks() -> None:
+    encoder = load_encoder("timm:vit_tiny_patch16_224", weights="random", device="cpu")
+    pixels = torch.rand(1, 3, 224, 224)
+    model, wanted = encoder.model, []
+    tokens_BND = model.norm_pre(model._pos_embed(model.patch_embed(normalised(encoder, pixels))))
+    for block in model.blocks:
+        tokens_BND = block(tokens_BND)
+        wanted.append(tokens_BND[:, 1:])
+    for norm in (True, False):
+        found = encoder.encode_image(pixels, layers=(2, 7), norm=norm).patches
+        for patches, layer in zip(found, (2, 7), strict=True):
+            expected = model.norm(wanted[layer]) if norm else wanted[layer]
+            assert torch.allclose(patches.flatten(1, 2), expected, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, torch.Tensor]]:
+    """A checkpoint with a classifier, as timm's hub repositories hold it."""
+    torch.manual_seed(5)
+    state = timm.create_model("vit_tiny_patch16_224.augreg_in21k_ft_in1k", pretrained=False).state_dict()
+    path = tmp_path_factory.mktemp("timm") / "model.safetensors"
+    save_file(state, path)
+    return path, state
+
+
+NAME = "timm:vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+
+
+@torch.inference_mode()
+def test_a_checkpoint_with_its_classifier_gives_the_features_of_that_model(checkpoint: tuple[Path, dict[str, torch.Tensor]]) -> None:
+    encoder = load_encoder(NAME, weights=checkpoint[0], device="cpu")
+    model = timm.create_model("vit_tiny_patch16_224.augreg_in21k_ft_in1k", pretrained=False).eval()
+    model.load_state_dict(checkpoint[1])
+    pixels = torch.rand(1, 3, 224, 224)
+    found = encoder.encode_image(pixels).patches[0]
+    assert torch.allclose(found.flatten(1, 2), model.forward_features(normalised(encoder, pixels))[:, 1:], atol=1e-5)
+
+
+def test_checkpoints_that_do_not_fit_are_one_sentence(checkpoint: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path) -> None:
+    path, state = tmp_path / "bad.safetensors", checkpoint[1]
+    cases = {
+        r"tensors are missing, the first is 'blocks\.0": {k: v for k, v in state.items() if not k.startswith("blocks.0.attn")},
+        r"1 tensors are not part of the model, the first is 'extra'": state | {"extra": torch.zeros(1)},
+        r"blocks\.0\.mlp\.fc1\.bias holds values that are NaN": state | {"blocks.0.mlp.fc1.bias": torch.full((768,), float("nan"))},
+        r"has shape \[7\], expected \[768\]": state | {"blocks.0.mlp.fc1.bias": torch.zeros(7)},
+    }
+    for message, bad in cases.items():
+        save_file(bad, path)
+        with pytest.raises(UserError, match=message):
+            load_encoder(NAME, weights=path, device="cpu")
+    with pytest.raises(UserError, match=r"tensors are not part|has shape"):
+        load_encoder("timm:vit_small_patch16_224", weights=checkpoint[0], device="cpu")
+
+
+def test_a_pickle_a_text_and_a_truncated_file_are_refused(checkpoint: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"x": Hostile()}, tmp_path / "hostile.pth")
+    (tmp_path / "text.pth").write_text("not weights")
+    (tmp_path / "short.safetensors").write_bytes(checkpoint[0].read_bytes()[:5000])
+    for name in ("hostile.pth", "text.pth", "short.safetensors"):
+        with pytest.raises(UserError, match=name):
+            load_encoder(NAME, weights=tmp_path / name, device="cpu")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_tiny", "swin_tiny_patch4_window7_224", "hiera_tiny_224"])
+def test_networks_without_a_constant_grid_are_refused_in_one_sentence(name: str) -> None:
+    with pytest.raises(UserError, match="no grid of patches that is the same in every block"):
+        load_encoder(f"timm:{name}", weights="random")
+
+
+def test_an_unknown_name_suggests_near_ones() -> None:
+    with pytest.raises(
+        UserError, match=r"timm:vit_base_patch14_dinov2\.lvd: timm has no such model\. Did you mean .*vit_base_patch14_dinov2\.lvd142m"
+    ):
+        load_encoder("timm:vit_base_patch14_dinov2.lvd")

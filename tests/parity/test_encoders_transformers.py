@@ -1,0 +1,104 @@
+"""transformers' encoders against its own forward pass, and repositories that do not fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from tests.contract.test_encoders import FAMILIES, make_folder
+from tips_bench import load_encoder
+from tips_bench.errors import UserError
+
+WITH_TEXT = ("clip", "siglip")
+
+
+def their_pixels(pixels: torch.Tensor) -> torch.Tensor:
+    mean, std = torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1), torch.tensor([0.2, 0.3, 0.4]).view(3, 1, 1)
+    return (pixels - mean) / std
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.inference_mode()
+def test_features_are_those_of_transformers(family: str, tmp_path: Path) -> None:
+    encoder = load_encoder(make_folder(family, tmp_path), device="cpu")
+    model = transformers.AutoModel.from_pretrained(tmp_path, **({"mask_ratio": 0.0} if family == "vit_mae" else {})).eval()
+    vision = model.vision_model if family in WITH_TEXT else model
+    pixels = torch.rand(2, 3, 56, 56)
+    options = {"noise": torch.arange(16.0).expand(2, -1)} if family == "vit_mae" else {}
+    theirs = vision(their_pixels(pixels), output_hidden_states=True, **options)
+    last_BND = theirs.last_hidden_state
+    if family.startswith("clip"):
+        last_BND = vision.post_layernorm(last_BND)
+    found = encoder.encode_image(pixels, layers=(-1,))
+    count = 0 if family.startswith("siglip") else encoder.spec.global_tokens
+    assert torch.allclose(found.patches[0].flatten(1, 2), last_BND[:, count:], atol=1e-4)
+    globals_BKD = theirs.pooler_output[:, None] if family.startswith("siglip") else last_BND[:, :count]
+    assert torch.allclose(found.globals_BKD, globals_BKD, atol=1e-4)
+    if theirs.hidden_states is not None:
+        middle = encoder.encode_image(pixels, layers=(0, 1), norm=False).patches
+        for patches, hidden_BND in zip(middle, theirs.hidden_states[1:3], strict=True):
+            assert torch.allclose(patches.flatten(1, 2), hidden_BND[:, count:], atol=1e-4)
+
+
+@pytest.mark.parametrize("family", WITH_TEXT)
+@torch.inference_mode()
+def test_text_embeddings_are_those_of_transformers(family: str, tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    encoder = load_encoder(make_folder(family, tmp_path), device="cpu")
+    words = Tokenizer(models.WordLevel({"[PAD]": 0, "a": 5, "cat": 6, "dog": 7, "[UNK]": 2}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]")
+    tokenizer.save_pretrained(tmp_path)
+    model = transformers.AutoModel.from_pretrained(tmp_path).eval()
+    padding = "max_length" if family == "siglip" else True
+    tokens = tokenizer(["a cat", "dog"], padding=padding, truncation=True, max_length=16, return_tensors="pt")
+    tokens = {key: value for key, value in tokens.items() if key != "token_type_ids"}
+    assert torch.allclose(encoder.encode_text(["a cat", "dog"]), model.get_text_features(**tokens).pooler_output, atol=1e-5)
+
+
+def test_checkpoints_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
+    folder = make_folder("dinov2", tmp_path / "good")
+    state = load_file(folder / "model.safetensors")
+    key = "encoder.layer.0.mlp.fc1.bias"
+    assert key in state
+    cases = {
+        "1 tensors are missing": {name: value for name, value in state.items() if name != key},
+        "1 tensors are not part of the model, the first is 'extra'": state | {"extra": torch.zeros(1)},
+        r"has shape \[7\]": state | {key: torch.zeros(7)},
+        r"not finite|NaN": state | {key: torch.full_like(state[key], float("nan"))},
+    }
+    for message, bad in cases.items():
+        save_file(bad, tmp_path / "bad.safetensors", metadata={"format": "pt"})
+        with pytest.raises(UserError, match=message):
+            load_encoder(folder, weights=tmp_path / "bad.safetensors", device="cpu")
+
+
+def test_folders_that_cannot_be_read_are_one_sentence(tmp_path: Path) -> None:
+    folder = make_folder("dinov2", tmp_path / "good")
+    (folder / "preprocessor_config.json").unlink()
+    with pytest.raises(UserError, match=r"no preprocessor_config\.json, so the normalisation of pixels is unknown"):
+        load_encoder(folder)
+    for text, message in (
+        ('{"model_type": "resnet"}', "model_type = 'resnet' is not supported"),
+        ("{", "not JSON"),
+        ("[]", "expected an object"),
+    ):
+        (folder / "config.json").write_text(text)
+        with pytest.raises(UserError, match=message):
+            load_encoder(folder)
+
+
+def test_code_in_a_folder_is_never_run(tmp_path: Path) -> None:
+    folder = make_folder("dinov2", tmp_path / "good")
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Config: pass\nclass Model: pass\n")
+    load_encoder(folder, device="cpu")
+    assert not (tmp_path / "ran").exists()
