@@ -32,7 +32,7 @@ def seconds_an_iteration(heads: int, classes: int, batch: int, iterations: int, 
     def step(iteration: int) -> None:
         found = encoder.encode_image(pixels_B3HW)
         features_BhwD = found.patches[0].clone()
-        upsampling = Upsampling.of(tuple(features_BhwD.shape[1:3]), encoder.spec.patch_size, found.padding, windows, (SIZE, SIZE))
+        upsampling = Upsampling.of(tuple(features_BhwD.shape[1:3]), found.padding, windows, (SIZE, SIZE))
         losses_S = upsampled_cross_entropy(sweep(features_BhwD, iteration), labels_BHW, upsampling)
         adam.zero_grad()
         losses_S.sum().backward()

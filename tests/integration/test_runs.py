@@ -5,7 +5,6 @@ import os
 
 import numpy as np
 import pytest
-import torch
 
 from tips_bench.adapters.run import evaluate
 from tips_bench.errors import UserError
@@ -82,7 +81,7 @@ def test_the_order_in_which_files_are_listed_changes_nothing(shapes, monkeypatch
     first = evaluate("shapes", "pixels", out=shapes / "a", overrides=SMALL)
     scandir, listdir = os.scandir, os.listdir
 
-    class reverse:  # noqa: N801 - stands in for a function
+    class Reverse:
         def __init__(self, *arguments):
             with scandir(*arguments) as entries:
                 self.entries = iter(sorted(entries, key=lambda entry: entry.name, reverse=True))
@@ -102,7 +101,7 @@ def test_the_order_in_which_files_are_listed_changes_nothing(shapes, monkeypatch
             return next(self.entries)
 
     monkeypatch.setattr(os, "listdir", lambda *a: sorted(listdir(*a), reverse=True))
-    monkeypatch.setattr(os, "scandir", reverse)
+    monkeypatch.setattr(os, "scandir", Reverse)
     second = evaluate("shapes", "pixels", out=shapes / "b", overrides=SMALL)
     monkeypatch.undo()
     assert stable(first) == stable(second)
@@ -192,8 +191,8 @@ def test_a_limit_is_a_deviation_and_changes_the_fingerprint(shapes):
 def test_the_record_is_plain_json_that_stands_alone(shapes):
     evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL)
     data = json.loads(next((shapes / "out").rglob("convex-*.json")).read_text())
-    assert list(data)[0] == "schema" and data["cards"]["protocol"]["probe"]["max_patches"] == 600
-    assert (data["weights_sha256"] and data["versions"]["torch"] == torch.__version__.split("+")[0]) or data["versions"]["torch"]
+    assert next(iter(data)) == "schema" and data["cards"]["protocol"]["probe"]["max_patches"] == 600
+    assert data["weights_sha256"] and data["versions"]["torch"].startswith("2.")
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from tips_bench.probes.schedule import lr_factor
 from tips_bench.probes.sweep import GridPoint, HeadSweep, optimiser
 
 
-def upsampling(size=24, grid=7, patch=4, padding=(2, 2, 2, 2)):
-    return Upsampling.of((grid, grid), patch, padding, Windows.of((size, size), WindowCard()), (size, size))
+def upsampling(size=24, grid=7, padding=(2, 2, 2, 2)):
+    return Upsampling.of((grid, grid), padding, Windows.of((size, size), WindowCard()), (size, size))
 
 
 def plain_loss(logits_BSChw, labels_BHW):

@@ -19,14 +19,14 @@ def whole(inner: tuple[int, int]) -> Windows:
 def test_a_grid_without_padding_is_interpolated_as_torch_does(h, w, height, width):
     logits = torch.randn(3, h, w, generator=torch.Generator().manual_seed(h * w))
     inner = (h * 4, w * 4)
-    found = Upsampling.of((h, w), 4, (0, 0, 0, 0), whole(inner), (height, width))(logits)
+    found = Upsampling.of((h, w), (0, 0, 0, 0), whole(inner), (height, width))(logits)
     expected = F.interpolate(F.interpolate(logits[None], inner, mode="bilinear"), (height, width), mode="bilinear")[0]
     torch.testing.assert_close(found, expected, atol=2e-6, rtol=1e-5)
 
 
 def test_padding_is_cut_off_after_the_first_interpolation():
     logits = torch.randn(2, 5, 6)
-    found = Upsampling.of((5, 6), 14, (3, 2, 4, 5), whole((63, 77)), (100, 90))(logits)
+    found = Upsampling.of((5, 6), (3, 2, 4, 5), whole((63, 77)), (100, 90))(logits)
     network = F.interpolate(logits[None], (70, 84), mode="bilinear")[..., 2:65, 3:80]
     torch.testing.assert_close(found, F.interpolate(network, (100, 90), mode="bilinear")[0], atol=2e-6, rtol=1e-5)
 
@@ -49,7 +49,7 @@ def test_the_mosaic_of_windows_equals_averaging_them_one_by_one(inner):
     windows = Windows.of(inner, card)
     grid, classes, outer = (8, 8), 4, (61, 43)
     logits = torch.randn(len(windows.tops) * len(windows.lefts), classes, *grid)
-    found = Upsampling.of(grid, 4, (0, 0, 0, 0), windows, outer)(windows.mosaic(logits))
+    found = Upsampling.of(grid, (0, 0, 0, 0), windows, outer)(windows.mosaic(logits))
     total, cover = torch.zeros(classes, *inner), torch.zeros(inner)
     pairs = [(top, left) for top in windows.tops for left in windows.lefts]
     for (top, left), piece in zip(pairs, logits, strict=True):
@@ -70,5 +70,5 @@ def test_windows_cut_the_pixels_that_their_logits_are_put_back_to():
 def test_argmax_in_pieces_equals_argmax_of_the_whole(monkeypatch):
     monkeypatch.setattr("tips_bench.features.geometry.CHUNK_ELEMENTS", 300)
     logits = torch.randn(7, 9, 5)
-    upsampling = Upsampling.of((9, 5), 4, (1, 1, 1, 1), whole((34, 18)), (40, 30))
+    upsampling = Upsampling.of((9, 5), (1, 1, 1, 1), whole((34, 18)), (40, 30))
     assert torch.equal(upsampling.argmax(logits).long(), upsampling(logits).argmax(0))

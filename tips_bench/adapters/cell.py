@@ -40,11 +40,11 @@ def resolve(task: str, model: str, protocol: str | None, overrides: list[str], w
 
     Errors: an unknown name, a protocol that the task does not allow or that is not for its family, a value that does not fit.
     """
-    chosen: dict[Kind, list[str]] = {"task": [], "model": [], "protocol": []}
+    chosen: dict[str, list[str]] = {"task": [], "model": [], "protocol": []}
     for assignment in overrides:
         prefix, _, rest = assignment.partition(".")
         if prefix in chosen and rest:
-            chosen[prefix].append(rest)  # type: ignore[index]
+            chosen[prefix].append(rest)
         else:
             chosen["protocol"].append(assignment)
     deviations: list[str] = []
@@ -55,7 +55,8 @@ def resolve(task: str, model: str, protocol: str | None, overrides: list[str], w
         fix = f"It allows {', '.join(task_card.protocols)}."
         raise UserError(f"protocol {protocol_card.name!r} is not one that the task allows", where=f"task {task_card.name}", fix=fix)
     if task_card.family not in protocol_card.families:
-        raise UserError(f"protocol {name!r} is for {', '.join(protocol_card.families)}, not {task_card.family}", where=f"task {task_card.name}")
+        families = ", ".join(protocol_card.families)
+        raise UserError(f"protocol {name!r} is for {families}, not {task_card.family}", where=f"task {task_card.name}")
     protocol_card = _changed("protocol", protocol_card, chosen["protocol"], deviations)
     model_card = _changed("model", resolve_model_card(model), chosen["model"], deviations)
     if limit is not None:

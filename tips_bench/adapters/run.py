@@ -164,13 +164,13 @@ class _Run:
             data = json.loads(notes.read_text(encoding="utf-8"))
             choice = Choice(**data["choice"]) if data["choice"] else None
             return Fit(LinearHead.load(head), data["report"], choice, data["warnings"])
-        card, train = self.cell.protocol, self.train
+        card, train, seed = self.cell.protocol, self.train, self.options.seed
         fit = self.adapter.fit(
-            FitContext(self.extractor, train.reader, train.indices, card.inference, card.selection, self.work, self.shelf, self.options.seed)
+            FitContext(self.extractor, train.reader, train.indices, card.inference, card.selection, self.work, self.shelf, seed)
         )
         fit.head.save(head)
-        choice = asdict(fit.choice) if fit.choice else None
-        write_text(notes, json.dumps({"report": fit.report, "choice": choice, "warnings": fit.warnings}))
+        chosen = asdict(fit.choice) if fit.choice else None
+        write_text(notes, json.dumps({"report": fit.report, "choice": chosen, "warnings": fit.warnings}))
         return fit
 
     def _cost(self, wall_s: float) -> Cost:

@@ -9,13 +9,14 @@ from tips_bench.files import digest
 
 
 def hold_out(ids: Sequence[str], groups: Sequence[str], fraction: float, limit: int | None = None) -> tuple[list[int], list[int]]:
-    """Indices (kept, held out). Whole groups are held out, about `fraction` of them, and at least one; at most `limit` samples, the rest unused.
+    """Indices (kept, held out). Whole groups are held out, about `fraction` of them, and at least one.
 
-    Errors: all samples in one group.
+    limit: at most so many samples are held out; the others of those groups are not used. Errors: all samples in one group.
     """
     order = sorted(set(groups), key=lambda group: digest("held out", group))
     if len(order) < 2:
-        raise UserError(f"{len(ids)} training sample(s) of one group cannot be parted into fitting and held-out samples", fix="Give more samples.")
+        problem = f"{len(ids)} training sample(s) of one group cannot be parted into fitting and held-out samples"
+        raise UserError(problem, fix="Give samples of more groups.")
     chosen = set(order[: max(1, round(fraction * len(order)))])
     kept = [index for index, group in enumerate(groups) if group not in chosen]
     held = [index for index, group in enumerate(groups) if group in chosen]

@@ -73,12 +73,10 @@ class Windows:
 
 
 @lru_cache(maxsize=256)
-def _axis(tokens: int, patch: int, before: int, after: int, size: int, starts: tuple[int, ...], inner: int, outer: int) -> Tensor:
+def _axis(tokens: int, before: int, after: int, size: int, starts: tuple[int, ...], inner: int, outer: int) -> Tensor:
     """[outer, len(starts) * tokens]: tokens of every window -> window pixels -> their mean in the image -> output pixels."""
-    if before or after:
-        window = interpolation(tokens, tokens * patch)[before : tokens * patch - after]
-    else:
-        window = interpolation(tokens, size)
+    padded = before + size + after
+    window = interpolation(tokens, padded)[before : padded - after]
     image, cover = torch.zeros(inner, len(starts), tokens), torch.zeros(inner, 1, 1)
     for index, start in enumerate(starts):
         image[start : start + size, index] = window
@@ -98,7 +96,6 @@ class Upsampling:
     def of(
         cls,
         grid: tuple[int, int],
-        patch_size: int,
         padding: tuple[int, int, int, int],
         windows: Windows,
         outer: tuple[int, int],
@@ -106,8 +103,8 @@ class Upsampling:
     ) -> Upsampling:
         """grid: (h, w) tokens of a window. padding: (left, top, right, bottom) pixels around a window. outer: the output size."""
         left, top, right, bottom = padding
-        rows = _axis(grid[0], patch_size, top, bottom, windows.size[0], windows.tops, windows.inner[0], outer[0])
-        columns = _axis(grid[1], patch_size, left, right, windows.size[1], windows.lefts, windows.inner[1], outer[1])
+        rows = _axis(grid[0], top, bottom, windows.size[0], windows.tops, windows.inner[0], outer[0])
+        columns = _axis(grid[1], left, right, windows.size[1], windows.lefts, windows.inner[1], outer[1])
         return cls(rows.to(device), columns.to(device))
 
     def __call__(self, logits_Chw: Tensor) -> Tensor:

@@ -33,7 +33,8 @@ class Store:
         self.folder = folder
         self.starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
         self.arrays: dict[str, np.memmap] = {}
-        header = json.dumps({"rows": list(map(int, rows)), "arrays": {name: [list(shape), dtype] for name, (shape, dtype) in arrays.items()}})
+        kinds = {name: [list(shape), dtype] for name, (shape, dtype) in arrays.items()}
+        header = json.dumps({"rows": list(map(int, rows)), "arrays": kinds})
         self._lock: int | None = _lock(folder)
         try:
             self._open(arrays, header)
@@ -51,7 +52,8 @@ class Store:
 
     def _create(self, arrays: Mapping[str, tuple[tuple[int, ...], str]], header: str) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
-        sizes = {name: int(self.starts[-1]) * int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize for name, (shape, dtype) in arrays.items()}
+        total = int(self.starts[-1])
+        sizes = {name: total * int(np.prod(shape)) * np.dtype(dtype).itemsize for name, (shape, dtype) in arrays.items()}
         try:
             self.folder.mkdir(parents=True)
             for name, size in {**sizes, "done": len(self.starts) - 1}.items():

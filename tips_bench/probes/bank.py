@@ -48,7 +48,8 @@ def fill(context: FitContext, max_patches: int, patches_per_image: int) -> Bank:
     classes = len(reader.classes)
     quota = min(patches_per_image, max_patches // len(indices))
     if quota == 0:
-        raise UserError(f"max_patches = {max_patches}: fewer than the {len(indices)} training images", fix="Give at least one patch an image.")
+        problem = f"max_patches = {max_patches}: fewer than the {len(indices)} training images"
+        raise UserError(problem, fix="Give at least one patch an image.")
     sizes = [reader.size(index) for index in indices]
     rows = [min(quota, int(np.prod(extractor.grid(*size)))) for size in sizes]
     most_pixels = max(size[0] * size[1] / np.prod(extractor.grid(*size)) for size in sizes)
@@ -70,7 +71,7 @@ def fill(context: FitContext, max_patches: int, patches_per_image: int) -> Bank:
             for index, sample, features_hwD in zip(batch, samples, found.features_BhwD, strict=True):
                 counts_PC = patch_counts(sample.labels_HW, grid, inner, found.padding, classes)
                 area_P = patch_counts(np.zeros_like(sample.labels_HW), grid, inner, found.padding, 1)[:, 0]
-                picked = choose(sample.id, counts_PC.any(1), store.rows(item[index]).stop - store.rows(item[index]).start)
+                picked = choose(sample.id, counts_PC.sum(1) > 0, store.rows(item[index]).stop - store.rows(item[index]).start)
                 features_PD = features_hwD.flatten(0, 1)[picked]
                 store.write(item[index], features=to_disk(features_PD), counts=counts_PC[picked], area=area_P[picked])
             advance(len(batch))

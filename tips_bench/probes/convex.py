@@ -23,14 +23,15 @@ from tips_bench.metrics.segmentation import summary
 from tips_bench.probes.bank import Bank, fill
 from tips_bench.probes.base import Choice, Fit, FitContext
 from tips_bench.probes.head import NEVER, LinearHead
-from tips_bench.probes.softmax import CHUNK_ROWS, Patches, Solution, SoftmaxRegression
+from tips_bench.probes.softmax import CHUNK_ROWS, Patches, SoftmaxRegression, Solution
 
 
 class ConvexOptions(Strict):
     """The knobs of `convex`.
 
-    max_patches: in the bank; patches_per_image: of one image, at most, for neighbours say much the same. penalties: L2 path, from strong to weak. tolerance, selection_tolerance: greatest gradient entry in
-    the solver's coordinates, for the final fit and along the path. resident_gb: patches are kept in memory up to this size.
+    max_patches: in the bank. patches_per_image: of one image, at most, for neighbours say much the same. penalties: L2 path, from
+    strong to weak. tolerance, selection_tolerance: greatest gradient entry in the solver's coordinates, for the final fit and along
+    the path. resident_gb: patches are kept in memory up to this size.
     """
 
     type: str
@@ -83,7 +84,8 @@ class ConvexProbe:
             "patches": int(bank.store.starts[-1]),
             "classes_without_labels": [name for k, name in enumerate(reader.classes) if k not in set(regression.shown_K.tolist())],
         }
-        warnings = [] if solution.converged else [f"the probe stopped at {solution.iterations} iterations with a gradient of {solution.gradient:.1e}"]
+        unfinished = f"the probe stopped after {solution.iterations} iterations at a gradient of {solution.gradient:.1e}"
+        warnings = [] if solution.converged else [unfinished]
         context.shelf.finish(bank.store)
         return Fit(_head(regression, solution, len(reader.classes)), report, choice, warnings)
 
@@ -95,11 +97,12 @@ class ConvexProbe:
         regression = SoftmaxRegression(self._patches(context, bank, bank.rows(kept)))
         _require_labels(regression, context.reader.name)
         held_rows = bank.rows(held)
-        solution, best = None, None
+        solution: Solution | None = None
+        best: tuple[float, int, Solution] | None = None
         scores: list[float | None] = [None] * len(self.options.penalties)
         for index, penalty in enumerate(self.options.penalties):
-            start = (solution.weight_KD, solution.bias_K) if solution else None
-            solution = regression.solve(penalty, self.options.selection_tolerance, self.options.max_iterations, start)
+            begin = (solution.weight_KD, solution.bias_K) if solution else None
+            solution = regression.solve(penalty, self.options.selection_tolerance, self.options.max_iterations, begin)
             head = _head(regression, solution, len(context.reader.classes))
             score = scores[index] = patch_miou(head, bank, held_rows, context.extractor.encoder.device)
             if best is not None and score < best[0]:

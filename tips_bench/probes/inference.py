@@ -21,6 +21,9 @@ from tips_bench.features.geometry import Upsampling, Windows
 from tips_bench.features.store import DISK_TYPES, Shelf, from_disk, to_disk
 from tips_bench.probes.head import LinearHead
 
+# (index, sample, size of the network input, features_NhwD)
+Encoded = tuple[int, SegmentationSample, tuple[int, int], Tensor]
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -47,17 +50,17 @@ class Inference:
             spec = self.extractor.encoder.spec
             padding = padding_of(*windows.size, spec.patch_size, spec.pad)
             grid, outer = tuple(features_NhwD.shape[1:3]), sample.labels_HW.shape
-            upsampling = Upsampling.of(grid, spec.patch_size, padding, windows, outer, features_NhwD.device)
+            upsampling = Upsampling.of(grid, padding, windows, outer, features_NhwD.device)
             maps = [upsampling.argmax(windows.mosaic(head(features_NhwD))).cpu().numpy() for head in heads]
             yield Prediction(index, sample, np.stack(maps), features_NhwD)
 
-    def _features(self, reader: SegmentationReader, indices: list[int]) -> Iterator[tuple[int, SegmentationSample, tuple[int, int], Tensor]]:
+    def _features(self, reader: SegmentationReader, indices: list[int]) -> Iterator[Encoded]:
         if self.shelf is None or self.shelf.identity is None or self.window.mode != "whole" or not indices:
             yield from self._encoded(reader, indices)
         else:
             yield from self._cached(reader, indices, self.shelf)
 
-    def _encoded(self, reader: SegmentationReader, indices: list[int]) -> Iterator[tuple[int, SegmentationSample, tuple[int, int], Tensor]]:
+    def _encoded(self, reader: SegmentationReader, indices: list[int]) -> Iterator[Encoded]:
         for batch, samples, pixels_B3HW in self.extractor.batches(reader, indices):
             inner = tuple(pixels_B3HW.shape[-2:])
             windows = Windows.of(inner, self.window)
@@ -65,9 +68,7 @@ class Inference:
             per_image = found.features_BhwD.split(len(windows.tops) * len(windows.lefts))
             yield from ((index, sample, inner, features) for index, sample, features in zip(batch, samples, per_image, strict=True))
 
-    def _cached(
-        self, reader: SegmentationReader, indices: list[int], shelf: Shelf
-    ) -> Iterator[tuple[int, SegmentationSample, tuple[int, int], Tensor]]:
+    def _cached(self, reader: SegmentationReader, indices: list[int], shelf: Shelf) -> Iterator[Encoded]:
         extractor, device = self.extractor, self.extractor.encoder.device
         grids = [extractor.grid(*reader.size(index)) for index in range(len(reader))]
         arrays: dict[str, Any] = {"features": ((extractor.dim,), DISK_TYPES[extractor.encoder.dtype])}

@@ -119,8 +119,8 @@ class _Training:
     def __init__(self, options: LinearOptions, context: FitContext, indices: list[int]) -> None:
         self.options, self.context = options, context
         self.extractor = context.extractor
-        mean = tuple(round(255 * value) for value in self.extractor.encoder.spec.mean)  # published pipelines pad with 0 after normalising
-        self.crops = TrainCrops(context.reader, options.augment, indices=indices, seed=context.seed, fill=mean)
+        red, green, blue = (round(255 * value) for value in self.extractor.encoder.spec.mean)  # that is 0 after normalising
+        self.crops = TrainCrops(context.reader, options.augment, indices=indices, seed=context.seed, fill=(red, green, blue))
         self.sweep = HeadSweep(
             len(options.grid),
             self.extractor.dim,
@@ -153,7 +153,7 @@ class _Training:
         return self.losses_S.tolist()
 
     def _step(self, iteration: int, pixels_B3HW: Tensor, labels_BHW: Tensor) -> None:
-        options, spec = self.options, self.extractor.encoder.spec
+        options = self.options
         factor = lr_factor(options.schedule, iteration, options.iterations, options.warmup, options.warmup_ratio)
         for group in self.optimiser.param_groups:
             group["lr"] = group["base_lr"] * factor
@@ -162,7 +162,7 @@ class _Training:
         size = (pixels_B3HW.shape[-2], pixels_B3HW.shape[-1])
         windows = Windows(size, size, (0,), (0,))
         grid = (features_BhwD.shape[1], features_BhwD.shape[2])
-        upsampling = Upsampling.of(grid, spec.patch_size, found.padding, windows, size, features_BhwD.device)
+        upsampling = Upsampling.of(grid, found.padding, windows, size, features_BhwD.device)
         logits_BSChw = self.sweep(features_BhwD, iteration)
         losses_S = upsampled_cross_entropy(logits_BSChw, labels_BHW.to(features_BhwD.device), upsampling)
         self.optimiser.zero_grad(set_to_none=True)
