@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from tests.records import record
 from tips_bench.adapters import run as adapters_run
 from tips_bench.catalog import card_files
 from tips_bench.cli.main import app
+from tips_bench.cli.run import run as run_command
 from tips_bench.errors import UserError
 from tips_bench.results.record import Record, record_path
 
@@ -81,7 +84,7 @@ def test_all_is_every_card_and_every_protocol_that_a_task_allows(calls: list[Cal
 def test_options_reach_the_evaluation(calls: list[Call], tmp_path: Path) -> None:
     options = ["--weights", "random", "--device", "cpu", "--dtype", "bf16", "--batch-size", "3", "--workers", "5", "--data-root", "d"]
     options += ["--set", "image.short_side=112", "--set", "probe.max_iterations=7"]
-    options += ["--pictures", "2", "--cache", "--limit", "9", "--seed", "4"]
+    options += ["--pictures", "2", "--cache", "--limit", "9", "--seed", "4", "--rerun"]
     done = run("run", "--task", "rooms-seg", "--model", "pixels", "--out", str(tmp_path), *options)
     assert done.exit_code == 0, done.output
     assert calls == [
@@ -101,6 +104,7 @@ def test_options_reach_the_evaluation(calls: list[Call], tmp_path: Path) -> None
             "cache": True,
             "limit": 9,
             "seed": 4,
+            "rerun": True,
         }
     ]
     assert done.stdout.count("picture ") == 2
@@ -204,3 +208,10 @@ def test_a_message_with_line_breaks_and_escapes_is_still_one_printable_line(monk
     monkeypatch.setattr(adapters_run, "evaluate", hostile)
     done = run("run", "--task", "rooms-seg", "--model", "pixels")
     assert done.stderr.splitlines()[-1] == "tips-bench: x y: a name of two lines ?[31m"
+
+
+def test_every_option_of_an_evaluation_can_be_given_and_has_its_default() -> None:
+    parameters = inspect.signature(run_command).parameters
+    for field in dataclasses.fields(adapters_run.RunOptions):
+        default = parameters[field.name].default
+        assert (str(default) if field.name == "out" else default) == field.default, field.name

@@ -7,8 +7,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from tips_bench.cli.output import print_json, print_table
-
 app = typer.Typer(help="Download, check and generate data sets.", no_args_is_help=True)
 
 DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds the data sets; $TIPS_BENCH_DATA or ./data otherwise.")]

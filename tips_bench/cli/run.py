@@ -25,11 +25,11 @@ def run(
     ],
     protocol: Annotated[str | None, typer.Option(help="Protocol names, a comma list, or `all` that a task allows.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the records.")] = Path("results"),
-    weights: Annotated[str | None, typer.Option(help="A weight file, or `random`; the card's otherwise.")] = None,
+    weights: Annotated[str | None, typer.Option(help="A weight file, `random` or `random:SEED`; the card's otherwise.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the best there is otherwise.")] = None,
     dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Precision of the encoder.")] = "fp32",
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images a batch.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads that decode images.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Threads or processes that decode images; 0 for none.")] = 2,
     data_root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets; $TIPS_BENCH_DATA or ./data otherwise.")] = None,
     overrides: Annotated[
         list[str] | None,
@@ -39,6 +39,7 @@ def run(
     cache: Annotated[bool, typer.Option("--cache", help="Keep the features on disk for the next run.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only N images of each split; the record is not comparable.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all that is random.")] = 0,
+    rerun: Annotated[bool, typer.Option("--rerun", help="Score again what this version has scored already.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False,
 ) -> None:
     """Score models on tasks under protocols, and keep a record of each.
@@ -66,6 +67,7 @@ def run(
         "cache": cache,
         "limit": limit,
         "seed": seed,
+        "rerun": rerun,
     }
     from tips_bench.adapters.run import evaluate
 
