@@ -162,6 +162,18 @@ def test_a_zip_of_pictures_is_no_npz(tmp_path: Path) -> None:
     assert "'cat.jpg'" in message(load_vision, tmp_path / "weights.npz", CONFIG)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_npz_packed_another_way_is_refused(method: int, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "weights.npz", "w", method) as archive:
+        archive.writestr("pos_embed.npy", b"")
+    assert "packed as NumPy never does" in message(load_vision, tmp_path / "weights.npz", CONFIG)
+
+
+def test_a_name_that_would_steer_a_terminal_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "weights.safetensors", arrays() | {"a\x1b[2J": np.zeros(1, np.float32)})
+    assert r"\x1b" in message(load_vision, path, CONFIG)
+
+
 @pytest.mark.parametrize("container", ["npz", "safetensors"])
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 0.999))

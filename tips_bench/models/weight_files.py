@@ -26,6 +26,7 @@ SHARD_INDEX = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
 
 _ZIP_START = b"PK"
+_ENCRYPTED = 0x1
 # What a file that was meant to hold weights holds instead, by its first bytes.
 _IMPOSTORS = (
     (b"\x93NUMPY", "it is a single array (.npy), not an archive of named ones"),
@@ -61,9 +62,13 @@ class _NpzFile(WeightFile):
         self.path, self.metadata, self.shapes = path, {}, {}
         with _faults(path):
             self._zip = stack.enter_context(zipfile.ZipFile(path))
-        for entry in self._zip.namelist():
+        for info in self._zip.infolist():
+            entry = info.filename
             if not entry.endswith(".npy"):
                 raise UserError(f"it is a zip archive but not an .npz: it holds {entry!r}", where=path, fix=_FIX)
+            if info.flag_bits & _ENCRYPTED or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise UserError(f"{entry!r} is encrypted or packed as NumPy never does", where=path, fix=_FIX)
+            _check_name(entry, path)
             self.shapes[entry.removesuffix(".npy")] = self._header(entry)
 
     def _header(self, entry: str) -> tuple[int, ...]:
@@ -98,6 +103,7 @@ class _SafetensorsFile(WeightFile):
                 opened = stack.enter_context(safe_open(shard, framework="pt", device="cpu"))
             self.metadata.update(opened.metadata() or {})
             for key in opened.keys():  # noqa: SIM118 (the handle is no mapping)
+                _check_name(key, shard)
                 header = opened.get_slice(key)
                 if header.get_dtype() not in _FLOATS_SAFETENSORS:
                     raise UserError(
@@ -167,6 +173,12 @@ def _raise_impostor(path: Path) -> NoReturn:
     raise UserError(f"this is neither an .npz nor a .safetensors file: {found}", where=path, fix=_FIX)
 
 
+def _check_name(name: str, path: Path) -> None:
+    """Names go into messages, where a line break or a terminal's control sequence has no place."""
+    if not name.isprintable():
+        raise UserError(f"the file is damaged: it names a tensor {name!r}", where=path, fix=_FIX)
+
+
 def _shards(index: Path) -> list[Path]:
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
@@ -196,4 +208,5 @@ def _faults(path: Path, key: str | None = None) -> Iterator[None]:
         yield
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, SafetensorError, OSError) as error:
         size = path.stat().st_size if path.is_file() else 0
-        raise UserError(f"the file is damaged or cut short at {size} bytes ({error})", where=where, fix=_FIX) from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"the file is damaged or cut short at {size} bytes ({reason})", where=where, fix=_FIX) from error
