@@ -13,13 +13,14 @@ from tips_bench import load_encoder
 from tips_bench.encoders.open_clip import run
 from tips_bench.errors import UserError
 
+SHAPE = {"patch_size": 16, "width": 48, "layers": 3, "heads": 4, "mlp_ratio": 2.0, "output_dim": 32}
 PE = "open_clip:PE-Core-T-16-384/meta"
 
 
 @pytest.fixture(scope="module")
 def visual() -> torch.nn.Module:
     torch.manual_seed(0)
-    tower = open_clip.transformer.VisionTransformer(image_size=64, patch_size=16, width=48, layers=3, heads=4, mlp_ratio=2.0, output_dim=32)
+    tower = open_clip.transformer.VisionTransformer(64, **SHAPE)
     return tower.eval()
 
 

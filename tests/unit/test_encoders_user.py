@@ -1,0 +1,125 @@
+"""A user's own callable as an encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tips_bench import load_encoder
+from tips_bench.encoders import resolve_model_card
+from tips_bench.encoders.user import _build
+from tips_bench.errors import UserError
+
+MODULE = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+WEIGHT = torch.randn(5, 3, 7, 7)
+
+def first():
+    return lambda pixels: torch.nn.functional.conv2d(pixels, WEIGHT.to(pixels.dtype), stride=7)
+
+def last():
+    return lambda pixels: first()(pixels).permute(0, 2, 3, 1)
+
+def module():
+    return nn.Conv2d(3, 6, 14, stride=14)
+
+def encoder():
+    from tips_bench import load_encoder
+    return load_encoder("tips-tiny-random", device="cpu")
+
+def pooled():
+    return lambda pixels: pixels.mean((2, 3))
+
+def square():
+    return lambda pixels: torch.zeros(1, 4, 4, 4)
+
+def fixed():
+    seen = []
+    def run(pixels):
+        seen.append(1)
+        return torch.zeros(1, 5, 4, 8)
+    return run
+
+def number():
+    return 3
+
+class Holder:
+    build = staticmethod(first)
+
+CONSTANT = 4
+"""
+
+
+@pytest.fixture(autouse=True)
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "users_own.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    _build.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["first", "last", "Holder.build"])
+def test_a_function_is_understood_whichever_axis_holds_the_features(name: str) -> None:
+    import users_own
+
+    encoder = load_encoder(f"users_own:{name}", device="cpu")
+    assert (encoder.spec.patch_size, encoder.spec.embed_dim, encoder.spec.depth, encoder.spec.global_tokens) == (7, 5, 1, 0)
+    pixels = torch.rand(2, 3, 14, 35)
+    found = encoder.encode_image(pixels)
+    assert torch.allclose(found.patches[0], nn.functional.conv2d(pixels, users_own.WEIGHT, stride=7).permute(0, 2, 3, 1), atol=1e-6)
+    assert found.globals_BKD.shape == (2, 0, 5)
+
+
+def test_its_identity_is_what_it_gives_for_one_image() -> None:
+    first, last, module = (load_encoder(f"users_own:{name}", device="cpu").spec.weights_sha256 for name in ("first", "last", "module"))
+    assert first.startswith("output:") and first == last and first != module
+
+
+def test_a_module_is_put_on_the_device_in_the_precision_and_frozen() -> None:
+    encoder = load_encoder("users_own:module", device="cpu", dtype="bf16")
+    assert encoder.encode_image(torch.rand(1, 3, 28, 28)).patches[0].dtype == torch.bfloat16
+    assert not any(parameter.requires_grad for parameter in encoder.function.parameters())
+    assert not encoder.function.training
+
+
+def test_an_encoder_is_used_as_it_is() -> None:
+    encoder = load_encoder("users_own:encoder")
+    assert encoder.spec.embed_dim == 192 and encoder.spec.depth == 4
+    card = resolve_model_card("users_own:encoder")
+    assert (card.name, card.embed_dim, card.global_tokens) == ("users_own:encoder", 192, 2)
+    with pytest.raises(UserError, match="Choose device and precision inside the callable"):
+        load_encoder("users_own:encoder", dtype="bf16")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("pooled", r"it gave torch\.float32 \[1, 3\] for pixels"),
+        ("square", "its grid cannot be told"),
+        ("number", "it returned a int"),
+        ("CONSTANT", "it is a int, not callable"),
+        ("nothing", "users_own has no 'nothing'"),
+        ("Holder.gone", r"users_own has no 'Holder\.gone'"),
+    ],
+)
+def test_what_is_no_encoder_is_one_sentence(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_encoder(f"users_own:{name}")
+
+
+def test_a_grid_that_does_not_follow_the_image_is_found_out() -> None:
+    encoder = load_encoder("users_own:fixed", device="cpu")
+    with pytest.raises(UserError, match=r"it gave \[1, 5, 4, 8\] for pixels of \[1, 3, 56, 56\], expected \[1, 1, 1, 5\]"):
+        encoder.encode_image(torch.rand(1, 3, 56, 56))
+
+
+def test_weights_and_missing_modules_are_one_sentence() -> None:
+    with pytest.raises(UserError, match="a callable brings its own"):
+        load_encoder("users_own:first", weights="random")
+    with pytest.raises(UserError, match="there is no module 'not_there'"):
+        load_encoder("not_there.deep:build")
