@@ -64,6 +64,11 @@ def cache_root() -> Path:
     return Path(os.environ.get("TIPS_BENCH_CACHE") or "~/.cache/tips-bench").expanduser()
 
 
+def generated_root() -> Path:
+    """Where generated data sets lie, unless a data root is named: `generated` in the cache."""
+    return cache_root() / "generated"
+
+
 def data_root() -> Path:
     """Where data sets lie: $TIPS_BENCH_DATA or ./data."""
     return Path(os.environ.get("TIPS_BENCH_DATA") or "data").expanduser()

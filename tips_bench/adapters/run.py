@@ -20,7 +20,7 @@ import torch
 from tips_bench.adapters.cell import Cell, resolve
 from tips_bench.adapters.report import build_record
 from tips_bench.adapters.segmentation import SegmentationAdapter, Split
-from tips_bench.catalog import PACKAGE, cache_root, data_root
+from tips_bench.catalog import PACKAGE, cache_root, data_root, generated_root
 from tips_bench.encoders.base import Encoder
 from tips_bench.encoders.load import load_encoder
 from tips_bench.errors import UserError
@@ -90,7 +90,7 @@ def _data_folder(cell: Cell, options: RunOptions) -> Path:
         return (root or data_root()) / data.root
     from tips_bench.rooms.writers import write_rooms
 
-    place = (root or cache_root() / "generated") / data.root
+    place = (root or generated_root()) / data.root
     write_rooms(root=place, **data.generator_options)
     return place
 

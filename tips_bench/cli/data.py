@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from tips_bench.cli.output import print_json, print_rich
+
 app = typer.Typer(help="Download, check and generate data sets.", no_args_is_help=True)
 
 DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds the data sets; $TIPS_BENCH_DATA or ./data otherwise.")]
@@ -46,6 +48,25 @@ def check(
       tips-bench data check ade20k
       tips-bench data check voc2012 --split test --json
     """
+    from tips_bench import catalog
+    from tips_bench.cards import load_card
+    from tips_bench.data.check import check_task
+
+    card = load_card("task", task)
+    if card.data.generator is None:
+        root = data_root or catalog.data_root()
+    else:
+        from tips_bench.rooms.writers import write_rooms
+
+        root = data_root or catalog.generated_root()
+        write_rooms(root=root / card.data.root, **card.data.generator_options)
+    reports = check_task(card, root, ("train", "test") if split == "all" else (split,))
+    if as_json:
+        print_json([report.to_json() for report in reports])
+    else:
+        print_rich(*(report.render() for report in reports))
+    if not all(report.ok for report in reports):
+        raise typer.Exit(1)
 
 
 @app.command("rooms")

@@ -148,17 +148,18 @@ def cards() -> Iterator[Finding]:
 def data_sets() -> Iterator[Finding]:
     """Which tasks' data are there."""
     from tips_bench.cards import load_card
-    from tips_bench.catalog import card_files, data_root
+    from tips_bench.catalog import card_files, data_root, generated_root
 
     for name in card_files("task"):
         try:
             data = load_card("task", name).data
         except UserError:
             continue  # cards() has reported it
-        yield _data_set(name, data_root() / data.root, generated=data.generator is not None)
+        generated = data.generator is not None
+        yield _data_set(name, (generated_root() if generated else data_root()) / data.root, generated)
 
 
-def _data_set(task: str, root: Path, *, generated: bool) -> Finding:
+def _data_set(task: str, root: Path, generated: bool) -> Finding:
     if root.is_dir():
         return Finding("data sets", task, f"{root} is there (tips-bench data check {task} looks inside)")
     return Finding("data sets", task, "generated when first used" if generated else f"{root} is not there (tips-bench show {task})")

@@ -26,23 +26,29 @@ def print_json(data: Any) -> None:
     print(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False))
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Aligned columns on standard output: wrapped to a terminal's width, one line a row where a program reads them."""
+def print_rich(*renderables: Any) -> None:
+    """Rich renderables on standard output: as wide as a terminal, and as wide as they are where a program reads them."""
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     class PipedConsole(Console):
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError
 
     console = PipedConsole() if sys.stdout.isatty() else PipedConsole(width=PIPED_WIDTH)
+    console.print(*renderables, sep="\n")
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Aligned columns on standard output: wrapped to a terminal's width, one line a row where a program reads them."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for position, name in enumerate(header):
         table.add_column(name, overflow="fold", no_wrap=position == 0)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console.print(table)
+    print_rich(table)
 
 
 def print_scores(records: Sequence[Record], format: str = "terminal") -> None:
