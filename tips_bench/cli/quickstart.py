@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from tips_bench.cli.names import Job
+from tips_bench.cli.run import evaluate_all, print_records
+
 TASK = "rooms-seg"
 MODELS = ("tips-tiny-random", "pixels")
 PICTURES = 4
@@ -19,8 +22,8 @@ def quickstart(out: Annotated[Path, typer.Option(help="Folder for the records an
     Example:
       tips-bench quickstart --out results/
     """
-    from tips_bench.adapters.run import evaluate
-    from tips_bench.cli.run import print_records
-
-    records = [evaluate(TASK, model, out=out, pictures=PICTURES) for model in MODELS]
-    print_records(records, out)
+    records = evaluate_all([Job(TASK, model, None) for model in MODELS], {"out": out, "pictures": PICTURES})
+    if records:
+        print_records(records, out)
+    if len(records) < len(MODELS):
+        raise typer.Exit(2)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tips_bench.cli.names import plan
+from tips_bench.cli.names import Job, plan
 from tips_bench.cli.output import print_error, print_json, print_scores
 from tips_bench.errors import UserError
 
@@ -69,6 +69,17 @@ def run(
         "seed": seed,
         "rerun": rerun,
     }
+    records = evaluate_all(jobs, options)
+    if as_json:
+        print_json([json.loads(record_file(record, out).read_text(encoding="utf-8")) for record in records])
+    elif records:
+        print_records(records, out)
+    if len(records) < len(jobs):
+        raise typer.Exit(2)
+
+
+def evaluate_all(jobs: list[Job], options: dict[str, Any]) -> list[Record]:
+    """The records of the jobs that could be done, in order; what stands in the way of another is printed and the next one is tried."""
     from tips_bench.adapters.run import evaluate
 
     records = []
@@ -78,12 +89,7 @@ def run(
             records.append(evaluate(job.task, job.model, protocol=job.protocol, **options))
         except UserError as error:
             print_error(error)
-    if as_json:
-        print_json([json.loads(record_file(record, out).read_text(encoding="utf-8")) for record in records])
-    elif records:
-        print_records(records, out)
-    if len(records) < len(jobs):
-        raise typer.Exit(2)
+    return records
 
 
 def record_file(record: Record, out: Path) -> Path:
