@@ -22,13 +22,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
 from tips_bench import files
-from tips_bench.cards import WeightsCard
-from tips_bench.catalog import cache_root
 from tips_bench.errors import UserError
 from tips_bench.progress import bar
 
@@ -70,60 +68,13 @@ def fetch(url: str, target: Path, *, size: int | None = None, sha256: str | None
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_name(f".{target.name}.lock")):
             if not target.exists():
-                _download(url, target, size, bool(sha256 or md5), title, functools.partial(_check, size=size, sha256=sha256, md5=md5))
-            _check(target, size=size, sha256=sha256, md5=None)
+                _download(url, target, size, bool(sha256 or md5), title, functools.partial(check_file, size=size, sha256=sha256, md5=md5))
+            check_file(target, size=size, sha256=sha256, md5=None)
             if sha256 is None:
                 check_recorded(target, target.with_name(f"{target.name}.sha256"))
     except OSError as error:
         raise files.cannot_write(target, error) from error
     return target
-
-
-def fetch_weights(card: WeightsCard, title: str) -> Path:
-    """The local file of a url or of a Hugging Face repository, kept in the cache. Errors: as `fetch` and `hub_file`."""
-    if card.url is not None:
-        name = unquote(urlsplit(card.url).path).rpartition("/")[2] or "weights"
-        target = cache_root() / "weights" / files.digest(card.url)[:12] / name
-        return fetch(card.url, target, size=card.size, sha256=card.sha256, title=title)
-    if card.hub is None or card.file is None:
-        raise UserError("the weights have neither a url nor a hub repository with a file", where=title, fix="Mend the card.")
-    path = hub_file(card.hub, card.file, card.revision, title)
-    _check(path, size=card.size, sha256=card.sha256, md5=None)
-    if card.sha256 is None:
-        check_recorded(path, cache_root() / "hub" / f"{files.digest(card.hub, card.revision, card.file)[:16]}.sha256")
-    return path
-
-
-def hub_file(repo: str, name: str, revision: str | None, title: str) -> Path:
-    """A file of a Hugging Face repository, through huggingface_hub and its cache, which resumes and checks by itself."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    where, page = f"{title}: {repo}/{name}", f"https://huggingface.co/{repo}"
-    try:
-        return Path(hf_hub_download(repo, name, revision=revision))
-    except GatedRepoError as error:
-        raise UserError("the repository is gated", where=where, fix=f"Accept its licence at {page} and run `hf auth login`.") from error
-    except LocalEntryNotFoundError as error:
-        raise UserError(
-            "the Hugging Face hub cannot be reached and the file is not in its cache", where=where, fix="Go online, or give --weights FILE."
-        ) from error
-    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError, HFValidationError) as error:
-        raise UserError(
-            "there is no such repository, revision or file", where=where, fix=f"See {page}; a private one needs `hf auth login`."
-        ) from error
-    except HfHubHTTPError as error:
-        raise UserError(f"the Hugging Face hub answered: {_first_line(error)}", where=where, fix="Try again later.") from error
-    except OSError as error:
-        raise UserError(f"the download failed: {_first_line(error)}", where=where, fix="Try again, or give --weights FILE.") from error
 
 
 @functools.lru_cache(maxsize=64)
@@ -157,7 +108,8 @@ def check_url(url: str, title: str) -> None:
         raise UserError(f"{url!r} is no http or https address", where=title)
 
 
-def _check(path: Path, *, size: int | None, sha256: str | None, md5: str | None) -> None:
+def check_file(path: Path, *, size: int | None, sha256: str | None, md5: str | None = None) -> None:
+    """Errors: another size or hash than the ones that are given."""
     found_size = path.stat().st_size
     if size is not None and found_size != size:
         raise UserError(f"it has {found_size} bytes, expected {size}", where=path, fix="Delete it to fetch it again.")
@@ -244,7 +196,7 @@ def _copy(response: Any, out: IO[bytes], start: int, total: int | None, advance:
         try:
             piece = response.read(PIECE)
         except (OSError, http.client.HTTPException) as error:
-            raise _Broken(_first_line(error)) from error
+            raise _Broken(first_line(error)) from error
         if not piece:
             break
         if got == 0 and piece.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
@@ -274,10 +226,10 @@ def _open(known: _Known, have: int, title: str) -> Any:
         ) from error
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError | socket.gaierror):
-            raise UserError(f"{known.url} cannot be reached: {_first_line(error.reason)}", where=title, fix="Check the network.") from error
-        raise _Broken(_first_line(error.reason)) from error
+            raise UserError(f"{known.url} cannot be reached: {first_line(error.reason)}", where=title, fix="Check the network.") from error
+        raise _Broken(first_line(error.reason)) from error
     except (OSError, http.client.HTTPException) as error:
-        raise _Broken(_first_line(error)) from error
+        raise _Broken(first_line(error)) from error
     if response.headers.get_content_type() == "text/html":
         response.close()
         raise _web_page(known.url, title)
@@ -328,7 +280,8 @@ def _web_page(url: str, title: str) -> UserError:
     return UserError(f"{url} sent a web page in place of the file", where=title, fix="Open the address in a browser: it may want a login.")
 
 
-def _first_line(error: object) -> str:
+def first_line(error: object) -> str:
+    """What an error says, cut to one short line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 

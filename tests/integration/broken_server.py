@@ -15,7 +15,7 @@ class Served:
     """One file and how it is served.
 
     breaks: after how many bytes of the answer to break off, one number a request, then never. length: the Content-Length claimed for the
-    whole file. statuses: answers to give first. redirect: where to send the client.
+    whole file. statuses: answers to give first. redirect: where to send the client. headers: to send along.
     """
 
     content: bytes
@@ -27,15 +27,17 @@ class Served:
     statuses: list[int] = field(default_factory=list)
     redirect: str | None = None
     chunked: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
     requests: list[dict[str, str]] = field(default_factory=list)
 
 
 class Server:
-    """files: path -> Served."""
+    """files: path -> Served. missing: headers of the answer to any other path."""
 
     def __init__(self, address: str) -> None:
         self.address = address
         self.files: dict[str, Served] = {}
+        self.missing: dict[str, str] = {}
 
     def serve(self, name: str, content: bytes = b"", **options: Any) -> str:
         """The address of a new file."""
@@ -58,7 +60,7 @@ def running() -> Iterator[Server]:
             self.close_connection = True
             served = server.files.get(self.path)
             if served is None:
-                self._head(404, {"Content-Length": "0"})
+                self._head(404, {"Content-Length": "0", **server.missing})
                 return
             served.requests.append(dict(self.headers))
             if served.statuses:
@@ -68,6 +70,12 @@ def running() -> Iterator[Server]:
             else:
                 self._send(served)
 
+        def do_HEAD(self) -> None:
+            self.close_connection = True
+            served = server.files.get(self.path)
+            headers = {} if served is None else served.headers | {"ETag": served.etag or "", "Content-Length": str(len(served.content))}
+            self._head(404 if served is None else 200, headers if served else {"Content-Length": "0", **server.missing})
+
         def _head(self, status: int, headers: dict[str, str]) -> None:
             self.send_response(status)
             for name, value in {**headers, "Connection": "close"}.items():
@@ -76,7 +84,7 @@ def running() -> Iterator[Server]:
 
         def _send(self, served: Served) -> None:
             total = len(served.content) if served.length is None else served.length
-            headers = {"Content-Type": served.kind} | ({"ETag": served.etag} if served.etag else {})
+            headers = {"Content-Type": served.kind} | served.headers | ({"ETag": served.etag} if served.etag else {})
             start, wanted = 0, self.headers.get("Range")
             if wanted and served.honours_range and self.headers.get("If-Range", served.etag) == served.etag:
                 start = int(wanted.removeprefix("bytes=").removesuffix("-"))

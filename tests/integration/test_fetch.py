@@ -14,9 +14,8 @@ import pytest
 
 from tests.integration.broken_server import Server, running
 from tips_bench import fetch as fetching
-from tips_bench.cards import WeightsCard
 from tips_bench.errors import UserError
-from tips_bench.fetch import fetch, fetch_weights
+from tips_bench.fetch import fetch
 
 CONTENT = hashlib.sha256(b"seed").digest() * 40_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -231,35 +230,3 @@ def test_a_disk_that_fills_up_is_said_and_the_part_is_kept(server: Server, tmp_p
     with pytest.raises(UserError, match="cannot write: No space left on device"):
         fetch(server.serve("a.bin", CONTENT), tmp_path / "a.bin", title="a")
     assert "a.bin" not in left(tmp_path)
-
-
-def test_weights_of_an_address_lie_in_the_cache(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TIPS_BENCH_CACHE", str(tmp_path))
-    path = fetch_weights(WeightsCard(url=server.serve("m.npz", CONTENT)), "m")
-    assert path.name == "m.npz" and path.is_relative_to(tmp_path / "weights") and path.read_bytes() == CONTENT
-
-
-def test_weights_without_a_place_are_an_error() -> None:
-    with pytest.raises(UserError, match="m: the weights have neither a url nor a hub repository"):
-        fetch_weights(WeightsCard(hub="a/b"), "m")
-
-
-class TestHub:
-    """A hub on this machine, asked by huggingface_hub itself."""
-
-    @pytest.fixture(autouse=True)
-    def hub(self, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from huggingface_hub import constants
-
-        monkeypatch.setattr(constants, "ENDPOINT", server.address)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.address + "/{repo_id}/resolve/{revision}/{filename}")
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-
-    def test_a_repository_that_is_not_there_is_named(self) -> None:
-        with pytest.raises(UserError, match=r"m: nobody/nothing/model\.safetensors: "):
-            fetch_weights(WeightsCard(hub="nobody/nothing", file="model.safetensors"), "m")
-
-    def test_a_name_that_cannot_be_a_repository_is_an_error(self) -> None:
-        with pytest.raises(UserError, match="no such repository"):
-            fetch_weights(WeightsCard(hub="a/b/c//", file="model.safetensors"), "m")

@@ -145,9 +145,8 @@ def _judge(report: Report, reader: SegmentationReader, counts: np.ndarray, store
     if len(set(reader.ids)) != len(reader.ids):
         report.faults.append("two samples have the same id")
     if absent := [name for name, pixels in report.pixels.items() if not pixels]:
-        report.remarks.append(
-            f"{len(absent)} of {len(reader.classes)} classes have no pixel: {', '.join(absent[:8])}{', ...' * (len(absent) > 8)}"
-        )
+        some = ", ".join(absent[:8]) + (", ..." if len(absent) > 8 else "")
+        report.remarks.append(f"{len(absent)} of {len(reader.classes)} classes have no pixel: {some}")
     if isinstance(reader, MaskReader):
         _judge_zero_label(report, reader, stored)
 
@@ -161,7 +160,7 @@ def _judge_zero_label(report: Report, reader: MaskReader, stored: np.ndarray) ->
     # Files to which the rule was applied before hold 255 for what was 0, and never the last id.
     if stored[IGNORE] and not stored[len(reader.classes)] and stored[0]:
         report.remarks.append(
-            f"the label files hold 255 and never {len(reader.classes)}: was the zero-label rule applied to them before? It would be applied twice"
+            f"the label files hold 255 and never {len(reader.classes)}: if the zero-label rule was applied to them before, it is applied twice"
         )
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
+from tips_bench.encoders.hub import SINGLE_FILE
 from tips_bench.encoders.weights import (
     Weights,
     choose_weights,
@@ -31,7 +32,6 @@ from tips_bench.encoders.weights import (
 )
 from tips_bench.errors import UserError
 
-WEIGHTS_FILE = "model.safetensors"
 # The modules of timm whose models take images of any size.
 FAMILIES = ("vision_transformer", "eva", "deit")
 
@@ -66,7 +66,7 @@ class TimmEncoder(Encoder):
             title=f"{name} (timm)",
             source="timm",
             architecture={"name": name},
-            weights=WeightsCard(hub=hub, file=WEIGHTS_FILE) if hub else None,
+            weights=WeightsCard(hub=hub, file=SINGLE_FILE) if hub else None,
             **facts(model),
             licence=config.get("license") or "unknown",
             citation=str(config.get("paper_ids") or config.get("origin_url") or f"timm, {name}"),

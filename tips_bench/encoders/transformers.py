@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
+from tips_bench.encoders.hub import SINGLE_FILE, hub_file, hub_model
 from tips_bench.encoders.huggingface import CONFIG_FILE, PROCESSOR_FILES, read_model_config, read_normalisation
 from tips_bench.encoders.weights import (
     Weights,
@@ -30,9 +31,6 @@ from tips_bench.encoders.weights import (
     seeded,
 )
 from tips_bench.errors import UserError
-from tips_bench.fetch import hub_file
-
-WEIGHTS_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -98,10 +96,10 @@ class TransformersEncoder(Encoder):
         if read_model_config(folder / CONFIG_FILE).is_tips:
             from tips_bench.encoders.tips import TipsEncoder
 
-            hub_file(repo, WEIGHTS_FILE, revision or None, repo)
+            hub_model(repo, revision or None, f"hf:{repo}")
             card = TipsEncoder.describe_path(folder)
             return card.model_copy(update={"name": f"hf:{repo}", "homepage": f"https://huggingface.co/{repo}"})
-        weights = WeightsCard(hub=repo, file=WEIGHTS_FILE, revision=revision or None)
+        weights = WeightsCard(hub=repo, file=SINGLE_FILE, revision=revision or None)
         return _describe(folder, f"hf:{repo}", architecture, weights, f"https://huggingface.co/{repo}")
 
     @classmethod

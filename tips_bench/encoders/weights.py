@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from tips_bench.cards import ModelCard, WeightsCard
+from tips_bench.encoders.hub import SHARD_INDEX, SINGLE_FILE, fetch_weights, shard_names
 from tips_bench.errors import UserError
-from tips_bench.fetch import fetch_weights, file_sha256
+from tips_bench.fetch import file_sha256
+from tips_bench.files import digest
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _RANDOM = re.compile(r"random(?::(\d+))?")
@@ -59,17 +61,18 @@ def random_weights(seed: int) -> Weights:
 
 
 def file_weights(path: Path) -> Weights:
-    """A file, or a folder in Hugging Face layout, whose one weight file or index of shards identifies it."""
-    return Weights(path, None, file_sha256(_identifying_file(path)))
+    """A file, or a folder in Hugging Face layout. Shards are identified by the hash of their hashes."""
+    file = path if path.is_file() else _in_folder(path)
+    if file.name.endswith(".index.json"):
+        return Weights(path, None, digest(*(file_sha256(file.parent / shard) for shard in shard_names(file))))
+    return Weights(path, None, file_sha256(file))
 
 
-def _identifying_file(path: Path) -> Path:
-    if path.is_file():
-        return path
-    for name in ("model.safetensors", "model.safetensors.index.json"):
-        if (path / name).is_file():
-            return path / name
-    raise UserError("the folder holds no model.safetensors", where=path, fix="Give the weight file itself.")
+def _in_folder(folder: Path) -> Path:
+    for name in (SINGLE_FILE, SHARD_INDEX):
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"the folder holds no {SINGLE_FILE}", where=folder, fix="Give the weight file itself.")
 
 
 def weights_path(card: WeightsCard, title: str) -> Path:
