@@ -27,14 +27,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": set(),
     "metrics": set(),
     "rooms": set(),
-    "results": set(),
+    "results": {"metrics"},
     "encoders": {"models"},
-    "data": {"rooms"},
+    "data": set(),
     "features": {"encoders", "data"},
     "probes": {"features", "encoders", "data", "metrics"},
     "adapters": {"encoders", "data", "features", "probes", "metrics", "results", "rooms"},
     "training": {"models", "data", "metrics", "rooms"},
-    "integrations": {"models", "encoders", "data"},
+    "integrations": {"models", "encoders"},
     "cli": {"adapters", "training", "encoders", "data", "rooms", "results", "integrations"},
 }
 HEAVY = {"torch", "torchvision", "mmseg", "mmcv", "open3d", "timm", "transformers", "open_clip", "pandas", "matplotlib"}
