@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tips_bench.adapters.cell import Cell
-from tips_bench.adapters.segmentation import Split
+from tips_bench.adapters.base import Split
 from tips_bench.catalog import PACKAGE
-from tips_bench.metrics.segmentation import SegmentationCounts, summary
+from tips_bench.metrics.samples import SampleCounts
 from tips_bench.probes.base import Choice, Fit
 from tips_bench.results.provenance import git_state, versions
 from tips_bench.results.record import Cost, DatasetIdentity, MetricValue, Record, Selection
@@ -18,7 +18,7 @@ from tips_bench.results.statistics import intervals
 
 
 def build_record(
-    cell: Cell, train: Split, test: Split, fit: Fit, counts: SegmentationCounts, cost: Cost, weights_sha256: str, seed: int, per_sample: str
+    cell: Cell, train: Split, test: Split, fit: Fit, counts: SampleCounts, cost: Cost, weights_sha256: str, seed: int, per_sample: str
 ) -> Record:
     """The record of one cell, still without pictures. per_sample: name of the file of counts beside it."""
     commit, dirty = git_state(PACKAGE)
@@ -50,16 +50,16 @@ def build_record(
     )
 
 
-def _metrics(counts: SegmentationCounts) -> dict[str, MetricValue]:
+def _metrics(counts: SampleCounts) -> dict[str, MetricValue]:
     values = counts.compute()
-    sure = intervals(counts.counts_N, counts.groups, summary)
+    sure = intervals(counts.counts_N, counts.groups, counts.summary)
     return {
         name: MetricValue(value=float(values[name]), unit=spec.unit, higher_is_better=spec.higher_is_better, ci95=sure[name], n=len(counts))
         for name, spec in counts.specs.items()
     }
 
 
-def _per_class(counts: SegmentationCounts, classes: list[str]) -> dict[str, dict[str, float | None]]:
+def _per_class(counts: SampleCounts, classes: list[str]) -> dict[str, dict[str, float | None]]:
     values: dict[str, Any] = counts.compute()
     return {
         name: {label: None if math.isnan(value) else float(value) for label, value in zip(classes, values[name], strict=True)}

@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
+from tips_bench.adapters.base import Adapter, Split
 from tips_bench.adapters.cell import Cell, resolve
 from tips_bench.adapters.report import build_record
-from tips_bench.adapters.segmentation import SegmentationAdapter, Split
 from tips_bench.catalog import PACKAGE, cache_root, data_root, generated_root
 from tips_bench.encoders.base import Encoder
 from tips_bench.encoders.load import load_encoder
@@ -98,7 +98,7 @@ def _data_folder(cell: Cell, options: RunOptions) -> Path:
 class _Run:
     """One evaluation in progress."""
 
-    def __init__(self, cell: Cell, adapter: SegmentationAdapter, train: Split, test: Split, encoder: Encoder, options: RunOptions) -> None:
+    def __init__(self, cell: Cell, adapter: Adapter, train: Split, test: Split, encoder: Encoder, options: RunOptions) -> None:
         self.cell, self.adapter, self.train, self.test, self.encoder, self.options = cell, adapter, train, test, encoder, options
         batch_size = options.batch_size or BATCH_SIZE.get(encoder.device.type, BATCH_SIZE["cpu"])
         self.extractor = Extractor(encoder, cell.protocol.image, cell.protocol.features, batch_size, options.workers)

@@ -8,22 +8,26 @@ from __future__ import annotations
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
 from tips_bench.errors import UserError
 from tips_bench.files import atomic
+from tips_bench.metrics.spec import MetricSpec
 
 # What numpy and zipfile raise for a file that is no .npz, is cut short, encrypted, of an unknown compression, or claims absurd sizes.
 BROKEN = (ValueError, KeyError, EOFError, TypeError, AttributeError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 class SampleCounts:
-    """id -> (group, counts) with update / merge / save / load; a metric adds `check` and `compute`.
+    """id -> (group, counts) with update / merge / save / load; a metric adds `check`, `summary` and the specs of what it computes.
 
     shape: of one sample's counts. group: what is resampled together where samples are not independent (a scene, a video).
     """
+
+    specs: ClassVar[dict[str, MetricSpec]] = {}
+    per_class_specs: ClassVar[dict[str, MetricSpec]] = {}
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
@@ -54,6 +58,15 @@ class SampleCounts:
     def counts_N(self) -> np.ndarray:
         """The samples' counts, int64 of shape (N, *shape), in the order of `ids`."""
         return np.stack([self._samples[id][1] for id in self.ids]) if self._samples else np.zeros((0, *self.shape), dtype=np.int64)
+
+    @staticmethod
+    def summary(counts: np.ndarray, /) -> dict[str, np.ndarray]:
+        """The data set's metrics in their units, shape ..., for summed counts of shape (..., *shape)."""
+        return {}
+
+    def compute(self) -> dict[str, float | np.ndarray]:
+        """Every metric of all samples together, and the values of each class."""
+        return {name: float(value) for name, value in self.summary(self.total()).items()}
 
     def check(self, counts: np.ndarray, *, where: object) -> None:
         """Refuse counts that no sample can have. Errors: as the metric says."""

@@ -120,6 +120,8 @@ class SegmentationCounts(SampleCounts):
     specs: ClassVar[dict[str, MetricSpec]] = {"mIoU": PERCENT, "aAcc": PERCENT, "mAcc": PERCENT}
     per_class_specs: ClassVar[dict[str, MetricSpec]] = {"IoU": PERCENT, "Acc": PERCENT}
 
+    summary = staticmethod(summary)
+
     def __init__(self, classes: int) -> None:
         super().__init__((3, classes))
         self.classes = classes

@@ -1,0 +1,67 @@
+"""What every task family gives to a run: splits, a fit, counts and pictures.
+
+A family is one module with one class, registered in ADAPTERS under the family's name. Its counts are a SampleCounts whose class says
+which metrics they hold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tips_bench.cards import DataCard, ProtocolCard
+from tips_bench.features.store import Shelf
+from tips_bench.files import digest
+from tips_bench.metrics.samples import SampleCounts
+from tips_bench.probes.base import Fit, FitContext
+from tips_bench.probes.inference import Inference
+from tips_bench.registry import READERS
+
+
+@dataclass(frozen=True)
+class Split:
+    """A reader and the samples of it that are used."""
+
+    name: str
+    reader: Any
+    indices: list[int]
+
+    @classmethod
+    def open(cls, data: DataCard, root: Path, role: str, limit: int | None) -> Split:
+        """The split of a role ("train", "test"). limit: at most so many samples, by a hash of their ids."""
+        name = data.splits[role]  # type: ignore[index]
+        reader = READERS.get(data.reader)(root, name, **data.options)
+        indices = list(range(len(reader)))
+        if limit is not None and limit < len(indices):
+            indices = sorted(sorted(indices, key=lambda index: digest("limit", reader.ids[index]))[:limit])
+        return cls(name, reader, indices)
+
+    @property
+    def fingerprint(self) -> str:
+        """The reader's, or one of the chosen ids too where not all samples are used."""
+        if len(self.indices) == len(self.reader):
+            return self.reader.fingerprint
+        return digest(self.reader.fingerprint, *(self.reader.ids[index] for index in self.indices))
+
+    def pick(self, number: int) -> list[int]:
+        """`number` samples to draw, by a hash of their ids."""
+        return sorted(self.indices, key=lambda index: digest("picture", self.reader.ids[index]))[:number]
+
+
+class Adapter(Protocol):
+    """Built from a protocol card. Errors: a probe or an option that does not exist."""
+
+    def __init__(self, protocol: ProtocolCard) -> None: ...
+
+    def open(self, data: DataCard, root: Path, limit: int | None) -> tuple[Split, Split]:
+        """(train, test)."""
+
+    def fit(self, context: FitContext) -> Fit:
+        """The probe's fit on the training split."""
+
+    def score(self, inference: Inference, test: Split, fit: Fit, work: Shelf) -> SampleCounts:
+        """Counts of every sample of the test split; what an earlier try counted is taken up from `work`."""
+
+    def draw(self, inference: Inference, test: Split, fit: Fit, number: int, stem: Path) -> list[str]:
+        """Pictures of `number` samples beside `stem`, and a sheet of all; returns their file names."""
