@@ -188,8 +188,8 @@ def test_every_package_that_is_imported_is_declared() -> None:
     declared = names(project["dependencies"]) | names(extras["encoders"])
 
     def undeclared(trees: Iterable[ast.Module], declared: set[str]) -> set[str]:
-        used = {module for tree in trees for module in third_parties(tree)}
-        return {module for module in used if not {owner.lower().replace("_", "-") for owner in owners[module]} & declared}
+        used = {module for tree in trees for module in third_parties(tree)} - {"users_own"}  # a test writes that one itself
+        return {module for module in used if not {owner.lower().replace("_", "-") for owner in owners.get(module, [])} & declared}
 
     assert not undeclared(sources().values(), declared)
     rest = [path for path in code_files() if PACKAGE not in path.parents]

@@ -33,7 +33,7 @@ def test_help_shows_examples_of_the_main_job() -> None:
         assert verb in out
 
 
-VERBS = ["run", "list", "show", "doctor", "quickstart", "table", "data download", "data check", "data rooms"]
+VERBS = ["run", "list", "show", "doctor", "quickstart", "table", "compare", "check", "data download", "data check", "data rooms"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
