@@ -132,15 +132,16 @@ def markdown(layout: Layout) -> str:
         return marked(cell, f"**{text}**" if cell is not None and cell.best else text)
 
     names = 2
-    rows = [[*map(_markdown, row[:names]), *row[names:]] for row in body(layout, cell_text)]
-    heads = ["model", "protocol", *(_markdown(" ".join(title(column))) for column in layout.columns), *COST]
+    rows = [[*map(markdown_text, row[:names]), *row[names:]] for row in body(layout, cell_text)]
+    heads = ["model", "protocol", *(markdown_text(" ".join(title(column))) for column in layout.columns), *COST]
     lines = [heads, ["---"] * names + ["---:"] * (len(heads) - names), *rows]
-    notes = [_markdown(f"{sign} {sentence}") for sign, sentence in layout.notes.items()]
+    notes = [markdown_text(f"{sign} {sentence}") for sign, sentence in layout.notes.items()]
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return "\n\n".join([text, *captions(layout), *notes]) + "\n"
 
 
-def _markdown(text: str) -> str:
+def markdown_text(text: str) -> str:
+    """`text` as it stands in a Markdown table: what Markdown or HTML would read is escaped."""
     return "".join(f"\\{character}" if character in "\\`*_{}[]<>#|~!&" else character for character in printable(text))
 
 

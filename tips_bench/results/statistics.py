@@ -8,24 +8,34 @@ The interval is the bias-corrected and accelerated one, BCa (Efron, Better Boots
 scipy.stats.bootstrap. The plain percentiles will not do: the mean IoU of a finite set is biased upward by its rare classes, a resample
 doubles the bias, and the plain interval moves the wrong way.
 
+Two models scored on the same samples are compared pair by pair: a resample draws the same samples for both, so what makes an image
+hard for both cancels. `differences` gives the interval of the difference, a p-value from swapping the two models' counts sample by
+sample (the randomisation test: were the models alike, each sample could as well have come from either; Fisher, The Design of
+Experiments, 1935; Noreen, Computer-Intensive Methods for Testing Hypotheses, 1989) and the smallest difference that the set detects.
+
 The interval says how much the score would move with other test images of the same kind. It says nothing about other training
 images or seeds, and it speaks of the classes that the set holds.
 
-Axes: N samples, G groups, R resamples; the axes of one sample's counts follow (3C for segmentation).
+Axes: N samples, G groups, R resamples, M tests, 2 the pair of models; the axes of one sample's counts follow (3C for segmentation).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 Summary = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 CHUNK_ELEMENTS = 1 << 22
+RESAMPLES = 2000
+SWAPS = 9999  # the least p is 1 / (SWAPS + 1), small enough for Benjamini-Hochberg over several hundred tests
+LEVEL = 0.95
+POWER = 0.8
 
 
 def intervals(
-    counts_N: np.ndarray, groups: Sequence[str], summary: Summary, *, resamples: int = 2000, seed: int = 0, level: float = 0.95
+    counts_N: np.ndarray, groups: Sequence[str], summary: Summary, *, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
 ) -> dict[str, tuple[float, float] | None]:
     """Metric name -> (low, high) in the metric's unit; None where there is nothing to resample or nothing was scored.
 
@@ -40,6 +50,78 @@ def intervals(
     drawn = _collect(summary, _resampled(counts_G, resamples, np.random.default_rng(seed)))
     left_out = _collect(summary, _leave_one_out(counts_G))
     return {name: _bca(drawn[name], float(whole[name][0]), left_out[name], level) for name in whole}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A metric of two models on the same samples, in the metric's unit; NaN where it was not scored.
+
+    interval: of b - a, None where there is nothing to resample. p: two-sided, of the randomisation test; NaN without a difference.
+    detectable: the least true difference that a set like this tells from none with 80 % power at 5 %, from the spread of resamples.
+    """
+
+    a: float
+    b: float
+    interval: tuple[float, float] | None
+    p: float
+    detectable: float
+
+    @property
+    def value(self) -> float:
+        """b - a."""
+        return self.b - self.a
+
+
+def differences(
+    counts_N2: np.ndarray, groups: Sequence[str], summary: Summary, *, resamples: int = RESAMPLES, swaps: int = SWAPS, seed: int = 0
+) -> dict[str, Difference]:
+    """Metric name -> how two models differ, from the counts of both on each sample, shape (N, 2, ...).
+
+    groups and summary: as for `intervals`; the summary takes any number of leading axes. Whole groups are drawn and swapped.
+    """
+    counts_G2 = group_sums(counts_N2, groups)
+    whole = {name: np.asarray(values_2, dtype=np.float64) for name, values_2 in summary(counts_G2.sum(axis=0)).items()}
+    if len(counts_G2) < 2:
+        return {name: Difference(float(a), float(b), None, np.nan, np.nan) for name, (a, b) in whole.items()}
+
+    def difference(totals_R2: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: values_R2[:, 1] - values_R2[:, 0] for name, values_R2 in summary(totals_R2).items()}
+
+    drawn = _collect(difference, _resampled(counts_G2, resamples, np.random.default_rng([seed, 0])))
+    left_out = _collect(difference, _leave_one_out(counts_G2))
+    swapped = _collect(difference, _swapped(counts_G2, swaps, np.random.default_rng([seed, 1])))
+    return {
+        name: Difference(
+            a=float(a),
+            b=float(b),
+            interval=_bca(drawn[name], float(b - a), left_out[name], LEVEL),
+            p=_p_value(swapped[name], float(b - a)),
+            detectable=_detectable(drawn[name]),
+        )
+        for name, (a, b) in whole.items()
+    }
+
+
+def contributions(counts_N2: np.ndarray, summary: Summary) -> dict[str, np.ndarray]:
+    """Metric name -> by how much each sample raises b - a of the whole set, shape (N,): the difference with it less that without it."""
+    whole = summary(counts_N2.sum(axis=0))
+    without = _collect(summary, _leave_one_out(counts_N2))
+    return {name: (values_2[1] - values_2[0]) - (without[name][:, 1] - without[name][:, 0]) for name, values_2 in whole.items()}
+
+
+def adjusted(p_M: Sequence[float]) -> list[float]:
+    """p-values of many tests, adjusted for their number; NaN is no test and stays NaN.
+
+    Calling those of at most q significant keeps the expected share of false ones among them at q (Benjamini and Hochberg, Controlling
+    the False Discovery Rate, 1995), for tests that are independent or positively dependent.
+    """
+    p = np.asarray(p_M, dtype=np.float64)
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(-p[tested], kind="stable")]
+    scaled = p[order] * len(order) / np.arange(len(order), 0, -1)
+    result = np.full(len(p), np.nan)
+    result[order] = np.minimum.accumulate(scaled)
+    return [float(value) for value in result]
 
 
 def group_sums(counts_N: np.ndarray, groups: Sequence[str]) -> np.ndarray:
@@ -71,6 +153,33 @@ def _resampled(counts_G: np.ndarray, resamples: int, rng: np.random.Generator) -
         drawn_rG += np.arange(rows)[:, None] * number
         times_rG = np.bincount(drawn_rG.ravel(), minlength=rows * number).reshape(rows, number)
         yield (times_rG.astype(np.float64) @ flat_GX).reshape(rows, *counts_G.shape[1:])
+
+
+def _swapped(counts_G2: np.ndarray, swaps: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Summed counts of both models, shape (r, 2, ...), each time with the models' counts exchanged in a random half of the groups."""
+    total_2X = counts_G2.sum(axis=0).reshape(2, -1).astype(np.float64)
+    gap_GX = (counts_G2[:, 1] - counts_G2[:, 0]).reshape(len(counts_G2), -1).astype(np.float64)
+    step = max(1, CHUNK_ELEMENTS // max(len(counts_G2), total_2X.size))
+    for start in range(0, swaps, step):
+        rows = min(step, swaps - start)
+        moved_rX = rng.integers(0, 2, (rows, len(counts_G2))).astype(np.float64) @ gap_GX
+        yield np.stack([total_2X[0] + moved_rX, total_2X[1] - moved_rX], axis=1).reshape(rows, *counts_G2.shape[1:])
+
+
+def _p_value(swapped_R: np.ndarray, value: float) -> float:
+    """The share of swaps whose difference is at least as great, the set itself counted as one; a swap without a value counts as such."""
+    if np.isnan(value):
+        return np.nan
+    smaller = np.abs(swapped_R) < abs(value) - 1e-12 * max(1.0, abs(value))
+    return float(1 + (~smaller).sum()) / (1 + len(swapped_R))
+
+
+def _detectable(drawn_R: np.ndarray) -> float:
+    """z(97.5 %) + z(80 %) standard errors of the difference: where a normal test at 5 % has 80 % power."""
+    from scipy.special import ndtri
+
+    drawn_R = drawn_R[~np.isnan(drawn_R)]
+    return float((ndtri((1 + LEVEL) / 2) + ndtri(POWER)) * drawn_R.std(ddof=1)) if len(drawn_R) > 1 else np.nan
 
 
 def _leave_one_out(counts_G: np.ndarray) -> Iterator[np.ndarray]:

@@ -1,0 +1,53 @@
+"""tips-bench check: did anything get worse than the baseline?"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def check(
+    new: Annotated[Path, typer.Argument(help="The new records: a folder, or one file.")],
+    against: Annotated[Path, typer.Option(help="The baseline: a folder of records, or one file.")],
+    tolerance: Annotated[float, typer.Option(help="The drop that is borne, in the metric's own unit (points of %, metres).")] = 0.2,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
+    junit_file: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write the report as JUnit XML.")] = None,
+    github: Annotated[bool, typer.Option("--github", help="Print GitHub annotations.")] = False,
+) -> None:
+    """Fail, with exit status 1, if a score got worse than its baseline.
+
+    Worse is a paired drop whose 95 % interval excludes zero and which is greater than the tolerance. A cell of the baseline that is
+    missing, broken, or measured on other data or by another protocol fails, too. Inside a GitHub job the table goes to its summary.
+
+    \b
+    Examples:
+      tips-bench check results/new --against baselines/
+      tips-bench check results/new --against baselines/ --tolerance 0.5 --junit check.xml --github
+    """
+    from tips_bench.files import cannot_write, write_text
+    from tips_bench.results.check_reports import check_text, github_annotations, junit, markdown
+    from tips_bench.results.regression import as_data
+    from tips_bench.results.regression import check as checked
+
+    report = checked(new, against, tolerance)
+    sys.stdout.write(check_text(report))
+    if github:
+        sys.stdout.write(github_annotations(report))
+    if json_file is not None:
+        write_text(json_file, json.dumps(as_data(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    if junit_file is not None:
+        write_text(junit_file, junit(report))
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary:
+        try:
+            with Path(summary).open("a", encoding="utf-8") as file:  # the steps of a job share the file
+                file.write(markdown(report))
+        except OSError as error:
+            raise cannot_write(Path(summary), error) from error
+    if not report.passed:
+        raise typer.Exit(1)

@@ -1,0 +1,74 @@
+"""tips-bench compare: two records, two folders of records, or a record and the papers."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tips_bench.cli.output import print_error, print_json
+from tips_bench.errors import UserError
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A record, or a folder of records.")],
+    b: Annotated[Path | None, typer.Argument(metavar="[B]", help="Another of the same task, data and protocol.")] = None,
+    published: Annotated[bool, typer.Option("--published", help="Beside A, what papers report of its model and task.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything at full precision, as JSON.")] = False,
+) -> None:
+    """Say whether B is better than A, by how much, how sure, on which classes and on which images.
+
+    The same test images are drawn for both (paired bootstrap, 95 %), and the p-value is that of swapping the two models image by
+    image. Of two folders, every cell that both hold is compared and the p-values are adjusted for their number.
+
+    \b
+    Examples:
+      tips-bench compare results/ade20k/tips-b14/a.json results/ade20k/dinov2-b14/b.json
+      tips-bench compare results/monday results/tuesday
+      tips-bench compare results/ade20k/tips-g14/a.json --published
+    """
+    if published == (b is not None):
+        raise UserError("name a second record, or ask for --published", where="compare", fix="See tips-bench compare --help.")
+    if b is None:
+        _with_papers(a, as_json)
+    elif a.is_dir() or b.is_dir():
+        _folders(a, b, as_json)
+    else:
+        from tips_bench.results.compare import as_data
+        from tips_bench.results.compare import compare as compared
+        from tips_bench.results.compare_text import comparison_text
+
+        found = compared(a, b)
+        if as_json:
+            print_json(as_data(found))
+        else:
+            sys.stdout.write(comparison_text(found))
+
+
+def _folders(a: Path, b: Path, as_json: bool) -> None:
+    from tips_bench.results.compare import compare_folders, suite_data
+    from tips_bench.results.compare_text import suite_text
+
+    suite = compare_folders(a, b)
+    for error in suite.broken:
+        print_error(error)
+    if as_json:
+        print_json(suite_data(suite))
+    else:
+        sys.stdout.write(suite_text(suite))
+
+
+def _with_papers(path: Path, as_json: bool) -> None:
+    from tips_bench.cards import load_card
+    from tips_bench.catalog import card_files
+    from tips_bench.results.published import beside_papers, papers_data, papers_text
+    from tips_bench.results.record import load_record
+
+    protocols = {name: load_card("protocol", name).model_dump(mode="json") for name in card_files("protocol")}
+    found = beside_papers(load_record(path), protocols)
+    if as_json:
+        print_json(papers_data(found))
+    else:
+        sys.stdout.write(papers_text(found))

@@ -1,0 +1,105 @@
+"""A regression report for people, JUnit readers and GitHub: text, XML, workflow commands, Markdown."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from textwrap import wrap
+
+from tips_bench.results.compare_text import WIDTH, fitted, p_text, plain, signed
+from tips_bench.results.regression import FAILED, Outcome, Report
+from tips_bench.results.render import markdown_text, printable
+
+SIGNS = {"regression": "❌", "fault": "⚠️", "cannot tell": "❔", "within tolerance": "✅", "improvement": "🎉", "new": "🆕"}
+
+
+def verdict(report: Report) -> str:
+    """The whole report in a line: whether it passed, and how many cells of each kind."""
+    counts = ", ".join(f"{number} {status}" for status, number in report.counts.items())
+    return f"{'passed' if report.passed else 'FAILED'}: {counts} (tolerance {report.tolerance:g})"
+
+
+def check_text(report: Report) -> str:
+    """For a terminal, at most 80 columns wide."""
+    lines = [f"{'':<16} {'cell':<24} {'base':>7} {'new':>7} {'gain':>7} {'95 %':^15}".rstrip()]
+    for one in report.outcomes:
+        if one.comparison is None or one.comparison.gain_interval is None:
+            lines.append(f"{one.status:<16} {fitted(one.cell, WIDTH - 17, keep_end=True)}".rstrip())
+            continue
+        base, new, gain, interval, _ = _numbers(one)
+        lines.append(f"{one.status:<16} {fitted(one.cell, 24)} {base:>7} {new:>7} {gain:>7} {interval:>15}")
+    notes = [one.message for one in report.outcomes if one.status == "fault"]
+    return "\n".join([*lines, *(line for note in notes for line in ["", *wrap(printable(note), WIDTH)]), "", verdict(report)]) + "\n"
+
+
+def _numbers(one: Outcome) -> tuple[str, str, str, str, str]:
+    """Baseline, new, gain, its interval and q, rounded."""
+    assert one.comparison is not None and one.comparison.gain_interval is not None
+    record = one.comparison.a.record
+    unit = record.metrics[record.primary].unit
+    low, high = one.comparison.gain_interval
+    return (
+        plain(one.comparison.primary.a, unit),
+        plain(one.comparison.primary.b, unit),
+        signed(one.comparison.gain, unit),
+        f"{signed(low, unit)}..{signed(high, unit)}",
+        p_text(one.comparison.q),
+    )
+
+
+def junit(report: Report) -> str:
+    """JUnit XML: a test case per cell; a regression is a failure, a fault is an error, "cannot tell" and "new" pass and say so."""
+    failed = sum(one.status == "regression" for one in report.outcomes)
+    errors = sum(one.status == "fault" for one in report.outcomes)
+    totals = {"tests": str(len(report.outcomes)), "failures": str(failed), "errors": str(errors)}
+    root = ET.Element("testsuites", {"name": "tips-bench check", **totals})
+    suite = ET.SubElement(root, "testsuite", {"name": "tips-bench check", **totals, "skipped": "0", "time": "0"})
+    for one in report.outcomes:
+        message = printable(one.message)
+        case = ET.SubElement(suite, "testcase", {"classname": "tips-bench.check", "name": printable(one.cell), "time": "0"})
+        if one.status in FAILED:
+            kind = "failure" if one.status == "regression" else "error"
+            ET.SubElement(case, kind, {"message": message, "type": one.status}).text = message
+        else:
+            ET.SubElement(case, "system-out").text = f"{one.status}: {message}"
+    ET.indent(root)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
+
+
+def github_annotations(report: Report) -> str:
+    """GitHub workflow commands: ::error for a regression or a fault, ::notice for an improvement and for what cannot be told.
+
+    Escaped as actions/toolkit's command.ts does, so that a name can neither break the line nor begin a command of its own.
+    """
+    levels = {"regression": "error", "fault": "error", "cannot tell": "notice", "improvement": "notice"}
+    return "".join(
+        f"::{levels[one.status]} title={_property(f'tips-bench: {one.status}')}::{_data(one.message)}\n"
+        for one in report.outcomes
+        if one.status in levels
+    )
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def markdown(report: Report) -> str:
+    """A table for a job summary or a pull-request comment."""
+    lines = [
+        "### tips-bench check",
+        "",
+        verdict(report),
+        "",
+        "| | cell | baseline | new | gain | 95 % | q |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for one in report.outcomes:
+        known = one.comparison is not None and one.comparison.gain_interval is not None
+        numbers = _numbers(one) if known else ("", "", "", "", "")
+        lines.append(f"| {SIGNS[one.status]} {one.status} | {' | '.join([markdown_text(one.cell), *numbers])} |")
+    faults = [f"- {markdown_text(one.message)}" for one in report.outcomes if one.status == "fault"]
+    caption = "gain: positive is better. q: p adjusted for the number of cells (Benjamini-Hochberg)."
+    return "\n".join([*lines, "", caption, *([""] if faults else []), *faults]) + "\n"

@@ -1,0 +1,52 @@
+"""What a task family counts, and how its numbers follow from summed counts.
+
+A record names its family; everything else about its per-sample file follows from the entry here. A new family adds one entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tips_bench.errors import unknown_name
+from tips_bench.metrics import segmentation
+from tips_bench.metrics.samples import SampleCounts
+from tips_bench.results.record import Record
+from tips_bench.results.statistics import Summary
+
+
+@dataclass(frozen=True)
+class Family:
+    """counts: an empty SampleCounts of the record's shape. summary: summed counts ... -> metric -> values of shape ....
+
+    per_class: metric -> (name of its per-class score, summed counts ... -> values of shape ...C), for metrics that are means over
+    classes. item: what one sample is, in the plural.
+    """
+
+    counts: Callable[[Record], SampleCounts]
+    summary: Summary
+    per_class: Mapping[str, tuple[str, Callable[[np.ndarray], Any]]]
+    item: str
+
+
+FAMILIES: dict[str, Family] = {
+    "segmentation": Family(
+        counts=lambda record: segmentation.SegmentationCounts(len(record.dataset.classes)),
+        summary=segmentation.summary,
+        per_class={
+            "mIoU": ("IoU", lambda counts: segmentation.class_scores(counts)["IoU"]),
+            "mAcc": ("Acc", lambda counts: segmentation.class_scores(counts)["Acc"]),
+        },
+        item="images",
+    ),
+}
+
+
+def family_of(record: Record, *, where: object = None) -> Family:
+    """The family of a record. Errors: one that this version does not know."""
+    if record.family not in FAMILIES:
+        raise unknown_name("family", record.family, FAMILIES, where=where)
+    return FAMILIES[record.family]

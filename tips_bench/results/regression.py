@@ -1,0 +1,122 @@
+"""A folder of new records against a baseline: what got worse, what got better, what cannot be told, and what is at fault.
+
+A regression is a paired drop of the primary metric whose 95 % interval excludes zero and which is greater than the tolerance. A cell
+that is missing, or whose data or protocol changed, is a fault: it must never look like a pass.
+
+With a tolerance of zero, one cell in forty that did not change would be called a regression by chance (half of 5 %), and forty cells
+alarm two times in three; the tolerance is what keeps that rare. q, the p-value adjusted for the number of cells, is reported beside.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tips_bench.errors import UserError
+from tips_bench.results.compare import Comparison, Suite, compare_folders
+from tips_bench.results.compare import as_data as comparison_data
+
+Status = Literal["regression", "fault", "improvement", "within tolerance", "cannot tell", "new"]
+# the order of a report, the worst first
+STATUSES: tuple[Status, ...] = ("regression", "fault", "cannot tell", "within tolerance", "improvement", "new")
+FAILED: tuple[Status, ...] = ("regression", "fault")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one cell. message: a sentence. comparison: None for a fault and for a new cell."""
+
+    cell: str
+    status: Status
+    message: str
+    comparison: Comparison | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """outcomes: the worst first. tolerance: of the primary metrics, each in its own unit."""
+
+    outcomes: list[Outcome]
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """No regression and no fault."""
+        return not any(one.status in FAILED for one in self.outcomes)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Status -> number of cells, for those that occur."""
+        found = Counter(one.status for one in self.outcomes)
+        return {status: found[status] for status in STATUSES if found[status]}
+
+
+def check(new: Path, baseline: Path, tolerance: float) -> Report:
+    """Compare every cell of the baseline with its new record. tolerance: the drop that is borne, in the metric's unit.
+
+    Errors: as `compare_folders`; a baseline with a broken record.
+    """
+    if not tolerance >= 0:
+        raise UserError(f"a tolerance of {tolerance}", where="--tolerance", fix="Give the drop that is borne, 0 or more.")
+    suite = compare_folders(baseline, new)
+    outcomes = [_judge(cell, one, tolerance) for cell, one in suite.comparisons.items()] + _faults(suite, new)
+    outcomes += [Outcome(cell, "new", f"{cell} has no baseline yet.") for cell in suite.only_b]
+    return Report(sorted(outcomes, key=lambda one: (STATUSES.index(one.status), one.cell)), tolerance)
+
+
+def _faults(suite: Suite, new: Path) -> list[Outcome]:
+    faults = [(cell, f"{cell} is not the same measurement as its baseline: {'; '.join(wrong)}.") for cell, wrong in suite.unlike.items()]
+    faults += [(cell, f"{cell} is missing in {new}.") for cell in suite.only_a]
+    faults += [(error.where or "a record", str(error)) for error in suite.broken]
+    return [Outcome(cell, "fault", message) for cell, message in faults]
+
+
+def _judge(cell: str, comparison: Comparison, tolerance: float) -> Outcome:
+    record, gain, interval = comparison.a.record, comparison.gain, comparison.gain_interval
+    unit = record.metrics[record.primary].unit
+    status: Status
+    if interval is None:
+        return Outcome(
+            cell, "fault", f"{cell}: {record.primary} has no interval, for nothing was scored or there is one group.", comparison
+        )
+    low, high = interval
+    if -tolerance <= low and high <= tolerance:
+        status = "within tolerance"
+    elif high < 0:
+        status = "regression" if -gain > tolerance else "within tolerance"
+    elif low > 0:
+        status = "improvement" if gain > tolerance else "within tolerance"
+    else:
+        status = "cannot tell"
+    digits = ".2f" if unit == "%" else ".3g"
+    score = f"{record.primary} {comparison.primary.a:{digits}} -> {comparison.primary.b:{digits}} {unit}"
+    return Outcome(
+        cell,
+        status,
+        f"{cell}: {score}; gain {gain:+{digits}} [{low:+{digits}}, {high:+{digits}}] at 95 %, tolerance {tolerance:g}.",
+        comparison,
+    )
+
+
+def as_data(report: Report) -> dict[str, Any]:
+    """The report as plain data, full precision, for a machine."""
+    return {
+        "passed": report.passed,
+        "tolerance": report.tolerance,
+        "counts": report.counts,
+        "cells": [
+            {
+                "cell": one.cell,
+                "status": one.status,
+                "message": one.message,
+                "comparison": None if one.comparison is None else _brief(comparison_data(one.comparison)),
+            }
+            for one in report.outcomes
+        ],
+    }
+
+
+def _brief(comparison: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in comparison.items() if key not in ("classes", "samples", "verdict")}
