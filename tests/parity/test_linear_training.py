@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tips_bench.cards import WindowCard
-from tips_bench.features.geometry import Upsampling, Windows
+from tips_bench.features.geometry import CHUNK_ELEMENTS, Upsampling, Windows
 from tips_bench.probes.loss import upsampled_cross_entropy
 from tips_bench.probes.schedule import lr_factor
 from tips_bench.probes.sweep import GridPoint, HeadSweep, optimiser
@@ -26,7 +26,7 @@ def plain_loss(logits_BSChw, labels_BHW):
 
 @pytest.mark.parametrize("scale", [1.0, 30.0])
 def test_the_fused_loss_and_its_gradient_are_those_of_cross_entropy(scale, monkeypatch):
-    monkeypatch.setattr("tips_bench.features.geometry.CHUNK_ELEMENTS", 500)
+    monkeypatch.setitem(CHUNK_ELEMENTS, "cpu", 500)
     torch.manual_seed(0)
     logits = (torch.randn(2, 3, 6, 7, 7) * scale).requires_grad_()
     labels = torch.randint(0, 6, (2, 24, 24)).to(torch.uint8)

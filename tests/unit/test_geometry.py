@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from tips_bench.cards import WindowCard
-from tips_bench.features.geometry import Upsampling, Windows, window_starts
+from tips_bench.features.geometry import CHUNK_ELEMENTS, Upsampling, Windows, window_starts
 
 
 def whole(inner: tuple[int, int]) -> Windows:
@@ -68,7 +68,7 @@ def test_windows_cut_the_pixels_that_their_logits_are_put_back_to():
 
 
 def test_argmax_in_pieces_equals_argmax_of_the_whole(monkeypatch):
-    monkeypatch.setattr("tips_bench.features.geometry.CHUNK_ELEMENTS", 300)
+    monkeypatch.setitem(CHUNK_ELEMENTS, "cpu", 300)
     logits = torch.randn(7, 9, 5)
     upsampling = Upsampling.of((9, 5), (1, 1, 1, 1), whole((34, 18)), (40, 30))
     assert torch.equal(upsampling.argmax(logits).long(), upsampling(logits).argmax(0))
