@@ -63,12 +63,14 @@ def _folders(a: Path, b: Path, as_json: bool) -> None:
 def _with_papers(path: Path, as_json: bool) -> None:
     from tips_bench.cards import load_card
     from tips_bench.catalog import card_files
-    from tips_bench.results.published import beside_papers, papers_data, papers_text
+    from tips_bench.results.published import beside_papers, papers_data
+    from tips_bench.results.published_text import papers_text
     from tips_bench.results.record import load_record
 
     protocols = {name: load_card("protocol", name).model_dump(mode="json") for name in card_files("protocol")}
-    found = beside_papers(load_record(path), protocols)
+    record = load_record(path)
+    found = beside_papers(record, protocols)
     if as_json:
         print_json(papers_data(found))
     else:
-        sys.stdout.write(papers_text(found))
+        sys.stdout.write(papers_text(record, found))

@@ -170,7 +170,8 @@ def _samples(comparison: Comparison) -> list[str]:
     if not losses and not gains:
         return []
     lines = _wrapped(
-        f"{comparison.a.family.item.capitalize()} with the greatest loss and gain: {record.primary} {unit} of each alone, and what it adds to B's lead"
+        f"{comparison.a.family.item.capitalize()} with the greatest loss and gain: {record.primary} {unit} of each alone, and what it adds "
+        "to B's lead"
     )
     lines.append(f"{'':<4} {'A':>7} {'B':>7} {'gain':>8} {'adds':>9}".rstrip())
     for title, samples in (("loss", losses), ("gain", gains)):

@@ -1,0 +1,44 @@
+"""A measured record beside what papers report, for people; lines of at most 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from textwrap import wrap
+
+from tips_bench.results.compare_text import WIDTH, plain, signed
+from tips_bench.results.published import Beside
+from tips_bench.results.record import Record
+from tips_bench.results.render import printable
+
+DIFFERENCES = 6  # shown; --json has all
+
+
+def papers_text(record: Record, found: Sequence[Beside]) -> str:
+    """The measured number, then each reported one with its source, its protocol as stated and what is known to differ."""
+    parts = [_paragraph(f"{record.model} on {record.task} with {record.protocol}. Reported numbers have no interval and are not mixed in.")]
+    for one in found:
+        unit, metric = one.reported.unit, one.reported.metric
+        lines = _paragraph(f"{one.reported.paper}: {one.reported.where}. Printed as {one.reported.printed!r}.")
+        interval = one.measured.ci95
+        sure = "" if interval is None else f"  [{plain(interval[0], unit)}, {plain(interval[1], unit)}] at 95 %"
+        lines.append(f"  reported   {plain(one.reported.value, unit):>8} {unit} {metric}")
+        lines.append(f"  measured   {plain(one.measured.value, unit):>8} {unit} {metric}{sure}")
+        where = {True: "inside the interval", False: "outside the interval", None: "no interval"}[one.inside]
+        lines.append(f"  distance   {signed(one.distance, unit):>8} {unit}, the reported number is {where}")
+        lines += _field("stated", one.reported.protocol.text)
+        lines += _field("unstated", ", ".join(one.reported.protocol.unstated))
+        more = len(one.differences) - DIFFERENCES
+        for difference in one.differences[:DIFFERENCES]:
+            lines += _field("differs", difference)
+        lines += _field("differs", f"and in {more} more values (--json)" if more > 0 else "")
+        lines += _field("note", one.reported.note)
+        parts.append(lines)
+    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+
+
+def _paragraph(text: str) -> list[str]:
+    return wrap(printable(text), WIDTH)
+
+
+def _field(name: str, text: str) -> list[str]:
+    return wrap(printable(text), WIDTH, initial_indent=f"  {name:<11}", subsequent_indent=" " * 13) if text else []
