@@ -160,7 +160,8 @@ def _judge_zero_label(report: Report, reader: MaskReader, stored: np.ndarray) ->
     # Files to which the rule was applied before hold 255 for what was 0, and never the last id.
     if stored[IGNORE] and not stored[len(reader.classes)] and stored[0]:
         report.remarks.append(
-            f"the label files hold 255 and never {len(reader.classes)}: if the zero-label rule was applied to them before, it is applied twice"
+            f"the label files hold 255 and never {len(reader.classes)}: "
+            "if the zero-label rule was applied to them before, it is now applied twice"
         )
 
 

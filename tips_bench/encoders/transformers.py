@@ -176,11 +176,13 @@ def _fetch_folder(repo: str, revision: str | None) -> Path:
 
 def _config(folder: Path) -> Any:
     """transformers' config of a folder. Errors: a kind of model that is not supported; code in the repository is never run."""
-    kind = read_model_config(folder / CONFIG_FILE).model_type
+    stated = read_model_config(folder / CONFIG_FILE)
+    kind = stated.model_type
     if kind not in FAMILIES:
-        raise UserError(
-            f"model_type = {kind!r} is not supported", where=folder / CONFIG_FILE, fix=f"Supported: {', '.join(sorted(FAMILIES))}."
-        )
+        # timm's repositories say "architecture" where those of transformers say "model_type".
+        timm_name = stated.values.get("architecture")
+        fix = f"Use timm:{timm_name}." if timm_name else f"Supported: {', '.join(sorted(FAMILIES))}."
+        raise UserError(f"model_type = {kind!r} is not supported", where=folder / CONFIG_FILE, fix=fix)
     transformers = require_package("transformers")
     try:
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
