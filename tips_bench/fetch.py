@@ -64,16 +64,18 @@ def fetch(url: str, target: Path, *, size: int | None = None, sha256: str | None
     Errors: a server that cannot be reached, refuses, or sends something else; a size or hash that differs; a full disk.
     """
     check_url(url, title)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_name(f".{target.name}.lock")):
-            if not target.exists():
-                _download(url, target, size, bool(sha256 or md5), title, functools.partial(check_file, size=size, sha256=sha256, md5=md5))
-            check_file(target, size=size, sha256=sha256, md5=None)
-            if sha256 is None:
-                check_recorded(target, target.with_name(f"{target.name}.sha256"))
-    except OSError as error:
-        raise files.cannot_write(target, error) from error
+    if not target.exists():
+        check = functools.partial(check_file, size=size, sha256=sha256, md5=md5)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(target.with_name(f".{target.name}.lock")):
+                if not target.exists():
+                    _download(url, target, size, bool(sha256 or md5), title, check)
+        except OSError as error:
+            raise files.cannot_write(target, error) from error
+    check_file(target, size=size, sha256=sha256)
+    if sha256 is None:
+        check_recorded(target, target.with_name(f"{target.name}.sha256"))
     return target
 
 

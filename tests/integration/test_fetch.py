@@ -50,6 +50,19 @@ def test_a_file_that_is_there_is_not_fetched_again(server: Server, tmp_path: Pat
     assert len(server.requests("a.bin")) == 1
 
 
+def test_a_file_in_a_folder_that_cannot_be_written_is_used(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = server.serve("a.bin", CONTENT)
+    fetch(url, tmp_path / "a.bin", title="a")
+
+    def refuse(*arguments: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(fetching, "FileLock", refuse)
+    assert fetch(url, tmp_path / "a.bin", title="a").read_bytes() == CONTENT
+    with pytest.raises(UserError, match=r"b\.bin: cannot write: Permission denied"):
+        fetch(url, tmp_path / "b.bin", title="a")
+
+
 def test_a_file_changed_after_its_first_use_is_refused(server: Server, tmp_path: Path) -> None:
     url = server.serve("a.bin", CONTENT)
     fetch(url, tmp_path / "a.bin", title="a")

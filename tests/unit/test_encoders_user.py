@@ -87,6 +87,14 @@ def test_a_module_is_put_on_the_device_in_the_precision_and_frozen() -> None:
     assert not encoder.function.training
 
 
+def test_one_precision_does_not_spoil_the_next() -> None:
+    torch.manual_seed(0)
+    half = load_encoder("users_own:module", device="cpu", dtype="bf16")
+    full = load_encoder("users_own:module", device="cpu", dtype="fp32")
+    assert half.function is not full.function
+    assert not torch.equal(full.function.weight, full.function.weight.bfloat16().float())
+
+
 def test_an_encoder_is_used_as_it_is() -> None:
     encoder = load_encoder("users_own:encoder")
     assert encoder.spec.embed_dim == 192 and encoder.spec.depth == 4

@@ -1,7 +1,8 @@
 """A user's own encoder: `module.path:callable`, called without arguments.
 
 It returns an Encoder, or a function or nn.Module that maps pixels [B,3,H,W] in [0, 1] to features [B,D,h,w] or [B,h,w,D]. What such a
-function is like is found by giving it one fixed image; it does its own normalisation and counts as one block without global tokens.
+function is like is found by giving it one fixed image; it does its own normalisation and counts as one block without global tokens. A module is
+moved to the device of the run; a function moves the pixels where it wants them.
 
     # mine.py
     def build():
@@ -51,6 +52,8 @@ class CallableEncoder(Encoder):
         if weights is not None:
             raise UserError(f"weights = {str(weights)!r}: a callable brings its own", where=target, fix="Leave --weights out.")
         built = _build(target)
+        # What is handed out is moved and converted in place; the next caller gets one of its own.
+        _build.cache_clear()
         if isinstance(built, Encoder):
             if (device is not None and resolve_device(device) != built.device) or (
                 dtype is not None and resolve_dtype(dtype) != built.dtype
@@ -101,7 +104,7 @@ class CallableEncoder(Encoder):
 
 @functools.lru_cache(maxsize=1)
 def _build(target: str) -> Any:
-    """What the callable returns; built once, although a card and an encoder are made of it."""
+    """What the callable returns; built once for a card and the encoder that follows it."""
     module_name, _, attribute = target.partition(":")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         # A console script does not look in the working directory, where a user's file lies.
