@@ -1,8 +1,8 @@
 """A user's own encoder: `module.path:callable`, called without arguments.
 
-It returns an Encoder, or a function or nn.Module that maps pixels [B,3,H,W] in [0, 1] to features [B,D,h,w] or [B,h,w,D]. What such a
-function is like is found by giving it one fixed image; it does its own normalisation and counts as one block without global tokens. A module is
-moved to the device of the run; a function moves the pixels where it wants them.
+It returns an Encoder, or a function or nn.Module that maps pixels [B,3,H,W] in [0, 1] to features [B,D,h,w] or [B,h,w,D]. What such
+a function is like is found by giving it one fixed image; it does its own normalisation and counts as one block without global
+tokens. A module is moved to the device of the run; a function moves the pixels where it wants them.
 
     # mine.py
     def build():
