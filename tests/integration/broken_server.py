@@ -16,6 +16,7 @@ class Served:
 
     breaks: after how many bytes of the answer to break off, one number a request, then never. length: the Content-Length claimed for the
     whole file. statuses: answers to give first. redirect: where to send the client. headers: to send along.
+    stall: after how many bytes the first answer stops without an end.
     """
 
     content: bytes
@@ -26,6 +27,7 @@ class Served:
     honours_range: bool = True
     statuses: list[int] = field(default_factory=list)
     redirect: str | None = None
+    stall: int | None = None
     chunked: bool = False
     headers: dict[str, str] = field(default_factory=dict)
     requests: list[dict[str, str]] = field(default_factory=list)
@@ -38,6 +40,7 @@ class Server:
         self.address = address
         self.files: dict[str, Served] = {}
         self.missing: dict[str, str] = {}
+        self.released = threading.Event()
 
     def serve(self, name: str, content: bytes = b"", **options: Any) -> str:
         """The address of a new file."""
@@ -104,6 +107,11 @@ def running() -> Iterator[Server]:
             self._head(206 if start else 200, headers)
             # A client that has seen enough hangs up.
             with suppress(ConnectionError):
+                if served.stall is not None:
+                    self.wfile.write(body[: served.stall])
+                    served.stall = None
+                    server.released.wait(30)
+                    return
                 self.wfile.write(body)
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -113,6 +121,7 @@ def running() -> Iterator[Server]:
     try:
         yield server
     finally:
+        server.released.set()
         http.shutdown()
         http.server_close()
         thread.join()

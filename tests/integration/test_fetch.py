@@ -6,6 +6,9 @@ import errno
 import hashlib
 import json
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,6 +89,21 @@ def test_a_run_that_was_killed_is_taken_up_by_the_next(server: Server, tmp_path:
     server.files["/a.bin"].breaks.clear()
     assert fetch(url, tmp_path / "a.bin", title="a").read_bytes() == CONTENT
     assert server.requests("a.bin")[-1]["Range"] == "bytes=500000-"
+
+
+def test_a_process_that_is_killed_leaves_a_part_that_the_next_one_ends(server: Server, tmp_path: Path) -> None:
+    url, target = server.serve("a.bin", CONTENT, stall=600_000), tmp_path / "a.bin"
+    code = "import sys; from pathlib import Path; from tips_bench.fetch import fetch; fetch(sys.argv[1], Path(sys.argv[2]), title='a')"
+    with subprocess.Popen([sys.executable, "-c", code, url, str(target)]) as process:
+        part, started = tmp_path / "a.bin.part", time.monotonic()
+        while not (part.exists() and part.stat().st_size >= 200_000):
+            assert process.poll() is None and time.monotonic() - started < 30
+            time.sleep(0.01)
+        process.kill()
+    assert not target.exists()
+    reached = part.stat().st_size
+    assert fetch(url, target, title="a").read_bytes() == CONTENT
+    assert server.requests("a.bin")[-1]["Range"] == f"bytes={reached}-"
 
 
 def test_another_version_of_the_file_is_fetched_from_its_start(server: Server, tmp_path: Path) -> None:

@@ -184,8 +184,12 @@ def _render(report: Report) -> Any:
     parts += [Text(f"fault: {fault}", style="red") for fault in report.faults[:SHOWN]]
     if len(report.faults) > SHOWN:
         parts.append(Text(f"... and {len(report.faults) - SHOWN} more faults; --json lists all", style="red"))
-    parts.append(Text(f"{len(report.faults)} faults" if report.faults else "no fault found", style="bold"))
+    parts.append(Text(_count(len(report.faults)), style="bold"))
     return Group(*parts)
+
+
+def _count(faults: int) -> str:
+    return "no fault found" if not faults else "1 fault" if faults == 1 else f"{faults} faults"
 
 
 def _sizes(sizes: dict[str, int]) -> str:
