@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,18 @@ def test_a_checkpoint_with_its_classifier_gives_the_features_of_that_model(check
     pixels = torch.rand(1, 3, 224, 224)
     found = encoder.encode_image(pixels).patches[0]
     assert torch.allclose(found.flatten(1, 2), model.forward_features(normalised(encoder, pixels))[:, 1:], atol=1e-5)
+
+
+def test_a_checkpoint_in_shards_gives_the_same_features(checkpoint: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path) -> None:
+    path, state = checkpoint
+    names = {key: f"{'ab'[index % 2]}.safetensors" for index, key in enumerate(state)}
+    for name in set(names.values()):
+        save_file({key: state[key] for key in state if names[key] == name}, tmp_path / name)
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    pixels = torch.rand(1, 3, 32, 32)
+    wanted = load_encoder(NAME, weights=path, device="cpu").encode_image(pixels).patches[0]
+    for place in (tmp_path, tmp_path / "model.safetensors.index.json"):
+        assert torch.equal(load_encoder(NAME, weights=place, device="cpu").encode_image(pixels).patches[0], wanted)
 
 
 def test_checkpoints_that_do_not_fit_are_one_sentence(checkpoint: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path) -> None:

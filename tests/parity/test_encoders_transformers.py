@@ -62,6 +62,17 @@ def test_text_embeddings_are_those_of_transformers(family: str, tmp_path: Path) 
     assert torch.allclose(encoder.encode_text(["a cat", "dog"]), model.get_text_features(**tokens).pooler_output, atol=1e-5)
 
 
+def test_the_integers_in_old_checkpoints_of_clip_do_no_harm(tmp_path: Path) -> None:
+    folder = make_folder("clip", tmp_path / "good")
+    pixels = torch.rand(1, 3, 28, 28)
+    wanted = load_encoder(folder, device="cpu").encode_image(pixels).patches[0]
+    state = load_file(folder / "model.safetensors")
+    for tower in ("text_model", "vision_model"):
+        state[f"{tower}.embeddings.position_ids"] = torch.arange(16)[None]
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    assert torch.equal(load_encoder(folder, device="cpu").encode_image(pixels).patches[0], wanted)
+
+
 def test_checkpoints_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
     folder = make_folder("dinov2", tmp_path / "good")
     state = load_file(folder / "model.safetensors")

@@ -24,6 +24,7 @@ from tips_bench.encoders.weights import (
     choose_weights,
     freeze,
     load_exactly,
+    read_tensors,
     reading,
     require_package,
     resolve_device,
@@ -150,7 +151,8 @@ def load_file(model: nn.Module, path: Path) -> None:
     """Fill a model from a checkpoint of timm, or of the code it was converted from. Errors: anything that does not fit."""
     helpers = require_package("timm.models")
     with reading(path):
-        state = helpers.load_state_dict(str(path), weights_only=True)
+        plain = path.is_file() and not path.name.endswith(".index.json")
+        state = helpers.load_state_dict(str(path), weights_only=True) if plain else read_tensors(path)
         convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
         state = convert(state, model) if convert else state
     classifiers = model.pretrained_cfg.get("classifier") or ()

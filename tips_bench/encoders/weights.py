@@ -137,6 +137,19 @@ def reading(path: Path) -> Iterator[None]:
         raise UserError(f"the weights cannot be loaded: {reason}", where=path, fix="Give a whole file of that architecture.") from error
 
 
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a .safetensors file, of a folder in Hugging Face layout, or of the shards beside an index."""
+    from safetensors.torch import load_file
+
+    file = path if path.is_file() else _in_folder(path)
+    is_index = file.name.endswith(".index.json")
+    state: dict[str, Tensor] = {}
+    for part in [file.parent / name for name in shard_names(file)] if is_index else [file]:
+        with reading(part):
+            state |= load_file(part)
+    return state
+
+
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor], path: Path, dropped: Iterable[str] = ()) -> None:
     """Fill a module with a state that must fit it key by key.
 
