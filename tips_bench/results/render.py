@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tips_bench.results.tables import Cell, Column, Layout, Row
+    from tips_bench.results.layout import Cell, Column, Layout, Row
 
 COST = ("images", "minutes", "images/s")
 CAPTION = "± half of the 95 % bootstrap interval over test images (or groups of them). images: through the backbone, fit and test."
