@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
+import os
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from tests.records import record
 from tips_bench.catalog import card_files
 from tips_bench.cli.main import app
+from tips_bench.cli.output import print_table
 
 
 def run(*arguments: str) -> Result:
@@ -102,3 +108,19 @@ def test_table_of_nothing_is_a_mistake(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent"):
         done = run("table", str(path))
         assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1
+
+
+@given(st.lists(st.tuples(st.text(max_size=60), st.text(max_size=60), st.text(max_size=200)), min_size=1, max_size=5), st.integers(80, 200))
+def test_a_table_has_a_line_for_every_row_and_fits_the_terminal(rows: list[tuple[str, str, str]], columns: int) -> None:
+    out = io.StringIO()
+    out.isatty = lambda: True  # type: ignore[method-assign]
+    with mock.patch.dict(os.environ, COLUMNS=str(columns)), contextlib.redirect_stdout(out):
+        print_table(("a", "b", "c"), rows)
+    lines = out.getvalue().split("\n")[:-1]
+    assert len(lines) == 1 + len(rows)
+    assert all(len(line) <= columns and (not line or line.isprintable()) for line in lines)
+
+
+def test_a_table_that_a_program_reads_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("a", "b"), [("x", "y" * 500)])
+    assert capsys.readouterr().out == f"a  b\nx  {'y' * 500}\n"

@@ -29,8 +29,8 @@ COLUMNS: dict[str, dict[str, Callable[[Any], str]]] = {
         "name": lambda card: card.name,
         "title": lambda card: card.title,
         "family": lambda card: card.family,
-        "protocols (default first)": lambda card: ", ".join([card.protocol, *(name for name in card.protocols if name != card.protocol)]),
-        "primary": lambda card: card.primary,
+        "protocol": lambda card: card.protocol,
+        "metric": lambda card: card.primary,
         "licence": lambda card: card.licence,
     },
     "protocol": {

@@ -13,12 +13,18 @@ if TYPE_CHECKING:
 
 # columns where standard output is no terminal, so that a file or a pager gets whole lines
 PIPED_WIDTH = 10_000
+# cells up to this length are never cut
+UNCUT = 24
 
 
 def print_error(error: Exception) -> None:
     """One line on standard error, whatever the message holds (a hostile file's name may hold line breaks or escapes)."""
-    line = " ".join(str(error).split())
-    print(f"tips-bench: {''.join(c if c.isprintable() else '?' for c in line)}", file=sys.stderr)
+    print(f"tips-bench: {printable(str(error))}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """`text` on one line, with "?" for every character that does not print."""
+    return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
 
 
 def print_json(data: Any) -> None:
@@ -38,17 +44,23 @@ def print_rich(*renderables: Any) -> None:
     console.print(*renderables, sep="\n")
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Aligned columns on standard output: wrapped to a terminal's width, one line a row where a program reads them."""
-    from rich.table import Table
-    from rich.text import Text
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, cut: bool = True) -> None:
+    """Aligned columns on standard output, one line a row. cut: shorten the longest columns until a line fits the terminal, if it is one."""
+    cells = [[printable(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    if cut and sys.stdout.isatty():
+        widths = _fit(widths, shutil.get_terminal_size().columns)
+    for row in cells:
+        line = [cell if len(cell) <= width else f"{cell[: width - 1]}…" for cell, width in zip(row, widths, strict=True)]
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for position, name in enumerate(header):
-        table.add_column(name, overflow="fold", no_wrap=position == 0)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    print_rich(table)
+
+def _fit(widths: list[int], total: int) -> list[int]:
+    """Widths of which the greatest were reduced until columns two apart fit in `total`, none below UNCUT."""
+    fitted = list(widths)
+    while sum(fitted) + 2 * (len(fitted) - 1) > total and max(fitted) > UNCUT:
+        fitted[fitted.index(max(fitted))] -= 1
+    return fitted
 
 
 def print_scores(records: Sequence[Record], format: str = "terminal") -> None:
