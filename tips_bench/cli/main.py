@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from tips_bench import __version__
-from tips_bench.cli import data, doctor, list_cards, quickstart, run, show, table
+from tips_bench.cli import check, compare, data, doctor, list_cards, quickstart, run, show, table
 from tips_bench.cli.output import print_error
 from tips_bench.errors import UserError
 
@@ -60,6 +60,8 @@ app.command("show")(show.show)
 app.command("doctor")(doctor.doctor)
 app.command("quickstart")(quickstart.quickstart)
 app.command("table")(table.table)
+app.command("compare")(compare.compare)
+app.command("check")(check.check)
 app.add_typer(data.app, name="data")
 
 
