@@ -1,0 +1,398 @@
+"""Recipes: every number of a pretraining run as strict typed data, each with the paper it comes from or marked as ours.
+
+    recipe = load_recipe("recipes/tips-nano.yaml", ["stages.0.steps=100"])
+
+Method: TIPS (arXiv 2410.16512) and TIPSv2 (arXiv 2604.12012). A part that is null is switched off.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+
+from tips_bench.cards import Strict, WeightsCard, override, parse, read_yaml
+from tips_bench.catalog import shipped
+from tips_bench.errors import UserError, unknown_name
+from tips_bench.models.configs import TextConfig, VisionConfig, text_config, vision_config
+
+OURS = "ours:"
+"""How a source begins whose value no paper states."""
+
+CaptionKind = Literal["web", "synthetic"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Patterns = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+
+
+class CropsPart(Strict):
+    """Random resized crops and horizontal flips, and nothing else. The sizes in pixels are the stage's.
+
+    scale: least and most share of the image's area. ratio: least and most width / height. flip: its probability.
+    """
+
+    local_count: int = Field(ge=0)
+    global_scale: tuple[Fraction, Fraction]
+    local_scale: tuple[Fraction, Fraction]
+    ratio: tuple[PositiveFloat, PositiveFloat]
+    flip: Fraction
+    interpolation: Literal["bilinear", "bicubic"]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> CropsPart:
+        for name in ("global_scale", "local_scale", "ratio"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} = [{low}, {high}] is not a range above 0")
+        return self
+
+
+class TokenizerPart(Strict):
+    """A SentencePiece model: a file, or trained on the run's own captions to the text tower's vocabulary. train_on: how many captions."""
+
+    file: WeightsCard | None = None
+    train_on: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> TokenizerPart:
+        if (self.file is None) == (self.train_on is None):
+            raise ValueError("give either a file, or in train_on the number of captions to train one on")
+        return self
+
+
+class DataPart(Strict):
+    """Image-text shards: tar files of images, each beside a .json or .txt with its captions.
+
+    shards: paths, with braces for ranges ("train-{000..031}.tar"). shuffle: samples held back to draw from.
+    workers: processes on each rank that read and crop; the batches do not depend on it.
+    """
+
+    shards: Patterns = []
+    shuffle: PositiveInt
+    workers: int = Field(0, ge=0)
+    max_tokens: PositiveInt = 64
+    tokenizer: TokenizerPart
+    crops: CropsPart
+
+
+class ModelPart(Strict):
+    """The towers: an architecture by its published name, or both towers written out.
+
+    vision, text: the fields of VisionConfig and TextConfig; beside an architecture they change single fields of it.
+    """
+
+    architecture: str | None = None
+    vision: dict[str, Any] = {}
+    text: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _described(self) -> ModelPart:
+        try:
+            _ = self.vision_config, self.text_config
+        except (UserError, TypeError) as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @cached_property
+    def vision_config(self) -> VisionConfig:
+        base = {} if self.architecture is None else vision_config(self.architecture).to_dict()
+        return VisionConfig.from_dict(base | self.vision, where="model.vision")
+
+    @cached_property
+    def text_config(self) -> TextConfig:
+        base = {} if self.architecture is None else text_config(self.architecture).to_dict()
+        return TextConfig.from_dict(base | self.text, where="model.text")
+
+
+class ContrastivePart(Strict):
+    """InfoNCE between global tokens and captions (TIPSv2, section 3.1); with several tokens, the mean of their losses.
+
+    captions: one list for each global token, naming the kinds of caption it is trained with; of several kinds one is drawn
+    uniformly for each image. [[web], [synthetic]] is TIPS, [[web, synthetic]] has both on one token.
+    synthetic: take the first synthetic caption of an image, or draw one uniformly (TIPSv2's multi-granularity captions).
+    temperature: where it starts; it is learned. chunk: rows of the similarity matrix held at once.
+    """
+
+    weight: float = Field(gt=0)
+    captions: list[list[CaptionKind]] = Field(min_length=1)
+    synthetic: Literal["first", "uniform"]
+    temperature: PositiveFloat
+    chunk: PositiveInt = 1024
+
+    @model_validator(mode="after")
+    def _named_once(self) -> ContrastivePart:
+        if any(not kinds or len(set(kinds)) < len(kinds) for kinds in self.captions):
+            raise ValueError("each global token needs one or two kinds of caption, each named once")
+        return self
+
+
+class HeadPart(Strict):
+    """A projection head: an MLP of `layers` with GELU, L2 normalisation, and one prototype an output (DINO, arXiv 2104.14294)."""
+
+    prototypes: PositiveInt
+    layers: PositiveInt
+    hidden_dim: PositiveInt
+    bottleneck_dim: PositiveInt
+
+
+class SharpeningPart(Strict):
+    """What keeps a head's targets from collapse: temperatures of student and teacher, and a centre that is a running mean.
+
+    teacher_warmup: share of all steps over which the teacher's temperature goes linearly from teacher_start to teacher.
+    """
+
+    student: PositiveFloat
+    teacher: PositiveFloat
+    teacher_start: PositiveFloat
+    teacher_warmup: Fraction
+    centre_momentum: Fraction
+
+
+class SelfDistillationPart(Strict):
+    """The student's global token of each local crop is to say what the teacher's says of the global crop (TIPSv2, equation 1).
+
+    token: index of the global token.
+    """
+
+    weight: float = Field(gt=0)
+    token: int = Field(0, ge=0)
+    head: HeadPart
+    sharpening: SharpeningPart
+
+
+class MaskPart(Strict):
+    """Which patches the student does not see.
+
+    ratio: share of the patches of an image. pattern: each for itself, or in blocks (iBOT, arXiv 2111.07832).
+    """
+
+    ratio: float = Field(gt=0, lt=1)
+    pattern: Literal["random", "block"] = "random"
+
+
+class PatchPart(Strict):
+    """The student's patches are to say what the teacher's say, who sees the whole image (TIPSv2, equations 2 and 3).
+
+    mask: null shows the student the whole image too, as distillation from a larger model does.
+    patches: where the loss is taken: on the masked patches (iBOT, TIPS) or on all (iBOT++, TIPSv2).
+    """
+
+    weight: float = Field(gt=0)
+    mask: MaskPart | None
+    patches: Literal["masked", "all"]
+    head: HeadPart
+    sharpening: SharpeningPart
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> PatchPart:
+        if self.mask is None and self.patches == "masked":
+            raise ValueError("without a mask no patch is masked; set patches to all")
+        return self
+
+
+class TeacherPart(Strict):
+    """Who gives the targets of self-distillation and of the patch loss.
+
+    kind: "ema", encoder and heads are running means of the student's (TIPS); "ema-heads", the heads alone are and the encoder is
+    the student's (TIPSv2); "frozen", a larger model of an earlier run, with its heads.
+    momentum: at the first and at the last step, a cosine between. run: folder of the earlier run.
+    """
+
+    kind: Literal["ema", "ema-heads", "frozen"]
+    momentum: tuple[Fraction, Fraction] | None = None
+    run: str | None = None
+
+    @model_validator(mode="after")
+    def _what_its_kind_needs(self) -> TeacherPart:
+        if self.kind == "frozen" and self.momentum is not None:
+            raise ValueError("a frozen teacher has no momentum; set it to null")
+        if self.kind != "frozen" and (self.momentum is None or self.run is not None):
+            raise ValueError(f"a teacher of kind {self.kind} needs a momentum and no run")
+        return self
+
+
+class MethodPart(Strict):
+    """The losses that are added up, each switched off by null, and their teacher."""
+
+    contrastive: ContrastivePart | None
+    self_distillation: SelfDistillationPart | None
+    patches: PatchPart | None
+    teacher: TeacherPart | None
+
+    @model_validator(mode="after")
+    def _taught(self) -> MethodPart:
+        taught = self.self_distillation is not None or self.patches is not None
+        if not taught and self.contrastive is None:
+            raise ValueError("every loss is switched off")
+        if taught != (self.teacher is not None):
+            raise ValueError("self_distillation and patches need a teacher, and nothing else has one")
+        return self
+
+
+class AdamWPart(Strict):
+    """AdamW (arXiv 1711.05101)."""
+
+    type: Literal["adamw"]
+    betas: tuple[Fraction, Fraction]
+    eps: PositiveFloat
+
+
+class AdafactorPart(Strict):
+    """Adafactor (arXiv 1804.04235), its steps not scaled by the size of the parameters.
+
+    decay: exponent of the second moment's decay. clip: largest root mean square of an update. beta1: momentum in bfloat16, null for none.
+    """
+
+    type: Literal["adafactor"]
+    decay: float = Field(lt=0)
+    clip: PositiveFloat
+    beta1: Fraction | None
+
+
+class OptimizerPart(Strict):
+    """weight_decay: at the first and the last step, a cosine between; on matrices alone, never on norms, biases, tokens and positions.
+
+    clip_norm: largest norm of the whole gradient, null for no limit.
+    """
+
+    rule: Annotated[AdamWPart | AdafactorPart, Field(discriminator="type")]
+    weight_decay: tuple[float, float]
+    clip_norm: PositiveFloat | None
+
+
+class StagePart(Strict):
+    """A stretch of training at one resolution.
+
+    batch: images of one step, over all ranks. global_px, local_px: sides of the crops.
+    learning_rate: at its peak, reached linearly over warmup steps; then a cosine down to final_learning_rate.
+    """
+
+    name: str
+    steps: PositiveInt
+    batch: PositiveInt
+    global_px: PositiveInt
+    local_px: PositiveInt
+    learning_rate: PositiveFloat
+    final_learning_rate: float = Field(ge=0)
+    warmup: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _warms_up_in_time(self) -> StagePart:
+        if self.warmup >= self.steps:
+            raise ValueError(f"{self.warmup} steps of warm-up leave none of {self.steps}")
+        return self
+
+
+class RunningPart(Strict):
+    """How the steps are computed; none of it changes what is learned, but for rounding.
+
+    micro_batch: images of one forward pass on one rank, null for all of them; the contrastive batch stays whole (GradCache, arXiv
+    2101.06983). parallel: of several ranks. checkpoint_every, log_every: steps. keep: checkpoints.
+    """
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    micro_batch: PositiveInt | None = None
+    activation_checkpointing: bool = False
+    compile: bool = False
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    checkpoint_every: PositiveInt = 1000
+    keep: PositiveInt = 2
+    log_every: PositiveInt = 10
+
+
+class EvaluationPart(Strict):
+    """Scoring the image tower by a task card while it is trained. every: steps. overrides: "a.b=value" for the cards."""
+
+    every: PositiveInt
+    task: str
+    protocol: str | None = None
+    overrides: list[str] = []
+
+
+class Recipe(Strict):
+    """recipes/NAME.yaml. sources: key, or the key of a part -> where its value comes from; "ours: why" where no paper states it.
+
+    seed: of the weights, the order of the data, crops, captions and masks.
+    """
+
+    name: str
+    title: str
+    notes: str = ""
+    seed: int = Field(0, ge=0)
+    data: DataPart
+    model: ModelPart
+    method: MethodPart
+    optimizer: OptimizerPart
+    stages: list[StagePart] = Field(min_length=1)
+    running: RunningPart = RunningPart()
+    evaluation: EvaluationPart | None = None
+    sources: dict[str, str]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        vision, text, method = self.model.vision_config, self.model.text_config, self.method
+        if vision.embed_dim != text.embed_dim:
+            raise ValueError(f"the towers' widths differ: {vision.embed_dim} and {text.embed_dim}")
+        tokens = max(
+            len(method.contrastive.captions) if method.contrastive else 0,
+            method.self_distillation.token + 1 if method.self_distillation else 0,
+        )
+        if tokens > vision.num_global_tokens:
+            raise ValueError(f"the method uses {tokens} global tokens, the image tower has {vision.num_global_tokens}")
+        if method.self_distillation is not None and not self.data.crops.local_count:
+            raise ValueError("self_distillation needs local crops; data.crops.local_count is 0")
+        for stage in self.stages:
+            if stage.global_px % vision.patch_size or stage.local_px % vision.patch_size:
+                raise ValueError(f"stage {stage.name!r}: crops must be multiples of the patch size {vision.patch_size}")
+        return self
+
+    @property
+    def steps(self) -> int:
+        """Of all stages together."""
+        return sum(stage.steps for stage in self.stages)
+
+    def stage_at(self, step: int) -> tuple[int, int]:
+        """Index of the stage that step `step` (from 0) belongs to, and the step's number within it."""
+        for index, stage in enumerate(self.stages):
+            if step < stage.steps:
+                return index, step
+            step -= stage.steps
+        raise ValueError("the recipe has no such step")
+
+
+def load_recipe(name: str, assignments: list[str] | None = None) -> Recipe:
+    """A shipped recipe by its name, or one from a .yaml file, with "a.b=value" assignments applied; their sources become ours.
+
+    Errors: an unknown name or key; a value that does not fit; a `name` that is not its file's.
+    """
+    path = find_recipe(name)
+    data = read_yaml(path)
+    for assignment in assignments or []:
+        key = assignment.partition("=")[0]
+        data = override(data, [assignment])
+        sources = {known: source for known, source in data.get("sources", {}).items() if not known.startswith(f"{key}.")}
+        data["sources"] = sources | {key: f"{OURS} set by the user"}
+    recipe = parse(Recipe, data, where=path)
+    if recipe.name != path.stem:
+        raise UserError(f"name = {recipe.name!r}, but the file is {path.name}", where=path, fix="Let them agree.")
+    return recipe
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Name -> file of the recipes that come with tips-bench."""
+    return {path.stem: path for path in sorted(shipped("recipes").glob("*.yaml"))}
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a shipped recipe; a path to a .yaml file is taken as it is, or looked up among the shipped ones if it is not there."""
+    path = Path(name).expanduser()
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        if path.parent != Path("recipes"):
+            raise UserError("no such recipe file", where=path)
+    known = shipped_recipes()
+    if path.stem not in known:
+        raise unknown_name("recipe", path.stem, known)
+    return known[path.stem]
