@@ -159,3 +159,13 @@ def test_a_package_broken_inside_is_not_called_missing(monkeypatch: pytest.Monke
 def test_text_asked_of_an_encoder_without_it_is_an_error_before_any_work() -> None:
     with pytest.raises(UserError, match="pixels: this encoder has no text tower"):
         load_encoder("pixels").encode_text(["a cat"])
+
+
+def test_the_resize_rule_enlarges_to_the_next_patch_and_adds_no_padding(tmp_path: Path) -> None:
+    path = write_card(tmp_path, weights="weights: {seed: 0}\npad: resize")
+    encoder = load_encoder(path, device="cpu")
+    pixels = torch.rand(1, 3, 15, 27)
+    found = encoder.encode_image(pixels)
+    larger = torch.nn.functional.interpolate(pixels, (28, 28), mode="bilinear")
+    assert found.padding == (0, 0, 0, 0)
+    assert torch.allclose(found.patches[0], encoder.encode_image(larger).patches[0], atol=1e-5)
