@@ -44,6 +44,8 @@ NEEDED = {
     "filelock": "filelock",
     "sentencepiece": "sentencepiece",
     "webdataset": "webdataset",
+    "jinja2": "jinja2",
+    "markupsafe": "markupsafe",
 }
 OPTIONAL = {"timm": "timm", "transformers": "transformers", "open_clip_torch": "open_clip"}
 # library -> Debian package; the same as in scripts/system_libraries.sh
