@@ -118,7 +118,7 @@ def read(folders: Iterable[Path]) -> tuple[list[Entry], list[UserError]]:
     """
     entries: dict[str, Entry] = {}
     broken: list[UserError] = []
-    named = list(folders)
+    named = [Path(path).resolve() for path in folders]
     for file in _files(named):
         try:
             entry = _entry(file)
@@ -126,6 +126,8 @@ def read(folders: Iterable[Path]) -> tuple[list[Entry], list[UserError]]:
             broken.append(error)
         else:
             entries.setdefault(entry.id, entry)
+    if not entries and broken and named == [Path(broken[0].where or "")]:
+        raise broken[0]
     if not entries:
         fix = str(broken[0]) if broken else "Write some with `tips-bench run --out FOLDER`."
         raise UserError("no records there", where=", ".join(map(str, named)), fix=fix)

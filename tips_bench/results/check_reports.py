@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from textwrap import wrap
 
-from tips_bench.results.compare_text import WIDTH, fitted, p_text, plain, signed
+from tips_bench.results.compare_text import WIDTH, fitted, p_text, plain, signed, wrapped
 from tips_bench.results.regression import FAILED, Outcome, Report
 from tips_bench.results.render import markdown_text, printable
 
@@ -28,7 +27,7 @@ def check_text(report: Report) -> str:
         base, new, gain, interval, _ = _numbers(one)
         lines.append(f"{one.status:<16} {fitted(one.cell, 24)} {base:>7} {new:>7} {gain:>7} {interval:>15}")
     notes = [one.message for one in report.outcomes if one.status == "fault"]
-    return "\n".join([*lines, *(line for note in notes for line in ["", *wrap(printable(note), WIDTH)]), "", verdict(report)]) + "\n"
+    return "\n".join([*lines, *(line for note in notes for line in ["", *wrapped(note)]), "", verdict(report)]) + "\n"
 
 
 def _numbers(one: Outcome) -> tuple[str, str, str, str, str]:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from textwrap import wrap
 
 from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.text import Text
 
 from tips_bench.results.compare import ALPHA, ClassDifference, Comparison, Suite
 from tips_bench.results.render import printable
@@ -19,6 +20,7 @@ from tips_bench.results.statistics import Difference
 WIDTH = 80
 NAME = 24
 HALF_BAR = 12  # cells each side of zero
+_CONSOLE = Console(width=WIDTH, _environ={})
 BLOCKS = " ▏▎▍▌▋▊▉█"
 CLASSES_EACH_WAY = 6
 SAMPLES_EACH_WAY = 5
@@ -29,7 +31,7 @@ def comparison_text(comparison: Comparison) -> str:
     record = comparison.a.record
     parts = [
         [_setting(comparison.a), *_sides(comparison)],
-        [*_wrapped(sentence(comparison)), *_wrapped(_resolution(comparison))],
+        [*wrapped(sentence(comparison)), *wrapped(_resolution(comparison))],
         _metrics(comparison),
     ]
     if comparison.classes:
@@ -37,7 +39,7 @@ def comparison_text(comparison: Comparison) -> str:
         parts.append(_classes(comparison.classes, label, record.metrics[record.primary].unit))
     parts.append(_samples(comparison))
     notes = [_note(name, side) for name, side in (("A", comparison.a), ("B", comparison.b)) if side.record.deviations]
-    parts.append([line for note in notes for line in _wrapped(note)])
+    parts.append([line for note in notes for line in wrapped(note)])
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
@@ -97,8 +99,10 @@ def fitted(text: str, width: int, *, keep_end: bool = False) -> str:
     return set_cell_size("…" + text, width)
 
 
-def _wrapped(text: str) -> list[str]:
-    return wrap(printable(text), WIDTH)
+def wrapped(text: str, *, indent: str = "") -> list[str]:
+    """A paragraph in lines of at most 80 cells (textwrap counts characters); lines but the first begin with `indent`."""
+    lines = Text(printable(text)).wrap(_CONSOLE, WIDTH - cell_len(indent))
+    return [f"{indent if number else ''}{line.plain.rstrip()}" for number, line in enumerate(lines)]
 
 
 def _setting(scored: Scored) -> str:
@@ -141,9 +145,7 @@ def _classes(classes: Sequence[ClassDifference], label: str, unit: str) -> list[
     if not shown:
         return [f"{label} of all {len(classes)} classes is the same."]
     extent = max(abs(one.difference.value) for one in shown)
-    lines = _wrapped(
-        f"{label} by class in {unit}, {len(shown)} of {len(classes)}; * changed, at a false discovery rate of 5 %: {len(sure)}"
-    )
+    lines = wrapped(f"{label} by class in {unit}, {len(shown)} of {len(classes)}; * changed, at a false discovery rate of 5 %: {len(sure)}")
     lines.append(f"{'':<{NAME}} {'A':>7} {'B':>7} {'B - A':>8}   {signed(-extent, unit):<{HALF_BAR}} {signed(extent, unit):>{HALF_BAR}}")
     for one in shown:
         before, after, change = plain(one.difference.a, unit), plain(one.difference.b, unit), signed(one.difference.value, unit)
@@ -169,7 +171,7 @@ def _samples(comparison: Comparison) -> list[str]:
     gains = [one for one in reversed(comparison.samples[-SAMPLES_EACH_WAY:]) if one.gain > 0]
     if not losses and not gains:
         return []
-    lines = _wrapped(
+    lines = wrapped(
         f"{comparison.a.family.item.capitalize()} with the greatest loss and gain: {record.primary} {unit} of each alone, and what it adds "
         "to B's lead"
     )
@@ -193,4 +195,4 @@ def suite_text(suite: Suite) -> str:
     ]
     notes += [f"{cell} cannot be compared: {'; '.join(wrong)}" for cell, wrong in suite.unlike.items()]
     notes += [f"Only in {name}: {', '.join(cells)}" for name, cells in (("A", suite.only_a), ("B", suite.only_b)) if cells]
-    return "\n".join([*lines, "", *(line for note in notes for line in _wrapped(note))]) + "\n"
+    return "\n".join([*lines, "", *(line for note in notes for line in wrapped(note))]) + "\n"

@@ -20,6 +20,7 @@ from tips_bench.files import atomic
 from tips_bench.results.site_files import MANIFEST, Manifest, hash_at, intact, read_manifest, some
 
 GIT_SECONDS = 600
+PLAIN_FILES = ("-c", "core.symlinks=false", "-c", "core.autocrlf=false")
 MESSAGE = "Publish the leaderboard"
 
 
@@ -122,19 +123,13 @@ def is_git(to: str) -> bool:
 
 
 def _clone(url: str, copy: Path, branch: str | None) -> None:
-    options = ["--depth", "1", *(["--branch", branch] if branch else [])]
-    # a link in the repository becomes a plain file, so that nothing is written through it
-    settings = ["-c", "core.symlinks=false", "-c", "core.autocrlf=false"]
-    try:
-        _git(copy.parent, url, *settings, "clone", "--quiet", *settings[:0], *options, "--", url, str(copy))
-    except UserError:
-        if branch is None:
-            raise
-        _git(copy.parent, url, *settings, "clone", "--quiet", "--depth", "1", "--", url, str(copy))
+    """A shallow working copy, links as plain files so that nothing is written through one; a branch that is not there starts empty."""
+    exists = branch is None or bool(_git(copy.parent, url, "ls-remote", "--heads", "--", url, f"refs/heads/{branch}").strip())
+    options = ["--branch", branch] if branch and exists else []
+    _git(copy.parent, url, "clone", "--quiet", "--depth", "1", *options, "--", url, str(copy))
+    if branch and not exists:
         _git(copy, url, "checkout", "--quiet", "--orphan", branch)
         _git(copy, url, "rm", "-r", "-f", "--quiet", "--ignore-unmatch", ".")
-    for name, value in (("core.symlinks", "false"), ("core.autocrlf", "false")):
-        _git(copy, url, "config", name, value)
 
 
 def _push(url: str, copy: Path, branch: str | None, change: Change) -> None:
@@ -154,7 +149,7 @@ def _git(folder: Path, url: str, *arguments: str) -> str:
     """git's output. Errors: git's own last line, what cannot be asked for is not asked for."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name in GIT_KEPT}
     environment |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-    command = ["git", "-C", str(folder), "-c", "protocol.ext.allow=never", *arguments]
+    command = ["git", "-C", str(folder), *PLAIN_FILES, "-c", "protocol.ext.allow=never", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=GIT_SECONDS, check=False)
     except FileNotFoundError as error:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from textwrap import wrap
-
-from tips_bench.results.compare_text import WIDTH, plain, signed
+from tips_bench.results.compare_text import plain, signed, wrapped
 from tips_bench.results.published import Beside
 from tips_bench.results.record import Record
-from tips_bench.results.render import printable
 
 DIFFERENCES = 6  # shown; --json has all
 
 
 def papers_text(record: Record, found: Sequence[Beside]) -> str:
     """The measured number, then each reported one with its source, its protocol as stated and what is known to differ."""
-    parts = [_paragraph(f"{record.model} on {record.task} with {record.protocol}. Reported numbers have no interval and are not mixed in.")]
+    parts = [wrapped(f"{record.model} on {record.task} with {record.protocol}. Reported numbers have no interval and are not mixed in.")]
     for one in found:
         unit, metric = one.reported.unit, one.reported.metric
-        lines = _paragraph(f"{one.reported.paper}: {one.reported.where}. Printed as {one.reported.printed!r}.")
+        lines = wrapped(f"{one.reported.paper}: {one.reported.where}. Printed as {one.reported.printed!r}.")
         interval = one.measured.ci95
         sure = "" if interval is None else f"  [{plain(interval[0], unit)}, {plain(interval[1], unit)}] at 95 %"
         lines.append(f"  reported   {plain(one.reported.value, unit):>8} {unit} {metric}")
@@ -36,9 +33,5 @@ def papers_text(record: Record, found: Sequence[Beside]) -> str:
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
-def _paragraph(text: str) -> list[str]:
-    return wrap(printable(text), WIDTH)
-
-
 def _field(name: str, text: str) -> list[str]:
-    return wrap(printable(text), WIDTH, initial_indent=f"  {name:<11}", subsequent_indent=" " * 13) if text else []
+    return wrapped(f"  {name:<11}{text}", indent=" " * 13) if text else []
