@@ -19,6 +19,7 @@ from tips_bench.results.statistics import Difference
 
 WIDTH = 80
 NAME = 24
+METRIC = 20
 HALF_BAR = 12  # cells each side of zero
 _CONSOLE = Console(width=WIDTH, _environ={})
 BLOCKS = " ▏▎▍▌▋▊▉█"
@@ -67,8 +68,8 @@ def _resolution(comparison: Comparison) -> str:
     if math.isnan(comparison.primary.detectable):
         return f"{drawn}."
     return (
-        f"{drawn} tell two such models apart from a difference of {plain(comparison.primary.detectable, unit)} {unit} on "
-        f"(80 % power at 5 %)."
+        f"{drawn} tell two such models apart where they differ by {plain(comparison.primary.detectable, unit)} {unit} or more "
+        "(80 % power at 5 %)."
     )
 
 
@@ -124,13 +125,13 @@ def _note(name: str, side: Scored) -> str:
 
 
 def _metrics(comparison: Comparison) -> list[str]:
-    lines = [f"{'metric':<{NAME}} {'A':>9} {'B':>9} {'B - A':>9}   {'95 %':^17} {'p':>6}"]
+    lines = [f"{'metric':<{METRIC}} {'A':>9} {'B':>9} {'B - A':>9}   {'95 %':^17} {'p':>6}"]
     for name, one in comparison.metrics.items():
         metric = comparison.a.record.metrics[name]
         unit = metric.unit
         title = f"{name} {unit} {'↑' if metric.higher_is_better else '↓'}"
         scores = f"{plain(one.a, unit):>9} {plain(one.b, unit):>9} {signed(one.value, unit):>9}"
-        lines.append(f"{fitted(title, NAME)} {scores}   {_interval(one, unit):^17} {p_text(one.p):>6}".rstrip())
+        lines.append(f"{fitted(title, METRIC)} {scores}   {_interval(one, unit):^17} {p_text(one.p):>6}".rstrip())
     return lines
 
 

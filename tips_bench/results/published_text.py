@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 from tips_bench.results.compare_text import plain, signed, wrapped
 from tips_bench.results.published import Beside
 from tips_bench.results.record import Record
