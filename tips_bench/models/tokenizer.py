@@ -50,12 +50,12 @@ class Tokenizer:
         ids_TL = torch.full((len(texts), max_tokens), _PAD)
         paddings_TL = torch.ones_like(ids_TL)
         for row, text in enumerate(texts):
-            ids = self._pieces.encode(_lower(text))[:max_tokens]
+            ids = self._pieces.encode(lower(text))[:max_tokens]
             ids_TL[row, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
             paddings_TL[row, : len(ids)] = 0
         return ids_TL, paddings_TL
 
 
-def _lower(text: str) -> str:
+def lower(text: str) -> str:
     """The text with its ASCII letters in lower case."""
     return text.encode("utf-8", "replace").lower().decode("utf-8")
