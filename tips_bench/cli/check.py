@@ -17,6 +17,7 @@ def check(
     tolerance: Annotated[float, typer.Option(help="The drop that is borne, in the metric's own unit (points of %, metres).")] = 0.2,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
     junit_file: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write the report as JUnit XML.")] = None,
+    markdown_file: Annotated[Path | None, typer.Option("--markdown", metavar="FILE", help="Write the report as a Markdown table.")] = None,
     github: Annotated[bool, typer.Option("--github", help="Print GitHub annotations.")] = False,
 ) -> None:
     """Fail, with exit status 1, if a score got worse than its baseline.
@@ -42,6 +43,8 @@ def check(
         write_text(json_file, json.dumps(as_data(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     if junit_file is not None:
         write_text(junit_file, junit(report))
+    if markdown_file is not None:
+        write_text(markdown_file, markdown(report))
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
         try:
