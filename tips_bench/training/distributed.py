@@ -1,0 +1,149 @@
+"""Ranks: how they find each other, what they exchange, and how a model is spread over them.
+
+    torchrun --nproc-per-node 8 -m tips_bench train RECIPE
+
+Every rank takes the loss of its own images; gradients are averaged over ranks. So a sum over all images is a mean of the ranks' means,
+and what one rank's loss takes from another's images reaches that rank's gradients through `gather`.
+
+Axes in tensor names: B images of this rank, N images of all ranks, D feature.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+from tips_bench.errors import UserError
+
+# Ranks wait for rank 0 while it evaluates, and for the slowest when one reads its first shard.
+_PATIENCE = datetime.timedelta(hours=2)
+
+
+@dataclass(frozen=True)
+class World:
+    """Where this process stands. rank of `size`; device: the one it computes on."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+
+def enter(device: str | None = None) -> World:
+    """Joins the ranks that torchrun started; a world of one without it. device: None = a GPU of its own where there are any.
+
+    Errors: more ranks than GPUs on this machine.
+    """
+    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    if kind == "cuda":
+        local, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if local >= gpus:
+            raise UserError(f"rank {rank} finds {gpus} GPUs on this machine", where="torchrun", fix=f"Use --nproc-per-node {gpus}.")
+        torch.cuda.set_device(local)
+        kind = f"cuda:{local}"
+    if size > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if kind.startswith("cuda") else "gloo", timeout=_PATIENCE)
+    return World(rank, size, torch.device(kind))
+
+
+def leave() -> None:
+    """Lets go of the other ranks."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def barrier() -> None:
+    """Waits for all ranks."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def add_up(tensor: Tensor) -> Tensor:
+    """The sum over ranks, in place."""
+    if dist.is_initialized():
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def gather(x_BD: Tensor) -> tuple[Tensor, int]:
+    """[N,D] of all ranks in their order, and the row of this rank's first. Gradients go back to the rank each row is from."""
+    if not dist.is_initialized():
+        return x_BD, 0
+    return cast("Tensor", _Gather.apply(x_BD)), dist.get_rank() * len(x_BD)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_BD: Tensor) -> Tensor:
+        out_ND = x_BD.new_empty(dist.get_world_size() * len(x_BD), *x_BD.shape[1:])
+        dist.all_gather_into_tensor(out_ND, x_BD.contiguous())
+        return out_ND
+
+    @staticmethod
+    def backward(ctx: Any, *grads_ND: Tensor) -> Tensor:
+        (grad_ND,) = grads_ND
+        grad_BD = grad_ND.new_empty(len(grad_ND) // dist.get_world_size(), *grad_ND.shape[1:])
+        dist.reduce_scatter_tensor(grad_BD, grad_ND.contiguous())
+        return grad_BD
+
+
+def spread(model: nn.Module, blocks: Iterable[nn.Module], world: World, parallel: str, precision: str) -> nn.Module:
+    """The model as all ranks train it together: copied ("ddp"), or its parameters cut up and put together block by block ("fsdp").
+
+    precision: "bf16" sends the blocks' parameters in bfloat16; what is learned stays float32.
+    """
+    if world.size == 1:
+        return model
+    if parallel == "ddp":
+        devices = [world.device.index] if world.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return cut_up(model, blocks, precision, keep_whole=True)
+
+
+def cut_up(model: nn.Module, blocks: Iterable[nn.Module], precision: str, *, keep_whole: bool) -> nn.Module:
+    """FSDP2 over all ranks, in place. keep_whole: what is not in a block stays put together from its forward to its backward pass."""
+    # The residual stream stays float32: inputs are not cast, autocast does that for each operation.
+    policy = MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16 if precision == "bf16" else None, reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
+    for block in blocks:
+        fully_shard(block, mp_policy=policy)
+    fully_shard(model, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False), reshard_after_forward=not keep_whole)
+    return model
+
+
+def sync_gradients(model: nn.Module, wanted: bool) -> None:
+    """Whether the next backward pass sends gradients to the other ranks, or adds to this rank's own."""
+    if isinstance(model, DistributedDataParallel):
+        model.require_backward_grad_sync = wanted
+    elif isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(wanted)
+
+
+def unwrap(model: nn.Module) -> Any:
+    """The model inside."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor put together from its parts on all ranks."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This rank's part of a tensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -1,0 +1,20 @@
+"""What changes with the step: plain functions of its number."""
+
+from __future__ import annotations
+
+import math
+
+from tips_bench.training.recipe import StagePart
+
+
+def cosine(start: float, end: float, step: int, steps: int) -> float:
+    """From `start` at step 0 to `end` at the last of `steps`, along half a cosine."""
+    share = step / (steps - 1) if steps > 1 else 1.0
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+def learning_rate(stage: StagePart, step: int) -> float:
+    """At a step of a stage: linear from peak / warmup to the peak, which the last step of warm-up has, then a cosine."""
+    if step < stage.warmup:
+        return stage.learning_rate * (step + 1) / stage.warmup
+    return cosine(stage.learning_rate, stage.final_learning_rate, step - stage.warmup, stage.steps - stage.warmup)

@@ -1,0 +1,192 @@
+"""One training step: a batch's losses and gradients, in one piece or in several, and the update.
+
+In several pieces the contrastive loss still sees the whole batch (GradCache, arXiv 2101.06983): all embeddings are made without
+gradients first, the loss gives the gradient of each, and every piece is run again to carry its part of that further back. The other
+losses are sums over images, so their pieces add up by themselves.
+
+Axes in tensor names: K global tokens, B images of this rank, D feature, R rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tips_bench.training import distributed
+from tips_bench.training.batches import Batch, Texts
+from tips_bench.training.contrastive import contrastive_loss
+from tips_bench.training.distributed import World, add_up, sync_gradients
+from tips_bench.training.optim import clip_gradients, make_optimizer, set_rates
+from tips_bench.training.recipe import Recipe
+from tips_bench.training.schedule import cosine, learning_rate
+from tips_bench.training.student import CONTRASTIVE, Lesson, Piece, Student, checkpoint_activations
+from tips_bench.training.teacher import Teacher, parts_with_heads, temperatures
+
+
+@dataclass(frozen=True)
+class _Cached:
+    """The contrastive losses of a whole batch, and the gradients of their weighted mean by what they are made from."""
+
+    terms: dict[str, Tensor]
+    image_KBD: Tensor
+    text_KBD: Tensor
+    temperature: Tensor
+
+
+class Learner:
+    """Student, teacher and optimiser of a run on this rank. teacher: a frozen one; None = made as the recipe says."""
+
+    def __init__(self, recipe: Recipe, world: World, teacher: Teacher | None = None) -> None:
+        self.recipe, self.world, self.running = recipe, world, recipe.running
+        self.student = Student(recipe).to(world.device)
+        self.student.init_weights(recipe.seed)
+        self.teacher = _make_teacher(recipe, self.student) if teacher is None else teacher
+        if self.teacher is not None:
+            self.teacher.to(world.device)
+        for block in self.student.blocks():
+            if self.running.activation_checkpointing:
+                checkpoint_activations(block)
+            if self.running.compile:
+                block.compile()
+        self.model = distributed.spread(self.student, self.student.blocks(), world, self.running.parallel, self.running.precision)
+        if world.size > 1 and self.running.parallel == "fsdp" and self.teacher is not None and self.teacher.vision is not None:
+            # The heads stay whole: they are used piece by piece, outside a forward pass of their own.
+            distributed.cut_up(self.teacher.vision, self.teacher.vision.blocks, self.running.precision, keep_whole=False)
+        self.optimizer = make_optimizer(self.student, recipe.optimizer)
+
+    def step(self, batch: Batch, number: int) -> dict[str, float]:
+        """Learns from this rank's part of a batch. number: of the step, from 0. Gives the losses and what else describes the step.
+
+        Nothing is changed if a loss or the gradient is not finite.
+        """
+        terms = self._backward(batch, number)
+        names = list(terms)
+        means = add_up(torch.stack([terms[name].detach().float() for name in names])) / self.world.size
+        norm = clip_gradients(self.student, self.recipe.optimizer.clip_norm)
+        report = dict(zip([*names, "grad_norm"], torch.cat([means, norm.float()[None]]).tolist(), strict=True))
+        if all(map(_finite, report.values())):
+            report |= self._update(number)
+        self.optimizer.zero_grad(set_to_none=True)
+        return report
+
+    def _update(self, number: int) -> dict[str, float]:
+        recipe = self.recipe
+        stage, within = recipe.stage_at(number)
+        rate = learning_rate(recipe.stages[stage], within)
+        decay = cosine(*recipe.optimizer.weight_decay, number, recipe.steps)
+        set_rates(self.optimizer, rate, decay)
+        self.optimizer.step()
+        report = {"learning_rate": rate, "weight_decay": decay}
+        if self.teacher is not None:
+            part = recipe.method.teacher
+            assert part is not None
+            if part.momentum is not None:
+                report["momentum"] = cosine(*part.momentum, number, recipe.steps)
+                self.teacher.follow(self.student, report["momentum"])
+            notes = self.teacher.move_centres()
+            report |= dict(zip(notes, torch.stack(list(notes.values())).tolist(), strict=True))
+        return report
+
+    def _backward(self, batch: Batch, number: int) -> dict[str, Tensor]:
+        """Fills the gradients; gives every loss, "loss" being their weighted sum, and the temperature."""
+        pieces, method = self._pieces(batch), self.recipe.method
+        cached = self._cached(pieces) if method.contrastive is not None and len(pieces) > 1 else None
+        terms: dict[str, Tensor] = {} if cached is None else dict(cached.terms)
+        start = 0
+        for index, piece in enumerate(pieces):
+            sync_gradients(self.model, wanted=index == len(pieces) - 1)
+            with self._autocast():
+                out = self.model(piece, self._lesson(piece, number))
+            images = len(piece.global_B3HW)
+            objective = torch.zeros((), device=self.world.device)
+            for name, part in parts_with_heads(method).items():
+                share = out[name] * (images / len(batch.global_B3HW))
+                objective = objective + part.weight * share
+                terms[name] = terms.get(name, 0) + share.detach()
+            if cached is not None:
+                here = slice(start, start + images)
+                objective = objective + (cached.image_KBD[:, here] * out["image_KBD"]).sum()
+                objective = objective + (cached.text_KBD[:, here] * out["text_KBD"]).sum()
+                objective = objective + cached.temperature * out["temperature"] / len(pieces)
+            elif method.contrastive is not None:
+                found = self._contrastive(out)
+                terms |= found
+                objective = objective + method.contrastive.weight * found[CONTRASTIVE]
+            objective.backward()
+            start += images
+        return {name: term.detach() for name, term in self._with_total(terms).items()}
+
+    def _cached(self, pieces: list[Piece]) -> _Cached:
+        assert self.recipe.method.contrastive is not None
+        with torch.no_grad(), self._autocast():
+            outs = [self.model(piece, None, embed_only=True) for piece in pieces]
+        whole = {name: torch.cat([out[name] for out in outs], dim=1).requires_grad_() for name in ("image_KBD", "text_KBD")}
+        whole["temperature"] = outs[0]["temperature"].detach().requires_grad_()
+        terms = self._contrastive(whole)
+        gradients = torch.autograd.grad(self.recipe.method.contrastive.weight * terms[CONTRASTIVE], list(whole.values()))
+        return _Cached(terms, *gradients)
+
+    def _contrastive(self, out: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The loss of each global token, their mean, and the temperature."""
+        assert self.recipe.method.contrastive is not None
+        chunk, temperature = self.recipe.method.contrastive.chunk, out["temperature"]
+        losses = [contrastive_loss(*pair, temperature, chunk) for pair in zip(out["image_KBD"], out["text_KBD"], strict=True)]
+        named = {f"{CONTRASTIVE}/{token}": loss for token, loss in enumerate(losses)}
+        return {CONTRASTIVE: torch.stack(losses).mean(), **(named if len(named) > 1 else {}), "temperature": temperature}
+
+    def _with_total(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        method = self.recipe.method
+        weights = {name: part.weight for name, part in parts_with_heads(method).items()}
+        if method.contrastive is not None:
+            weights[CONTRASTIVE] = method.contrastive.weight
+        return {"loss": torch.stack([weight * terms[name] for name, weight in weights.items()]).sum(), **terms}
+
+    def _lesson(self, piece: Piece, number: int) -> Lesson | None:
+        if self.teacher is None:
+            return None
+        parts = parts_with_heads(self.recipe.method)
+        warmth = {name: temperatures(part.sharpening, number, self.recipe.steps) for name, part in parts.items()}
+        return Lesson(self.teacher, warmth, self.teacher(piece.global_B3HW))
+
+    def _autocast(self) -> Any:
+        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.running.precision == "bf16")
+
+    def _pieces(self, batch: Batch) -> list[Piece]:
+        images = len(batch.global_B3HW)
+        size = self.running.micro_batch or images
+        return [_piece(batch, slice(start, start + size), self.world.device) for start in range(0, images, size)]
+
+
+def _make_teacher(recipe: Recipe, student: Student) -> Teacher | None:
+    """A teacher that starts as the student does."""
+    part, vision = recipe.method.teacher, recipe.model.vision_config
+    if part is None:
+        return None
+    teacher = Teacher(recipe.method, vision if part.kind == "ema" else None, vision.embed_dim)
+    own = dict(student.named_parameters())
+    with torch.no_grad():
+        for name, parameter in teacher.named_parameters():
+            parameter.copy_(own[name])
+    return teacher
+
+
+def _piece(batch: Batch, rows: slice, device: torch.device) -> Piece:
+    def send(tensor: Tensor) -> Tensor:
+        return tensor[rows].to(device, non_blocking=True)
+
+    mask_BP = None if batch.mask_BP is None else batch.mask_BP[rows]
+    return Piece(
+        send(batch.global_B3HW),
+        [send(crop) for crop in batch.locals],
+        [Texts(send(part.ids_BL), send(part.paddings_BL)) for part in batch.texts],
+        None if mask_BP is None else mask_BP.to(device, non_blocking=True),
+        # counted here, on the CPU, so that the device is not waited for
+        None if mask_BP is None else mask_BP.flatten().nonzero().squeeze(1).to(device, non_blocking=True),
+    )
+
+
+def _finite(value: float) -> bool:
+    return value - value == 0

@@ -1,0 +1,170 @@
+"""What is trained: both towers, the heads and the temperature; and the losses that one piece of a batch gives.
+
+Everything is in one forward pass, so that DDP and FSDP see the parameters used once. The whole and the masked view of the global crop go
+through the tower together; where the student's encoder is the teacher's too, the targets are that same whole view.
+
+Axes in tensor names: B images, V whole and masked views (B or 2B), K global tokens, P patches, D feature, M local crops, L tokens of a
+text, H W pixels, R rows the patch loss is taken on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from tips_bench.models.text import TextTower
+from tips_bench.models.vision import VisionTower
+from tips_bench.training.batches import Texts
+from tips_bench.training.prototypes import Temperatures, prototype_loss
+from tips_bench.training.recipe import Recipe
+from tips_bench.training.teacher import PATCHES, SELF_DISTILLATION, Target, Teacher, make_heads
+
+CONTRASTIVE = "contrastive"
+# Of the seeds of parts whose parameters bear the same names.
+_TEXT_SEED, _HEAD_SEED = 1_000_003, 2_000_003
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some images of a batch, on the device. mask_rows_R: of all patches in a row, those that are masked."""
+
+    global_B3HW: Tensor
+    locals: list[Tensor]
+    texts: list[Texts]
+    mask_BP: Tensor | None
+    mask_rows_R: Tensor | None
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the teacher has to say on a piece. target: None where the student's own whole view is it."""
+
+    teacher: Teacher
+    temperatures: dict[str, Temperatures] = field(default_factory=dict)
+    target: Target | None = None
+
+
+class Student(nn.Module):
+    """Towers, heads and temperature of a recipe. What the recipe has no use for is kept, and not trained."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        method, vision = recipe.method, recipe.model.vision_config
+        self.method = method
+        self.vision = VisionTower(vision)
+        self.text = TextTower(recipe.model.text_config)
+        self.heads = make_heads(method, vision.embed_dim)
+        contrastive = method.contrastive
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(contrastive.temperature if contrastive else 1.0)))
+        self.shares_encoder = method.teacher is not None and method.teacher.kind == "ema-heads"
+        self.text.requires_grad_(contrastive is not None)
+        self.log_temperature.requires_grad_(contrastive is not None)
+        self.vision.mask_token.requires_grad_(method.patches is not None and method.patches.mask is not None)
+
+    def init_weights(self, seed: int) -> None:
+        """Sets every parameter from the seed."""
+        self.vision.init_weights(seed)
+        self.text.init_weights(seed + _TEXT_SEED)
+        for index, head in enumerate(self.heads.values()):
+            head.init_weights(seed + _HEAD_SEED + index)
+
+    def blocks(self) -> Iterator[nn.Module]:
+        """The transformer blocks of both towers: the units of FSDP, of checkpointing and of compilation."""
+        yield from self.vision.blocks
+        yield from self.text.blocks
+
+    @property
+    def temperature(self) -> Tensor:
+        """What cosines are divided by."""
+        return self.log_temperature.exp()
+
+    def forward(self, piece: Piece, lesson: Lesson | None, *, embed_only: bool = False) -> dict[str, Tensor]:
+        """Embeddings "image_KBD" and "text_KBD" of unit length with "temperature", if there is a contrastive loss; and the other losses.
+
+        embed_only: nothing but the embeddings.
+        """
+        out: dict[str, Tensor] = {}
+        whole, masked = self._global_views(piece, embed_only)
+        if self.method.contrastive is not None:
+            assert whole is not None
+            texts = len(piece.texts)
+            out["image_KBD"] = F.normalize(_wide(whole.globals_BKD[:, :texts].transpose(0, 1)), dim=-1)
+            out["text_KBD"] = F.normalize(_wide(self._encode_texts(piece.texts)), dim=-1)
+            out["temperature"] = self.temperature
+        if embed_only or lesson is None:
+            return out
+        target = lesson.target or whole
+        assert target is not None
+        if self.method.self_distillation is not None:
+            out[SELF_DISTILLATION] = self._self_distillation(piece, target, lesson)
+        if self.method.patches is not None:
+            seen = masked or whole
+            assert seen is not None
+            out[PATCHES] = self._patch_loss(piece, seen, target, lesson)
+        return out
+
+    def _global_views(self, piece: Piece, embed_only: bool) -> tuple[Target | None, Target | None]:
+        """The global crops seen whole, if anything needs that, and masked, if the patch loss does."""
+        pixels_B3HW, mask_BP = piece.global_B3HW, None if embed_only else piece.mask_BP
+        need_whole = self.method.contrastive is not None or self.shares_encoder or mask_BP is None
+        if mask_BP is None:
+            return self._see(pixels_B3HW, None), None
+        if not need_whole:
+            return None, self._see(pixels_B3HW, mask_BP)
+        both = self._see(torch.cat([pixels_B3HW, pixels_B3HW]), torch.cat([torch.zeros_like(mask_BP), mask_BP]))
+        (whole_BKD, masked_BKD), (whole_BPD, masked_BPD) = both.globals_BKD.chunk(2), both.patches_BPD.chunk(2)
+        return Target(whole_BKD, whole_BPD), Target(masked_BKD, masked_BPD)
+
+    def _see(self, pixels_V3HW: Tensor, mask_VP: Tensor | None) -> Target:
+        seen = self.vision(pixels_V3HW, mask_BP=mask_VP)
+        return Target(seen.globals_BKD, seen.patches[0].flatten(1, 2))
+
+    def _encode_texts(self, texts: list[Texts]) -> Tensor:
+        """[K,B,D], all texts in one pass."""
+        ids_TL = torch.cat([part.ids_BL for part in texts])
+        paddings_TL = torch.cat([part.paddings_BL for part in texts])
+        return self.text(ids_TL, paddings_TL).unflatten(0, (len(texts), -1))
+
+    def _self_distillation(self, piece: Piece, target: Target, lesson: Lesson) -> Tensor:
+        assert self.method.self_distillation is not None
+        token = self.method.self_distillation.token
+        seen = self.vision(torch.cat(piece.locals), layers=())
+        view_BMD = seen.globals_BKD[:, token].unflatten(0, (len(piece.locals), -1)).transpose(0, 1)
+        return self._teach(SELF_DISTILLATION, view_BMD, target.globals_BKD[:, token], lesson, None)
+
+    def _patch_loss(self, piece: Piece, seen: Target, target: Target, lesson: Lesson) -> Tensor:
+        """iBOT's loss on the masked patches, or iBOT++'s on all; every image counts alike."""
+        assert self.method.patches is not None
+        view_RD, target_RD, weight_R = seen.patches_BPD.flatten(0, 1), target.patches_BPD.flatten(0, 1), None
+        if self.method.patches.patches == "masked":
+            assert piece.mask_rows_R is not None and piece.mask_BP is not None
+            rows_R, counts_B = piece.mask_rows_R, piece.mask_BP.sum(dim=1)
+            view_RD, target_RD = view_RD[rows_R], target_RD[rows_R]
+            weight_R = 1 / (len(counts_B) * counts_B[rows_R // piece.mask_BP.shape[1]].to(view_RD.dtype))
+        return self._teach(PATCHES, view_RD[:, None], target_RD, lesson, weight_R)
+
+    def _teach(self, name: str, view_NMD: Tensor, target_ND: Tensor, lesson: Lesson, weight_N: Tensor | None) -> Tensor:
+        head, teacher, centre = self.heads[name], lesson.teacher.heads[name], lesson.teacher.centres[name]
+        with torch.no_grad():
+            target_NE, target_weight_CE = teacher(target_ND), teacher.weight_CE
+        return prototype_loss(head(view_NMD), head.weight_CE, target_NE, target_weight_CE, centre, lesson.temperatures[name], weight_N)
+
+
+def checkpoint_activations(block: nn.Module) -> None:
+    """Lets a block keep its input alone, and run again when gradients come back."""
+    plain = block.forward
+
+    def forward(*args: Tensor | None) -> Tensor:
+        return checkpoint(plain, *args, use_reentrant=False)
+
+    block.forward = forward  # type: ignore[method-assign]
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.float() if x.dtype == torch.bfloat16 else x
