@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tips_bench.cards import card_hash, load_card
+from tips_bench.catalog import card_files
 from tips_bench.metrics.segmentation import SegmentationCounts, summary
 from tips_bench.results.record import Cost, DatasetIdentity, MetricValue, Record, Selection, record_path
 from tips_bench.results.statistics import intervals
@@ -23,12 +24,12 @@ cached_card = cache(load_card)
 def draw_counts(quality: float, number: int, *, task: str = "rooms-seg", seed: int = 0, classes: int = len(CLASSES)) -> SegmentationCounts:
     """quality: the share of pixels that are right, about. The images of a task are the same for all models and seeds."""
     images = np.random.default_rng(sum(map(ord, task)))
-    model = np.random.default_rng([seed, int(1e6 * quality)])
+    model = np.random.default_rng([seed, int(1e6 * quality), sum(map(ord, task))])
     counts = SegmentationCounts(classes)
     for index in range(number):
         labelled = images.multinomial(4000, images.dirichlet(np.full(classes, 0.5)))
-        hard = images.beta(6, 3)
-        hits = model.binomial(labelled, np.clip(quality * hard * np.linspace(1.25, 0.75, classes), 0, 1))
+        hard, luck = images.beta(6, 3), model.normal(0, 0.12)
+        hits = model.binomial(labelled, np.clip((quality + luck) * hard * np.linspace(1.25, 0.75, classes), 0, 1))
         wrong = model.multinomial(labelled.sum() - hits.sum(), np.full(classes, 1 / classes))
         counts.update(f"{task}/{index:04d}", f"room{index // 2}", np.stack([hits, hits + wrong, labelled]))
     return counts
@@ -50,7 +51,9 @@ def write_record(
 ) -> Path:
     """A record with its counts and pictures where `tips-bench run` would put them."""
     counts = draw_counts(quality, number, task=task, seed=seed, classes=len(classes))
-    cards = {"task": cached_card("task", task), "protocol": cached_card("protocol", protocol), "model": cached_card("model", "pixels")}
+    known = model if model in card_files("model") else "pixels"
+    cards = {"task": cached_card("task", task), "protocol": cached_card("protocol", protocol), "model": cached_card("model", known)}
+    model_card = cards["model"].model_dump(mode="json") | {"name": model}
     hash8 = f"{seed:08x}"
     path = record_path(out, task, model, protocol, hash8)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +102,7 @@ def write_record(
         "per_sample": f"{stem}.samples.npz",
         "pictures": names,
         "seed": seed,
-        "cards": {kind: card.model_dump(mode="json") for kind, card in cards.items()},
+        "cards": {kind: card.model_dump(mode="json") for kind, card in cards.items()} | {"model": model_card},
     }  # fmt: skip
     Record(**(fields | changes)).save(path)
     return path

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from tips_bench import __version__
-from tips_bench.cli import check, compare, data, doctor, list_cards, quickstart, run, show, table
+from tips_bench.cli import check, compare, data, doctor, leaderboard, list_cards, quickstart, run, show, table
 from tips_bench.cli.output import print_error
 from tips_bench.errors import UserError
 
@@ -63,6 +63,7 @@ app.command("table")(table.table)
 app.command("compare")(compare.compare)
 app.command("check")(check.check)
 app.add_typer(data.app, name="data")
+app.add_typer(leaderboard.app, name="leaderboard")
 
 
 def _print_version(wanted: bool) -> None:

@@ -182,12 +182,17 @@ def _labelled(entries: list[Entry]) -> list[Entry]:
     result = []
     for _, group in groupby(entries, key=lambda entry: (_key(entry), entry.identity)):
         for number, entry in enumerate(group, 1):
-            alike = [other.identity for other in entries if other.record.model == entry.record.model]
+            # what is not comparable is named in full, and needs no room in the names of what is
+            alike = [e.identity for e in entries if e.record.model == entry.record.model and (_fair(e) or not _fair(entry))]
             parts = zip(("weights ", "seed ", ""), entry.identity[1:], range(1, 4), strict=True)
             said = [what + text[:12] for what, text, place in parts if len({identity[place] for identity in alike}) > 1]
             said += [f"run {number}"] if number > 1 else []
             result.append(replace(entry, label=f"{entry.record.model} ({', '.join(said)})" if said else entry.record.model))
     return result
+
+
+def _fair(entry: Entry) -> bool:
+    return entry.record.comparable and not entry.record.deviations
 
 
 def _key(entry: Entry) -> tuple[str, ...]:
@@ -202,7 +207,7 @@ def _key(entry: Entry) -> tuple[str, ...]:
 def boards(entries: Sequence[Entry]) -> list[Board]:
     """The boards of all comparable entries, by task and protocol; of several with the same two, that with the most entries first."""
     made = []
-    ranked = sorted((entry for entry in entries if entry.record.comparable and not entry.record.deviations), key=_key)
+    ranked = sorted(filter(_fair, entries), key=_key)
     for key, group in groupby(ranked, key=_key):
         members = sorted(group, key=lambda entry: (_order(entry), entry.label))
         tied, sure = _told_apart(members)

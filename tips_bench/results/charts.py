@@ -56,8 +56,8 @@ def interval(value: float, sure: tuple[float, float] | None, scale: tuple[float,
     # clipped: an interval may be wider than what the scale shows
     low, high = (number(min(max(x(end), 0), width)) for end in sure or (value, value))
     line = f'<path d="M{low} 7H{high}"/>' if sure else ""
-    text = f'<svg class="interval" width="{width}" height="14" aria-hidden="true">{line}<circle cx="{number(x(value))}" cy="7" r="3.5"/></svg>'
-    return Markup(text)
+    dot = f'<circle cx="{number(x(value))}" cy="7" r="3.5"/>'
+    return Markup(f'<svg class="interval" width="{width}" height="14" aria-hidden="true">{line}{dot}</svg>')
 
 
 def tiny_interval(value: float, sure: tuple[float, float] | None, scale: tuple[float, float]) -> Markup:
@@ -119,8 +119,8 @@ def _axes(x: Scale, y: Scale, x_label: str, y_label: str) -> list[str]:
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     parts = []
     for tick in ticks(y.low, y.high):
-        at = number(y(tick))
-        parts.append(f'<path class="grid" d="M{LEFT} {at}H{right}"/><text class="end" x="{LEFT - 6}" y="{number(y(tick) + 4)}">{tick:g}</text>')
+        parts.append(f'<path class="grid" d="M{LEFT} {number(y(tick))}H{right}"/>')
+        parts.append(f'<text class="end" x="{LEFT - 6}" y="{number(y(tick) + 4)}">{tick:g}</text>')
     for tick in log_ticks(x.low, x.high):
         at = number(x(tick))
         parts.append(f'<path class="grid" d="M{at} {TOP}V{bottom}"/><text class="middle" x="{at}" y="{bottom + 16}">{tick:g}</text>')
@@ -147,6 +147,7 @@ def _shape(kind: int, x: float, y: float) -> str:
 def _labels(points: Sequence[Point], x: Scale, y: Scale) -> list[str]:
     """Right of the point, else left, else above, else below; none where all would cover another label or point."""
     taken = [(x(point.x) - 5, y(point.y) - 5, x(point.x) + 5, y(point.y) + 5) for point in points]
+    taken += [(x(point.x) - 1, y(point.sure[1]), x(point.x) + 1, y(point.sure[0])) for point in points if point.sure]
     parts = []
     for point in points:
         text = point.label if len(point.label) <= 28 else f"{point.label[:27]}…"

@@ -9,9 +9,6 @@ The same records give the same bytes, wherever and whenever they are built.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +22,7 @@ from tips_bench.results.boards import Board, Entry, Standing, boards, read, stan
 from tips_bench.results.charts import Point, scatter, span
 from tips_bench.results.guards import check_picture
 from tips_bench.results.published import Reported
+from tips_bench.results.site_data import write_data, write_ranks, write_reported
 from tips_bench.results.site_files import file_name, replaced
 from tips_bench.results.views import environment, picture_files, quantity, run_context, score, static
 
@@ -107,7 +105,9 @@ class _Site:
         for entry in self.entries:
             addresses = [f"../{name}" for name in pictures[entry.id]]
             self._page(f"runs/{entry.id}.html", "run.html.j2", run_context(entry, addresses) | {"papers": self._papers(entry)})
-        self._data()
+        write_data(self.folder / "data", self.entries, {entry.id: self._rank(b, entry) for b in self.boards for entry in b.entries})
+        write_reported(self.folder / "data" / "published.csv", self.reported)
+        write_ranks(self.folder / "data" / "ranks.csv", standing(self.boards).ranks)
         return broken
 
     def _page(self, path: str, template: str, context: dict[str, Any]) -> None:
@@ -169,6 +169,7 @@ class _Site:
 
     def _board(self, board: Board, pictures: dict[str, list[str]]) -> dict[str, Any]:
         devices = sorted({entry.record.cost.device for entry in board.entries})
+        unit = board.metric.unit
         points = [
             Point(
                 label=entry.label,
@@ -176,12 +177,12 @@ class _Site:
                 y=entry.metric.value,
                 sure=entry.metric.ci95,
                 href=f"../runs/{entry.id}.html",
-                detail=f"{entry.label}: {score(entry.metric.value, entry.metric.unit)} {entry.metric.unit}, {quantity(entry.encoder_ms)} ms",
+                detail=f"{entry.label}: {score(entry.metric.value, unit)} {unit}, {quantity(entry.encoder_ms)} ms",
                 kind=min(devices.index(entry.record.cost.device), 3),
             )
             for entry in board.entries
         ]
-        label = f"{board.first.primary}, {board.metric.unit}"
+        label = f"{board.first.primary}, {unit}"
         higher = board.metric.higher_is_better
         return {
             "board": board,
@@ -211,66 +212,6 @@ class _Site:
             "reported": [row for row in self.reported if row.model == model],
             "scales": {board.key: _scale(board) for board in self.boards},
         }
-
-    def _data(self) -> None:
-        place = {entry.id: board for board in self.boards for entry in board.entries}
-        rows, classes, summaries = [], [], []
-        for entry in self.entries:
-            record, board = entry.record, place.get(entry.id)
-            rank = self._rank(board, entry) if board else None
-            for name, metric in record.metrics.items():
-                rows.append(_csv_row(entry, name, rank))
-            for name, values in record.per_class.items():
-                for label, value in values.items():
-                    classes.append([entry.id, record.task, record.protocol, entry.label, name, label, value, *_ends(entry, name, label)])
-            whole = record.model_dump(mode="json")
-            summaries.append({"id": entry.id, "label": entry.label, "rank": rank} | {k: whole[k] for k in SUMMARY})
-            write_text(self.folder / f"data/records/{entry.id}.json", json.dumps({"schema": whole.pop("schema_"), **whole}, indent=1) + "\n")
-        write_text(self.folder / "data/results.csv", _csv(CSV, rows))
-        write_text(self.folder / "data/classes.csv", _csv(["id", "task", "protocol", "label", "metric", "class", "value", "low", "high"], classes))
-        papers = [[r.model, r.printed, r.task, r.metric, r.unit, r.value, r.protocol.text, r.citation, r.url, r.where] for r in self.reported]
-        heads = ["model", "printed", "task", "metric", "unit", "value", "protocol as stated", "citation", "url", "where"]
-        write_text(self.folder / "data/published.csv", _csv(heads, papers))
-        ranks = [{"label": r.label, "mean_rank": r.value, "ci95": r.interval} for r in standing(self.boards).ranks]
-        data = {"schema": "tips-bench/leaderboard/1", "ranks": ranks, "records": summaries}
-        write_text(self.folder / "data/results.json", json.dumps(data, indent=1, allow_nan=False) + "\n")
-
-
-SUMMARY = (
-    "task family protocol protocol_hash model weights_sha256 metrics primary comparable deviations dataset cost versions git_commit git_dirty "
-    "command created seed"
-).split()
-CSV = (
-    "id task family protocol protocol_hash model label metric unit higher_is_better value low high n primary comparable deviations rank "
-    "encoder_ms wall_s image_forwards peak_memory_mb device dtype weights_sha256 created"
-).split()
-
-
-def _csv_row(entry: Entry, name: str, rank: int | None) -> list[Any]:
-    record, metric, cost = entry.record, entry.record.metrics[name], entry.record.cost
-    value = None if math.isnan(metric.value) else metric.value
-    ms = None if math.isnan(entry.encoder_ms) else entry.encoder_ms
-    primary = name == record.primary
-    return [
-        entry.id, record.task, record.family, record.protocol, record.protocol_hash, record.model, entry.label, name, metric.unit,
-        metric.higher_is_better, value, *(metric.ci95 or (None, None)), metric.n, primary, record.comparable, "; ".join(record.deviations),
-        rank if primary else None, ms, cost.wall_s, cost.image_forwards, cost.peak_memory_mb, cost.device, cost.dtype, record.weights_sha256,
-        record.created,
-    ]  # fmt: skip
-
-
-def _ends(entry: Entry, name: str, label: str) -> tuple[float | None, float | None]:
-    return entry.classes.get(name, {}).get(label) or (None, None)
-
-
-def _csv(header: list[str], rows: list[list[Any]]) -> str:
-    """RFC 4180 text; what a spreadsheet would take for a formula gets an apostrophe."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(header)
-    for row in rows:
-        writer.writerow([f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t")) else cell for cell in row])
-    return file.getvalue()
 
 
 def _tables(found: list[Board]) -> list[Table]:

@@ -1,4 +1,4 @@
-"""Records and boards as what a page shows: numbers as text, links that are safe, how to make a number again.
+"""Records and boards as what a page shows: numbers as text, links that are safe.
 
 This is the only place where a number of a page is rounded. Text is not escaped here; the templates do that.
 """
@@ -8,22 +8,20 @@ from __future__ import annotations
 import json
 import math
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from tips_bench.catalog import shipped
 from tips_bench.results import charts
 from tips_bench.results.boards import Entry, Interval
 from tips_bench.results.record import Record
+from tips_bench.results.reproduce import command
 
 HEX = 12  # digits of a hash that are shown
-DEVIATION = re.compile(r"(task|model|protocol)\.(\S+) = (.*) \(card: .*\)")
-LIMIT = re.compile(r"limit = (\d+) images of each split")
 
 
 def environment() -> Environment:
@@ -38,7 +36,7 @@ def environment() -> Environment:
     )
     templates.filters |= {
         "score": score, "range": interval_text, "half": half_width, "quantity": quantity, "link": link, "short": lambda text: text[:HEX],
-        "leaves": lambda card: list(leaves(card)), "value": value_text, "seconds": seconds,
+        "name": breakable, "leaves": lambda card: list(leaves(card)), "value": value_text, "seconds": seconds,
     }  # fmt: skip
     templates.globals |= {"interval": charts.interval, "tiny_interval": charts.tiny_interval}
     return templates
@@ -47,6 +45,11 @@ def environment() -> Environment:
 def static(name: str) -> str:
     """A file of leaderboards/static."""
     return (shipped("leaderboards") / "static" / name).read_text(encoding="utf-8")
+
+
+def breakable(name: str) -> Markup:
+    """A name, escaped, that may break after its punctuation."""
+    return Markup(re.sub(r"(?<=[_/.:@])(?=[^\s])", "<wbr>", str(escape(name))))
 
 
 def score(value: float | None, unit: str) -> str:
@@ -100,24 +103,6 @@ def leaves(card: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def value_text(value: Any) -> str:
     """A card's value as YAML would have it on one line."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def command(record: Record) -> str:
-    """The command that makes the number again, from the record's fields, quoted for a shell."""
-    name, _, weights = record.model.partition("@")
-    model = str(record.cards.get("model", {}).get("name", name))
-    parts = ["tips-bench", "run", "--task", record.task, "--model", model, "--protocol", record.protocol, "--dtype", record.cost.dtype]
-    if weights:
-        parts += ["--weights", weights if weights.startswith("random") else f"{weights}.safetensors"]
-    if record.seed:
-        parts += ["--seed", str(record.seed)]
-    for deviation in record.deviations:
-        changed, limited = DEVIATION.fullmatch(deviation), LIMIT.fullmatch(deviation)
-        if changed:
-            parts += ["--set", f"{changed[1]}.{changed[2]}={changed[3]}"]
-        elif limited:
-            parts += ["--limit", limited[1]]
-    return shlex.join(parts)
 
 
 def class_chart(entry: Entry) -> tuple[str, Markup] | None:
