@@ -6,6 +6,7 @@ linear map. Axes in tensor names: N rows, D feature, E bottleneck, C prototypes.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -25,7 +26,7 @@ class ProjectionHead(nn.Module):
     def __init__(self, dim: int, part: HeadPart) -> None:
         super().__init__()
         widths = [dim, *[part.hidden_dim] * (part.layers - 1), part.bottleneck_dim]
-        self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in itertools.pairwise(widths))
         self.prototypes = nn.Parameter(torch.empty(part.prototypes, part.bottleneck_dim))
         self.gain = nn.Parameter(torch.empty(part.prototypes))
 

@@ -1,0 +1,139 @@
+"""Checkpoints of a run: whole or not there, written by all ranks together, read by any number of them.
+
+    RUN/checkpoints/step-00001000/*.safetensors    every tensor, a file for each rank (torch.distributed.checkpoint)
+    RUN/checkpoints/step-00001000/state.json       the step, and the place of every rank in the data
+
+A checkpoint is written beside its place and renamed into it, so that a run killed meanwhile has the one before. Tensors are kept in
+safetensors, not in the pickles that torch.distributed.checkpoint writes by default: a run may come from someone else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor, nn
+from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.optim import Optimizer
+
+from tips_bench.errors import UserError
+from tips_bench.files import cannot_write
+from tips_bench.training.distributed import World, barrier
+
+FOLDER = "checkpoints"
+STATE_FILE = "state.json"
+_NAME = re.compile(r"step-(\d{8})")
+
+
+@dataclass(frozen=True)
+class State:
+    """What is no tensor. step: how many are done. data: the place in the data, of each rank."""
+
+    step: int
+    data: list[dict[str, Any]]
+
+
+def tensors_of(student: nn.Module, teacher: nn.Module | None, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Everything a run has learned, by name; the tensors themselves, so that `load` fills them."""
+    named = {f"student.{name}": tensor for name, tensor in student.state_dict().items()}
+    if teacher is not None:
+        named |= {f"teacher.{name}": tensor for name, tensor in teacher.state_dict().items()}
+    for name, parameter in student.named_parameters():
+        named |= {f"optimizer.{name}.{key}": value for key, value in optimizer.state.get(parameter, {}).items()}
+    return named
+
+
+@torch.no_grad()
+def allocate(optimizer: Optimizer) -> None:
+    """Gives an optimiser that has not stepped yet the tensors that `load` is to fill."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["weight_decay"] = 0.0
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def save(run: Path, world: World, tensors: Mapping[str, Tensor], state: State, keep: int) -> Path:
+    """Writes a checkpoint and lets go of all but the newest `keep`. Every rank calls it. Errors: a disk that takes no more."""
+    final = run / FOLDER / f"step-{state.step:08d}"
+    temporary = final.with_name(f".{final.name}.tmp")
+    try:
+        if world.is_first:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+        barrier()
+        writer = HuggingFaceStorageWriter(str(temporary), save_distributed=True)
+        dcp.save(dict(tensors), storage_writer=writer, no_dist=not dist.is_initialized())
+        barrier()
+        if world.is_first:
+            (temporary / STATE_FILE).write_text(json.dumps({"step": state.step, "data": state.data}), encoding="utf-8")
+            _flush(temporary)
+            shutil.rmtree(final, ignore_errors=True)
+            temporary.rename(final)
+            for old in whole_ones(run)[:-keep]:
+                shutil.rmtree(old)
+    except OSError as error:
+        raise cannot_write(final, error) from error
+    except CheckpointException as error:
+        raise UserError(f"cannot write: {_first_cause(error)}", where=final, fix="Free space there or choose another folder.") from error
+    barrier()
+    return final
+
+
+def whole_ones(run: Path) -> list[Path]:
+    """The whole checkpoints of a run, oldest first."""
+    return sorted(path for path in (run / FOLDER).glob("step-*") if _NAME.fullmatch(path.name) and (path / STATE_FILE).is_file())
+
+
+def newest(run: Path) -> Path | None:
+    """The newest whole checkpoint of a run, None where there is none."""
+    found = whole_ones(run)
+    return found[-1] if found else None
+
+
+def load(folder: Path, tensors: Mapping[str, Tensor]) -> State:
+    """Fills tensors from a checkpoint, which may hold more, and gives the rest of it. Errors: tensors it lacks or has in another shape."""
+    state = read_state(folder)
+    try:
+        dcp.load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=not dist.is_initialized())
+    except (CheckpointException, RuntimeError, ValueError, OSError) as error:
+        fix = "Use the recipe this run was started with, or start another run."
+        raise UserError(f"it does not fit the recipe or is damaged: {_first_cause(error)}", where=folder, fix=fix) from error
+    return state
+
+
+def read_state(folder: Path) -> State:
+    """What is no tensor in a checkpoint. Errors: a file that is not what `save` writes."""
+    path = folder / STATE_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return State(int(values["step"]), list(values["data"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"this is not the state of a checkpoint: {error}", where=path, fix="Remove that checkpoint.") from error
+
+
+def _flush(folder: Path) -> None:
+    """Everything in a folder is on the disk before the folder gets its name."""
+    for path in [*folder.iterdir(), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _first_cause(error: BaseException) -> str:
+    if isinstance(error, CheckpointException) and error.failures:
+        error = next(iter(error.failures.values()))[0]
+    return " ".join(str(error).split())[:300]

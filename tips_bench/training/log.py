@@ -1,0 +1,91 @@
+"""What a run says of itself: one JSON object a line, and the same numbers for TensorBoard where that is installed."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tips_bench.files import cannot_write, write_text
+
+LOG_FILE = "log.jsonl"
+_BOARD = "tensorboard"
+
+
+class Log:
+    """The log of one run, continued behind `step` where there is one. On ranks but the first it is silent: run = None."""
+
+    def __init__(self, run: Path | None, step: int) -> None:
+        self.path = None if run is None else run / LOG_FILE
+        self.board: Any = None
+        self._started, self._images = time.perf_counter(), 0
+        if self.path is None or run is None:
+            return
+        if self.path.is_file():
+            write_text(self.path, "".join(_lines_until(self.path, step)))
+        if find_spec(_BOARD) is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(str(run / _BOARD), purge_step=step)
+
+    def count(self, images: int) -> None:
+        """Adds to the images since the last numbers."""
+        self._images += images
+
+    def numbers(self, step: int, report: Mapping[str, float], device: torch.device) -> dict[str, float]:
+        """Writes a step's numbers with images/s since the last ones and the peak of memory in MB; gives them all."""
+        seconds, images = time.perf_counter() - self._started, self._images
+        self._started, self._images = time.perf_counter(), 0
+        found = {**report, "images_per_s": images / seconds, "memory_mb": peak_memory_mb(device)}
+        self._write({"step": step, **found})
+        if self.board is not None:
+            for name, value in found.items():
+                self.board.add_scalar(name, value, step)
+        return found
+
+    def event(self, step: int, event: str, **details: Any) -> None:
+        """Writes that something happened."""
+        self._write({"step": step, "event": event, **details})
+
+    def close(self) -> None:
+        """Lets go of TensorBoard's file."""
+        if self.board is not None:
+            self.board.close()
+
+    def _write(self, line: dict[str, Any]) -> None:
+        if self.path is None:
+            return
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log; one that a kill cut short is left out."""
+    return [json.loads(line) for line in _whole_lines(run / LOG_FILE)]
+
+
+def _lines_until(path: Path, step: int) -> list[str]:
+    """What was written before a checkpoint of `step`: what came after is about to happen again."""
+    return [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
+
+
+def _whole_lines(path: Path) -> list[str]:
+    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Of the GPU's memory that this process allocated, or of the process itself."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
