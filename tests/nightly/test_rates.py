@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.rates import World, false_discoveries, mean_iou, rates, recall, rmse, unlike_accuracy
+from tests.rates import World, false_discoveries, mean_iou, rates, recall, rejected, rmse, unlike_accuracy
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1800)]
 TRIALS = 1000
@@ -25,19 +25,25 @@ WORLDS: dict[str, Callable[[], World]] = {
 
 
 @pytest.mark.parametrize("name", WORLDS)
-def test_intervals_cover_the_truth_and_tests_keep_their_level(name: str) -> None:
+def test_intervals_cover_the_truth(name: str) -> None:
     found = rates(WORLDS[name](), TRIALS)
-    print(f"\n| {name} | {100 * found.score:.1f} | {100 * found.difference:.1f} | {100 * found.rejected:.1f} |")
+    print(f"\n| {name} | {100 * found.score:.1f} | {100 * found.difference:.1f} |")
     assert 0.93 <= found.score <= 0.97
     assert 0.93 <= found.difference <= 0.97
-    assert 0.035 <= found.rejected <= 0.065  # 5 % and two standard errors of a share of 1,000
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_models_that_do_not_differ_are_told_apart_one_time_in_twenty(name: str) -> None:
+    """Of 4,000 sets, for the share of 1,000 strays beyond 4 to 6 % one time in seven even of an exact test."""
+    found = rejected(WORLDS[name](), 4 * TRIALS)
+    print(f"\n| {name} | false alarms {100 * found:.1f} |")
+    assert 0.04 <= found <= 0.06
 
 
 def test_a_true_drop_is_covered() -> None:
     found = rates(mean_iou(200, 40, drop=0.05), TRIALS)
-    print(
-        f"\n| mIoU, 200 images, 40 classes, a true drop | {100 * found.score:.1f} | {100 * found.difference:.1f} | power {100 * found.rejected:.0f} |"
-    )
+    print(f"\n| mIoU, 200 images, 40 classes, B worse | {100 * found.score:.1f} | {100 * found.difference:.1f} |")
+    print(f"told apart {100 * found.rejected:.0f} % of the time")
     assert 0.93 <= found.difference <= 0.97 and found.rejected > 0.5
 
 
