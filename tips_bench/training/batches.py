@@ -1,13 +1,32 @@
-"""What one training step on one rank sees.
+"""What one training step on one rank sees, the same for a seed however many worker processes read it.
 
-Axes in tensor names: B images of this rank, H W pixels, P patches of the global crop, L tokens of a text.
+    data = TrainingData(recipe, tokenizer, rank=rank, world=world)
+    for batch in data.batches(recipe.stages[0]):
+        ...                                     # one step
+        state = data.state_dict()               # a few numbers: the place behind this batch
+
+Workers take turns at chunks of the rank's samples and send uint8 images with what was wrong; only this side puts batches together, so a
+skipped sample moves the others up.
+
+Axes in tensor names: B images of this rank, K captions of an image, H W pixels, P patches of the global crop, L tokens of a text.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
+
+from tips_bench.errors import UserError
+from tips_bench.models.tokenizer import Tokenizer
+from tips_bench.training.chunks import CHUNK, Chunk, Outcome, Reader
+from tips_bench.training.recipe import Recipe, StagePart
+from tips_bench.training.shards import Cursor, ShardOrder, expand_shards
 
 
 @dataclass(frozen=True)
@@ -22,9 +41,10 @@ class Texts:
 class Batch:
     """Images are float32 in [0, 1], not normalised.
 
-    locals: one [B,3,h,w] for each local crop. texts[k]: contrasted with global token k, as the recipe's contrastive.captions has it; empty without a contrastive loss.
+    locals: one [B,3,h,w] for each local crop.
+    texts: texts[k] goes with global token k, as the recipe's contrastive.captions says; empty without a contrastive loss.
     mask_BP: bool, True where the student does not see a patch; None where the recipe has no mask.
-    samples: number of each image's draw since the start of the run, over all ranks: what its randomness is seeded with.
+    samples_B: each sample's number among the draws of all ranks since the start of the run.
     """
 
     global_B3HW: Tensor
@@ -32,3 +52,161 @@ class Batch:
     texts: list[Texts]
     mask_BP: Tensor | None
     samples_B: Tensor
+
+
+@dataclass
+class Report:
+    """What a rank's data held. drawn, skipped: samples. faults: kind -> how often; examples: kind -> where it was met first.
+
+    A fault need not skip its sample: one empty caption of several is left out.
+    """
+
+    drawn: int = 0
+    skipped: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """One line: "skipped 2 of 640 samples: broken image 1 (train-000.tar: 0007), no web caption 1 (...)"."""
+        listed = ", ".join(f"{kind} {count} ({self.examples[kind]})" for kind, count in sorted(self.faults.items()))
+        return f"skipped {self.skipped} of {self.drawn} samples" + (f": {listed}" if listed else "")
+
+
+class TrainingData:
+    """The batches of one rank, from the recipe's shards.
+
+    state: what `state_dict` gave, to go on behind that batch.
+    Errors: those of `expand_shards`; captions without a tokenizer, or with one of more pieces than the text tower embeds; a state of other
+    shards, another seed or another number of ranks.
+    """
+
+    def __init__(
+        self, recipe: Recipe, tokenizer: Tokenizer | None, *, rank: int = 0, world: int = 1, state: dict[str, Any] | None = None
+    ) -> None:
+        self.recipe, self.tokenizer, self.rank, self.world = recipe, tokenizer, rank, world
+        self.order = shard_order(recipe)
+        self.cursor, self.report = Cursor(), Report()
+        self._last_whole = 0  # the epoch of the last sample that could be used
+        if recipe.method.contrastive is not None:
+            _check_tokenizer(recipe, tokenizer)
+        if state is not None:
+            self._resume(state)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place behind the last batch, and the report so far; plain values, fit for JSON."""
+        return {**self._identity(), "cursor": list(self.cursor), "report": asdict(self.report)}
+
+    def batches(self, stage: StagePart, device: torch.device | str = "cpu") -> Iterator[Batch]:
+        """Batches of stage.batch / world images from the current place on, without end.
+
+        Errors: a batch that the ranks cannot share; a broken shard; not one sample of a whole epoch that can be used; a worker that died.
+        """
+        if stage.batch % self.world:
+            raise UserError(
+                f"batch = {stage.batch} cannot be shared by {self.world} ranks", where=f"stage {stage.name!r}", fix="Use a multiple."
+            )
+        with closing(self._chunks(stage)) as chunks:
+            held: list[Chunk] = []
+            while True:
+                yield self._batch(chunks, held, stage.batch // self.world, torch.device(device))
+
+    def _chunks(self, stage: StagePart) -> Generator[Chunk, None, None]:
+        workers = self.recipe.data.workers
+        ahead = -(-2 * stage.batch // (self.world * CHUNK * max(1, workers)))
+        loader = DataLoader(
+            Reader(self.recipe, stage, self.tokenizer, self.order, self.cursor, self.rank, self.world),
+            batch_size=None,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            prefetch_factor=max(2, ahead) if workers else None,
+            generator=torch.Generator(),  # its own, so that the global random state stays as it is
+        )
+        try:
+            for sent in loader:
+                if isinstance(sent, UserError):
+                    raise sent
+                yield sent
+        except RuntimeError as error:
+            if "exited unexpectedly" not in str(error):
+                raise
+            raise UserError(
+                "a process that reads the data was killed, most likely for want of memory", where="data.workers", fix="Use fewer."
+            ) from error
+
+    def _batch(self, chunks: Iterator[Chunk], held: list[Chunk], size: int, device: torch.device) -> Batch:
+        """The next `size` whole samples. held: the rest of a chunk, from the batch before and for the one behind."""
+        numbers: list[int] = []
+        columns: list[list[Tensor]] = []
+        while len(numbers) < size:
+            chunk = held.pop() if held else next(chunks)
+            used, rows = self._use(chunk.outcomes, size - len(numbers))
+            numbers += rows
+            columns.append([tensor[: len(rows)] for tensor in chunk.tensors])
+            if used < len(chunk.outcomes):
+                held.append(Chunk(chunk.outcomes[used:], [tensor[len(rows) :] for tensor in chunk.tensors]))
+        stacked = [torch.cat(column).to(device, non_blocking=True) for column in zip(*(c for c in columns if c), strict=True)]
+        return self._assembled(stacked, torch.tensor(numbers))
+
+    def _use(self, outcomes: list[Outcome], wanted: int) -> tuple[int, list[int]]:
+        """Go on over outcomes until `wanted` are whole, counting faults; how many were gone over, and the numbers of the whole ones."""
+        numbers: list[int] = []
+        for used, outcome in enumerate(outcomes):
+            if len(numbers) == wanted:
+                return used, numbers
+            self.cursor = outcome.after
+            self.report.drawn += 1
+            for fault in outcome.faults:
+                self.report.faults[fault] = self.report.faults.get(fault, 0) + 1
+                self.report.examples.setdefault(fault, outcome.name)
+            if outcome.whole:
+                numbers.append(outcome.number)
+                self._last_whole = outcome.after.epoch
+            else:
+                self.report.skipped += 1
+            if outcome.after.epoch > self._last_whole + 1:
+                raise UserError(f"no sample of a whole epoch can be used ({self.report})", where="data.shards", fix="Mend the shards.")
+        return len(outcomes), numbers
+
+    def _assembled(self, tensors: list[Tensor], samples_B: Tensor) -> Batch:
+        method, images = self.recipe.method, 1 + self.recipe.data.crops.local_count
+        pixels, rest = [tensor.to(torch.float32).div_(255) for tensor in tensors[:images]], tensors[images:]
+        mask_BP = rest.pop(0) if method.patches is not None and method.patches.mask is not None else None
+        texts = []
+        if rest:
+            ids_BKL, paddings_BKL = rest
+            texts = [Texts(ids_BKL[:, k], paddings_BKL[:, k]) for k in range(ids_BKL.shape[1])]
+        return Batch(pixels[0], pixels[1:], texts, mask_BP, samples_B)
+
+    def _identity(self) -> dict[str, Any]:
+        return {"order": self.order.identity(), "rank": self.rank, "world": self.world}
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        own = self._identity()
+        said = {"order": "other shards, another seed or another shuffle", "rank": "another rank", "world": "another number of ranks"}
+        differs = [said[key] for key, value in own.items() if state.get(key) != value]
+        if differs:
+            raise UserError(
+                f"the checkpoint was written with {' and '.join(differs)}", where="data", fix="Resume as it was started, or start anew."
+            )
+        self.cursor, self.report = Cursor(*state["cursor"]), Report(**state["report"])
+        self._last_whole = self.cursor.epoch
+
+
+def shard_order(recipe: Recipe) -> ShardOrder:
+    """The order of a recipe's shards. Errors: those of `expand_shards`."""
+    return ShardOrder(expand_shards(recipe.data.shards), seed=recipe.seed, shuffle=recipe.data.shuffle)
+
+
+def _check_tokenizer(recipe: Recipe, tokenizer: Tokenizer | None) -> None:
+    if tokenizer is None:
+        raise ValueError("captions need a tokenizer")
+    if tokenizer.vocab_size > (embedded := recipe.model.text_config.vocab_size):
+        raise UserError(
+            f"the tokenizer has {tokenizer.vocab_size} pieces, the text tower embeds {embedded}",
+            where="model.text.vocab_size",
+            fix="Let them agree.",
+        )
+
+
+def _as_it_is(chunk: Chunk | UserError) -> Chunk | UserError:
+    return chunk

@@ -1,25 +1,18 @@
 """Recipes: every number of a pretraining run as strict typed data, each with the paper it comes from or marked as ours.
 
-    recipe = load_recipe("recipes/tips-nano.yaml", ["stages.0.steps=100"])
-
 Method: TIPS (arXiv 2410.16512) and TIPSv2 (arXiv 2604.12012). A part that is null is switched off.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from tips_bench.cards import Strict, WeightsCard, override, parse, read_yaml
-from tips_bench.catalog import shipped
-from tips_bench.errors import UserError, unknown_name
+from tips_bench.cards import Strict
+from tips_bench.errors import UserError
 from tips_bench.models.configs import TextConfig, VisionConfig, text_config, vision_config
-
-OURS = "ours:"
-"""How a source begins whose value no paper states."""
 
 CaptionKind = Literal["web", "synthetic"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -49,9 +42,12 @@ class CropsPart(Strict):
 
 
 class TokenizerPart(Strict):
-    """A SentencePiece model: a file, or trained on the run's own captions to the text tower's vocabulary. train_on: how many captions."""
+    """A SentencePiece model: a file or its address, or trained on the run's own captions to the text tower's vocabulary.
 
-    file: WeightsCard | None = None
+    train_on: how many captions.
+    """
+
+    file: str | None = None
     train_on: PositiveInt | None = None
 
     @model_validator(mode="after")
@@ -359,40 +355,3 @@ class Recipe(Strict):
                 return index, step
             step -= stage.steps
         raise ValueError("the recipe has no such step")
-
-
-def load_recipe(name: str, assignments: list[str] | None = None) -> Recipe:
-    """A shipped recipe by its name, or one from a .yaml file, with "a.b=value" assignments applied; their sources become ours.
-
-    Errors: an unknown name or key; a value that does not fit; a `name` that is not its file's.
-    """
-    path = find_recipe(name)
-    data = read_yaml(path)
-    for assignment in assignments or []:
-        key = assignment.partition("=")[0]
-        data = override(data, [assignment])
-        sources = {known: source for known, source in data.get("sources", {}).items() if not known.startswith(f"{key}.")}
-        data["sources"] = sources | {key: f"{OURS} set by the user"}
-    recipe = parse(Recipe, data, where=path)
-    if recipe.name != path.stem:
-        raise UserError(f"name = {recipe.name!r}, but the file is {path.name}", where=path, fix="Let them agree.")
-    return recipe
-
-
-def shipped_recipes() -> dict[str, Path]:
-    """Name -> file of the recipes that come with tips-bench."""
-    return {path.stem: path for path in sorted(shipped("recipes").glob("*.yaml"))}
-
-
-def find_recipe(name: str) -> Path:
-    """The file of a shipped recipe; a path to a .yaml file is taken as it is, or looked up among the shipped ones if it is not there."""
-    path = Path(name).expanduser()
-    if path.suffix in (".yaml", ".yml"):
-        if path.is_file():
-            return path
-        if path.parent != Path("recipes"):
-            raise UserError("no such recipe file", where=path)
-    known = shipped_recipes()
-    if path.stem not in known:
-        raise unknown_name("recipe", path.stem, known)
-    return known[path.stem]

@@ -1,0 +1,101 @@
+"""A rank's samples read, cropped and tokenised, chunk by chunk, by one worker of several or without any.
+
+All that is random about a sample comes from the recipe's seed and the sample's number.
+
+Axes in tensor names: M whole samples of a chunk, H W pixels, K captions of a sample, L tokens of a text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count, islice
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from tips_bench.errors import UserError
+from tips_bench.models.tokenizer import Tokenizer
+from tips_bench.training import captions, crops
+from tips_bench.training.recipe import Recipe, StagePart
+from tips_bench.training.shards import Cursor, Draw, SampleFault, ShardOrder
+
+CHUNK = 16  # draws
+_CROPS, _CAPTIONS, _MASKS = 2, 3, 4  # streams of random numbers beside those of shards; kept apart, so that recipes share them
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a draw. whole: it can be used."""
+
+    number: int
+    name: str
+    after: Cursor
+    faults: tuple[str, ...]
+    whole: bool
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What a worker sends: the outcome of each draw, and of those M that are whole the stacked tensors of `Reader.sample`."""
+
+    outcomes: list[Outcome]
+    tensors: list[Tensor]
+
+
+class Reader(IterableDataset):
+    """A rank's draws from a cursor on, as chunks; among several workers, chunk after chunk in turns. A UserError is sent, not raised."""
+
+    def __init__(
+        self, recipe: Recipe, stage: StagePart, tokenizer: Tokenizer | None, order: ShardOrder, cursor: Cursor, rank: int, world: int
+    ) -> None:
+        super().__init__()
+        self.recipe, self.stage, self.tokenizer = recipe, stage, tokenizer
+        self.order, self.cursor, self.rank, self.world = order, cursor, rank, world
+        self.kinds = captions.wanted_kinds(recipe.method.contrastive)
+
+    def __iter__(self) -> Iterator[Chunk | UserError]:
+        info = get_worker_info()
+        worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
+        draws = self.order.draws(self.cursor, self.rank, self.world)
+        try:
+            for number in count():
+                chunk = list(islice(draws, CHUNK))
+                if number % workers == worker:
+                    yield self.chunk(chunk)
+        except UserError as error:
+            yield error
+
+    def chunk(self, draws: list[Draw]) -> Chunk:
+        outcomes, rows = [], []
+        for draw in draws:
+            faults: tuple[str, ...]
+            try:
+                row, faults = self.sample(draw)
+                rows.append(row)
+                whole = True
+            except SampleFault as fault:
+                faults, whole = (str(fault),), False
+            outcomes.append(Outcome(draw.number, draw.name, draw.after, faults, whole))
+        return Chunk(outcomes, [torch.stack(column) for column in zip(*rows, strict=True)])
+
+    def sample(self, draw: Draw) -> tuple[list[Tensor], tuple[str, ...]]:
+        """[global, *locals, mask if there is one, ids_KL and paddings_KL if there are captions], and faults that do not matter."""
+        method, part = self.recipe.method, self.recipe.data.crops
+        members = draw.read(*crops.EXTENSIONS, *(captions.EXTENSIONS if self.kinds else ()))
+        said = captions.read_captions(members, self.kinds) if self.kinds else None
+        image_3HW = crops.read_image(members)
+        whole, parts = crops.crops(image_3HW, part, self.stage.global_px, self.stage.local_px, self.random(_CROPS, draw))
+        tensors = [whole, *parts]
+        if method.patches is not None and method.patches.mask is not None:
+            grid = self.stage.global_px // self.recipe.model.vision_config.patch_size
+            tensors.append(crops.random_mask(grid, method.patches.mask, self.random(_MASKS, draw)))
+        if said is None or method.contrastive is None or self.tokenizer is None:
+            return tensors, ()
+        texts = captions.choose(said, method.contrastive, self.random(_CAPTIONS, draw))
+        return [*tensors, *self.tokenizer(texts, self.recipe.data.max_tokens)], said.empty
+
+    def random(self, stream: int, draw: Draw) -> np.random.Generator:
+        return np.random.default_rng([self.recipe.seed, stream, draw.number])

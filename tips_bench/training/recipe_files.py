@@ -1,0 +1,95 @@
+"""Recipe files: found, read with overrides, and the source of every figure.
+
+recipe = load_recipe("recipes/tips-nano.yaml", ["stages.0.steps=100"])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tips_bench.cards import override, parse, read_yaml
+from tips_bench.catalog import shipped
+from tips_bench.errors import UserError, unknown_name
+from tips_bench.training.recipe import Recipe
+
+OURS = "ours:"
+"""How a source begins whose value no paper states."""
+
+
+def load_recipe(name: str, assignments: list[str] | None = None) -> Recipe:
+    """A shipped recipe by its name, or one from a .yaml file, with "a.b=value" assignments applied; their sources become ours.
+
+    Errors: an unknown name or key; a value that does not fit; a `name` that is not its file's.
+    """
+    path = find_recipe(name)
+    data = read_yaml(path)
+    for assignment in assignments or []:
+        key = assignment.partition("=")[0]
+        data = override(data, [assignment])
+        sources = {known: source for known, source in data.get("sources", {}).items() if not known.startswith(f"{key}.")}
+        data["sources"] = sources | {key: f"{OURS} set by the user"}
+    recipe = parse(Recipe, data, where=path)
+    if recipe.name != path.stem:
+        raise UserError(f"name = {recipe.name!r}, but the file is {path.name}", where=path, fix="Let them agree.")
+    return recipe
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Name -> file of the recipes that come with tips-bench."""
+    return {path.stem: path for path in sorted(shipped("recipes").glob("*.yaml"))}
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a shipped recipe; a path to a .yaml file is taken as it is, or looked up among the shipped ones if it is not there."""
+    path = Path(name).expanduser()
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        if path.parent != Path("recipes"):
+            raise UserError("no such recipe file", where=path)
+    known = shipped_recipes()
+    if path.stem not in known:
+        raise unknown_name("recipe", path.stem, known)
+    return known[path.stem]
+
+
+class Figure(NamedTuple):
+    """A value of a recipe and where it comes from. source: None where the recipe names none. ours: no paper states it."""
+
+    key: str
+    value: Any
+    source: str | None
+
+    @property
+    def ours(self) -> bool:
+        return self.source is not None and self.source.startswith(OURS)
+
+
+def figures(recipe: Recipe) -> list[Figure]:
+    """Every value of what decides the result: data, model, method, optimizer and stages. The nearest key above a value gives its source."""
+    return [
+        Figure(key, value, _source(key, recipe.sources))
+        for part in ("data", "model", "method", "optimizer", "stages")
+        for key, value in _leaves(part, recipe.model_dump(mode="json")[part])
+    ]
+
+
+def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from _leaves(f"{key}.{name}", inner)
+    elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+        for index, inner in enumerate(value):
+            yield from _leaves(f"{key}.{index}", inner)
+    else:
+        yield key, value
+
+
+def _source(key: str, sources: dict[str, str]) -> str | None:
+    while key:
+        if key in sources:
+            return sources[key]
+        key = key.rpartition(".")[0]
+    return None
