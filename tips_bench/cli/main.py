@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from tips_bench import __version__
-from tips_bench.cli import check, compare, data, doctor, leaderboard, list_cards, quickstart, run, show, table
+from tips_bench.cli import check, compare, data, doctor, export, leaderboard, list_cards, quickstart, run, show, table, train
 from tips_bench.cli.output import print_error
 from tips_bench.errors import UserError
 
@@ -62,6 +62,8 @@ app.command("quickstart")(quickstart.quickstart)
 app.command("table")(table.table)
 app.command("compare")(compare.compare)
 app.command("check")(check.check)
+app.command("train")(train.train)
+app.command("export")(export.export)
 app.add_typer(data.app, name="data")
 app.add_typer(leaderboard.app, name="leaderboard")
 

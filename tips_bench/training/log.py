@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import resource
 import sys
 import time
@@ -64,9 +65,14 @@ class Log:
             return
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(json.dumps(_without_nan(line), allow_nan=False) + "\n")
         except OSError as error:
             raise cannot_write(self.path, error) from error
+
+
+def _without_nan(line: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no number that is not finite; null stands for it."""
+    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in line.items()}
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,117 @@
+"""A pretraining run small enough for a test: shards of coloured noise whose captions name the colour, and a recipe."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+
+from tips_bench.training.batches import Batch, Texts
+from tips_bench.training.distributed import World
+from tips_bench.training.recipe import Recipe
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 50, 220), "yellow": (230, 220, 40), "black": (10, 10, 10)}
+ALONE = World(0, 1, torch.device("cpu"))
+PATCHES = 16  # of a global crop
+
+
+def write_shards(folder: Path, shards: int = 2, samples: int = 40) -> str:
+    """Tar files of images in one colour and noise; gives the pattern that names them."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    for shard in range(shards):
+        with tarfile.open(folder / f"train-{shard:03d}.tar", "w") as tar:
+            for sample in range(samples):
+                name, colour = list(COLOURS.items())[rng.integers(len(COLOURS))]
+                pixels = np.clip(rng.normal(colour, 25, (48, 48, 3)), 0, 255).astype(np.uint8)
+                image = io.BytesIO()
+                Image.fromarray(pixels).save(image, "png")
+                text = {"web": f"{name} stuff {rng.integers(9)}", "synthetic": [f"a {name} picture with noise", f"noise that is {name}"]}
+                _add(tar, f"{shard:03d}{sample:04d}.png", image.getvalue())
+                _add(tar, f"{shard:03d}{sample:04d}.json", json.dumps(text).encode())
+    return str(folder / f"train-{{000..{shards - 1:03d}}}.tar")
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
+
+
+def values(shards: str = "none.tar", steps: int = 20, **changes: Any) -> dict[str, Any]:
+    """A recipe as plain data; changes: dotted keys, with __ for the dot."""
+    head = {"prototypes": 64, "layers": 3, "hidden_dim": 32, "bottleneck_dim": 16}
+    sharpening = {"student": 0.1, "teacher": 0.07, "teacher_start": 0.04, "teacher_warmup": 0.3, "centre_momentum": 0.9}
+    tower = {"name": "tiny", "embed_dim": 32, "num_heads": 2, "mlp_dim": 64}
+    crops = {"local_count": 2, "global_scale": [0.4, 1.0], "local_scale": [0.1, 0.4], "ratio": [0.75, 1.33], "flip": 0.5}
+    stage = {"steps": steps, "learning_rate": 1e-3, "final_learning_rate": 1e-5, "warmup": 3}
+    data: dict[str, Any] = {
+        "name": "tiny",
+        "title": "A run for tests",
+        "seed": 0,
+        "data": {"shards": shards, "shuffle": 16, "workers": 0, "max_tokens": 16, "tokenizer": {"train_on": 200}},
+        "model": {
+            "vision": {**tower, "depth": 2, "patch_size": 14, "position_grid": [4, 4], "num_global_tokens": 2},
+            "text": {**tower, "depth": 1, "vocab_size": 48},
+        },
+        "method": {
+            "contrastive": {"weight": 1.0, "captions": [["web"], ["synthetic"]], "synthetic": "uniform", "temperature": 0.07, "chunk": 3},
+            "self_distillation": {"weight": 1.0, "token": 0, "head": head, "sharpening": sharpening},
+            "patches": {"weight": 2.0, "mask": {"ratio": 0.75}, "patches": "all", "head": head, "sharpening": sharpening},
+            "teacher": {"kind": "ema-heads", "momentum": [0.99, 1.0]},
+        },
+        "optimizer": {"rule": {"type": "adamw", "betas": [0.9, 0.999], "eps": 1e-8}, "weight_decay": [0.04, 0.4], "clip_norm": 3.0},
+        "stages": [{"name": "only", "batch": 8, "global_px": 56, "local_px": 28, **stage}],
+        "running": {"log_every": 1, "checkpoint_every": 5},
+        "sources": {},
+    }
+    data["data"]["crops"] = {**crops, "interpolation": "bilinear"}
+    for key, value in changes.items():
+        *parents, last = key.split("__")
+        node = data
+        for part in parents:
+            node = node[part]
+        node[last] = value
+    return data
+
+
+def recipe(shards: str = "none.tar", steps: int = 20, **changes: Any) -> Recipe:
+    """As `values`, checked."""
+    return Recipe.model_validate(values(shards, steps, **changes))
+
+
+def write_recipe(path: Path, shards: str, steps: int = 20, **changes: Any) -> Path:
+    """As `values`, in a file."""
+    path.write_text(yaml.safe_dump(values(shards, steps, **changes, name=path.stem)))
+    return path
+
+
+def random_batch(images: int = 8, seed: int = 0, *, masked: bool = True) -> Batch:
+    """A batch of noise, as the recipe's data would give it."""
+    generator = torch.Generator().manual_seed(seed)
+    order_BP = torch.rand(images, PATCHES, generator=generator).argsort(dim=1)
+    return Batch(
+        torch.rand(images, 3, 56, 56, generator=generator),
+        [torch.rand(images, 3, 28, 28, generator=generator) for _ in range(2)],
+        [Texts(torch.randint(1, 48, (images, 7), generator=generator), torch.zeros(images, 7, dtype=torch.int64)) for _ in range(2)],
+        order_BP < 12 if masked else None,
+        torch.arange(images),
+    )
+
+
+def rows_of(batch: Batch, rows: slice) -> Batch:
+    """Some images of a batch."""
+    return Batch(
+        batch.global_B3HW[rows],
+        [crop[rows] for crop in batch.locals],
+        [Texts(part.ids_BL[rows], part.paddings_BL[rows]) for part in batch.texts],
+        None if batch.mask_BP is None else batch.mask_BP[rows],
+        batch.samples_B[rows],
+    )

@@ -1,0 +1,28 @@
+"""tips-bench export: the model of a training run, for everyone else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
+    to: Annotated[Path, typer.Option(help="Folder to write, in Hugging Face layout.")],
+    weights: Annotated[
+        Literal["student", "teacher"], typer.Option(help="Which image tower; the teacher's is a running mean of the student's.")
+    ] = "student",
+) -> None:
+    """Write a run's towers and tokenizer as a folder that transformers' Tipsv2Model and --model load.
+
+    \b
+    Examples:
+      tips-bench export runs/tips-nano --to tips-nano/
+      tips-bench run --task rooms-seg --model ./tips-nano/
+    """
+    from tips_bench.training.runs import export as export_run
+
+    done = export_run(run, to, weights=weights)
+    print(f"step {done.step}  {done.folder}")

@@ -1,0 +1,49 @@
+"""tips-bench train: pretrain a recipe, alone or under torchrun."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tips_bench.training.recipe import EvaluationPart
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, or its .yaml file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the recipe (repeatable).")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run, if there is one.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME otherwise.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU for each rank where there are any, otherwise.")] = None,
+) -> None:
+    """Pretrain a model from image-text shards.
+
+    A SIGTERM ends the run after its step, with a checkpoint, and exit status 0.
+
+    \b
+    Examples:
+      tips-bench train recipes/tips-nano.yaml --set data.shards='rooms/train-{000..031}.tar'
+      torchrun --nproc-per-node 8 -m tips_bench train recipes/tipsv2-g14.yaml --set data.shards='shards/*.tar'
+      tips-bench train recipes/tips-nano.yaml --resume
+    """
+    from tips_bench.training.loop import train as train_recipe
+    from tips_bench.training.recipe_files import load_recipe
+
+    chosen = load_recipe(recipe, overrides or [])
+    folder = out or Path("runs") / chosen.name
+    outcome = train_recipe(chosen, folder, resume=resume, device=device, evaluate=evaluate)
+    if os.environ.get("RANK", "0") == "0":
+        print(f"{outcome}  {folder}")
+
+
+def evaluate(part: EvaluationPart, model: Path, out: Path) -> dict[str, float]:
+    """Scores an exported model by a task card; its metrics by name."""
+    from tips_bench.adapters.run import evaluate as score
+
+    record = score(part.task, str(model), protocol=part.protocol, overrides=list(part.overrides), out=out, workers=0)
+    return {name: metric.value for name, metric in record.metrics.items()}

@@ -1,0 +1,202 @@
+"""A run from its first step, or from its newest checkpoint, to its last.
+
+    tips-bench train recipes/tips-nano.yaml --set data.shards='rooms/train-{000..031}.tar'
+
+Where a run stands is a step, what the learner holds and the place in the data; nothing else is carried from step to step, so a run that is
+resumed goes on bit for bit as one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+
+from tips_bench.errors import UserError
+from tips_bench.files import atomic
+from tips_bench.models.tokenizer import Tokenizer
+from tips_bench.progress import Advance, bar
+from tips_bench.training import checkpoint, distributed, runs
+from tips_bench.training.batches import TrainingData, shard_order
+from tips_bench.training.captions import TOKENIZER, tokenizer_file
+from tips_bench.training.distributed import World, add_up, barrier
+from tips_bench.training.log import Log
+from tips_bench.training.recipe import EvaluationPart, Recipe
+from tips_bench.training.step import Learner
+from tips_bench.training.watch import Watch
+
+Outcome = Literal["finished", "preempted"]
+Evaluate = Callable[[EvaluationPart, Path, Path], dict[str, float]]
+"""Scores the model in a folder, keeps the record in another, and gives the metrics by name."""
+EVALUATIONS = "evaluations"
+_LEAST_PATIENCE = 200  # steps
+
+
+def train(recipe: Recipe, run: Path, *, resume: bool = False, device: str | None = None, evaluate: Evaluate | None = None) -> Outcome:
+    """Trains a recipe in the folder `run`. resume: go on from the newest whole checkpoint, from the start where there is none.
+
+    A SIGTERM ends the run after the step it is in, with a checkpoint: "preempted".
+    Errors: every fault of recipe, data and disk, and a run that collapsed or has a loss that is no number.
+    """
+    world = distributed.enter(device)
+    try:
+        if recipe.running.precision == "bf16":
+            torch.set_float32_matmul_precision("high")
+        if world.is_first:
+            runs.begin(run, recipe, resume=resume)
+        barrier()
+        with _sigterm() as told, closing(_Run(recipe, run, world, evaluate)) as running:
+            return running.to_the_end(told)
+    finally:
+        distributed.leave()
+
+
+class _Run:
+    """A run in progress on this rank."""
+
+    def __init__(self, recipe: Recipe, run: Path, world: World, evaluate: Evaluate | None) -> None:
+        self.recipe, self.run, self.world, self.evaluate = recipe, run, world, evaluate
+        tokenizer = self._tokenizer()
+        self.learner = Learner(recipe, world, runs.frozen_teacher(recipe))
+        state = self._restore()
+        self.step = 0 if state is None else state.step
+        self.saved = self.step if state else -1
+        self.data = TrainingData(
+            recipe, tokenizer, rank=world.rank, world=world.size, state=None if state is None else state.data[world.rank]
+        )
+        self.watch = Watch(max(_LEAST_PATIENCE, 2 * recipe.stages[0].warmup))
+        self.log = Log(run if world.is_first else None, self.step)
+
+    def to_the_end(self, told: threading.Event) -> Outcome:
+        """All steps that are left. told: set when the run is to end early."""
+        self.log.event(self.step, "start", ranks=self.world.size, device=str(self.world.device))
+        with bar(self.recipe.name, self.recipe.steps, "steps") as advance:
+            advance(self.step)
+            while self.step < self.recipe.steps:
+                if self._stage(told, advance if self.world.is_first else _nothing) == "preempted":
+                    self._save()
+                    self.log.event(self.step, "preempted")
+                    return "preempted"
+        self._save()
+        self.log.event(self.step, "finished")
+        return "finished"
+
+    def close(self) -> None:
+        """Lets go of the log."""
+        self.log.close()
+
+    def _stage(self, told: threading.Event, advance: Advance) -> Outcome:
+        """The steps that are left of the current stage."""
+        index, within = self.recipe.stage_at(self.step)
+        stage = self.recipe.stages[index]
+        end = self.step - within + stage.steps
+        # a generator that is closed lets go of its worker processes
+        with closing(self.data.batches(stage, self.world.device)) as batches:  # type: ignore[type-var]
+            for batch in batches:
+                report = self.learner.step(batch, self.step)
+                self.step += 1
+                self.log.count(stage.batch)
+                self._take_note(report)
+                advance()
+                if self._stopped(told):
+                    return "preempted"
+                self._keep()
+                if self.step == end:
+                    break
+        return "finished"
+
+    def _take_note(self, report: dict[str, float]) -> None:
+        running = self.recipe.running
+        try:
+            self.watch.check(self.step, report)
+        except UserError:
+            self.log.numbers(self.step, report, self.world.device)
+            raise
+        if self.step % running.log_every == 0 or self.step in (1, self.recipe.steps):
+            self.log.numbers(self.step, {**report, "skipped_samples": self.data.report.skipped}, self.world.device)
+
+    def _keep(self) -> None:
+        """A checkpoint and an evaluation, where their step has come."""
+        evaluation = self.recipe.evaluation
+        due = evaluation is not None and self.evaluate is not None and self.step % evaluation.every == 0
+        if due or self.step % self.recipe.running.checkpoint_every == 0:
+            folder = self._save()
+            if due and self.world.is_first:
+                assert evaluation is not None and self.evaluate is not None
+                self._score(evaluation, self.evaluate, folder)
+            barrier()
+
+    def _score(self, part: EvaluationPart, evaluate: Evaluate, folder: Path) -> None:
+        model = runs.export(self.run, self.run / EVALUATIONS / folder.name, at=folder).folder
+        self.log.event(self.step, "evaluation", task=part.task, metrics=evaluate(part, model, self.run / EVALUATIONS / "records"))
+
+    def _save(self) -> Path:
+        folder = self.run / checkpoint.FOLDER / f"step-{self.step:08d}"
+        if self.saved == self.step:
+            return folder
+        learner, places = self.learner, _of_all_ranks(self.data.state_dict(), self.world)
+        tensors = checkpoint.tensors_of(learner.student, learner.teacher, learner.optimizer)
+        checkpoint.save(self.run, self.world, tensors, checkpoint.State(self.step, places), self.recipe.running.keep)
+        self.saved = self.step
+        reports = [place["report"] for place in places]
+        faults = sum((Counter(report["faults"]) for report in reports), Counter())
+        drawn, skipped = (sum(report[key] for report in reports) for key in ("drawn", "skipped"))
+        self.log.event(self.step, "checkpoint", drawn=drawn, skipped=skipped, faults=dict(faults))
+        return folder
+
+    def _restore(self) -> checkpoint.State | None:
+        folder = checkpoint.newest(self.run)
+        if folder is None:
+            return None
+        checkpoint.allocate(self.learner.optimizer)
+        return checkpoint.load(folder, checkpoint.tensors_of(self.learner.student, self.learner.teacher, self.learner.optimizer))
+
+    def _tokenizer(self) -> Tokenizer | None:
+        """The recipe's, kept in the run's folder, where the first rank puts it."""
+        if self.recipe.method.contrastive is None:
+            return None
+        path = self.run / TOKENIZER
+        if self.world.is_first and not path.is_file():
+            found = tokenizer_file(self.recipe, shard_order(self.recipe), self.run)
+            if found != path:
+                with atomic(path) as temporary:
+                    temporary.write_bytes(found.read_bytes())
+        barrier()
+        return Tokenizer(path)
+
+    def _stopped(self, told: threading.Event) -> bool:
+        """Whether any rank was told to stop."""
+        return bool(add_up(torch.tensor(float(told.is_set()), device=self.world.device)))
+
+
+def _nothing(units: int = 1) -> None:
+    pass
+
+
+def _of_all_ranks(value: dict[str, Any], world: World) -> list[dict[str, Any]]:
+    if world.size == 1:
+        return [value]
+    found: list[Any] = [None] * world.size
+    dist.all_gather_object(found, value)
+    return found
+
+
+@contextmanager
+def _sigterm() -> Iterator[threading.Event]:
+    """An event that a SIGTERM sets, in place of ending the process."""
+    told = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield told  # signals come to the main thread alone
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    try:
+        yield told
+    finally:
+        signal.signal(signal.SIGTERM, before)

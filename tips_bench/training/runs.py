@@ -1,0 +1,140 @@
+"""The folder of a run: the recipe it was started with, and what has been learned, for whoever comes after."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from tips_bench.cards import parse
+from tips_bench.errors import UserError
+from tips_bench.files import atomic, write_text
+from tips_bench.models.checkpoints import export_huggingface
+from tips_bench.models.text import TextTower
+from tips_bench.models.vision import VisionTower
+from tips_bench.training import checkpoint
+from tips_bench.training.captions import TOKENIZER
+from tips_bench.training.recipe import MethodPart, Recipe
+from tips_bench.training.teacher import Teacher, parts_with_heads
+
+RECIPE_FILE = "recipe.json"
+Weights = Literal["student", "teacher"]
+
+
+@dataclass(frozen=True)
+class Export:
+    """A model that was written. folder: in Hugging Face layout. step: how many steps it had learned."""
+
+    folder: Path
+    step: int
+
+
+def begin(run: Path, recipe: Recipe, *, resume: bool) -> None:
+    """Claims a run's folder for a recipe. Errors: a run that is there already, or that another recipe started."""
+    path = run / RECIPE_FILE
+    if not path.is_file():
+        write_text(path, json.dumps(recipe.model_dump(mode="json"), indent=1) + "\n")
+        return
+    if not resume:
+        raise UserError("there is a run already", where=run, fix="Give --resume to go on with it, or another --out.")
+    before, now = read_recipe(run).model_dump(mode="json"), recipe.model_dump(mode="json")
+    # how steps are computed and what is scored on the way may change
+    for free in ("running", "evaluation", "sources", "notes", "title"):
+        before.pop(free), now.pop(free)
+    if changed := sorted(_differences("", before, now)):
+        raise UserError(f"the run was started with another {', '.join(changed)}", where=run, fix="Use its own recipe, or another --out.")
+
+
+def read_recipe(run: Path) -> Recipe:
+    """The recipe a run was started with. Errors: a folder that is no run's."""
+    path = run / RECIPE_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"this is not the folder of a training run: {error}", where=path, fix="Name the --out of a training.") from error
+    return parse(Recipe, values, where=path)
+
+
+def export(run: Path, to: Path, *, weights: Weights = "student", at: Path | None = None) -> Export:
+    """Writes a run's towers and tokenizer as a folder in Hugging Face layout, which transformers and `load_encoder` read.
+
+    weights: "teacher" takes the image tower that is a running mean of the student's. at: a checkpoint, the newest otherwise.
+    Errors: a run without a checkpoint, or whose teacher has no such tower.
+    """
+    recipe, folder = read_recipe(run), _checkpoint(run, at)
+    if weights == "teacher" and (recipe.method.teacher is None or recipe.method.teacher.kind != "ema"):
+        raise UserError("its teacher has no encoder that is a running mean", where=run, fix="Export the student.")
+    vision, text = VisionTower(recipe.model.vision_config), TextTower(recipe.model.text_config)
+    log_temperature = torch.zeros(())
+    wanted = {f"{weights}.vision.{name}": value for name, value in vision.state_dict().items()}
+    wanted |= {f"student.text.{name}": value for name, value in text.state_dict().items()}
+    wanted["student.log_temperature"] = log_temperature
+    step = checkpoint.load(folder, wanted).step
+    text.temperature = math.exp(log_temperature.item())
+    export_huggingface(to, vision, text, resolution=recipe.stages[-1].global_px)
+    # without a contrastive loss the text tower has learned nothing, and without a tokenizer nobody takes it for one that has
+    if recipe.method.contrastive is not None:
+        with atomic(to / TOKENIZER) as temporary:
+            temporary.write_bytes(tokenizer_of(run, recipe).read_bytes())
+    return Export(to, step)
+
+
+def tokenizer_of(run: Path, recipe: Recipe) -> Path:
+    """The tokenizer of a run, trained or copied into its folder when it began. Errors: there is none."""
+    path = run / TOKENIZER
+    if not path.is_file():
+        raise UserError("the run has no tokenizer", where=path, fix=f"Copy the one that {recipe.name!r} was trained with there.")
+    return path
+
+
+def frozen_teacher(recipe: Recipe) -> Teacher | None:
+    """The model of an earlier run, if the recipe's teacher is one. Errors: no run, or one whose heads do not fit the student's."""
+    part = recipe.method.teacher
+    if part is None or part.kind != "frozen":
+        return None
+    if part.run is None:
+        raise UserError("a frozen teacher needs the folder of a run", where="method.teacher.run", fix="Give --set method.teacher.run=RUN.")
+    run = Path(part.run).expanduser()
+    theirs = read_recipe(run)
+    teacher = Teacher(_with_heads_of(recipe.method, theirs.method, run), theirs.model.vision_config, theirs.model.vision_config.embed_dim)
+    kind = theirs.method.teacher.kind if theirs.method.teacher else "frozen"
+    # what that run taught with: its teacher where that followed the student, else the student that it taught
+    owners = {
+        "vision": "teacher" if kind == "ema" else "student",
+        "heads": "student" if kind == "frozen" else "teacher",
+        "centres": "teacher",
+    }
+    wanted = {f"{owners[name.partition('.')[0]]}.{name}": value for name, value in teacher.state_dict().items()}
+    checkpoint.load(_checkpoint(run, None), wanted)
+    return teacher
+
+
+def _with_heads_of(method: MethodPart, theirs: MethodPart, run: Path) -> MethodPart:
+    """Our losses with the heads of the teacher's run."""
+    parts, changed = parts_with_heads(theirs), {}
+    for name, part in parts_with_heads(method).items():
+        if name not in parts:
+            raise UserError(f"that run had no {name}, so its teacher has no head for it", where=f"method.teacher.run = {run}")
+        if parts[name].head.prototypes != part.head.prototypes:
+            problem = f"{part.head.prototypes} prototypes, and the teacher's has {parts[name].head.prototypes}"
+            raise UserError(problem, where=f"method.{name}.head.prototypes", fix="Let them agree.")
+        changed[name] = part.model_copy(update={"head": parts[name].head})
+    return method.model_copy(update=changed)
+
+
+def _checkpoint(run: Path, at: Path | None) -> Path:
+    folder = at or checkpoint.newest(run)
+    if folder is None:
+        raise UserError("the run has no checkpoint yet", where=run, fix="Train it on with --resume.")
+    return folder
+
+
+def _differences(key: str, before: Any, now: Any) -> list[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        names = sorted({*before, *now})
+        return [found for name in names for found in _differences(f"{key}.{name}".strip("."), before.get(name), now.get(name))]
+    return [] if before == now else [key]
