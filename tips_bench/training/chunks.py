@@ -7,7 +7,8 @@ Axes in tensor names: M whole samples of a chunk, H W pixels, K captions of a sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count, islice
 
@@ -62,13 +63,15 @@ class Reader(IterableDataset):
         draws = self.order.draws(self.cursor, self.rank, self.world)
         try:
             for number in count():
-                chunk = list(islice(draws, CHUNK))
+                due = islice(draws, CHUNK)  # a draw must be read before the next one comes
                 if number % workers == worker:
-                    yield self.chunk(chunk)
+                    yield self.chunk(due)
+                else:
+                    deque(due, maxlen=0)
         except UserError as error:
             yield error
 
-    def chunk(self, draws: list[Draw]) -> Chunk:
+    def chunk(self, draws: Iterable[Draw]) -> Chunk:
         outcomes, rows = [], []
         for draw in draws:
             faults: tuple[str, ...]

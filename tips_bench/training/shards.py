@@ -53,7 +53,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Draw:
-    """A sample that is due. number: of draws before it, on all ranks, since the start of the run. after: the cursor behind it."""
+    """A sample that is due, to be read before the next is drawn.
+
+    number: of draws before it, on all ranks, since the start of the run. after: the cursor behind it.
+    """
 
     number: int
     after: Cursor
