@@ -67,7 +67,10 @@ def publish(site: Path, to: str, confirm: Callable[[Change], bool], *, branch: s
 
 def compare_folders(new: Manifest, old: Manifest, folder: Path, to: object) -> Change:
     """What publishing `new` into `folder` changes. Errors: every file in the way that the site of `old` did not write."""
-    added, changed, removed, conflicts = [], [], [], []
+    added: list[str] = []
+    changed: list[str] = []
+    removed: list[str] = []
+    conflicts: list[str] = []
     for name, hash in new.files.items():
         there = hash_at(folder, name)
         if there is None:

@@ -77,7 +77,8 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 def _inside(name: str) -> bool:
     path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and ":" not in name
+    hidden = any(part.startswith(".") for part in path.parts)  # so neither "..", nor a checkout's own files
+    return bool(path.parts) and not path.is_absolute() and not hidden and "\\" not in name and ":" not in name
 
 
 def files_of(folder: Path) -> list[str]:

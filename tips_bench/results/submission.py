@@ -249,7 +249,7 @@ def _numbers(path: Path, record: Record, accepted: Sequence[Entry]) -> list[str]
 
 
 def _metrics(record: Record, counts: SampleCounts, found: Mapping[str, float], sure: Mapping[str, Any]) -> Iterator[str]:
-    specs = counts.specs  # type: ignore[attr-defined]
+    specs = counts.specs
     for name in specs.keys() - record.metrics.keys():
         yield f"metrics.{name} is missing"
     for name, metric in record.metrics.items():
