@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from PIL import Image
 
 from tips_bench.training.batches import Batch, Texts
@@ -59,7 +58,7 @@ def values(shards: str = "none.tar", steps: int = 20, **changes: Any) -> dict[st
         "data": {"shards": shards, "shuffle": 16, "workers": 0, "max_tokens": 16, "tokenizer": {"train_on": 200}},
         "model": {
             "vision": {**tower, "depth": 2, "patch_size": 14, "position_grid": [4, 4], "num_global_tokens": 2},
-            "text": {**tower, "depth": 1, "vocab_size": 48},
+            "text": {**tower, "depth": 1, "vocab_size": 40},
         },
         "method": {
             "contrastive": {"weight": 1.0, "captions": [["web"], ["synthetic"]], "synthetic": "uniform", "temperature": 0.07, "chunk": 3},
@@ -89,7 +88,7 @@ def recipe(shards: str = "none.tar", steps: int = 20, **changes: Any) -> Recipe:
 
 def write_recipe(path: Path, shards: str, steps: int = 20, **changes: Any) -> Path:
     """As `values`, in a file."""
-    path.write_text(yaml.safe_dump(values(shards, steps, **changes, name=path.stem)))
+    path.write_text(json.dumps(values(shards, steps, **changes, name=path.stem)))
     return path
 
 
@@ -100,7 +99,7 @@ def random_batch(images: int = 8, seed: int = 0, *, masked: bool = True) -> Batc
     return Batch(
         torch.rand(images, 3, 56, 56, generator=generator),
         [torch.rand(images, 3, 28, 28, generator=generator) for _ in range(2)],
-        [Texts(torch.randint(1, 48, (images, 7), generator=generator), torch.zeros(images, 7, dtype=torch.int64)) for _ in range(2)],
+        [Texts(torch.randint(1, 40, (images, 7), generator=generator), torch.zeros(images, 7, dtype=torch.int64)) for _ in range(2)],
         order_BP < 12 if masked else None,
         torch.arange(images),
     )

@@ -13,7 +13,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +76,8 @@ def save(run: Path, world: World, tensors: Mapping[str, Tensor], state: State, k
             temporary.mkdir(parents=True)
         barrier()
         writer = HuggingFaceStorageWriter(str(temporary), save_distributed=True)
-        dcp.save(dict(tensors), storage_writer=writer, no_dist=not dist.is_initialized())
+        with _alone_on_purpose():
+            dcp.save(dict(tensors), storage_writer=writer, no_dist=not dist.is_initialized())
         barrier()
         if world.is_first:
             (temporary / STATE_FILE).write_text(json.dumps({"step": state.step, "data": state.data}), encoding="utf-8")
@@ -106,7 +109,8 @@ def load(folder: Path, tensors: Mapping[str, Tensor]) -> State:
     """Fills tensors from a checkpoint, which may hold more, and gives the rest of it. Errors: tensors it lacks or has in another shape."""
     state = read_state(folder)
     try:
-        dcp.load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=not dist.is_initialized())
+        with _alone_on_purpose():
+            dcp.load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=not dist.is_initialized())
     except (CheckpointException, RuntimeError, ValueError, OSError) as error:
         fix = "Use the recipe this run was started with, or start another run."
         raise UserError(f"it does not fit the recipe or is damaged: {_first_cause(error)}", where=folder, fix=fix) from error
@@ -131,6 +135,14 @@ def _flush(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+@contextmanager
+def _alone_on_purpose() -> Iterator[None]:
+    """Without the warning that there are no other ranks."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield
 
 
 def _first_cause(error: BaseException) -> str:

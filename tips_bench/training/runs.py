@@ -18,6 +18,7 @@ from tips_bench.models.text import TextTower
 from tips_bench.models.vision import VisionTower
 from tips_bench.training import checkpoint
 from tips_bench.training.captions import TOKENIZER
+from tips_bench.training.log import LOG_FILE
 from tips_bench.training.recipe import MethodPart, Recipe
 from tips_bench.training.teacher import Teacher, parts_with_heads
 
@@ -34,9 +35,14 @@ class Export:
 
 
 def begin(run: Path, recipe: Recipe, *, resume: bool) -> None:
-    """Claims a run's folder for a recipe. Errors: a run that is there already, or that another recipe started."""
+    """Claims a run's folder for a recipe; what a run left there that had no checkpoint yet goes.
+
+    Errors: a run that is there already, or that another recipe started.
+    """
     path = run / RECIPE_FILE
-    if not path.is_file():
+    if checkpoint.newest(run) is None:
+        for left in (TOKENIZER, LOG_FILE):
+            (run / left).unlink(missing_ok=True)
         write_text(path, json.dumps(recipe.model_dump(mode="json"), indent=1) + "\n")
         return
     if not resume:
