@@ -73,8 +73,8 @@ def check(
 def rooms(
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
     layout: Annotated[
-        Literal["ade20k", "voc2012", "pascal-context", "rooms"],
-        typer.Option(help="Whose files to mimic; `rooms` is our own, with depth and poses."),
+        Literal["ade20k", "voc2012", "pascal-context", "rooms", "webdataset"],
+        typer.Option(help="Whose files to mimic; `rooms` is our own, with depth and poses; `webdataset` is for pretraining."),
     ] = "rooms",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
     train: Annotated[int, typer.Option(min=1, help="Images of the train split.")] = 200,
@@ -89,6 +89,7 @@ def rooms(
     Examples:
       tips-bench data rooms /tmp/rooms
       tips-bench data rooms /tmp/voc --layout voc2012 --train 1000 --size 448
+      tips-bench data rooms rooms --layout webdataset --train 16384
     """
     from tips_bench.rooms.writers import write_rooms
 

@@ -4,6 +4,7 @@ ade20k            ADEChallengeData2016/{images,annotations}/{training,validation
 voc2012           VOCdevkit/VOC2012/{JPEGImages,SegmentationClass,ImageSets/Segmentation}; palette PNGs, 0 = background, 255 = boundary
 pascal-context    VOCdevkit/VOC2010/{JPEGImages,SegmentationClassContext,ImageSets/SegmentationContext}; 0 = background, 1..59
 rooms             images, labels, depth, normals, instances, cameras under {train,val}/; points/, captions.jsonl, classes.json
+webdataset        {train,val}-000.tar ... for pretraining: images, each beside a .json with its captions
 
 Each layout gives the files of one room as {path under the root: bytes}, and the index files of the whole set.
 """
@@ -37,7 +38,9 @@ class Entry:
 
 
 class Layout(Protocol):
-    """One way to keep a set on disk."""
+    """One way to keep a set on disk. images_per_shard: where its files are packed into tar files in the end."""
+
+    images_per_shard: int | None
 
     def stem(self, split: str, scene: str, frame: int, number: int) -> str:
         """The file stem of frame `frame` of a room, the number-th image of its split, from 1."""
@@ -90,6 +93,7 @@ def voc_palette() -> list[int]:
 class Ade20k:
     """ADEChallengeData2016, with its list of scene categories."""
 
+    images_per_shard = None
     _folder: ClassVar = {"train": "training", "val": "validation"}
     _table = np.array(lookup_table("ade20k"), np.uint8)
     _table[IGNORE] = 0
@@ -111,6 +115,7 @@ class Ade20k:
 class Voc2012:
     """VOC2012 segmentation: the outlines of objects are 255, as in the real set."""
 
+    images_per_shard = None
     _table = np.array(lookup_table("voc"), np.uint8)
 
     def stem(self, split: str, scene: str, frame: int, number: int) -> str:
@@ -140,6 +145,7 @@ class Voc2012:
 class PascalContext:
     """Pascal-Context as mmsegmentation reads it: VOC2010 with converted label maps."""
 
+    images_per_shard = None
     _table = np.array(lookup_table("context"), np.uint8)
     _table[IGNORE] = 0
 
@@ -170,6 +176,8 @@ class Rooms:
     labels: 0-based class ids, 255 unlabelled. depth: 16-bit millimetres, 0 unknown. normals: RGB = round((n + 1) * 127.5), camera
     frame (x right, y down, z forward), 0 0 0 unknown. instances: 16-bit, 0 none. cameras: 3x3 intrinsics, 4x4 camera-to-world pose.
     """
+
+    images_per_shard = None
 
     def stem(self, split: str, scene: str, frame: int, number: int) -> str:
         return f"{scene}_{frame:02d}"
@@ -207,6 +215,26 @@ class Rooms:
         return {"captions.jsonl": _lines(captions), "classes.json": _json(classes)}
 
 
+class WebDataset:
+    """Image-text shards as webdataset writes them. "synthetic" holds the whole account and a short one, its first two sentences."""
+
+    images_per_shard = 512
+
+    def stem(self, split: str, scene: str, frame: int, number: int) -> str:
+        return f"{scene}_{frame:02d}"
+
+    def files(self, split: str, room: Room, stems: list[str]) -> Files:
+        files: Files = {}
+        for stem, frame, (web, synthetic) in zip(stems, room.frames, room.captions, strict=True):
+            short = ". ".join(synthetic.removesuffix(".").split(". ")[:2]) + "."
+            captions = {"web": web, "synthetic": list(dict.fromkeys([synthetic, short])), "scene": room.name, "room": room.scene.kind}
+            files |= {f"{split}/{stem}.jpg": jpeg(frame.image_HW3), f"{split}/{stem}.json": _json(captions)}
+        return files
+
+    def index(self, entries: list[Entry]) -> Files:
+        return {}
+
+
 def ply(cloud: PointCloud) -> bytes:
     """A binary PLY: x y z, red green blue, label (class id) and instance."""
     record = np.zeros(len(cloud.points_N3), [("xyz", "<f4", 3), ("rgb", "u1", 3), ("label", "u1"), ("instance", "<i4")])
@@ -227,4 +255,10 @@ def ply(cloud: PointCloud) -> bytes:
     return _lines(header) + record.tobytes()
 
 
-LAYOUTS: dict[str, Layout] = {"ade20k": Ade20k(), "voc2012": Voc2012(), "pascal-context": PascalContext(), "rooms": Rooms()}
+LAYOUTS: dict[str, Layout] = {
+    "ade20k": Ade20k(),
+    "voc2012": Voc2012(),
+    "pascal-context": PascalContext(),
+    "rooms": Rooms(),
+    "webdataset": WebDataset(),
+}

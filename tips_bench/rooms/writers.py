@@ -26,6 +26,7 @@ from tips_bench.files import cannot_write, sha256
 from tips_bench.progress import bar
 from tips_bench.rooms.generate import VERSION, room
 from tips_bench.rooms.layouts import LAYOUTS, Entry
+from tips_bench.rooms.packing import pack
 
 SCHEMA = "tips-bench/rooms/1"
 MANIFEST = "manifest.json"
@@ -129,6 +130,8 @@ def write_rooms(
             entries, hashes = _run(jobs, workers or _processors(), train + val)
             entries.sort(key=lambda e: (e.split, e.stem))
             hashes |= _put(folder, LAYOUTS[layout].index(entries))
+            if (images := LAYOUTS[layout].images_per_shard) is not None:
+                hashes = pack(folder, list(hashes), images)
             manifest = Manifest(**(asdict(wanted) | {"groups": {e.stem: e.scene for e in entries}, "files": dict(sorted(hashes.items()))}))
             (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n", encoding="utf-8")
     except OSError as error:
