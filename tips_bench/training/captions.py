@@ -128,7 +128,7 @@ def _texts(order: ShardOrder, kinds: list[CaptionKind]) -> Iterator[str]:
 
 
 def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int) -> None:
-    """Write a SentencePiece model of `vocab_size` unigram pieces to `path`: the same for the same texts in the same order.
+    """Write a SentencePiece model of `vocab_size` byte-pair pieces to `path`: the same for the same texts in the same order.
 
     Pieces as the TIPS tower expects them: 0 pads, nothing is added at the ends, texts lower-cased.
     Errors: too few texts for so many pieces.
@@ -138,7 +138,7 @@ def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int) -> None:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=map(lower, texts),
             model_writer=model,
-            model_type="unigram",
+            model_type="bpe",  # "unigram" allows few more pieces than words, and cuts rare words up
             vocab_size=vocab_size,
             character_coverage=1.0,
             pad_id=0,
