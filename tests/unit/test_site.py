@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import rankdata
-from tests.results_sets import write_record
 
+from tests.results_sets import write_record
 from tips_bench.errors import UserError
 from tips_bench.results import boards, charts
 from tips_bench.results.compare import compare
@@ -76,8 +76,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 PAPER = Reported(
     model="tips-s14", printed="S/14 & co", task="voc2012", metric="mIoU", unit="%", value=80.625,
-    protocol=StatedProtocol(text="Linear probe.", like="linear-tips", unstated=["steps"]), paper="TIPS", citation="A paper", url="javascript:alert(1)",
-    where="Table <1>", note="",
+    protocol=StatedProtocol(text="Linear probe.", like="linear-tips", unstated=["steps"]), paper="TIPS",
+    citation="A paper", url="javascript:alert(1)", where="Table <1>", note="",
 )  # fmt: skip
 
 
