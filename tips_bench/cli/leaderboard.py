@@ -39,8 +39,12 @@ def build(
     built = build_site(results, to, reported=reported() if published else (), title=title)
     for error in built.broken:
         print_error(error)
-    left = f", {len(built.broken)} faults" if built.broken else ""
-    print(f"{to / 'index.html'}: {built.records} records, {built.pages} pages{left}")
+    left = f", {_counted(len(built.broken), 'fault')}" if built.broken else ""
+    print(f"{to / 'index.html'}: {_counted(built.records, 'record')}, {_counted(built.pages, 'page')}{left}")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 @app.command("serve")
@@ -102,8 +106,7 @@ def validate(
         for kind, findings in (("fault", review.faults), ("note", review.notes)):
             for finding in findings:
                 print(_finding(kind, finding))
-        records, faults = review.records, len(review.faults)
-        print(f"{records} record{'' if records == 1 else 's'}, {faults} fault{'' if faults == 1 else 's'}")
+        print(f"{_counted(review.records, 'record')}, {_counted(len(review.faults), 'fault')}")
     if review.faults:
         raise typer.Exit(1)
 
@@ -160,7 +163,7 @@ def publish(
 def print_change(change: Change, to: str) -> None:
     """The paths that a publication adds, changes and removes, the first of each."""
     for sign, paths in (("+", change.added), ("~", change.changed), ("-", change.removed)):
-        for path in paths[:LISTED]:
+        for path in sorted(paths, key=lambda path: (path.count("/"), path))[:LISTED]:
             print(f"{sign} {path}")
         if len(paths) > LISTED:
             print(f"{sign} and {len(paths) - LISTED} more")
