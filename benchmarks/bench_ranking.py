@@ -47,7 +47,8 @@ def train_snapshots(folder: Path) -> list[Path]:
         for step in range(1, SNAPSHOTS[-1] + 1):
             picked = torch.randint(0, len(samples), (BATCH,), generator=generator).tolist()
             pixels_B3HW = torch.stack([to_pixels(samples[index].image_HW3) for index in picked])
-            labels_BHW = torch.stack([torch.from_numpy(samples[index].labels_HW[::LABEL_STRIDE, ::LABEL_STRIDE]).long() for index in picked])
+            labels = [samples[index].labels_HW[::LABEL_STRIDE, ::LABEL_STRIDE] for index in picked]
+            labels_BHW = torch.stack([torch.from_numpy(labels_HW).long() for labels_HW in labels])
             logits_BChw = head(tower(pixels_B3HW).patches[0]).permute(0, 3, 1, 2)
             logits_BCHW = F.interpolate(logits_BChw, labels_BHW.shape[1:], mode="bilinear")
             adam.zero_grad()

@@ -7,8 +7,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from tips_bench.adapters.cell import Cell
 from tips_bench.adapters.base import Split
+from tips_bench.adapters.cell import Cell
 from tips_bench.catalog import PACKAGE
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.probes.base import Choice, Fit
