@@ -1,6 +1,6 @@
 """Does `convex` rank encoders as the published linear protocol does? Kendall's tau over encoders of very different worth, on rooms.
 
-    python benchmarks/bench_ranking.py [--iterations 600] [--out ranking/]
+    python benchmarks/rank_encoders.py [--iterations 600] [--out ranking/]
 
 Encoders: raw pixels, random towers, towers trained for a few steps on other rooms (so that their worth grows), their inner layers,
 and a timm architecture. linear-dinov2 runs at the rooms' size and for fewer iterations than published, which its records say.
