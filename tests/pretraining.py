@@ -62,8 +62,8 @@ def values(shards: str = "none.tar", steps: int = 20, **changes: Any) -> dict[st
         },
         "method": {
             "contrastive": {"weight": 1.0, "captions": [["web"], ["synthetic"]], "synthetic": "uniform", "temperature": 0.07, "chunk": 3},
-            "self_distillation": {"weight": 1.0, "token": 0, "head": head, "sharpening": sharpening},
-            "patches": {"weight": 2.0, "mask": {"ratio": 0.75}, "patches": "all", "head": head, "sharpening": sharpening},
+            "self_distillation": {"weight": 1.0, "token": 0, "head": {**head}, "sharpening": {**sharpening}},
+            "patches": {"weight": 2.0, "mask": {"ratio": 0.75}, "patches": "all", "head": {**head}, "sharpening": {**sharpening}},
             "teacher": {"kind": "ema-heads", "momentum": [0.99, 1.0]},
         },
         "optimizer": {"rule": {"type": "adamw", "betas": [0.9, 0.999], "eps": 1e-8}, "weight_decay": [0.04, 0.4], "clip_norm": 3.0},
@@ -74,9 +74,9 @@ def values(shards: str = "none.tar", steps: int = 20, **changes: Any) -> dict[st
     data["data"]["crops"] = {**crops, "interpolation": "bilinear"}
     for key, value in changes.items():
         *parents, last = key.split("__")
-        node = data
+        node: Any = data
         for part in parents:
-            node = node[part]
+            node = node[int(part) if isinstance(node, list) else part]
         node[last] = value
     return data
 

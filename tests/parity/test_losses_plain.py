@@ -107,7 +107,7 @@ def plain_losses(learner: Learner, batch: Batch, kind: str, patches: str, warm: 
     assert isinstance(teacher, Teacher)
     whole = student.vision(batch.global_B3HW.double())
     image = F.normalize(whole.globals_BKD, dim=-1)
-    temperature = student.log_temperature.exp()
+    temperature = student.log_temperature.exp().squeeze()
     losses = {}
     for k, texts in enumerate(batch.texts):
         text = F.normalize(student.text(texts.ids_BL, texts.paddings_BL), dim=-1)

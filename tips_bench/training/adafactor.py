@@ -53,8 +53,8 @@ class Adafactor(Optimizer):
             state |= _new_state(parameter, group["beta1"])
         state["step"] += 1
         beta2 = min(1 - float(state["step"]) ** group["decay"], _MAX_BETA2)
-        update = grad * _inverse_root(grad.square() + _EPS, state, beta2)
-        update = update / _at_least_one(_root_mean_square(update) / group["clip"])
+        update = _like(_scaled(grad, state, beta2), parameter)
+        update = update / (_root_mean_square(update) / group["clip"]).clamp(min=1.0)
         if group["beta1"] is not None:
             state["momentum"].lerp_(update.to(torch.bfloat16), 1 - group["beta1"])
             update = state["momentum"].to(parameter.dtype)
@@ -76,22 +76,25 @@ def _new_state(parameter: Tensor, beta1: float | None) -> dict[str, Any]:
     return state
 
 
-def _inverse_root(squared: Tensor, state: dict[str, Any], beta2: float) -> Tensor:
-    """1 / sqrt of the second moment: of each value, or of the product of its row's and its column's means."""
+def _scaled(grad: Tensor, state: dict[str, Any], beta2: float) -> Tensor:
+    """The gradient over the root of the second moment: of each value, or of the product of its row's and its column's means."""
+    squared = grad.square() + _EPS
     if "second" in state:
-        return state["second"].lerp_(squared, 1 - beta2).rsqrt()
+        return grad * state["second"].lerp_(squared, 1 - beta2).rsqrt()
     state["rows"].lerp_(_replicated(squared.sum(dim=-1) / squared.shape[-1]), 1 - beta2)
     state["columns"].lerp_(_replicated(squared.sum(dim=-2) / squared.shape[-2]), 1 - beta2)
     rows = state["rows"] / state["rows"].mean(dim=-1, keepdim=True)
-    return rows.rsqrt().unsqueeze(-1) * state["columns"].rsqrt().unsqueeze(-2)
+    # one after the other, so that no rank makes the whole matrix
+    return grad * rows.rsqrt().unsqueeze(-1) * state["columns"].rsqrt().unsqueeze(-2)
 
 
 def _root_mean_square(tensor: Tensor) -> Tensor:
     return _replicated((tensor.square().sum() / tensor.numel()).sqrt())
 
 
-def _at_least_one(ratio: Tensor) -> Tensor:
-    return ratio.clamp(min=1.0)
+def _like(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """Cut up as a parameter is."""
+    return tensor.redistribute(placements=parameter.placements) if isinstance(parameter, DTensor) else tensor
 
 
 def _replicated(tensor: Tensor) -> Tensor:

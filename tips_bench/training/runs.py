@@ -75,7 +75,7 @@ def export(run: Path, to: Path, *, weights: Weights = "student", at: Path | None
     if weights == "teacher" and (recipe.method.teacher is None or recipe.method.teacher.kind != "ema"):
         raise UserError("its teacher has no encoder that is a running mean", where=run, fix="Export the student.")
     vision, text = VisionTower(recipe.model.vision_config), TextTower(recipe.model.text_config)
-    log_temperature = torch.zeros(())
+    log_temperature = torch.zeros(1)
     wanted = {f"{weights}.vision.{name}": value for name, value in vision.state_dict().items()}
     wanted |= {f"student.text.{name}": value for name, value in text.state_dict().items()}
     wanted["student.log_temperature"] = log_temperature

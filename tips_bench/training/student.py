@@ -61,7 +61,8 @@ class Student(nn.Module):
         self.text = TextTower(recipe.model.text_config)
         self.heads = make_heads(method, vision.embed_dim)
         contrastive = method.contrastive
-        self.log_temperature = nn.Parameter(torch.tensor(math.log(contrastive.temperature if contrastive else 1.0)))
+        # of one axis, since FSDP cannot cut up a number
+        self.log_temperature = nn.Parameter(torch.tensor([math.log(contrastive.temperature if contrastive else 1.0)]))
         self.shares_encoder = method.teacher is not None and method.teacher.kind == "ema-heads"
         self.text.requires_grad_(contrastive is not None)
         self.log_temperature.requires_grad_(contrastive is not None)
@@ -82,7 +83,7 @@ class Student(nn.Module):
     @property
     def temperature(self) -> Tensor:
         """What cosines are divided by."""
-        return self.log_temperature.exp()
+        return self.log_temperature.exp().squeeze()
 
     def forward(self, piece: Piece, lesson: Lesson | None, *, embed_only: bool = False) -> dict[str, Tensor]:
         """Embeddings "image_KBD" and "text_KBD" of unit length with "temperature", if there is a contrastive loss; and the other losses.

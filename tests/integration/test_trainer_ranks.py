@@ -1,0 +1,84 @@
+"""Two processes on one machine learn what one does: DDP and FSDP, whole batches and pieces, runs that are stopped and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.pretraining import ALONE, recipe, values, write_recipe, write_shards
+from tests.ranks import learn
+from tips_bench.training import checkpoint
+from tips_bench.training.log import read_log
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def torchrun(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Two ranks over gloo, each with one thread."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=200)
+
+
+def two_ranks(folder: Path, plain: dict[str, Any]) -> dict[str, Any]:
+    (folder / "recipe.json").write_text(json.dumps(plain))
+    done = torchrun(folder, str(ROOT / "tests" / "ranks.py"), str(folder / "out.pt"), str(folder / "recipe.json"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return torch.load(folder / "out.pt", weights_only=True)
+
+
+ADAFACTOR = {"type": "adafactor", "decay": -0.8, "clip": 1.0, "beta1": 0.9}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"running": {"parallel": "ddp"}},
+        {"running": {"parallel": "ddp", "micro_batch": 2}, "method__teacher": {"kind": "ema", "momentum": [0.9, 1.0]}},
+        {"running": {"parallel": "fsdp"}, "method__teacher": {"kind": "ema", "momentum": [0.9, 1.0]}},
+        {"running": {"parallel": "fsdp", "micro_batch": 1, "activation_checkpointing": True}, "optimizer__rule": ADAFACTOR},
+    ],
+    ids=["ddp", "ddp in pieces", "fsdp", "fsdp in pieces"],
+)
+def test_two_ranks_learn_what_one_does(changes: dict[str, Any], tmp_path: Path) -> None:
+    """All but the biases of keys: a softmax does not see them, their gradients are rounding, and Adafactor makes steps of those."""
+    found = two_ranks(tmp_path, values(**changes))
+    alone = learn(recipe(**{**changes, "running": {}}), ALONE)
+    for a, b in zip(found["reports"], alone["reports"], strict=True):
+        assert set(a) == set(b)
+        for name, value in b.items():
+            assert a[name] == pytest.approx(value, rel=1e-4 if name == "grad_norm" else 1e-5, abs=1e-5), name
+    assert set(found["tensors"]) == set(alone["tensors"])
+    for name, value in alone["tensors"].items():
+        if name.startswith(("student.", "teacher.")):
+            pair = [
+                tensor.unflatten(0, (3, -1))[::2] if name.endswith("qkv.bias") else tensor for tensor in (found["tensors"][name], value)
+            ]
+            torch.testing.assert_close(*pair, rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_ranks_resume_where_they_stopped(parallel: str, tmp_path: Path) -> None:
+    running = {"parallel": parallel, "checkpoint_every": 2, "keep": 9, "log_every": 1}
+    path = write_recipe(tmp_path / "tiny.yaml", write_shards(tmp_path / "shards"), steps=4, stages__0__warmup=1, running=running)
+    train = ["-m", "tips_bench", "train", path.name, "--device", "cpu"]
+    whole = torchrun(tmp_path, *train, "--out", "whole")
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    resumed = torchrun(tmp_path, *train, "--out", "resumed")
+    newest = checkpoint.newest(tmp_path / "resumed")
+    assert resumed.returncode == 0 and newest is not None
+    assert len(list(newest.glob("*.safetensors"))) == 2
+    (newest / checkpoint.STATE_FILE).unlink()  # as if it had been killed while writing that one
+    again = torchrun(tmp_path, *train, "--out", "resumed", "--resume")
+    assert again.returncode == 0, again.stderr[-3000:]
+    losses = [[line["loss"] for line in read_log(tmp_path / run) if "loss" in line] for run in ("whole", "resumed")]
+    assert losses[0] == losses[1] and len(losses[0]) == 4
+    events = [line["event"] for line in read_log(tmp_path / "resumed") if "event" in line]
+    assert events.count("start") == 2

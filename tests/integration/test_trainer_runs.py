@@ -1,0 +1,234 @@
+"""Whole runs from the command line: they learn, survive a kill bit for bit, stop when told or when lost, and are exported."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from tests.pretraining import recipe, write_recipe, write_shards
+from tips_bench import load_encoder
+from tips_bench.cli.main import app
+from tips_bench.errors import UserError
+from tips_bench.training import checkpoint, runs
+from tips_bench.training.log import read_log
+from tips_bench.training.loop import train
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_shards(tmp_path_factory.mktemp("shards"))
+
+
+@pytest.fixture(scope="module")
+def finished(shards: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 20 steps."""
+    run = tmp_path_factory.mktemp("runs") / "finished"
+    assert train(recipe(shards, running={"checkpoint_every": 10, "keep": 2, "log_every": 1}), run, device="cpu") == "finished"
+    return run
+
+
+def learned(run: Path) -> dict[str, torch.Tensor]:
+    """Everything in a run's newest checkpoint."""
+    folder = checkpoint.newest(run)
+    assert folder is not None
+    return {name: tensor for file in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(file).items()}
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tips_bench", "train", *arguments, "--device", "cpu"]
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_step(run: Path, step: int, process: subprocess.Popen[str]) -> None:
+    for _ in range(600):
+        if (run / "log.jsonl").is_file() and any(line["step"] >= step for line in read_log(run)):
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError("the run does not come on")
+
+
+def test_twenty_steps_on_coloured_noise_lower_the_contrastive_loss(shards: str, tmp_path: Path) -> None:
+    only = {"self_distillation": None, "patches": None, "teacher": None}
+    contrastive = {"weight": 1.0, "captions": [["web"], ["synthetic"]], "synthetic": "uniform", "temperature": 0.07}
+    chosen = recipe(shards, steps=20, method={"contrastive": contrastive, **only}, stages__0__learning_rate=3e-3)
+    train(chosen, tmp_path / "run", device="cpu")
+    losses = [line["contrastive"] for line in read_log(tmp_path / "run") if "loss" in line]
+    assert sum(losses[-3:]) < sum(losses[:3]) - 0.5
+
+
+def test_all_losses_together_go_down(finished: Path) -> None:
+    lines = [line for line in read_log(finished) if "loss" in line]
+    assert [line["step"] for line in lines] == list(range(1, 21))
+    assert sum(line["loss"] for line in lines[-3:]) < sum(line["loss"] for line in lines[:3])
+
+
+def test_a_log_tells_of_every_term_of_speed_and_of_memory(finished: Path) -> None:
+    last = [line for line in read_log(finished) if "loss" in line][-1]
+    losses = {"loss", "contrastive", "contrastive/0", "contrastive/1", "self_distillation", "patches"}
+    notes = {f"{note}/{part}" for note in ("entropy", "mean_entropy", "centre_norm") for part in ("self_distillation", "patches")}
+    rates = {"learning_rate", "weight_decay", "momentum", "temperature", "grad_norm", "images_per_s", "memory_mb", "skipped_samples"}
+    assert set(last) == {"step"} | losses | notes | rates
+    assert last["loss"] == pytest.approx(last["contrastive"] + last["self_distillation"] + 2 * last["patches"], rel=1e-5)
+    assert [line["event"] for line in read_log(finished) if "event" in line] == ["start", "checkpoint", "checkpoint", "finished"]
+
+
+def test_a_run_killed_at_once_and_resumed_ends_with_the_same_bits(shards: str, tmp_path: Path) -> None:
+    path = write_recipe(tmp_path / "tiny.yaml", shards, steps=24, running={"checkpoint_every": 4, "log_every": 1})
+    whole = start(tmp_path, path.name, "--out", "whole")
+    assert whole.wait(timeout=120) == 0, whole.communicate()
+    killed = start(tmp_path, path.name, "--out", "killed")
+    wait_for_step(tmp_path / "killed", 6, killed)
+    killed.kill()
+    killed.wait()
+    newest = checkpoint.newest(tmp_path / "killed")
+    assert newest is not None and newest.name != "step-00000024"
+    resumed = start(tmp_path, path.name, "--out", "killed", "--resume")
+    assert resumed.wait(timeout=120) == 0, resumed.communicate()
+    wanted, found = learned(tmp_path / "whole"), learned(tmp_path / "killed")
+    assert set(wanted) == set(found) and all(torch.equal(found[name], value) for name, value in wanted.items())
+    timed = ("images_per_s", "memory_mb")
+    logs = [
+        [{name: value for name, value in line.items() if name not in timed} for line in read_log(tmp_path / run) if "loss" in line]
+        for run in ("whole", "killed")
+    ]
+    assert logs[0] == logs[1]
+
+
+def test_a_sigterm_leaves_a_checkpoint_and_exit_status_0(shards: str, tmp_path: Path) -> None:
+    path = write_recipe(tmp_path / "tiny.yaml", shards, steps=5000, running={"checkpoint_every": 5000, "log_every": 1})
+    process = start(tmp_path, path.name)
+    wait_for_step(tmp_path / "runs" / "tiny", 3, process)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert out.startswith("preempted")
+    newest = checkpoint.newest(tmp_path / "runs" / "tiny")
+    assert newest is not None and checkpoint.read_state(newest).step == read_log(tmp_path / "runs" / "tiny")[-1]["step"] >= 3
+
+
+def test_a_checkpoint_that_was_not_finished_is_passed_over(finished: Path, shards: str, tmp_path: Path) -> None:
+    chosen = recipe(shards, steps=8, running={"checkpoint_every": 4, "log_every": 1})
+    train(chosen, tmp_path / "run", device="cpu")
+    wanted = learned(tmp_path / "run")
+    newest = checkpoint.newest(tmp_path / "run")
+    assert newest is not None
+    newest.rename(newest.with_name(f".{newest.name}.tmp"))
+    assert train(chosen, tmp_path / "run", resume=True, device="cpu") == "finished"
+    assert all(torch.equal(value, wanted[name]) for name, value in learned(tmp_path / "run").items())
+    assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
+
+
+def test_a_damaged_checkpoint_is_told_of(shards: str, tmp_path: Path) -> None:
+    chosen = recipe(shards, steps=4, running={"checkpoint_every": 4})
+    train(chosen, tmp_path / "run", device="cpu")
+    newest = checkpoint.newest(tmp_path / "run")
+    assert newest is not None
+    file = next(newest.glob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(UserError, match="step-00000004: it does not fit the recipe or is damaged"):
+        train(chosen, tmp_path / "run", resume=True, device="cpu")
+
+
+def test_a_run_that_blows_up_says_which_term(shards: str, tmp_path: Path) -> None:
+    path = write_recipe(tmp_path / "tiny.yaml", shards, steps=50, stages__0__learning_rate=1e30, stages__0__warmup=0)
+    done = CliRunner().invoke(app, ["train", str(path), "--out", str(tmp_path / "run"), "--device", "cpu"])
+    assert done.exit_code == 2
+    assert "step 2: the term" in done.stderr and "Lower the learning rate" in done.stderr
+    assert read_log(tmp_path / "run")[-1]["loss"] is None
+
+
+def test_a_run_is_not_begun_twice_nor_resumed_with_another_recipe(finished: Path, shards: str) -> None:
+    with pytest.raises(UserError, match="there is a run already"):
+        train(recipe(shards), finished, device="cpu")
+    with pytest.raises(UserError, match=r"another optimizer\.clip_norm"):
+        train(recipe(shards, optimizer__clip_norm=1.0), finished, resume=True, device="cpu")
+
+
+def test_stages_change_the_resolution_and_the_rate(shards: str, tmp_path: Path) -> None:
+    common = {"batch": 8, "local_px": 28, "final_learning_rate": 1e-5, "warmup": 1}
+    stages = [
+        {"name": "low", "steps": 3, "global_px": 56, "learning_rate": 1e-3, **common},
+        {"name": "high", "steps": 3, "global_px": 84, "learning_rate": 1e-4, **common},
+    ]
+    train(recipe(shards, stages=stages, running={"log_every": 1}), tmp_path / "run", device="cpu")
+    rates = [line["learning_rate"] for line in read_log(tmp_path / "run") if "loss" in line]
+    assert rates[0] == pytest.approx(1e-3) and rates[3] == pytest.approx(1e-4) and rates[5] == pytest.approx(1e-5)
+
+
+def test_an_export_is_read_by_this_project_and_by_transformers_alike(finished: Path, tmp_path: Path) -> None:
+    from transformers import Tipsv2Model
+
+    done = CliRunner().invoke(app, ["export", str(finished), "--to", str(tmp_path / "tiny")])
+    assert done.exit_code == 0 and done.output.startswith("step 20")
+    encoder = load_encoder(tmp_path / "tiny", device="cpu")
+    pixels = torch.rand(2, 3, 56, 56, generator=torch.Generator().manual_seed(0))
+    theirs = Tipsv2Model.from_pretrained(tmp_path / "tiny").eval()
+    with torch.no_grad():
+        seen = theirs.vision_model(pixels).last_hidden_state
+    ours = encoder.encode_image(pixels)
+    torch.testing.assert_close(ours.globals_BKD, seen[:, :2], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours.patches[0].flatten(1, 2), seen[:, 2:], rtol=1e-5, atol=1e-5)
+    assert encoder.encode_text(["red stuff", "a green picture"]).shape == (2, 32)
+    config = json.loads((tmp_path / "tiny" / "config.json").read_text())
+    last = [line for line in read_log(finished) if "loss" in line][-1]
+    assert config["temperature_init_value"] == pytest.approx(last["temperature"], rel=1e-2)
+
+
+def test_a_running_mean_can_be_exported_where_there_is_one(finished: Path, shards: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no encoder that is a running mean"):
+        runs.export(finished, tmp_path / "no", weights="teacher")
+    chosen = recipe(shards, steps=4, method__teacher={"kind": "ema", "momentum": [0.9, 0.9]})
+    train(chosen, tmp_path / "run", device="cpu")
+    tensors = learned(tmp_path / "run")
+    for weights in ("student", "teacher"):
+        runs.export(tmp_path / "run", tmp_path / weights, weights=weights)  # type: ignore[arg-type]
+        written = load_file(tmp_path / weights / "model.safetensors")
+        assert torch.equal(written["vision_encoder.norm.weight"], tensors[f"{weights}.vision.norm.weight"])
+    assert not torch.equal(tensors["student.vision.norm.weight"], tensors["teacher.vision.norm.weight"])
+
+
+def test_a_smaller_model_learns_from_a_frozen_run(finished: Path, shards: str, tmp_path: Path) -> None:
+    small = {"name": "small", "embed_dim": 16, "num_heads": 2, "mlp_dim": 32}
+    changes: dict[str, Any] = {
+        "method__teacher": {"kind": "frozen", "run": str(finished)},
+        "method__patches__mask": None,
+        "model__vision": {**small, "depth": 1, "patch_size": 14, "position_grid": [4, 4]},
+        "model__text": {**small, "depth": 1, "vocab_size": 40},
+    }
+    train(recipe(shards, steps=5, **changes), tmp_path / "run", device="cpu")
+    wanted, found = learned(finished), learned(tmp_path / "run")
+    # the encoder was shared there, the heads were a running mean; neither moves any more
+    assert torch.equal(found["teacher.vision.norm.weight"], wanted["student.vision.norm.weight"])
+    assert torch.equal(found["teacher.heads.patches.prototypes"], wanted["teacher.heads.patches.prototypes"])
+    assert found["student.vision.norm.weight"].shape == (16,)
+    with pytest.raises(UserError, match="32 prototypes, and the teacher's has 64"):
+        runs.frozen_teacher(recipe(shards, **changes, method__patches__head__prototypes=32))
+
+
+def test_evaluations_are_made_on_the_way_from_what_was_saved(shards: str, tmp_path: Path) -> None:
+    asked = []
+
+    def evaluate(part: Any, model: Path, out: Path) -> dict[str, float]:
+        asked.append((part.task, load_encoder(model, device="cpu").spec.embed_dim, out.name))
+        return {"miou": 0.5}
+
+    chosen = recipe(shards, steps=4, evaluation={"every": 2, "task": "rooms-seg"})
+    train(chosen, tmp_path / "run", device="cpu", evaluate=evaluate)
+    assert asked == [("rooms-seg", 32, "records")] * 2
+    events = [line for line in read_log(tmp_path / "run") if line.get("event") == "evaluation"]
+    assert [(line["step"], line["metrics"]) for line in events] == [(2, {"miou": 0.5}), (4, {"miou": 0.5})]
