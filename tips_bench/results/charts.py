@@ -144,23 +144,30 @@ def _shape(kind: int, x: float, y: float) -> str:
     return f'<path class="k{kind % 4}" d="M{number(x)} {number(y)}{path}"/>'
 
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
 def _labels(points: Sequence[Point], x: Scale, y: Scale) -> list[str]:
-    """Right of the point, else left, else above, else below; none where all would cover another label or point."""
-    taken = [(x(point.x) - 5, y(point.y) - 5, x(point.x) + 5, y(point.y) + 5) for point in points]
-    taken += [(x(point.x) - 1, y(point.sure[1]), x(point.x) + 1, y(point.sure[0])) for point in points if point.sure]
+    """Right of the point, else left, above or below; over an interval only where no place is free; none over a label or a point."""
+    taken: list[Box] = [(x(point.x) - 5, y(point.y) - 5, x(point.x) + 5, y(point.y) + 5) for point in points]
+    bars: list[Box] = [(x(point.x) - 1, y(point.sure[1]), x(point.x) + 1, y(point.sure[0])) for point in points if point.sure]
     parts = []
     for point in points:
         text = point.label if len(point.label) <= 28 else f"{point.label[:27]}…"
         wide = LETTER * len(text)
-        for dx, dy in ((8, 4), (-8 - wide, 4), (-wide / 2, -9), (-wide / 2, 17)):
-            left, base = x(point.x) + dx, y(point.y) + dy
-            box = (left, base - 10, left + wide, base + 2)
-            inside = box[0] >= LEFT and box[2] <= WIDTH - 2 and box[1] >= 0 and box[3] <= HEIGHT - BOTTOM
-            if inside and not any(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in taken):
-                taken.append(box)
-                parts.append(f'<text class="label" x="{number(left)}" y="{number(base)}">{escape(text)}</text>')
-                break
+        places = [(x(point.x) + dx, y(point.y) + dy) for dx, dy in ((8, 4), (-8 - wide, 4), (-wide / 2, -9), (-wide / 2, 17))]
+        boxes = [(left, base - 10, left + wide, base + 2) for left, base in places]
+        fitting = [box for box in boxes if box[0] >= LEFT and box[2] <= WIDTH - 2 and box[1] >= 0 and box[3] <= HEIGHT - BOTTOM]
+        clear = [box for box in fitting if not _overlaps(box, taken)]
+        best = [box for box in clear if not _overlaps(box, bars)] or clear
+        if best:
+            taken.append(best[0])
+            parts.append(f'<text class="label" x="{number(best[0][0])}" y="{number(best[0][3] - 2)}">{escape(text)}</text>')
     return parts
+
+
+def _overlaps(box: Box, others: Sequence[Box]) -> bool:
+    return any(box[0] < one[2] and one[0] < box[2] and box[1] < one[3] and one[1] < box[3] for one in others)
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
