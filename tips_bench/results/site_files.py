@@ -31,7 +31,7 @@ def file_name(name: str) -> str:
     """
     if re.fullmatch(r"[a-z0-9][a-z0-9_+-]{0,79}", name) and name not in DEVICES:
         return name
-    readable = re.sub(r"[^a-z0-9_+-]+", "-", name.lower()).strip("-")[:60]
+    readable = re.sub(r"[^a-z0-9_+-]+", "-", name.lower()).strip("-_+")[:60]
     return f"{readable or 'name'}.{digest(name)[:8]}"
 
 
