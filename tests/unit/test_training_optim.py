@@ -1,0 +1,104 @@
+"""Optimisers, their groups, and what changes with the step."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from tests.pretraining import recipe
+from tips_bench.training.adafactor import Adafactor
+from tips_bench.training.optim import DECAYED, clip_gradients, make_optimizer, set_rates
+from tips_bench.training.recipe import SharpeningPart, StagePart
+from tips_bench.training.schedule import cosine, learning_rate
+from tips_bench.training.student import Student
+from tips_bench.training.teacher import temperatures
+
+STAGE = {"name": "only", "batch": 8, "global_px": 56, "local_px": 28, "learning_rate": 2.0, "final_learning_rate": 0.5}
+
+
+def test_the_rate_rises_linearly_to_its_peak_and_falls_along_a_cosine() -> None:
+    stage = StagePart.model_validate({**STAGE, "steps": 11, "warmup": 4})
+    rates = [learning_rate(stage, step) for step in range(11)]
+    assert rates[:4] == [0.5, 1.0, 1.5, 2.0]
+    assert rates[4] == 2.0 and rates[10] == 0.5 and rates[7] == pytest.approx(1.25)
+    assert rates[5] == pytest.approx(0.5 + 1.5 * (1 + math.cos(math.pi / 6)) / 2)
+
+
+@given(st.integers(2, 50), st.floats(-2, 2), st.floats(-2, 2))
+def test_a_cosine_goes_from_one_value_to_the_other_without_turning_back(steps: int, start: float, end: float) -> None:
+    values = [cosine(start, end, step, steps) for step in range(steps)]
+    assert values[0] == pytest.approx(start) and values[-1] == pytest.approx(end)
+    assert values == sorted(values, reverse=start > end) or max(values) - min(values) < 1e-12
+
+
+def test_the_teachers_temperature_warms_up_and_stays() -> None:
+    part = SharpeningPart(student=0.1, teacher=0.07, teacher_start=0.04, teacher_warmup=0.5, centre_momentum=0.9)
+    found = [temperatures(part, step, 20).teacher for step in (0, 5, 10, 19)]
+    assert found == pytest.approx([0.04, 0.055, 0.07, 0.07])
+    assert temperatures(part.model_copy(update={"teacher_warmup": 0.0}), 0, 20).teacher == 0.07
+
+
+def test_decay_acts_on_matrices_alone() -> None:
+    student = Student(recipe())
+    optimizer = make_optimizer(student, recipe().optimizer)
+    names = {id(parameter): name for name, parameter in student.named_parameters()}
+    groups = {group["name"]: {names[id(parameter)] for parameter in group["params"]} for group in optimizer.param_groups}
+    spared = ("bias", "norm", "gamma", "cls_token", "register_tokens", "mask_token", "pos_embed", "gain", "log_temperature")
+    assert not {name for name in groups[DECAYED] if any(part in name for part in spared)}
+    assert all(any(part in name for part in spared) for name in groups["spared"])
+    assert groups[DECAYED] | groups["spared"] == set(names.values())
+    set_rates(optimizer, 0.1, 0.3)
+    assert [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups] == [(0.1, 0.3), (0.1, 0.0)]
+
+
+def test_what_a_recipe_has_no_use_for_is_not_trained() -> None:
+    untrained = {name for name, p in Student(recipe(method__contrastive=None)).named_parameters() if not p.requires_grad}
+    assert "log_temperature" in untrained and all(name.startswith(("text.", "log_t")) for name in untrained)
+    unmasked = {name for name, p in Student(recipe(method__patches__mask=None)).named_parameters() if not p.requires_grad}
+    assert unmasked == {"vision.mask_token"}
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (5,), (3, 2, 4, 4)])
+def test_adafactor_takes_torchs_steps_where_those_are_not_scaled_by_the_parameter(shape: tuple[int, ...]) -> None:
+    """torch's step is max(eps2, size of the parameter) * min(rate, 1 / sqrt(step)): with eps2 = 1 and small parameters, the rate."""
+    torch.manual_seed(0)
+    start = torch.randn(shape, dtype=torch.float64) * 0.1
+    ours, theirs = (nn.Parameter(start.clone()) for _ in range(2))
+    mine = Adafactor([ours], lr=1e-3, decay=-0.8, clip=1.0, beta1=None, weight_decay=0.1)
+    reference = torch.optim.Adafactor([theirs], lr=1e-3, beta2_decay=-0.8, eps=(None, 1.0), d=1.0, weight_decay=0.1)
+    for _ in range(5):
+        gradient = torch.randn(shape, dtype=torch.float64) * 10
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        mine.step()
+        reference.step()
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
+
+
+def test_adafactors_momentum_is_the_mean_of_its_steps_in_bfloat16() -> None:
+    plain, smooth = nn.Parameter(torch.zeros(4, 3)), nn.Parameter(torch.zeros(4, 3))
+    gradient = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    for parameter, beta1 in ((plain, None), (smooth, 0.9)):
+        parameter.grad = gradient.clone()
+        optimizer = Adafactor([parameter], lr=1.0, decay=-0.8, clip=1.0, beta1=beta1)
+        optimizer.step()
+    assert optimizer.state[smooth]["momentum"].dtype == torch.bfloat16
+    torch.testing.assert_close(smooth, 0.1 * plain, rtol=1e-2, atol=1e-3)
+
+
+@given(st.floats(0.01, 100))
+def test_clipping_scales_all_gradients_together(limit: float) -> None:
+    model = nn.Linear(3, 2)
+    generator = torch.Generator().manual_seed(0)
+    before = [torch.randn(parameter.shape, generator=generator) for parameter in model.parameters()]
+    for parameter, gradient in zip(model.parameters(), before, strict=True):
+        parameter.grad = gradient.clone()
+    norm = clip_gradients(model, limit).item()
+    flat = torch.cat([gradient.flatten() for gradient in before])
+    assert norm == pytest.approx(flat.norm().item(), rel=1e-5)
+    after = torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None])
+    torch.testing.assert_close(after, flat * min(1.0, limit / norm), rtol=1e-4, atol=1e-6)

@@ -1,0 +1,152 @@
+"""One step: its teacher against a loop, its parts switched off one by one, and the ways of computing it that change nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.pretraining import ALONE, random_batch, recipe
+from tips_bench.errors import UserError
+from tips_bench.training.schedule import cosine
+from tips_bench.training.step import Learner
+from tips_bench.training.teacher import Teacher
+from tips_bench.training.watch import Watch
+
+CONTRASTIVE, DISTILLED, PATCHES = {"contrastive", "contrastive/0", "contrastive/1", "temperature"}, {"self_distillation"}, {"patches"}
+
+
+def steps(learner: Learner, count: int = 3, *, masked: bool = True) -> list[dict[str, float]]:
+    return [learner.step(random_batch(seed=number, masked=masked), number) for number in range(count)]
+
+
+def weights(learner: Learner) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in learner.student.named_parameters()}
+
+
+def losses_in(report: dict[str, float]) -> set[str]:
+    return {name for name in report if name in CONTRASTIVE | DISTILLED | PATCHES}
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"method__self_distillation": None, "method__patches": None, "method__teacher": None}, CONTRASTIVE),
+        ({"method__contrastive": None}, DISTILLED | PATCHES),
+        ({"method__self_distillation": None}, CONTRASTIVE | PATCHES),
+        ({"method__patches": None}, CONTRASTIVE | DISTILLED),
+        ({"method__patches__mask": None}, CONTRASTIVE | DISTILLED | PATCHES),
+        ({"method__contrastive": None, "method__teacher": {"kind": "ema", "momentum": [0.9, 1.0]}}, DISTILLED | PATCHES),
+    ],
+)
+def test_each_part_is_switched_off_by_the_recipe(changes: dict[str, Any], wanted: set[str]) -> None:
+    chosen = recipe(**changes)
+    learner = Learner(chosen, ALONE)
+    before = weights(learner)
+    masked = chosen.method.patches is not None and chosen.method.patches.mask is not None
+    report = steps(learner, masked=masked)[-1]
+    assert losses_in(report) == wanted
+    assert (learner.teacher is None) == (chosen.method.teacher is None)
+    after = weights(learner)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    # nothing is trained in vain, and what is trained moves
+    assert moved == {name for name, parameter in learner.student.named_parameters() if parameter.requires_grad}
+
+
+def test_captions_of_both_kinds_can_share_one_token() -> None:
+    chosen = recipe(method__contrastive__captions=[["web", "synthetic"]], method__contrastive__weight=0.5)
+    batch = random_batch()
+    batch.texts.pop()
+    report = Learner(chosen, ALONE).step(batch, 0)
+    assert losses_in(report) == {"contrastive", "temperature"} | DISTILLED | PATCHES
+    assert report["loss"] == pytest.approx(0.5 * report["contrastive"] + report["self_distillation"] + 2 * report["patches"], rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["ema", "ema-heads"])
+def test_the_teacher_is_the_running_mean_that_a_loop_gives(kind: str) -> None:
+    chosen = recipe(method__teacher={"kind": kind, "momentum": [0.6, 1.0]})
+    learner = Learner(chosen, ALONE)
+    assert isinstance(learner.teacher, Teacher)
+    names = [name for name, _ in learner.teacher.named_parameters()]
+    assert any(name.startswith("vision.") for name in names) == (kind == "ema")
+    mean = {name: weights(learner)[name] for name in names}
+    for number in range(4):
+        learner.step(random_batch(seed=number), number)
+        momentum = cosine(0.6, 1.0, number, 20)
+        now = weights(learner)
+        mean = {name: momentum * value + (1 - momentum) * now[name] for name, value in mean.items()}
+    for name, parameter in learner.teacher.named_parameters():
+        torch.testing.assert_close(parameter, mean[name], rtol=1e-5, atol=1e-7)
+        assert not parameter.requires_grad
+
+
+def test_a_shared_encoder_halves_what_a_teacher_holds() -> None:
+    sizes = {}
+    for kind in ("ema", "ema-heads"):
+        teacher = Learner(recipe(method__teacher={"kind": kind, "momentum": [0.9, 1.0]}), ALONE).teacher
+        assert teacher is not None
+        sizes[kind] = sum(parameter.numel() for parameter in teacher.parameters())
+    vision = sum(parameter.numel() for parameter in Learner(recipe(), ALONE).student.vision.parameters())
+    assert sizes["ema"] - sizes["ema-heads"] == vision
+
+
+@pytest.mark.parametrize("kind", ["ema", "ema-heads"])
+@pytest.mark.parametrize("running", [{"micro_batch": 1}, {"micro_batch": 2}, {"micro_batch": 3}, {"activation_checkpointing": True}])
+def test_how_a_step_is_computed_does_not_change_it(running: dict[str, Any], kind: str) -> None:
+    teacher = {"kind": kind, "momentum": [0.9, 1.0]}
+    plain, other = Learner(recipe(method__teacher=teacher), ALONE), Learner(recipe(method__teacher=teacher, running=running), ALONE)
+    for a, b in zip(steps(other), steps(plain), strict=True):
+        assert set(a) == set(b)
+        for name, value in b.items():
+            assert a[name] == pytest.approx(value, rel=1e-4 if name == "grad_norm" else 1e-5, abs=1e-5), name
+    for name, value in weights(plain).items():
+        torch.testing.assert_close(weights(other)[name], value, rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_bfloat16_stays_near_float32_and_keeps_float32_weights() -> None:
+    plain, half = Learner(recipe(), ALONE), Learner(recipe(running={"precision": "bf16"}), ALONE)
+    for a, b in zip(steps(half), steps(plain), strict=True):
+        assert a["contrastive"] == pytest.approx(b["contrastive"], abs=0.02)
+        assert a["patches"] == pytest.approx(b["patches"], abs=0.3)
+    assert {value.dtype for value in weights(half).values()} == {torch.float32}
+
+
+def test_a_step_that_is_no_number_changes_nothing() -> None:
+    learner = Learner(recipe(), ALONE)
+    assert learner.teacher is not None
+    steps(learner, 1)
+    before, centre = weights(learner), learner.teacher.centres["patches"].mean_C.clone()
+    batch = random_batch(seed=1)
+    batch.locals[0][0] = torch.nan
+    report = learner.step(batch, 1)
+    assert all(torch.equal(value, before[name]) for name, value in weights(learner).items())
+    assert torch.equal(learner.teacher.centres["patches"].mean_C, centre)
+    with pytest.raises(UserError, match="step 2: the term 'self_distillation' is nan"):
+        Watch(10).check(2, report)
+
+
+def test_a_collapsed_teacher_stops_a_run_after_its_patience() -> None:
+    told_apart = {"entropy/patches": 1.0, "mean_entropy/patches": 2.0}
+    alike = {"entropy/patches": 1.9999, "mean_entropy/patches": 2.0}
+    watch = Watch(3)
+    for step, report in enumerate([alike, alike, told_apart, alike, alike]):
+        watch.check(step, report)
+    with pytest.raises(UserError, match="step 5: the teacher of 'patches' has collapsed, its targets are the same for every image"):
+        watch.check(5, alike)
+    one = {"entropy/self_distillation": 0.0, "mean_entropy/self_distillation": 0.0}
+    with pytest.raises(UserError, match="one prototype has taken all"):
+        Watch(1).check(0, one)
+
+
+@pytest.mark.parametrize(
+    ("report", "says"),
+    [
+        ({"loss": float("nan"), "patches": float("inf")}, "the term 'patches' is inf"),
+        ({"loss": 1.0, "grad_norm": float("inf")}, "the norm of the gradient is inf"),
+        ({"loss": 1.0, "temperature": 1e-5}, "the contrastive temperature has run away to 1e-05"),
+    ],
+)
+def test_a_run_that_is_lost_says_by_which_term(report: dict[str, float], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        Watch(10).check(7, report)
