@@ -1,5 +1,5 @@
 # demo   set up .venv and score two small encoders on the embedded data set
-# test   set up .venv and run the tests
+# test   set up .venv and run the tests (small tensors: more threads only wait for each other)
 # lint   ruff and mypy
 # bench  speed and memory against peers
 # docs   write the task, protocol and model pages from the cards
@@ -15,7 +15,7 @@ demo: $(VENV)/.installed
 	$(BIN)/tips-bench quickstart
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
