@@ -139,7 +139,7 @@ def test_what_does_not_fit_is_one_sentence(assignment: str, said: str | None) ->
 
 
 def test_an_unknown_recipe_suggests_near_ones_and_a_missing_file_is_said_to_be_missing() -> None:
-    with pytest.raises(UserError, match="'tips-nanno'.*'tips-nano'"):
+    with pytest.raises(UserError, match=r"'tips-nanno'.*'tips-nano'"):
         load_recipe("tips-nanno")
     with pytest.raises(UserError, match=r"mine\.yaml: no such recipe file"):
         load_recipe("mine.yaml")

@@ -1,0 +1,145 @@
+"""Captions of a sample: read from .json or .txt, chosen for each global token, cut into pieces."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.shards import sample, small_recipe, write_shard, write_shards
+from tips_bench.errors import UserError
+from tips_bench.models.tokenizer import Tokenizer
+from tips_bench.training.batches import shard_order
+from tips_bench.training.captions import Captions, choose, read_captions, tokenizer_file, train_tokenizer, wanted_kinds
+from tips_bench.training.recipe import ContrastivePart
+from tips_bench.training.shards import SampleFault
+
+BOTH = ("web", "synthetic")
+
+
+def in_json(**said: Any) -> dict[str, bytes]:
+    return {"json": json.dumps(said).encode()}
+
+
+def method(captions: list[list[str]], synthetic: str = "uniform") -> ContrastivePart:
+    return ContrastivePart.model_validate({"weight": 1.0, "captions": captions, "synthetic": synthetic, "temperature": 0.07})
+
+
+@pytest.mark.parametrize(
+    ("members", "web", "synthetic"),
+    [
+        (in_json(web="a", synthetic=["b", "c"]), ["a"], ["b", "c"]),
+        (in_json(web="a", synthetic="b", width=3), ["a"], ["b"]),
+        (in_json(web=[" a "], synthetic="b\n"), ["a"], ["b"]),
+        ({"txt": b"a\nb\nc\n"}, ["a"], ["b", "c"]),
+        ({"txt": "ä\r\nb".encode()}, ["ä"], ["b"]),
+        ({"txt": b"x\ny", **in_json(web="a", synthetic="b")}, ["a"], ["b"]),
+    ],
+)
+def test_captions_are_read_from_json_or_else_from_the_lines_of_a_text(
+    members: dict[str, bytes], web: list[str], synthetic: list[str]
+) -> None:
+    assert read_captions(members, BOTH) == Captions(web, synthetic)
+
+
+@pytest.mark.parametrize(
+    ("members", "fault"),
+    [
+        ({}, "no captions"),
+        ({"json": b"{"}, "broken captions"),
+        ({"json": b"\xff\xfe"}, "broken captions"),
+        ({"json": b"[" * 100_000}, "broken captions"),
+        (in_json(web=3, synthetic="b"), "broken captions"),
+        ({"json": b'["a", "b"]'}, "broken captions"),
+        ({"txt": b"\xff\xfe\n"}, "broken captions"),
+        (in_json(synthetic="b"), "no web caption"),
+        (in_json(web=None, synthetic="b"), "no web caption"),
+        (in_json(web=" ", synthetic="b"), "empty web caption"),
+        (in_json(web="a"), "no synthetic caption"),
+        (in_json(web="a", synthetic=[]), "no synthetic caption"),
+        (in_json(web="a", synthetic=["", "\t"]), "empty synthetic caption"),
+        ({"txt": b""}, "empty web caption"),
+        ({"txt": b"a"}, "no synthetic caption"),
+    ],
+)
+def test_what_cannot_be_used_has_a_name(members: dict[str, bytes], fault: str) -> None:
+    with pytest.raises(SampleFault) as raised:
+        read_captions(members, BOTH)
+    assert str(raised.value) == fault
+
+
+def test_a_kind_that_is_not_wanted_may_be_missing() -> None:
+    assert read_captions(in_json(synthetic="b"), ["synthetic"]).synthetic == ["b"]
+    assert read_captions({"txt": b"a"}, ["web"]).web == ["a"]
+
+
+def test_an_empty_caption_among_others_is_left_out_and_told() -> None:
+    assert read_captions(in_json(web="a", synthetic=["", "b"]), BOTH) == Captions(["a"], ["b"], ("empty synthetic caption",))
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_do_more_than_make_a_fault(data: bytes) -> None:
+    for extension in ("json", "txt"):
+        with contextlib.suppress(SampleFault):
+            read_captions({extension: data}, BOTH)
+
+
+def test_each_token_gets_its_kind_of_caption() -> None:
+    said, rng = Captions(["w"], ["s0", "s1"]), np.random.default_rng(0)
+    assert choose(said, method([["web"], ["synthetic"]], "first"), rng) == ["w", "s0"]
+    assert choose(said, method([["synthetic"]], "first"), rng) == ["s0"]
+    assert wanted_kinds(method([["synthetic"]])) == ["synthetic"] and set(wanted_kinds(method([["web", "synthetic"]]))) == set(BOTH)
+    assert wanted_kinds(None) == []
+
+
+def test_synthetic_captions_and_kinds_are_drawn_uniformly() -> None:
+    said, rng = Captions(["w"], ["s0", "s1", "s2"]), np.random.default_rng(0)
+    several = Counter(choose(said, method([["synthetic"]]), rng)[0] for _ in range(3000))
+    assert all(abs(several[text] - 1000) < 120 for text in said.synthetic)
+    mixed = Counter(choose(said, method([["web", "synthetic"]]), rng)[0] for _ in range(3000))
+    assert abs(mixed["w"] - 1500) < 140
+
+
+TEXTS = [
+    f"{colour} {thing} on the {side}" for colour in ("Red", "green") for thing in ("sofa", "bed", "lamp") for side in ("left", "right")
+]
+
+
+def test_a_trained_tokenizer_is_the_same_again_and_pads_with_zero(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        train_tokenizer(TEXTS, tmp_path / name, 48)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    tokenizer = Tokenizer(tmp_path / "a")
+    ids_TL, paddings_TL = tokenizer(["Red sofa", "red sofa", ""])
+    assert tokenizer.vocab_size == 48 and ids_TL[0].equal(ids_TL[1])
+    assert 1 not in ids_TL[0] and ids_TL[0, 0] > 1 and ids_TL[2].eq(0).all() and paddings_TL[2].eq(1).all()
+
+
+def test_too_few_captions_for_a_vocabulary_are_said_to_be_that(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"model\.text\.vocab_size: no tokenizer of 4000 pieces"):
+        train_tokenizer(TEXTS, tmp_path / "a", 4000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_trains_its_tokenizer_once_on_captions_that_are_whole(tmp_path: Path) -> None:
+    pattern = write_shards(tmp_path, [12, 12])
+    write_shard(tmp_path / "train-001.tar", [sample(50, json=b"{"), *(sample(number) for number in range(60, 80))])
+    recipe = small_recipe(pattern)
+    first = tokenizer_file(recipe, shard_order(recipe), tmp_path / "run").read_bytes()
+    write_shards(tmp_path, [30, 3])
+    assert tokenizer_file(recipe, shard_order(recipe), tmp_path / "run").read_bytes() == first
+    other = tokenizer_file(recipe, shard_order(recipe), tmp_path / "other").read_bytes()
+    assert Tokenizer(tmp_path / "run" / "tokenizer.model").vocab_size == 48 and other != b""
+
+
+def test_a_tokenizer_that_is_named_is_taken(tmp_path: Path) -> None:
+    pattern = write_shards(tmp_path, [2])
+    recipe = small_recipe(pattern, f"data.tokenizer={{file: {tmp_path}/own.model}}")
+    assert tokenizer_file(recipe, shard_order(recipe), tmp_path / "run") == tmp_path / "own.model"
