@@ -63,7 +63,8 @@ def address(site: Path) -> Iterator[str]:
 
 def browser() -> str:
     found = [path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))]
-    assert found, "the pages are looked at in a browser: install chromium"
+    if not found:
+        pytest.skip("no Chromium or Chrome on this machine: the pages' scripts are not tried")
     return found[0]
 
 
