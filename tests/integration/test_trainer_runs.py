@@ -235,3 +235,13 @@ def test_evaluations_are_made_on_the_way_from_what_was_saved(shards: str, tmp_pa
     assert asked == [("rooms-seg", 32, "records")] * 2
     events = [line for line in read_log(tmp_path / "run") if line.get("event") == "evaluation"]
     assert [(line["step"], line["metrics"]) for line in events] == [(2, {"miou": 0.5}), (4, {"miou": 0.5})]
+
+
+def test_a_run_scores_itself_by_a_task_card(shards: str, shapes: Path) -> None:
+    evaluation = {"every": 3, "task": "shapes", "overrides": ["image.short_side=84", "probe.max_patches=600"]}
+    path = write_recipe(shapes / "tiny.yaml", shards, steps=3, stages__0__warmup=1, evaluation=evaluation)
+    done = CliRunner().invoke(app, ["train", str(path), "--device", "cpu"])
+    assert done.exit_code == 0, done.stderr
+    (event,) = (line for line in read_log(shapes / "runs" / "tiny") if line.get("event") == "evaluation")
+    (record,) = (shapes / "runs" / "tiny" / "evaluations" / "records").rglob("*convex*.json")
+    assert event["metrics"]["mIoU"] == json.loads(record.read_text())["metrics"]["mIoU"]["value"] > 5

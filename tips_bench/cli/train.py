@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,14 +37,14 @@ def train(
 
     chosen = load_recipe(recipe, overrides or [])
     folder = out or Path("runs") / chosen.name
-    outcome = train_recipe(chosen, folder, resume=resume, device=device, evaluate=evaluate)
+    outcome = train_recipe(chosen, folder, resume=resume, device=device, evaluate=partial(evaluate, device=device))
     if os.environ.get("RANK", "0") == "0":
         print(f"{outcome}  {folder}")
 
 
-def evaluate(part: EvaluationPart, model: Path, out: Path) -> dict[str, float]:
+def evaluate(part: EvaluationPart, model: Path, out: Path, *, device: str | None = None) -> dict[str, float]:
     """Scores an exported model by a task card; its metrics by name."""
     from tips_bench.adapters.run import evaluate as score
 
-    record = score(part.task, str(model), protocol=part.protocol, overrides=list(part.overrides), out=out, workers=0)
+    record = score(part.task, str(model), protocol=part.protocol, overrides=part.overrides, out=out, device=device)
     return {name: metric.value for name, metric in record.metrics.items()}

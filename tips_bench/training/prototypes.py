@@ -40,6 +40,8 @@ class Centre(nn.Module):
     def __init__(self, prototypes: int, momentum: float) -> None:
         super().__init__()
         self.momentum = momentum
+        self.mean_C: Tensor
+        self.seen: Tensor
         self.register_buffer("mean_C", torch.zeros(prototypes))
         # sums over rows of this step: scores, probabilities, and one column for the entropies and for the number of rows
         self.register_buffer("seen", torch.zeros(2, prototypes + 1), persistent=False)

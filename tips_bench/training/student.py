@@ -164,7 +164,7 @@ def checkpoint_activations(block: nn.Module) -> None:
     def forward(*args: Tensor | None) -> Tensor:
         return checkpoint(plain, *args, use_reentrant=False)
 
-    block.forward = forward  # type: ignore[method-assign]
+    block.forward = forward
 
 
 def _wide(x: Tensor) -> Tensor:
