@@ -70,7 +70,7 @@ def test_check_of_a_set_with_a_broken_image_names_it_and_is_status_1(shapes: Pat
     broken.write_bytes(broken.read_bytes()[:40])
     done = run("check", "shapes")
     assert done.exit_code == 1
-    assert str(broken) in done.stdout and "1 faults" in done.stdout
+    assert str(broken) in done.stdout and done.stdout.endswith("1 fault\n")
 
 
 def test_check_of_a_set_that_is_not_there_is_status_1_and_says_how_to_get_it(shapes: Path, tmp_path: Path) -> None:
