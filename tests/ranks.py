@@ -1,4 +1,4 @@
-"""What each process of tests/integration/test_trainer_ranks.py does: a few steps on its part of a fixed batch, then its weights to a file.
+"""What each process of tests/integration/test_trainer_ranks.py does: a few steps on its part of fixed batches, then what was learned to a file.
 
 torchrun --nproc-per-node 2 tests/ranks.py OUT.pt RECIPE.json
 """
@@ -32,7 +32,7 @@ def learn(recipe: Any, world: Any) -> dict[str, Any]:
     return {"reports": reports, "tensors": {name: whole(tensor).clone() for name, tensor in tensors.items()}}
 
 
-def main(out: str, recipe: str) -> None:
+def main(out: str, recipes: str) -> None:
     # some installed packages bring a "tests" of their own; this is ours, as pytest has it
     sys.modules["tests"] = ModuleType("tests")
     sys.modules["tests"].__path__ = [str(ROOT / "tests")]
@@ -41,7 +41,7 @@ def main(out: str, recipe: str) -> None:
     from tips_bench.training.recipe import Recipe
 
     world = distributed.enter("cpu")
-    done = learn(Recipe.model_validate(json.loads(Path(recipe).read_text())), world)
+    done = {name: learn(Recipe.model_validate(plain), world) for name, plain in json.loads(Path(recipes).read_text()).items()}
     if world.is_first:
         torch.save(done, out)
     distributed.leave()

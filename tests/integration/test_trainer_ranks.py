@@ -27,30 +27,30 @@ def torchrun(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=200)
 
 
-def two_ranks(folder: Path, plain: dict[str, Any]) -> dict[str, Any]:
-    (folder / "recipe.json").write_text(json.dumps(plain))
-    done = torchrun(folder, str(ROOT / "tests" / "ranks.py"), str(folder / "out.pt"), str(folder / "recipe.json"))
+ADAFACTOR = {"type": "adafactor", "decay": -0.8, "clip": 1.0, "beta1": 0.9}
+FULL = {"kind": "ema", "momentum": [0.9, 1.0]}
+WAYS: dict[str, dict[str, Any]] = {
+    "ddp": {"running": {"parallel": "ddp"}},
+    "ddp in pieces": {"running": {"parallel": "ddp", "micro_batch": 2}, "method__teacher": FULL},
+    "fsdp": {"running": {"parallel": "fsdp"}, "method__teacher": FULL},
+    "fsdp in pieces": {"running": {"parallel": "fsdp", "micro_batch": 1, "activation_checkpointing": True}, "optimizer__rule": ADAFACTOR},
+}
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What two ranks learned in each way."""
+    folder = tmp_path_factory.mktemp("ranks")
+    (folder / "recipes.json").write_text(json.dumps({name: values(**changes) for name, changes in WAYS.items()}))
+    done = torchrun(folder, str(ROOT / "tests" / "ranks.py"), str(folder / "out.pt"), str(folder / "recipes.json"))
     assert done.returncode == 0, done.stderr[-3000:]
     return torch.load(folder / "out.pt", weights_only=True)
 
 
-ADAFACTOR = {"type": "adafactor", "decay": -0.8, "clip": 1.0, "beta1": 0.9}
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"running": {"parallel": "ddp"}},
-        {"running": {"parallel": "ddp", "micro_batch": 2}, "method__teacher": {"kind": "ema", "momentum": [0.9, 1.0]}},
-        {"running": {"parallel": "fsdp"}, "method__teacher": {"kind": "ema", "momentum": [0.9, 1.0]}},
-        {"running": {"parallel": "fsdp", "micro_batch": 1, "activation_checkpointing": True}, "optimizer__rule": ADAFACTOR},
-    ],
-    ids=["ddp", "ddp in pieces", "fsdp", "fsdp in pieces"],
-)
-def test_two_ranks_learn_what_one_does(changes: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_two_ranks_learn_what_one_does(way: str, two_ranks: dict[str, Any]) -> None:
     """All but the biases of keys: a softmax does not see them, their gradients are rounding, and Adafactor makes steps of those."""
-    found = two_ranks(tmp_path, values(**changes))
-    alone = learn(recipe(**{**changes, "running": {}}), ALONE)
+    found, alone = two_ranks[way], learn(recipe(**{**WAYS[way], "running": {}}), ALONE)
     for a, b in zip(found["reports"], alone["reports"], strict=True):
         assert set(a) == set(b)
         for name, value in b.items():
@@ -64,7 +64,6 @@ def test_two_ranks_learn_what_one_does(changes: dict[str, Any], tmp_path: Path) 
             torch.testing.assert_close(*pair, rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_ranks_resume_where_they_stopped(parallel: str, tmp_path: Path) -> None:
     running = {"parallel": parallel, "checkpoint_every": 2, "keep": 9, "log_every": 1}
     path = write_recipe(tmp_path / "tiny.yaml", write_shards(tmp_path / "shards"), steps=4, stages__0__warmup=1, running=running)

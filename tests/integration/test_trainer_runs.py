@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -245,3 +247,17 @@ def test_a_run_scores_itself_by_a_task_card(shards: str, shapes: Path) -> None:
     (event,) = (line for line in read_log(shapes / "runs" / "tiny") if line.get("event") == "evaluation")
     (record,) = (shapes / "runs" / "tiny" / "evaluations" / "records").rglob("*convex*.json")
     assert event["metrics"]["mIoU"] == json.loads(record.read_text())["metrics"]["mIoU"]["value"] > 5
+
+
+def test_what_could_not_be_used_is_told_of_at_the_end(tmp_path: Path) -> None:
+    pattern = write_shards(tmp_path / "shards", shards=1)
+    with tarfile.open(tmp_path / "shards" / "train-000.tar", "a") as tar:
+        for name, data in (("broken.png", b"no image"), ("broken.json", b'{"web": "red", "synthetic": "a red one"}')):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    path = write_recipe(tmp_path / "tiny.yaml", pattern, steps=6)
+    done = CliRunner().invoke(app, ["train", str(path), "--out", str(tmp_path / "run"), "--device", "cpu"])
+    assert done.exit_code == 0 and "tiny: skipped 1 of" in done.stderr and "train-000.tar" in done.stderr
+    last = [line for line in read_log(tmp_path / "run") if line.get("event") == "checkpoint"][-1]
+    assert last["skipped"] == 1 and list(last["faults"].values()) == [1]

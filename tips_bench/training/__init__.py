@@ -12,4 +12,22 @@ What a step sees:
     crops     random resized crops and flips; masks over patches
     chunks    samples read by worker processes
     batches   TrainingData, Batch: what one step on one rank sees
+
+What a step does:
+
+    contrastive  InfoNCE in chunks, over all ranks
+    heads        ProjectionHead: features to a point among prototypes
+    prototypes   Centre, prototype_loss: teaching over prototypes, in pieces
+    teacher      Teacher: a running mean, of the heads alone, or a frozen run
+    student      Student: what is trained, and the losses of a piece
+    optim        the optimiser a recipe names; adafactor, schedule
+    step         Learner: one step, in one piece or in several
+    distributed  ranks, DDP and FSDP
+
+What a run does:
+
+    loop        train: from the first or the newest step to the last
+    checkpoint  whole or not there, of all ranks together
+    runs        the folder of a run; export; a frozen teacher
+    log, watch  what it says of itself, and when it stops
 """

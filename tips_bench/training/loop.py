@@ -9,10 +9,12 @@ resumed goes on bit for bit as one that was never stopped.
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +26,7 @@ from tips_bench.files import atomic
 from tips_bench.models.tokenizer import Tokenizer
 from tips_bench.progress import Advance, bar
 from tips_bench.training import checkpoint, distributed, runs
-from tips_bench.training.batches import TrainingData, shard_order
+from tips_bench.training.batches import Report, TrainingData, shard_order
 from tips_bench.training.captions import TOKENIZER, tokenizer_file
 from tips_bench.training.distributed import World, add_up, barrier
 from tips_bench.training.log import Log
@@ -71,6 +73,7 @@ class _Run:
         self.data = TrainingData(
             recipe, tokenizer, rank=world.rank, world=world.size, state=None if state is None else state.data[world.rank]
         )
+        self.report = Report()  # of all ranks, at the newest checkpoint
         self.watch = Watch(max(_LEAST_PATIENCE, 2 * recipe.stages[0].warmup))
         self.log = Log(run if world.is_first else None, self.step)
 
@@ -89,7 +92,9 @@ class _Run:
         return "finished"
 
     def close(self) -> None:
-        """Lets go of the log."""
+        """Lets go of the log, and says what could not be used."""
+        if self.world.is_first and self.report.faults:
+            print(f"{self.recipe.name}: {self.report}", file=sys.stderr)
         self.log.close()
 
     def _stage(self, told: threading.Event, advance: Advance) -> Outcome:
@@ -145,10 +150,8 @@ class _Run:
         tensors = checkpoint.tensors_of(learner.student, learner.teacher, learner.optimizer)
         checkpoint.save(self.run, self.world, tensors, checkpoint.State(self.step, places), self.recipe.running.keep)
         self.saved = self.step
-        reports = [place["report"] for place in places]
-        faults = sum((Counter(report["faults"]) for report in reports), Counter())
-        drawn, skipped = (sum(report[key] for report in reports) for key in ("drawn", "skipped"))
-        self.log.event(self.step, "checkpoint", drawn=drawn, skipped=skipped, faults=dict(faults))
+        self.report = _all_together([Report(**place["report"]) for place in places])
+        self.log.event(self.step, "checkpoint", **asdict(self.report))
         return folder
 
     def _restore(self) -> checkpoint.State | None:
@@ -178,6 +181,12 @@ class _Run:
 
 def _nothing(units: int = 1) -> None:
     pass
+
+
+def _all_together(reports: list[Report]) -> Report:
+    faults = sum((Counter(report.faults) for report in reports), Counter())
+    examples = {kind: name for report in reversed(reports) for kind, name in report.examples.items()}
+    return Report(sum(report.drawn for report in reports), sum(report.skipped for report in reports), dict(faults), examples)
 
 
 def _of_all_ranks(value: dict[str, Any], world: World) -> list[dict[str, Any]]:
