@@ -1,4 +1,4 @@
-"""What each process of tests/integration/test_trainer_ranks.py does: a few steps on its part of fixed batches, then what was learned to a file.
+"""What each process of integration/test_trainer_ranks.py does: steps on its part of fixed batches, then what was learned to a file.
 
 torchrun --nproc-per-node 2 tests/ranks.py OUT.pt RECIPE.json
 """

@@ -64,8 +64,8 @@ def test_two_ranks_learn_what_one_does(way: str, two_ranks: dict[str, Any]) -> N
             torch.testing.assert_close(*pair, rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def test_two_ranks_resume_where_they_stopped(parallel: str, tmp_path: Path) -> None:
-    running = {"parallel": parallel, "checkpoint_every": 2, "keep": 9, "log_every": 1}
+def test_two_ranks_resume_where_they_stopped(tmp_path: Path) -> None:
+    running = {"parallel": "fsdp", "checkpoint_every": 2, "keep": 9, "log_every": 1}
     path = write_recipe(tmp_path / "tiny.yaml", write_shards(tmp_path / "shards"), steps=4, stages__0__warmup=1, running=running)
     train = ["-m", "tips_bench", "train", path.name, "--device", "cpu"]
     whole = torchrun(tmp_path, *train, "--out", "whole")
