@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from tips_bench.cards import load_card
 from tips_bench.probes.softmax import Moments, Patches, SoftmaxRegression
 
 
@@ -93,3 +94,14 @@ def test_bfloat16_features_are_read_back_bit_for_bit():
 
     features = torch.randn(5, 4).bfloat16()
     assert torch.equal(from_disk(to_disk(features)), features)
+
+
+@pytest.mark.parametrize("penalty", [1e-1, 1e-3, 1e-5])
+def test_the_tolerance_of_the_protocol_gives_the_optimal_loss_to_a_millionth(penalty):
+    tolerance = load_card("protocol", "convex").probe["tolerance"]
+    patches = Patches(problem(), np.arange(600), torch.device("cpu"), 10**9)
+    regression = SoftmaxRegression(patches)
+    near = regression.solve(penalty, tolerance, 2000)
+    found = regression.solve(penalty, tolerance, 2000, (near.weight_KD, near.bias_K), torch.float64)
+    best = regression.solve(penalty, 1e-8, 20000, dtype=torch.float64)
+    assert found.converged and found.loss == pytest.approx(best.loss, rel=1e-6)
