@@ -241,7 +241,7 @@ def override(data: dict[str, Any], assignments: list[str], *, where: object = "-
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
         if not separator or not key:
-            raise UserError(f"{assignment!r} is not KEY=VALUE", where=where, fix="Write for example --set probe.steps=100.")
+            raise UserError(f"{assignment!r} is not KEY=VALUE", where=where, fix="Write for example --set image.short_side=448.")
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:

@@ -51,7 +51,7 @@ def run(
       tips-bench run --task ade20k --model tips-g14
       tips-bench run --task ade20k,voc2012 --model tips-b14,tips-l14 --dtype bf16
       tips-bench run --task ade20k --protocol convex --model timm:vit_base_patch14_dinov2
-      tips-bench run --task rooms-seg --model my_package:build --set probe.l2=0.01
+      tips-bench run --task rooms-seg --model my_package:build --set probe.patches_per_image=64
     """
     jobs = plan(task, model, protocol, overrides=overrides or [], weights=weights, limit=limit)
     options: dict[str, Any] = {
