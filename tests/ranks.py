@@ -44,7 +44,9 @@ def main(out: str, recipes: str) -> None:
     done = {name: learn(Recipe.model_validate(plain), world) for name, plain in json.loads(Path(recipes).read_text()).items()}
     if world.is_first:
         torch.save(done, out)
+    distributed.barrier()
     distributed.leave()
+    distributed.end()
 
 
 if __name__ == "__main__":

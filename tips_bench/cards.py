@@ -66,11 +66,26 @@ class DataCard(Strict):
     download: list[Download] = []
 
 
+Family = Literal[
+    "segmentation",
+    "depth",
+    "normals",
+    "point-segmentation",
+    "zeroshot-segmentation",
+    "retrieval",
+    "classification",
+    "instance-retrieval",
+]
+
+
 class TaskCard(Strict):
-    """tasks/NAME.yaml: what is scored. protocol: the default; protocols: all that are allowed."""
+    """tasks/NAME.yaml: what is scored. protocol: the default; protocols: all that are allowed.
+
+    options: what the family has to know of the set beyond its files; its adapter reads and checks them.
+    """
 
     name: str
-    family: Literal["segmentation"]
+    family: Family
     title: str
     version: int
     data: DataCard
@@ -81,18 +96,27 @@ class TaskCard(Strict):
     citation: str
     homepage: str
     how_to_get: str
+    options: dict[str, Any] = {}
 
 
 class ImageCard(Strict):
     """How an image becomes pixels for the encoder.
 
-    short_side: pixels, the shorter side after resizing, aspect kept. patch_multiple: round both sides to a multiple of the
-    encoder's patch size.
+    short_side: pixels, the shorter side after resizing; null = the image's own size. shape: "aspect" keeps the aspect, "square"
+    stretches both sides to short_side, "center-crop" keeps the aspect and then takes the middle square. patch_multiple: round
+    both sides to a multiple of the encoder's patch size.
     """
 
-    short_side: int = Field(gt=0)
+    short_side: int | None = Field(gt=0)
+    shape: Literal["aspect", "square", "center-crop"] = "aspect"
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     patch_multiple: bool = False
+
+    @model_validator(mode="after")
+    def _a_square_has_a_side(self) -> ImageCard:
+        if self.shape != "aspect" and self.short_side is None:
+            raise ValueError(f"shape {self.shape} needs a short_side")
+        return self
 
 
 class FeatureCard(Strict):

@@ -1,4 +1,4 @@
-"""The five registries: names to "module:attribute" targets, imported only when one is asked for.
+"""The registries: names to "module:attribute" targets, imported only when one is asked for.
 
 They are mmengine registries, so an mmengine config can name their entries, with three habits of this house: listing imports
 nothing, a duplicate is an error, and an unknown name suggests near ones.
@@ -71,5 +71,7 @@ READERS = LazyRegistry(
     },
 )
 PROBES = LazyRegistry("probe", {"convex": "tips_bench.probes.convex:ConvexProbe", "linear": "tips_bench.probes.linear:LinearProbe"})
+# Family -> check of a reader's whole split: (reader, expected samples or None, workers) -> Report.
+CHECKS = LazyRegistry("check of a family", {"segmentation": "tips_bench.data.check:check"})
 METRICS = LazyRegistry("metric", {"segmentation": "tips_bench.metrics.segmentation:SegmentationCounts"})
 ADAPTERS = LazyRegistry("task family", {"segmentation": "tips_bench.adapters.segmentation:SegmentationAdapter"})

@@ -118,7 +118,8 @@ def test_every_fault_is_listed(sent: Path) -> None:
 
 
 def test_a_changed_protocol_must_be_declared_and_then_stands_on_no_board(tmp_path: Path) -> None:
-    used = card_of("protocol", "convex-224") | {"image": {"short_side": 448, "interpolation": "bilinear", "patch_multiple": True}}
+    card = card_of("protocol", "convex-224")
+    used = card | {"image": card["image"] | {"short_side": 448}}
     changed = {"cards": cards(protocol=used), "protocol_hash": digest(json.dumps(used, sort_keys=True))}
     write_record(tmp_path / "quiet", "pixels", 0.5, **changed)
     (problem,) = problems(tmp_path / "quiet")

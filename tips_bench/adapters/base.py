@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from tips_bench.cards import DataCard, ProtocolCard
+from tips_bench.cards import DataCard, ProtocolCard, TaskCard
 from tips_bench.features.store import Shelf
 from tips_bench.files import digest
 from tips_bench.metrics.samples import SampleCounts
-from tips_bench.probes.base import Fit, FitContext
+from tips_bench.probes.base import Fit, FitContext, Head
 from tips_bench.probes.inference import Inference
 from tips_bench.registry import READERS
 
 
 @dataclass(frozen=True)
 class Split:
-    """A reader and the samples of it that are used."""
+    """A reader and the samples of it that are used. The reader has name, ids, groups, fingerprint, classes (may be empty) and a length."""
 
     name: str
     reader: Any
@@ -50,15 +50,20 @@ class Split:
 
 
 class Adapter(Protocol):
-    """Built from a protocol card. Errors: a probe or an option that does not exist."""
+    """Built from a task and a protocol card. needs_text: only encoders with text are taken. Errors: an option that does not exist."""
 
-    def __init__(self, protocol: ProtocolCard) -> None: ...
+    needs_text: bool
 
-    def open(self, data: DataCard, root: Path, limit: int | None) -> tuple[Split, Split]:
-        """(train, test)."""
+    def __init__(self, task: TaskCard, protocol: ProtocolCard) -> None: ...
+
+    def open(self, root: Path, limit: int | None) -> tuple[Split | None, Split]:
+        """(train, test) from the folder of the task's data; no train split where nothing is fitted."""
 
     def fit(self, context: FitContext) -> Fit:
-        """The probe's fit on the training split."""
+        """The probe's fit on the training split; not asked for without one."""
+
+    def load_head(self, path: Path) -> Head:
+        """The head that an earlier try of this fit saved."""
 
     def score(self, inference: Inference, test: Split, fit: Fit, work: Shelf) -> SampleCounts:
         """Counts of every sample of the test split; what an earlier try counted is taken up from `work`."""

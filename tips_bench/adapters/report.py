@@ -18,7 +18,15 @@ from tips_bench.results.statistics import intervals
 
 
 def build_record(
-    cell: Cell, train: Split, test: Split, fit: Fit, counts: SampleCounts, cost: Cost, weights_sha256: str, seed: int, per_sample: str
+    cell: Cell,
+    train: Split | None,
+    test: Split,
+    fit: Fit,
+    counts: SampleCounts,
+    cost: Cost,
+    weights_sha256: str,
+    seed: int,
+    per_sample: str,
 ) -> Record:
     """The record of one cell, still without pictures. per_sample: name of the file of counts beside it."""
     commit, dirty = git_state(PACKAGE)
@@ -73,14 +81,14 @@ def _selection(choice: Choice | None, metric: str) -> Selection | None:
     return Selection(metric=metric, grid=choice.grid, scores=choice.scores, choice=choice.index, held_out=choice.held_out)
 
 
-def _identity(train: Split, test: Split) -> DatasetIdentity:
+def _identity(train: Split | None, test: Split) -> DatasetIdentity:
     return DatasetIdentity(
         name=test.reader.name,
         split=test.name,
         n=len(test.indices),
         fingerprint=test.fingerprint,
-        train_split=train.name,
-        train_n=len(train.indices),
-        train_fingerprint=train.fingerprint,
+        train_split=train.name if train else "",
+        train_n=len(train.indices) if train else 0,
+        train_fingerprint=train.fingerprint if train else "",
         classes=list(test.reader.classes),
     )

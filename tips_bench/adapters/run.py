@@ -28,7 +28,6 @@ from tips_bench.features.extract import Extractor
 from tips_bench.features.store import Shelf
 from tips_bench.files import cannot_write, digest, write_text
 from tips_bench.probes.base import Choice, Fit, FitContext
-from tips_bench.probes.head import LinearHead
 from tips_bench.probes.inference import Inference
 from tips_bench.registry import ADAPTERS
 from tips_bench.results.provenance import git_state, peak_memory_mb, reset_peak_memory
@@ -70,9 +69,13 @@ def evaluate(task: str, model: str, protocol: str | None = None, **options: Any)
     """
     chosen = RunOptions(**options)
     cell = resolve(task, model, protocol, chosen.overrides or [], chosen.weights, chosen.limit)
-    adapter = ADAPTERS.get(cell.task.family)(cell.protocol)
-    train, test = adapter.open(cell.task.data, _data_folder(cell, chosen), chosen.limit)
+    adapter: Adapter = ADAPTERS.get(cell.task.family)(cell.task, cell.protocol)
+    if adapter.needs_text and not cell.model.has_text:
+        raise _no_text(cell)
+    train, test = adapter.open(_data_folder(cell, chosen), chosen.limit)
     encoder = load_encoder(cell.model, chosen.weights, chosen.device, chosen.dtype)
+    if adapter.needs_text and not encoder.spec.has_text:
+        raise _no_text(cell)
     run = _Run(cell, adapter, train, test, encoder, chosen)
     done = None if chosen.rerun else run.finished()
     if done is not None:
@@ -81,6 +84,13 @@ def evaluate(task: str, model: str, protocol: str | None = None, **options: Any)
         return run.finish()
     finally:
         run.close()
+
+
+def _no_text(cell: Cell) -> UserError:
+    fix = "Choose one with text: `tips-bench list models`."
+    return UserError(
+        f"encoder {cell.model_name!r} has no text, and the task compares images with text", where=f"task {cell.task.name}", fix=fix
+    )
 
 
 def _data_folder(cell: Cell, options: RunOptions) -> Path:
@@ -98,12 +108,13 @@ def _data_folder(cell: Cell, options: RunOptions) -> Path:
 class _Run:
     """One evaluation in progress."""
 
-    def __init__(self, cell: Cell, adapter: Adapter, train: Split, test: Split, encoder: Encoder, options: RunOptions) -> None:
+    def __init__(self, cell: Cell, adapter: Adapter, train: Split | None, test: Split, encoder: Encoder, options: RunOptions) -> None:
         self.cell, self.adapter, self.train, self.test, self.encoder, self.options = cell, adapter, train, test, encoder, options
         batch_size = options.batch_size or BATCH_SIZE.get(encoder.device.type, BATCH_SIZE["cpu"])
         self.extractor = Extractor(encoder, cell.protocol.image, cell.protocol.features, batch_size, options.workers)
         features = self._features_identity()
-        decisive = digest(features, json.dumps(cell.cards(), sort_keys=True), test.fingerprint, train.fingerprint, options.seed)
+        trained_on = train.fingerprint if train else ""
+        decisive = digest(features, json.dumps(cell.cards(), sort_keys=True), test.fingerprint, trained_on, options.seed)
         self.path = record_path(Path(options.out), cell.task.name, cell.model_name, cell.protocol.name, decisive[:8])
         self.work = self.path.with_name(f".{self.path.stem}.work")
         self.resumed = self.work.is_dir()
@@ -115,7 +126,7 @@ class _Run:
         spec, card = self.encoder.spec, self.cell.protocol
         parts = [json.dumps(asdict(spec)), json.dumps(self.cell.model.model_dump(mode="json"), sort_keys=True)]
         parts += [card.image.model_dump_json(), card.features.model_dump_json(), self.options.dtype, self.encoder.device.type]
-        return digest(*parts, self.train.reader.fingerprint, self.test.reader.fingerprint)
+        return digest(*parts, self.train.reader.fingerprint if self.train else "", self.test.reader.fingerprint)
 
     def finished(self) -> Record | None:
         """The record of an earlier run of the same thing by the same commit, if it has the pictures that are asked for."""
@@ -159,15 +170,18 @@ class _Run:
             shutil.rmtree(self.work, ignore_errors=True)
 
     def _fit(self) -> Fit:
+        if self.train is None:
+            return Fit(None, {})
         head, notes = self.work / "head.npz", self.work / "fit.json"
         if notes.is_file():
             data = json.loads(notes.read_text(encoding="utf-8"))
             choice = Choice(**data["choice"]) if data["choice"] else None
-            return Fit(LinearHead.load(head), data["report"], choice, data["warnings"])
+            return Fit(self.adapter.load_head(head), data["report"], choice, data["warnings"])
         card, train, seed = self.cell.protocol, self.train, self.options.seed
         fit = self.adapter.fit(
             FitContext(self.extractor, train.reader, train.indices, card.inference, card.selection, self.work, self.shelf, seed)
         )
+        assert fit.head is not None, "a fit on a training split gives a head"
         fit.head.save(head)
         chosen = asdict(fit.choice) if fit.choice else None
         write_text(notes, json.dumps({"report": fit.report, "choice": chosen, "warnings": fit.warnings}))

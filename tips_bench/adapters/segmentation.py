@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from tips_bench.adapters.base import Split
-from tips_bench.cards import DataCard, ProtocolCard
+from tips_bench.cards import ProtocolCard, TaskCard
 from tips_bench.features.store import Shelf
 from tips_bench.metrics.segmentation import SegmentationCounts, count
 from tips_bench.probes.base import Fit, FitContext, Probe
+from tips_bench.probes.head import LinearHead
 from tips_bench.probes.inference import Inference
 from tips_bench.progress import bar
 from tips_bench.registry import METRICS, PROBES
@@ -23,16 +24,23 @@ from tips_bench.results.pictures import contact_sheet, panel, pca_basis, save_pn
 class SegmentationAdapter:
     """Joins readers, probe and metric for one protocol."""
 
-    def __init__(self, protocol: ProtocolCard) -> None:
+    needs_text = False
+
+    def __init__(self, task: TaskCard, protocol: ProtocolCard) -> None:
+        self.task = task
         self.probe: Probe = PROBES.get(str(protocol.probe.get("type")))(protocol.probe, f"protocol {protocol.name}")
 
-    def open(self, data: DataCard, root: Path, limit: int | None) -> tuple[Split, Split]:
+    def open(self, root: Path, limit: int | None) -> tuple[Split, Split]:
         """(train, test)."""
-        return Split.open(data, root, "train", limit), Split.open(data, root, "test", limit)
+        return Split.open(self.task.data, root, "train", limit), Split.open(self.task.data, root, "test", limit)
 
     def fit(self, context: FitContext) -> Fit:
         """The probe's fit on the training split."""
         return self.probe.fit(context)
+
+    def load_head(self, path: Path) -> LinearHead:
+        """The head that an earlier try saved."""
+        return LinearHead.load(path)
 
     def score(self, inference: Inference, test: Split, fit: Fit, work: Shelf) -> SegmentationCounts:
         """Counts of every sample of the test split; what an earlier try counted is taken up from `work`."""

@@ -32,6 +32,7 @@ def train(
       torchrun --nproc-per-node 8 -m tips_bench train recipes/tipsv2-g14.yaml --set data.shards='shards/*.tar'
       tips-bench train recipes/tips-nano.yaml --resume
     """
+    from tips_bench.training import distributed
     from tips_bench.training.loop import train as train_recipe
     from tips_bench.training.recipe_files import load_recipe
 
@@ -40,6 +41,7 @@ def train(
     outcome = train_recipe(chosen, folder, resume=resume, device=device, evaluate=partial(evaluate, device=device))
     if os.environ.get("RANK", "0") == "0":
         print(f"{outcome}  {folder}")
+    distributed.end()
 
 
 def evaluate(part: EvaluationPart, model: Path, out: Path, *, device: str | None = None) -> dict[str, float]:

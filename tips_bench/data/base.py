@@ -45,3 +45,26 @@ class SegmentationReader(Protocol):
 
     def load(self, index: int) -> SegmentationSample:
         """Decode one sample. Errors: a broken, missing or mismatched file, named."""
+
+
+@dataclass(frozen=True)
+class DepthSample:
+    """One image with its depth. image_HW3: uint8 RGB. depth_HW: float32 metres along the optical axis, 0 = unknown."""
+
+    id: str
+    group: str
+    image_HW3: np.ndarray
+    depth_HW: np.ndarray
+
+
+@dataclass(frozen=True)
+class NormalsSample:
+    """One image with its surface normals. image_HW3: uint8 RGB.
+
+    normals_HW3: float32 unit vectors towards the camera, in its frame (x right, y down, z forward); 0 0 0 = unknown.
+    """
+
+    id: str
+    group: str
+    image_HW3: np.ndarray
+    normals_HW3: np.ndarray

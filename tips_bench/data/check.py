@@ -22,7 +22,7 @@ from tips_bench.data.images import read_mask
 from tips_bench.data.masks import MaskReader
 from tips_bench.errors import UserError
 from tips_bench.progress import bar
-from tips_bench.registry import READERS
+from tips_bench.registry import CHECKS, READERS
 
 # Faults that a terminal shows; JSON holds all of them.
 SHOWN = 20
@@ -34,7 +34,7 @@ class Report:
 
     samples, expected: number of images, and the number that the task's card states (None = it states none). sizes: "HxW" -> images.
     pixels: class name -> labelled pixels; ignored: pixels of no class. zero_label: how stored ids become classes. faults: one sentence
-    each. remarks: what is allowed but worth a look. fingerprint: of the data, as in records.
+    each. remarks: what is allowed but worth a look. fingerprint: of the data, as in records. facts: what else a family counts.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Report:
     ignored: int = 0
     zero_label: str = ""
     fingerprint: str = ""
+    facts: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
@@ -65,7 +66,7 @@ class Report:
 
 
 def check(reader: SegmentationReader, expected: int | None = None, workers: int = 2) -> Report:
-    """Decode every sample of a reader and report. expected: the number of samples there should be. workers: threads."""
+    """Decode every sample of a segmentation reader and report. expected: the number of samples there should be. workers: threads."""
     report = Report(reader.name, reader.split, reader.root, len(reader), expected, fingerprint=reader.fingerprint)
     counts, stored, sizes = np.zeros(256, np.int64), np.zeros(256, np.int64), Counter[str]()
     with bar(f"{reader.name} {reader.split}", len(reader)) as advance:
@@ -95,7 +96,7 @@ def check_task(card: TaskCard, root: Path, roles: tuple[str, ...] = ("train", "t
         except UserError as error:
             reports.append(Report(card.name, split, str(folder), expected=expected, faults=[str(error)]))
             continue
-        reports.append(check(reader, expected, workers))
+        reports.append(CHECKS.get(card.family)(reader, expected, workers))
     return reports
 
 
@@ -173,7 +174,7 @@ def _render(report: Report) -> Any:
     facts = Table(show_header=False, box=None, title=f"{report.name}, {report.split}", title_justify="left")
     expected = "" if report.expected is None else f" (expected {report.expected})"
     rows = [("folder", report.root), ("samples", f"{report.samples}{expected}"), ("sizes (height x width)", _sizes(report.sizes))]
-    rows += [("label rule", report.zero_label), ("fingerprint", report.fingerprint)]
+    rows += [("label rule", report.zero_label), *report.facts.items(), ("fingerprint", report.fingerprint)]
     for name, value in rows:
         if value:
             facts.add_row(name, Text(value))

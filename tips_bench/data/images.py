@@ -54,6 +54,12 @@ def resize(image_HW3: np.ndarray, shape: tuple[int, int], interpolation: Literal
     return cv2.resize(image_HW3, shape[::-1], interpolation=INTERPOLATIONS[interpolation])
 
 
+def centre_crop(image_HW3: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The middle (height, width) of an image at least that large."""
+    top, left = (image_HW3.shape[0] - shape[0]) // 2, (image_HW3.shape[1] - shape[1]) // 2
+    return image_HW3[top : top + shape[0], left : left + shape[1]]
+
+
 def to_pixels(image_HW3: np.ndarray) -> Tensor:
     """pixels_3HW, float32 in [0, 1], contiguous, of a uint8 RGB image."""
     planes_3HW = np.ascontiguousarray(image_HW3.transpose(2, 0, 1))

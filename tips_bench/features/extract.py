@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tips_bench.cards import FeatureCard, ImageCard
-from tips_bench.data.images import resize, resize_shape, to_pixels
+from tips_bench.data.images import centre_crop, resize, resize_shape, to_pixels
 from tips_bench.encoders.base import Encoder
 from tips_bench.errors import UserError
 
@@ -65,8 +65,15 @@ class Extractor:
 
     def inner_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of the network input before padding."""
-        multiple = self.encoder.spec.patch_size if self.image.patch_multiple else None
-        return resize_shape(height, width, self.image.short_side, multiple)
+        resized, side = self._resized(height, width), self.image.short_side
+        return resized if self.image.shape != "center-crop" or side is None else (side, side)
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        card = self.image
+        if card.short_side is not None and card.shape == "square":
+            height = width = card.short_side
+        multiple = self.encoder.spec.patch_size if card.patch_multiple else None
+        return resize_shape(height, width, card.short_side or min(height, width), multiple)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """(h, w) tokens of an image of this size."""
@@ -76,7 +83,9 @@ class Extractor:
 
     def pixels(self, image_HW3: np.ndarray) -> Tensor:
         """The resized image as float32 [3,H,W] in [0, 1]."""
-        return to_pixels(resize(image_HW3, self.inner_size(*image_HW3.shape[:2]), self.image.interpolation))
+        height, width = image_HW3.shape[:2]
+        resized_HW3 = resize(image_HW3, self._resized(height, width), self.image.interpolation)
+        return to_pixels(centre_crop(resized_HW3, self.inner_size(height, width)))
 
     def encode(self, pixels_N3HW: Tensor) -> PatchFeatures:
         """Patch features of images or windows of one size, batch_size at a time."""

@@ -1,4 +1,4 @@
-"""Per-sample integer counts: what every metric is computed from, kept by sample id so that order and sharding never matter.
+"""Per-sample counts, or sums where a metric measures: what all metrics are computed from, by sample id, so that order never matters.
 
 Axes: N samples, sorted by id.
 """
@@ -23,9 +23,11 @@ BROKEN = (ValueError, KeyError, EOFError, TypeError, AttributeError, RuntimeErro
 class SampleCounts:
     """id -> (group, counts) with update / merge / save / load; a metric adds `check`, `summary` and the specs of what it computes.
 
-    shape: of one sample's counts. group: what is resampled together where samples are not independent (a scene, a video).
+    shape: of one sample's counts. dtype: int64, so that no sum drifts, or float64 where a metric measures; summed in the order of
+    ids. group: what is resampled together where samples are not independent (a scene, a video).
     """
 
+    dtype: ClassVar[type] = np.int64
     specs: ClassVar[dict[str, MetricSpec]] = {}
     per_class_specs: ClassVar[dict[str, MetricSpec]] = {}
 
@@ -56,8 +58,8 @@ class SampleCounts:
 
     @property
     def counts_N(self) -> np.ndarray:
-        """The samples' counts, int64 of shape (N, *shape), in the order of `ids`."""
-        return np.stack([self._samples[id][1] for id in self.ids]) if self._samples else np.zeros((0, *self.shape), dtype=np.int64)
+        """The samples' counts, `dtype` of shape (N, *shape), in the order of `ids`."""
+        return np.stack([self._samples[id][1] for id in self.ids]) if self._samples else np.zeros((0, *self.shape), dtype=self.dtype)
 
     @staticmethod
     def summary(counts: np.ndarray, /) -> dict[str, np.ndarray]:
@@ -84,13 +86,13 @@ class SampleCounts:
         self._samples.update(other._samples)
 
     def total(self) -> np.ndarray:
-        """The sum over samples, int64 of `shape`."""
+        """The sum over samples, `dtype` of `shape`."""
         return self.counts_N.sum(axis=0)
 
     def save(self, path: Path) -> None:
         """Write ids, groups and counts as a compressed .npz without pickles, atomically; the same samples give the same bytes."""
         counts_N = self.counts_N
-        narrow = np.uint32 if counts_N.max(initial=0) <= np.iinfo(np.uint32).max else np.int64
+        narrow = np.uint32 if self.dtype is np.int64 and counts_N.max(initial=0) <= np.iinfo(np.uint32).max else self.dtype
         with atomic(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, ids=_text(self.ids), groups=_text(self.groups), counts=counts_N.astype(narrow))
 
@@ -120,11 +122,14 @@ class SampleCounts:
         return self
 
     def _checked(self, counts: np.ndarray, *, where: object) -> np.ndarray:
-        if counts.shape != self.shape or counts.dtype.kind not in "ui":
-            raise UserError(f"counts of shape {counts.shape} and type {counts.dtype}, not integers of shape {self.shape}", where=where)
-        counts = counts.astype(np.int64)
-        if counts.min(initial=0) < 0:
+        kinds, wanted = ("ui", "integers") if self.dtype is np.int64 else ("uif", "numbers")
+        if counts.shape != self.shape or counts.dtype.kind not in kinds:
+            raise UserError(f"counts of shape {counts.shape} and type {counts.dtype}, not {wanted} of shape {self.shape}", where=where)
+        counts = counts.astype(self.dtype)
+        if self.dtype is np.int64 and counts.min(initial=0) < 0:
             raise UserError(f"a count of {counts.min()}", where=where, fix="Counts are 0 or more.")
+        if not np.isfinite(counts).all():
+            raise UserError("a sum that is not finite", where=where, fix="Check the predictions for NaN.")
         self.check(counts, where=where)
         return counts
 

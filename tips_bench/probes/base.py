@@ -1,4 +1,4 @@
-"""What a probe is: options read from a protocol card, and a fit on a training split that ends in a linear head."""
+"""What a probe is: options read from a protocol card, and a fit on a training split that ends in a head."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tips_bench.cards import SelectionCard, WindowCard
-from tips_bench.data.base import SegmentationReader
 from tips_bench.features.extract import Extractor
 from tips_bench.features.store import Shelf
-from tips_bench.probes.head import LinearHead
 
 
 @dataclass(frozen=True)
 class FitContext:
     """What every probe fits on. indices: the samples of the reader's split that may be used. work: folder for what a killed run takes up.
 
-    shelf: where stores of features lie.
+    reader: of the family's kind. shelf: where stores of features lie.
     """
 
     extractor: Extractor
-    reader: SegmentationReader
+    reader: Any
     indices: list[int]
     inference: WindowCard
     selection: SelectionCard
@@ -30,9 +28,16 @@ class FitContext:
     seed: int
 
 
+class Head(Protocol):
+    """What a fit ends in. Its class also reads it: `load(path)`."""
+
+    def save(self, path: Path) -> None:
+        """Write to one file, atomically."""
+
+
 @dataclass(frozen=True)
 class Choice:
-    """How hyper-parameters were chosen: grid points, held-out mIoU of each (None: not tried), the index taken, held-out images."""
+    """How hyper-parameters were chosen: grid points, held-out score of each (None: not tried), the index taken, held-out samples."""
 
     grid: list[dict[str, float]]
     scores: list[float | None]
@@ -42,9 +47,9 @@ class Choice:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted head. report: iterations, loss, convergence. warnings: what makes the number incomparable."""
+    """A fitted head, None where nothing is fitted. report: iterations, loss, convergence. warnings: what makes the number incomparable."""
 
-    head: LinearHead
+    head: Any
     report: dict[str, Any]
     choice: Choice | None = None
     warnings: list[str] = field(default_factory=list)

@@ -22,7 +22,7 @@ from tips_bench.features.store import DISK_TYPES, Shelf, from_disk, to_disk
 from tips_bench.probes.head import LinearHead
 
 # (index, sample, size of the network input, features_NhwD)
-Encoded = tuple[int, SegmentationSample, tuple[int, int], Tensor]
+Encoded = tuple[int, Any, tuple[int, int], Tensor]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Inference:
 
     def predict(self, reader: SegmentationReader, indices: list[int], heads: list[LinearHead]) -> Iterator[Prediction]:
         """Predictions for all `indices`, in the order in which batches of one size are formed."""
-        for index, sample, inner, features_NhwD in self._features(reader, indices):
+        for index, sample, inner, features_NhwD in self.features(reader, indices):
             windows = Windows.of(inner, self.window)
             spec = self.extractor.encoder.spec
             padding = padding_of(*windows.size, spec.patch_size, spec.pad)
@@ -54,13 +54,14 @@ class Inference:
             maps = [upsampling.argmax(windows.mosaic(head(features_NhwD))).cpu().numpy() for head in heads]
             yield Prediction(index, sample, np.stack(maps), features_NhwD)
 
-    def _features(self, reader: SegmentationReader, indices: list[int]) -> Iterator[Encoded]:
+    def features(self, reader: Any, indices: list[int]) -> Iterator[Encoded]:
+        """Features of the windows of all `indices`, from the cache where there is one; in the order in which batches are formed."""
         if self.shelf is None or self.shelf.identity is None or self.window.mode != "whole" or not indices:
             yield from self._encoded(reader, indices)
         else:
             yield from self._cached(reader, indices, self.shelf)
 
-    def _encoded(self, reader: SegmentationReader, indices: list[int]) -> Iterator[Encoded]:
+    def _encoded(self, reader: Any, indices: list[int]) -> Iterator[Encoded]:
         for batch, samples, pixels_B3HW in self.extractor.batches(reader, indices):
             inner = tuple(pixels_B3HW.shape[-2:])
             windows = Windows.of(inner, self.window)
@@ -68,7 +69,7 @@ class Inference:
             per_image = found.features_BhwD.split(len(windows.tops) * len(windows.lefts))
             yield from ((index, sample, inner, features) for index, sample, features in zip(batch, samples, per_image, strict=True))
 
-    def _cached(self, reader: SegmentationReader, indices: list[int], shelf: Shelf) -> Iterator[Encoded]:
+    def _cached(self, reader: Any, indices: list[int], shelf: Shelf) -> Iterator[Encoded]:
         extractor, device = self.extractor, self.extractor.encoder.device
         grids = [extractor.grid(*reader.size(index)) for index in range(len(reader))]
         arrays: dict[str, Any] = {"features": ((extractor.dim,), DISK_TYPES[extractor.encoder.dtype])}

@@ -75,7 +75,10 @@ class Selection(Part):
 
 
 class DatasetIdentity(Part):
-    """What was scored. fingerprint: of the scored split; train_fingerprint: of the split the probe was fitted on."""
+    """What was scored. fingerprint: of the scored split; train_fingerprint: of the split the probe was fitted on.
+
+    The train fields are "", 0 and "" where nothing was fitted.
+    """
 
     name: str
     split: str

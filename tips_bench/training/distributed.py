@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -64,6 +65,17 @@ def leave() -> None:
     """Lets go of the other ranks."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def end(status: int = 0) -> None:
+    """Ends a process that torchrun started, after all its files are written; does nothing in any other.
+
+    The rest of Python's own ending is left out: gloo's threads may still wait for the interpreter then, which ends them in an abort.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def barrier() -> None:

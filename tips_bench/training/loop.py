@@ -55,7 +55,9 @@ def train(recipe: Recipe, run: Path, *, resume: bool = False, device: str | None
             runs.begin(run, recipe, resume=resume)
         barrier()
         with _sigterm() as told, closing(_Run(recipe, run, world, evaluate)) as running:
-            return running.to_the_end(told)
+            outcome = running.to_the_end(told)
+        barrier()  # none leaves while another still waits for it
+        return outcome
     finally:
         distributed.leave()
 
