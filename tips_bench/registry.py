@@ -73,5 +73,12 @@ READERS = LazyRegistry(
 PROBES = LazyRegistry("probe", {"convex": "tips_bench.probes.convex:ConvexProbe", "linear": "tips_bench.probes.linear:LinearProbe"})
 # Family -> check of a reader's whole split: (reader, expected samples or None, workers) -> Report.
 CHECKS = LazyRegistry("check of a family", {"segmentation": "tips_bench.data.check:check"})
-METRICS = LazyRegistry("metric", {"segmentation": "tips_bench.metrics.segmentation:SegmentationCounts"})
+METRICS = LazyRegistry(
+    "metric",
+    {
+        "segmentation": "tips_bench.metrics.segmentation:SegmentationCounts",
+        "depth": "tips_bench.metrics.depth:DepthCounts",
+        "normals": "tips_bench.metrics.normals:NormalsCounts",
+    },
+)
 ADAPTERS = LazyRegistry("task family", {"segmentation": "tips_bench.adapters.segmentation:SegmentationAdapter"})

@@ -140,5 +140,10 @@ class SampleCounts:
             raise UserError(f"sample {known[0]!r}{more} would be counted twice", where=where, fix="Give each sample its own id.")
 
 
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, NaN where `whole`, a number of images or pixels, is 0."""
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0.5)
+
+
 def _text(names: list[str]) -> np.ndarray:
     return np.array(names, dtype=str)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tips_bench.errors import unknown_name
-from tips_bench.metrics import segmentation
+from tips_bench.metrics import depth, normals, segmentation
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.results.record import Record
 from tips_bench.results.statistics import Summary
@@ -42,6 +42,8 @@ FAMILIES: dict[str, Family] = {
         },
         item="images",
     ),
+    "depth": Family(counts=lambda record: depth.DepthCounts(), summary=depth.summary, per_class={}, item="images"),
+    "normals": Family(counts=lambda record: normals.NormalsCounts(), summary=normals.summary, per_class={}, item="images"),
 }
 
 
