@@ -120,12 +120,13 @@ class ImageCard(Strict):
 
 
 class FeatureCard(Strict):
-    """What is taken from the encoder. layers: block indices, negative from the end, concatenated. norm: the final norm is applied.
+    """What is taken from the encoder. layers: block indices, negative from the end, concatenated, or the name of four of them.
 
-    global_token: index of a global token concatenated to every patch, or null.
+    "last4" are the last four blocks; "even4" every fourth of the depth, for 12 blocks 2, 5, 8, 11. norm: the final norm is applied to
+    each. global_token: index of a global token, each layer's own, concatenated to every patch, or null.
     """
 
-    layers: list[int] = [-1]
+    layers: list[int] | Literal["last4", "even4"] = [-1]
     norm: bool = True
     global_token: int | None = None
 

@@ -67,6 +67,17 @@ def test_features_have_the_shapes_that_the_spec_states(encoder: Encoder, pixels:
     assert not found.patches[0].requires_grad
 
 
+def test_global_tokens_come_for_each_layer_normed_like_its_patches(encoder: Encoder, pixels: torch.Tensor) -> None:
+    normed, plain = (encoder.encode_image(pixels, layers=(0, -1), norm=norm) for norm in (True, False))
+    for found in (normed, plain):
+        assert [tuple(own.shape) for own in found.layer_globals] == [(2, encoder.spec.global_tokens, encoder.spec.embed_dim)] * 2
+    assert torch.allclose(normed.layer_globals[1], normed.globals_BKD, atol=1e-5)
+    assert torch.equal(normed.globals_BKD, plain.globals_BKD)
+    if encoder.spec.global_tokens and not torch.equal(normed.patches[1], plain.patches[1]):
+        pooled = torch.equal(normed.layer_globals[0], normed.globals_BKD)
+        assert pooled or not torch.allclose(normed.layer_globals[1], plain.layer_globals[1], atol=1e-3)
+
+
 def test_layers_come_in_the_order_asked_for_and_negative_ones_count_from_the_end(encoder: Encoder, pixels: torch.Tensor) -> None:
     last, first = encoder.spec.depth - 1, 0
     forth = encoder.encode_image(pixels, layers=(first, -1)).patches

@@ -62,12 +62,14 @@ def spec_from_card(card: ModelCard, weights_sha256: str, *, has_text: bool | Non
 class ImageFeatures:
     """One batch of features.
 
-    globals_BKD: global tokens after the final norm, K may be 0. patches: one [B,h,w,D] a layer asked for.
+    globals_BKD: global tokens after the final norm, K may be 0. patches: one [B,h,w,D] a layer asked for. layer_globals: one [B,K,D] a
+    layer asked for, normed like its patches; a token that attention pools from the last layer stands in every layer.
     padding: (left, top, right, bottom) pixels added around the input before patches were cut, (0, 0, 0, 0) where it was resized.
     """
 
     globals_BKD: Tensor
     patches: list[Tensor]
+    layer_globals: list[Tensor]
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
@@ -101,14 +103,14 @@ class Encoder(ABC):
         mean, std = (torch.tensor(values_3, device=self.device).view(3, 1, 1) for values_3 in (self.spec.mean, self.spec.std))
         pixels_B3HW, padding = pad_to_patches((pixels_B3HW - mean) / std, self.spec.patch_size, self.spec.pad)
         features = self._encode(pixels_B3HW.to(self.dtype), layers, norm, values)
-        for patches_BhwD in (features.globals_BKD, *features.patches):
-            if not torch.isfinite(patches_BhwD).all():
+        for found in (features.globals_BKD, *features.patches, *features.layer_globals):
+            if not torch.isfinite(found).all():
                 raise UserError(
                     "the features are not finite (NaN or infinite)",
                     where=self.spec.name,
                     fix="Check the weights, or run with --dtype fp32.",
                 )
-        return ImageFeatures(features.globals_BKD, features.patches, padding)
+        return ImageFeatures(features.globals_BKD, features.patches, features.layer_globals, padding)
 
     def encode_text(self, texts: list[str]) -> Tensor:
         """[T,D] text embeddings, not normalised. Errors: an encoder without text."""

@@ -188,7 +188,7 @@ def run(visual: nn.Module, pixels_B3HW: Tensor, layers: tuple[int, ...], norm: b
         if index in layers:
             kept[index] = visual.ln_post(x_BND) if norm else x_BND
     patches = [kept[layer][:, 1:].unflatten(1, grid) for layer in layers]
-    return ImageFeatures(visual.ln_post(x_BND[:, :1]), patches)
+    return ImageFeatures(visual.ln_post(x_BND[:, :1]), patches, [kept[layer][:, :1] for layer in layers])
 
 
 def positions(table_ND: Tensor, table_grid: tuple[int, int], grid: tuple[int, ...]) -> Tensor:

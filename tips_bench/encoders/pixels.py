@@ -40,4 +40,5 @@ class PixelsEncoder(Encoder):
         patch = self.spec.patch_size
         grid = pixels_B3HW.shape[-2] // patch, pixels_B3HW.shape[-1] // patch
         patches_BhwD = F.unfold(pixels_B3HW, patch, stride=patch).transpose(1, 2).unflatten(1, grid)
-        return ImageFeatures(patches_BhwD.new_zeros(len(patches_BhwD), 0, patches_BhwD.shape[-1]), [patches_BhwD] * len(layers))
+        globals_BKD = patches_BhwD.new_zeros(len(patches_BhwD), 0, patches_BhwD.shape[-1])
+        return ImageFeatures(globals_BKD, [patches_BhwD] * len(layers), [globals_BKD] * len(layers))

@@ -141,10 +141,15 @@ def _pooled(model: nn.Module) -> bool:
 def run(model: nn.Module, pixels_B3HW: Tensor, layers: tuple[int, ...], norm: bool) -> ImageFeatures:
     """Features of a timm vision transformer; layers are in [0, depth)."""
     distinct = sorted(set(layers))
-    final_BND, found = model.forward_intermediates(pixels_B3HW, indices=distinct, norm=norm, output_fmt="NCHW")
-    grids = {layer: maps_BDhw.permute(0, 2, 3, 1) for layer, maps_BDhw in zip(distinct, found, strict=True)}
-    globals_BKD = model.attn_pool(final_BND)[:, None] if _pooled(model) else final_BND[:, : model.num_prefix_tokens]
-    return ImageFeatures(globals_BKD, [grids[layer] for layer in layers])
+    final_BND, found = model.forward_intermediates(
+        pixels_B3HW, indices=distinct, norm=norm, output_fmt="NCHW", return_prefix_tokens=bool(model.num_prefix_tokens)
+    )
+    maps = dict(zip(distinct, found, strict=True))  # of (maps_BDhw, prefix_BKD) where there are prefix tokens
+    grids = [(maps[layer][0] if model.num_prefix_tokens else maps[layer]).permute(0, 2, 3, 1) for layer in layers]
+    if model.num_prefix_tokens:
+        return ImageFeatures(final_BND[:, : model.num_prefix_tokens], grids, [maps[layer][1] for layer in layers])
+    globals_BKD = model.attn_pool(final_BND)[:, None] if _pooled(model) else final_BND[:, :0]
+    return ImageFeatures(globals_BKD, grids, [globals_BKD] * len(layers))
 
 
 def load_file(model: nn.Module, path: Path) -> None:

@@ -93,7 +93,7 @@ class TipsEncoder(Encoder):
             patches = [
                 seen.value_patches_BhwD if layer == self.spec.depth - 1 else found for layer, found in zip(layers, patches, strict=True)
             ]
-        return ImageFeatures(seen.globals_BKD, patches)
+        return ImageFeatures(seen.globals_BKD, patches, seen.layer_globals)
 
     @torch.inference_mode()
     def encode_text(self, texts: list[str]) -> Tensor:

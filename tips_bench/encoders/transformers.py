@@ -126,9 +126,11 @@ class TransformersEncoder(Encoder):
             # CLIP's own output is not normed, ours is: as for every other family.
             last_BND = final_norm(seen.last_hidden_state) if self.family is _CLIP else seen.last_hidden_state
             globals_BKD = last_BND[:, :count]
+            layer_globals = [found[layer][:, :count] for layer in layers]
         else:
             globals_BKD = seen.pooler_output[:, None] if self.spec.global_tokens else seen.last_hidden_state[:, :0]
-        return ImageFeatures(globals_BKD, [patches[layer] for layer in layers])
+            layer_globals = [globals_BKD] * len(layers)
+        return ImageFeatures(globals_BKD, [patches[layer] for layer in layers], layer_globals)
 
     def _options(self, pixels_B3HW: Tensor, grid: tuple[int, int]) -> dict[str, Any]:
         options: dict[str, Any] = {"interpolate_pos_encoding": True} if self.family.interpolate else {}

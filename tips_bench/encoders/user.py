@@ -85,7 +85,8 @@ class CallableEncoder(Encoder):
 
     def _encode(self, pixels_B3HW: Tensor, layers: tuple[int, ...], norm: bool, values: bool) -> ImageFeatures:
         features_BhwD = self._features(pixels_B3HW)
-        return ImageFeatures(features_BhwD.new_zeros(len(features_BhwD), 0, self.spec.embed_dim), [features_BhwD] * len(layers))
+        globals_BKD = features_BhwD.new_zeros(len(features_BhwD), 0, self.spec.embed_dim)
+        return ImageFeatures(globals_BKD, [features_BhwD] * len(layers), [globals_BKD] * len(layers))
 
     def _features(self, pixels_B3HW: Tensor) -> Tensor:
         grid = pixels_B3HW.shape[-2] // self.spec.patch_size, pixels_B3HW.shape[-1] // self.spec.patch_size

@@ -37,6 +37,23 @@ class PatchFeatures:
     padding: tuple[int, int, int, int]
 
 
+def layer_indices(layers: list[int] | str, encoder: Encoder) -> tuple[int, ...]:
+    """Block indices in [0, depth) of a FeatureCard's layers.
+
+    "even4" of 24 blocks is 4, 11, 17, 23, as DINOv2 (hub/depthers.py) and DINOv3 (eval/depth/models/encoder.py) have it, where even
+    spacing gives 5. Errors: a block that the encoder does not have, four where there are fewer.
+    """
+    if not isinstance(layers, str):
+        return encoder.resolve_layers(tuple(layers))
+    depth, name = encoder.spec.depth, encoder.spec.name
+    if depth < 4:
+        problem = f"features.layers = {layers}: encoder {name!r} has {depth} block{'s' * (depth > 1)}"
+        raise UserError(problem, fix="Use a protocol of the last layer, or --set features.layers=[-1].")
+    if layers == "last4":
+        return tuple(range(depth - 4, depth))
+    return (4, 11, 17, 23) if depth == 24 else tuple(round(depth * quarter / 4) - 1 for quarter in range(1, 5))
+
+
 @dataclass
 class Extractor:
     """Turns images into patch features as a protocol card says. batch_size: images of one size at a time."""
@@ -50,7 +67,7 @@ class Extractor:
 
     def __post_init__(self) -> None:
         spec = self.encoder.spec
-        self.encoder.resolve_layers(tuple(self.features.layers))
+        self.layers = layer_indices(self.features.layers, self.encoder)
         token = self.features.global_token
         if token is not None and not 0 <= token < spec.global_tokens:
             raise UserError(
@@ -61,7 +78,7 @@ class Extractor:
     @property
     def dim(self) -> int:
         """D: features a patch."""
-        return self.encoder.spec.embed_dim * (len(self.features.layers) + (self.features.global_token is not None))
+        return self.encoder.spec.embed_dim * len(self.layers) * (1 if self.features.global_token is None else 2)
 
     def inner_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of the network input before padding."""
@@ -96,11 +113,11 @@ class Extractor:
 
     def _encode(self, pixels_B3HW: Tensor) -> PatchFeatures:
         start = time.perf_counter()
-        found = self.encoder.encode_image(pixels_B3HW, layers=tuple(self.features.layers), norm=self.features.norm)
-        parts = list(found.patches)
-        if self.features.global_token is not None:
-            token_BD = found.globals_BKD[:, self.features.global_token]
-            parts.append(token_BD[:, None, None].expand(*parts[0].shape[:3], -1))
+        found = self.encoder.encode_image(pixels_B3HW, layers=self.layers, norm=self.features.norm)
+        parts, token = list(found.patches), self.features.global_token
+        if token is not None:
+            tokens = [own_BKD[:, token, None, None].expand_as(parts[0]) for own_BKD in found.layer_globals]
+            parts = [part for pair in zip(parts, tokens, strict=True) for part in pair]
         features_BhwD = torch.cat(parts, -1) if len(parts) > 1 else parts[0]
         if features_BhwD.is_cuda:
             torch.cuda.synchronize()
