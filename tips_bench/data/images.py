@@ -83,17 +83,21 @@ def read_image(path: Path) -> np.ndarray:
 
     Errors: those of `image_size`, and a file that is truncated or corrupt.
     """
-    data = _bytes(path)
-    with _opened(io.BytesIO(data), path) as image:
+    return decode_image(_bytes(path), path)
+
+
+def decode_image(data: bytes, where: object) -> np.ndarray:
+    """As `read_image`, of the bytes of a JPEG or PNG file. where: named in errors."""
+    with _opened(io.BytesIO(data), where) as image:
         expected = _turned_size(image)
         kind = "PNG" if image.format == "PNG" else "JPEG"
         if not data.endswith(ENDINGS[kind]):
-            _decode(image, path)  # OpenCV may pad what a truncated file lacks; Pillow refuses it
+            _decode(image, where)  # OpenCV may pad what a truncated file lacks; Pillow refuses it
     image_HW3 = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image_HW3 is None:
-        raise UserError("the image is truncated or corrupt", where=path, fix="Fetch it again.")
+        raise UserError("the image is truncated or corrupt", where=where, fix="Fetch it again.")
     if image_HW3.shape[:2] != expected:
-        raise UserError("the orientation in its EXIF data is contradictory", where=path, fix="Save it again without EXIF data.")
+        raise UserError("the orientation in its EXIF data is contradictory", where=where, fix="Save it again without EXIF data.")
     return cv2.cvtColor(image_HW3, cv2.COLOR_BGR2RGB, dst=image_HW3)
 
 
@@ -117,6 +121,17 @@ def read_mask(path: Path) -> np.ndarray:
         return _decode(image, path).astype(np.uint8, copy=False)
 
 
+def read_uint16(path: Path) -> np.ndarray:
+    """values_HW, uint16, of a 16-bit greyscale PNG, as depth maps are kept. Errors: those of `read_image`; another kind of file."""
+    data = _bytes(path)
+    with _opened(io.BytesIO(data), path) as image:
+        if image.format != "PNG" or (data[24], data[25]) != (16, GREY):
+            raise UserError("not a 16-bit greyscale PNG, as depth maps are kept", where=path, fix="Export it again.")
+        if not data.endswith(ENDINGS["PNG"]):
+            raise UserError("the depth map is truncated", where=path, fix="Fetch it again.")
+        return _decode(image, path).astype(np.uint16, copy=False)
+
+
 def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -128,7 +143,7 @@ def _unreadable(path: Path, error: OSError) -> UserError:
     return UserError(f"cannot read: {error.strerror or error}", where=path)
 
 
-def _opened(file: IO[bytes], path: Path) -> Image.Image:
+def _opened(file: IO[bytes], path: object) -> Image.Image:
     """The image's header. Pixels are not decoded yet."""
     try:
         image = Image.open(file, formats=FORMATS)
@@ -150,7 +165,7 @@ def _turned_size(image: Image.Image) -> tuple[int, int]:
     return (image.width, image.height) if swapped else (image.height, image.width)
 
 
-def _decode(image: Image.Image, path: Path) -> np.ndarray:
+def _decode(image: Image.Image, path: object) -> np.ndarray:
     try:
         return np.array(image)
     except (OSError, SyntaxError, ValueError) as error:
