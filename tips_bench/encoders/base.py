@@ -1,6 +1,6 @@
 """The Encoder contract: what every frozen backbone gives, whatever it came from.
 
-Axes: B batch, H W pixels, h w token grid, D feature, K global tokens, T texts.
+Axes: B batch, H W pixels, h w token grid, D feature, K global tokens, T texts, E embeddings of a whole image.
 """
 
 from __future__ import annotations
@@ -94,27 +94,43 @@ class Encoder(ABC):
         """
         if values and not self.has_values:
             raise UserError("this encoder has no text-aligned value path", where=self.spec.name, fix="Use a TIPS encoder, or values=False.")
-        if pixels_B3HW.ndim != 4 or pixels_B3HW.shape[1] != 3 or not pixels_B3HW.is_floating_point():
-            raise UserError(
-                f"pixels are {pixels_B3HW.dtype} {tuple(pixels_B3HW.shape)}, not floating point [B, 3, H, W]", where=self.spec.name
-            )
+        self._check_pixels(pixels_B3HW)
         layers = self.resolve_layers(layers)
-        pixels_B3HW = pixels_B3HW.to(self.device, torch.float32)
-        mean, std = (torch.tensor(values_3, device=self.device).view(3, 1, 1) for values_3 in (self.spec.mean, self.spec.std))
-        pixels_B3HW, padding = pad_to_patches((pixels_B3HW - mean) / std, self.spec.patch_size, self.spec.pad)
-        features = self._encode(pixels_B3HW.to(self.dtype), layers, norm, values)
-        for found in (features.globals_BKD, *features.patches, *features.layer_globals):
-            if not torch.isfinite(found).all():
-                raise UserError(
-                    "the features are not finite (NaN or infinite)",
-                    where=self.spec.name,
-                    fix="Check the weights, or run with --dtype fp32.",
-                )
+        pixels_B3HW, padding = self._prepared(pixels_B3HW)
+        features = self._encode(pixels_B3HW, layers, norm, values)
+        self._refuse_not_finite(features.globals_BKD, *features.patches, *features.layer_globals)
         return ImageFeatures(features.globals_BKD, features.patches, features.layer_globals, padding)
+
+    @property
+    def embeddings(self) -> int:
+        """E: how many embeddings of a whole image can be compared with a text's; 0 without text."""
+        return self.spec.global_tokens if self.spec.has_text else 0
+
+    @torch.inference_mode()
+    def embed_image(self, pixels_B3HW: Tensor) -> Tensor:
+        """[B,E,D] embeddings of whole images, RGB in [0, 1], in the space of `encode_text`, not normalised.
+
+        Errors: an encoder without text, not [B,3,H,W], embeddings that are not finite.
+        """
+        if not self.spec.has_text:
+            raise self._no_text()
+        self._check_pixels(pixels_B3HW)
+        embeddings_BED = self._embed(self._prepared(pixels_B3HW)[0])
+        self._refuse_not_finite(embeddings_BED)
+        return embeddings_BED
 
     def encode_text(self, texts: list[str]) -> Tensor:
         """[T,D] text embeddings, not normalised. Errors: an encoder without text."""
-        raise UserError("this encoder has no text tower", where=self.spec.name, fix="Choose one with text: `tips-bench list models`.")
+        raise self._no_text()
+
+    def cut_texts(self, texts: list[str]) -> int | None:
+        """How many of the texts are longer than the text tower takes, so that their ends are not read; None = it cannot be told.
+
+        Errors: an encoder without text.
+        """
+        if not self.spec.has_text:
+            raise self._no_text()
+        return None
 
     def resolve_layers(self, layers: tuple[int, ...]) -> tuple[int, ...]:
         """Layer indices in [0, depth). Errors: one outside."""
@@ -128,6 +144,32 @@ class Encoder(ABC):
     @abstractmethod
     def _encode(self, pixels_B3HW: Tensor, layers: tuple[int, ...], norm: bool, values: bool) -> ImageFeatures:
         """Features of normalised pixels whose sides are multiples of the patch size; layers are in [0, depth)."""
+
+    def _embed(self, pixels_B3HW: Tensor) -> Tensor:
+        """[B,E,D] embeddings of such pixels in the space of `encode_text`; the global tokens, unless a tower projects or pools first."""
+        return self._encode(pixels_B3HW, (self.spec.depth - 1,), True, False).globals_BKD
+
+    def _check_pixels(self, pixels_B3HW: Tensor) -> None:
+        if pixels_B3HW.ndim != 4 or pixels_B3HW.shape[1] != 3 or not pixels_B3HW.is_floating_point():
+            raise UserError(
+                f"pixels are {pixels_B3HW.dtype} {tuple(pixels_B3HW.shape)}, not floating point [B, 3, H, W]", where=self.spec.name
+            )
+
+    def _prepared(self, pixels_B3HW: Tensor) -> tuple[Tensor, tuple[int, int, int, int]]:
+        """Normalised pixels on the encoder's device, their sides multiples of the patch size, and the padding around them."""
+        pixels_B3HW = pixels_B3HW.to(self.device, torch.float32)
+        mean, std = (torch.tensor(values_3, device=self.device).view(3, 1, 1) for values_3 in (self.spec.mean, self.spec.std))
+        pixels_B3HW, padding = pad_to_patches((pixels_B3HW - mean) / std, self.spec.patch_size, self.spec.pad)
+        return pixels_B3HW.to(self.dtype), padding
+
+    def _refuse_not_finite(self, *features: Tensor) -> None:
+        if not all(torch.isfinite(found).all() for found in features):
+            raise UserError(
+                "the features are not finite (NaN or infinite)", where=self.spec.name, fix="Check the weights, or run with --dtype fp32."
+            )
+
+    def _no_text(self) -> UserError:
+        return UserError("this encoder has no text tower", where=self.spec.name, fix="Choose one with text: `tips-bench list models`.")
 
 
 def padding_of(height: int, width: int, patch_size: int, rule: str) -> tuple[int, int, int, int]:

@@ -89,11 +89,35 @@ class OpenClipEncoder(Encoder):
             return timm_source.run(visual.trunk, pixels_B3HW, layers, norm)
         return run(visual, pixels_B3HW, layers, norm)
 
+    @property
+    def embeddings(self) -> int:
+        """E: the tower's one output."""
+        return int(self.spec.has_text)
+
+    def _embed(self, pixels_B3HW: Tensor) -> Tensor:
+        """[B,1,D] after the tower's own pooling and projection."""
+        visual = self.model.visual
+        if hasattr(visual, "trunk"):
+            return visual(pixels_B3HW)[:, None]
+        if visual.pool_type != "tok":
+            raise UserError(f"its tower pools by {visual.pool_type!r}, not by its token", where=self.spec.name, fix="Use another model.")
+        cls_B1D = run(visual, pixels_B3HW, (), True).globals_BKD
+        return cls_B1D if visual.proj is None else cls_B1D @ visual.proj
+
     @torch.inference_mode()
     def encode_text(self, texts: list[str]) -> Tensor:
         """[T,D] text embeddings after the projection, not normalised."""
+        return self.model.encode_text(self._tokenized(texts).to(self.device))
+
+    def cut_texts(self, texts: list[str]) -> int:
+        """How many of the texts are longer than the context of the text tower: its last token is then the end's, where a word would be."""
+        cut_TL = self._tokenized(texts)
+        whole_TL = self._tokenized(texts, 1 + cut_TL.shape[1])
+        return int((cut_TL != whole_TL[:, :-1]).any(1).sum())
+
+    def _tokenized(self, texts: list[str], *length: int) -> Tensor:
         if not self.spec.has_text:
-            return super().encode_text(texts)
+            raise self._no_text()
         if self._tokenizer is None:
             try:
                 self._tokenizer = require_package("open_clip").get_tokenizer(self.name)
@@ -101,7 +125,7 @@ class OpenClipEncoder(Encoder):
                 raise UserError(
                     f"its tokenizer cannot be loaded: {str(error).splitlines()[0]}", where=self.spec.name, fix="Go online."
                 ) from error
-        return self.model.encode_text(self._tokenizer(texts).to(self.device))
+        return self._tokenizer(texts, *length)
 
 
 def architecture(card: ModelCard) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
 from tips_bench.encoders.weights import Weights, choose_weights, resolve_device, resolve_dtype, weights_path
 from tips_bench.errors import UserError
 from tips_bench.models.checkpoints import load_text, load_vision
-from tips_bench.models.configs import Kind, TextConfig, VisionConfig, text_config, vision_config
+from tips_bench.models.configs import MAX_TEXT_TOKENS, Kind, TextConfig, VisionConfig, text_config, vision_config
 from tips_bench.models.huggingface import read_config
 from tips_bench.models.inspection import find_layout, resolve_config
 from tips_bench.models.tokenizer import Tokenizer
@@ -98,13 +98,21 @@ class TipsEncoder(Encoder):
     @torch.inference_mode()
     def encode_text(self, texts: list[str]) -> Tensor:
         """[T,D] text embeddings, not normalised. Errors: an encoder without text."""
-        if self._text_source is None:
-            return super().encode_text(texts)
-        if self._text is None:
-            self._text = self._load_text(self._text_source)
-        tower, tokenizer = self._text
+        tower, tokenizer = self._text_tower()
         ids_TL, paddings_TL = tokenizer(texts)
         return tower(ids_TL.to(self.device), paddings_TL.to(self.device))
+
+    def cut_texts(self, texts: list[str]) -> int:
+        """How many of the texts are longer than 64 tokens. Errors: an encoder without text."""
+        _, tokenizer = self._text_tower()
+        return sum(length > MAX_TEXT_TOKENS for length in tokenizer.lengths(texts))
+
+    def _text_tower(self) -> tuple[torch.nn.Module, Tokenizer]:
+        if self._text_source is None:
+            raise self._no_text()
+        if self._text is None:
+            self._text = self._load_text(self._text_source)
+        return self._text
 
     def _load_text(self, source: TextSource) -> tuple[torch.nn.Module, Tokenizer]:
         tokenizer = Tokenizer(weights_path(source.tokenizer, self.spec.name))

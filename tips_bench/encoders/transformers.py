@@ -139,18 +139,36 @@ class TransformersEncoder(Encoder):
             options["noise"] = torch.arange(grid[0] * grid[1], device=self.device, dtype=torch.float32).expand(len(pixels_B3HW), -1)
         return options
 
+    @property
+    def embeddings(self) -> int:
+        """E: the tower's one output."""
+        return int(self.spec.has_text)
+
+    def _embed(self, pixels_B3HW: Tensor) -> Tensor:
+        """[B,1,D] after the tower's own pooling and projection."""
+        return self.model.get_image_features(pixels_B3HW, interpolate_pos_encoding=True).pooler_output[:, None]
+
     @torch.inference_mode()
     def encode_text(self, texts: list[str]) -> Tensor:
         """[T,D] text embeddings after the projection, not normalised. Errors: an encoder without text."""
-        if not self.spec.has_text:
-            return super().encode_text(texts)
-        if self._tokenizer is None:
-            self._tokenizer = _tokenizer(self._card)
         # SigLIP was trained on texts padded to 64 tokens (transformers, SiglipModel.get_text_features).
         padding = True if self.family.cls else "max_length"
-        length = self.model.config.text_config.max_position_embeddings
-        tokens = self._tokenizer(texts, padding=padding, truncation=True, max_length=length, return_tensors="pt").to(self.device)
+        tokenizer, length = self._text_tokenizer()
+        tokens = tokenizer(texts, padding=padding, truncation=True, max_length=length, return_tensors="pt").to(self.device)
         return self.model.get_text_features(**tokens).pooler_output
+
+    def cut_texts(self, texts: list[str]) -> int:
+        """How many of the texts are longer than the positions of the text tower. Errors: an encoder without text."""
+        tokenizer, length = self._text_tokenizer()
+        return sum(len(ids) > length for ids in tokenizer(texts, padding=False, truncation=False)["input_ids"])
+
+    def _text_tokenizer(self) -> tuple[Any, int]:
+        """The tokenizer, and how many tokens the text tower takes."""
+        if not self.spec.has_text:
+            raise self._no_text()
+        if self._tokenizer is None:
+            self._tokenizer = _tokenizer(self._card)
+        return self._tokenizer, self.model.config.text_config.max_position_embeddings
 
 
 def _keeper(kept: dict[int, Tensor], layer: int) -> Callable[..., None]:

@@ -55,6 +55,10 @@ class Tokenizer:
             paddings_TL[row, : len(ids)] = 0
         return ids_TL, paddings_TL
 
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text before anything is cut off."""
+        return [len(self._pieces.encode(lower(text))) for text in texts]
+
 
 def lower(text: str) -> str:
     """The text with its ASCII letters in lower case."""
