@@ -5,7 +5,6 @@ Axes: H W pixels.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 
 from tips_bench.data.base import IGNORE, SegmentationSample
 from tips_bench.data.images import image_size, read_image, read_mask
+from tips_bench.data.listing import file_sizes, group_of
 from tips_bench.errors import UserError
 from tips_bench.files import digest
 
@@ -80,11 +80,11 @@ class MaskReader:
         self.name, self.split, self.root, self.rule = name, split, str(root), rule
         self.classes, self.palette = list(rule.classes), list(rule.palette)
         self.ids = sorted(pairs)
-        self.groups = list(self.ids) if group is None else [_group(group, sample) for sample in self.ids]
+        self.groups = list(self.ids) if group is None else [group_of(group, sample) for sample in self.ids]
         self._images = [pairs[sample][0] for sample in self.ids]
         self._masks = [pairs[sample][1] for sample in self.ids]
-        image_sizes = _sizes(self._images, "an image that the split names is missing", how)
-        mask_sizes = _sizes(self._masks, "an image has no label file", how)
+        image_sizes = file_sizes(self._images, "an image that the split names is missing", how)
+        mask_sizes = file_sizes(self._masks, "an image has no label file", how)
         self.fingerprint = digest(*self.ids, *image_sizes, *mask_sizes, *rule.table, *rule.classes)
 
     def __len__(self) -> int:
@@ -107,26 +107,3 @@ class MaskReader:
             problem = f"{mask} labels, but the image {image_path.name} is {image} (height x width)"
             raise UserError(problem, where=mask_path, fix="Both must be of one size; get the pair again.")
         return SegmentationSample(self.ids[index], self.groups[index], image_HW3, self.rule.apply(mask_HW, where=mask_path))
-
-
-def _sizes(paths: list[str], fault: str, how: str) -> list[int]:
-    """Bytes of each file, one system call a file: 118k pairs take about a second."""
-    sizes: list[int] = []
-    missing: list[str] = []
-    for path in paths:
-        try:
-            sizes.append(os.stat(path).st_size)
-        except OSError:  # whatever hides it, the file cannot be read
-            missing.append(path)
-    if missing:
-        raise UserError(f"{fault} ({len(missing)} of {len(paths)}, this is the first)", where=missing[0], fix=how)
-    return sizes
-
-
-def _group(pattern: re.Pattern[str], sample: str) -> str:
-    found = pattern.search(sample)
-    if found is None or found[1] is None:
-        raise UserError(
-            f"group = {pattern.pattern!r} finds nothing in the id {sample!r}", where="data.options", fix="Adapt the expression."
-        )
-    return found[1]

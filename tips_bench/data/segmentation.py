@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,12 +15,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tips_bench.cards import Strict, load_card, parse
+from tips_bench.data.listing import IMAGE_SUFFIXES, files_below, group_pattern, inside, lacking, read_lines
 from tips_bench.data.masks import LabelRule, MaskReader
 from tips_bench.errors import UserError, unknown_name
 from tips_bench.openmmlab import import_mmseg
 
 FOLDER_HOW = "Lay it out as images/SPLIT/ID.jpg (or .png), labels/SPLIT/ID.png and classes.json (classes, palette)."
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True)
@@ -114,12 +112,12 @@ def folder(root: str | Path, split: str, **options: Any) -> MaskReader:
     chosen = parse(FolderOptions, options, where="data.options")
     images, masks = f"images/{split}", f"labels/{split}"
     wanted = [f"{images}/*.jpg (or .png)", f"{masks}/*.png", "classes.json"]
-    missing = _missing(root, [images, masks, "classes.json"])
-    found = {} if missing else _images(root / images, IMAGE_SUFFIXES)
+    missing = lacking(root, [images, masks, "classes.json"])
+    found = {} if missing else files_below(root / images, IMAGE_SUFFIXES)
     if not found:
         raise _absent("folder", root, wanted, FOLDER_HOW)
     pairs = {sample: (path, f"{root}/{masks}/{sample}.png") for sample, path in found.items()}
-    return MaskReader("folder", split, root, pairs, _folder_rule(root / "classes.json"), how=FOLDER_HOW, group=_pattern(chosen.group))
+    return MaskReader("folder", split, root, pairs, _folder_rule(root / "classes.json"), how=FOLDER_HOW, group=group_pattern(chosen.group))
 
 
 def _folder_rule(path: Path) -> LabelRule:
@@ -139,18 +137,6 @@ def _folder_rule(path: Path) -> LabelRule:
     return LabelRule.of(stated.classes, stated.palette)
 
 
-def _pattern(group: str | None) -> re.Pattern[str] | None:
-    if group is None:
-        return None
-    try:
-        pattern = re.compile(group)
-    except re.error as error:
-        raise UserError(f"group = {group!r}: not a regular expression ({error})", where="data.options") from error
-    if not pattern.groups:
-        raise UserError(f"group = {group!r}: it has no group in parentheses", where="data.options", fix="Write for example ^(.*)_\\d+$.")
-    return pattern
-
-
 def _open(name: str, root: str | Path, split: str, options: dict[str, Any]) -> MaskReader:
     layout, root = LAYOUTS[name], Path(root)
     if options:
@@ -160,7 +146,7 @@ def _open(name: str, root: str | Path, split: str, options: dict[str, Any]) -> M
     dataset = getattr(import_mmseg().datasets, layout.dataset)
     image_suffix, mask_suffix = _default(dataset, "img_suffix"), _default(dataset, "seg_map_suffix")
     images, masks, listing = layout.splits[split]
-    missing = _missing(root, [part for part in (images, masks, listing) if part])
+    missing = lacking(root, [part for part in (images, masks, listing) if part])
     ids = [] if missing else _ids(root, images, listing, image_suffix)
     if not ids:
         wanted = [f"{images}/*{image_suffix}", f"{masks}/*{mask_suffix}", *([listing] if listing else [])]
@@ -188,43 +174,11 @@ def _default(dataset: type, option: str) -> Any:
 
 def _ids(root: Path, images: str, listing: str, suffix: str) -> list[str]:
     if not listing:
-        return list(_images(root / images, (suffix,)))
-    try:
-        lines = (root / listing).read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read: {error}", where=root / listing) from error
-    ids = [line.strip() for line in lines if line.strip()]
-    for sample in ids:
-        if sample.startswith("/") or ".." in sample.split("/"):
-            raise UserError(f"the id {sample!r} leads out of the folder", where=root / listing, fix="Get the list again.")
+        return list(files_below(root / images, (suffix,)))
+    ids = [inside(line, root / listing) for line in read_lines(root / listing)]
     if len(set(ids)) != len(ids):
         raise UserError("the list names an id twice", where=root / listing, fix="Get the list again.")
     return ids
-
-
-def _images(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
-    """id -> file, for the visible files below a folder; an id is the path inside the folder without its suffix."""
-    found: dict[str, str] = {}
-    prefix = len(str(folder)) + 1
-    for base, _, names in os.walk(folder, onerror=_unreadable, followlinks=True):
-        for name in names:
-            suffix = next((suffix for suffix in suffixes if name.endswith(suffix)), None)
-            if suffix is None or name.startswith("."):
-                continue
-            path = f"{base}/{name}"
-            if found.setdefault(path[prefix : -len(suffix)], path) != path:
-                raise UserError(
-                    f"two images have one id: {name} and {Path(found[path[prefix : -len(suffix)]]).name}", where=folder, fix="Keep one."
-                )
-    return found
-
-
-def _unreadable(error: OSError) -> None:
-    raise UserError(f"cannot read: {error.strerror}", where=error.filename) from error
-
-
-def _missing(root: Path, parts: list[str]) -> list[str]:
-    return [part for part in parts if not (root / part).exists()]
 
 
 def _absent(name: str, root: Path, wanted: list[str], how: str) -> UserError:
@@ -235,9 +189,7 @@ def _absent(name: str, root: Path, wanted: list[str], how: str) -> UserError:
         problem = "the folder is empty"
     else:
         others = [
-            other
-            for other, layout in LAYOUTS.items()
-            if any(not _missing(root, [*filter(None, parts)]) for parts in layout.splits.values())
+            other for other, layout in LAYOUTS.items() if any(not lacking(root, [*filter(None, parts)]) for parts in layout.splits.values())
         ]
         problem = f"it is laid out like {' or '.join(others)}" if others and name not in others else f"it does not hold {name}"
     return UserError(f"{problem}; looked for {', '.join(wanted)}", where=root, fix=how)
