@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from mmengine.config import Config
@@ -104,18 +104,24 @@ class ImageCard(Strict):
 
     short_side: pixels, the shorter side after resizing; null = the image's own size. shape: "aspect" keeps the aspect, "square"
     stretches both sides to short_side, "center-crop" keeps the aspect and then takes the middle square. patch_multiple: round
-    both sides to a multiple of the encoder's patch size.
+    both sides to a multiple of the encoder's patch size. library: "mmcv" resizes with OpenCV, without antialiasing, and rounds the longer
+    side; "torchvision" resizes with Pillow, with antialiasing, and rounds it down. fit: what happens to a side, of the image or of a
+    window, that is no whole number of patches: "pad" leaves it to the encoder's own rule, "enlarge" stretches it bicubically to the next.
     """
 
     short_side: int | None = Field(gt=0)
     shape: Literal["aspect", "square", "center-crop"] = "aspect"
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     patch_multiple: bool = False
+    library: Literal["mmcv", "torchvision"] = "mmcv"
+    fit: Literal["pad", "enlarge"] = "pad"
 
     @model_validator(mode="after")
     def _a_square_has_a_side(self) -> ImageCard:
         if self.shape != "aspect" and self.short_side is None:
             raise ValueError(f"shape {self.shape} needs a short_side")
+        if self.library == "torchvision" and self.patch_multiple:
+            raise ValueError("library torchvision rounds sides down, not to a multiple of the patch size")
         return self
 
 
@@ -123,20 +129,27 @@ class FeatureCard(Strict):
     """What is taken from the encoder. layers: block indices, negative from the end, concatenated, or the name of four of them.
 
     "last4" are the last four blocks; "even4" every fourth of the depth, for 12 blocks 2, 5, 8, 11. norm: the final norm is applied to
-    each. global_token: index of a global token, each layer's own, concatenated to every patch, or null.
+    each. global_token: index of a global token, each layer's own, concatenated to every patch, or null. values: the value path of the last
+    block, projected to the space of the encoder's texts, stands for the last layer.
     """
 
     layers: list[int] | Literal["last4", "even4"] = [-1]
     norm: bool = True
     global_token: int | None = None
+    values: bool = False
 
 
 class WindowCard(Strict):
-    """Inference on the scored split: the whole image at once, or windows (pixels of the resized image) whose logits are averaged."""
+    """Inference on the scored split: the whole image at once, or windows (pixels of the resized image) whose logits are averaged.
+
+    scales: the image is seen at each of these times its size, and predictions are averaged. flip: mirrored, too.
+    """
 
     mode: Literal["whole", "slide"] = "whole"
     window: int | None = Field(None, gt=0)
     stride: int | None = Field(None, gt=0)
+    scales: list[Annotated[float, Field(gt=0)]] = Field([1.0], min_length=1)
+    flip: bool = False
 
     @model_validator(mode="after")
     def _slide_has_windows(self) -> WindowCard:

@@ -1,8 +1,8 @@
 """Image files and label files as arrays, decoded and resized as mmsegmentation's pipelines do it.
 
 Images: OpenCV, turned as their EXIF orientation says. Label files: Pillow, never turned, a palette PNG read as ids. Resizing:
-OpenCV without antialiasing (mmcv's `cv2` backend), so that the published protocols hold. A broken file is an error, never a
-grey or half-filled picture.
+OpenCV without antialiasing (mmcv's `cv2` backend), or Pillow with it (torchvision's transforms), so that the published protocols hold.
+A broken file is an error, never a grey or half-filled picture.
 
 Axes: H W pixels.
 """
@@ -25,20 +25,25 @@ FORMATS = ("JPEG", "PNG")  # the only decoders that untrusted files reach
 MAX_PIXELS = 80_000_000
 ORIENTATION = 0x0112  # EXIF tag; from 5 on the sides are swapped
 INTERPOLATIONS = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
+ANTIALIASED = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+Library = Literal["mmcv", "torchvision"]
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 MASK_FIX = "Save ids as 8-bit greyscale or palette PNG."
 GREY, PALETTE = 0, 3  # PNG colour types
 
 
-def resize_shape(height: int, width: int, short_side: int, multiple: int | None = None) -> tuple[int, int]:
+def resize_shape(height: int, width: int, short_side: int, multiple: int | None = None, library: Library = "mmcv") -> tuple[int, int]:
     """(height, width) in pixels after the shorter side is brought to `short_side` with the aspect kept.
 
     multiple: round both sides to the nearest multiple of it, at least one. Without it sides are rounded as mmcv's
-    `rescale_size` does. Errors: a result of more than MAX_PIXELS (a thin strip blown up).
+    `rescale_size` does, or, for the library "torchvision", down. Errors: a result of more than MAX_PIXELS (a thin strip blown up).
     """
-    scale = short_side / min(height, width)
-    unit = multiple or 1
-    resized = (max(1, int(height * scale / unit + 0.5)) * unit, max(1, int(width * scale / unit + 0.5)) * unit)
+    short, unit = min(height, width), multiple or 1
+    if library == "torchvision":
+        resized = height * short_side // short, width * short_side // short
+    else:
+        scale = short_side / short
+        resized = max(1, int(height * scale / unit + 0.5)) * unit, max(1, int(width * scale / unit + 0.5)) * unit
     if resized[0] * resized[1] > MAX_PIXELS:
         raise UserError(
             f"an image of {height}x{width} pixels would become {resized[0]}x{resized[1]} at a short side of {short_side}",
@@ -47,10 +52,17 @@ def resize_shape(height: int, width: int, short_side: int, multiple: int | None 
     return resized
 
 
-def resize(image_HW3: np.ndarray, shape: tuple[int, int], interpolation: Literal["bilinear", "bicubic"] = "bilinear") -> np.ndarray:
-    """The uint8 image at shape (height, width)."""
+def resize(
+    image_HW3: np.ndarray,
+    shape: tuple[int, int],
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+    library: Library = "mmcv",
+) -> np.ndarray:
+    """The uint8 image at shape (height, width), as mmcv (OpenCV) or torchvision (Pillow, antialiased) makes it."""
     if image_HW3.shape[:2] == shape:
         return image_HW3
+    if library == "torchvision":
+        return np.asarray(Image.fromarray(image_HW3).resize(shape[::-1], ANTIALIASED[interpolation]))
     return cv2.resize(image_HW3, shape[::-1], interpolation=INTERPOLATIONS[interpolation])
 
 

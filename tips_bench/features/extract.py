@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tips_bench.cards import FeatureCard, ImageCard
 from tips_bench.data.images import centre_crop, resize, resize_shape, to_pixels
-from tips_bench.encoders.base import Encoder
+from tips_bench.encoders.base import Encoder, padding_of
 from tips_bench.errors import UserError
 
 
@@ -80,32 +81,42 @@ class Extractor:
         """D: features a patch."""
         return self.encoder.spec.embed_dim * len(self.layers) * (1 if self.features.global_token is None else 2)
 
-    def inner_size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of the network input before padding."""
-        resized, side = self._resized(height, width), self.image.short_side
-        return resized if self.image.shape != "center-crop" or side is None else (side, side)
+    def inner_size(self, height: int, width: int, scale: float = 1) -> tuple[int, int]:
+        """(height, width) of the network input before padding. scale: on the protocol's own size."""
+        resized, side = self._resized(height, width, scale), self.image.short_side
+        if self.image.shape != "center-crop" or side is None:
+            return resized
+        return min(*resized, round(side * scale)), min(*resized, round(side * scale))
 
-    def _resized(self, height: int, width: int) -> tuple[int, int]:
+    def _resized(self, height: int, width: int, scale: float) -> tuple[int, int]:
         card = self.image
         if card.short_side is not None and card.shape == "square":
             height = width = card.short_side
         multiple = self.encoder.spec.patch_size if card.patch_multiple else None
-        return resize_shape(height, width, card.short_side or min(height, width), multiple)
+        short_side = max(1, round((card.short_side or min(height, width)) * scale))
+        return resize_shape(height, width, short_side, multiple, card.library)
 
-    def grid(self, height: int, width: int) -> tuple[int, int]:
+    def padding(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) pixels that are added around an image or window of this size."""
+        spec = self.encoder.spec
+        return padding_of(height, width, spec.patch_size, "resize" if self.image.fit == "enlarge" else spec.pad)
+
+    def grid(self, height: int, width: int, scale: float = 1) -> tuple[int, int]:
         """(h, w) tokens of an image of this size."""
         patch = self.encoder.spec.patch_size
-        inner = self.inner_size(height, width)
+        inner = self.inner_size(height, width, scale)
         return -(-inner[0] // patch), -(-inner[1] // patch)
 
-    def pixels(self, image_HW3: np.ndarray) -> Tensor:
+    def pixels(self, image_HW3: np.ndarray, scale: float = 1) -> Tensor:
         """The resized image as float32 [3,H,W] in [0, 1]."""
         height, width = image_HW3.shape[:2]
-        resized_HW3 = resize(image_HW3, self._resized(height, width), self.image.interpolation)
-        return to_pixels(centre_crop(resized_HW3, self.inner_size(height, width)))
+        resized_HW3 = resize(image_HW3, self._resized(height, width, scale), self.image.interpolation, self.image.library)
+        return to_pixels(centre_crop(resized_HW3, self.inner_size(height, width, scale)))
 
     def encode(self, pixels_N3HW: Tensor) -> PatchFeatures:
         """Patch features of images or windows of one size, batch_size at a time."""
+        if self.image.fit == "enlarge":
+            pixels_N3HW = enlarge(pixels_N3HW, self.encoder.spec.patch_size)
         found = [self._encode(piece) for piece in pixels_N3HW.split(self.batch_size)]
         if len(found) == 1:
             return found[0]
@@ -113,8 +124,9 @@ class Extractor:
 
     def _encode(self, pixels_B3HW: Tensor) -> PatchFeatures:
         start = time.perf_counter()
-        found = self.encoder.encode_image(pixels_B3HW, layers=self.layers, norm=self.features.norm)
-        parts, token = list(found.patches), self.features.global_token
+        card = self.features
+        found = self.encoder.encode_image(pixels_B3HW, layers=self.layers, norm=card.norm, values=card.values)
+        parts, token = list(found.patches), card.global_token
         if token is not None:
             tokens = [own_BKD[:, token, None, None].expand_as(parts[0]) for own_BKD in found.layer_globals]
             parts = [part for pair in zip(parts, tokens, strict=True) for part in pair]
@@ -124,6 +136,16 @@ class Extractor:
         self.meter.encoder_s += time.perf_counter() - start
         self.meter.image_forwards += len(pixels_B3HW)
         return PatchFeatures(features_BhwD, found.padding)
+
+    def embed(self, pixels_B3HW: Tensor) -> Tensor:
+        """[B,E,D] embeddings of whole images in the space of the encoder's texts, not normalised."""
+        start = time.perf_counter()
+        embeddings_BED = self.encoder.embed_image(pixels_B3HW)
+        if embeddings_BED.is_cuda:
+            torch.cuda.synchronize()
+        self.meter.encoder_s += time.perf_counter() - start
+        self.meter.image_forwards += len(pixels_B3HW)
+        return embeddings_BED
 
     def batches(self, reader: Any, indices: Sequence[int]) -> Iterator[tuple[list[int], list[Any], Tensor]]:
         """(indices, samples, pixels_B3HW) for all `indices`, grouped by size; the next batches are decoded meanwhile."""
@@ -148,3 +170,10 @@ class Extractor:
                 for futures in ahead:
                     for future in futures:
                         future.cancel()
+
+
+def enlarge(pixels_B3HW: Tensor, patch_size: int) -> Tensor:
+    """The images stretched bicubically to whole patches, as google-deepmind/tips does (pytorch/TIPS_zeroshot_segmentation.ipynb)."""
+    height, width = pixels_B3HW.shape[-2:]
+    size = height + -height % patch_size, width + -width % patch_size
+    return pixels_B3HW if size == (height, width) else F.interpolate(pixels_B3HW, size, mode="bicubic", align_corners=False)

@@ -1,13 +1,14 @@
-"""Heads applied to a split: the whole image or windows, upsampled to the labels' own resolution.
+"""Heads applied to a split: the whole image or windows, at several scales and mirrored where a protocol says so.
 
-Axes: N windows of an image, h w token grid of a window, D feature, S heads, H W pixels of the labels.
+Axes: N windows of an image, h w token grid of a window, D feature, S heads, C classes, T values, H W pixels of the labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,23 +16,48 @@ from torch import Tensor
 
 from tips_bench.cards import WindowCard
 from tips_bench.data.base import SegmentationReader, SegmentationSample
-from tips_bench.encoders.base import padding_of
 from tips_bench.features.extract import Extractor
 from tips_bench.features.geometry import Upsampling, Windows
-from tips_bench.features.store import DISK_TYPES, Shelf, from_disk, to_disk
+from tips_bench.features.store import DISK_TYPES, Shelf, Store, from_disk, to_disk
 from tips_bench.probes.head import LinearHead
 
-# (index, sample, size of the network input, features_NhwD)
-Encoded = tuple[int, Any, tuple[int, int], Tensor]
+
+class DenseHead(Protocol):
+    """What makes a map of features: a LinearHead, or any other whose map covers the same windows with cells of one size."""
+
+    def __call__(self, features_NhwD: Tensor) -> Tensor:
+        """[N,T,h',w'] in float32: T values for each cell of a grid of its own over the padded windows."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One look at an image. inner: size of the network input in pixels. mirrored: left and right are swapped."""
+
+    inner: tuple[int, int]
+    mirrored: bool
+    features_NhwD: Tensor
+
+
+Encoded = tuple[int, Any, list[View]]  # (index, sample, views)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """predicted_SHW: class indices, uint8. features_NhwD: of the sample's windows."""
+    """predicted_SHW: class indices, uint8. features_NhwD: of the windows of the first view."""
 
     index: int
     sample: SegmentationSample
     predicted_SHW: np.ndarray
+    features_NhwD: Tensor
+
+
+@dataclass(frozen=True)
+class ValuePrediction:
+    """values_STHW: float32, mean over the views. features_NhwD: of the windows of the first view."""
+
+    index: int
+    sample: Any
+    values_STHW: Tensor
     features_NhwD: Tensor
 
 
@@ -43,16 +69,48 @@ class Inference:
     window: WindowCard
     shelf: Shelf | None = None
 
-    def predict(self, reader: SegmentationReader, indices: list[int], heads: list[LinearHead]) -> Iterator[Prediction]:
-        """Predictions for all `indices`, in the order in which batches of one size are formed."""
-        for index, sample, inner, features_NhwD in self.features(reader, indices):
-            windows = Windows.of(inner, self.window)
-            spec = self.extractor.encoder.spec
-            padding = padding_of(*windows.size, spec.patch_size, spec.pad)
-            grid, outer = tuple(features_NhwD.shape[1:3]), sample.labels_HW.shape
-            upsampling = Upsampling.of(grid, padding, windows, outer, features_NhwD.device)
-            maps = [upsampling.argmax(windows.mosaic(head(features_NhwD))).cpu().numpy() for head in heads]
-            yield Prediction(index, sample, np.stack(maps), features_NhwD)
+    def predict(self, reader: SegmentationReader, indices: list[int], heads: Sequence[LinearHead]) -> Iterator[Prediction]:
+        """Classes for all `indices`, in the order in which batches of one size are formed.
+
+        Several views: the class of the greatest mean probability, each view's softmax taken at the labels' resolution.
+        """
+        for index, sample, views in self.features(reader, indices):
+            outer = sample.labels_HW.shape
+            maps = [self._argmax(head, views, outer).cpu().numpy() for head in heads]
+            yield Prediction(index, sample, np.stack(maps), views[0].features_NhwD)
+
+    def values(self, reader: Any, indices: list[int], heads: Sequence[DenseHead]) -> Iterator[ValuePrediction]:
+        """Values for all `indices` at the image's own resolution, in the order in which batches of one size are formed."""
+        for index, sample, views in self.features(reader, indices):
+            outer = sample.image_HW3.shape[:2]
+            seen_STHW = torch.stack([sum(self._upsampled(head, view, outer) for view in views) / len(views) for head in heads])
+            yield ValuePrediction(index, sample, seen_STHW, views[0].features_NhwD)
+
+    def _argmax(self, head: LinearHead, views: list[View], outer: tuple[int, int]) -> Tensor:
+        if len(views) == 1 and not views[0].mirrored:
+            upsampling, windows = self._upsampling(views[0], outer)
+            return upsampling.argmax(windows.mosaic(head(views[0].features_NhwD)))
+        shares_CHW = sum(torch.softmax(self._upsampled(head, view, outer), 0) for view in views)
+        assert isinstance(shares_CHW, Tensor), "there is at least one view"
+        return shares_CHW.argmax(0).to(torch.uint8)
+
+    def _upsampled(self, head: DenseHead, view: View, outer: tuple[int, int]) -> Tensor:
+        """[T, H, W] of one view, not mirrored any more."""
+        values_NThw = head(view.features_NhwD)
+        upsampling, windows = self._upsampling(view, outer, (values_NThw.shape[-2], values_NThw.shape[-1]))
+        values_THW = upsampling(windows.mosaic(values_NThw))
+        return values_THW.flip(-1) if view.mirrored else values_THW
+
+    def _upsampling(self, view: View, outer: tuple[int, int], grid: tuple[int, int] | None = None) -> tuple[Upsampling, Windows]:
+        windows, features_NhwD = Windows.of(view.inner, self.window), view.features_NhwD
+        grid = grid or (features_NhwD.shape[1], features_NhwD.shape[2])
+        padding = self.extractor.padding(*windows.size)
+        return Upsampling.of(grid, padding, windows, outer, features_NhwD.device), windows
+
+    @property
+    def _views(self) -> list[tuple[float, bool]]:
+        """(scale, mirrored) of each view, the first at scale 1 and not mirrored wherever a protocol has that one."""
+        return list(product(self.window.scales, (False, True) if self.window.flip else (False,)))
 
     def features(self, reader: Any, indices: list[int]) -> Iterator[Encoded]:
         """Features of the windows of all `indices`, from the cache where there is one; in the order in which batches are formed."""
@@ -63,23 +121,50 @@ class Inference:
 
     def _encoded(self, reader: Any, indices: list[int]) -> Iterator[Encoded]:
         for batch, samples, pixels_B3HW in self.extractor.batches(reader, indices):
-            inner = tuple(pixels_B3HW.shape[-2:])
+            views: list[list[View]] = [[] for _ in batch]
+            for scale, mirrored in self._views:
+                seen = list(pixels_B3HW) if scale == 1 else [self.extractor.pixels(sample.image_HW3, scale) for sample in samples]
+                seen = [pixels_3HW.flip(-1) for pixels_3HW in seen] if mirrored else seen
+                for found, view in zip(views, self._encode(seen, mirrored), strict=True):
+                    found.append(view)
+            yield from zip(batch, samples, views, strict=True)
+
+    def _encode(self, images: list[Tensor], mirrored: bool) -> Iterator[View]:
+        """Views of the images; those of one size in one go."""
+        sizes = {(image_3HW.shape[-2], image_3HW.shape[-1]) for image_3HW in images}
+        groups = [images] if len(sizes) == 1 else [[image_3HW] for image_3HW in images]
+        for group in groups:
+            inner = (group[0].shape[-2], group[0].shape[-1])
             windows = Windows.of(inner, self.window)
-            found = self.extractor.encode(torch.cat([windows.cut(pixels_3HW) for pixels_3HW in pixels_B3HW]))
-            per_image = found.features_BhwD.split(len(windows.tops) * len(windows.lefts))
-            yield from ((index, sample, inner, features) for index, sample, features in zip(batch, samples, per_image, strict=True))
+            found = self.extractor.encode(torch.cat([windows.cut(image_3HW) for image_3HW in group]))
+            for features_NhwD in found.features_BhwD.split(len(windows.tops) * len(windows.lefts)):
+                yield View(inner, mirrored, features_NhwD)
 
     def _cached(self, reader: Any, indices: list[int], shelf: Shelf) -> Iterator[Encoded]:
-        extractor, device = self.extractor, self.extractor.encoder.device
-        grids = [extractor.grid(*reader.size(index)) for index in range(len(reader))]
-        arrays: dict[str, Any] = {"features": ((extractor.dim,), DISK_TYPES[extractor.encoder.dtype])}
-        store = shelf.open("whole", [rows * columns for rows, columns in grids], arrays, reader.split)
-        missing = sorted(set(store.missing()) & set(indices))
-        for index, sample, inner, features_NhwD in self._encoded(reader, missing):
-            store.write(index, features=to_disk(features_NhwD.flatten(0, 2)))
-            yield index, sample, inner, features_NhwD
+        sizes = [reader.size(index) for index in range(len(reader))]
+        stores = [self._store(reader, sizes, shelf, *view) for view in self._views]
+        missing = sorted(set(indices) & {item for store in stores for item in store.missing()})
+        for index, sample, views in self._encoded(reader, missing):
+            for store, view in zip(stores, views, strict=True):
+                store.write(index, features=to_disk(view.features_NhwD.flatten(0, 2)))
+            yield index, sample, views
         for index in sorted(set(indices) - set(missing)):
-            sample = reader.load(index)
-            features_NhwD = from_disk(store.read(index, "features")).view(1, *grids[index], -1).to(device)
-            yield index, sample, extractor.inner_size(*sample.image_HW3.shape[:2]), features_NhwD
-        shelf.finish(store)
+            yield (
+                index,
+                reader.load(index),
+                [self._read(store, index, sizes, *view) for store, view in zip(stores, self._views, strict=True)],
+            )
+        for store in stores:
+            shelf.finish(store)
+
+    def _store(self, reader: Any, sizes: list[tuple[int, int]], shelf: Shelf, scale: float, mirrored: bool) -> Store:
+        extractor = self.extractor
+        rows = [int(np.prod(extractor.grid(*size, scale))) for size in sizes]
+        name = "whole" + f"-{scale}" * (scale != 1) + "-mirrored" * mirrored
+        return shelf.open(name, rows, {"features": ((extractor.dim,), DISK_TYPES[extractor.encoder.dtype])}, reader.split)
+
+    def _read(self, store: Store, index: int, sizes: list[tuple[int, int]], scale: float, mirrored: bool) -> View:
+        extractor = self.extractor
+        features_PD = from_disk(store.read(index, "features")).to(extractor.encoder.device)
+        grid = extractor.grid(*sizes[index], scale)
+        return View(extractor.inner_size(*sizes[index], scale), mirrored, features_PD.view(1, *grid, -1))
