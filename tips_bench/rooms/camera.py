@@ -73,8 +73,11 @@ def _score(tracer: Tracer, camera: Camera) -> float:
     return seen - 25 * near - 8 * float(counts.max()) / len(instances) + 1.5 * float(np.clip(np.median(depth), 0, 3))
 
 
-def walk(tracer: Tracer, rng: np.random.Generator, frames: int, size: int) -> list[Camera]:
-    """Cameras on a path round the room, each looking across it; of a few candidates a step, the one that sees most."""
+def walk(tracer: Tracer, rng: np.random.Generator, frames: int, size: int, *, one_lens: bool = False) -> list[Camera]:
+    """Cameras on a path round the room, each looking across it; of a few candidates a step, the one that sees most.
+
+    one_lens: all have the same intrinsics, as the frames of one scan do.
+    """
     width, depth, height = tracer.scene.size
     angle, step = rng.uniform(0, 2 * np.pi), rng.choice([-1, 1]) * rng.uniform(0.9, 1.7)
     eye, wide = rng.uniform(1.25, 1.65), rng.uniform(62, 82)
@@ -90,7 +93,8 @@ def walk(tracer: Tracer, rng: np.random.Generator, frames: int, size: int) -> li
             away = a + np.pi + rng.uniform(-0.55, 0.55)
             target = place + np.array([2.5 * np.cos(away), 2.5 * np.sin(away), rng.uniform(-1.15, -0.25)])
             target[2] = min(target[2], height - 0.5)
-            pose, angle_of_view = look_at(place, target), wide + rng.uniform(-4, 4)
+            pose, zoom = look_at(place, target), rng.uniform(-4, 4)
+            angle_of_view = wide if one_lens else wide + zoom
             score = _score(tracer, Camera(intrinsics(PROBE, angle_of_view), pose, PROBE))
             if score > best:
                 best, choice = score, Camera(intrinsics(size, angle_of_view), pose, size)

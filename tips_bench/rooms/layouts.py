@@ -253,12 +253,3 @@ def ply(cloud: PointCloud) -> bytes:
         "end_header",
     ]
     return _lines(header) + record.tobytes()
-
-
-LAYOUTS: dict[str, Layout] = {
-    "ade20k": Ade20k(),
-    "voc2012": Voc2012(),
-    "pascal-context": PascalContext(),
-    "rooms": Rooms(),
-    "webdataset": WebDataset(),
-}

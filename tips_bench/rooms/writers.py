@@ -25,11 +25,13 @@ from tips_bench.errors import UserError, unknown_name
 from tips_bench.files import cannot_write, sha256
 from tips_bench.progress import bar
 from tips_bench.rooms.generate import VERSION, room
-from tips_bench.rooms.layouts import LAYOUTS, Entry
+from tips_bench.rooms.layouts import Entry
 from tips_bench.rooms.packing import pack
+from tips_bench.rooms.table import LAYOUTS
 
 SCHEMA = "tips-bench/rooms/1"
 MANIFEST = "manifest.json"
+ONE_LENS = {"scannet", "scannet-sens"}  # layouts with one camera a room
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ class _Job:
 
 def _write_room(job: _Job) -> tuple[list[Entry], dict[str, str]]:
     """Draw one room and write its files; their entries and hashes."""
-    layout, drawn = LAYOUTS[job.layout], room(job.seed, job.split, job.number, frames=job.frames, size=job.size)
+    layout, one_lens = LAYOUTS[job.layout], job.layout in ONE_LENS
+    drawn = room(job.seed, job.split, job.number, frames=job.frames, size=job.size, one_lens=one_lens)
     stems = [layout.stem(job.split, drawn.name, k, job.first + k) for k in range(job.frames)]
     entries = [Entry(job.split, stem, drawn.name, drawn.scene.kind, said) for stem, said in zip(stems, drawn.captions, strict=True)]
     return entries, _put(Path(job.folder), layout.files(job.split, drawn, stems))
