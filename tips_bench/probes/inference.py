@@ -5,7 +5,7 @@ Axes: N windows of an image, h w token grid of a window, D feature, S heads, C c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Protocol
@@ -27,6 +27,11 @@ class DenseHead(Protocol):
 
     def __call__(self, features_NhwD: Tensor) -> Tensor:
         """[N,T,h',w'] in float32: T values for each cell of a grid of its own over the padded windows."""
+
+
+def mirror(values_THW: Tensor) -> Tensor:
+    """Left and right swapped."""
+    return values_THW.flip(-1)
 
 
 @dataclass(frozen=True)
@@ -79,27 +84,32 @@ class Inference:
             maps = [self._argmax(head, views, outer).cpu().numpy() for head in heads]
             yield Prediction(index, sample, np.stack(maps), views[0].features_NhwD)
 
-    def values(self, reader: Any, indices: list[int], heads: Sequence[DenseHead]) -> Iterator[ValuePrediction]:
-        """Values for all `indices` at the image's own resolution, in the order in which batches of one size are formed."""
+    def values(
+        self, reader: Any, indices: list[int], heads: Sequence[DenseHead], unmirror: Callable[[Tensor], Tensor] = mirror
+    ) -> Iterator[ValuePrediction]:
+        """Values for all `indices` at the image's own resolution, in the order in which batches of one size are formed.
+
+        unmirror: [T, H, W] values of a mirrored image -> those of the image.
+        """
         for index, sample, views in self.features(reader, indices):
             outer = sample.image_HW3.shape[:2]
-            seen_STHW = torch.stack([sum(self._upsampled(head, view, outer) for view in views) / len(views) for head in heads])
-            yield ValuePrediction(index, sample, seen_STHW, views[0].features_NhwD)
+            means = [sum(self._upsampled(head, view, outer, unmirror) for view in views) / len(views) for head in heads]
+            yield ValuePrediction(index, sample, torch.stack(means), views[0].features_NhwD)
 
     def _argmax(self, head: LinearHead, views: list[View], outer: tuple[int, int]) -> Tensor:
         if len(views) == 1 and not views[0].mirrored:
             upsampling, windows = self._upsampling(views[0], outer)
             return upsampling.argmax(windows.mosaic(head(views[0].features_NhwD)))
-        shares_CHW = sum(torch.softmax(self._upsampled(head, view, outer), 0) for view in views)
+        shares_CHW = sum(torch.softmax(self._upsampled(head, view, outer, mirror), 0) for view in views)
         assert isinstance(shares_CHW, Tensor), "there is at least one view"
         return shares_CHW.argmax(0).to(torch.uint8)
 
-    def _upsampled(self, head: DenseHead, view: View, outer: tuple[int, int]) -> Tensor:
+    def _upsampled(self, head: DenseHead, view: View, outer: tuple[int, int], unmirror: Callable[[Tensor], Tensor]) -> Tensor:
         """[T, H, W] of one view, not mirrored any more."""
         values_NThw = head(view.features_NhwD)
         upsampling, windows = self._upsampling(view, outer, (values_NThw.shape[-2], values_NThw.shape[-1]))
         values_THW = upsampling(windows.mosaic(values_NThw))
-        return values_THW.flip(-1) if view.mirrored else values_THW
+        return unmirror(values_THW) if view.mirrored else values_THW
 
     def _upsampling(self, view: View, outer: tuple[int, int], grid: tuple[int, int] | None = None) -> tuple[Upsampling, Windows]:
         windows, features_NhwD = Windows.of(view.inner, self.window), view.features_NhwD
