@@ -103,14 +103,16 @@ class ImageCard(Strict):
     """How an image becomes pixels for the encoder.
 
     short_side: pixels, the shorter side after resizing; null = the image's own size. shape: "aspect" keeps the aspect, "square"
-    stretches both sides to short_side, "center-crop" keeps the aspect and then takes the middle square. patch_multiple: round
-    both sides to a multiple of the encoder's patch size. library: "mmcv" resizes with OpenCV, without antialiasing, and rounds the longer
-    side; "torchvision" resizes with Pillow, with antialiasing, and rounds it down. fit: what happens to a side, of the image or of a
-    window, that is no whole number of patches: "pad" leaves it to the encoder's own rule, "enlarge" stretches it bicubically to the next.
+    stretches both sides to short_side, "center-crop" keeps the aspect and then takes the middle square. crop: its side in pixels;
+    null = short_side. patch_multiple: round both sides to a multiple of the encoder's patch size. library: "mmcv" resizes with OpenCV,
+    without antialiasing, and rounds the longer side; "torchvision" resizes with Pillow, with antialiasing, and rounds it down. fit: what
+    happens to a side, of the image or of a window, that is no whole number of patches: "pad" leaves it to the encoder's own rule,
+    "enlarge" stretches it bicubically to the next.
     """
 
     short_side: int | None = Field(gt=0)
     shape: Literal["aspect", "square", "center-crop"] = "aspect"
+    crop: int | None = Field(None, gt=0)
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     patch_multiple: bool = False
     library: Literal["mmcv", "torchvision"] = "mmcv"
@@ -120,6 +122,8 @@ class ImageCard(Strict):
     def _a_square_has_a_side(self) -> ImageCard:
         if self.shape != "aspect" and self.short_side is None:
             raise ValueError(f"shape {self.shape} needs a short_side")
+        if self.crop is not None and (self.shape != "center-crop" or self.short_side is None or self.crop > self.short_side):
+            raise ValueError("crop is for shape center-crop, and no greater than short_side")
         if self.library == "torchvision" and self.patch_multiple:
             raise ValueError("library torchvision rounds sides down, not to a multiple of the patch size")
         return self

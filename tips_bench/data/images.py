@@ -66,9 +66,10 @@ def resize(
     return cv2.resize(image_HW3, shape[::-1], interpolation=INTERPOLATIONS[interpolation])
 
 
-def centre_crop(image_HW3: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The middle (height, width) of an image at least that large."""
-    top, left = (image_HW3.shape[0] - shape[0]) // 2, (image_HW3.shape[1] - shape[1]) // 2
+def centre_crop(image_HW3: np.ndarray, shape: tuple[int, int], library: Library = "mmcv") -> np.ndarray:
+    """The middle (height, width) of an image at least that large. Half a pixel goes up, or, for "torchvision", to the even number."""
+    spare = image_HW3.shape[0] - shape[0], image_HW3.shape[1] - shape[1]
+    top, left = (round(pixels / 2) if library == "torchvision" else pixels // 2 for pixels in spare)
     return image_HW3[top : top + shape[0], left : left + shape[1]]
 
 

@@ -83,7 +83,7 @@ class Extractor:
 
     def inner_size(self, height: int, width: int, scale: float = 1) -> tuple[int, int]:
         """(height, width) of the network input before padding. scale: on the protocol's own size."""
-        resized, side = self._resized(height, width, scale), self.image.short_side
+        resized, side = self._resized(height, width, scale), self.image.crop or self.image.short_side
         if self.image.shape != "center-crop" or side is None:
             return resized
         return min(*resized, round(side * scale)), min(*resized, round(side * scale))
@@ -111,7 +111,7 @@ class Extractor:
         """The resized image as float32 [3,H,W] in [0, 1]."""
         height, width = image_HW3.shape[:2]
         resized_HW3 = resize(image_HW3, self._resized(height, width, scale), self.image.interpolation, self.image.library)
-        return to_pixels(centre_crop(resized_HW3, self.inner_size(height, width, scale)))
+        return to_pixels(centre_crop(resized_HW3, self.inner_size(height, width, scale), self.image.library))
 
     def encode(self, pixels_N3HW: Tensor) -> PatchFeatures:
         """Patch features of images or windows of one size, batch_size at a time."""
