@@ -1,0 +1,134 @@
+"""Exact nearest neighbours by cosine similarity, in chunks: queries x index never becomes one matrix.
+
+Candidates are found in float32, SPARE more than are asked for. Their similarities are then computed again in float64, one pair at a
+time, so that neither the size of a chunk nor the library that found them can change an order. Where float32 cannot rule out that a
+nearer image was left out (a crowd of near-equal similarities), that query is compared with the whole index in float64.
+
+faiss finds the candidates where it is installed (IndexFlatIP, which is exhaustive, too), torch otherwise.
+
+Axes: Q queries, N images of the index, D feature, k neighbours, R candidates.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tips_bench.features.store import from_disk
+
+SPARE = 32
+INDEX_ROWS = 1 << 14  # at once
+QUERY_ROWS = 1 << 10
+EXACT_VALUES = 1 << 24  # float64 values that a step of the exact part holds
+GRID = float(1 << 40)  # similarities that agree to twelve digits are equal
+
+Relevance = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """similarities_Qk: float64 cosines, descending. rows_Qk: int64 rows of the index; k is less where the index is smaller."""
+
+    similarities_Qk: np.ndarray
+    rows_Qk: np.ndarray
+
+
+@dataclass(frozen=True)
+class Search:
+    """An index to look in. index_ND: features as stored (a memory map will do), of any length but 0. device: where products are made."""
+
+    index_ND: np.ndarray
+    device: torch.device | str = "cpu"
+
+    def nearest(
+        self, queries_QD: np.ndarray, k: int, *, itself_Q: np.ndarray | None = None, relevant: Relevance | None = None
+    ) -> Neighbours:
+        """The k nearest of each query. Of equal similarities a row that is not relevant comes first, then the lower row.
+
+        itself_Q: the row of the index that is the query's own image and is left out, -1 = it is not there. relevant: (queries [...],
+        rows [...]) -> booleans [...]; None: rows alone decide.
+        """
+        queries, rows = len(queries_QD), len(self.index_ND)
+        itself_Q = np.full(queries, -1) if itself_Q is None else itself_Q
+        count = min(rows, k + SPARE + 1)  # one more, for it may be the query itself
+        near_QR, rows_QR = self._candidates(queries_QD, count)
+        least_Q = near_QR[:, -1].double().numpy() if count < rows else np.full(queries, -np.inf)
+        k = min(k, rows - bool((itself_Q >= 0).any()))
+        found = Neighbours(np.empty((queries, k)), np.empty((queries, k), np.int64))
+        step = max(1, EXACT_VALUES // (count * self.index_ND.shape[1]))
+        for start in range(0, queries, step):
+            part = np.arange(start, min(start + step, queries))
+            self._order(found, part, self._exact(queries_QD[part], rows_QR[part]), rows_QR[part].numpy(), itself_Q, relevant)
+        unsure = np.flatnonzero(found.similarities_Qk[:, -1] <= least_Q + 2 * rounding(self.index_ND.shape[1])) if k else []
+        for query in unsure:
+            every_1N = np.arange(rows)[None]
+            self._order(found, np.array([query]), self._whole(queries_QD[query]), every_1N, itself_Q, relevant)
+        return found
+
+    def _candidates(self, queries_QD: np.ndarray, count: int) -> tuple[Tensor, Tensor]:
+        """(similarities_QR float32, rows_QR), descending, on the CPU."""
+        near, rows = [torch.empty(len(queries_QD), 0)], [torch.empty(len(queries_QD), 0, dtype=torch.int64)]
+        unit_QD = unit(queries_QD)
+        for start in range(0, len(self.index_ND), INDEX_ROWS):
+            index_nD = unit(self.index_ND[start : start + INDEX_ROWS])
+            near_Qr, rows_Qr = _top(unit_QD, index_nD, min(count, len(index_nD)), self.device)
+            near, rows = [torch.cat([*near, near_Qr], 1)], [torch.cat([*rows, rows_Qr + start], 1)]
+            if near[0].shape[1] > count:
+                best_QR, places_QR = near[0].topk(count)
+                near, rows = [best_QR], [rows[0].gather(1, places_QR)]
+        return near[0], rows[0]
+
+    def _exact(self, queries_qD: np.ndarray, rows_qR: Tensor) -> np.ndarray:
+        """Cosines in float64 of each query and its candidates, [q,R]."""
+        query_q1D = F.normalize(from_disk(np.asarray(queries_qD)).double(), dim=-1)[:, None]
+        candidates_qRD = F.normalize(from_disk(self.index_ND[rows_qR.numpy()]).double(), dim=-1)
+        return (query_q1D * candidates_qRD).sum(-1).numpy()
+
+    def _whole(self, query_D: np.ndarray) -> np.ndarray:
+        """Cosines in float64 of one query and the whole index, [1,N]."""
+        chunks = [
+            self._exact(query_D[None], torch.arange(start, min(start + INDEX_ROWS, len(self.index_ND)))[None])
+            for start in range(0, len(self.index_ND), INDEX_ROWS)
+        ]
+        return np.concatenate(chunks, 1)
+
+    @staticmethod
+    def _order(
+        found: Neighbours, part: np.ndarray, near_qR: np.ndarray, rows_qR: np.ndarray, itself_Q: np.ndarray, relevant: Relevance | None
+    ) -> None:
+        """Put candidates in order and keep the first k of the queries `part`."""
+        near_qR = np.where(rows_qR == itself_Q[part][:, None], -np.inf, np.round(near_qR * GRID) / GRID)
+        later_qR = np.zeros(rows_qR.shape, bool) if relevant is None else relevant(np.broadcast_to(part[:, None], rows_qR.shape), rows_qR)
+        order_qk = np.lexsort((rows_qR, later_qR, -near_qR))[:, : found.rows_Qk.shape[1]]
+        found.similarities_Qk[part] = np.take_along_axis(near_qR, order_qk, 1)
+        found.rows_Qk[part] = np.take_along_axis(rows_qR, order_qk, 1)
+
+
+def unit(features_ND: np.ndarray) -> Tensor:
+    """Stored features at length 1, float32; zero stays zero."""
+    return F.normalize(from_disk(np.array(features_ND)).float(), dim=-1)
+
+
+def rounding(dim: int) -> float:
+    """What a float32 cosine of D features is off at most: 16 standard deviations of a random walk of D roundings by 2^-24."""
+    return 16 * dim**0.5 * 2.0**-24
+
+
+def _top(queries_QD: Tensor, index_nD: Tensor, count: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """The `count` greatest products of each query with a part of the index, and their rows."""
+    if torch.device(device).type == "cpu" and importlib.util.find_spec("faiss"):
+        import faiss
+
+        flat = faiss.IndexFlatIP(index_nD.shape[1])
+        flat.add(index_nD.numpy())
+        near_QR, rows_QR = flat.search(queries_QD.numpy(), count)
+        return torch.from_numpy(near_QR), torch.from_numpy(rows_QR)
+    index_Dn = index_nD.to(device).T
+    found = [(block_qD.to(device) @ index_Dn).topk(count) for block_qD in queries_QD.split(QUERY_ROWS)]
+    return torch.cat([near.cpu() for near, _ in found]), torch.cat([rows.cpu() for _, rows in found])
