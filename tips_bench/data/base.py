@@ -68,3 +68,24 @@ class NormalsSample:
     group: str
     image_HW3: np.ndarray
     normals_HW3: np.ndarray
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """One image of one class. image_HW3: uint8 RGB. label: index into the reader's classes."""
+
+    id: str
+    group: str
+    image_HW3: np.ndarray
+    label: int
+
+
+@dataclass(frozen=True)
+class InstanceImage:
+    """One image of a retrieval set. image_HW3: uint8 RGB. labels: what it shows; an image of a common label in the domain is relevant."""
+
+    id: str
+    group: str
+    image_HW3: np.ndarray
+    domain: str
+    labels: tuple[int, ...]
