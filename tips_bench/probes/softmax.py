@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from tips_bench.features.store import from_disk
@@ -131,13 +132,14 @@ class SoftmaxRegression:
         dtype: of logits and products; float32 stalls at a gradient of about 1e-5, float64 goes on.
         """
         problem = _Problem(self, penalty, dtype)
-        result = minimize(
-            problem,
-            problem.vector(*start) if start is not None else problem.origin(),
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxiter": max_iterations, "maxfun": 2 * max_iterations, "maxcor": MEMORY, "gtol": tolerance, "ftol": 0.0},
-        )
+        with threadpool_limits(1, user_api="blas"):  # scipy's BLAS threads spin after each call, beside those of torch
+            result = minimize(
+                problem,
+                problem.vector(*start) if start is not None else problem.origin(),
+                jac=True,
+                method="L-BFGS-B",
+                options={"maxiter": max_iterations, "maxfun": 2 * max_iterations, "maxcor": MEMORY, "gtol": tolerance, "ftol": 0.0},
+            )
         gradient = float(np.abs(result.jac).max())
         weight_KD, bias_K = problem.raw(result.x)
         return Solution(weight_KD, bias_K, float(result.fun), gradient, int(result.nit), gradient <= tolerance)

@@ -145,7 +145,9 @@ def write_rooms(
         raise cannot_write(root, error) from error
     except BrokenProcessPool as error:
         raise UserError(
-            "a process that drew rooms was killed, most likely for want of memory", where=root, fix="Use fewer workers."
+            "a process that drew rooms ended early",
+            where=root,
+            fix='Use fewer workers if memory is short; call it below `if __name__ == "__main__":` in a script of yours.',
         ) from error
     return manifest
 
