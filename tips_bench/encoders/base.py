@@ -5,6 +5,7 @@ Axes: B batch, H W pixels, h w token grid, D feature, K global tokens, T texts, 
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -82,24 +83,33 @@ class Encoder(ABC):
     spec: EncoderSpec
     device: torch.device
     dtype: torch.dtype
-    has_values = False
+    has_values: bool = False
 
     @torch.inference_mode()
     def encode_image(self, pixels_B3HW: Tensor, layers: tuple[int, ...] = (-1,), norm: bool = True, values: bool = False) -> ImageFeatures:
         """Features of images, RGB in [0, 1], any H x W.
 
         layers: block indices, negative from the end. norm: apply the final norm to each layer. values: the text-aligned value
-        path of the last block in place of its output.
+        path of the last block in place of its output, projected to the space of the texts: `values_dim` features.
         Errors: not [B,3,H,W], a layer that the encoder does not have, no such value path, features that are not finite.
         """
         if values and not self.has_values:
-            raise UserError("this encoder has no text-aligned value path", where=self.spec.name, fix="Use a TIPS encoder, or values=False.")
+            fix = "Use an encoder with text, or values=False."
+            raise UserError("this encoder has no text-aligned value path", where=self.spec.name, fix=fix)
+        if values and not norm:
+            raise UserError("the value path is defined after the final norm", where=self.spec.name, fix="Use norm=True with values=True.")
         self._check_pixels(pixels_B3HW)
         layers = self.resolve_layers(layers)
         pixels_B3HW, padding = self._prepared(pixels_B3HW)
         features = self._encode(pixels_B3HW, layers, norm, values)
         self._refuse_not_finite(features.globals_BKD, *features.patches, *features.layer_globals)
         return ImageFeatures(features.globals_BKD, features.patches, features.layer_globals, padding)
+
+    @functools.cached_property
+    def values_dim(self) -> int:
+        """D of the value path. Errors: an encoder without one."""
+        patch = self.spec.patch_size
+        return self.encode_image(torch.zeros(1, 3, patch, patch), values=True).patches[0].shape[-1]
 
     @property
     def embeddings(self) -> int:

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders import timm as timm_source
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
+from tips_bench.encoders.values import Watched, pooled_alone, watched, with_values
 from tips_bench.encoders.weights import (
     Weights,
     check_finite,
@@ -52,6 +53,7 @@ class OpenClipEncoder(Encoder):
             if hasattr(model.visual, "trunk"):
                 model.visual.trunk = _any_size(model.visual.trunk, self.name)
         self.model = freeze(model, device, dtype)
+        self.has_values = card.has_text and pooling(model.visual) in ("tok", "token", "map")
         self._tokenizer: Callable[[list[str]], Tensor] | None = None
 
     @classmethod
@@ -85,9 +87,24 @@ class OpenClipEncoder(Encoder):
 
     def _encode(self, pixels_B3HW: Tensor, layers: tuple[int, ...], norm: bool, values: bool) -> ImageFeatures:
         visual = self.model.visual
-        if hasattr(visual, "trunk"):
-            return timm_source.run(visual.trunk, pixels_B3HW, layers, norm)
-        return run(visual, pixels_B3HW, layers, norm)
+        trunk = getattr(visual, "trunk", None)
+        with watched((trunk.blocks if trunk else visual.transformer.resblocks)[-1], "attn_mask") as last:
+            found = timm_source.run(trunk, pixels_B3HW, layers, norm) if trunk else run(visual, pixels_B3HW, layers, norm)
+        final = self.spec.depth - 1
+        if not values or final not in layers:
+            return found
+        return with_values(found, layers, final, self._values(last, found.patches[layers.index(final)].flatten(1, 2)))
+
+    def _values(self, last: Watched, normed_BPD: Tensor) -> Tensor:
+        """[B,P,D] after the tower's projection. normed_BPD: the last block's patches after the final norm."""
+        visual = self.model.visual
+        if not hasattr(visual, "trunk"):
+            values_BPD = visual.ln_post(last.alone()[:, 1:])
+            return values_BPD if visual.proj is None else values_BPD @ visual.proj
+        trunk = visual.trunk
+        pooled = trunk.global_pool == "map"
+        tokens_BPD = normed_BPD if pooled else trunk.norm(last.alone())[:, trunk.num_prefix_tokens :]
+        return pooled_alone(lambda token_B1D: visual.head(trunk.forward_head(token_B1D)), tokens_BPD)
 
     @property
     def embeddings(self) -> int:
@@ -197,6 +214,11 @@ def facts(model: nn.Module, name: str) -> dict[str, Any]:
         "global_tokens": 1,
         "parameters": parameters,
     }
+
+
+def pooling(visual: nn.Module) -> str:
+    """How the tower's output comes from its tokens: "tok" or "token" from CLS, "map" by attention, or otherwise."""
+    return visual.trunk.global_pool if hasattr(visual, "trunk") else visual.pool_type
 
 
 def run(visual: nn.Module, pixels_B3HW: Tensor, layers: tuple[int, ...], norm: bool) -> ImageFeatures:

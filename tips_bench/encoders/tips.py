@@ -85,8 +85,6 @@ class TipsEncoder(Encoder):
         )
 
     def _encode(self, pixels_B3HW: Tensor, layers: tuple[int, ...], norm: bool, values: bool) -> ImageFeatures:
-        if values and not norm:
-            raise UserError("the value path is defined after the final norm", where=self.spec.name, fix="Use norm=True with values=True.")
         seen = self.tower(pixels_B3HW, layers=layers, norm=norm, values=values)
         patches = seen.patches
         if values:

@@ -19,6 +19,7 @@ from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
 from tips_bench.encoders.hub import SINGLE_FILE, hub_file, hub_model
 from tips_bench.encoders.huggingface import CONFIG_FILE, PROCESSOR_FILES, read_model_config, read_normalisation
+from tips_bench.encoders.values import Watched, pooled_alone, watched, with_values
 from tips_bench.encoders.weights import (
     Weights,
     check_finite,
@@ -79,6 +80,7 @@ class TransformersEncoder(Encoder):
         _check_card(card, _facts(config))
         self.model = freeze(_build(config, weights), device, dtype)
         self.vision = self.model.vision_model if config.model_type in WITH_TEXT else self.model
+        self.has_values = self.spec.has_text and (self.family.cls or self.spec.global_tokens > 0)
         self._card = card
         self._tokenizer: Any = None
 
@@ -115,7 +117,8 @@ class TransformersEncoder(Encoder):
         kept: dict[int, Tensor] = {}
         hooks = [blocks[layer].register_forward_hook(_keeper(kept, layer)) for layer in set(layers)]
         try:
-            seen = self.vision(pixels_B3HW, **self._options(pixels_B3HW, grid))
+            with watched(blocks[-1], "attention_mask") as last:
+                seen = self.vision(pixels_B3HW, **self._options(pixels_B3HW, grid))
         finally:
             for hook in hooks:
                 hook.remove()
@@ -130,7 +133,15 @@ class TransformersEncoder(Encoder):
         else:
             globals_BKD = seen.pooler_output[:, None] if self.spec.global_tokens else seen.last_hidden_state[:, :0]
             layer_globals = [globals_BKD] * len(layers)
-        return ImageFeatures(globals_BKD, [patches[layer] for layer in layers], layer_globals)
+        features, final = ImageFeatures(globals_BKD, [patches[layer] for layer in layers], layer_globals), self.spec.depth - 1
+        return with_values(features, layers, final, self._values(last, found[final])) if values and final in layers else features
+
+    def _values(self, last: Watched, normed_BND: Tensor) -> Tensor:
+        """[B,P,D] after the tower's projection. normed_BND: the last block's output after the final norm."""
+        if not self.family.cls:
+            return pooled_alone(self.vision.head, normed_BND)
+        values_BPD = self.vision.get_submodule(self.family.norm)(last.alone()[:, self.spec.global_tokens :])
+        return self.model.visual_projection(values_BPD)
 
     def _options(self, pixels_B3HW: Tensor, grid: tuple[int, int]) -> dict[str, Any]:
         options: dict[str, Any] = {"interpolate_pos_encoding": True} if self.family.interpolate else {}
