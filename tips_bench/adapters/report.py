@@ -78,7 +78,7 @@ def _per_class(counts: SampleCounts, classes: list[str]) -> dict[str, dict[str, 
 def _selection(choice: Choice | None, metric: str) -> Selection | None:
     if choice is None:
         return None
-    return Selection(metric=metric, grid=choice.grid, scores=choice.scores, choice=choice.index, held_out=choice.held_out)
+    return Selection(metric=choice.metric or metric, grid=choice.grid, scores=choice.scores, choice=choice.index, held_out=choice.held_out)
 
 
 def _identity(train: Split | None, test: Split) -> DatasetIdentity:

@@ -37,12 +37,16 @@ class Head(Protocol):
 
 @dataclass(frozen=True)
 class Choice:
-    """How hyper-parameters were chosen: grid points, held-out score of each (None: not tried), the index taken, held-out samples."""
+    """How hyper-parameters were chosen: grid points, held-out score of each (None: not tried), the index taken, held-out samples.
+
+    metric: what the scores are, None = the task's primary metric.
+    """
 
     grid: list[dict[str, float]]
     scores: list[float | None]
     index: int
     held_out: int
+    metric: str | None = None
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,14 @@ def patch_counts(
     grid: (h, w). inner: the network input before padding (left, top, right, bottom), all in pixels.
     """
     left, top, right, bottom = padding
-    row_H = _patch_of(labels_HW.shape[0], grid[0], inner[0], top, bottom)
-    column_W = _patch_of(labels_HW.shape[1], grid[1], inner[1], left, right)
+    row_H = patch_of(labels_HW.shape[0], grid[0], inner[0], top, bottom)
+    column_W = patch_of(labels_HW.shape[1], grid[1], inner[1], left, right)
     codes_HW = (row_H[:, None] * grid[1] + column_W) * classes + labels_HW
     codes = codes_HW[labels_HW < classes]
     return np.bincount(codes, minlength=grid[0] * grid[1] * classes).reshape(-1, classes)
 
 
-def _patch_of(length: int, patches: int, inner: int, before: int, after: int) -> np.ndarray:
+def patch_of(length: int, patches: int, inner: int, before: int, after: int) -> np.ndarray:
     """Index of the patch under each pixel centre x + 1/2 of an axis: ((x + 1/2) * inner / length + before) / padded * patches."""
     twice_centre = (2 * np.arange(length, dtype=np.int64) + 1) * inner + 2 * before * length
     return twice_centre * patches // (2 * length * (inner + before + after))

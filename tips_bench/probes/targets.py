@@ -82,7 +82,7 @@ class NormalsTarget:
 
     def truth(self, sample: NormalsSample) -> tuple[np.ndarray, np.ndarray]:
         """The normals, known where there is one."""
-        return np.moveaxis(sample.normals_HW3, -1, 0), sample.normals_HW3.any(-1)
+        return np.moveaxis(sample.normals_HW3, -1, 0), (sample.normals_HW3 != 0).any(axis=-1)
 
     def unmirror(self, values_THW: Tensor) -> Tensor:
         """Left and right swapped, so that x points the other way."""
