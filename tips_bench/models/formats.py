@@ -323,4 +323,6 @@ VISION_NAMINGS = (TORCH_VISION, _SAVED_VISION, _TRANSFORMERS_VISION, _FLAX_VISIO
 TEXT_NAMINGS = (TORCH_TEXT, _TRANSFORMERS_TEXT, _FLAX_TEXT, OWN_TEXT)
 # What a tower's tensors may stand behind, so that one tower's are not taken for strays of the other.
 TOWER_PREFIXES = {"vision": ("vision.", "vision_encoder.", "vision_model."), "text": ("text.", "text_encoder.", "text_model.")}
+# What the DPT heads of google/tipsv2-*-dpt stand behind, in one file with the image tower.
+HEAD_PREFIXES = ("segmentation_head.", "depth_head.", "normals_head.")
 TEMPERATURE_KEYS = ("temperature", "temperature_contrastive")

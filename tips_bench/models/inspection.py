@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tips_bench.errors import UserError
 from tips_bench.models.configs import Config, Kind, TextConfig, VisionConfig, published_config
-from tips_bench.models.formats import TEMPERATURE_KEYS, TEXT_NAMINGS, TOWER_PREFIXES, VISION_NAMINGS, Naming
+from tips_bench.models.formats import HEAD_PREFIXES, TEMPERATURE_KEYS, TEXT_NAMINGS, TOWER_PREFIXES, VISION_NAMINGS, Naming
 from tips_bench.models.weight_files import WeightFile
 
 NOUN: dict[Kind, str] = {"vision": "image tower", "text": "text tower"}
@@ -172,7 +172,7 @@ def check(file: WeightFile, layout: Layout, config: Config, expected: Mapping[st
             where=f"{file.path}: {_some(missing)}",
             fix="Give the whole file, of that architecture.",
         )
-    others = TOWER_PREFIXES[_OTHER[layout.kind]]
+    others = (*TOWER_PREFIXES[_OTHER[layout.kind]], *HEAD_PREFIXES)
     known = {*expected, *TEMPERATURE_KEYS}
     if extra := [name for name in file.shapes if name not in known and not name.startswith(others)]:
         raise UserError(

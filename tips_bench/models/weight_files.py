@@ -64,6 +64,8 @@ class _NpzFile(WeightFile):
             self._zip = stack.enter_context(zipfile.ZipFile(path))
         for info in self._zip.infolist():
             entry = info.filename
+            if info.is_dir():
+                continue
             if not entry.endswith(".npy"):
                 raise UserError(f"it is a zip archive but not an .npz: it holds {entry!r}", where=path, fix=_FIX)
             if info.flag_bits & _ENCRYPTED or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
