@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +69,8 @@ class Extractor:
 
     def __post_init__(self) -> None:
         spec = self.encoder.spec
+        if self.image.native:
+            self.image = self.image.model_copy(update={"short_side": spec.resolution, "native": False})
         self.layers = layer_indices(self.features.layers, self.encoder)
         token = self.features.global_token
         if token is not None and not 0 <= token < spec.global_tokens:
@@ -123,29 +126,29 @@ class Extractor:
         return PatchFeatures(torch.cat([piece.features_BhwD for piece in found]), found[0].padding)
 
     def _encode(self, pixels_B3HW: Tensor) -> PatchFeatures:
-        start = time.perf_counter()
         card = self.features
-        found = self.encoder.encode_image(pixels_B3HW, layers=self.layers, norm=card.norm, values=card.values)
+        with self.timed(len(pixels_B3HW)):
+            found = self.encoder.encode_image(pixels_B3HW, layers=self.layers, norm=card.norm, values=card.values)
         parts, token = list(found.patches), card.global_token
         if token is not None:
             tokens = [own_BKD[:, token, None, None].expand_as(parts[0]) for own_BKD in found.layer_globals]
             parts = [part for pair in zip(parts, tokens, strict=True) for part in pair]
-        features_BhwD = torch.cat(parts, -1) if len(parts) > 1 else parts[0]
-        if features_BhwD.is_cuda:
-            torch.cuda.synchronize()
-        self.meter.encoder_s += time.perf_counter() - start
-        self.meter.image_forwards += len(pixels_B3HW)
-        return PatchFeatures(features_BhwD, found.padding)
+        return PatchFeatures(torch.cat(parts, -1) if len(parts) > 1 else parts[0], found.padding)
 
     def embed(self, pixels_B3HW: Tensor) -> Tensor:
         """[B,E,D] embeddings of whole images in the space of the encoder's texts, not normalised."""
+        with self.timed(len(pixels_B3HW)):
+            return self.encoder.embed_image(pixels_B3HW)
+
+    @contextmanager
+    def timed(self, images: int) -> Iterator[None]:
+        """Enter what is done inside into the meter, as `images` forward passes of the backbone."""
         start = time.perf_counter()
-        embeddings_BED = self.encoder.embed_image(pixels_B3HW)
-        if embeddings_BED.is_cuda:
+        yield
+        if self.encoder.device.type == "cuda":
             torch.cuda.synchronize()
         self.meter.encoder_s += time.perf_counter() - start
-        self.meter.image_forwards += len(pixels_B3HW)
-        return embeddings_BED
+        self.meter.image_forwards += images
 
     def batches(self, reader: Any, indices: Sequence[int]) -> Iterator[tuple[list[int], list[Any], Tensor]]:
         """(indices, samples, pixels_B3HW) for all `indices`, grouped by size; the next batches are decoded meanwhile."""

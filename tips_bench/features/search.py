@@ -11,6 +11,7 @@ Axes: Q queries, N images of the index, D feature, k neighbours, R candidates.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,10 +42,14 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class Search:
-    """An index to look in. index_ND: features as stored (a memory map will do), of any length but 0. device: where products are made."""
+    """An index to look in. index_ND: features as stored (a memory map will do), of any length but 0. device: where products are made.
+
+    among_N: the rows that may be found, ascending; None = all.
+    """
 
     index_ND: np.ndarray
     device: torch.device | str = "cpu"
+    among_N: np.ndarray | None = None
 
     def nearest(
         self, queries_QD: np.ndarray, k: int, *, itself_Q: np.ndarray | None = None, relevant: Relevance | None = None
@@ -54,49 +59,49 @@ class Search:
         itself_Q: the row of the index that is the query's own image and is left out, -1 = it is not there. relevant: (queries [...],
         rows [...]) -> booleans [...]; None: rows alone decide.
         """
-        queries, rows = len(queries_QD), len(self.index_ND)
+        among_N = np.arange(len(self.index_ND)) if self.among_N is None else self.among_N
+        queries, rows = len(queries_QD), len(among_N)
         itself_Q = np.full(queries, -1) if itself_Q is None else itself_Q
         count = min(rows, k + SPARE + 1)  # one more, for it may be the query itself
-        near_QR, rows_QR = self._candidates(queries_QD, count)
+        near_QR, rows_QR = self._candidates(queries_QD, among_N, count)
         least_Q = near_QR[:, -1].double().numpy() if count < rows else np.full(queries, -np.inf)
-        k = min(k, rows - bool((itself_Q >= 0).any()))
+        k = min(k, rows - bool(np.isin(itself_Q, among_N).any()))
         found = Neighbours(np.empty((queries, k)), np.empty((queries, k), np.int64))
         step = max(1, EXACT_VALUES // (count * self.index_ND.shape[1]))
         for start in range(0, queries, step):
             part = np.arange(start, min(start + step, queries))
-            self._order(found, part, self._exact(queries_QD[part], rows_QR[part]), rows_QR[part].numpy(), itself_Q, relevant)
-        unsure = np.flatnonzero(found.similarities_Qk[:, -1] <= least_Q + 2 * rounding(self.index_ND.shape[1])) if k else []
+            self._order(found, part, self._exact(queries_QD[part], rows_QR[part]), rows_QR[part], itself_Q, relevant)
+        unsure = (
+            np.flatnonzero(found.similarities_Qk[:, -1] <= least_Q + 2 * rounding(self.index_ND.shape[1])) if k else np.empty(0, np.int64)
+        )
         for query in unsure:
-            every_1N = np.arange(rows)[None]
-            self._order(found, np.array([query]), self._whole(queries_QD[query]), every_1N, itself_Q, relevant)
+            near_1N = self._whole(queries_QD[query], among_N)
+            self._order(found, np.array([query]), near_1N, among_N[None], itself_Q, relevant)
         return found
 
-    def _candidates(self, queries_QD: np.ndarray, count: int) -> tuple[Tensor, Tensor]:
+    def _candidates(self, queries_QD: np.ndarray, among_N: np.ndarray, count: int) -> tuple[Tensor, np.ndarray]:
         """(similarities_QR float32, rows_QR), descending, on the CPU."""
-        near, rows = [torch.empty(len(queries_QD), 0)], [torch.empty(len(queries_QD), 0, dtype=torch.int64)]
+        near_QR, rows_QR = torch.empty(len(queries_QD), 0), torch.empty(len(queries_QD), 0, dtype=torch.int64)
         unit_QD = unit(queries_QD)
-        for start in range(0, len(self.index_ND), INDEX_ROWS):
-            index_nD = unit(self.index_ND[start : start + INDEX_ROWS])
-            near_Qr, rows_Qr = _top(unit_QD, index_nD, min(count, len(index_nD)), self.device)
-            near, rows = [torch.cat([*near, near_Qr], 1)], [torch.cat([*rows, rows_Qr + start], 1)]
-            if near[0].shape[1] > count:
-                best_QR, places_QR = near[0].topk(count)
-                near, rows = [best_QR], [rows[0].gather(1, places_QR)]
-        return near[0], rows[0]
+        for start in range(0, len(among_N), INDEX_ROWS):
+            rows_n = among_N[start : start + INDEX_ROWS]
+            near_Qr, places_Qr = _top(unit_QD, unit(self.index_ND[rows_n]), min(count, len(rows_n)), self.device)
+            near_QR, rows_QR = torch.cat([near_QR, near_Qr], 1), torch.cat([rows_QR, torch.from_numpy(rows_n)[places_Qr]], 1)
+            if near_QR.shape[1] > count:
+                near_QR, places_QR = near_QR.topk(count)
+                rows_QR = rows_QR.gather(1, places_QR)
+        return near_QR, rows_QR.numpy()
 
-    def _exact(self, queries_qD: np.ndarray, rows_qR: Tensor) -> np.ndarray:
+    def _exact(self, queries_qD: np.ndarray, rows_qR: np.ndarray) -> np.ndarray:
         """Cosines in float64 of each query and its candidates, [q,R]."""
-        query_q1D = F.normalize(from_disk(np.asarray(queries_qD)).double(), dim=-1)[:, None]
-        candidates_qRD = F.normalize(from_disk(self.index_ND[rows_qR.numpy()]).double(), dim=-1)
+        query_q1D = F.normalize(from_disk(np.array(queries_qD)).double(), dim=-1)[:, None]
+        candidates_qRD = F.normalize(from_disk(self.index_ND[rows_qR]).double(), dim=-1)
         return (query_q1D * candidates_qRD).sum(-1).numpy()
 
-    def _whole(self, query_D: np.ndarray) -> np.ndarray:
+    def _whole(self, query_D: np.ndarray, among_N: np.ndarray) -> np.ndarray:
         """Cosines in float64 of one query and the whole index, [1,N]."""
-        chunks = [
-            self._exact(query_D[None], torch.arange(start, min(start + INDEX_ROWS, len(self.index_ND)))[None])
-            for start in range(0, len(self.index_ND), INDEX_ROWS)
-        ]
-        return np.concatenate(chunks, 1)
+        parts = [among_N[None, start : start + INDEX_ROWS] for start in range(0, len(among_N), INDEX_ROWS)]
+        return np.concatenate([self._exact(query_D[None], rows_1n) for rows_1n in parts], 1)
 
     @staticmethod
     def _order(
@@ -123,8 +128,7 @@ def rounding(dim: int) -> float:
 def _top(queries_QD: Tensor, index_nD: Tensor, count: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
     """The `count` greatest products of each query with a part of the index, and their rows."""
     if torch.device(device).type == "cpu" and importlib.util.find_spec("faiss"):
-        import faiss
-
+        faiss = importlib.import_module("faiss")
         flat = faiss.IndexFlatIP(index_nD.shape[1])
         flat.add(index_nD.numpy())
         near_QR, rows_QR = flat.search(queries_QD.numpy(), count)
