@@ -28,17 +28,14 @@ from tips_bench.probes.softmax import CHUNK_ROWS, Patches, SoftmaxRegression, So
 FLOAT32_TOLERANCE = 4e-5  # what float32 reaches before its rounding stalls the line search
 
 
-class ConvexOptions(Strict):
-    """The knobs of `convex`.
+class SolverOptions(Strict):
+    """The knobs of the solver.
 
-    max_patches: in the bank. patches_per_image: of one image, at most, for neighbours say much the same. penalties: L2 path, from
-    strong to weak. tolerance, selection_tolerance: greatest gradient entry in the solver's coordinates, for the final fit and along
-    the path. resident_gb: patches are kept in memory up to this size.
+    penalties: L2 path, from strong to weak. tolerance, selection_tolerance: greatest gradient entry in the solver's coordinates, for
+    the final fit and along the path. resident_gb: patches are kept in memory up to this size.
     """
 
     type: str
-    max_patches: int = Field(gt=0)
-    patches_per_image: int = Field(gt=0)
     penalties: list[float] = Field(min_length=1)
     tolerance: float = Field(gt=0)
     selection_tolerance: float = Field(gt=0)
@@ -53,6 +50,13 @@ class ConvexOptions(Strict):
         return value
 
 
+class ConvexOptions(SolverOptions):
+    """The knobs of `convex`. max_patches: in the bank. patches_per_image: of one image, at most, for neighbours say much the same."""
+
+    max_patches: int = Field(gt=0)
+    patches_per_image: int = Field(gt=0)
+
+
 class ConvexProbe:
     """Built from a card's `probe` mapping."""
 
@@ -61,60 +65,66 @@ class ConvexProbe:
 
     def fit(self, context: FitContext) -> Fit:
         """Fill the bank, choose the penalty off the held-out part, solve on all of it."""
-        options, reader = self.options, context.reader
-        bank = fill(context, options.max_patches, options.patches_per_image)
-        choice = None
-        start: Solution | None = None
-        if len(options.penalties) > 1:
-            groups = [reader.groups[index] for index in context.indices]
-            ids = [reader.ids[index] for index in context.indices]
-            kept, held = hold_out(ids, groups, context.selection.fraction, context.selection.max_images)
-            choice, start = self._choose(context, bank, [context.indices[i] for i in kept], [context.indices[i] for i in held])
-        penalty = options.penalties[choice.index if choice else 0]
-        regression = SoftmaxRegression(self._patches(context, bank, bank.rows(context.indices)))
-        _require_labels(regression, reader.name)
-        same_classes = start is not None and len(start.bias_K) == len(regression.shown_K)
-        begin = (start.weight_KD, start.bias_K) if start is not None and same_classes else None
-        # float32 is four times as fast; float64 goes the rest of the way, or shows that there is none left
-        near = regression.solve(penalty, max(options.tolerance, FLOAT32_TOLERANCE), options.max_iterations, begin)
-        solution = regression.solve(penalty, options.tolerance, options.max_iterations, (near.weight_KD, near.bias_K), torch.float64)
-        report = {
-            "penalty": penalty,
-            "loss": solution.loss,
-            "gradient": solution.gradient,
-            "iterations": near.iterations + solution.iterations,
-            "converged": solution.converged,
-            "patches": int(bank.store.starts[-1]),
-            "classes_without_labels": [name for k, name in enumerate(reader.classes) if k not in set(regression.shown_K.tolist())],
-        }
-        unfinished = f"the probe stopped after {solution.iterations} iterations at a gradient of {solution.gradient:.1e}"
-        warnings = [] if solution.converged else [unfinished]
-        context.shelf.finish(bank.store)
-        return Fit(_head(regression, solution, len(reader.classes)), report, choice, warnings)
+        return fit_bank(self.options, context, fill(context, self.options.max_patches, self.options.patches_per_image))
 
-    def _patches(self, context: FitContext, bank: Bank, rows: np.ndarray) -> Patches:
-        device = context.extractor.encoder.device
-        return Patches(bank.store.arrays, rows, device, int(self.options.resident_gb * 1e9))
 
-    def _choose(self, context: FitContext, bank: Bank, kept: list[int], held: list[int]) -> tuple[Choice, Solution]:
-        regression = SoftmaxRegression(self._patches(context, bank, bank.rows(kept)))
-        _require_labels(regression, context.reader.name)
-        held_rows = bank.rows(held)
-        solution: Solution | None = None
-        best: tuple[float, int, Solution] | None = None
-        scores: list[float | None] = [None] * len(self.options.penalties)
-        for index, penalty in enumerate(self.options.penalties):
-            begin = (solution.weight_KD, solution.bias_K) if solution else None
-            solution = regression.solve(penalty, self.options.selection_tolerance, self.options.max_iterations, begin)
-            head = _head(regression, solution, len(context.reader.classes))
-            score = scores[index] = patch_miou(head, bank, held_rows, context.extractor.encoder.device)
-            if best is not None and score < best[0]:
-                break
-            if best is None or score > best[0]:
-                best = (score, index, solution)
-        assert best is not None, "there is at least one penalty"
-        grid = [{"penalty": penalty} for penalty in self.options.penalties]
-        return Choice(grid, scores, best[1], len(held)), best[2]
+def fit_bank(options: SolverOptions, context: FitContext, bank: Bank) -> Fit:
+    """Choose the penalty off the held-out part of a filled bank, solve on all of it, and let go of the bank."""
+    reader = context.reader
+    choice = None
+    start: Solution | None = None
+    if len(options.penalties) > 1:
+        groups = [reader.groups[index] for index in context.indices]
+        ids = [reader.ids[index] for index in context.indices]
+        kept, held = hold_out(ids, groups, context.selection.fraction, context.selection.max_images)
+        choice, start = _choose(options, context, bank, [context.indices[i] for i in kept], [context.indices[i] for i in held])
+    penalty = options.penalties[choice.index if choice else 0]
+    regression = SoftmaxRegression(_patches(options, context, bank, bank.rows(context.indices)))
+    _require_labels(regression, reader.name)
+    same_classes = start is not None and len(start.bias_K) == len(regression.shown_K)
+    begin = (start.weight_KD, start.bias_K) if start is not None and same_classes else None
+    # float32 is four times as fast; float64 goes the rest of the way, or shows that there is none left
+    near = regression.solve(penalty, max(options.tolerance, FLOAT32_TOLERANCE), options.max_iterations, begin)
+    solution = regression.solve(penalty, options.tolerance, options.max_iterations, (near.weight_KD, near.bias_K), torch.float64)
+    report = {
+        "penalty": penalty,
+        "loss": solution.loss,
+        "gradient": solution.gradient,
+        "iterations": near.iterations + solution.iterations,
+        "converged": solution.converged,
+        "patches": int(bank.store.starts[-1]),
+        "classes_without_labels": [name for k, name in enumerate(reader.classes) if k not in set(regression.shown_K.tolist())],
+    }
+    unfinished = f"the probe stopped after {solution.iterations} iterations at a gradient of {solution.gradient:.1e}"
+    warnings = [] if solution.converged else [unfinished]
+    context.shelf.finish(bank.store)
+    return Fit(_head(regression, solution, len(reader.classes)), report, choice, warnings)
+
+
+def _patches(options: SolverOptions, context: FitContext, bank: Bank, rows: np.ndarray) -> Patches:
+    device = context.extractor.encoder.device
+    return Patches(bank.store.arrays, rows, device, int(options.resident_gb * 1e9))
+
+
+def _choose(options: SolverOptions, context: FitContext, bank: Bank, kept: list[int], held: list[int]) -> tuple[Choice, Solution]:
+    regression = SoftmaxRegression(_patches(options, context, bank, bank.rows(kept)))
+    _require_labels(regression, context.reader.name)
+    held_rows = bank.rows(held)
+    solution: Solution | None = None
+    best: tuple[float, int, Solution] | None = None
+    scores: list[float | None] = [None] * len(options.penalties)
+    for index, penalty in enumerate(options.penalties):
+        begin = (solution.weight_KD, solution.bias_K) if solution else None
+        solution = regression.solve(penalty, options.selection_tolerance, options.max_iterations, begin)
+        head = _head(regression, solution, len(context.reader.classes))
+        score = scores[index] = patch_miou(head, bank, held_rows, context.extractor.encoder.device)
+        if best is not None and score < best[0]:
+            break
+        if best is None or score > best[0]:
+            best = (score, index, solution)
+    assert best is not None, "there is at least one penalty"
+    grid = [{"penalty": penalty} for penalty in options.penalties]
+    return Choice(grid, scores, best[1], len(held)), best[2]
 
 
 def _require_labels(regression: SoftmaxRegression, name: str) -> None:
