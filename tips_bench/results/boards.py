@@ -21,8 +21,7 @@ import numpy as np
 from tips_bench.errors import UserError
 from tips_bench.files import digest
 from tips_bench.results.compare import compare
-from tips_bench.results.guards import check_counts
-from tips_bench.results.record import MetricValue, Record, load_record
+from tips_bench.results.record import MetricValue, Record
 from tips_bench.results.scored import Scored, load_scored
 from tips_bench.results.statistics import group_sums
 
@@ -145,9 +144,8 @@ def _files(paths: Iterable[Path]) -> list[Path]:
 
 
 def _entry(path: Path) -> Entry:
-    record = load_record(path)
-    check_counts(path.parent / record.per_sample)
     scored = load_scored(path)
+    record = scored.record
     ids, groups = scored.counts.ids, scored.counts.groups
     samples = digest(*ids, "", *groups)
     totals = _resampled(scored, int(samples[:8], 16))

@@ -12,6 +12,7 @@ from typing import Any
 from tips_bench.errors import UserError
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.results.families import Family, family_of
+from tips_bench.results.guards import check_counts
 from tips_bench.results.record import Record, load_record
 
 NAMED = 3  # ids that a message names before it says how many more there are
@@ -35,11 +36,12 @@ class Scored:
 def load_scored(path: str | Path) -> Scored:
     """A record and its counts, which must give the record's numbers.
 
-    Errors: as `load_record` and `SampleCounts.read`; a number that the counts do not give.
+    Errors: as `load_record`, `check_counts` and `SampleCounts.read`; a number that the counts do not give.
     """
     path = Path(path)
     record = load_record(path)
     family = family_of(record, where=path)
+    check_counts(path.parent / record.per_sample)
     counts = family.counts(record).read(path.parent / record.per_sample)
     found = family.summary(counts.total())
     for name, metric in record.metrics.items():
