@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from tips_bench.adapters.base import Split
@@ -50,7 +52,7 @@ def build_record(
         versions=versions(),
         git_commit=commit,
         git_dirty=dirty,
-        command=" ".join(sys.argv),
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         per_sample=per_sample,
         seed=seed,
