@@ -102,15 +102,16 @@ class TaskCard(Strict):
 class ImageCard(Strict):
     """How an image becomes pixels for the encoder.
 
-    short_side: pixels, the shorter side after resizing; null = the image's own size. shape: "aspect" keeps the aspect, "square"
-    stretches both sides to short_side, "center-crop" keeps the aspect and then takes the middle square. crop: its side in pixels;
-    null = short_side. patch_multiple: round both sides to a multiple of the encoder's patch size. library: "mmcv" resizes with OpenCV,
-    without antialiasing, and rounds the longer side; "torchvision" resizes with Pillow, with antialiasing, and rounds it down. fit: what
-    happens to a side, of the image or of a window, that is no whole number of patches: "pad" leaves it to the encoder's own rule,
-    "enlarge" stretches it bicubically to the next.
+    short_side: pixels, the shorter side after resizing; null = the image's own size. native: the encoder's resolution instead. shape:
+    "aspect" keeps the aspect, "square" stretches both sides to short_side, "center-crop" keeps the aspect and then takes the middle
+    square. crop: its side in pixels; null = short_side. patch_multiple: round both sides to a multiple of the encoder's patch size.
+    library: "mmcv" resizes with OpenCV, without antialiasing, and rounds the longer side; "torchvision" resizes with Pillow, with
+    antialiasing, and rounds it down. fit: what happens to a side, of the image or of a window, that is no whole number of patches: "pad"
+    leaves it to the encoder's own rule, "enlarge" stretches it bicubically to the next.
     """
 
     short_side: int | None = Field(gt=0)
+    native: bool = False
     shape: Literal["aspect", "square", "center-crop"] = "aspect"
     crop: int | None = Field(None, gt=0)
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
@@ -120,7 +121,9 @@ class ImageCard(Strict):
 
     @model_validator(mode="after")
     def _a_square_has_a_side(self) -> ImageCard:
-        if self.shape != "aspect" and self.short_side is None:
+        if self.native and (self.short_side is not None or self.crop is not None):
+            raise ValueError("native takes the encoder's resolution: set short_side and crop to null")
+        if self.shape != "aspect" and self.short_side is None and not self.native:
             raise ValueError(f"shape {self.shape} needs a short_side")
         if self.crop is not None and (self.shape != "center-crop" or self.short_side is None or self.crop > self.short_side):
             raise ValueError("crop is for shape center-crop, and no greater than short_side")
@@ -141,6 +144,12 @@ class FeatureCard(Strict):
     norm: bool = True
     global_token: int | None = None
     values: bool = False
+
+    @model_validator(mode="after")
+    def _values_stand_alone(self) -> FeatureCard:
+        if self.values and (self.layers != [-1] or not self.norm or self.global_token is not None):
+            raise ValueError("values go with layers [-1], the norm and no global token")
+        return self
 
 
 class WindowCard(Strict):
@@ -194,7 +203,7 @@ class WeightsCard(Strict):
     """Where a model's weights come from: a url, else a Hugging Face repository, else a local path, else the seed of random ones.
 
     hub beside a url names the same weights on the hub. file: the name inside a hub repository. path: relative to the working
-    directory. size in bytes; sha256 in hex where published.
+    directory, else to the shipped cards. size in bytes; sha256 in hex where published.
     """
 
     url: str | None = None

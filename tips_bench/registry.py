@@ -68,17 +68,54 @@ READERS = LazyRegistry(
         "cityscapes": "tips_bench.data.segmentation:cityscapes",
         "coco-stuff164k": "tips_bench.data.segmentation:coco_stuff164k",
         "folder": "tips_bench.data.segmentation:folder",
+        "scannet": "tips_bench.data.scannet:scannet",
+        "coco-karpathy": "tips_bench.data.captions:coco_karpathy",
+        "flickr30k": "tips_bench.data.captions:flickr30k",
+        "docci": "tips_bench.data.captions:docci",
+        "depth-folder": "tips_bench.data.dense:depth_folder",
+        "normals-folder": "tips_bench.data.dense:normals_folder",
     },
 )
-PROBES = LazyRegistry("probe", {"convex": "tips_bench.probes.convex:ConvexProbe", "linear": "tips_bench.probes.linear:LinearProbe"})
+PROBES = LazyRegistry(
+    "probe",
+    {
+        "convex": "tips_bench.probes.convex:ConvexProbe",
+        "linear": "tips_bench.probes.linear:LinearProbe",
+        "convex-points": "tips_bench.probes.points:ConvexPointsProbe",
+        "linear-points": "tips_bench.probes.points:LinearPointsProbe",
+    },
+)
+# Probes of values for every pixel: built with a DenseTarget, too.
+DENSE_PROBES = LazyRegistry("probe of dense values", {"ridge": "tips_bench.probes.ridge:RidgeProbe"})
 # Family -> check of a reader's whole split: (reader, expected samples or None, workers) -> Report.
-CHECKS = LazyRegistry("check of a family", {"segmentation": "tips_bench.data.check:check"})
+CHECKS = LazyRegistry(
+    "check of a family",
+    {
+        "segmentation": "tips_bench.data.check:check",
+        "zeroshot-segmentation": "tips_bench.data.check:check",
+        "retrieval": "tips_bench.data.captions_check:check",
+        "point-segmentation": "tips_bench.data.scan_check:check",
+    },
+)
 METRICS = LazyRegistry(
     "metric",
     {
         "segmentation": "tips_bench.metrics.segmentation:SegmentationCounts",
+        "zeroshot-segmentation": "tips_bench.metrics.segmentation:SegmentationCounts",
         "depth": "tips_bench.metrics.depth:DepthCounts",
         "normals": "tips_bench.metrics.normals:NormalsCounts",
+        "retrieval": "tips_bench.metrics.retrieval:RetrievalCounts",
+        "point-segmentation": "tips_bench.metrics.points:PointCounts",
     },
 )
-ADAPTERS = LazyRegistry("task family", {"segmentation": "tips_bench.adapters.segmentation:SegmentationAdapter"})
+ADAPTERS = LazyRegistry(
+    "task family",
+    {
+        "segmentation": "tips_bench.adapters.segmentation:SegmentationAdapter",
+        "zeroshot-segmentation": "tips_bench.adapters.zeroshot:ZeroShotAdapter",
+        "depth": "tips_bench.adapters.depth:DepthAdapter",
+        "normals": "tips_bench.adapters.normals:NormalsAdapter",
+        "retrieval": "tips_bench.adapters.retrieval:RetrievalAdapter",
+        "point-segmentation": "tips_bench.adapters.points:PointSegmentationAdapter",
+    },
+)

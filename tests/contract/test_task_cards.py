@@ -41,8 +41,8 @@ def test_a_card_names_a_registered_reader_that_has_its_splits(name: str) -> None
     data = card(name).data
     reader = READERS.get(data.reader)
     assert list(inspect.signature(reader).parameters)[:2] == ["root", "split"]
-    assert set(data.splits) == {"train", "test"}
-    assert data.splits["train"] != data.splits["test"]
+    assert {"test"} <= set(data.splits) <= {"train", "test"}
+    assert len(set(data.splits.values())) == len(data.splits)
     assert set(data.expected) == set(data.splits.values())
     if data.reader in LAYOUTS:
         assert set(data.splits.values()) <= set(LAYOUTS[data.reader].splits)

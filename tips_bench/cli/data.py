@@ -73,7 +73,9 @@ def check(
 def rooms(
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
     layout: Annotated[
-        Literal["ade20k", "voc2012", "pascal-context", "rooms", "webdataset", "scannet", "scannet-sens"],
+        Literal[
+            "ade20k", "voc2012", "pascal-context", "rooms", "webdataset", "scannet", "scannet-sens", "coco-captions", "flickr30k", "docci"
+        ],
         typer.Option(help="Whose files to mimic; `rooms` is our own, with depth and poses; `webdataset` is for pretraining."),
     ] = "rooms",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,

@@ -88,8 +88,8 @@ def check(reader: SegmentationReader, expected: int | None = None, workers: int 
 def check_task(card: TaskCard, root: Path, roles: tuple[str, ...] = ("train", "test"), workers: int = 2) -> list[Report]:
     """A report for each split of a task; one that cannot be opened has that as its fault. root: the data root."""
     reports = []
-    for role in roles:
-        split, folder = card.data.splits[role], root / card.data.root  # type: ignore[index]
+    for role in (role for role in roles if role in card.data.splits):
+        split, folder = card.data.splits[role], root / card.data.root
         expected = card.data.expected.get(split)
         try:
             reader = READERS.get(card.data.reader)(folder, split, **card.data.options)

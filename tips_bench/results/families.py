@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tips_bench.errors import unknown_name
-from tips_bench.metrics import depth, normals, segmentation
+from tips_bench.metrics import depth, normals, points, retrieval, segmentation
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.results.record import Record
 from tips_bench.results.statistics import Summary
@@ -32,18 +33,40 @@ class Family:
     item: str
 
 
+def _points_of_class(name: str, counts: np.ndarray) -> np.ndarray:
+    return points.class_scores(counts)[name]
+
+
+_SEGMENTATION = Family(
+    counts=lambda record: segmentation.SegmentationCounts(len(record.dataset.classes)),
+    summary=segmentation.summary,
+    per_class={
+        "mIoU": ("IoU", lambda counts: segmentation.class_scores(counts)["IoU"]),
+        "mAcc": ("Acc", lambda counts: segmentation.class_scores(counts)["Acc"]),
+    },
+    item="images",
+)
 FAMILIES: dict[str, Family] = {
-    "segmentation": Family(
-        counts=lambda record: segmentation.SegmentationCounts(len(record.dataset.classes)),
-        summary=segmentation.summary,
-        per_class={
-            "mIoU": ("IoU", lambda counts: segmentation.class_scores(counts)["IoU"]),
-            "mAcc": ("Acc", lambda counts: segmentation.class_scores(counts)["Acc"]),
-        },
-        item="images",
-    ),
+    "segmentation": _SEGMENTATION,
+    "zeroshot-segmentation": _SEGMENTATION,
     "depth": Family(counts=lambda record: depth.DepthCounts(), summary=depth.summary, per_class={}, item="images"),
     "normals": Family(counts=lambda record: normals.NormalsCounts(), summary=normals.summary, per_class={}, item="images"),
+    "point-segmentation": Family(
+        counts=lambda record: points.PointCounts(len(record.dataset.classes)),
+        summary=points.summary,
+        per_class={
+            f"m{name}_{scored}": (f"{name}_{scored}", partial(_points_of_class, f"{name}_{scored}"))
+            for scored in points.SCORED
+            for name in ("IoU", "Acc")
+        },
+        item="scans",
+    ),
+    "retrieval": Family(
+        counts=lambda record: retrieval.RetrievalCounts(retrieval.embeddings_in(record.metrics)),
+        summary=retrieval.summary,
+        per_class={},
+        item="images",
+    ),
 }
 
 

@@ -1,0 +1,171 @@
+"""The task family `retrieval`: images and their captions, found by each other through the embeddings of both towers.
+
+Embeddings are kept in stores, so a killed run is taken up where it was; similarities are computed in tiles, exactly (metrics.ranks).
+
+Axes: I images of the split, E embeddings an image, D feature, T captions.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+from pydantic import field_validator
+
+from tips_bench.adapters.base import Split
+from tips_bench.cards import ProtocolCard, Strict, TaskCard, parse
+from tips_bench.errors import UserError
+from tips_bench.features.search import Search
+from tips_bench.features.store import Shelf, Store
+from tips_bench.metrics.ranks import count_images, fixed_point
+from tips_bench.metrics.retrieval import RetrievalCounts
+from tips_bench.probes.base import Fit, FitContext, Head
+from tips_bench.probes.inference import Inference
+from tips_bench.progress import bar
+from tips_bench.registry import METRICS
+from tips_bench.results.pictures import contact_sheet, save_png
+from tips_bench.results.retrieval_pictures import SHOWN, Finding, panel
+
+TEXTS = 64  # captions that meet the text tower at once
+
+
+class RetrievalOptions(Strict):
+    """tokens: the embeddings of an image that are scored, each by itself: one, or several from 0 on."""
+
+    tokens: list[int]
+
+    @field_validator("tokens")
+    @classmethod
+    def _one_or_the_first(cls, tokens: list[int]) -> list[int]:
+        if not tokens or min(tokens) < 0 or (len(tokens) > 1 and tokens != list(range(len(tokens)))):
+            raise ValueError("give one token, or several from 0 on: [0], [1], [0, 1]")
+        return tokens
+
+
+class RetrievalAdapter:
+    """Joins reader, encoder and ranks for one protocol. Nothing is fitted."""
+
+    needs_text = True
+
+    def __init__(self, task: TaskCard, protocol: ProtocolCard) -> None:
+        self.task = task
+        self.tokens = parse(RetrievalOptions, protocol.probe, where=f"protocol {protocol.name}", prefix="probe.").tokens
+
+    def open(self, root: Path, limit: int | None) -> tuple[None, Split]:
+        """(None, test). Errors: a set with faults."""
+        test = Split.open(self.task.data, root, "test", limit)
+        if test.reader.faults:
+            first, more = test.reader.faults[0], len(test.reader.faults) - 1
+            fix = f"`tips-bench data check {self.task.name}` lists all faults."
+            raise UserError(f"{first}{f', and {more} more faults' if more else ''}", where=test.reader.root, fix=fix)
+        return None, test
+
+    def fit(self, context: FitContext) -> Fit:
+        raise NotImplementedError("retrieval has no training split")
+
+    def load_head(self, path: Path) -> Head:
+        raise NotImplementedError("retrieval has no head")
+
+    def score(self, inference: Inference, test: Split, fit: Fit, work: Shelf) -> RetrievalCounts:
+        """Counts of every image; the embeddings that an earlier try made are taken up from the inference's shelf."""
+        encoder = inference.extractor.encoder
+        if max(self.tokens) >= encoder.embeddings:
+            has = f"encoder {encoder.spec.name!r} has {encoder.embeddings} that can meet a text"
+            raise UserError(f"probe.tokens = {self.tokens}: {has}", fix="Use a protocol of the first token.")
+        shelf = inference.shelf or work
+        images, texts = _embed_images(inference, test, shelf), _embed_texts(inference, test, shelf)
+        captions = [text for index in test.indices for text in test.reader.captions[index]]
+        fit.report["captions"], cut = len(captions), encoder.cut_texts(captions)
+        if cut is not None:
+            fit.report["captions cut"] = cut
+        images_IED, texts_TD = images.arrays["embeddings"], texts.arrays["embeddings"]
+        found = [count_images(images_IED[:, token], texts_TD, texts.starts, device=encoder.device) for token in self.tokens]
+        result: RetrievalCounts = METRICS.get("retrieval")(len(self.tokens))
+        for index, counts_EM in zip(test.indices, np.stack(found, axis=1), strict=True):
+            result.update(test.reader.ids[index], test.reader.groups[index], counts_EM)
+        images.close()
+        texts.close()
+        return result
+
+    def draw(self, inference: Inference, test: Split, fit: Fit, number: int, stem: Path) -> list[str]:
+        """For `number` images, their nearest captions and the nearest images of their first caption, by the first token scored; a sheet."""
+        assert inference.shelf is not None, "embeddings were kept"
+        images, texts = (embed(inference, test, inference.shelf) for embed in (_embed_images, _embed_texts))
+        images_ID, texts_TD, reader = images.arrays["embeddings"][:, self.tokens[0]], texts.arrays["embeddings"], test.reader
+        owners_T = np.repeat(np.arange(len(images_ID)), np.diff(texts.starts))
+        places = [test.indices.index(index) for index in test.pick(number)]
+        device = inference.extractor.encoder.device
+        captions_of = Search(texts_TD, device).nearest(images_ID[places], SHOWN).rows_Qk
+        images_of = Search(images_ID, device).nearest(texts_TD[texts.starts[places]], SHOWN).rows_Qk
+        said = [text for index in test.indices for text in reader.captions[index]]
+        panels = []
+        for place, texts_k, images_k in zip(places, captions_of, images_of, strict=True):
+            found = Finding(
+                image_HW3=reader.load(test.indices[place]).image_HW3,
+                caption=reader.captions[test.indices[place]][0],
+                captions=[(said[text], bool(owners_T[text] == place)) for text in texts_k],
+                images=[(reader.load(test.indices[image]).image_HW3, bool(image == place)) for image in images_k],
+            )
+            panels.append(panel(found))
+        images.close()
+        texts.close()
+        names = [f"{stem.name}-sheet.png", *(f"{stem.name}-{position}.png" for position in range(1, len(panels) + 1))]
+        for name, picture in zip(names, [contact_sheet(panels), *panels], strict=True):
+            save_png(picture, stem.with_name(name))
+        return names
+
+
+def _embed_images(inference: Inference, test: Split, shelf: Shelf) -> Store:
+    """embeddings_IED of `fixed_point`, an item an image of the split's indices; only what is missing is made."""
+    extractor = inference.extractor
+    encoder, indices = extractor.encoder, test.indices
+    shape = (encoder.embeddings, _width(inference, test))
+    chosen = [test.reader.ids[index] for index in indices]
+    store = shelf.open("images", [1] * len(indices), {"embeddings": (shape, "int32")}, test.name, *chosen)
+    place = {index: item for item, index in enumerate(indices)}
+    missing = store.missing()
+    with bar("images", len(indices)) as advance:
+        advance(len(indices) - len(missing))
+        for batch, _, pixels_B3HW in extractor.batches(test.reader, [indices[item] for item in missing]):
+            embeddings_BED = extractor.embed(pixels_B3HW).float().cpu().numpy()
+            for index, embeddings_ED in zip(batch, embeddings_BED, strict=True):
+                store.write(place[index], embeddings=fixed_point(embeddings_ED)[None])
+            advance(len(batch))
+    return store
+
+
+def _embed_texts(inference: Inference, test: Split, shelf: Shelf) -> Store:
+    """embeddings_TD of `fixed_point`, an item an image with a row a caption; a batch of which anything is missing is made whole."""
+    reader, extractor = test.reader, inference.extractor
+    captions = [reader.captions[index] for index in test.indices]
+    arrays = {"embeddings": ((_width(inference, test),), "int32")}
+    chosen = [reader.ids[index] for index in test.indices]
+    store = shelf.open("texts", list(map(len, captions)), arrays, test.name, *chosen)
+    missing = set(store.missing())
+    with bar("captions", int(store.starts[-1]), unit="captions") as advance:
+        for items in _batches(store):
+            texts = [text for item in items for text in captions[item]]
+            if missing.intersection(items):
+                with extractor.timed(images=0):
+                    embeddings_tD = fixed_point(extractor.encoder.encode_text(texts).float().cpu().numpy())
+                first = store.rows(items.start).start
+                for item in items:
+                    rows = store.rows(item)
+                    store.write(item, embeddings=embeddings_tD[rows.start - first : rows.stop - first])
+            advance(len(texts))
+    return store
+
+
+def _batches(store: Store) -> list[range]:
+    """Items in order, as many as have about TEXTS rows together: the same ones in every try, for a text's batch may move its last digit."""
+    ends = [0]
+    for item in range(len(store.starts) - 1):
+        if store.starts[item + 1] - store.starts[ends[-1]] >= TEXTS or item == len(store.starts) - 2:
+            ends.append(item + 1)
+    return [range(start, end) for start, end in itertools.pairwise(ends)]
+
+
+def _width(inference: Inference, test: Split) -> int:
+    """D of the space that images and texts share."""
+    return int(inference.extractor.encoder.encode_text([test.reader.captions[test.indices[0]][0]]).shape[1])
