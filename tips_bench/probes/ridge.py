@@ -121,6 +121,10 @@ class RidgeProbe:
         report = {"penalty": penalty, "loss": error(whole, weight_TD, bias_T), "unit": self.target.unit, "patches": whole.weight}
         return Fit(LinearHead(weight_TD.float().cpu(), bias_T.float().cpu()), report, choice)
 
+    def load_head(self, path: Path) -> LinearHead:
+        """The head that an earlier try saved."""
+        return LinearHead.load(path)
+
     def _choose(self, kept: Moments, held: Moments, images: int) -> Choice:
         for moments, what in ((kept, "the fitted"), (held, "the held-out")):
             if not moments.weight:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from tips_bench.data.base import DepthSample, NormalsSample
 from tips_bench.metrics import depth, normals
-from tips_bench.probes.inference import mirror
+from tips_bench.probes.base import Fit, FitContext
+from tips_bench.probes.inference import DenseHead, mirror
 
 
 class DenseTarget(Protocol):
@@ -42,6 +44,18 @@ class DenseTarget(Protocol):
     @property
     def summary(self) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
         """Metrics of summed sums."""
+
+
+class DenseProbe(Protocol):
+    """Built from a card's `probe` mapping, the name of the card for errors, and a target."""
+
+    def __init__(self, options: dict[str, Any], where: object, target: DenseTarget) -> None: ...
+
+    def fit(self, context: FitContext) -> Fit:
+        """Fit on the context's samples, taking up what an earlier try left in context.work. The fit's head is a DenseHead."""
+
+    def load_head(self, path: Path) -> DenseHead:
+        """The head that an earlier try of this fit saved."""
 
 
 @dataclass(frozen=True)

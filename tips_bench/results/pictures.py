@@ -22,6 +22,7 @@ from tips_bench.results.render import printable
 TILE = 300  # side of the box that each of the four pictures fits in
 GAP = 8
 CAPTION = 24
+SHEET = 4 * TILE + 5 * GAP  # width of a row
 LINE = 20
 LEGEND_LINES = 4
 NAME_LENGTH = 28
@@ -82,32 +83,44 @@ def panel(
     """One sample as a row of four captioned pictures over a legend of its classes, most frequent in the truth first; uint8 RGB."""
     scored_HW = truth_HW < len(palette)
     right = f", {100 * np.mean(prediction_HW[scored_HW] == truth_HW[scored_HW]):.0f} % right" if scored_HW.any() else ""
-    tiles = [
-        ("image", image_HW3, Image.Resampling.BILINEAR),
-        ("truth", colorize(truth_HW, palette), Image.Resampling.NEAREST),
-        (f"prediction{right}", colorize(prediction_HW, palette), Image.Resampling.NEAREST),
-        ("PCA of features", basis.colors(features_hwD), Image.Resampling.NEAREST),
-    ]
-    width, height = fitted(image_HW3.shape[1], image_HW3.shape[0])
     legend = _legend(truth_HW, prediction_HW, palette, classes)
-    sheet_width = 4 * TILE + 5 * GAP
-    places = _flow([_font().getlength(name) for _, name in legend], sheet_width)
+    places = _flow([font().getlength(name) for _, name in legend], SHEET)
     if len(places) < len(legend):
         legend[len(places) - 1] = (None, f"and {len(legend) - len(places) + 1} more")
     lines = 1 + max((line for _, line in places), default=0)
-    sheet = Image.new("RGB", (sheet_width, CAPTION + height + GAP + lines * LINE + GAP), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    for column, (caption, pixels_HW3, resampling) in enumerate(tiles):
-        left = GAP + column * (TILE + GAP) + (TILE - width) // 2
-        draw.text((left + width // 2, CAPTION // 2), caption, INK, _font(), anchor="mm")
-        sheet.paste(Image.fromarray(pixels_HW3).resize((width, height), resampling), (left, CAPTION))
-        draw.rectangle((left - 1, CAPTION - 1, left + width, CAPTION + height), outline=FAINT)
+    sheet = tile_row(
+        [
+            ("image", image_HW3, True),
+            ("truth", colorize(truth_HW, palette), False),
+            (f"prediction{right}", colorize(prediction_HW, palette), False),
+            ("PCA of features", basis.colors(features_hwD), False),
+        ],
+        lines * LINE + GAP,
+    )
+    draw, height = ImageDraw.Draw(sheet), sheet.height - CAPTION - 2 * GAP - lines * LINE
     for (color, name), (left, line) in zip(legend, places, strict=False):
         middle = CAPTION + height + GAP + line * LINE + LINE // 2
         if color is not None:
             draw.rectangle((left, middle - 6, left + 12, middle + 6), color, FAINT)
-        draw.text((left + 18, middle), name, INK, _font(), anchor="lm")
+        draw.text((left + 18, middle), name, INK, font(), anchor="lm")
     return np.asarray(sheet)
+
+
+def tile_row(tiles: Sequence[tuple[str, np.ndarray, bool]], below: int) -> Image.Image:
+    """Up to four captioned pictures, each (caption, uint8 RGB, whether to smooth it), in the aspect of the first.
+
+    below: height of the paper that is left under them, in pixels.
+    """
+    width, height = fitted(tiles[0][1].shape[1], tiles[0][1].shape[0])
+    sheet = Image.new("RGB", (SHEET, CAPTION + height + GAP + below), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for column, (caption, pixels_HW3, smooth) in enumerate(tiles):
+        left = GAP + column * (TILE + GAP) + (TILE - width) // 2
+        draw.text((left + width // 2, CAPTION // 2), caption, INK, font(), anchor="mm")
+        resampling = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
+        sheet.paste(Image.fromarray(pixels_HW3).resize((width, height), resampling), (left, CAPTION))
+        draw.rectangle((left - 1, CAPTION - 1, left + width, CAPTION + height), outline=FAINT)
+    return sheet
 
 
 def contact_sheet(panels: Sequence[np.ndarray]) -> np.ndarray:
@@ -171,7 +184,7 @@ def _flow(widths: Sequence[float], sheet_width: int) -> list[tuple[int, int]]:
 
 
 @cache
-def _font() -> ImageFont.FreeTypeFont:
+def font() -> ImageFont.FreeTypeFont:
     """The typeface that matplotlib carries, so that a picture looks the same on every machine."""
     import matplotlib
 

@@ -1,0 +1,29 @@
+"""The task family `depth`: readers of depth maps, a head of metres, sums of each image."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tips_bench.adapters.dense import DenseAdapter
+from tips_bench.cards import TaskCard, parse
+from tips_bench.data.base import DepthSample
+from tips_bench.metrics.depth import DepthRule
+from tips_bench.probes.targets import DepthTarget
+from tips_bench.results.dense_pictures import depth_panel
+from tips_bench.results.pictures import PcaBasis
+
+
+class DepthAdapter(DenseAdapter):
+    """A task's options are the DepthRule that says which pixels are scored."""
+
+    family = "depth"
+    target: DepthTarget
+
+    def target_of(self, task: TaskCard) -> DepthTarget:
+        """Metres, under the task's rule."""
+        return DepthTarget(parse(DepthRule, task.options, where=f"task {task.name}", prefix="options."))
+
+    def panel(self, sample: DepthSample, values_THW: np.ndarray, features_hwD: np.ndarray, basis: PcaBasis) -> np.ndarray:
+        """The picture of one depth map and its prediction."""
+        known_HW = self.target.rule.scored(sample.depth_HW, where=sample.id)
+        return depth_panel(sample.image_HW3, sample.depth_HW, known_HW, values_THW[0], features_hwD, basis)

@@ -1,0 +1,30 @@
+"""The task family `normals`: readers of surface normals, a head of vectors, sums of each image."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tips_bench.adapters.dense import DenseAdapter
+from tips_bench.cards import TaskCard
+from tips_bench.data.base import NormalsSample
+from tips_bench.errors import UserError
+from tips_bench.probes.targets import NormalsTarget
+from tips_bench.results.dense_pictures import normals_panel
+from tips_bench.results.pictures import PcaBasis
+
+
+class NormalsAdapter(DenseAdapter):
+    """A task has no options."""
+
+    family = "normals"
+
+    def target_of(self, task: TaskCard) -> NormalsTarget:
+        """Unit vectors."""
+        if task.options:
+            raise UserError(f"options = {sorted(task.options)}: there are none for normals", where=f"task {task.name}")
+        return NormalsTarget()
+
+    def panel(self, sample: NormalsSample, values_THW: np.ndarray, features_hwD: np.ndarray, basis: PcaBasis) -> np.ndarray:
+        """The picture of one map of normals and its prediction."""
+        known_HW = (sample.normals_HW3 != 0).any(axis=-1)
+        return normals_panel(sample.image_HW3, sample.normals_HW3, known_HW, np.moveaxis(values_THW, 0, -1), features_hwD, basis)
