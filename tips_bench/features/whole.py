@@ -5,10 +5,13 @@ Axes: B batch, H W pixels, D feature of a layer, F features of an image, N image
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,9 +54,17 @@ class Whole:
         return cls(lambda pixels_B3HW: extractor.embed(pixels_B3HW)[:, number], dim)
 
 
-def encode_whole(extractor: Extractor, reader: Any, indices: list[int], whole: Whole, shelf: Shelf, name: str) -> Store:
-    """The features of the reader's samples `indices`, an item each in that order; what an earlier try encoded is taken up."""
+def encode_whole(
+    extractor: Extractor, reader: Any, indices: list[int], whole: Whole, shelf: Shelf, name: str, *, one_hot: bool = False
+) -> Store:
+    """The features of the reader's samples `indices`, an item each in that order; what an earlier try encoded is taken up.
+
+    one_hot: with "counts", 1 in the column of the sample's class, and "area" 1, as a bank of patches has them.
+    """
     arrays: dict[str, Any] = {"features": ((whole.dim,), DISK_TYPES[extractor.encoder.dtype])}
+    classes = len(reader.classes)
+    if one_hot:
+        arrays |= {"counts": ((classes,), "uint8"), "area": ((), "uint8")}
     store = shelf.open(name, [1] * len(indices), arrays, digest(*(reader.ids[index] for index in indices)))
     item = {index: place for place, index in enumerate(indices)}
     missing = store.missing()
@@ -61,6 +72,22 @@ def encode_whole(extractor: Extractor, reader: Any, indices: list[int], whole: W
         advance(len(indices) - len(missing))
         for batch, _, pixels_B3HW in extractor.batches(reader, [indices[place] for place in missing]):
             for index, features_F in zip(batch, to_disk(whole.encode(pixels_B3HW)), strict=True):
-                store.write(item[index], features=features_F[None])
+                label: dict[str, np.ndarray] = {}
+                if one_hot:
+                    label = {"counts": np.eye(1, classes, reader.labels_N[index], dtype=np.uint8), "area": np.ones(1)}
+                store.write(item[index], features=features_F[None], **label)
             advance(len(batch))
     return store
+
+
+def point_to(features_NF: np.ndarray, file: Path) -> dict[str, Any]:
+    """What `file` has to hold for `follow` to find features that stay in their store."""
+    assert isinstance(features_NF, np.memmap) and features_NF.filename, "features of a store"
+    place = os.path.relpath(str(features_NF.filename), file.parent)
+    return {"features": place, "features_type": str(features_NF.dtype), "features_shape": features_NF.shape}
+
+
+def follow(data: Mapping[str, np.ndarray], file: Path) -> np.ndarray:
+    """The features that a file points to, as a memory map. Errors: OSError, ValueError, KeyError."""
+    kind, shape = str(data["features_type"]), tuple(data["features_shape"].tolist())
+    return np.memmap(file.parent / str(data["features"]), dtype=kind, mode="r", shape=shape)

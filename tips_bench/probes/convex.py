@@ -9,6 +9,7 @@ Axes: N patches, D feature, C classes, K classes that the labels show.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from tips_bench.probes.base import Choice, Fit, FitContext
 from tips_bench.probes.head import NEVER, LinearHead
 from tips_bench.probes.softmax import CHUNK_ROWS, Patches, SoftmaxRegression, Solution
 
+Score = Callable[[LinearHead, Bank, np.ndarray, torch.device], float]
 FLOAT32_TOLERANCE = 4e-5  # what float32 reaches before its rounding stalls the line search
 
 
@@ -68,8 +70,11 @@ class ConvexProbe:
         return fit_bank(self.options, context, fill(context, self.options.max_patches, self.options.patches_per_image))
 
 
-def fit_bank(options: SolverOptions, context: FitContext, bank: Bank) -> Fit:
-    """Choose the penalty off the held-out part of a filled bank, solve on all of it, and let go of the bank."""
+def fit_bank(options: SolverOptions, context: FitContext, bank: Bank, score: Score | None = None) -> Fit:
+    """Choose the penalty off the held-out part of a filled bank, solve on all of it, and let go of the bank.
+
+    score: of a head on rows of the bank, higher is better; None = `patch_miou`.
+    """
     reader = context.reader
     choice = None
     start: Solution | None = None
@@ -77,7 +82,8 @@ def fit_bank(options: SolverOptions, context: FitContext, bank: Bank) -> Fit:
         groups = [reader.groups[index] for index in context.indices]
         ids = [reader.ids[index] for index in context.indices]
         kept, held = hold_out(ids, groups, context.selection.fraction, context.selection.max_images)
-        choice, start = _choose(options, context, bank, [context.indices[i] for i in kept], [context.indices[i] for i in held])
+        kept, held = ([context.indices[place] for place in part] for part in (kept, held))
+        choice, start = _choose(options, context, bank, kept, held, score or patch_miou)
     penalty = options.penalties[choice.index if choice else 0]
     regression = SoftmaxRegression(_patches(options, context, bank, bank.rows(context.indices)))
     _require_labels(regression, reader.name)
@@ -106,7 +112,9 @@ def _patches(options: SolverOptions, context: FitContext, bank: Bank, rows: np.n
     return Patches(bank.store.arrays, rows, device, int(options.resident_gb * 1e9))
 
 
-def _choose(options: SolverOptions, context: FitContext, bank: Bank, kept: list[int], held: list[int]) -> tuple[Choice, Solution]:
+def _choose(
+    options: SolverOptions, context: FitContext, bank: Bank, kept: list[int], held: list[int], score_of: Score
+) -> tuple[Choice, Solution]:
     regression = SoftmaxRegression(_patches(options, context, bank, bank.rows(kept)))
     _require_labels(regression, context.reader.name)
     held_rows = bank.rows(held)
@@ -117,7 +125,7 @@ def _choose(options: SolverOptions, context: FitContext, bank: Bank, kept: list[
         begin = (solution.weight_KD, solution.bias_K) if solution else None
         solution = regression.solve(penalty, options.selection_tolerance, options.max_iterations, begin)
         head = _head(regression, solution, len(context.reader.classes))
-        score = scores[index] = patch_miou(head, bank, held_rows, context.extractor.encoder.device)
+        score = scores[index] = score_of(head, bank, held_rows, context.extractor.encoder.device)
         if best is not None and score < best[0]:
             break
         if best is None or score > best[0]:

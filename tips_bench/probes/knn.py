@@ -9,8 +9,8 @@ Axes: N training images, Q images, F features, S numbers of neighbours, C classe
 
 from __future__ import annotations
 
-import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from tips_bench.cards import Strict, parse
 from tips_bench.data.holdout import hold_out
 from tips_bench.errors import UserError
 from tips_bench.features.search import Search
-from tips_bench.features.whole import Whole, encode_whole
+from tips_bench.features.whole import Whole, encode_whole, follow, point_to
 from tips_bench.files import atomic
 from tips_bench.probes.base import Choice, Fit, FitContext
 from tips_bench.probes.whole import best_of, rank_all
@@ -58,12 +58,16 @@ class KnnHead:
         *,
         choice: int | None,
         among_N: np.ndarray | None = None,
-        device: torch.device | str = "cpu",
     ) -> None:
         self.features_NF, self.labels_N, self.classes = features_NF, labels_N, classes
         self.k, self.temperature, self.choice = k, temperature, choice
         self.candidates = len(k)
-        self.search = Search(features_NF, device, among_N)
+        self.search = Search(features_NF, among_N=among_N)
+
+    def on(self, device: torch.device) -> KnnHead:
+        """The same; products are made on this device from now on."""
+        self.search = replace(self.search, device=device)
+        return self
 
     def scores(self, features_QF: np.ndarray) -> np.ndarray:
         """votes_SQC, float64; minus infinity for a class without a vote."""
@@ -78,37 +82,25 @@ class KnnHead:
 
     def save(self, path: Path) -> None:
         """Write all but the features, which stay where they are, as .npz, atomically."""
-        assert isinstance(self.features_NF, np.memmap), "a fit leaves its features in a store"
-        file_of_features = os.path.relpath(str(self.features_NF.filename), path.parent)
         with atomic(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
-                features=np.array(file_of_features),
-                dtype=np.array(str(self.features_NF.dtype)),
+                **point_to(self.features_NF, path),
                 labels=self.labels_N,
-                classes=np.array(self.classes),
-                k=np.array(self.k),
-                temperature=np.array(self.temperature),
-                choice=np.array(-1 if self.choice is None else self.choice),
+                classes=self.classes,
+                k=self.k,
+                temperature=self.temperature,
+                choice=-1 if self.choice is None else self.choice,
             )
 
     @classmethod
-    def load(cls, path: Path, device: torch.device | str = "cpu") -> KnnHead:
+    def load(cls, path: Path) -> KnnHead:
         """Read what `save` wrote. Errors: a broken file, features that are not there any more."""
         try:
             with np.load(path, allow_pickle=False) as data:
-                labels_N, choice = data["labels"], int(data["choice"])
-                features = np.memmap(path.parent / str(data["features"]), dtype=str(data["dtype"]), mode="r")
-                features_NF = features.reshape(len(labels_N), -1)
-                return cls(
-                    features_NF,
-                    labels_N,
-                    int(data["classes"]),
-                    data["k"].tolist(),
-                    float(data["temperature"]),
-                    choice=None if choice < 0 else choice,
-                    device=device,
-                )
+                choice, k = int(data["choice"]), data["k"].tolist()
+                values = follow(data, path), data["labels"], int(data["classes"]), k, float(data["temperature"])
+                return cls(*values, choice=None if choice < 0 else choice)
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise UserError("not a saved probe, or a broken one", where=path, fix="Delete its folder and run again.") from error
 
@@ -137,12 +129,11 @@ class KnnProbe:
             ids, groups = ([names[index] for index in indices] for names in (reader.ids, reader.groups))
             kept, held = hold_out(ids, groups, context.selection.fraction, context.selection.max_images)
             among_N = np.array(kept)
-            trial = KnnHead(features_NF, labels_N, classes, options.k, options.temperature, choice=None, among_N=among_N, device=device)
-            scores, best = best_of(rank_all(trial, features_NF, labels_N, np.array(held)))
+            trial = KnnHead(features_NF, labels_N, classes, options.k, options.temperature, choice=None, among_N=among_N)
+            scores, best = best_of(rank_all(trial.on(device), features_NF, labels_N, np.array(held)))
             choice = Choice([{"k": k} for k in options.k], scores, best, len(held))
-        head = KnnHead(
-            features_NF, labels_N, classes, options.k, options.temperature, choice=choice.index if choice else None, device=device
-        )
+        chosen = choice.index if choice else None
+        head = KnnHead(features_NF, labels_N, classes, options.k, options.temperature, choice=chosen)
         few = f"k = {options.k[-1]} is more than the {len(indices)} training images, which all vote then"
         warnings = [few] if options.k[-1] > len(indices) else []
-        return Fit(head, {"k": options.k[head.choice or 0], "images": len(indices)}, choice, warnings)
+        return Fit(head, {"k": options.k[chosen or 0], "images": len(indices)}, choice, warnings)

@@ -37,6 +37,9 @@ class WholeHead(Protocol):
     def scores(self, features_QF: np.ndarray) -> np.ndarray:
         """scores_SQC of stored features, greater is nearer; minus infinity = the class is not predicted."""
 
+    def on(self, device: torch.device) -> WholeHead:
+        """The same; products are made on this device from now on."""
+
     def save(self, path: Path) -> None:
         """Write to one file, atomically."""
 
@@ -76,14 +79,19 @@ class Affine:
 
 
 class AffineHeads:
-    """Affine maps from features to class scores, in the order of the candidates. device: where products are made."""
+    """Affine maps from features to class scores, in the order of the candidates."""
 
     block = 1 << 13
 
-    def __init__(self, parts: list[Affine], choice: int | None, device: torch.device | str = "cpu") -> None:
-        self.parts, self.choice, self.device = parts, choice, device
+    def __init__(self, parts: list[Affine], choice: int | None) -> None:
+        self.parts, self.choice, self.device = parts, choice, torch.device("cpu")
         self.classes = parts[0].bias_LC.shape[1]
         self.candidates = sum(len(part.bias_LC) for part in parts)
+
+    def on(self, device: torch.device) -> AffineHeads:
+        """The same; products are made on this device from now on."""
+        self.device = device
+        return self
 
     def scores(self, features_QF: np.ndarray) -> np.ndarray:
         """scores_SQC of stored features."""
@@ -99,7 +107,7 @@ class AffineHeads:
             np.savez(file, **arrays)
 
     @classmethod
-    def load(cls, path: Path, device: torch.device | str = "cpu") -> AffineHeads:
+    def load(cls, path: Path) -> AffineHeads:
         """Read what `save` wrote. Errors: a broken file."""
         try:
             with np.load(path, allow_pickle=False) as data:
@@ -108,4 +116,4 @@ class AffineHeads:
                 weights, biases = ([torch.from_numpy(data[f"{name}{n}"]) for n in range(count)] for name in ("weight", "bias"))
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise UserError("not a saved probe, or a broken one", where=path, fix="Delete it and run again.") from error
-        return cls([Affine(*part) for part in zip(columns, weights, biases, strict=True)], None if choice < 0 else choice, device)
+        return cls([Affine(*part) for part in zip(columns, weights, biases, strict=True)], None if choice < 0 else choice)

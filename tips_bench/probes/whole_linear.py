@@ -94,7 +94,7 @@ class WholeLinearProbe:
     def fit(self, context: FitContext) -> Fit:
         """Train all heads on the training split, less a held-out part where there are several, and choose one on that part."""
         options, reader = self.options, context.reader
-        whole, device = self.whole(context.extractor), context.extractor.encoder.device
+        whole = self.whole(context.extractor)
         kept, held = context.indices, []
         if len(options.grid) > 1:
             ids, groups = ([names[index] for index in context.indices] for names in (reader.ids, reader.groups))
@@ -102,7 +102,7 @@ class WholeLinearProbe:
             kept, held = ([context.indices[place] for place in part] for part in parts)
         training = _Training(options, context, whole, kept)
         losses_S = training.run()
-        heads, choice = AffineHeads(training.sweep.heads(), None, device), None
+        heads, choice = AffineHeads(training.sweep.heads(), None).on(context.extractor.encoder.device), None
         if held:
             store = encode_whole(context.extractor, reader, held, whole, context.shelf, "held-out-whole")
             scores, best = best_of(rank_all(heads, store.arrays["features"], reader.labels_N[held]))
