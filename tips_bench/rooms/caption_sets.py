@@ -19,6 +19,7 @@ from tips_bench.rooms.generate import Room
 from tips_bench.rooms.layouts import Entry, Files, jpeg
 
 SPLITS = {"train": "train", "val": "test"}
+OPENINGS = ("A photo of", "An image of", "A view of", "Inside", "This is")
 FIRST_VAL = 500_000  # number of the first image of the rooms' val: ids do not repeat over both splits
 
 
@@ -27,8 +28,8 @@ def said(captions: tuple[str, str], number: int) -> list[str]:
     web, synthetic = captions
     room, *things = synthetic.removesuffix(".").split(". ")
     found = [synthetic, web, *(f"{room}. {thing}." for thing in things), *(f"{one}. {other}." for one, other in combinations(things, 2))]
-    found += [f"{thing}." for thing in things] + [f"{room}.", f"A photo of {room[0].lower()}{room[1:]}."]
-    found += [f"An image of {room[0].lower()}{room[1:]}.", f"View of {room[0].lower()}{room[1:]}.", f"Inside {room[0].lower()}{room[1:]}."]
+    found += [f"{thing}." for thing in things] + [f"{room}."]
+    found += [f"{opening} {room[0].lower()}{room[1:]}." for opening in OPENINGS]
     return list(dict.fromkeys(found))[:number]
 
 
