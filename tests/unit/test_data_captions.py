@@ -70,7 +70,7 @@ def test_what_is_missing_is_named_with_how_to_get_it(kind: str, tmp_path: Path) 
     with pytest.raises(UserError, match=rf"there is no {INDEX[kind]}.*Into data|there is no {INDEX[kind]}.*Ask for"):
         READ[kind](tmp_path / "nowhere", "test")
     root = SETS[kind](tmp_path / "set")
-    with pytest.raises(UserError, match="no split named 'tset'.*Did you mean 'test'"):
+    with pytest.raises(UserError, match=r"no split named 'tset'.*Did you mean 'test'"):
         READ[kind](root, "tset")
     with pytest.raises(UserError, match="'captoins'"):
         READ[kind](root, "test", captoins=3)
@@ -93,7 +93,7 @@ def test_cocos_own_captions_have_to_be_there(tmp_path: Path) -> None:
         ("coco", "{", "Invalid JSON"),
         ("coco", '{"images": [{"filename": "a.jpg"}]}', r"images\.0\.split: Field required"),
         ("flickr30k", '{"images": [{"filename": "../a.jpg", "split": "test", "sentences": []}]}', "leads out of the folder"),
-        ("flickr30k", '{"images": [{"filename": 3, "split": "test", "sentences": []}]}', r"images\.0\.filename: Input should be a valid string"),
+        ("flickr30k", '{"images": [{"filename": 3, "split": "test", "sentences": []}]}', r"images\.0\.filename: Input should be"),
         ("docci", '{"split": "test"}', "line 1: example_id: Field required"),
         ("docci", "nonsense", "line 1: Invalid JSON"),
         ("docci", '{"split": "test", "example_id": "a", "image_file": "/etc/a.jpg", "description": "x"}', "leads out of the folder"),
