@@ -10,7 +10,7 @@ import torch
 from tips_bench.adapters.run import evaluate
 from tips_bench.errors import UserError
 from tips_bench.features.extract import Extractor
-from tips_bench.probes.linear import _Training
+from tips_bench.probes.training import Training
 from tips_bench.results.record import load_record
 
 SMALL = ["image.short_side=84", "probe.max_patches=600"]
@@ -149,13 +149,14 @@ def test_a_grid_is_one_backbone_pass_and_is_chosen_off_the_scored_split(shapes):
 
 def test_a_checkpoint_of_other_options_is_not_taken_up(shapes, monkeypatch):
     seen = []
-    resume = _Training._resume
+    resume = Training._resume
 
-    def watched(self):
-        seen.append(resume(self))
-        return seen[-1]
+    def watched(self, trainee):
+        found = resume(self, trainee)
+        seen.append(found[0])
+        return found
 
-    monkeypatch.setattr(_Training, "_resume", watched)
+    monkeypatch.setattr(Training, "_resume", watched)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         kill_after(patch, 5)
         evaluate("shapes", "pixels", protocol="linear-dinov2", out=shapes / "a", overrides=LINEAR, workers=0)

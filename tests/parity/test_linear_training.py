@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from tips_bench.cards import WindowCard
 from tips_bench.features.geometry import CHUNK_ELEMENTS, Upsampling, Windows
 from tips_bench.probes.loss import upsampled_cross_entropy
-from tips_bench.probes.schedule import lr_factor
+from tips_bench.probes.schedule import lr_factor, one_cycle_momentum
 from tips_bench.probes.sweep import GridPoint, HeadSweep, optimiser
 
 
@@ -114,3 +114,36 @@ def test_the_cosine_schedule_is_that_of_torch():
         cosine.optimizer.step()
         cosine.step()
     assert lr_factor("cosine", 0, 400, 15, 1e-6) == pytest.approx(1e-6)
+
+
+def test_the_cosine_throughout_is_torchs_with_mmcvs_warm_up():
+    parameter = nn.Parameter(torch.zeros(1))
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(torch.optim.SGD([parameter], lr=1.0), T_max=400)
+    for iteration in range(400):
+        regular = cosine.get_last_lr()[0]
+        warm = regular * (1 - (1 - iteration / 130) * (1 - 1e-3)) if iteration < 130 else regular  # mmcv 1.x LrUpdaterHook.get_warmup_lr
+        assert lr_factor("cosine-throughout", iteration, 400, 130, 1e-3) == pytest.approx(warm, rel=1e-6, abs=1e-9)
+        cosine.optimizer.step()
+        cosine.step()
+
+
+def test_the_one_cycle_falls_from_its_warm_up_line_to_dinov3s_end():
+    for iteration in (0, 7, 129):  # warm-up: a line from 1e-3 to 1 on one from 1 to 0
+        rise = 1e-3 + (1 - 1e-3) * iteration / 130
+        assert lr_factor("one-cycle", iteration, 400, 130, 1e-3) == pytest.approx(rise * (400 - iteration) / 400)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), 400, eta_min=1 / 25e3)
+    for iteration in range(400):
+        schedule.optimizer.step()
+        schedule.step()
+        if iteration >= 130:  # one iteration ahead
+            assert lr_factor("one-cycle", iteration, 400, 130, 1e-3) == pytest.approx(schedule.get_last_lr()[0], rel=1e-5)
+
+
+def test_the_momentum_of_one_cycle_is_torchs():
+    adam = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, max_lr=1.0, total_steps=400, base_momentum=0.85, max_momentum=0.95)
+    for iteration in range(400):
+        assert one_cycle_momentum(iteration, 400, 0.85, 0.95) == pytest.approx(adam.param_groups[0]["betas"][0], abs=1e-12)
+        if iteration < 399:
+            adam.step()
+            schedule.step()

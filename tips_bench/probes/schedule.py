@@ -1,19 +1,45 @@
-"""Learning-rate factors of the published linear protocols, as a function of the iteration, counted from 0."""
+"""Learning-rate factors and momenta of the published linear protocols, as functions of the iteration, counted from 0."""
 
 from __future__ import annotations
 
 import math
+from typing import Literal
+
+Schedule = Literal["poly", "cosine", "cosine-throughout", "one-cycle"]
+FINAL = 1 / 25 / 1000  # of the one-cycle policy, as a factor on the base rate: DINOv3's div_factor and final_div_factor
 
 
-def lr_factor(kind: str, iteration: int, total: int, warmup: int, warmup_ratio: float) -> float:
+def lr_factor(kind: Schedule, iteration: int, total: int, warmup: int, warmup_ratio: float) -> float:
     """Factor on the base rate.
 
     kind "poly": power 1 to 0 over all iterations, with a linear warm-up that multiplies it, from `warmup_ratio` to 1, as mmcv 1.x's
     PolyLrUpdaterHook does (factor * (1 - (1 - i / warmup) * (1 - ratio))); the published DINOv2 heads were trained with it.
-    kind "cosine": the warm-up, then half a cosine from 1 to 0 over the rest, as DINOv3's one-cycle schedule.
+    kind "cosine-throughout": half a cosine from 1 to 0 over all iterations, with that warm-up: mmcv 1.x's CosineAnnealingLrUpdaterHook,
+    of DINOv2's depth heads. kind "one-cycle": DINOv3's WarmupOneCycleLR (eval/segmentation/schedulers.py), the warm-up of a line from 1
+    to 0 over all iterations, and then that cosine, to FINAL and one iteration ahead. kind "cosine": the warm-up, then half a cosine
+    from 1 to 0 over the rest.
     """
     rise = 1 - (1 - iteration / warmup) * (1 - warmup_ratio) if iteration < warmup else 1.0
-    if kind == "poly":
+    if kind == "poly" or (kind == "one-cycle" and iteration < warmup):
         return rise * (1 - iteration / total)
-    done = max(0, iteration - warmup) / max(1, total - warmup)
-    return rise * (1 + math.cos(math.pi * done)) / 2
+    if kind == "one-cycle":
+        return FINAL + (1 - FINAL) * _half_cosine((iteration + 1) / total)
+    if kind == "cosine-throughout":
+        return rise * _half_cosine(iteration / total)
+    return rise * _half_cosine(max(0, iteration - warmup) / max(1, total - warmup))
+
+
+def _half_cosine(done: float) -> float:
+    """1 at 0, 0 at 1."""
+    return (1 + math.cos(math.pi * done)) / 2
+
+
+def one_cycle_momentum(iteration: int, total: int, least: float, greatest: float, rising: float = 0.3) -> float:
+    """The first beta: from `greatest` to `least` while the rate rises, a part `rising` of all iterations, and back, on half cosines.
+
+    L. Smith's one-cycle policy as torch's OneCycleLR and mmcv 1.x's OneCycleMomentumUpdaterHook have it.
+    """
+    turn, last = rising * total - 1, total - 1
+    if iteration <= turn:
+        return least + (greatest - least) * _half_cosine(iteration / turn if turn > 0 else 1.0)
+    return greatest + (least - greatest) * _half_cosine((iteration - turn) / max(last - turn, 1e-9))
