@@ -43,7 +43,8 @@ def layer_indices(layers: list[int] | str, encoder: Encoder) -> tuple[int, ...]:
     """Block indices in [0, depth) of a FeatureCard's layers.
 
     "even4" of 24 blocks is 4, 11, 17, 23, as DINOv2 (hub/depthers.py) and DINOv3 (eval/depth/models/encoder.py) have it, where even
-    spacing gives 5. Errors: a block that the encoder does not have, four where there are fewer.
+    spacing gives 5. "quarters" is that even spacing, rounded up, as the released DPT heads of TIPSv2 read it: of 27 blocks 6, 13, 20, 26.
+    Errors: a block that the encoder does not have, four where there are fewer.
     """
     if not isinstance(layers, str):
         return encoder.resolve_layers(tuple(layers))
@@ -53,6 +54,8 @@ def layer_indices(layers: list[int] | str, encoder: Encoder) -> tuple[int, ...]:
         raise UserError(problem, fix="Use a protocol of the last layer, or --set features.layers=[-1].")
     if layers == "last4":
         return tuple(range(depth - 4, depth))
+    if layers == "quarters":
+        return tuple(-(-depth * quarter // 4) - 1 for quarter in range(1, 5))
     return (4, 11, 17, 23) if depth == 24 else tuple(round(depth * quarter / 4) - 1 for quarter in range(1, 5))
 
 
@@ -82,6 +85,8 @@ class Extractor:
     @property
     def dim(self) -> int:
         """D: features a patch."""
+        if self.features.values:
+            return self.encoder.values_dim
         return self.encoder.spec.embed_dim * len(self.layers) * (1 if self.features.global_token is None else 2)
 
     def inner_size(self, height: int, width: int, scale: float = 1) -> tuple[int, int]:

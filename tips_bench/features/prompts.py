@@ -1,0 +1,74 @@
+"""Class names as text embeddings: a name stands in every prompt, each text is embedded and normalised, their mean is normalised again.
+
+That is the ensemble of CLIP (Radford et al., 2021, section 3.1.4), which TIPS, MaskCLIP and TCL use. Prompts are plain text with the
+placeholder {} where the name goes.
+
+Axes: T names, D feature.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tips_bench.catalog import cache_root
+from tips_bench.encoders.base import Encoder
+from tips_bench.features.store import Shelf
+from tips_bench.files import digest
+from tips_bench.progress import bar
+
+PLACEHOLDER = "{}"
+TEXTS = 128  # that meet the text tower at once
+
+
+def check_prompts(prompts: list[str]) -> list[str]:
+    """The prompts, for a card's validator. Errors (ValueError): none, one without the placeholder or with another brace, one twice."""
+    if not prompts:
+        raise ValueError("there is no prompt: give at least '{}'")
+    for prompt in prompts:
+        rest = prompt.replace(PLACEHOLDER, "")
+        if rest == prompt:
+            raise ValueError(f"the prompt {prompt!r} has no place for the name: put {{}} where it goes")
+        if "{" in rest or "}" in rest:
+            raise ValueError(f"the prompt {prompt!r} has a brace beside {{}}")
+    if twice := [prompt for prompt in prompts if prompts.count(prompt) > 1]:
+        raise ValueError(f"the prompt {twice[0]!r} is there twice")
+    return prompts
+
+
+def fill(prompts: Sequence[str], name: str) -> list[str]:
+    """The prompts with the name in place."""
+    return [prompt.replace(PLACEHOLDER, name) for prompt in prompts]
+
+
+def embed_names(encoder: Encoder, names: Sequence[str], prompts: Sequence[str], shelf: Shelf) -> Tensor:
+    """[T,D] unit vectors in float32 on the encoder's device.
+
+    shelf: of a run, or a cache; a cache of texts is shared by all data sets and found by the text tower's output for one text.
+    What an earlier try embedded is taken up. Errors: an encoder without text.
+    """
+    probe_1D = encoder.encode_text(fill(prompts[:1], names[0])[:1]).float().cpu()
+    tower = digest(json.dumps(asdict(encoder.spec)), str(encoder.dtype), encoder.device.type, probe_1D.numpy().tobytes().hex())
+    own = shelf if shelf.identity is None else Shelf(cache_root() / "texts", tower)
+    arrays = {"embedding": ((probe_1D.shape[1],), "float32")}
+    store = own.open("texts", [1] * len(names), arrays, json.dumps([list(names), list(prompts)]))
+    missing = store.missing()
+    with bar("class names", len(names)) as advance:
+        advance(len(names) - len(missing))
+        for item in missing:
+            store.write(item, embedding=_ensemble(encoder, fill(prompts, names[item])).cpu().numpy())
+            advance()
+    embeddings_TD = torch.from_numpy(store.arrays["embedding"][:].copy()).to(encoder.device)
+    own.finish(store)
+    return embeddings_TD
+
+
+def _ensemble(encoder: Encoder, texts: list[str]) -> Tensor:
+    """[D] of one name's texts."""
+    found = [encoder.encode_text(texts[start : start + TEXTS]) for start in range(0, len(texts), TEXTS)]
+    return F.normalize(F.normalize(torch.cat(found).float(), dim=-1).mean(0), dim=0)
