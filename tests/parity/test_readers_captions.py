@@ -111,4 +111,4 @@ def test_any_room_has_seven_different_captions() -> None:
 
 def test_the_command_offers_these_layouts() -> None:
     offered = rooms.__annotations__["layout"]
-    assert all(f'"{layout}"' in str(offered) and layout in LAYOUTS for layout in READERS)
+    assert all(repr(layout) in str(offered) and layout in LAYOUTS for layout in READERS)
