@@ -19,7 +19,7 @@ from tips_bench.results.pictures import PAPER, TILE, PcaBasis, colorize, panel
 DRAWN = 60_000  # points of a scan
 AZIMUTH, ELEVATION = np.radians(35), np.radians(50)
 CEILING = 0.85  # of the height: what lies above would hide the room
-SPLAT = ((0, 0), (0, 1), (1, 0), (1, 1))  # pixels of a point
+COVER = 2.0  # pixels of all points together, as a multiple of the picture's
 GAP = 1.15  # between clouds in a row, as a multiple of their width
 AS_THEY_ARE = PcaBasis(np.zeros(3), np.eye(3), np.zeros(3), np.full(3, 255.0))  # shows three numbers in 0-255 as a color
 
@@ -53,10 +53,11 @@ def seen_from_above(points_M3: np.ndarray, side: int) -> np.ndarray:
     scale = (side - 2) / extent
     column = np.rint((across - (across.min() + across.max() - extent) / 2) * scale).astype(np.int64)
     row = np.rint(((up.min() + up.max() + extent) / 2 - up) * scale).astype(np.int64)
-    order = np.argsort(near, kind="stable")
+    size = int(np.clip(round(np.sqrt(COVER * side**2 / len(kept))), 1, 4))
+    down_S, aside_S = (offset.ravel() for offset in np.mgrid[:size, :size])
+    order_K1 = np.argsort(near, kind="stable")[:, None]  # from far to near: the last to be drawn is the one that is seen
     shown_HW = np.full((side, side), -1)
-    for down, aside in SPLAT[::-1]:
-        shown_HW[np.clip(row[order] + down, 0, side - 1), np.clip(column[order] + aside, 0, side - 1)] = kept[order]
+    shown_HW[np.clip(row[order_K1] + down_S, 0, side - 1), np.clip(column[order_K1] + aside_S, 0, side - 1)] = kept[order_K1]
     return shown_HW
 
 

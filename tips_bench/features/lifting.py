@@ -193,9 +193,9 @@ def nearest(points_N3: np.ndarray, seen_N: np.ndarray, neighbours: int) -> np.nd
     """[unseen points, k] positions among the seen points of the nearest ones, k = min(neighbours, seen points), with Open3D."""
     import open3d as o3d  # half a second, spared to scans that are seen whole
 
-    search = o3d.core.nns.NearestNeighborSearch(o3d.core.Tensor(np.ascontiguousarray(points_N3[seen_N], dtype=np.float32)))
+    search = o3d.core.nns.NearestNeighborSearch(o3d.core.Tensor.from_numpy(np.ascontiguousarray(points_N3[seen_N], dtype=np.float32)))
     search.knn_index()
-    queries = o3d.core.Tensor(np.ascontiguousarray(points_N3[~seen_N], dtype=np.float32))
+    queries = o3d.core.Tensor.from_numpy(np.ascontiguousarray(points_N3[~seen_N], dtype=np.float32))
     found, _ = search.knn_search(queries, min(neighbours, int(seen_N.sum())))
     return found.numpy().astype(np.int64)
 

@@ -43,7 +43,7 @@ def summary(counts_x23C: np.ndarray) -> dict[str, np.ndarray]:
     Shape ... for counts of shape ...23C.
     """
     counts_x23C = np.asarray(counts_x23C)
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for place, scored in enumerate(SCORED):
         values = segmentation.summary(counts_x23C[..., place, :, :])
         found |= {f"{name}_{scored}": values[pixel_name] for name, pixel_name in MEANS.items()}
