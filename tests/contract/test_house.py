@@ -101,7 +101,8 @@ def test_a_module_imports_only_from_floors_below_it(name: str) -> None:
 def test_adapters_use_of_the_results_only_what_makes_a_record() -> None:
     used = {module for name in sources() if floor(name) == "adapters" for module in ours(name) if floor(module) == "results"}
     assert used <= {
-        f"tips_bench.results.{name}" for name in ("record", "statistics", "provenance", "pictures", "dense_pictures", "retrieval_pictures")
+        f"tips_bench.results.{name}"
+        for name in ("record", "statistics", "provenance", "pictures", "dense_pictures", "retrieval_pictures", "neighbour_pictures")
     }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tips_bench.errors import unknown_name
-from tips_bench.metrics import depth, normals, points, retrieval, segmentation
+from tips_bench.metrics import classification, depth, instances, normals, points, retrieval, segmentation
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.results.record import Record
 from tips_bench.results.statistics import Summary
@@ -35,6 +35,15 @@ class Family:
 
 def _points_of_class(name: str, counts: np.ndarray) -> np.ndarray:
     return points.class_scores(counts)[name]
+
+
+def _candidates(record: Record) -> int:
+    """How many heads a record of the family classification scored beside the chosen one."""
+    return len(record.selection.grid) if record.selection and "top1-best-on-test" in record.metrics else 0
+
+
+def _instances_of_domain(name: str, counts: np.ndarray) -> Any:
+    return instances.domain_scores(counts)[name]
 
 
 _SEGMENTATION = Family(
@@ -66,6 +75,18 @@ FAMILIES: dict[str, Family] = {
         summary=retrieval.summary,
         per_class={},
         item="images",
+    ),
+    "classification": Family(
+        counts=lambda record: classification.counts_of(_candidates(record)),
+        summary=classification.summary,
+        per_class={},
+        item="images",
+    ),
+    "instance-retrieval": Family(
+        counts=lambda record: instances.InstanceCounts(len(record.dataset.classes)),
+        summary=instances.summary,
+        per_class={name: (f"domain {name}", partial(_instances_of_domain, name)) for name in instances.InstanceCounts.specs},
+        item="queries",
     ),
 }
 
