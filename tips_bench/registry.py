@@ -74,6 +74,9 @@ READERS = LazyRegistry(
         "docci": "tips_bench.data.captions:docci",
         "depth-folder": "tips_bench.data.dense:depth_folder",
         "normals-folder": "tips_bench.data.dense:normals_folder",
+        "imagefolder": "tips_bench.data.imagefolder:imagefolder",
+        "imagenet": "tips_bench.data.imagefolder:imagenet",
+        "uned": "tips_bench.data.uned:uned",
     },
 )
 PROBES = LazyRegistry(
@@ -83,6 +86,9 @@ PROBES = LazyRegistry(
         "linear": "tips_bench.probes.linear:LinearProbe",
         "convex-points": "tips_bench.probes.points:ConvexPointsProbe",
         "linear-points": "tips_bench.probes.points:LinearPointsProbe",
+        "knn": "tips_bench.probes.knn:KnnProbe",
+        "whole-convex": "tips_bench.probes.whole_convex:WholeConvexProbe",
+        "whole-linear": "tips_bench.probes.whole_linear:WholeLinearProbe",
     },
 )
 # Probes of values for every pixel: built with a DenseTarget, too.
@@ -95,6 +101,8 @@ CHECKS = LazyRegistry(
         "zeroshot-segmentation": "tips_bench.data.check:check",
         "retrieval": "tips_bench.data.captions_check:check",
         "point-segmentation": "tips_bench.data.scan_check:check",
+        "classification": "tips_bench.data.whole_check:check_classes",
+        "instance-retrieval": "tips_bench.data.whole_check:check_instances",
     },
 )
 METRICS = LazyRegistry(
@@ -106,6 +114,8 @@ METRICS = LazyRegistry(
         "normals": "tips_bench.metrics.normals:NormalsCounts",
         "retrieval": "tips_bench.metrics.retrieval:RetrievalCounts",
         "point-segmentation": "tips_bench.metrics.points:PointCounts",
+        "classification": "tips_bench.metrics.classification:counts_of",
+        "instance-retrieval": "tips_bench.metrics.instances:InstanceCounts",
     },
 )
 ADAPTERS = LazyRegistry(
@@ -117,5 +127,7 @@ ADAPTERS = LazyRegistry(
         "normals": "tips_bench.adapters.normals:NormalsAdapter",
         "retrieval": "tips_bench.adapters.retrieval:RetrievalAdapter",
         "point-segmentation": "tips_bench.adapters.points:PointSegmentationAdapter",
+        "classification": "tips_bench.adapters.classification:ClassificationAdapter",
+        "instance-retrieval": "tips_bench.adapters.instances:InstanceAdapter",
     },
 )
