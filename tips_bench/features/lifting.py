@@ -12,6 +12,7 @@ Axes: N points, F frames, V views (pairs of a point and a frame that sees it), h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -99,7 +100,8 @@ def views(points_N3: Tensor, shots: Shots, options: LiftingOptions) -> Views:
     y_NF /= z_NF
     height, width = shots.colour.size
     cut = options.border * width
-    inside_NF = (z_NF > 0) & (x_NF >= cut - 0.5) & (x_NF < width - cut - 0.5) & (y_NF >= cut - 0.5) & (y_NF < height - cut - 0.5)
+    low, right, bottom = (math.ceil(end) - 0.5 for end in (cut, width - cut, height - cut))
+    inside_NF = (z_NF > 0) & (x_NF >= low) & (x_NF < right) & (y_NF >= low) & (y_NF < bottom)
     point_V, frame_V = inside_NF.nonzero(as_tuple=True)
     x_V, y_V, z_V = (values_NF[point_V, frame_V] for values_NF in (x_NF, y_NF, z_NF))
     sensed_V = _sensed(shots, frame_V, x_V, y_V)
