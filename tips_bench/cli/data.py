@@ -74,7 +74,20 @@ def rooms(
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
     layout: Annotated[
         Literal[
-            "ade20k", "voc2012", "pascal-context", "rooms", "webdataset", "scannet", "scannet-sens", "coco-captions", "flickr30k", "docci"
+            "ade20k",
+            "voc2012",
+            "pascal-context",
+            "rooms",
+            "webdataset",
+            "nyu",
+            "nyu-labelled",
+            "kitti",
+            "navi",
+            "scannet",
+            "scannet-sens",
+            "coco-captions",
+            "flickr30k",
+            "docci",
         ],
         typer.Option(help="Whose files to mimic; `rooms` is our own, with depth and poses; `webdataset` is for pretraining."),
     ] = "rooms",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 from tips_bench.rooms.caption_sets import Coco, Docci, Flickr30k
+from tips_bench.rooms.dense_sets import Kitti, Navi, Nyu, NyuLabelled, join_labelled
 from tips_bench.rooms.layouts import Ade20k, Layout, PascalContext, Rooms, Voc2012, WebDataset
 from tips_bench.rooms.scannet import ScanNet
 
@@ -12,9 +16,15 @@ LAYOUTS: dict[str, Layout] = {
     "pascal-context": PascalContext(),
     "rooms": Rooms(),
     "webdataset": WebDataset(),
+    "nyu": Nyu(),
+    "nyu-labelled": NyuLabelled(),
+    "kitti": Kitti(),
+    "navi": Navi(),
     "scannet": ScanNet(sens=False),
     "scannet-sens": ScanNet(sens=True),
     "coco-captions": Coco(),
     "flickr30k": Flickr30k(),
     "docci": Docci(),
 }
+# Layouts whose files are joined in the end: (folder, names of the files) -> name -> hex SHA-256 of what is there then.
+JOINED: dict[str, Callable[[Path, list[str]], dict[str, str]]] = {"nyu-labelled": join_labelled}

@@ -27,7 +27,7 @@ from tips_bench.progress import bar
 from tips_bench.rooms.generate import VERSION, room
 from tips_bench.rooms.layouts import Entry
 from tips_bench.rooms.packing import pack
-from tips_bench.rooms.table import LAYOUTS
+from tips_bench.rooms.table import JOINED, LAYOUTS
 
 SCHEMA = "tips-bench/rooms/1"
 MANIFEST = "manifest.json"
@@ -135,6 +135,8 @@ def write_rooms(
             hashes |= _put(folder, LAYOUTS[layout].index(entries))
             if (images := LAYOUTS[layout].images_per_shard) is not None:
                 hashes = pack(folder, list(hashes), images)
+            if layout in JOINED:
+                hashes = JOINED[layout](folder, list(hashes))
             manifest = Manifest(**(asdict(wanted) | {"groups": {e.stem: e.scene for e in entries}, "files": dict(sorted(hashes.items()))}))
             (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n", encoding="utf-8")
     except OSError as error:
