@@ -88,6 +88,8 @@ def rooms(
             "coco-captions",
             "flickr30k",
             "docci",
+            "class-crops",
+            "uned",
         ],
         typer.Option(help="Whose files to mimic; `rooms` is our own, with depth and poses; `webdataset` is for pretraining."),
     ] = "rooms",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tips_bench.rooms.caption_sets import Coco, Docci, Flickr30k
+from tips_bench.rooms.crops import ClassCrops, Uned, join_lists
 from tips_bench.rooms.dense_sets import Kitti, Navi, Nyu, NyuLabelled, join_labelled
 from tips_bench.rooms.layouts import Ade20k, Layout, PascalContext, Rooms, Voc2012, WebDataset
 from tips_bench.rooms.scannet import ScanNet
@@ -25,6 +26,8 @@ LAYOUTS: dict[str, Layout] = {
     "coco-captions": Coco(),
     "flickr30k": Flickr30k(),
     "docci": Docci(),
+    "class-crops": ClassCrops(),
+    "uned": Uned(),
 }
 # Layouts whose files are joined in the end: (folder, names of the files) -> name -> hex SHA-256 of what is there then.
-JOINED: dict[str, Callable[[Path, list[str]], dict[str, str]]] = {"nyu-labelled": join_labelled}
+JOINED: dict[str, Callable[[Path, list[str]], dict[str, str]]] = {"nyu-labelled": join_labelled, "uned": join_lists}
