@@ -8,8 +8,10 @@ import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.nn import functional as F
 
 from tips_bench import load_encoder
+from tips_bench.encoders.load import resolve_model_card
 from tips_bench.encoders.open_clip import run
 from tips_bench.errors import UserError
 
@@ -80,3 +82,24 @@ def test_names_that_open_clip_does_not_know_are_one_sentence() -> None:
         load_encoder("open_clip:ViT-B-16/nope")
     with pytest.raises(UserError, match="ModifiedResNet, has no plain grid of patches"):
         load_encoder("open_clip:RN50/openai", weights="random")
+
+
+@torch.inference_mode()
+def test_images_and_texts_of_a_clip_model_are_as_near_as_open_clip_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(4)
+    vision = {"layers": 2, "width": 48, "head_width": 12, "patch_size": 16, "image_size": 64}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 4, "layers": 2}
+    model = open_clip.CLIP(32, vision, text).eval()
+    monkeypatch.setattr("tips_bench.encoders.open_clip.build", lambda name, device="cpu": model)
+    shape = {"patch_size": 16, "embed_dim": 48, "depth": 2, "resolution": 64, "global_tokens": 1, "parameters": None}
+    card = resolve_model_card("clip-b16").model_copy(update=shape)
+    encoder = load_encoder(card, weights="random", device="cpu")
+    texts = ["a cat", "two dogs on a sofa", "a photo of the large red book."]
+    tokens = open_clip.get_tokenizer("ViT-B-16")(texts)
+    assert torch.allclose(encoder.encode_text(texts), model.encode_text(tokens), atol=1e-5)
+    pixels = torch.rand(3, 3, 64, 64)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (card.mean, card.std))
+    images, embedded, scale = model((pixels - mean) / std, tokens)[:3]
+    ours = F.normalize(encoder.embed_image(pixels)[:, 0], dim=-1) @ F.normalize(encoder.encode_text(texts), dim=-1).T
+    assert torch.allclose(scale * ours, scale * images @ embedded.T, atol=1e-4)
+    assert encoder.has_values and encoder.values_dim == 32
