@@ -135,12 +135,13 @@ class ImageCard(Strict):
 class FeatureCard(Strict):
     """What is taken from the encoder. layers: block indices, negative from the end, concatenated, or the name of four of them.
 
-    "last4" are the last four blocks; "even4" every fourth of the depth, for 12 blocks 2, 5, 8, 11. norm: the final norm is applied to
+    "last4" are the last four blocks; "even4" and "quarters" every fourth of the depth, for 12 blocks 2, 5, 8, 11, rounded as DINOv2 does
+    it and as TIPSv2's DPT heads do, for 24 blocks 4, 11, 17, 23 and 5, 11, 17, 23. norm: the final norm is applied to
     each. global_token: index of a global token, each layer's own, concatenated to every patch, or null. values: the value path of the last
     block, projected to the space of the encoder's texts, stands for the last layer.
     """
 
-    layers: list[int] | Literal["last4", "even4"] = [-1]
+    layers: list[int] | Literal["last4", "even4", "quarters"] = [-1]
     norm: bool = True
     global_token: int | None = None
     values: bool = False
@@ -217,7 +218,10 @@ class WeightsCard(Strict):
 
 
 class ModelCard(Strict):
-    """model_zoo/NAME.yaml: a frozen encoder. architecture: options that the source's encoder class reads and checks."""
+    """model_zoo/NAME.yaml: a frozen encoder. architecture: options that the source's encoder class reads and checks.
+
+    heads: dense heads that were released for it, by task family.
+    """
 
     name: str
     title: str
@@ -226,6 +230,7 @@ class ModelCard(Strict):
     weights: WeightsCard | None = None
     text_weights: WeightsCard | None = None
     tokenizer: WeightsCard | None = None
+    heads: dict[Literal["segmentation", "depth", "normals"], WeightsCard] = {}
     patch_size: int
     embed_dim: int
     depth: int

@@ -90,6 +90,7 @@ PROBES = LazyRegistry(
     {
         "convex": "tips_bench.probes.convex:ConvexProbe",
         "linear": "tips_bench.probes.linear:LinearProbe",
+        "released": "tips_bench.probes.released:ReleasedProbe",
         "convex-points": "tips_bench.probes.points:ConvexPointsProbe",
         "linear-points": "tips_bench.probes.points:LinearPointsProbe",
         "knn": "tips_bench.probes.knn:KnnProbe",
@@ -98,7 +99,15 @@ PROBES = LazyRegistry(
     },
 )
 # Probes of values for every pixel: built with a DenseTarget, too.
-DENSE_PROBES = LazyRegistry("probe of dense values", {"ridge": "tips_bench.probes.ridge:RidgeProbe"})
+DENSE_PROBES = LazyRegistry(
+    "probe of dense values",
+    {
+        "ridge": "tips_bench.probes.ridge:RidgeProbe",
+        "linear-bins": "tips_bench.probes.linear_bins:LinearBinsProbe",
+        "dpt": "tips_bench.probes.dpt:DptProbe",
+        "released": "tips_bench.probes.released:ReleasedProbe",
+    },
+)
 # Family -> check of a reader's whole split: (reader, expected samples or None, workers) -> Report.
 CHECKS = LazyRegistry(
     "check of a family",

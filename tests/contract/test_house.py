@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "encoders": {"models"},
     "data": set(),
     "features": {"encoders", "data"},
-    "probes": {"features", "encoders", "data", "metrics"},
+    "probes": {"features", "encoders", "models", "data", "metrics"},
     "adapters": {"encoders", "data", "features", "probes", "metrics", "results", "rooms"},
     "training": {"models", "data", "metrics", "rooms"},
     "integrations": {"models", "encoders"},

@@ -49,6 +49,11 @@ class Split:
         return sorted(self.indices, key=lambda index: digest("picture", self.reader.ids[index]))[:number]
 
 
+def open_splits(data: DataCard, root: Path, limit: int | None, *, train: bool) -> tuple[Split | None, Split]:
+    """(train, test). train: whether something is fitted; a set of which only the scored split is there can then be scored without."""
+    return Split.open(data, root, "train", limit) if train else None, Split.open(data, root, "test", limit)
+
+
 class Adapter(Protocol):
     """Built from a task and a protocol card. needs_text: only encoders with text are taken. Errors: an option that does not exist."""
 

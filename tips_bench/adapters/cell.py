@@ -34,11 +34,17 @@ class Cell:
         """Hex SHA-256 of the protocol as used."""
         return digest(json.dumps(self.protocol.model_dump(mode="json"), sort_keys=True))
 
+    @property
+    def takes_released_head(self) -> bool:
+        """Whether the protocol takes a head that was released for the model, and trains none."""
+        return self.protocol.probe.get("type") == "released"
+
 
 def resolve(task: str, model: str, protocol: str | None, overrides: list[str], weights: str | None, limit: int | None) -> Cell:
     """Read the cards and apply `overrides`: "task.KEY=VALUE", "model.KEY=VALUE", and all others to the protocol.
 
-    Errors: an unknown name, a protocol that the task does not allow or that is not for its family, a value that does not fit.
+    Errors: an unknown name, a protocol that the task does not allow or that is not for its family, a value that does not fit, a model
+    without the released head that the protocol takes.
     """
     chosen: dict[str, list[str]] = {"task": [], "model": [], "protocol": []}
     for assignment in overrides:
@@ -62,7 +68,18 @@ def resolve(task: str, model: str, protocol: str | None, overrides: list[str], w
     if limit is not None:
         deviations.append(f"limit = {limit} images of each split")
     shown = model_card.name if weights is None else f"{model_card.name}@{_weights_name(weights)}"
-    return Cell(task_card, model_card, protocol_card, shown, deviations)
+    cell = Cell(task_card, model_card, protocol_card, shown, deviations)
+    if cell.takes_released_head and task_card.family not in model_card.heads:
+        raise _no_head(cell)
+    return cell
+
+
+def _no_head(cell: Cell) -> UserError:
+    heads, family = cell.model.heads, cell.task.family
+    has = f"has released heads for {', '.join(heads)} alone" if heads else "has no released heads"
+    problem = f"model {cell.model.name!r} {has}, and the protocol takes the one for {family}"
+    fix = f"Choose a TIPSv2 model, whose heads are published, or another protocol: {', '.join(cell.task.protocols)}."
+    return UserError(problem, where=f"protocol {cell.protocol.name}", fix=fix)
 
 
 def _weights_name(weights: str) -> str:

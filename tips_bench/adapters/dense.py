@@ -10,13 +10,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tips_bench.adapters.base import Split
+from tips_bench.adapters.base import Split, open_splits
 from tips_bench.cards import ProtocolCard, TaskCard
 from tips_bench.errors import UserError
 from tips_bench.features.store import Shelf
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.probes.base import Fit, FitContext
 from tips_bench.probes.inference import DenseHead, Inference
+from tips_bench.probes.released import ReleasedProbe
 from tips_bench.probes.targets import DenseProbe, DenseTarget
 from tips_bench.progress import bar
 from tips_bench.registry import DENSE_PROBES, METRICS
@@ -44,9 +45,9 @@ class DenseAdapter:
         """The picture of one sample and its finished values; uint8 RGB."""
         raise NotImplementedError
 
-    def open(self, root: Path, limit: int | None) -> tuple[Split, Split]:
-        """(train, test)."""
-        return Split.open(self.task.data, root, "train", limit), Split.open(self.task.data, root, "test", limit)
+    def open(self, root: Path, limit: int | None) -> tuple[Split | None, Split]:
+        """(train, test); no train split for a released head."""
+        return open_splits(self.task.data, root, limit, train=not isinstance(self.probe, ReleasedProbe))
 
     def fit(self, context: FitContext) -> Fit:
         """The probe's fit on the training split."""

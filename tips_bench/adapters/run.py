@@ -171,21 +171,30 @@ class _Run:
 
     def _fit(self) -> Fit:
         if self.train is None:
-            return Fit(None, {})
+            return self._released() if self.cell.takes_released_head else Fit(None, {})
         head, notes = self.work / "head.npz", self.work / "fit.json"
         if notes.is_file():
             data = json.loads(notes.read_text(encoding="utf-8"))
             choice = Choice(**data["choice"]) if data["choice"] else None
             return Fit(self.adapter.load_head(head), data["report"], choice, data["warnings"])
-        card, train, seed = self.cell.protocol, self.train, self.options.seed
-        fit = self.adapter.fit(
-            FitContext(self.extractor, train.reader, train.indices, card.inference, card.selection, self.work, self.shelf, seed)
-        )
+        fit = self.adapter.fit(self._context(self.train, self.train.indices))
         assert fit.head is not None, "a fit on a training split gives a head"
         fit.head.save(head)
         chosen = asdict(fit.choice) if fit.choice else None
         write_text(notes, json.dumps({"report": fit.report, "choice": chosen, "warnings": fit.warnings}))
         return fit
+
+    def _released(self) -> Fit:
+        fit, cell = self.adapter.fit(self._context(self.test, [])), self.cell
+        if cell.model_name != cell.model.name:
+            fit.warnings.append(f"the released head was trained on {cell.model.name}'s own weights")
+        return fit
+
+    def _context(self, split: Split, indices: list[int]) -> FitContext:
+        card, seed = self.cell.protocol, self.options.seed
+        return FitContext(
+            self.extractor, split.reader, indices, card.inference, card.selection, self.work, self.shelf, seed, self.cell.model
+        )
 
     def _cost(self, wall_s: float) -> Cost:
         meter, device = self.extractor.meter, self.encoder.device

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tips_bench.adapters.base import Split
+from tips_bench.adapters.base import Split, open_splits
 from tips_bench.adapters.maps import count_maps, draw_maps
 from tips_bench.cards import ProtocolCard, TaskCard
 from tips_bench.features.store import Shelf
@@ -12,6 +12,7 @@ from tips_bench.metrics.segmentation import SegmentationCounts
 from tips_bench.probes.base import Fit, FitContext, Probe
 from tips_bench.probes.head import LinearHead
 from tips_bench.probes.inference import Inference
+from tips_bench.probes.released import ReleasedProbe
 from tips_bench.registry import PROBES
 
 
@@ -24,9 +25,9 @@ class SegmentationAdapter:
         self.task = task
         self.probe: Probe = PROBES.get(str(protocol.probe.get("type")))(protocol.probe, f"protocol {protocol.name}")
 
-    def open(self, root: Path, limit: int | None) -> tuple[Split, Split]:
-        """(train, test)."""
-        return Split.open(self.task.data, root, "train", limit), Split.open(self.task.data, root, "test", limit)
+    def open(self, root: Path, limit: int | None) -> tuple[Split | None, Split]:
+        """(train, test); no train split for a released head."""
+        return open_splits(self.task.data, root, limit, train=not isinstance(self.probe, ReleasedProbe))
 
     def fit(self, context: FitContext) -> Fit:
         """The probe's fit on the training split."""

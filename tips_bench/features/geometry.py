@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -26,12 +27,16 @@ from tips_bench.cards import WindowCard
 CHUNK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 26}
 
 
+Kind = Literal["bilinear", "bicubic"]
+
+
 @lru_cache(maxsize=256)
-def interpolation(source: int, target: int) -> Tensor:
-    """[target, source] matrix of bilinear interpolation with half-pixel centres (align_corners=False), as torch defines it."""
+def interpolation(source: int, target: int, kind: Kind = "bilinear") -> Tensor:
+    """[target, source] matrix of interpolation along an axis with half-pixel centres (align_corners=False), as torch defines it."""
     if source == target:
         return torch.eye(source)
-    return F.interpolate(torch.eye(source)[:, None], target, mode="linear", align_corners=False)[:, 0].T.contiguous()
+    # Both kinds are separable; torch has the cubic one for two axes alone.
+    return F.interpolate(torch.eye(source)[:, None, :, None], (target, 1), mode=kind, align_corners=False)[:, 0, :, 0].T.contiguous()
 
 
 def window_starts(length: int, window: int, stride: int) -> tuple[int, ...]:
@@ -74,16 +79,16 @@ class Windows:
 
 
 @lru_cache(maxsize=256)
-def _axis(tokens: int, before: int, after: int, size: int, starts: tuple[int, ...], inner: int, outer: int) -> Tensor:
+def _axis(tokens: int, before: int, after: int, size: int, starts: tuple[int, ...], inner: int, outer: int, kind: Kind) -> Tensor:
     """[outer, len(starts) * tokens]: tokens of every window -> window pixels -> their mean in the image -> output pixels."""
     padded = before + size + after
-    window = interpolation(tokens, padded)[before : padded - after]
+    window = interpolation(tokens, padded, kind)[before : padded - after]
     image, cover = torch.zeros(inner, len(starts), tokens), torch.zeros(inner, 1, 1)
     for index, start in enumerate(starts):
         image[start : start + size, index] = window
         cover[start : start + size] += 1
     image = (image / cover).flatten(1)
-    return image if inner == outer else interpolation(inner, outer) @ image
+    return image if inner == outer else interpolation(inner, outer, kind) @ image
 
 
 @dataclass(frozen=True)
@@ -101,11 +106,12 @@ class Upsampling:
         windows: Windows,
         outer: tuple[int, int],
         device: torch.device | str = "cpu",
+        kind: Kind = "bilinear",
     ) -> Upsampling:
         """grid: (h, w) tokens of a window. padding: (left, top, right, bottom) pixels around a window. outer: the output size."""
         left, top, right, bottom = padding
-        rows = _axis(grid[0], top, bottom, windows.size[0], windows.tops, windows.inner[0], outer[0])
-        columns = _axis(grid[1], left, right, windows.size[1], windows.lefts, windows.inner[1], outer[1])
+        rows = _axis(grid[0], top, bottom, windows.size[0], windows.tops, windows.inner[0], outer[0], kind)
+        columns = _axis(grid[1], left, right, windows.size[1], windows.lefts, windows.inner[1], outer[1], kind)
         return cls(rows.to(device), columns.to(device))
 
     def __call__(self, logits_Chw: Tensor) -> Tensor:

@@ -19,14 +19,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LAYERS = 4
-UPSCALING = 8  # output cells a token, along each axis
+Layer = tuple[Tensor | None, Tensor]  # (global_BD, patches_BhwD)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DptConfig:
     """embed_dim: D. outputs: C. reassembled: E of each layer. channels: F. relu: between the last convolution and the head.
 
-    The released depth heads are run with that ReLU by google/tipsv2-*-dpt and transformers, without it by google-deepmind/tips.
+    readout: the global token is read; False for encoders without one. The released depth heads are run with the ReLU by
+    google/tipsv2-*-dpt and transformers, without it by google-deepmind/tips.
     """
 
     embed_dim: int
@@ -34,11 +35,12 @@ class DptConfig:
     reassembled: tuple[int, ...]
     channels: int = 256
     relu: bool = False
+    readout: bool = True
 
-    @classmethod
-    def published(cls, embed_dim: int, outputs: int, *, relu: bool = False) -> DptConfig:
-        """As released for every size: D/8, D/4, D/2 and D channels a layer, 256 in the fusion."""
-        return cls(embed_dim=embed_dim, outputs=outputs, reassembled=tuple(embed_dim // part for part in (8, 4, 2, 1)), relu=relu)
+
+def published_widths(embed_dim: int) -> tuple[int, ...]:
+    """E of each layer in the released heads: D/8, D/4, D/2 and D."""
+    return tuple(embed_dim // part for part in (8, 4, 2, 1))
 
 
 class ResidualUnit(nn.Module):
@@ -75,9 +77,9 @@ class Fusion(nn.Module):
 class Reassembling(nn.Module):
     """Token grids of four layers -> maps of four sizes."""
 
-    def __init__(self, embed_dim: int, channels: Sequence[int]) -> None:
+    def __init__(self, embed_dim: int, channels: Sequence[int], *, readout: bool) -> None:
         super().__init__()
-        self.readout_projects = nn.ModuleList(nn.Linear(2 * embed_dim, embed_dim) for _ in channels)
+        self.readout_projects = nn.ModuleList(nn.Linear(2 * embed_dim, embed_dim) for _ in channels if readout)
         self.out_projections = nn.ModuleList(nn.Conv2d(embed_dim, width, 1) for width in channels)
         first, second, _, last = channels
         self.resize_layers = nn.ModuleList(
@@ -89,16 +91,16 @@ class Reassembling(nn.Module):
             ]
         )
 
-    def forward(self, layers: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
-        return [self._one(index, global_BD, patches_BhwD) for index, (global_BD, patches_BhwD) in enumerate(layers)]
+    def forward(self, layers: Sequence[Layer]) -> list[Tensor]:
+        return [self._map(index, *layer) for index, layer in enumerate(layers)]
 
-    def _one(self, index: int, global_BD: Tensor, patches_BhwD: Tensor) -> Tensor:
-        linear = self.readout_projects[index]
-        dim = global_BD.shape[-1]
-        # The global token is the same beside every patch: its half of the map is applied once.
-        once_B11D = F.linear(global_BD, linear.weight[:, dim:], linear.bias)[:, None, None]
-        read_BhwD = F.gelu(F.linear(patches_BhwD, linear.weight[:, :dim]) + once_B11D, approximate="tanh")
-        map_BEhw: Tensor = self.resize_layers[index](self.out_projections[index](read_BhwD.permute(0, 3, 1, 2)))
+    def _map(self, index: int, global_BD: Tensor | None, patches_BhwD: Tensor) -> Tensor:
+        if global_BD is not None:
+            linear, dim = self.readout_projects[index], global_BD.shape[-1]
+            # The global token is the same beside every patch: its half of the map is applied once.
+            once_B11D = F.linear(global_BD, linear.weight[:, dim:], linear.bias)[:, None, None]
+            patches_BhwD = F.gelu(F.linear(patches_BhwD, linear.weight[:, :dim]) + once_B11D, approximate="tanh")
+        map_BEhw: Tensor = self.resize_layers[index](self.out_projections[index](patches_BhwD.permute(0, 3, 1, 2)))
         return map_BEhw
 
 
@@ -108,12 +110,12 @@ class DptTrunk(nn.Module):
     def __init__(self, config: DptConfig) -> None:
         super().__init__()
         self.relu = config.relu
-        self.reassemble = Reassembling(config.embed_dim, config.reassembled)
+        self.reassemble = Reassembling(config.embed_dim, config.reassembled, readout=config.readout)
         self.convs = nn.ModuleList(nn.Conv2d(width, config.channels, 3, padding=1, bias=False) for width in config.reassembled)
         self.fusion_blocks = nn.ModuleList(Fusion(config.channels, finer=index > 0) for index in range(LAYERS))
         self.project = nn.Conv2d(config.channels, config.channels, 3, padding=1)
 
-    def forward(self, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    def forward(self, layers: Sequence[Layer]) -> Tensor:
         maps = [conv(map_BEhw) for conv, map_BEhw in zip(self.convs, self.reassemble(layers), strict=True)]
         fused_BFhw = self.fusion_blocks[0](maps[-1])
         for block, finer_BFhw in zip(list(self.fusion_blocks)[1:], maps[-2::-1], strict=True):
@@ -131,8 +133,8 @@ class DptDecoder(nn.Module):
         self.dpt = DptTrunk(config)
         self.head = nn.Linear(config.channels, config.outputs)
 
-    def forward(self, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """[B,C,8h,8w] raw outputs. layers: (global_BD, patches_BhwD) of four layers, from the first on, after the final norm."""
+    def forward(self, layers: Sequence[Layer]) -> Tensor:
+        """[B,C,8h,8w] raw outputs. layers: four, from the first on, after the final norm; without global tokens where none is read."""
         map_BFhw = self.dpt(layers)
         head_CF11 = self.head.weight[:, :, None, None]
         return torch.conv2d(map_BFhw, head_CF11, self.head.bias)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from tips_bench.cards import SelectionCard, WindowCard
+from tips_bench.cards import ModelCard, SelectionCard, WindowCard
 from tips_bench.features.extract import Extractor
 from tips_bench.features.store import Shelf
 
@@ -15,7 +15,7 @@ from tips_bench.features.store import Shelf
 class FitContext:
     """What every probe fits on. indices: the samples of the reader's split that may be used. work: folder for what a killed run takes up.
 
-    reader: of the family's kind. shelf: where stores of features lie.
+    reader: of the family's kind. shelf: where stores of features lie. model: the card of the encoder.
     """
 
     extractor: Extractor
@@ -26,6 +26,7 @@ class FitContext:
     work: Path
     shelf: Shelf
     seed: int
+    model: ModelCard | None = None
 
 
 class Head(Protocol):

@@ -8,12 +8,14 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tips_bench.errors import UserError
+from tips_bench.features.geometry import Kind
 from tips_bench.files import atomic
 
 NEVER = -1e30  # the logit of a class that the training split does not show; finite, so that interpolation stays finite
@@ -25,6 +27,7 @@ class LinearHead:
 
     weight_CD: Tensor
     bias_C: Tensor
+    interpolation: ClassVar[Kind] = "bilinear"
 
     def __call__(self, features_NhwD: Tensor) -> Tensor:
         """[N,C,h,w] logits in float32, on the features' device."""

@@ -17,13 +17,18 @@ from torch import Tensor
 from tips_bench.cards import WindowCard
 from tips_bench.data.base import SegmentationReader, SegmentationSample
 from tips_bench.features.extract import Extractor
-from tips_bench.features.geometry import Upsampling, Windows
+from tips_bench.features.geometry import Kind, Upsampling, Windows
 from tips_bench.features.store import DISK_TYPES, Shelf, Store, from_disk, to_disk
-from tips_bench.probes.head import LinearHead
 
 
 class DenseHead(Protocol):
-    """What makes a map of features: a LinearHead, or any other whose map covers the same windows with cells of one size."""
+    """What makes a map of features: a LinearHead, or any other whose map covers the same windows with cells of one size.
+
+    interpolation: how the map is brought to the size of the image.
+    """
+
+    @property
+    def interpolation(self) -> Kind: ...
 
     def __call__(self, features_NhwD: Tensor) -> Tensor:
         """[N,T,h',w'] in float32: T values for each cell of a grid of its own over the padded windows."""
@@ -74,7 +79,7 @@ class Inference:
     window: WindowCard
     shelf: Shelf | None = None
 
-    def predict(self, reader: SegmentationReader, indices: list[int], heads: Sequence[LinearHead]) -> Iterator[Prediction]:
+    def predict(self, reader: SegmentationReader, indices: list[int], heads: Sequence[DenseHead]) -> Iterator[Prediction]:
         """Classes for all `indices`, in the order in which batches of one size are formed.
 
         Several views: the class of the greatest mean probability, each view's softmax taken at the labels' resolution.
@@ -96,10 +101,11 @@ class Inference:
             means = [sum(self._upsampled(head, view, outer, unmirror) for view in views) / len(views) for head in heads]
             yield ValuePrediction(index, sample, torch.stack(means), views[0].features_NhwD)
 
-    def _argmax(self, head: LinearHead, views: list[View], outer: tuple[int, int]) -> Tensor:
+    def _argmax(self, head: DenseHead, views: list[View], outer: tuple[int, int]) -> Tensor:
         if len(views) == 1 and not views[0].mirrored:
-            upsampling, windows = self._upsampling(views[0], outer)
-            return upsampling.argmax(windows.mosaic(head(views[0].features_NhwD)))
+            logits_NChw = head(views[0].features_NhwD)
+            upsampling, windows = self._upsampling(views[0], outer, logits_NChw, head.interpolation)
+            return upsampling.argmax(windows.mosaic(logits_NChw))
         shares_CHW = sum(torch.softmax(self._upsampled(head, view, outer, mirror), 0) for view in views)
         assert isinstance(shares_CHW, Tensor), "there is at least one view"
         return shares_CHW.argmax(0).to(torch.uint8)
@@ -107,15 +113,13 @@ class Inference:
     def _upsampled(self, head: DenseHead, view: View, outer: tuple[int, int], unmirror: Callable[[Tensor], Tensor]) -> Tensor:
         """[T, H, W] of one view, not mirrored any more."""
         values_NThw = head(view.features_NhwD)
-        upsampling, windows = self._upsampling(view, outer, (values_NThw.shape[-2], values_NThw.shape[-1]))
+        upsampling, windows = self._upsampling(view, outer, values_NThw, head.interpolation)
         values_THW = upsampling(windows.mosaic(values_NThw))
         return unmirror(values_THW) if view.mirrored else values_THW
 
-    def _upsampling(self, view: View, outer: tuple[int, int], grid: tuple[int, int] | None = None) -> tuple[Upsampling, Windows]:
-        windows, features_NhwD = Windows.of(view.inner, self.window), view.features_NhwD
-        grid = grid or (features_NhwD.shape[1], features_NhwD.shape[2])
-        padding = self.extractor.padding(*windows.size)
-        return Upsampling.of(grid, padding, windows, outer, features_NhwD.device), windows
+    def _upsampling(self, view: View, outer: tuple[int, int], maps_NThw: Tensor, kind: Kind) -> tuple[Upsampling, Windows]:
+        windows, grid = Windows.of(view.inner, self.window), (maps_NThw.shape[-2], maps_NThw.shape[-1])
+        return Upsampling.of(grid, self.extractor.padding(*windows.size), windows, outer, maps_NThw.device, kind), windows
 
     @property
     def _views(self) -> list[tuple[float, bool]]:

@@ -1,0 +1,73 @@
+"""The probe `released`: a DPT head that was published for the model, used as it is. Nothing is trained.
+
+The model's card says where its heads are, one for each task family.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from tips_bench.cards import Strict, parse
+from tips_bench.encoders.weights import file_weights, weights_path
+from tips_bench.errors import UserError
+from tips_bench.models.dpt_files import Kind, load_dpt
+from tips_bench.probes.base import Fit, FitContext
+from tips_bench.probes.dense_head import HeadSpec, NetworkHead, check_layers
+from tips_bench.probes.targets import DenseTarget, DepthTarget
+
+
+class ReleasedOptions(Strict):
+    """relu: between the last convolution of a depth head and its linear map. depths: of the first and the last bin, in metres.
+
+    floor: added to every bin's share.
+    """
+
+    type: str
+    relu: bool
+    depths: tuple[float, float]
+    floor: float = Field(gt=0)
+
+
+class ReleasedProbe:
+    """Built from a card's `probe` mapping. target: what is scored, None for segmentation."""
+
+    def __init__(self, options: dict[str, Any], where: object, target: DenseTarget | None = None) -> None:
+        self.options, self.where = parse(ReleasedOptions, options, where=where, prefix="probe."), where
+        self.family: Kind = "segmentation" if target is None else "depth" if isinstance(target, DepthTarget) else "normals"
+
+    def fit(self, context: FitContext) -> Fit:
+        """The model's head for the family. No sample is read: the reader may be that of the scored split, for its classes.
+
+        Errors: a file that holds none, or one of another number of outputs.
+        """
+        check_layers(context.extractor)
+        family, encoder, model = self.family, context.extractor.encoder, context.model
+        assert model is not None, "a run knows its model, and has refused one without the head"
+        path = weights_path(model.heads[family], f"{model.name}: the DPT head for {family}")
+        relu, depths = (self.options.relu, self.options.depths) if family == "depth" else (False, None)
+        network = load_dpt(path, family, embed_dim=encoder.spec.embed_dim, relu=relu, depths=depths, device=encoder.device)
+        outputs = network.config.outputs
+        wanted = {"segmentation": len(context.reader.classes), "normals": 3, "depth": outputs}[family]
+        if outputs != wanted:
+            problem = f"the head gives {outputs} values for each pixel, and {context.reader.name} has {wanted}"
+            raise UserError(problem, where=path, fix="Give the head that was trained on this set.")
+        spec = HeadSpec(
+            decoder="tips",
+            values="classes" if family == "segmentation" else family,
+            embed_dim=network.config.embed_dim,
+            token=True,
+            outputs=outputs,
+            channels=network.config.channels,
+            relu=relu,
+            depths=depths,
+            floor=self.options.floor,
+            unit=True,
+        )
+        return Fit(NetworkHead(spec, network), {"head": path.name, "head_sha256": file_weights(path).identity, "outputs": outputs})
+
+    def load_head(self, path: Path) -> NetworkHead:
+        """A head that was saved."""
+        return NetworkHead.load(path)
