@@ -1,5 +1,7 @@
 """The sweep of linear heads: its loss is torch's, its heads are those of separate runs, its schedule mmcv's."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -131,6 +133,9 @@ def test_the_one_cycle_falls_from_its_warm_up_line_to_dinov3s_end():
     for iteration in (0, 7, 129):  # warm-up: a line from 1e-3 to 1 on one from 1 to 0
         rise = 1e-3 + (1 - 1e-3) * iteration / 130
         assert lr_factor("one-cycle", iteration, 400, 130, 1e-3) == pytest.approx(rise * (400 - iteration) / 400)
+    for iteration in (0, 7, 129):  # without a ratio, the line is on a cosine
+        rise = 1e-3 + (1 + math.cos(math.pi * iteration / 400)) / 2 * iteration / 130
+        assert lr_factor("one-cycle", iteration, 400, 130, 0.0) == pytest.approx(rise)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), 400, eta_min=1 / 25e3)
     for iteration in range(400):
         schedule.optimizer.step()

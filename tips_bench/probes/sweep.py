@@ -11,7 +11,7 @@ Axes: B batch, P patches (B*h*w), h w token grid, D feature, S heads, C classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,14 +32,29 @@ class GridPoint:
 
 
 class HeadSweep(nn.Module):
-    """S heads on features of D channels. batch_norm: as in the protocol; without it features go straight to the convolution."""
+    """S heads on features of D channels. batch_norm: as in the protocol; without it features go straight to the convolution.
 
-    def __init__(self, heads: int, dim: int, classes: int, *, batch_norm: bool, dropout: float, seed: int) -> None:
+    initial: "normal" weights of INITIAL_DEVIATION with a bias of 0, or as "torch" begins a convolution.
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        dim: int,
+        classes: int,
+        *,
+        batch_norm: bool,
+        dropout: float,
+        seed: int,
+        initial: Literal["normal", "torch"] = "normal",
+    ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        weight_CD = torch.randn(classes, dim, generator=generator) * INITIAL_DEVIATION
+        weight_CD, bias_C = torch.randn(classes, dim, generator=generator) * INITIAL_DEVIATION, torch.zeros(classes)
+        if initial == "torch":  # Conv2d.reset_parameters: both even within 1 / sqrt(dim)
+            weight_CD, bias_C = ((2 * torch.rand(shape, generator=generator) - 1) / dim**0.5 for shape in ((classes, dim), (classes,)))
         self.weight = nn.ParameterList(nn.Parameter(weight_CD.clone()) for _ in range(heads))
-        self.bias = nn.ParameterList(nn.Parameter(torch.zeros(classes)) for _ in range(heads))
+        self.bias = nn.ParameterList(nn.Parameter(bias_C.clone()) for _ in range(heads))
         self.scale = nn.ParameterList(nn.Parameter(torch.ones(dim)) for _ in range(heads if batch_norm else 0))
         self.shift = nn.ParameterList(nn.Parameter(torch.zeros(dim)) for _ in range(heads if batch_norm else 0))
         self.register_buffer("running_mean", torch.zeros(dim))
