@@ -15,6 +15,8 @@ import importlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -127,8 +129,7 @@ def rounding(dim: int) -> float:
 
 def _top(queries_QD: Tensor, index_nD: Tensor, count: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
     """The `count` greatest products of each query with a part of the index, and their rows."""
-    if torch.device(device).type == "cpu" and importlib.util.find_spec("faiss"):
-        faiss = importlib.import_module("faiss")
+    if torch.device(device).type == "cpu" and (faiss := _faiss()):
         flat = faiss.IndexFlatIP(index_nD.shape[1])
         flat.add(index_nD.numpy())
         near_QR, rows_QR = flat.search(queries_QD.numpy(), count)
@@ -136,3 +137,9 @@ def _top(queries_QD: Tensor, index_nD: Tensor, count: int, device: torch.device 
     index_Dn = index_nD.to(device).T
     found = [(block_qD.to(device) @ index_Dn).topk(count) for block_qD in queries_QD.split(QUERY_ROWS)]
     return torch.cat([near.cpu() for near, _ in found]), torch.cat([rows.cpu() for _, rows in found])
+
+
+@cache
+def _faiss() -> Any:
+    """The module, or None where it is not installed."""
+    return importlib.import_module("faiss") if importlib.util.find_spec("faiss") else None
