@@ -114,6 +114,8 @@ CHECKS = LazyRegistry(
     {
         "segmentation": "tips_bench.data.check:check",
         "zeroshot-segmentation": "tips_bench.data.check:check",
+        "depth": "tips_bench.data.dense_check:check_depth",
+        "normals": "tips_bench.data.dense_check:check_normals",
         "retrieval": "tips_bench.data.captions_check:check",
         "point-segmentation": "tips_bench.data.scan_check:check",
         "classification": "tips_bench.data.whole_check:check_classes",

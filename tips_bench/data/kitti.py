@@ -70,6 +70,8 @@ def kitti_depth(root: str | Path, split: str, **options: Any) -> PairReader:
 class Annotated(DepthPairs):
     """Annotated depth maps; the camera is told where the raw set's calibration lies beside its images."""
 
+    reach = (1.5, 90.0)
+
     def __init__(self, *arguments: Any, crop: str, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._crop = crop

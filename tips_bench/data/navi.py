@@ -67,6 +67,8 @@ def navi_normals(root: str | Path, split: str, **options: Any) -> NaviReader:
 class NaviReader(PairReader):
     """Objects with depth, 512 x 512."""
 
+    reach = (0.05, 5.0)
+
     def __init__(self, name: str, split: str, root: Path, views: dict[str, View], *, rule: str, how: str) -> None:
         super().__init__(name, split, root, {id: (view.image, view.depth) for id, view in views.items()}, rule=rule, how=how)
         self.groups = [id.split("/")[0] for id in self.ids]

@@ -38,6 +38,7 @@ SPLITS = {
         ListedSplit("nyudepthv2_test_files_with_gt.txt", ("official_splits/test",), ("official_splits/test",)),
     ),
 }
+REACH = (0.5, 10.0)  # metres, of a Kinect
 MAT, OFFICIAL = "nyu_depth_v2_labeled.mat", "splits.mat"
 ARRAYS = {"images": (3, 640, 480), "depths": (640, 480), "rawDepths": (640, 480)}  # of one image, as MATLAB's order reads in HDF5
 SCENE = re.compile(r"^(.*?_\d{4})[a-z]?$")  # kitchen_0028b is a part of kitchen_0028
@@ -45,6 +46,8 @@ SCENE = re.compile(r"^(.*?_\d{4})[a-z]?$")  # kitchen_0028b is a part of kitchen
 
 class NyuFolder(DepthPairs):
     """Depth in millimetres; one camera took all images."""
+
+    reach = REACH
 
     def intrinsics(self, index: int) -> Intrinsics | None:
         return CAMERA
@@ -88,6 +91,7 @@ class NyuLabelled:
     classes: tuple[str, ...] = ()
     palette: tuple[tuple[int, int, int], ...] = ()
     remarks: tuple[str, ...] = ()
+    reach = REACH
 
     def __init__(self, name: str, root: str | Path, split: str, how: str, depth: Literal["raw", "filled"] = "raw") -> None:
         self.name, self.split, self.root, self.how = name, split, str(root), how

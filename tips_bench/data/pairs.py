@@ -28,12 +28,14 @@ class PairReader:
     pairs: id -> (image file, file of the values). rule: whatever else decides the values, as text; it enters the fingerprint.
     group: a regular expression whose first group, found in an id, names what belongs together (frames of one scene); without it each
     sample is its own group. how: said where files are missing. remarks: what a record has to say of the data.
+    reach: metres between which the median depth of any split lies, for `data check`; a sub-class that knows its sensor narrows it.
     Errors: a file that is missing, with the number of all that are; an id in which `group` finds nothing.
     """
 
     classes: tuple[str, ...] = ()
     palette: tuple[tuple[int, int, int], ...] = ()
     sample: type[DepthSample] | type[NormalsSample] = DepthSample
+    reach: tuple[float, float] = (0.05, 200.0)
 
     def __init__(
         self,
