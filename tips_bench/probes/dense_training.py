@@ -90,7 +90,7 @@ class NetworkTrainee:
         maps_BCSS = Upsampling.of(grid, found.padding, windows, size, device, self.objective.kind)(maps_BChw)
         loss = self.objective.loss(maps_BCSS, values_BTSS.to(device), known_BSS.to(device))
         if not torch.isfinite(loss):
-            problem = f"the head diverged at iteration {iteration}: its loss is {float(loss)}"
+            problem = f"the head diverged at iteration {iteration}: its loss is {loss.item()}"
             raise UserError(problem, fix="Lower the rate: --set probe.lr=1e-4.")
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
