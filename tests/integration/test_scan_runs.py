@@ -111,20 +111,20 @@ def test_a_killed_run_is_taken_up_to_the_same_record(place: Path, calls: int) ->
 
 def test_a_killed_training_goes_on_from_its_checkpoint(place: Path) -> None:
     whole = scored(place, "packed", protocol="linear-lexicon3d")
-    step, count = points._Training._step, [0]
+    step, count = points.PointTrainee.step, [0]
 
-    def dying(self: Any, item: int) -> None:
+    def dying(self: Any, iteration: int, batch: int) -> Any:
         count[0] += 1
         if count[0] > 5:
             raise Killed
-        step(self, item)
+        return step(self, iteration, batch)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(points._Training, "_step", dying)
+        patch.setattr(points.PointTrainee, "step", dying)
         scored(place, "packed", protocol="linear-lexicon3d", out=place / "again")
     count[0] = -(10**6)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(points._Training, "_step", dying)
+        patch.setattr(points.PointTrainee, "step", dying)
         resumed = scored(place, "packed", protocol="linear-lexicon3d", out=place / "again")
     assert count[0] + 10**6 == 2, "four of six steps were done"
     assert stable(resumed) == stable(whole)

@@ -16,7 +16,7 @@ from tips_bench.features.extract import Extractor
 from tips_bench.features.lifting import LiftingOptions, lift
 from tips_bench.features.store import Shelf
 from tips_bench.probes.base import FitContext
-from tips_bench.probes.points import LinearPointsOptions, LinearPointsProbe, _Training, fill_points
+from tips_bench.probes.points import LinearPointsOptions, LinearPointsProbe, PointTrainee, fill_points
 
 QUOTA = 700
 LIFTING = LiftingOptions(occlusion="lexicon3d", tolerance=0.25, border=0.03125, neighbours=1)
@@ -58,7 +58,7 @@ def test_training_is_that_of_a_plain_loop_over_scans(root: Path, tmp_path: Path,
     chosen = options(softmax_twice=softmax_twice, weight_decay=1e-3)
     bank = fill_points(given, LIFTING, QUOTA)
     layer = torch.nn.Linear(given.extractor.dim, 20)
-    start = _Training(LinearPointsOptions(**chosen), given, bank)
+    start = PointTrainee(LinearPointsOptions(**chosen), given, bank)
     bound = 1 / given.extractor.dim**0.5
     for ours, theirs in ((start.weight_CD.detach(), layer.weight.data), (start.bias_C.detach(), layer.bias.data)):
         assert max(float(ours.abs().max()), float(theirs.abs().max())) <= bound, "drawn from one distribution"

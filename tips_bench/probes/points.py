@@ -10,9 +10,6 @@ Axes: N points of a scan, R rows of the bank, D feature, C classes.
 from __future__ import annotations
 
 import math
-import pickle
-import zipfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,17 +17,19 @@ import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.data import Dataset
 
 from tips_bench.cards import Strict, parse
 from tips_bench.errors import UserError
 from tips_bench.features.lifted import lifted_scans
 from tips_bench.features.lifting import LiftingOptions
 from tips_bench.features.store import DISK_TYPES, from_disk, to_disk
-from tips_bench.files import atomic, digest
+from tips_bench.files import digest
 from tips_bench.probes.bank import Bank, choose
 from tips_bench.probes.base import Fit, FitContext
 from tips_bench.probes.convex import SolverOptions, fit_bank
 from tips_bench.probes.head import LinearHead
+from tips_bench.probes.training import Training
 from tips_bench.progress import bar
 
 CHUNK_ROWS = 1 << 14
@@ -86,14 +85,19 @@ class LinearPointsProbe:
 
     def fit(self, context: FitContext) -> Fit:
         """Fill the bank, train on it. Errors: a loss that is not finite."""
-        bank = fill_points(context, self.options.lifting, self.options.points_per_scan)
-        training = _Training(self.options, context, bank)
-        loss = training.run()
+        options = self.options
+        bank = fill_points(context, options.lifting, options.points_per_scan)
+        trainee = PointTrainee(options, context, bank)
+        scans = len(context.indices)
+        identity = digest(options.model_dump_json(), context.seed, *(context.reader.ids[index] for index in context.indices))
+        order = ScanOrder(scans, context.seed)
+        training = Training(options.epochs * scans, options.checkpoint_every, order, context.work / "points.pt", identity, workers=0)
+        (loss,) = training.run(trainee)
         if not math.isfinite(loss):
             raise UserError(f"the probe diverged: its loss is {loss}", fix="Lower it: --set probe.lr=1e-5.")
-        report = {"epochs": self.options.epochs, "steps": training.steps, "loss": loss, "points": int(bank.store.starts[-1])}
+        report = {"epochs": options.epochs, "steps": trainee.steps, "loss": loss, "points": int(bank.store.starts[-1])}
         context.shelf.finish(bank.store)
-        return Fit(LinearHead(training.weight_CD.detach().cpu(), training.bias_C.detach().cpu()), report)
+        return Fit(LinearHead(trainee.weight_CD.detach().cpu(), trainee.bias_C.detach().cpu()), report)
 
 
 def fill_points(context: FitContext, lifting: LiftingOptions, quota: int) -> Bank:
@@ -125,84 +129,63 @@ def fill_points(context: FitContext, lifting: LiftingOptions, quota: int) -> Ban
     return Bank(store, indices)
 
 
-class _Training:
-    """The loop over epochs and scans. It starts from the checkpoint in the work folder, if one of the same options is there.
+class ScanOrder(Dataset):
+    """Batch number i is all of one scan: its place in the bank, a function of (seed, epoch)."""
 
-    The order of an epoch's scans is a function of (seed, epoch). steps: of the optimiser, so far.
-    """
+    def __init__(self, scans: int, seed: int) -> None:
+        self.scans, self.seed = scans, seed
+
+    def __getitem__(self, number: int) -> int:
+        epoch, place = divmod(number, self.scans)
+        return int(np.random.default_rng([self.seed, epoch]).permutation(self.scans)[place])
+
+
+class PointTrainee:
+    """One linear map, and Adam. steps: of the optimiser, so far; a scan without a usable point makes none."""
 
     def __init__(self, options: LinearPointsOptions, context: FitContext, bank: Bank) -> None:
-        self.options, self.context, self.bank = options, context, bank
-        self.device = context.extractor.encoder.device
+        self.options, self.bank, self.device = options, bank, context.extractor.encoder.device
         generator, dim = torch.Generator().manual_seed(context.seed), context.extractor.dim
         # torch.nn.Linear's own initial values, which Lexicon3D takes
         shapes = (len(context.reader.classes), dim), (len(context.reader.classes),)
         weight_CD, bias_C = ((2 * torch.rand(shape, generator=generator) - 1) / math.sqrt(dim) for shape in shapes)
         self.weight_CD, self.bias_C = (values.to(self.device).requires_grad_() for values in (weight_CD, bias_C))
-        decay = {"lr": options.lr, "betas": options.betas, "weight_decay": options.weight_decay}
+        decay: dict[str, Any] = {"lr": options.lr, "betas": options.betas, "weight_decay": options.weight_decay}
         self.optimiser = torch.optim.Adam([self.weight_CD, self.bias_C], **decay)
-        self.loss, self.steps = math.nan, 0
-        self.path: Path = context.work / "points.pt"
-        self.identity = digest(options.model_dump_json(), context.seed, *(context.reader.ids[index] for index in context.indices))
+        self.steps, self.loss = 0, math.nan
 
-    def run(self) -> float:
-        """Train to the last epoch; returns the mean loss of the last scan."""
-        scans = len(self.bank.indices)
-        total, first = self.options.epochs * scans, self._resume()
-        with bar("training the probe", total, "scans") as advance:
-            advance(first)
-            for number in range(first, total):
-                epoch, place = divmod(number, scans)
-                order = np.random.default_rng([self.context.seed, epoch]).permutation(scans)
-                self._step(int(order[place]))
-                advance()
-                if (number + 1) % self.options.checkpoint_every == 0 and number + 1 < total:
-                    self._save(number + 1)
-        return self.loss
-
-    def _step(self, item: int) -> None:
-        """One scan is one batch: the mean loss over its points, a piece at a time. A scan without a usable point makes no step."""
+    def step(self, iteration: int, batch: int) -> Tensor:
+        """The mean loss over a scan's points, a piece of them at a time."""
         store = self.bank.store
-        rows = np.arange(store.starts[item], store.starts[item + 1])
+        rows = np.arange(store.starts[batch], store.starts[batch + 1])
         rows = rows[store.arrays["counts"][rows].any(1)]
-        if not len(rows):
-            return
-        self.optimiser.zero_grad(set_to_none=True)
-        total = 0.0
-        for start in range(0, len(rows), CHUNK_ROWS):
-            part = rows[start : start + CHUNK_ROWS]
-            features_RD = from_disk(store.arrays["features"][part]).to(self.device, torch.float32)
-            labels_R = torch.from_numpy(store.arrays["counts"][part].argmax(1)).to(self.device)
-            loss = self._loss(features_RD, labels_R) / len(rows)
-            loss.backward()
-            total += float(loss.detach())
-        self.optimiser.step()
-        self.loss, self.steps = total, self.steps + 1
+        if len(rows):
+            self.optimiser.zero_grad(set_to_none=True)
+            self.loss = sum(self._backward(rows[start : start + CHUNK_ROWS], len(rows)) for start in range(0, len(rows), CHUNK_ROWS))
+            self.optimiser.step()
+            self.steps += 1
+        return torch.tensor([self.loss], dtype=torch.float64)
 
-    def _loss(self, features_RD: Tensor, labels_R: Tensor) -> Tensor:
+    def _backward(self, rows: np.ndarray, total: int) -> float:
+        store = self.bank.store
+        features_RD = from_disk(store.arrays["features"][rows]).to(self.device, torch.float32)
+        labels_R = torch.from_numpy(store.arrays["counts"][rows].argmax(1)).to(self.device)
         logits_RC = F.linear(features_RD, self.weight_CD, self.bias_C)
         if self.options.softmax_twice:
             logits_RC = logits_RC.softmax(1)
-        return F.cross_entropy(logits_RC, labels_R, reduction="sum")
+        loss = F.cross_entropy(logits_RC, labels_R, reduction="sum") / total
+        loss.backward()
+        return float(loss.detach())
 
-    def _save(self, number: int) -> None:
-        state = {"identity": self.identity, "number": number, "steps": self.steps, "loss": self.loss}
-        state |= {"weight": self.weight_CD, "bias": self.bias_C, "optimiser": self.optimiser.state_dict()}
-        with atomic(self.path) as temporary:
-            torch.save(state, temporary)
+    def state(self) -> dict[str, Any]:
+        """The map and the optimiser's moments."""
+        values = {"weight": self.weight_CD.detach(), "bias": self.bias_C.detach(), "steps": self.steps, "loss": self.loss}
+        return values | {"optimiser": self.optimiser.state_dict()}
 
-    def _resume(self) -> int:
-        if not self.path.is_file():
-            return 0
-        try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
-            raise UserError("not a checkpoint of a probe, or a broken one", where=self.path, fix="Delete it and run again.") from error
-        if state["identity"] != self.identity:
-            return 0
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
         with torch.no_grad():
             self.weight_CD.copy_(state["weight"])
             self.bias_C.copy_(state["bias"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.loss, self.steps = state["loss"], state["steps"]
-        return state["number"]
+        self.steps, self.loss = state["steps"], state["loss"]
