@@ -13,7 +13,7 @@ from sklearn.metrics import top_k_accuracy_score
 from torchmetrics.retrieval import RetrievalHitRate, RetrievalRecall
 
 from tips_bench.errors import UserError
-from tips_bench.metrics.ranks import FRACTION_BITS, count_images, fixed_point
+from tips_bench.metrics.ranks import FRACTION_BITS, count_images, error, fixed_point
 from tips_bench.metrics.retrieval import COUNTS, RANKS, SHARES, RetrievalCounts, embeddings_in, image_counts, metric_names, summary
 from tips_bench.results.statistics import group_sums, intervals
 
@@ -70,6 +70,22 @@ def test_any_tile_gives_the_same_counts_where_many_similarities_are_nearly_equal
     assert np.array_equal(count_images(images_ID, texts_TD, starts, tile=tile), whole)
     swapped = rng.permutation(dim)  # the order in which products are added
     assert np.array_equal(count_images(images_ID[:, swapped], texts_TD[:, swapped], starts, tile=tile), whole)
+
+
+def test_double_precision_alone_gives_the_same_counts(monkeypatch):
+    sets = [draw(seed, [3, 1, 4, 2] * 9, dim=20, noise=1.2) for seed in range(4)]
+    twice = [count_images(*found) for found in sets]
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
+    assert all(np.array_equal(count_images(*found), counts) for found, counts in zip(sets, twice, strict=True))
+
+
+@pytest.mark.parametrize("dim", [4, 64, 512, 1536])
+def test_single_precision_is_off_by_less_than_its_bound(dim):
+    rng = np.random.default_rng(dim)
+    near_ND = fixed_point(1 + 1e-3 * rng.normal(size=(300, dim)))  # nearly 1 each, where rounding is worst
+    exact_NN = near_ND.astype(np.float64) @ near_ND.T.astype(np.float64) / 4.0**FRACTION_BITS
+    unit_ND = torch.from_numpy(near_ND).float() / 2**FRACTION_BITS
+    assert np.abs((unit_ND @ unit_ND.T).double().numpy() - exact_NN).max() < error(dim)
 
 
 def test_an_encoder_that_says_the_same_of_everything_finds_nothing():

@@ -5,24 +5,27 @@ then a whole number of 2**-52, and by Cauchy and Schwarz so small that every par
 whatever order a library adds. So equal vectors tie, and no size of a tile, number of threads or device can change a rank. The
 matrix of all similarities never exists.
 
+Single precision, twice as fast, goes first: with the bound on its error it tells how many are nearer at least and at most. The few
+queries whose hits that leaves open are compared again in double precision.
+
 Axes: I images, T texts, D feature, J the own captions of an image, nearest first, cut at the greatest rank; i t rows of a tile;
-k the ranks of `metrics.retrieval`.
+k the ranks of `metrics.retrieval`; 2 the least and the greatest number.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tips_bench.metrics.retrieval import COUNTS, RANKS, image_counts
+from tips_bench.metrics.retrieval import RANKS, image_counts
 from tips_bench.progress import bar
 
 FRACTION_BITS = 26
-TILE = (2048, 8192)  # images, texts
+ONE = float(1 << FRACTION_BITS)
+TILE = (1024, 4096)  # images, texts
 ROWS = 4096
 
 
@@ -31,7 +34,7 @@ def fixed_point(embeddings_ND: np.ndarray) -> np.ndarray:
     wide_ND = np.ascontiguousarray(embeddings_ND, np.float64)
     length_N1 = np.sqrt(np.square(wide_ND).sum(axis=1, keepdims=True))
     unit_ND = np.divide(wide_ND, length_N1, out=np.zeros_like(wide_ND), where=length_N1 > 0)
-    return np.rint(unit_ND * (1 << FRACTION_BITS)).astype(np.int32)
+    return np.rint(unit_ND * ONE).astype(np.int32)
 
 
 def count_images(
@@ -42,68 +45,117 @@ def count_images(
     images_ID, texts_TD: of `fixed_point`; a memory map is read in pieces. starts: int [I+1]; the captions of image i are the texts from
     starts[i] on, up to starts[i+1], at least one. tile: images and texts whose similarities are held at once.
     """
-    own_T = _own(images_ID, texts_TD, starts)
-    least_IJ = _nearest_own(own_T, starts)
-    at_least_IJ, before_T = _compare(images_ID, texts_TD, own_T, least_IJ, tile, torch.device(device))
-    counts = np.zeros((len(images_ID), COUNTS), np.int64)
-    for image, (start, end) in enumerate(itertools.pairwise(starts)):
-        own_J = np.sort(own_T[start:end])[::-1]
-        nearest_J = own_J[: least_IJ.shape[1]]
-        others_J = at_least_IJ[image, : len(nearest_J)] - (own_J >= nearest_J[:, None]).sum(axis=1)
-        places_J = others_J + np.arange(len(nearest_J))
-        own_k, hits_k = ([int((places < rank).sum()) for rank in RANKS] for places in (places_J, before_T[start:end]))
-        counts[image] = image_counts(np.array(own_k), np.array(hits_k), int(end - start))
-    return counts
+    numbers_I = np.diff(starts)
+    owner_T = np.repeat(np.arange(len(images_ID)), numbers_I)
+    own_T = _own(images_ID, texts_TD, owner_T)
+    own_IJ = _nearest_own(own_T, starts)
+    tiles = _Tiles(images_ID, texts_TD, owner_T, tile, torch.device(device))
+    others_IJ, before_T = tiles.nearer(own_IJ, own_T)
+    found_IJk = _found(others_IJ + np.arange(own_IJ.shape[1])) & np.isfinite(own_IJ)[..., None]
+    return image_counts(found_IJk.sum(axis=1), np.add.reduceat(_found(before_T).astype(np.int64), starts[:-1]), numbers_I)
 
 
-def _own(images_ID: np.ndarray, texts_TD: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def _found(places_x: np.ndarray) -> np.ndarray:
+    """Whether each place, from 0 on, is among the first k, [..., k]."""
+    return places_x[..., None] < np.array(RANKS)
+
+
+def _own(images_ID: np.ndarray, texts_TD: np.ndarray, owner_T: np.ndarray) -> np.ndarray:
     """own_T: the similarity of each text and its image."""
-    owners_T = np.repeat(np.arange(len(images_ID)), np.diff(starts))
     own_T = np.empty(len(texts_TD))
     for start, end in _pieces(len(texts_TD), ROWS):
-        products_tD = images_ID[owners_T[start:end]].astype(np.float64) * texts_TD[start:end]
-        own_T[start:end] = products_tD.sum(axis=1)
+        own_T[start:end] = (images_ID[owner_T[start:end]].astype(np.float64) / ONE * (texts_TD[start:end] / ONE)).sum(axis=1)
     return own_T
 
 
 def _nearest_own(own_T: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """least_IJ: the greatest of each image's own similarities, falling; infinity where it has fewer captions."""
+    """own_IJ: the greatest of each image's own similarities, falling; infinity where it has fewer captions."""
     numbers_I = np.diff(starts)
-    least_IJ = np.full((len(numbers_I), min(max(RANKS), int(numbers_I.max()))), np.inf)
-    for image, (start, end) in enumerate(itertools.pairwise(starts)):
-        falling = np.sort(own_T[start:end])[::-1][: least_IJ.shape[1]]
-        least_IJ[image, : len(falling)] = falling
-    return least_IJ
+    own_IJ = np.full((len(numbers_I), min(max(RANKS), int(numbers_I.max()))), np.inf)
+    for image, (start, number) in enumerate(zip(starts[:-1], numbers_I, strict=True)):
+        falling = np.sort(own_T[start : start + number])[::-1][: own_IJ.shape[1]]
+        own_IJ[image, : len(falling)] = falling
+    return own_IJ
 
 
-def _compare(
-    images_ID: np.ndarray, texts_TD: np.ndarray, own_T: np.ndarray, least_IJ: np.ndarray, tile: tuple[int, int], device: torch.device
-) -> tuple[np.ndarray, np.ndarray]:
-    """(at_least_IJ, before_T): texts at least as near as each own caption, it included; other images at least as near as a text's own."""
-    at_least_IJ = torch.zeros(least_IJ.shape, dtype=torch.int64, device=device)
-    before_T = torch.full(own_T.shape, -1, dtype=torch.int64, device=device)  # its own image is as near as itself
-    own, least = torch.from_numpy(own_T).to(device), torch.from_numpy(least_IJ).to(device)
-    with bar("comparing images and texts", len(images_ID) * len(texts_TD)) as advance:
-        for top, bottom in _pieces(len(images_ID), tile[0]):
-            images_iD = _wide(images_ID[top:bottom], device)
-            for left, right in _pieces(len(texts_TD), tile[1]):
-                similar_it = images_iD @ _wide(texts_TD[left:right], device).T
-                before_T[left:right] += _count(similar_it >= own[left:right], 0)
-                for place in range(least.shape[1]):
-                    at_least_IJ[top:bottom, place] += _count(similar_it >= least[top:bottom, place, None], 1)
-                advance(similar_it.numel())
-    return at_least_IJ.cpu().numpy(), before_T.cpu().numpy()
+class _Tiles:
+    """The similarities of all pairs but the right ones, a tile at a time."""
+
+    def __init__(
+        self, images_ID: np.ndarray, texts_TD: np.ndarray, owner_T: np.ndarray, tile: tuple[int, int], device: torch.device
+    ) -> None:
+        self.images_ID, self.texts_TD, self.owner_T, self.tile, self.device = images_ID, texts_TD, owner_T, tile, device
+
+    def nearer(self, own_IJ: np.ndarray, own_T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(others_IJ, before_T): texts of other images at least as near as each own one; other images at least as near as a text's own.
+
+        Exact where it decides a hit, else a number that decides the same.
+        """
+        images, texts = np.arange(len(self.images_ID)), np.arange(len(self.texts_TD))
+        if torch.get_float32_matmul_precision() != "highest":
+            return self._compare(images, texts, own_IJ, own_T, torch.float64, [0.0])[0]
+        slack = error(self.images_ID.shape[1])
+        (others_IJ, before_T), (most_IJ, most_T) = self._compare(images, texts, own_IJ, own_T, torch.float32, [slack, -slack])
+        places_J = np.arange(own_IJ.shape[1])
+        open_I = np.flatnonzero((_found(others_IJ + places_J) != _found(most_IJ + places_J)).any(axis=(1, 2)))
+        open_T = np.flatnonzero((_found(before_T) != _found(most_T)).any(axis=1))
+        if len(open_I):
+            others_IJ[open_I] = self._compare(open_I, texts, own_IJ[open_I], None, torch.float64, [0.0])[0][0]
+        if len(open_T):
+            before_T[open_T] = self._compare(images, open_T, own_IJ[:, :0], own_T[open_T], torch.float64, [0.0])[0][1]
+        return others_IJ, before_T
+
+    def _compare(
+        self, images: np.ndarray, texts: np.ndarray, own_IJ: np.ndarray, own_T: np.ndarray | None, dtype: torch.dtype, slacks: list[float]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each slack, how many of the similarities of these images and texts are at least as great as an own one and the slack."""
+        limits = [
+            (self._on_device(own_IJ + slack, dtype), None if own_T is None else self._on_device(own_T + slack, dtype)) for slack in slacks
+        ]
+        totals = [(torch.zeros(own_IJ.shape, dtype=torch.int64), torch.zeros(len(texts), dtype=torch.int64)) for _ in slacks]
+        with bar("comparing images and texts", len(images) * len(texts), unit="pairs") as advance:
+            for top, bottom in _pieces(len(images), self.tile[0]):
+                images_iD = self._unit(self.images_ID, images[top:bottom], dtype)
+                for left, right in _pieces(len(texts), self.tile[1]):
+                    similar_it = images_iD @ self._unit(self.texts_TD, texts[left:right], dtype).T
+                    self._leave_out_own(similar_it, images[top:bottom], texts[left:right])
+                    for (limit_IJ, limit_T), (others_IJ, before_T) in zip(limits, totals, strict=True):
+                        for place in range(own_IJ.shape[1]):
+                            others_IJ[top:bottom, place] += _count(similar_it >= limit_IJ[top:bottom, place, None], 1)
+                        if limit_T is not None:
+                            before_T[left:right] += _count(similar_it >= limit_T[left:right], 0)
+                    advance(similar_it.numel())
+        return [(others_IJ.numpy(), before_T.numpy()) for others_IJ, before_T in totals]
+
+    def _leave_out_own(self, similar_it: Tensor, images: np.ndarray, texts: np.ndarray) -> None:
+        rows = np.searchsorted(images, self.owner_T[texts])
+        rows[rows == len(images)] = 0
+        own = np.flatnonzero(images[rows] == self.owner_T[texts])
+        similar_it[torch.from_numpy(rows[own]), torch.from_numpy(own)] = -torch.inf
+
+    def _unit(self, table_ND: np.ndarray, rows: np.ndarray, dtype: torch.dtype) -> Tensor:
+        """Rows of a table at length 1. In single precision they are rounded once more."""
+        whole = len(rows) == rows[-1] - rows[0] + 1
+        return self._on_device(table_ND[rows[0] : rows[-1] + 1] if whole else table_ND[rows], dtype).div_(ONE)
+
+    def _on_device(self, values: np.ndarray, dtype: torch.dtype) -> Tensor:
+        return torch.from_numpy(np.array(values)).to(self.device, dtype)
+
+
+def error(dim: int) -> float:
+    """What a cosine of D features in single precision is off at most, and a little more.
+
+    Each of D products and D - 1 sums is rounded by 2**-24 of a magnitude of at most 1, in whatever order they are added (Higham, Accuracy
+    and Stability of Numerical Algorithms, 2002, section 3.1); both factors and the limit it is compared with were rounded before.
+    """
+    return (dim + 8) * 2.0**-24
 
 
 def _count(true_it: Tensor, axis: int) -> Tensor:
     """How many are true along an axis; on a CPU by numpy, which is ten times as fast at it as torch."""
-    if true_it.is_cuda:
-        return true_it.sum(dim=axis)
+    if true_it.device.type != "cpu":
+        return true_it.sum(dim=axis).cpu()
     return torch.from_numpy(np.count_nonzero(true_it.numpy(), axis=axis))
-
-
-def _wide(numbers_ND: np.ndarray, device: torch.device | str) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(numbers_ND)).to(device, torch.float64)
 
 
 def _pieces(length: int, size: int) -> Iterator[tuple[int, int]]:

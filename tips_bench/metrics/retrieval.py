@@ -34,14 +34,14 @@ PARTS = {
 }
 
 
-def image_counts(own_k: np.ndarray, hits_k: np.ndarray, captions: int) -> np.ndarray:
-    """counts_M, int64, of one image under one embedding.
+def image_counts(own_xk: np.ndarray, hits_xk: np.ndarray, captions_x: np.ndarray | int) -> np.ndarray:
+    """counts_xM, int64, of images under one embedding.
 
-    own_k: how many of its captions are among the k nearest. hits_k: for how many of its captions it is among the k nearest images.
+    own_xk: how many of an image's captions are among the k nearest. hits_xk: for how many of them it is among the k nearest images.
     """
-    own_k, hits_k = np.asarray(own_k, np.int64), np.asarray(hits_k, np.int64)
-    shares_k = np.rint(own_k * SHARES / captions).astype(np.int64)
-    return np.concatenate([[1, captions], own_k > 0, shares_k, hits_k]).astype(np.int64)
+    own_xk, hits_xk, captions_x1 = (np.asarray(counts, np.int64) for counts in (own_xk, hits_xk, np.asarray(captions_x)[..., None]))
+    shares_xk = np.rint(own_xk * SHARES / captions_x1).astype(np.int64)
+    return np.concatenate([np.ones_like(captions_x1), captions_x1, own_xk > 0, shares_xk, hits_xk], axis=-1)
 
 
 def metric_names(embeddings: int) -> list[str]:
