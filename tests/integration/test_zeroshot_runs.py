@@ -11,8 +11,10 @@ import yaml
 from typer.testing import CliRunner
 
 from tests.integration.conftest import write_shapes
+from tests.segmentation_sets import write_set
 from tests.toy_tips import write_toy
 from tips_bench.adapters.run import evaluate
+from tips_bench.cards import load_card
 from tips_bench.cli.main import app
 from tips_bench.data.holdout import hold_out
 from tips_bench.encoders.base import Encoder, EncoderSpec, ImageFeatures
@@ -77,6 +79,19 @@ def test_random_towers_segment_rooms_at_chance_through_the_command_line(toy: str
     assert record.cost.image_forwards == 8 and len(record.per_class["IoU"]) == 42
     assert len(record.pictures) == 3 and all((path.parent / name).is_file() for name in record.pictures)
     assert CliRunner().invoke(app, ["table", "out"]).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["ade150", "pc59", "pc60", "voc20", "voc21", "cocostuff", "cityscapes"])
+def test_every_set_of_the_papers_is_scored_from_its_own_layout(name: str, toy: str, tmp_path: Path) -> None:
+    card = load_card("task", f"zeroshot-{name}")
+    rng = np.random.default_rng(0)
+    masks = {f"{number:02d}": rng.integers(1, 19, (24, 36), dtype=np.uint8) for number in range(3)}
+    write_set(tmp_path / card.data.root, card.data.reader, masks)
+    changes = ["image.short_side=28", "probe.prompts=['a photo of a {}.']"]
+    record = evaluate(card.name, toy, "tips-values", data_root=tmp_path, out=tmp_path / "out", overrides=changes)
+    assert record.metrics["mIoU"].n == 3 and record.family == "zeroshot-segmentation" and record.dataset.train_n == 0
+    assert list(record.per_class["IoU"]) == record.dataset.classes
+    assert [label.strip() for label in record.dataset.classes] == list(card.options["names"])
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -14,19 +14,23 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tips_bench.features.geometry import CHUNK_ELEMENTS, Windows, interpolation
 
 
 @dataclass(frozen=True)
 class Probabilities:
-    """rows_ih, columns_jw: tokens -> pixels of a window. rows_HI, columns_WJ: pixels of the input -> output. cover_IJ: windows a pixel."""
+    """rows_ih, columns_jw: tokens -> pixels of a window. rows_HI: rows of the input -> rows of the output, which is `width` wide.
+
+    cover_IJ: windows over a pixel.
+    """
 
     windows: Windows
     rows_ih: Tensor
     columns_jw: Tensor
     rows_HI: Tensor
-    columns_WJ: Tensor
+    width: int
     cover_IJ: Tensor
 
     @classmethod
@@ -50,7 +54,7 @@ class Probabilities:
             interpolation(grid[0], top + height + bottom)[top : top + height].to(device),
             interpolation(grid[1], left + width + right)[left : left + width].to(device),
             interpolation(windows.inner[0], outer[0]).to(device),
-            interpolation(windows.inner[1], outer[1]).to(device),
+            outer[1],
             cover_IJ.to(device),
         )
 
@@ -58,13 +62,16 @@ class Probabilities:
         """[C, rows, W] pieces of about CHUNK_ELEMENTS values, from the top."""
         wide_NChj = scores_NChw.float() @ self.columns_jw.T
         height, classes = self.rows_HI.shape[0], scores_NChw.shape[1]
-        widest = max(self.columns_WJ.shape)
+        widest = max(self.width, self.windows.inner[1])
         step = max(1, CHUNK_ELEMENTS.get(wide_NChj.device.type, CHUNK_ELEMENTS["cpu"]) // (classes * widest))
         for start in range(0, height, step):
             weights = self.rows_HI[start : start + step]
             used = torch.nonzero(weights.any(0))[:, 0]
             first, last = int(used[0]), int(used[-1]) + 1
-            yield weights[:, first:last] @ (self._mean(wide_NChj, first, last) @ self.columns_WJ.T)
+            mean_1CiJ = self._mean(wide_NChj, first, last)[None]
+            # Two columns make one, which torch's own function knows and a matrix of all columns does not.
+            mean_1CiW = F.interpolate(mean_1CiJ, (last - first, self.width), mode="bilinear", align_corners=False)
+            yield weights[:, first:last] @ mean_1CiW[0]
 
     def _mean(self, wide_NChj: Tensor, first: int, last: int) -> Tensor:
         """[C, last - first, J]: the mean probabilities of some rows of the input."""
