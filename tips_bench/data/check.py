@@ -34,7 +34,8 @@ class Report:
 
     samples, expected: number of images, and the number that the task's card states (None = it states none). sizes: "HxW" -> images.
     pixels: class name -> labelled pixels; ignored: pixels of no class. zero_label: how stored ids become classes. faults: one sentence
-    each. remarks: what is allowed but worth a look. fingerprint: of the data, as in records. facts: what else a family counts.
+    each. remarks: what is allowed but worth a look. fingerprint: of the data, as in records. facts: what else a family counts. unit: of
+    what `pixels` and `ignored` count.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Report:
     sizes: dict[str, int] = field(default_factory=dict)
     pixels: dict[str, int] = field(default_factory=dict)
     ignored: int = 0
+    unit: str = "pixels"
     zero_label: str = ""
     fingerprint: str = ""
     facts: dict[str, str] = field(default_factory=dict)
@@ -204,7 +206,7 @@ def _class_table(report: Report) -> Any:
 
     total = sum(report.pixels.values()) + report.ignored
     table = Table("class", box=None)
-    table.add_column("pixels", justify="right")
+    table.add_column(report.unit, justify="right")
     table.add_column("share", justify="right")
     for name, pixels in [*report.pixels.items(), ("(ignored)", report.ignored)]:
         table.add_row(Text(name), str(pixels), f"{100 * pixels / total:.2f} %")

@@ -42,7 +42,7 @@ class _Seen:
 
 def check(reader: ScanReader, expected: int | None = None, workers: int = 2) -> Report:
     """Read every cloud and decode every frame that is used, and report. expected: the number of scans there should be."""
-    report = Report(reader.name, reader.split, reader.root, len(reader), expected, fingerprint=reader.fingerprint)
+    report = Report(reader.name, reader.split, reader.root, len(reader), expected, fingerprint=reader.fingerprint, unit="points")
     total, sizes = _Seen(), Counter[str]()
     with bar(f"{reader.name} {reader.split}", len(reader), "scans") as advance:
         for seen in _scans(reader, workers):

@@ -123,7 +123,9 @@ def fill_points(context: FitContext, lifting: LiftingOptions, quota: int) -> Ban
             counts_RC = np.zeros((len(picked), classes), np.uint8)
             used_R = usable_N[picked]
             counts_RC[used_R, labels_N[picked[used_R]]] = 1
-            features_RD = found.features_ND[torch.from_numpy(picked).to(found.features_ND.device)]
+            features_RD = found.features_ND
+            if len(picked) < len(labels_N):  # else it would be a copy of all
+                features_RD = features_RD[torch.from_numpy(picked).to(features_RD.device)]
             store.write(position, features=to_disk(features_RD), counts=counts_RC, area=np.ones(len(picked), np.uint8))
             advance()
     return Bank(store, indices)
