@@ -149,7 +149,7 @@ class ClassificationAdapter:
         found = head.search.nearest(features_NF, SHOWN)
         for index, rows_k, near_k in zip(chosen, found.rows_Qk, found.similarities_Qk, strict=True):
             sample, others = test.reader.load(index), [train.load(self._train.indices[row]) for row in rows_k]
-            captions = [f"{near:.2f} {test.reader.names[other.label]}" for near, other in zip(near_k, others, strict=True)]
+            captions = [f"{near:.3f} {test.reader.names[other.label]}" for near, other in zip(near_k, others, strict=True)]
             tiles = [(other.image_HW3, text, other.label == sample.label) for other, text in zip(others, captions, strict=True)]
             panels.append(neighbour_panel(sample.image_HW3, test.reader.names[sample.label], tiles))
         return panels

@@ -155,7 +155,7 @@ class InstanceAdapter:
             for row, near, right in zip(found.rows_Qk[place], found.similarities_Qk[place], relevant_Qk[place], strict=True):
                 if row >= 0 and np.isfinite(near):
                     other = index.reader.load(index.indices[row])
-                    tiles.append((other.image_HW3, f"{near:.2f} {other.domain} {other.labels[0]}", bool(right)))
+                    tiles.append((other.image_HW3, f"{near:.3f} {other.domain} {other.labels[0]}", bool(right)))
             panels.append(neighbour_panel(sample.image_HW3, f"{sample.domain} {sample.labels[0]}", tiles[:SHOWN]))
         names = [f"{stem.name}-sheet.png", *(f"{stem.name}-{position}.png" for position in range(1, len(panels) + 1))]
         for name, picture in zip(names, [contact_sheet(panels), *panels], strict=True):

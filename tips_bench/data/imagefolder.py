@@ -92,7 +92,8 @@ def imagefolder(root: str | Path, split: str, **options: Any) -> ImageFolderRead
     chosen = parse(FolderOptions, options, where="data.options")
     classes = sorted({name for part in {split, *chosen.classes_of} for name in _class_folders(root / part, HOW)})
     images = _sorted_images(root / split, classes)
-    return ImageFolderReader("imagefolder", split, root, images, classes, group=group_pattern(chosen.group))
+    names = [name.replace("_", " ") for name in classes]
+    return ImageFolderReader("imagefolder", split, root, images, classes, names=names, group=group_pattern(chosen.group))
 
 
 def imagenet(root: str | Path, split: str, **options: Any) -> ImageFolderReader:
@@ -139,7 +140,7 @@ def _sorted_images(folder: Path, classes: list[str]) -> dict[str, tuple[str, int
 
 def _flat_val(root: Path) -> tuple[dict[str, tuple[str, int]], list[str]]:
     """The images of a flat val folder with the devkit's labels, and all classes. The n-th label is that of the n-th file name."""
-    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError, loadmat
 
     found = files_below(root / "val", SUFFIXES) if (root / "val").is_dir() else {}
     truth, meta = root / DEVKIT / "ILSVRC2012_validation_ground_truth.txt", root / DEVKIT / "meta.mat"
@@ -150,7 +151,7 @@ def _flat_val(root: Path) -> tuple[dict[str, tuple[str, int]], list[str]]:
         synsets = loadmat(meta, squeeze_me=True)["synsets"]
         wnid_of = {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets if int(synset["num_children"]) == 0}
         wnids = [wnid_of[int(line)] for line in read_lines(truth)]
-    except (ValueError, KeyError, IndexError, TypeError, NotImplementedError) as error:
+    except (MatReadError, ValueError, KeyError, IndexError, TypeError, NotImplementedError) as error:
         raise UserError(f"not the devkit of ILSVRC2012: {error}", where=meta.parent, fix=IMAGENET_HOW) from error
     if len(wnids) != len(found):
         raise UserError(f"{len(wnids)} labels for {len(found)} images", where=truth, fix=IMAGENET_HOW)

@@ -11,6 +11,7 @@ queries of every domain are its test list; where the test list is its own index,
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,7 +22,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from tips_bench.cards import Strict, parse
 from tips_bench.data.base import InstanceImage
 from tips_bench.data.images import image_size, read_image
-from tips_bench.data.listing import file_sizes, inside
+from tips_bench.data.listing import file_sizes, group_of, group_pattern, inside
 from tips_bench.errors import UserError, unknown_name
 from tips_bench.files import digest
 
@@ -31,7 +32,10 @@ NONE = -1  # fills the labels of an image that has fewer than others
 
 
 class UnedOptions(Strict):
-    """domains: name -> the list that is its index: "test", so that each query is left out of its own search, or "index"."""
+    """domains: name -> the list that is its index: "test", so that each query is left out of its own search, or "index".
+
+    group: a regular expression whose first group, found in an id, names what is resampled together; without it an image is by itself.
+    """
 
     domains: dict[str, Literal["test", "index"]] = Field(
         {
@@ -46,6 +50,7 @@ class UnedOptions(Strict):
         },
         min_length=1,
     )
+    group: str | None = None
 
 
 class Entry(Strict):
@@ -71,10 +76,12 @@ class InstanceReader:
     Ids are paths under images/: an image that is query and index has one id in both splits.
     """
 
-    def __init__(self, name: str, split: str, root: Path, domains: list[str], found: dict[str, _Found]) -> None:
+    def __init__(
+        self, name: str, split: str, root: Path, domains: list[str], found: dict[str, _Found], group: re.Pattern[str] | None = None
+    ) -> None:
         self.name, self.split, self.root, self.classes = name, split, str(root), domains
         self.ids = sorted(found)
-        self.groups = list(self.ids)
+        self.groups = list(self.ids) if group is None else [group_of(group, id) for id in self.ids]
         images = [found[id] for id in self.ids]
         self._files = [image.file for image in images]
         self.domain_N = np.array([image.domain for image in images], dtype=np.int64)
@@ -118,7 +125,7 @@ def uned(root: str | Path, split: str, **options: Any) -> InstanceReader:
             if not labels or min(labels) < 0:
                 raise UserError(f"class_id = {entry.class_id} of {entry.path!r}", where=path, fix="Ids are 0 or more, one or several.")
             found[entry.path] = _Found(_image(root, inside(entry.path, path)), number, labels)
-    return InstanceReader("uned", split, root, list(chosen.domains), found)
+    return InstanceReader("uned", split, root, list(chosen.domains), found, group_pattern(chosen.group))
 
 
 def _entries(path: Path) -> list[Entry]:

@@ -77,12 +77,16 @@ FURNISHINGS = (
     "television",
     "vase",
 )
-LEAST = 0.012  # share of the image that an object covers
+LEAST = 0.012  # share of the image that an object covers, at least
+COVERED = 0.3  # share of its crop
 MARGIN = 0.1  # of the box's longer side, around it
 
 
 def things(frame: Frame, scene: Scene, kinds: tuple[str, ...]) -> list[tuple[int, np.ndarray]]:
-    """(instance, crop_HW3) of the objects of some kinds in view, the largest first. A crop is a square round the visible part."""
+    """(instance, crop_HW3) of the objects of some kinds in view, the largest first. A crop is a square round the visible part.
+
+    Left out are objects that cover little of the image or of their crop, which would show something else.
+    """
     size, found = frame.instances_HW.shape[0], []
     numbers, counts = np.unique(frame.instances_HW, return_counts=True)
     for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
@@ -90,6 +94,8 @@ def things(frame: Frame, scene: Scene, kinds: tuple[str, ...]) -> list[tuple[int
             continue
         rows, columns = np.nonzero(frame.instances_HW == number)
         side = min(size, round((1 + 2 * MARGIN) * max(np.ptp(rows), np.ptp(columns))) + 1)
+        if count < COVERED * side * side:
+            continue
         top, left = (int(np.clip((axis.min() + axis.max() + 1 - side) // 2, 0, size - side)) for axis in (rows, columns))
         found.append((-count, number, frame.image_HW3[top : top + side, left : left + side]))
     return [(number, crop_HW3) for _, number, crop_HW3 in sorted(found, key=lambda one: one[:2])]
