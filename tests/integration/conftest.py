@@ -52,7 +52,7 @@ def shapes(tmp_path, monkeypatch) -> Path:
         "version": 1,
         "data": {"reader": "folder", "root": "shapes", "splits": {"train": "train", "test": "val"}},
         "protocol": "convex",
-        "protocols": ["convex", "convex-224", "linear-dinov2", "linear-dinov3", "linear-tips"],
+        "protocols": ["convex", "convex-224", "linear-dinov2", "linear-dinov2-ms", "linear-dinov3", "linear-tips"],
         "primary": "mIoU",
         "licence": "none",
         "citation": "none",

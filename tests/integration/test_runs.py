@@ -131,6 +131,14 @@ def test_a_killed_linear_run_goes_on_with_optimiser_and_schedule(shapes, protoco
     assert whole.selection is None and whole.cost.image_forwards > resumed.cost.image_forwards
 
 
+def test_multi_scale_evaluation_sees_each_image_at_every_scale_and_mirrored(shapes):
+    overrides = [*LINEAR, "inference.scales=[1.0, 1.5]", "probe.augment.ratio=[1.0, 1.5]"]
+    record = evaluate("shapes", "tips-tiny-random", "linear-dinov2-ms", out=shapes / "a", overrides=overrides, workers=0)
+    # windows of 70 px every 42 px: 2 x 2 at the first scale; 3 x 3, and 3 x 4 on the two widest, at the second; each mirrored, too
+    assert record.cost.image_forwards == 8 * 2 + 2 * (8 * 4 + 6 * 9 + 2 * 12)
+    assert 0 < record.metrics["mIoU"].value <= 100
+
+
 def test_decoding_in_worker_processes_gives_the_same_heads(shapes):
     records = [
         evaluate("shapes", "pixels", protocol="linear-dinov2", out=shapes / str(workers), overrides=LINEAR, workers=workers)
