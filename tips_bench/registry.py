@@ -77,6 +77,7 @@ READERS = LazyRegistry(
         "nyu-depth": "tips_bench.data.nyu:nyu_depth",
         "nyu-labelled": "tips_bench.data.nyu:nyu_labelled",
         "nyu-normals": "tips_bench.data.nyu_normals:nyu_normals",
+        "nyu-geonet": "tips_bench.data.nyu_normals:nyu_geonet",
         "kitti-depth": "tips_bench.data.kitti:kitti_depth",
         "navi-depth": "tips_bench.data.navi:navi_depth",
         "navi-normals": "tips_bench.data.navi:navi_normals",

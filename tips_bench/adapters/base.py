@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tips_bench.cards import DataCard, ProtocolCard, TaskCard
+from tips_bench.data.base import Remarked
 from tips_bench.features.store import Shelf
 from tips_bench.files import digest
 from tips_bench.metrics.samples import SampleCounts
@@ -43,6 +44,11 @@ class Split:
         if len(self.indices) == len(self.reader):
             return self.reader.fingerprint
         return digest(self.reader.fingerprint, *(self.reader.ids[index] for index in self.indices))
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the reader has to say of its data."""
+        return self.reader.remarks if isinstance(self.reader, Remarked) else ()
 
     def pick(self, number: int) -> list[int]:
         """`number` samples to draw, by a hash of their ids."""

@@ -32,7 +32,7 @@ def build_record(
 ) -> Record:
     """The record of one cell, still without pictures. per_sample: name of the file of counts beside it."""
     commit, dirty = git_state(PACKAGE)
-    deviations = [*cell.deviations, *fit.warnings]
+    deviations = [*cell.deviations, *fit.warnings, *dict.fromkeys((*(train.remarks if train else ()), *test.remarks))]
     return Record(
         task=cell.task.name,
         family=cell.task.family,

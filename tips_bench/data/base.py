@@ -6,7 +6,7 @@ Axes: H W pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -89,3 +89,10 @@ class InstanceImage:
     image_HW3: np.ndarray
     domain: str
     labels: tuple[int, ...]
+
+
+@runtime_checkable
+class Remarked(Protocol):
+    """A reader with something that a record has to say of its data, a sentence each; numbers on it do not compare with published ones."""
+
+    remarks: tuple[str, ...]

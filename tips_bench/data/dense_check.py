@@ -177,4 +177,4 @@ def _judge_axes(report: Report, agreement_33: np.ndarray, axes: str) -> None:
     now = float(np.trace(agreement_33))
     report.facts["axes"] = axes
     if choice != axes and best - now > AGREEING * abs(best):
-        report.faults.append(f"the normals fit the depth better with data.options.axes={choice} than with {axes}")
+        report.faults.append(f"the normals fit the depth better with --set task.data.options.axes={choice} than with {axes}")

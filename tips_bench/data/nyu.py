@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -166,7 +167,7 @@ def official_split(path: Path, split: str, images: int) -> list[int]:
         raise unknown_name("split", split, ["test", "train"], where="NYU Depth V2")
     try:
         numbers = sorted(int(number) for number in loadmat(path, variable_names=[f"{split}Ndxs"])[f"{split}Ndxs"].ravel())
-    except (OSError, ValueError, TypeError, KeyError, NotImplementedError, MatReadError) as error:
+    except (OSError, ValueError, TypeError, KeyError, NotImplementedError, MatReadError, zlib.error) as error:
         raise UserError(
             f"it does not hold {split}Ndxs: not the release's splits.mat, or truncated", where=path, fix="Fetch it again."
         ) from error

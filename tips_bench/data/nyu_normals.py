@@ -8,6 +8,9 @@ The truth is that of L. Ladicky, B. Zeisl, M. Pollefeys (ECCV 2014), beside nyu_
 or, where neither is there, normals that follow from the filled depth; a record then says so, and such numbers do not compare with
 published ones. FAIR's file is a Python pickle, which may run anything; it is not read: `how_to_get` of the task converts it once.
 
+`nyu-normals-geonet` trains on the 30,816 frames with normals of GeoNet (X. Qi et al., CVPR 2018; nyu_geonet/*.mat), as probe3d does, which
+reads them so: img is the image less twice its mean, depth in metres, norm outward, all cut to 480 x 640, and two broken files left out.
+
 Stored axes differ: the .png have z towards the camera (I. Armeni et al., 2D-3D-S, follow that colouring: red to the right, green
 downwards, blue towards the camera); the arrays have outward normals. `axes` says what a stored vector is in our frame (x right, y down,
 z forward, towards the camera), and `data check` compares it with the depth.
@@ -18,6 +21,7 @@ Axes: H W pixels.
 from __future__ import annotations
 
 import re
+import zlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,15 +30,19 @@ import numpy as np
 from tips_bench.cards import Strict, load_card, parse
 from tips_bench.data.base import NormalsSample
 from tips_bench.data.images import read_mask
-from tips_bench.data.nyu import NyuLabelled
-from tips_bench.data.pairs import read_png
-from tips_bench.data.surface import normals_from_depth
+from tips_bench.data.nyu import CAMERA, NyuLabelled
+from tips_bench.data.pairs import PairReader, read_png
+from tips_bench.data.surface import Intrinsics, normals_from_depth
 from tips_bench.errors import UserError
 from tips_bench.files import digest
 
 PNGS, ARRAY, MASKS = "normals_gt/normals", "all_normals.npy", "all_valid_depth_masks.npy"
 AXES = {"png": "+x+y-z", "array": "-x-y-z", "depth": "+x+y+z"}
 FROM_DEPTH = "the normals follow from the filled depth, not from Ladicky's set: these numbers do not compare with published ones"
+
+
+# What GeoNet took away from red, green and blue, and the places of two broken files in the sorted list (probe3d evals/datasets/nyu.py).
+GEONET_MEAN, GEONET_BROKEN, GEONET_FILES = np.array([122.175, 116.169, 103.508]) * 2, (6919, 21181), 30816
 
 
 class NyuNormalsOptions(Strict):
@@ -105,6 +113,68 @@ class NyuNormals(NyuLabelled):
             problem = f"arrays of {found[0].shape} normals and {found[1].shape} masks, not N x 480 x 640"
             raise UserError(problem, where=self.folder / ARRAY, fix=self.how)
         return found[0], found[1]
+
+
+class GeonetOptions(Strict):
+    """axes: as in NyuNormalsOptions."""
+
+    axes: str = AXES["array"]
+
+
+def nyu_geonet(root: str | Path, split: str, **options: Any) -> Geonet | NyuNormals:
+    """GeoNet's frames with normals to train on (split "geonet"), and the labelled images of splits.mat to test."""
+    chosen = parse(GeonetOptions, options, where="data.options")
+    if split != "geonet":
+        return nyu_normals(root, split)
+    how = load_card("task", "nyu-normals-geonet").how_to_get
+    folder = Path(root) / "nyu_geonet"
+    paths = sorted(folder.glob("*.mat"))
+    if not paths:
+        raise UserError("there is no file of GeoNet; looked for nyu_geonet/*.mat", where=root, fix=how)
+    if len(paths) == GEONET_FILES:
+        paths = [path for place, path in enumerate(paths) if place not in GEONET_BROKEN]
+    return Geonet("nyu-geonet", split, Path(root), {path.stem: (str(path), str(path)) for path in paths}, chosen.axes, how)
+
+
+class Geonet(PairReader):
+    """Images and normals in a .mat each; frames whose names differ by their last number only are a group."""
+
+    sample = NormalsSample
+
+    def __init__(self, name: str, split: str, root: Path, pairs: dict[str, tuple[str, str]], axes: str, how: str) -> None:
+        super().__init__(name, split, root, pairs, rule=f"geonet {axes}", how=how, group=re.compile(r"^(.*?)(?:[_-]?\d+)?$"))
+        self._order, self._signs = parse_axes(axes)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(480, 640)."""
+        return CAMERA.height, CAMERA.width
+
+    def intrinsics(self, index: int) -> Intrinsics:
+        """The camera that took all images."""
+        return CAMERA
+
+    def load(self, index: int) -> NormalsSample:
+        """One image with its normals. Errors: a file that is not GeoNet's, or truncated."""
+        path = self.files(index)[0]
+        image_HW3, normals_HW3 = (read_array(path, name)[:480, :640] for name in ("img", "norm"))
+        if image_HW3.shape != (480, 640, 3) or normals_HW3.shape != (480, 640, 3):
+            raise UserError(f"img is {image_HW3.shape} and norm {normals_HW3.shape}, not 480 x 640 x 3", where=path, fix="Get it again.")
+        length_HW1 = np.linalg.norm(normals_HW3, axis=-1, keepdims=True)
+        known_HW1 = np.isfinite(length_HW1) & (length_HW1 > 0.5)
+        unit_HW3 = np.where(known_HW1, normals_HW3, 0) / np.where(known_HW1, length_HW1, 1)
+        image_HW3 = np.clip(np.rint(image_HW3 + GEONET_MEAN), 0, 255).astype(np.uint8)
+        return NormalsSample(self.ids[index], self.groups[index], image_HW3, (unit_HW3[..., self._order] * self._signs).astype(np.float32))
+
+
+def read_array(path: Path, name: str) -> np.ndarray:
+    """An array of numbers in a MATLAB 5 file, float64. Errors: not such a file, truncated, no such array."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        return np.asarray(loadmat(path, variable_names=[name])[name], dtype=np.float64)
+    except (OSError, ValueError, TypeError, KeyError, NotImplementedError, MatReadError, zlib.error) as error:
+        raise UserError(f"it does not hold an array {name}, or is truncated", where=path, fix="Get it again.") from error
 
 
 def parse_axes(axes: str) -> tuple[list[int], np.ndarray]:

@@ -68,7 +68,8 @@ def normals_from_depth(depth_HW: np.ndarray, camera: Intrinsics, jump: float = 0
     places_HW3 = points(depth_HW, camera)
     across_hw3 = places_HW3[1:-1, 2:] - places_HW3[1:-1, :-2]
     down_hw3 = places_HW3[2:, 1:-1] - places_HW3[:-2, 1:-1]
-    normal_hw3 = np.cross(down_hw3, across_hw3)
+    (a_hw, b_hw, c_hw), (x_hw, y_hw, z_hw) = (np.moveaxis(step_hw3, -1, 0) for step_hw3 in (down_hw3, across_hw3))
+    normal_hw3 = np.stack([b_hw * z_hw - c_hw * y_hw, c_hw * x_hw - a_hw * z_hw, a_hw * y_hw - b_hw * x_hw], axis=-1)
     length_hw = np.linalg.norm(normal_hw3, axis=-1)
     smooth_hw = _smooth(depth_HW, 0, jump) & _smooth(depth_HW, 1, jump) & (length_hw > 0)
     normal_hw3[~smooth_hw] = 0

@@ -32,9 +32,10 @@ SUMS = ("images", "pixels", *VALUES, "angles", "squares", *(f"{name}_pixels" for
 
 def angles(predicted_V3: np.ndarray, truth_V3: np.ndarray) -> np.ndarray:
     """angles_V between vectors of any length in degrees, float64; 90 where one of them is zero, as with a cosine of 0."""
-    predicted_V3, truth_V3 = predicted_V3.astype(np.float64), truth_V3.astype(np.float64)
-    dot_V = (predicted_V3 * truth_V3).sum(axis=-1)
-    sine_V = np.linalg.norm(np.cross(predicted_V3, truth_V3), axis=-1)  # exact for small angles, where an arc cosine is not
+    (a_V, b_V, c_V), (x_V, y_V, z_V) = (np.ascontiguousarray(vectors.T, dtype=np.float64) for vectors in (predicted_V3, truth_V3))
+    dot_V = a_V * x_V + b_V * y_V + c_V * z_V
+    # The length of the cross product: exact for small angles, where an arc cosine is not.
+    sine_V = np.sqrt((b_V * z_V - c_V * y_V) ** 2 + (c_V * x_V - a_V * z_V) ** 2 + (a_V * y_V - b_V * x_V) ** 2)
     return np.where((dot_V == 0) & (sine_V == 0), 90.0, np.degrees(np.arctan2(sine_V, dot_V)))
 
 
