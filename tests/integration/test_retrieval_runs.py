@@ -153,6 +153,16 @@ def test_cached_embeddings_serve_every_protocol_of_the_same_images_without_the_b
     assert limited.cost.image_forwards == limited.dataset.n == 5
 
 
+def test_cached_texts_are_not_those_of_another_text_tower(rooms, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("TIPS_BENCH_CACHE", str(tmp_path / "cache"))
+    first = run(model, rooms, tmp_path / "a", cache=True)
+    encode = TipsEncoder.encode_text
+    monkeypatch.setattr(TipsEncoder, "encode_text", lambda self, texts: encode(self, texts).flip(1))
+    other = run(model, rooms, tmp_path / "b", cache=True)
+    assert other.cost.image_forwards == 0
+    assert other.metrics == run(model, rooms, tmp_path / "c").metrics != first.metrics
+
+
 @pytest.mark.parametrize("model_name", ["tips-tiny-random", "pixels", "dinov2-s14"])
 def test_an_encoder_without_text_is_refused_before_anything_is_read(model_name, tmp_path):
     with pytest.raises(UserError, match="has no text, and the task compares images with text"):

@@ -120,7 +120,7 @@ def _embed_images(inference: Inference, test: Split, shelf: Shelf) -> Store:
     """embeddings_IED of `fixed_point`, an item an image of the split's indices; only what is missing is made."""
     extractor = inference.extractor
     encoder, indices = extractor.encoder, test.indices
-    shape = (encoder.embeddings, _width(inference, test))
+    shape = (encoder.embeddings, len(_first_text(inference, test)))
     chosen = [test.reader.ids[index] for index in indices]
     store = shelf.open("images", [1] * len(indices), {"embeddings": (shape, "int32")}, test.name, *chosen)
     place = {index: item for item, index in enumerate(indices)}
@@ -139,9 +139,10 @@ def _embed_texts(inference: Inference, test: Split, shelf: Shelf) -> Store:
     """embeddings_TD of `fixed_point`, an item an image with a row a caption; a batch of which anything is missing is made whole."""
     reader, extractor = test.reader, inference.extractor
     captions = [reader.captions[index] for index in test.indices]
-    arrays = {"embeddings": ((_width(inference, test),), "int32")}
+    first_D = _first_text(inference, test)  # tells one text tower from another, which a cache's identity does not
+    arrays = {"embeddings": (first_D.shape, "int32")}
     chosen = [reader.ids[index] for index in test.indices]
-    store = shelf.open("texts", list(map(len, captions)), arrays, test.name, *chosen)
+    store = shelf.open("texts", list(map(len, captions)), arrays, test.name, first_D.tobytes().hex(), *chosen)
     missing = set(store.missing())
     with bar("captions", int(store.starts[-1]), unit="captions") as advance:
         for items in _batches(store):
@@ -166,6 +167,7 @@ def _batches(store: Store) -> list[range]:
     return [range(start, end) for start, end in itertools.pairwise(ends)]
 
 
-def _width(inference: Inference, test: Split) -> int:
-    """D of the space that images and texts share."""
-    return int(inference.extractor.encoder.encode_text([test.reader.captions[test.indices[0]][0]]).shape[1])
+def _first_text(inference: Inference, test: Split) -> np.ndarray:
+    """The embedding of the split's first caption, [D] of `fixed_point`."""
+    text = test.reader.captions[test.indices[0]][0]
+    return fixed_point(inference.extractor.encoder.encode_text([text]).float().cpu().numpy())[0]
