@@ -80,7 +80,9 @@ def test_probe3ds_head_is_the_published_one():
     out = out.repeat_interleave(4, -1).repeat_interleave(4, -2)
     out = F.relu(F.conv2d(out, network.out_conv1.weight, network.out_conv1.bias, padding=1))
     out = F.conv2d(out, network.out_conv2.weight, network.out_conv2.bias, padding=1).repeat_interleave(2, -1).repeat_interleave(2, -2)
-    assert torch.allclose(network(layers), out, atol=1e-12) and out.shape == (2, 3, 48, 64)
+    spec = HeadSpec(decoder="probe3d", values="classes", token=False, outputs=3, embed_dim=10, channels=6)
+    found = NetworkHead(spec, network).read(network(layers))
+    assert torch.allclose(found, out, atol=1e-12) and out.shape == (2, 3, 48, 64)
 
 
 def test_depth_is_the_weighted_mean_of_the_bins():

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tips_bench.cards import Strict, parse
 from tips_bench.errors import UserError
@@ -90,11 +91,17 @@ class NetworkHead:
         spec = self.spec
         if spec.values == "depth":
             assert spec.depths is not None, "a head for depth has bins"
-            return expected_depth(outputs_NChw, spec.depths, spec.floor)
-        if spec.values == "normals":
+            values_NThw = expected_depth(outputs_NChw, spec.depths, spec.floor)
+        elif spec.values == "normals":
             normals_N3hw = outputs_NChw[:, :3]
-            return torch.nn.functional.normalize(normals_N3hw, dim=1) if spec.unit else normals_N3hw
-        return outputs_NChw
+            values_NThw = F.normalize(normals_N3hw, dim=1) if spec.unit else normals_N3hw
+        else:
+            values_NThw = outputs_NChw
+        return self.enlarged(values_NThw)
+
+    def enlarged(self, maps_NChw: Tensor) -> Tensor:
+        """The doubling that Probe3D's head ends in."""
+        return F.interpolate(maps_NChw, scale_factor=2) if self.spec.decoder == "probe3d" else maps_NChw
 
     @torch.no_grad()
     def __call__(self, features_NhwD: Tensor) -> Tensor:
@@ -131,9 +138,10 @@ def split(features_NhwD: Tensor, embed_dim: int, token: bool) -> list[Layer]:
 
 def expected_depth(outputs_NChw: Tensor, depths: tuple[float, float], floor: float) -> Tensor:
     """[N,1,h,w] metres: the mean depth of C even bins, weighted by max(output, 0) + floor (AdaBins' linear normalisation)."""
-    bins_C11 = torch.linspace(*depths, outputs_NChw.shape[1], device=outputs_NChw.device)[:, None, None]
-    weights_NChw = outputs_NChw.relu() + floor
-    return (weights_NChw * bins_C11).sum(1, keepdim=True) / weights_NChw.sum(1, keepdim=True)
+    bins_C = torch.linspace(*depths, outputs_NChw.shape[1], device=outputs_NChw.device, dtype=outputs_NChw.dtype)
+    shares_NChw = outputs_NChw.relu()
+    total_Nhw = shares_NChw.sum(1) + floor * len(bins_C)
+    return ((torch.einsum("nchw,c->nhw", shares_NChw, bins_C) + floor * bins_C.sum()) / total_Nhw)[:, None]
 
 
 def check_layers(extractor: Extractor) -> None:

@@ -31,17 +31,17 @@ from tips_bench.probes.training import Training
 class DptOptions(NetworkOptions):
     """The knobs of `dpt` beside those of the training.
 
-    decoder: the network; channels: of its fusion; relu (tips), kernel (probe3d): see there. Depth: bins, even from min_depth to the
-    greatest depth that the task scores; floor: added to every bin's share; scale_weight, scale_share, gradient_weight: of the losses;
-    epsilon: metres added before a logarithm. Normals: uncertain: a fourth output, the concentration of Bae et al.; unit: brought to
-    length 1 before they are upsampled.
+    decoder: the network; channels: of its fusion; kernel: of probe3d's. Depth: relu: before the linear map of tips'; bins, even from
+    min_depth to the greatest depth that the task scores; floor: added to every bin's share; scale_weight, scale_share, gradient_weight:
+    of the losses; epsilon: metres added before a logarithm. Normals: uncertain: a fourth output, the concentration of Bae et al.; unit:
+    brought to length 1 before they are upsampled.
     """
 
     type: str
     decoder: Literal["tips", "probe3d"]
     channels: int = Field(gt=0)
     relu: bool = False
-    kernel: int = Field(3, gt=0)
+    kernel: Literal[1, 3, 5, 7] = 3
     bins: int = Field(gt=1)
     min_depth: float = Field(gt=0)
     floor: float = Field(gt=0)
@@ -95,19 +95,19 @@ class DptProbe:
 
     def _spec(self, context: FitContext) -> HeadSpec:
         options, encoder, target = self.options, context.extractor.encoder.spec, self.target
-        shared: dict[str, Any] = {"decoder": options.decoder, "channels": options.channels, "relu": options.relu, "kernel": options.kernel}
+        shared: dict[str, Any] = {"decoder": options.decoder, "channels": options.channels, "kernel": options.kernel}
         shared |= {"embed_dim": encoder.embed_dim, "token": context.extractor.features.global_token is not None}
         if isinstance(target, DepthTarget):
             depths = (options.min_depth, target.rule.max_depth)
-            return HeadSpec(values="depth", outputs=options.bins, depths=depths, floor=options.floor, **shared)
+            return HeadSpec(values="depth", outputs=options.bins, relu=options.relu, depths=depths, floor=options.floor, **shared)
         return HeadSpec(values="normals", outputs=4 if options.uncertain else 3, unit=options.unit, **shared)
 
     def _objective(self, head: NetworkHead) -> Objective:
         if isinstance(self.target, DepthTarget):
             return Objective(lambda features_BhwD: head.read(head.outputs(features_BhwD)), head.interpolation, self._depth_loss)
         # An uncertain head's fourth output is upsampled with the normal.
-        forward = head.outputs if self.options.uncertain else lambda features_BhwD: head.read(head.outputs(features_BhwD))
-        return Objective(forward, head.interpolation, _normals_loss)
+        read = head.enlarged if self.options.uncertain else head.read
+        return Objective(lambda features_BhwD: read(head.outputs(features_BhwD)), head.interpolation, _normals_loss)
 
     def _depth_loss(self, depth_B1HW: Tensor, values_B1HW: Tensor, known_BHW: Tensor) -> Tensor:
         options = self.options

@@ -1,7 +1,8 @@
-"""The multi-layer head of Probe3D: four layers of equal grids -> a map of sixteen times their size.
+"""The multi-layer head of Probe3D: four layers of equal grids -> a map of eight times their size.
 
 Layers are projected to one width, doubled in size, and fused from the last to the first; nothing is read at another resolution, so it
-shares with DPT little but the name. Sizes are changed by repeating cells, as torch's `interpolate` does when no mode is given.
+shares with DPT little but the name. Sizes are changed by repeating cells, as torch's `interpolate` does when no mode is given. The last
+such doubling is left to the caller: what is made of the outputs of a cell may be made before it, on a quarter of the values.
 
 Source: probe3d (El Banani et al., CVPR 2024), evals/models/probes.py, class DPT.
 Axes: B batch, h w token grid, D feature of a layer, E channels, C outputs.
@@ -40,11 +41,11 @@ class Probe3dDecoder(nn.Module):
         self.out_conv2 = nn.Conv2d(channels, outputs, 3, padding=1)
 
     def forward(self, layers: Sequence[Tensor]) -> Tensor:
-        """[B,C,16h,16w]. layers: four patches_BhwD, from the first on."""
+        """[B,C,8h,8w]. layers: four patches_BhwD, from the first on."""
         maps = [project(layer.permute(0, 3, 1, 2)) for project, layer in zip(self.projections, layers, strict=True)]
         maps = [F.interpolate(map_BEhw, scale_factor=2) for map_BEhw in maps]
         fused_BEhw = self.main_units[3](maps[3])
         for index in (2, 1, 0):
             fused_BEhw = self.main_units[index](self.skip_units[index](maps[index]) + fused_BEhw)
-        fused_BEhw = F.relu(self.out_conv1(F.interpolate(fused_BEhw, scale_factor=4)))
-        return F.interpolate(self.out_conv2(fused_BEhw), scale_factor=2)
+        outputs_BChw: Tensor = self.out_conv2(F.relu(self.out_conv1(F.interpolate(fused_BEhw, scale_factor=4))))
+        return outputs_BChw
