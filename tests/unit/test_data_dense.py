@@ -149,3 +149,19 @@ def test_options_that_make_no_sense_are_refused(tmp_path, options):
     write_pair(tmp_path, "a", "depth", np.zeros((24, 36), np.uint16))
     with pytest.raises(UserError, match=r"data\.options"):
         depth_folder(tmp_path, "val", **options)
+
+
+def test_normals_are_the_mean_of_four_cross_products_as_probe3d_takes_them():
+    rng = np.random.default_rng(3)
+    depth_HW = 2 + 0.3 * np.sin(np.arange(24)[:, None] / 7) + 0.2 * np.cos(np.arange(36)[None] / 9) + rng.normal(0, 1e-3, (24, 36))
+    found_HW3 = normals_from_depth(depth_HW, CAMERA)
+
+    def place(i: int, j: int) -> np.ndarray:
+        return depth_HW[i, j] * np.array([(j + 0.5 - CAMERA.cx) / CAMERA.fx, (i + 0.5 - CAMERA.cy) / CAMERA.fy, 1])
+
+    for i, j in ((1, 1), (7, 20), (22, 34), (12, 3)):
+        here = place(i, j)
+        left, top, right, bottom = (place(i + di, j + dj) - here for di, dj in ((0, -1), (-1, 0), (0, 1), (1, 0)))
+        mean = np.cross(left, top) + np.cross(top, right) + np.cross(right, bottom) + np.cross(bottom, left)
+        toward = -mean / np.linalg.norm(mean)  # theirs point away from the camera
+        assert angles(found_HW3[i, j][None], toward[None])[0] < 1e-4

@@ -21,7 +21,7 @@ from tips_bench.errors import UserError
 from tips_bench.metrics.normals import angles
 from tips_bench.rooms.dense_sets import KITTI, NAVI, NYU, largest_thing, through
 from tips_bench.rooms.generate import room
-from tips_bench.rooms.writers import write_rooms
+from tips_bench.rooms.writers import Manifest, write_rooms
 
 OPTIONS = {"seed": 3, "train": 2, "val": 1, "size": 160, "frames_per_scene": 2, "workers": 1}
 
@@ -364,3 +364,26 @@ def test_a_truncated_file_of_geonet_and_a_folder_without_any_are_named(geonet):
     shutil.rmtree(geonet / "nyu_geonet")
     with pytest.raises(UserError, match=r"looked for nyu_geonet/\*\.mat.*GeoNet"):
         nyu_geonet(geonet, "geonet")
+
+
+def test_the_same_seed_writes_the_same_bytes(made, tmp_path):
+    for layout, root in made.items():
+        again = write_rooms(layout, tmp_path / layout, **OPTIONS)
+        assert again == Manifest.read(root) and not again.faults(tmp_path / layout)
+        assert set(again.files) == {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()} - {"manifest.json"}
+
+
+def test_depth_files_decode_as_their_publishers_decode_them(made):
+    """Pillow and the arithmetic of BTS (nyu / 1000, kitti / 256) and of NAVI's data_util.py (1 / (stored / (65535 x 10)), millimetres)."""
+    readers = {
+        1000.0: nyu_depth(made["nyu"], "train"),
+        256.0: kitti_depth(made["kitti"], "train", crop="none"),
+    }
+    for scale, reader in readers.items():
+        stored = np.asarray(Image.open(reader.files(0)[1]), dtype=np.float32)
+        assert np.array_equal(reader.load(0).depth_HW, stored / scale)
+    navi = navi_depth(made["navi"], "train", every=1)
+    disparity = np.asarray(Image.open(navi.files(0)[1])).astype(np.float64) / (65535 * 10)
+    theirs = np.unique(1 / disparity[disparity > 0] / 1000)
+    ours = np.unique(navi.load(0).depth_HW)[1:]
+    assert np.abs(ours[:, None] - theirs[None]).min(axis=1).max() < 1e-6
