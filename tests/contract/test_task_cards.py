@@ -85,6 +85,8 @@ def test_only_generated_tasks_are_named_rooms() -> None:
     ("nyu-labelled", 795, 654),  # splits.mat of the release
     ("nyu-normals", 795, 654),
     ("kitti-depth", 23158, 652),  # lists of BTS and DINOv2, lines that name a depth map
+    ("imagenet-knn", 1281167, 50000),  # Russakovsky et al. 2015
+    ("uned", 1397126, 241986),  # sums over universal_embedding/datasets.py of its publisher
 ])  # fmt: skip
 def test_the_expected_counts_are_the_published_ones(name: str, train: int, test: int) -> None:
     data = card(name).data
