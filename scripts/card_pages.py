@@ -52,7 +52,8 @@ def model(card: Any) -> str:
         f"- Licence: {card.licence}",
         f"- Citation: {card.citation}",
     ]
-    return "\n".join([*lines, *([f"- Notes: {card.notes}"] if card.notes else [])])
+    heads = [f"- Released heads, for the protocol `dpt-official`: {', '.join(card.heads)}"] if card.heads else []
+    return "\n".join([*lines, *heads, *([f"- Notes: {card.notes}"] if card.notes else [])])
 
 
 PAGES: dict[str, tuple[str, Callable[[Any], str]]] = {

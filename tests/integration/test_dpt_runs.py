@@ -123,6 +123,16 @@ def test_the_score_of_a_released_head_is_that_of_its_own_forward_pass(place, roo
         assert record.metrics[name].value == pytest.approx(float(value), rel=1e-4), name
 
 
+def test_nyu_is_scored_with_its_test_images_alone_and_its_own_crop(place, tmp_path):
+    """The shipped task, on rooms in the layout of NYU Depth V2, the training images gone."""
+    root = tmp_path / "data/nyu"
+    write_rooms(root=root, layout="nyu", seed=0, train=2, val=2, size=112, frames_per_scene=2)
+    (root / "nyu_train.txt").unlink()
+    record = evaluate("nyu-depth", "with-heads", "dpt-official", out=place / "out", data_root=tmp_path / "data")
+    assert record.comparable and (record.dataset.n, record.dataset.train_n) == (2, 0)
+    assert record.metrics["RMSE"].value > 0 and record.cards["task"]["options"]["crop"] == "nyu-eigen"
+
+
 def test_a_released_head_on_other_weights_is_a_deviation(place):
     record = evaluate("tiny-depth", "with-heads", weights="random:5", out=place / "out")
     assert not record.comparable and "own weights" in record.deviations[0]
