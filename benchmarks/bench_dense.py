@@ -80,9 +80,7 @@ def by_moments(folder: Path, penalties: list[float]) -> tuple[int, np.ndarray]:
     dim = (folder / "features.bin").stat().st_size // 4 // values.size
     groups = [Moments.zero(dim, 1, torch.device("cpu")) for _ in range(2)]
     for image in range(images):
-        features_PD = np.fromfile(folder / "features.bin", np.float32, patches * dim, offset=4 * image * patches * dim).reshape(
-            patches, dim
-        )
+        flat = np.fromfile(folder / "features.bin", np.float32, patches * dim, offset=4 * image * patches * dim)
         squares_T = np.array([(weights[image] * values[image] ** 2).sum()])
         features_PD = torch.from_numpy(flat).view(patches, dim)
         groups[image % HELD == 0].add(features_PD, PatchTargets(weights[image], values[image][:, None], squares_T))
