@@ -133,6 +133,18 @@ def test_wrong_layers_wrong_pixels_and_missing_abilities_are_user_errors(encoder
             encoder.encode_text(["a cat"])
 
 
+def test_a_value_path_has_the_grid_of_the_patches_and_the_width_of_what_meets_text(encoder: Encoder, pixels: torch.Tensor) -> None:
+    if not encoder.has_values:
+        return
+    both, alone = (encoder.encode_image(seen, values=True).patches[0] for seen in (pixels, pixels[1:]))
+    assert both.shape == (2, 3, 5, encoder.values_dim)
+    assert torch.allclose(both[1:], alone, atol=1e-4)
+    if encoder.spec.has_text:
+        assert encoder.embed_image(pixels).shape[-1] == encoder.values_dim
+    with pytest.raises(UserError, match="after the final norm"):
+        encoder.encode_image(pixels, values=True, norm=False)
+
+
 def test_pixels_that_are_not_finite_are_found_out(encoder: Encoder, pixels: torch.Tensor) -> None:
     with pytest.raises(UserError, match="not finite"):
         encoder.encode_image(pixels * float("nan"))
