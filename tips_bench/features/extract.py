@@ -158,8 +158,9 @@ class Extractor:
     def batches(self, reader: Any, indices: Sequence[int]) -> Iterator[tuple[list[int], list[Any], Tensor]]:
         """(indices, samples, pixels_B3HW) for all `indices`, grouped by size; the next batches are decoded meanwhile."""
         groups: dict[tuple[int, int], list[int]] = {}
+        square = self.inner_size(1, 1) if self.image.shape != "aspect" else None  # the same for all: a million headers are not read
         for index in indices:
-            groups.setdefault(self.inner_size(*reader.size(index)), []).append(index)
+            groups.setdefault(square or self.inner_size(*reader.size(index)), []).append(index)
         chunks = [group[start : start + self.batch_size] for group in groups.values() for start in range(0, len(group), self.batch_size)]
 
         def load(index: int) -> tuple[Any, Tensor]:

@@ -78,7 +78,7 @@ FURNISHINGS = (
     "vase",
 )
 LEAST = 0.012  # share of the image that an object covers, at least
-COVERED = 0.3  # share of its crop
+COVERED = 0.12  # share of its crop, which is square however thin the object
 MARGIN = 0.1  # of the box's longer side, around it
 
 
