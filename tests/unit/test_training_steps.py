@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -52,6 +53,37 @@ def test_each_part_is_switched_off_by_the_recipe(changes: dict[str, Any], wanted
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     # nothing is trained in vain, and what is trained moves
     assert moved == {name for name, parameter in learner.student.named_parameters() if parameter.requires_grad}
+
+
+def test_a_teacher_that_starts_later_leaves_the_contrastive_loss_alone_until_then() -> None:
+    late = Learner(recipe(steps=4, method__teacher__start=0.5), ALONE)
+    alone = Learner(recipe(steps=4, method__self_distillation=None, method__patches=None, method__teacher=None), ALONE)
+    before, reports = weights(late), steps(late, 2)
+    for report, wanted in zip(reports, steps(alone, 2), strict=True):
+        assert losses_in(report) == CONTRASTIVE and report["loss"] == pytest.approx(wanted["loss"], rel=1e-5)
+        assert not [name for name in report if name.startswith("entropy")]
+    for name, value in weights(alone).items():
+        torch.testing.assert_close(weights(late)[name], value, rtol=1e-5, atol=1e-6)
+    assert torch.equal(weights(late)["heads.patches.gain"], before["heads.patches.gain"])
+    assert losses_in(late.step(random_batch(seed=2), 2)) == CONTRASTIVE | DISTILLED | PATCHES
+    assert not torch.equal(weights(late)["heads.patches.gain"], before["heads.patches.gain"])
+
+
+def test_narrow_towers_start_with_maps_that_keep_the_variance_of_what_they_are_given() -> None:
+    plain, narrow = Learner(recipe(), ALONE).student, Learner(recipe(model__initial="narrow"), ALONE).student
+    x_ND = torch.randn(4096, 32, generator=torch.Generator().manual_seed(0))
+    qkv = narrow.vision.blocks[0].attn.qkv
+    assert qkv(x_ND).var().item() == pytest.approx(1.0, abs=0.3) and plain.vision.blocks[0].attn.qkv(x_ND).var() < 0.05
+    assert narrow.text.token_embed.weight.var().item() * 32 == pytest.approx(1.0, abs=0.3)
+    grey_B3HW = torch.full((1, 3, 28, 28), 0.5)
+    assert narrow.vision.patch_embed(grey_B3HW).abs().max() < 1e-5 < plain.vision.patch_embed(grey_B3HW).abs().max()
+
+
+def test_images_of_bytes_and_of_fractions_give_the_same_step() -> None:
+    batch = random_batch()
+    said = replace(batch, global_B3HW=(batch.global_B3HW * 255).byte(), locals=[(crop * 255).byte() for crop in batch.locals])
+    plain = replace(said, global_B3HW=said.global_B3HW / 255, locals=[crop / 255 for crop in said.locals])
+    assert Learner(recipe(), ALONE).step(said, 0) == Learner(recipe(), ALONE).step(plain, 0)
 
 
 def test_captions_of_both_kinds_can_share_one_token() -> None:

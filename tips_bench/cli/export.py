@@ -14,6 +14,7 @@ def export(
     weights: Annotated[
         Literal["student", "teacher"], typer.Option(help="Which image tower; the teacher's is a running mean of the student's.")
     ] = "student",
+    stored: Annotated[Literal["fp32", "fp16"], typer.Option(help="Precision of the file; fp16 is half as large.")] = "fp32",
 ) -> None:
     """Write a run's towers and tokenizer as a folder that transformers' Tipsv2Model and --model load.
 
@@ -24,5 +25,5 @@ def export(
     """
     from tips_bench.training.runs import export as export_run
 
-    done = export_run(run, to, weights=weights)
+    done = export_run(run, to, weights=weights, stored=stored)
     print(f"step {done.step}  {done.folder}")

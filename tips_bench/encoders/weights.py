@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tips_bench.cards import ModelCard, WeightsCard
+from tips_bench.catalog import KINDS, shipped
 from tips_bench.encoders.hub import SHARD_INDEX, SINGLE_FILE, fetch_weights, shard_names
 from tips_bench.errors import UserError
 from tips_bench.fetch import file_sha256
@@ -79,9 +80,10 @@ def weights_path(card: WeightsCard, title: str) -> Path:
     """The local file of a card's weights, fetched at first use."""
     if card.path is not None and card.url is None and card.hub is None:
         path = Path(card.path).expanduser()
-        if not path.exists():
+        beside = shipped(KINDS["model"]) / path
+        if not path.exists() and not beside.exists():
             raise UserError(f"weights.path = {card.path!r}: there is no such file", where=title)
-        return path
+        return path if path.exists() else beside
     return fetch_weights(card, title)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from tips_bench.models.layers import LayerScale
 
 # Standard deviation of ViT and BERT initialisation, truncated at two of it.
-_STD = 0.02
+STD = 0.02
 
 
 @torch.no_grad()
@@ -31,4 +31,4 @@ def _value(owner: nn.Module, name: str, shape: torch.Size, seed: int) -> torch.T
         return torch.zeros(shape)
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
-    return nn.init.trunc_normal_(torch.empty(shape), std=_STD, a=-2 * _STD, b=2 * _STD, generator=generator)
+    return nn.init.trunc_normal_(torch.empty(shape), std=STD, a=-2 * STD, b=2 * STD, generator=generator)

@@ -39,7 +39,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images are float32 in [0, 1], not normalised.
+    """Images are uint8, a quarter of what the towers take; `step` makes pixels in [0, 1] of a piece of them at a time.
 
     locals: one [B,3,h,w] for each local crop.
     texts: texts[k] goes with global token k, as the recipe's contrastive.captions says; empty without a contrastive loss.
@@ -169,13 +169,14 @@ class TrainingData:
 
     def _assembled(self, tensors: list[Tensor], samples_B: Tensor) -> Batch:
         method, images = self.recipe.method, 1 + self.recipe.data.crops.local_count
-        pixels, rest = [tensor.to(torch.float32).div_(255) for tensor in tensors[:images]], tensors[images:]
+        whole, *parts = tensors[:images]
+        rest = tensors[images:]
         mask_BP = rest.pop(0) if method.patches is not None and method.patches.mask is not None else None
         texts = []
         if rest:
             ids_BKL, paddings_BKL = rest
             texts = [Texts(ids_BKL[:, k], paddings_BKL[:, k]) for k in range(ids_BKL.shape[1])]
-        return Batch(pixels[0], pixels[1:], texts, mask_BP, samples_B)
+        return Batch(whole, parts, texts, mask_BP, samples_B)
 
     def _identity(self) -> dict[str, Any]:
         return {"order": self.order.identity(), "rank": self.rank, "world": self.world}

@@ -25,6 +25,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from tips_bench.errors import UserError
+from tips_bench.training.recipe import RunningPart
 
 # Ranks wait for rank 0 while it evaluates, and for the slowest when one reads its first shard.
 _PATIENCE = datetime.timedelta(hours=2)
@@ -113,17 +114,18 @@ class _Gather(torch.autograd.Function):
         return grad_BD
 
 
-def spread(model: nn.Module, blocks: Iterable[nn.Module], world: World, parallel: str, precision: str) -> nn.Module:
+def spread(model: nn.Module, blocks: Iterable[nn.Module], world: World, running: RunningPart, *, unused: bool) -> nn.Module:
     """The model as all ranks train it together: copied ("ddp"), or its parameters cut up and put together block by block ("fsdp").
 
-    precision: "bf16" sends the blocks' parameters in bfloat16; what is learned stays float32.
+    In "bf16" the blocks' parameters are sent in bfloat16; what is learned stays float32. unused: some steps leave parameters out.
     """
     if world.size == 1:
         return model
-    if parallel == "ddp":
+    if running.parallel == "ddp":
         devices = [world.device.index] if world.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
-    return cut_up(model, blocks, precision, keep_whole=True)
+        options = {"broadcast_buffers": False, "gradient_as_bucket_view": True, "find_unused_parameters": unused}
+        return DistributedDataParallel(model, device_ids=devices, **options)
+    return cut_up(model, blocks, running.precision, keep_whole=True)
 
 
 def cut_up(model: nn.Module, blocks: Iterable[nn.Module], precision: str, *, keep_whole: bool) -> nn.Module:

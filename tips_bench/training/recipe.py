@@ -76,11 +76,13 @@ class ModelPart(Strict):
     """The towers: an architecture by its published name, or both towers written out.
 
     vision, text: the fields of VisionConfig and TextConfig; beside an architecture they change single fields of it.
+    initial: "vit", all weights with a standard deviation of 0.02; "narrow", see `training.narrow`.
     """
 
     architecture: str | None = None
     vision: dict[str, Any] = {}
     text: dict[str, Any] = {}
+    initial: Literal["vit", "narrow"] = "vit"
 
     @model_validator(mode="after")
     def _described(self) -> ModelPart:
@@ -193,9 +195,11 @@ class TeacherPart(Strict):
     kind: "ema", encoder and heads are running means of the student's (TIPS); "ema-heads", the heads alone are and the encoder is
     the student's (TIPSv2); "frozen", a larger model of an earlier run, with its heads.
     momentum: at the first and at the last step, a cosine between. run: folder of the earlier run.
+    start: share of all steps before which it teaches nothing and the contrastive loss is alone; SigLIP 2 (arXiv 2502.14786) has 0.8.
     """
 
     kind: Literal["ema", "ema-heads", "frozen"]
+    start: float = Field(0.0, ge=0, lt=1)
     momentum: tuple[Fraction, Fraction] | None = None
     run: str | None = None
 
@@ -223,6 +227,8 @@ class MethodPart(Strict):
             raise ValueError("every loss is switched off")
         if taught != (self.teacher is not None):
             raise ValueError("self_distillation and patches need a teacher, and nothing else has one")
+        if self.teacher is not None and self.teacher.start and self.contrastive is None:
+            raise ValueError("before the teacher starts there is no loss but the contrastive one, which is switched off")
         return self
 
 

@@ -24,6 +24,8 @@ from tips_bench.training.teacher import Teacher, parts_with_heads
 
 RECIPE_FILE = "recipe.json"
 Weights = Literal["student", "teacher"]
+Stored = Literal["fp32", "fp16"]
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,11 @@ def read_recipe(run: Path) -> Recipe:
     return parse(Recipe, values, where=path)
 
 
-def export(run: Path, to: Path, *, weights: Weights = "student", at: Path | None = None) -> Export:
+def export(run: Path, to: Path, *, weights: Weights = "student", at: Path | None = None, stored: Stored = "fp32") -> Export:
     """Writes a run's towers and tokenizer as a folder in Hugging Face layout, which transformers and `load_encoder` read.
 
-    weights: "teacher" takes the image tower that is a running mean of the student's. at: a checkpoint, the newest otherwise.
+    weights: "teacher" takes the image tower that is a running mean of the student's. at: a checkpoint, the newest otherwise. stored: the
+    precision of the file, half of which is half as large.
     Errors: a run without a checkpoint, or whose teacher has no such tower.
     """
     recipe, folder = read_recipe(run), _checkpoint(run, at)
@@ -81,7 +84,7 @@ def export(run: Path, to: Path, *, weights: Weights = "student", at: Path | None
     wanted["student.log_temperature"] = log_temperature
     step = checkpoint.load(folder, wanted).step
     text.temperature = math.exp(log_temperature.item())
-    export_huggingface(to, vision, text, resolution=recipe.stages[-1].global_px)
+    export_huggingface(to, vision, text, resolution=recipe.stages[-1].global_px, dtype=_DTYPES[stored])
     # without a contrastive loss the text tower has learned nothing, and without a tokenizer nobody takes it for one that has
     if recipe.method.contrastive is not None:
         with atomic(to / TOKENIZER) as temporary:

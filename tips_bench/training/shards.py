@@ -14,6 +14,7 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -92,8 +93,9 @@ class Draw:
 
 
 def expand_shards(patterns: list[str]) -> list[Path]:
-    """The files that patterns with braces name, in their order. Errors: none named, a file missing, one named twice."""
-    paths = [Path(name).expanduser() for pattern in patterns for name in expand_urls(pattern)]
+    """The files that patterns with braces or wildcards name, in their order. Errors: none named, a file missing, one named twice."""
+    names = [str(Path(name).expanduser()) for pattern in patterns for name in expand_urls(pattern)]
+    paths = [Path(found) for name in names for found in (sorted(glob(name)) or [name])]
     if not paths:
         raise UserError("no shards are named", where="data.shards", fix="Give for example --set data.shards='rooms/train-{000..031}.tar'.")
     missing = [path for path in paths if not path.is_file()]

@@ -9,11 +9,15 @@ Axes in tensor names: K global tokens, B images of this rank, D feature, R rows.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.backends.cuda import allow_fp16_bf16_reduction_math_sdp, fp16_bf16_reduction_math_sdp_allowed
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tips_bench.training import distributed
 from tips_bench.training.batches import Batch, Texts
@@ -51,7 +55,8 @@ class Learner:
                 checkpoint_activations(block)
             if self.running.compile:
                 block.compile()
-        self.model = distributed.spread(self.student, self.student.blocks(), world, self.running.parallel, self.running.precision)
+        late = recipe.method.teacher is not None and recipe.method.teacher.start > 0
+        self.model = distributed.spread(self.student, self.student.blocks(), world, self.running, unused=late)
         if world.size > 1 and self.running.parallel == "fsdp" and self.teacher is not None and self.teacher.vision is not None:
             # The heads stay whole: they are used piece by piece, outside a forward pass of their own.
             distributed.cut_up(self.teacher.vision, self.teacher.vision.blocks, self.running.precision, keep_whole=False)
@@ -63,6 +68,7 @@ class Learner:
         Nothing is changed if a loss or the gradient is not finite.
         """
         terms = self._backward(batch, number)
+        self._fill_gradients()
         names = list(terms)
         means = add_up(torch.stack([terms[name].detach().float() for name in names])) / self.world.size
         norm = clip_gradients(self.student, self.recipe.optimizer.clip_norm)
@@ -86,28 +92,28 @@ class Learner:
             if part.momentum is not None:
                 report["momentum"] = cosine(*part.momentum, number, recipe.steps)
                 self.teacher.follow(self.student, report["momentum"])
-            notes = self.teacher.move_centres()
-            report |= dict(zip(notes, torch.stack(list(notes.values())).tolist(), strict=True))
+            if self._taught(number):
+                notes = self.teacher.move_centres()
+                report |= dict(zip(notes, torch.stack(list(notes.values())).tolist(), strict=True))
         return report
 
     def _backward(self, batch: Batch, number: int) -> dict[str, Tensor]:
         """Fills the gradients; gives every loss, "loss" being their weighted sum, and the temperature."""
-        pieces, method = self._pieces(batch), self.recipe.method
-        cached = self._cached(pieces) if method.contrastive is not None and len(pieces) > 1 else None
+        pieces, method, taught = self._pieces(batch), self.recipe.method, self._taught(number)
+        cached = self._cached(batch, pieces) if method.contrastive is not None and len(pieces) > 1 else None
         terms: dict[str, Tensor] = {} if cached is None else dict(cached.terms)
-        start = 0
-        for index, piece in enumerate(pieces):
+        for index, here in enumerate(pieces):
+            piece = _piece(batch, here, self.world.device)
             sync_gradients(self.model, wanted=index == len(pieces) - 1)
             with self._autocast():
-                out = self.model(piece, self._lesson(piece, number))
+                out = self.model(piece, self._lesson(piece, number), embed_only=not taught)
             images = len(piece.global_B3HW)
             objective = torch.zeros((), device=self.world.device)
-            for name, part in parts_with_heads(method).items():
+            for name, part in taught.items():
                 share = out[name] * (images / len(batch.global_B3HW))
                 objective = objective + part.weight * share
                 terms[name] = terms.get(name, 0) + share.detach()
             if cached is not None:
-                here = slice(start, start + images)
                 objective = objective + (cached.image_KBD[:, here] * out["image_KBD"]).sum()
                 objective = objective + (cached.text_KBD[:, here] * out["text_KBD"]).sum()
                 objective = objective + cached.temperature * out["temperature"] / len(pieces)
@@ -116,13 +122,12 @@ class Learner:
                 terms |= found
                 objective = objective + method.contrastive.weight * found[CONTRASTIVE]
             objective.backward()
-            start += images
-        return {name: term.detach() for name, term in self._with_total(terms).items()}
+        return {name: term.detach() for name, term in self._with_total(terms, taught).items()}
 
-    def _cached(self, pieces: list[Piece]) -> _Cached:
+    def _cached(self, batch: Batch, pieces: list[slice]) -> _Cached:
         assert self.recipe.method.contrastive is not None
         with torch.no_grad(), self._autocast():
-            outs = [self.model(piece, None, embed_only=True) for piece in pieces]
+            outs = [self.model(_piece(batch, rows, self.world.device), None, embed_only=True) for rows in pieces]
         whole = {name: torch.cat([out[name] for out in outs], dim=1).requires_grad_() for name in ("image_KBD", "text_KBD")}
         whole["temperature"] = outs[0]["temperature"].detach().requires_grad_()
         terms = self._contrastive(whole)
@@ -137,27 +142,49 @@ class Learner:
         named = {f"{CONTRASTIVE}/{token}": loss for token, loss in enumerate(losses)}
         return {CONTRASTIVE: torch.stack(losses).mean(), **(named if len(named) > 1 else {}), "temperature": temperature}
 
-    def _with_total(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _fill_gradients(self) -> None:
+        """Zeros for what no loss has reached yet, so that the optimiser holds the same from the first step on."""
+        for parameter in self.student.parameters():
+            if parameter.requires_grad and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+
+    def _taught(self, number: int) -> dict[str, Any]:
+        """The losses over prototypes at a step: none before the teacher starts."""
+        part = self.recipe.method.teacher
+        begun = part is not None and number >= part.start * self.recipe.steps
+        return parts_with_heads(self.recipe.method) if begun else {}
+
+    def _with_total(self, terms: dict[str, Tensor], taught: dict[str, Any]) -> dict[str, Tensor]:
         method = self.recipe.method
-        weights = {name: part.weight for name, part in parts_with_heads(method).items()}
+        weights = {name: part.weight for name, part in taught.items()}
         if method.contrastive is not None:
             weights[CONTRASTIVE] = method.contrastive.weight
         return {"loss": torch.stack([weight * terms[name] for name, weight in weights.items()]).sum(), **terms}
 
     def _lesson(self, piece: Piece, number: int) -> Lesson | None:
-        if self.teacher is None:
+        parts = self._taught(number)
+        if self.teacher is None or not parts:
             return None
-        parts = parts_with_heads(self.recipe.method)
         warmth = {name: temperatures(part.sharpening, number, self.recipe.steps) for name, part in parts.items()}
         return Lesson(self.teacher, warmth, self.teacher(piece.global_B3HW))
 
-    def _autocast(self) -> Any:
-        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.running.precision == "bf16")
+    @contextmanager
+    def _autocast(self) -> Iterator[None]:
+        """bfloat16 where the recipe wants it, on a CPU with attention written out: the fused one is several times slower for few tokens."""
+        kind, wanted = self.world.device.type, self.running.precision == "bf16"
+        with ExitStack() as stack:
+            stack.enter_context(torch.autocast(kind, torch.bfloat16, enabled=wanted))
+            if wanted and kind == "cpu":
+                stack.callback(allow_fp16_bf16_reduction_math_sdp, fp16_bf16_reduction_math_sdp_allowed())
+                allow_fp16_bf16_reduction_math_sdp(True)
+                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            yield
 
-    def _pieces(self, batch: Batch) -> list[Piece]:
+    def _pieces(self, batch: Batch) -> list[slice]:
+        """The rows of each piece; its pixels are made when it is its turn."""
         images = len(batch.global_B3HW)
         size = self.running.micro_batch or images
-        return [_piece(batch, slice(start, start + size), self.world.device) for start in range(0, images, size)]
+        return [slice(start, start + size) for start in range(0, images, size)]
 
 
 def _make_teacher(recipe: Recipe, student: Student) -> Teacher | None:
@@ -179,13 +206,18 @@ def _piece(batch: Batch, rows: slice, device: torch.device) -> Piece:
 
     mask_BP = None if batch.mask_BP is None else batch.mask_BP[rows]
     return Piece(
-        send(batch.global_B3HW),
-        [send(crop) for crop in batch.locals],
+        _pixels(send(batch.global_B3HW)),
+        [_pixels(send(crop)) for crop in batch.locals],
         [Texts(send(part.ids_BL), send(part.paddings_BL)) for part in batch.texts],
         None if mask_BP is None else mask_BP.to(device, non_blocking=True),
         # counted here, on the CPU, so that the device is not waited for
         None if mask_BP is None else mask_BP.flatten().nonzero().squeeze(1).to(device, non_blocking=True),
     )
+
+
+def _pixels(image_B3HW: Tensor) -> Tensor:
+    """uint8 as float32 in [0, 1]; what is floating point already stays as it is."""
+    return image_B3HW if image_B3HW.is_floating_point() else image_B3HW.to(torch.float32).div_(255)
 
 
 def _finite(value: float) -> bool:

@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from tips_bench.models.text import TextTower
 from tips_bench.models.vision import VisionTower
 from tips_bench.training.batches import Texts
+from tips_bench.training.narrow import widen
 from tips_bench.training.prototypes import Temperatures, prototype_loss
 from tips_bench.training.recipe import Recipe
 from tips_bench.training.teacher import PATCHES, SELF_DISTILLATION, Target, Teacher, make_heads
@@ -56,7 +57,7 @@ class Student(nn.Module):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         method, vision = recipe.method, recipe.model.vision_config
-        self.method = method
+        self.method, self.narrow = method, recipe.model.initial == "narrow"
         self.vision = VisionTower(vision)
         self.text = TextTower(recipe.model.text_config)
         self.heads = make_heads(method, vision.embed_dim)
@@ -72,6 +73,8 @@ class Student(nn.Module):
         """Sets every parameter from the seed."""
         self.vision.init_weights(seed)
         self.text.init_weights(seed + _TEXT_SEED)
+        if self.narrow:
+            widen(self.vision, self.text)
         for index, head in enumerate(self.heads.values()):
             head.init_weights(seed + _HEAD_SEED + index)
 
@@ -127,10 +130,8 @@ class Student(nn.Module):
         return Target(seen.globals_BKD, seen.patches[0].flatten(1, 2))
 
     def _encode_texts(self, texts: list[Texts]) -> Tensor:
-        """[K,B,D], all texts in one pass."""
-        ids_TL = torch.cat([part.ids_BL for part in texts])
-        paddings_TL = torch.cat([part.paddings_BL for part in texts])
-        return self.text(ids_TL, paddings_TL).unflatten(0, (len(texts), -1))
+        """[K,B,D]. Each list by itself: web captions are short, and would be padded to the length of the others."""
+        return torch.stack([self.text(part.ids_BL, part.paddings_BL) for part in texts])
 
     def _self_distillation(self, piece: Piece, target: Target, lesson: Lesson) -> Tensor:
         assert self.method.self_distillation is not None

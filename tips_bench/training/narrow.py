@@ -1,0 +1,31 @@
+"""Initial weights of narrow towers.
+
+A standard deviation of 0.02 suits widths of a thousand (ViT, BERT). At 192 its maps shrink what they are given: at first every image
+and every text has nearly the same embedding, the contrastive loss stands at log of the batch, and Adam makes them all the same before
+they can tell anything apart. Here each map keeps the variance of its input (LeCun et al., Efficient BackProp, 1998), tokens of text have
+unit variance after the factor sqrt(D) that the tower gives them, and a patch of middle grey, which TIPS does not subtract, gives zero.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from tips_bench.models.initial import STD
+from tips_bench.models.text import TextTower
+from tips_bench.models.vision import VisionTower
+
+_GREY = 0.5
+
+
+@torch.no_grad()
+def widen(vision: VisionTower, text: TextTower) -> None:
+    """Rescales the maps and tokens of towers that `init_weights` has set."""
+    for module in (*vision.modules(), *text.modules()):
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            module.weight /= STD * math.sqrt(module.weight[0].numel())
+    text.token_embed.weight /= STD * math.sqrt(text.config.embed_dim)
+    patches = vision.patch_embed.proj
+    patches.bias -= _GREY * patches.weight.flatten(1).sum(dim=1)
