@@ -131,6 +131,25 @@ def test_a_truncated_mat_is_named(copied, file, keep):
             reader.load(index)
 
 
+@pytest.mark.parametrize("file", ["nyu_depth_v2_labeled.mat", "splits.mat"])
+def test_changed_bytes_and_cuts_give_one_sentence_or_arrays(made, tmp_path, file):
+    data, rng = (made["nyu-labelled"] / file).read_bytes(), np.random.default_rng(0)
+    other = {"splits.mat", "nyu_depth_v2_labeled.mat"} - {file}
+    (tmp_path / other.pop()).symlink_to(made["nyu-labelled"] / ({"splits.mat", "nyu_depth_v2_labeled.mat"} - {file}).pop())
+    refused = 0
+    for number in range(12):
+        changed = bytearray(data[: rng.integers(len(data))]) if number % 2 else bytearray(data)
+        for place in rng.integers(0, min(len(data), 4096), 6 * (number % 2 == 0)):
+            changed[place] = rng.integers(256)
+        (tmp_path / file).write_bytes(changed)
+        try:
+            reader = nyu_labelled(tmp_path, "test")
+            assert all(reader.load(index).depth_HW.shape == (480, 640) for index in range(len(reader)))
+        except UserError:
+            refused += 1
+    assert refused > 5
+
+
 def test_another_mat_or_another_split_is_refused(copied):
     root = copied("nyu-labelled")
     savemat(root / "splits.mat", {"trainNdxs": np.array([[1], [9]])})

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import re
-import zlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +21,7 @@ import numpy as np
 from tips_bench.cards import Strict, load_card, parse
 from tips_bench.data.base import DepthSample, NormalsSample
 from tips_bench.data.lists import ListedSplit, choose, read_listed, under
+from tips_bench.data.matlab import read_array
 from tips_bench.data.pairs import DepthPairs, PairReader
 from tips_bench.data.surface import Intrinsics
 from tips_bench.errors import UserError, unknown_name
@@ -42,6 +42,8 @@ SPLITS = {
 REACH = (0.5, 10.0)  # metres, of a Kinect
 MAT, OFFICIAL = "nyu_depth_v2_labeled.mat", "splits.mat"
 ARRAYS = {"images": (3, 640, 480), "depths": (640, 480), "rawDepths": (640, 480)}  # of one image, as MATLAB's order reads in HDF5
+# What h5py raises for a file that is cut short or whose bytes are not what they claim.
+BROKEN = (OSError, KeyError, RuntimeError, ValueError, TypeError)
 SCENE = re.compile(r"^(.*?_\d{4})[a-z]?$")  # kitchen_0028b is a part of kitchen_0028
 
 
@@ -139,7 +141,7 @@ class NyuLabelled:
     def _array(self, name: str, index: int) -> np.ndarray:
         try:
             return self._file()[name][self.numbers[index] - 1]
-        except OSError as error:
+        except BROKEN as error:
             raise UserError(f"image {self.ids[index]} cannot be read: {error}", where=self.path, fix="Fetch it again.") from error
 
     def _file(self) -> Any:
@@ -152,7 +154,7 @@ class NyuLabelled:
         """The scene of every image, without the letter of its part."""
         try:
             names = ["".join(map(chr, data[reference][:].ravel())) for reference in data["scenes"][:].ravel()]
-        except (KeyError, TypeError, ValueError, OSError) as error:
+        except BROKEN as error:
             raise UserError("its list of scenes cannot be read", where=self.path, fix="Fetch it again.") from error
         found = [SCENE.match(name) for name in names]
         return [match[1] if match else name for match, name in zip(found, names, strict=True)]
@@ -160,17 +162,10 @@ class NyuLabelled:
 
 def official_split(path: Path, split: str, images: int) -> list[int]:
     """Image numbers of a split, from 1 on, sorted. Errors: not the release's splits.mat, another split than train or test."""
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
     if split not in ("train", "test"):
         raise unknown_name("split", split, ["test", "train"], where="NYU Depth V2")
-    try:
-        numbers = sorted(int(number) for number in loadmat(path, variable_names=[f"{split}Ndxs"])[f"{split}Ndxs"].ravel())
-    except (OSError, ValueError, TypeError, KeyError, NotImplementedError, MatReadError, zlib.error) as error:
-        raise UserError(
-            f"it does not hold {split}Ndxs: not the release's splits.mat, or truncated", where=path, fix="Fetch it again."
-        ) from error
+    stored = read_array(path, f"{split}Ndxs").ravel()
+    numbers = sorted(stored.astype(np.int64).tolist()) if np.isfinite(stored).all() else []
     if not numbers or numbers[0] < 1 or numbers[-1] > images or len(set(numbers)) < len(numbers):
         raise UserError(f"{split}Ndxs are not different numbers of 1-{images}", where=path, fix="Fetch it again.")
     return numbers
@@ -184,9 +179,14 @@ def _open_mat(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"not an HDF5 file, or truncated: {error}", where=path, fix="Fetch it again.") from error
     for name, shape in ARRAYS.items():
-        if name not in data or data[name].shape[1:] != shape or len(data[name]) != len(data["images"]):
-            found = data[name].shape if name in data else "nothing"
-            raise UserError(f"{name} is {found}, not N x {shape}", where=path, fix="Is it nyu_depth_v2_labeled.mat? Fetch it again.")
+        try:
+            found = data[name].shape if name in data else None
+            fits = found is not None and found == (len(data["images"]), *shape)
+        except BROKEN as error:
+            raise UserError(f"{name} cannot be read: {error}", where=path, fix="Fetch it again.") from error
+        if not fits:
+            problem = f"{name} is {found or 'nothing'}, not N x {shape}"
+            raise UserError(problem, where=path, fix="Is it nyu_depth_v2_labeled.mat? Fetch it again.")
     return data
 
 

@@ -21,7 +21,6 @@ Axes: H W pixels.
 from __future__ import annotations
 
 import re
-import zlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +29,7 @@ import numpy as np
 from tips_bench.cards import Strict, load_card, parse
 from tips_bench.data.base import NormalsSample
 from tips_bench.data.images import read_mask
+from tips_bench.data.matlab import read_array
 from tips_bench.data.nyu import CAMERA, NyuLabelled
 from tips_bench.data.pairs import PairReader, read_png
 from tips_bench.data.surface import Intrinsics, normals_from_depth
@@ -164,17 +164,6 @@ class Geonet(PairReader):
         unit_HW3 = np.where(known_HW1, normals_HW3, 0) / np.where(known_HW1, length_HW1, 1)
         image_HW3 = np.clip(np.rint(image_HW3 + GEONET_MEAN), 0, 255).astype(np.uint8)
         return NormalsSample(self.ids[index], self.groups[index], image_HW3, (unit_HW3[..., self._order] * self._signs).astype(np.float32))
-
-
-def read_array(path: Path, name: str) -> np.ndarray:
-    """An array of numbers in a MATLAB 5 file, float64. Errors: not such a file, truncated, no such array."""
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    try:
-        return np.asarray(loadmat(path, variable_names=[name])[name], dtype=np.float64)
-    except (OSError, ValueError, TypeError, KeyError, NotImplementedError, MatReadError, zlib.error) as error:
-        raise UserError(f"it does not hold an array {name}, or is truncated", where=path, fix="Get it again.") from error
 
 
 def parse_axes(axes: str) -> tuple[list[int], np.ndarray]:
