@@ -2,16 +2,13 @@
 
 Random resized crops, SGD with momentum, a cosine to 0; a head for each learning rate, number of last blocks and use of the mean of the
 patches (dinov2/eval/linear.py). There the best head on the scored split is reported; here it is chosen on a held-out part of the training
-split, and theirs is reported under its own name. Every batch is a function of (seed, iteration), so that a killed run goes on from its
-last checkpoint to the same heads.
+split, and theirs is reported under its own name.
 
 Axes: B batch, H W pixels of a crop, F features of an image, S heads.
 """
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from itertools import product
 from typing import Any
 
@@ -19,20 +16,19 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from tips_bench.cards import Strict, parse
-from tips_bench.data.holdout import hold_out
 from tips_bench.data.resized_crops import ResizedCropCard, ResizedCrops
 from tips_bench.errors import UserError
 from tips_bench.features.extract import Extractor
 from tips_bench.features.whole import Whole, encode_whole
-from tips_bench.files import atomic, digest
+from tips_bench.files import digest
 from tips_bench.probes.base import Choice, Fit, FitContext
 from tips_bench.probes.schedule import lr_factor
+from tips_bench.probes.training import Training, part
 from tips_bench.probes.whole import AffineHeads, best_of, rank_all
 from tips_bench.probes.whole_sweep import Inputs, WholeSweep
-from tips_bench.progress import bar
 
 LR_BATCH = 256  # images for which a learning rate is stated; the rate grows with the batch (dinov2/eval/linear.py, scale_lr)
 
@@ -93,18 +89,30 @@ class WholeLinearProbe:
 
     def fit(self, context: FitContext) -> Fit:
         """Train all heads on the training split, less a held-out part where there are several, and choose one on that part."""
-        options, reader = self.options, context.reader
-        whole = self.whole(context.extractor)
-        kept, held = context.indices, []
-        if len(options.grid) > 1:
-            ids, groups = ([names[index] for index in context.indices] for names in (reader.ids, reader.groups))
-            parts = hold_out(ids, groups, context.selection.fraction, context.selection.max_images)
-            kept, held = ([context.indices[place] for place in part] for part in parts)
-        training = _Training(options, context, whole, kept)
-        losses_S = training.run()
-        heads, choice = AffineHeads(training.sweep.heads(), None).on(context.extractor.encoder.device), None
+        options, reader, extractor = self.options, context.reader, context.extractor
+        whole, device = self.whole(extractor), extractor.encoder.device
+        fitted, held = part(context, len(options.grid))
+        layers, dim = len(extractor.layers), extractor.encoder.spec.embed_dim
+        sweep = WholeSweep(
+            [inputs.columns(dim, layers) for inputs in options.inputs],
+            [lr * options.batch_size / LR_BATCH for lr in options.lr],
+            len(reader.classes),
+            momentum=options.momentum,
+            seed=context.seed,
+            device=device,
+        )
+        training = Training(
+            options.iterations,
+            options.checkpoint_every,
+            _Batches(ResizedCrops(reader, options.crops, fitted, context.seed), options.batch_size),
+            context.work / "whole-linear.pt",
+            digest(options.model_dump_json(), context.seed, *(reader.ids[index] for index in fitted)),
+            extractor.workers,
+        )
+        losses_S = training.run(_Trainee(options, whole, extractor.batch_size, sweep))
+        heads, choice = AffineHeads(sweep.heads(), None).on(device), None
         if held:
-            store = encode_whole(context.extractor, reader, held, whole, context.shelf, "held-out-whole")
+            store = encode_whole(extractor, reader, held, whole, context.shelf, "held-out-whole")
             scores, best = best_of(rank_all(heads, store.arrays["features"], reader.labels_N[held]))
             context.shelf.finish(store)
             choice = Choice(options.grid, scores, best, len(held))
@@ -115,59 +123,16 @@ class WholeLinearProbe:
         return Fit(heads, {"iterations": options.iterations, "loss": losses_S[chosen], **options.grid[chosen]}, choice)
 
 
-class _Training:
-    """The loop over iterations. It starts from the checkpoint in the work folder, if one of the same options is there."""
+class _Trainee:
+    """The sweep on what is looked at of each crop."""
 
-    def __init__(self, options: WholeLinearOptions, context: FitContext, whole: Whole, indices: list[int]) -> None:
-        self.options, self.extractor, self.whole = options, context.extractor, whole
-        self.crops = ResizedCrops(context.reader, options.crops, indices, context.seed)
-        layers, dim = len(self.extractor.layers), self.extractor.encoder.spec.embed_dim
-        self.sweep = WholeSweep(
-            [inputs.columns(dim, layers) for inputs in options.inputs],
-            [lr * options.batch_size / LR_BATCH for lr in options.lr],
-            len(context.reader.classes),
-            momentum=options.momentum,
-            seed=context.seed,
-            device=self.extractor.encoder.device,
-        )
-        self.losses_S = torch.full((len(options.grid),), torch.nan)
-        self.path = context.work / "whole-linear.pt"
-        self.identity = digest(options.model_dump_json(), context.seed, *(context.reader.ids[index] for index in indices))
+    def __init__(self, options: WholeLinearOptions, whole: Whole, batch_size: int, sweep: WholeSweep) -> None:
+        self.options, self.whole, self.batch_size, self.sweep = options, whole, batch_size, sweep
+        self.state, self.restore = sweep.state, sweep.restore
 
-    def run(self) -> list[float]:
-        """Train to the last iteration; returns each head's last loss."""
-        options, first = self.options, self._resume()
-        batches = DataLoader(
-            _Batches(self.crops, options.batch_size),
-            batch_size=None,
-            sampler=range(first, options.iterations),
-            num_workers=self.extractor.workers,
-        )
-        with bar("training the probe", options.iterations, "iterations") as advance:
-            advance(first)
-            for iteration, (pixels_B3HW, labels_B) in enumerate(batches, first):
-                features_BF = torch.cat([self.whole.encode(part.float() / 255) for part in pixels_B3HW.split(self.extractor.batch_size)])
-                factor = lr_factor("cosine", iteration, options.iterations, 0, 1.0)
-                self.losses_S = self.sweep.step(features_BF.float(), labels_B.to(features_BF.device), factor)
-                advance()
-                if (iteration + 1) % options.checkpoint_every == 0 and iteration + 1 < options.iterations:
-                    self._save(iteration + 1)
-        return self.losses_S.tolist()
-
-    def _save(self, iteration: int) -> None:
-        state = {"identity": self.identity, "iteration": iteration, "losses": self.losses_S, **self.sweep.state()}
-        with atomic(self.path) as temporary:
-            torch.save(state, temporary)
-
-    def _resume(self) -> int:
-        if not self.path.is_file():
-            return 0
-        try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
-            raise UserError("not a checkpoint of a probe, or a broken one", where=self.path, fix="Delete it and run again.") from error
-        if state["identity"] != self.identity:
-            return 0
-        self.sweep.restore(state)
-        self.losses_S = state["losses"]
-        return state["iteration"]
+    def step(self, iteration: int, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """One step of every head; losses_S before it."""
+        pixels_B3HW, labels_B = batch
+        features_BF = torch.cat([self.whole.encode(piece.float() / 255) for piece in pixels_B3HW.split(self.batch_size)])
+        factor = lr_factor("cosine", iteration, self.options.iterations, 0, 1.0)
+        return self.sweep.step(features_BF.float(), labels_B.to(features_BF.device), factor)
