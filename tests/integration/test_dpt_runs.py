@@ -133,6 +133,17 @@ def test_nyu_is_scored_with_its_test_images_alone_and_its_own_crop(place, tmp_pa
     assert record.metrics["RMSE"].value > 0 and record.cards["task"]["options"]["crop"] == "nyu-eigen"
 
 
+def test_another_file_under_the_same_name_is_another_record(place, monkeypatch):
+    monkeypatch.setattr("tips_bench.adapters.run.git_state", lambda package: ("abc", False))
+    monkeypatch.setattr("tips_bench.adapters.report.git_state", lambda package: ("abc", False))
+    first = evaluate("tiny-normals", "with-heads", out=place / "out")
+    write_head(place / "normals.bin", random_head("normals", 192, seed=9), "normals", "flax")
+    second = evaluate("tiny-normals", "with-heads", out=place / "out")
+    assert first.probe["head_sha256"] != second.probe["head_sha256"]
+    assert first.metrics["RMSE"].value != second.metrics["RMSE"].value
+    assert len(list((place / "out").rglob("dpt-official-*.json"))) == 2
+
+
 def test_a_released_head_on_other_weights_is_a_deviation(place):
     record = evaluate("tiny-depth", "with-heads", weights="random:5", out=place / "out")
     assert not record.comparable and "own weights" in record.deviations[0]

@@ -84,6 +84,12 @@ def test_a_file_of_something_else_is_refused(tmp_path):
     assert "no DPT head for depth" in refused(save(tmp_path / "h.npz", {"weight": np.zeros((2, 2), np.float32)}))
 
 
+def test_a_file_of_the_old_converter_whose_kernels_are_not_turned_is_refused(tmp_path):
+    arrays = {name.removeprefix("dpt."): array for name, array in torch_arrays(random_head("segmentation"), "segmentation").items()}
+    arrays = {name.replace("head.", "segmentation_head.") if name.startswith("head.") else name: array for name, array in arrays.items()}
+    assert "no DPT head for segmentation" in refused(save(tmp_path / "h.npz", arrays), "segmentation")
+
+
 def test_a_zip_that_lists_its_folders_is_read(tmp_path):
     arrays, path = flax_arrays(random_head("normals"), "normals"), tmp_path / "head.zip"
     with zipfile.ZipFile(path, "w") as archive:

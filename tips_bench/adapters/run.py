@@ -29,6 +29,7 @@ from tips_bench.features.store import Shelf
 from tips_bench.files import cannot_write, digest, write_text
 from tips_bench.probes.base import Choice, Fit, FitContext
 from tips_bench.probes.inference import Inference
+from tips_bench.probes.released import released_head
 from tips_bench.registry import ADAPTERS
 from tips_bench.results.provenance import git_state, peak_memory_mb, reset_peak_memory
 from tips_bench.results.record import Cost, Record, load_record, record_path
@@ -114,7 +115,8 @@ class _Run:
         self.extractor = Extractor(encoder, cell.protocol.image, cell.protocol.features, batch_size, options.workers)
         features = self._features_identity()
         trained_on = train.fingerprint if train else ""
-        decisive = digest(features, json.dumps(cell.cards(), sort_keys=True), test.fingerprint, trained_on, options.seed)
+        head = [released_head(cell.model, cell.task.family).identity] if cell.takes_released_head else []
+        decisive = digest(features, json.dumps(cell.cards(), sort_keys=True), test.fingerprint, trained_on, options.seed, *head)
         self.path = record_path(Path(options.out), cell.task.name, cell.model_name, cell.protocol.name, decisive[:8])
         self.work = self.path.with_name(f".{self.path.stem}.work")
         self.resumed = self.work.is_dir()

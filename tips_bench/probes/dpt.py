@@ -20,6 +20,7 @@ from tips_bench.cards import parse
 from tips_bench.data.dense_crops import DenseCrops
 from tips_bench.encoders.weights import seeded
 from tips_bench.files import digest
+from tips_bench.models.dpt import LAYERS
 from tips_bench.probes.base import Fit, FitContext
 from tips_bench.probes.dense_head import HeadSpec, NetworkHead, check_layers
 from tips_bench.probes.dense_loss import angular_loss, gradient_loss, log_residual, scale_invariant_loss
@@ -94,9 +95,10 @@ class DptProbe:
         return target.truth(sample)
 
     def _spec(self, context: FitContext) -> HeadSpec:
-        options, encoder, target = self.options, context.extractor.encoder.spec, self.target
+        options, target, token = self.options, self.target, context.extractor.features.global_token is not None
+        embed_dim = context.extractor.dim // (2 * LAYERS if token else LAYERS)
         shared: dict[str, Any] = {"decoder": options.decoder, "channels": options.channels, "kernel": options.kernel}
-        shared |= {"embed_dim": encoder.embed_dim, "token": context.extractor.features.global_token is not None}
+        shared |= {"embed_dim": embed_dim, "token": token}
         if isinstance(target, DepthTarget):
             depths = (options.min_depth, target.rule.max_depth)
             return HeadSpec(values="depth", outputs=options.bins, relu=options.relu, depths=depths, floor=options.floor, **shared)

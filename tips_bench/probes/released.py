@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import Field
 
-from tips_bench.cards import Strict, parse
-from tips_bench.encoders.weights import file_weights, weights_path
+from tips_bench.cards import ModelCard, Strict, parse
+from tips_bench.encoders.weights import Weights, file_weights, weights_path
 from tips_bench.errors import UserError
 from tips_bench.models.dpt_files import Kind, load_dpt
 from tips_bench.probes.base import Fit, FitContext
@@ -31,6 +31,11 @@ class ReleasedOptions(Strict):
     floor: float = Field(gt=0)
 
 
+def released_head(model: ModelCard, family: str) -> Weights:
+    """The file of a model's head, fetched at first use, and its SHA-256."""
+    return file_weights(weights_path(model.heads[family], f"{model.name}: the DPT head for {family}"))  # type: ignore[index]
+
+
 class ReleasedProbe:
     """Built from a card's `probe` mapping. target: what is scored, None for segmentation."""
 
@@ -46,7 +51,9 @@ class ReleasedProbe:
         check_layers(context.extractor)
         family, encoder, model = self.family, context.extractor.encoder, context.model
         assert model is not None, "a run knows its model, and has refused one without the head"
-        path = weights_path(model.heads[family], f"{model.name}: the DPT head for {family}")
+        file = released_head(model, family)
+        path = file.path
+        assert path is not None, "a head is a file"
         relu, depths = (self.options.relu, self.options.depths) if family == "depth" else (False, None)
         network = load_dpt(path, family, embed_dim=encoder.spec.embed_dim, relu=relu, depths=depths, device=encoder.device)
         outputs = network.config.outputs
@@ -66,7 +73,7 @@ class ReleasedProbe:
             floor=self.options.floor,
             unit=True,
         )
-        return Fit(NetworkHead(spec, network), {"head": path.name, "head_sha256": file_weights(path).identity, "outputs": outputs})
+        return Fit(NetworkHead(spec, network), {"head": path.name, "head_sha256": file.identity, "outputs": outputs})
 
     def load_head(self, path: Path) -> NetworkHead:
         """A head that was saved."""
