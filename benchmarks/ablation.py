@@ -1,0 +1,68 @@
+"""The papers' ablation at small scale: seven recipes and two seeds, each trained, exported and scored on held-out rooms.
+
+    python benchmarks/ablation.py --shards 'rooms/train-{000..031}.tar' --out ablation/
+
+What is there is kept: a run goes on from its newest checkpoint, and a model that has its record is not scored again. All rows of one
+seed come before the next seed. scripts/ablation_page.py writes docs/ablation.md from the records.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tips_bench.adapters.run import evaluate
+from tips_bench.cards import load_card
+from tips_bench.catalog import card_files
+from tips_bench.training.loop import train
+from tips_bench.training.recipe_files import load_recipe, shipped_recipes
+from tips_bench.training.runs import export
+
+
+def rows() -> list[str]:
+    """The recipes, (a) to (g)."""
+    return [name for name in shipped_recipes() if name.startswith("ablation-")]
+
+
+def room_tasks() -> list[str]:
+    """The tasks whose images are generated rooms."""
+    return [name for name in card_files("task") if load_card("task", name).data.generator is not None]
+
+
+def trained(row: str, seed: int, shards: str, out: Path) -> Path | None:
+    """The exported model of a row; None where the run was told to stop."""
+    name = f"{row}-seed{seed}"
+    model, run = out / "models" / name, out / "runs" / name
+    if not model.is_dir():
+        if train(load_recipe(row, [f"data.shards={shards}", f"seed={seed}"]), run, resume=True) == "preempted":
+            return None
+        export(run, model)
+    return model
+
+
+def score(model: Path, task: str, out: Path) -> None:
+    """Scores a model under a task's own protocol, unless it has a record."""
+    if not list((out / task / model.name).glob("*.json")):
+        evaluate(task, str(model), out=out)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shards", required=True, help="Image-text shards of rooms, as data.shards of a recipe.")
+    parser.add_argument("--out", type=Path, default=Path("ablation"), help="Folder of runs, models and records.")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--rows", nargs="*", default=rows(), help="All recipes otherwise, in their order.")
+    parser.add_argument("--tasks", nargs="*", default=None, help="All tasks on rooms otherwise; none only trains.")
+    arguments = parser.parse_args()
+    tasks = room_tasks() if arguments.tasks is None else arguments.tasks
+    for seed in range(arguments.seeds):
+        for row in arguments.rows:
+            model = trained(row, seed, arguments.shards, arguments.out)
+            if model is None:
+                return
+            for task in tasks:
+                score(model, task, arguments.out / "records")
+
+
+if __name__ == "__main__":
+    main()
