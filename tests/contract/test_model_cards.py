@@ -131,3 +131,12 @@ def test_reading_all_cards_loads_no_torch() -> None:
         "[resolve_model_card(n) for n in c.card_files('model')]; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_tipsv2_cards_alone_name_released_heads_one_of_each_kind_at_the_official_address() -> None:
+    base = "https://storage.googleapis.com/tips_data/v2_0/checkpoints/scenic/tips_v2_"
+    for card in list_cards("model"):
+        size = card.name.removeprefix("tipsv2-") if card.name.startswith("tipsv2-") else None
+        assert set(card.heads) == ({"segmentation", "depth", "normals"} if size else set()), card.name
+        for kind, weights in card.heads.items():
+            assert (weights.url, weights.hub) == (f"{base}{size}_{kind}_dpt.zip", f"google/tipsv2-{size}-dpt")
