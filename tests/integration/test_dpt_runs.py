@@ -35,7 +35,7 @@ SMALL = [
     "probe.augment.size=84",
     "probe.checkpoint_every=2",
 ]
-VARYING = {"cost", "created", "command", "pictures", "per_sample"}
+VARYING = {"cost", "created", "command", "pictures", "per_sample", "git_commit", "git_dirty"}
 
 
 def stable(record):
