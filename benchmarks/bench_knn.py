@@ -15,7 +15,6 @@ import json
 import multiprocessing
 import resource
 import time
-from typing import Any
 
 import numpy as np
 
@@ -49,8 +48,8 @@ def sklearn(features_ND: np.ndarray, labels_N: np.ndarray, queries_QD: np.ndarra
     return classifier.fit(features_ND, labels_N).predict(queries_QD)
 
 
-def measure(name: str, images: int, threads: int, found: Any) -> None:
-    """Run one of them once in this process: its classes, seconds and peak of memory above the data's."""
+def measure(name: str, images: int, threads: int) -> tuple[np.ndarray, float, float]:
+    """Run one of them once in this process: its classes, seconds and peak of memory above the data's in MB."""
     import torch
     from threadpoolctl import threadpool_limits
 
@@ -63,7 +62,7 @@ def measure(name: str, images: int, threads: int, found: Any) -> None:
         start = time.perf_counter()
         classes_Q = run(*data)
         seconds = time.perf_counter() - start
-    found.put((classes_Q, seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
+    return classes_Q, seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
 def main() -> None:
@@ -79,11 +78,8 @@ def main() -> None:
         for _ in range(options.rounds):
             answers = {}
             for name in ("ours", "scikit-learn"):
-                found = context.Queue()
-                process = context.Process(target=measure, args=(name, images, options.threads, found))
-                process.start()
-                answers[name], seconds, memory = found.get()
-                process.join()
+                with context.Pool(1) as pool:
+                    answers[name], seconds, memory = pool.apply(measure, (name, images, options.threads))
                 best[name] = min(best.get(name, (np.inf, np.inf)), (seconds, memory))
             differ = float(np.mean(answers["ours"] != answers["scikit-learn"]))
             if differ > MAY_DIFFER:

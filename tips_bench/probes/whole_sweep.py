@@ -52,13 +52,13 @@ class WholeSweep:
     @torch.no_grad()
     def step(self, features_BF: Tensor, labels_B: Tensor, factor: float) -> Tensor:
         """One step of every head; returns the losses before it, one a head in the order of `heads`. factor: on the learning rates."""
-        gradients, losses = [], []
+        gradients, losses, image_B = [], [], torch.arange(len(labels_B), device=labels_B.device)
         for columns_D, weight_LCD, bias_LC in zip(self.columns, self.weights, self.biases, strict=True):
             inputs_BD = features_BF[:, columns_D]
             log_LBC = torch.log_softmax(inputs_BD @ weight_LCD.mT + bias_LC[:, None], -1)
-            losses.append(-log_LBC[:, torch.arange(len(labels_B)), labels_B].mean(1))
+            losses.append(-log_LBC[:, image_B, labels_B].mean(1))
             error_LBC = log_LBC.exp_()
-            error_LBC[:, torch.arange(len(labels_B)), labels_B] -= 1
+            error_LBC[:, image_B, labels_B] -= 1
             error_LBC /= len(labels_B)
             gradients.append((error_LBC.mT @ inputs_BD, error_LBC.sum(1)))
         values = [*self.weights, *self.biases]
