@@ -14,7 +14,11 @@ from tests.integration.test_runs import Killed, kill_after, stable
 from tips_bench.adapters.run import evaluate
 from tips_bench.cli.main import app
 from tips_bench.errors import UserError
+from tips_bench.probes.bins import BinsHead
 from tips_bench.results.record import load_record
+from tips_bench.rooms.writers import write_rooms
+
+SAVE = BinsHead.save
 
 ROOMS = ["train=48", "val=16", "size=112", "frames_per_scene=2"]
 SMALL = [*(f"task.data.generator_options.{option}" for option in ROOMS), "image.short_side=112"]
@@ -144,3 +148,40 @@ def test_the_record_holds_its_rule_and_no_class(few, tmp_path):
     evaluate("rooms-depth", "pixels", out=tmp_path, overrides=FEW, data_root=few)
     data = json.loads(next(tmp_path.rglob("convex-*.json")).read_text())
     assert data["cards"]["task"]["options"] == {"max_depth": 10} and data["dataset"]["classes"] == [] and data["probe"]["unit"] == "m"
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory) -> Path:
+    """Rooms in the files, and the image sizes, of NYU and KITTI."""
+    root = tmp_path_factory.mktemp("sets")
+    for layout in ("nyu", "kitti"):
+        write_rooms(layout, root / layout, seed=3, train=2, val=1, size=160, frames_per_scene=1, workers=1)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("task", "protocol", "dim"),
+    [
+        ("nyu-depth", "linear-dinov2-nyu", 2 * 192),
+        ("nyu-depth", "linear-dinov2-nyu-4", 8 * 192),
+        ("nyu-depth", "linear-dinov3-nyu", 192),
+        ("kitti-depth", "linear-dinov2-kitti", 2 * 192),
+    ],
+)
+def test_published_protocols_run_at_the_sizes_of_their_sets(sets, tmp_path, task, protocol, dim, monkeypatch):
+    short = ["probe.iterations=1", "probe.batch_size=1", "probe.warmup=1"]
+    seen = []
+    monkeypatch.setattr(BinsHead, "save", lambda head, path: seen.append(head) or SAVE(head, path))
+    record = evaluate(task, "tips-tiny-random", protocol, out=tmp_path, overrides=short, data_root=sets, workers=0)
+    head = seen[0]
+    assert tuple(head.linear.weight_CD.shape) == (256, dim)
+    assert head.bins.depths == ((0.001, 10.0) if task == "nyu-depth" else (0.001, 80.0))
+    assert record.cost.image_forwards == 1 + 2 and record.metrics["RMSE"].value > 0
+
+
+def test_tips_protocol_for_nyu_chooses_among_four_rates_on_held_out_scenes(sets, tmp_path):
+    short = ["probe.iterations=1", "probe.batch_size=1", "probe.warmup=1"]
+    record = evaluate("nyu-depth", "tips-tiny-random", "linear-tips-nyu", out=tmp_path, overrides=short, data_root=sets, workers=0)
+    assert len(record.selection.grid) == 4 and record.selection.metric == "RMSE" and record.selection.held_out == 1
+    assert record.selection.choice == int(np.argmin(record.selection.scores))
+    assert record.cost.image_forwards == 1 + 2 + 2
