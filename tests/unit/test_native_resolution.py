@@ -10,7 +10,9 @@ from tips_bench.errors import UserError
 from tips_bench.features.extract import Extractor
 
 
-@pytest.mark.parametrize(("name", "size"), [("retrieval-clip", (224, 224)), ("retrieval-squash", (224, 224))])
+@pytest.mark.parametrize(
+    ("name", "size"), [("retrieval-tips", (224, 224)), ("retrieval-clip", (224, 224)), ("retrieval-squash", (224, 224))]
+)
 def test_a_protocol_takes_the_side_from_the_encoders_card(name, size):
     encoder = load_encoder("tips-tiny-random", device="cpu")
     assert encoder.spec.resolution == 224
