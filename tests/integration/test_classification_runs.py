@@ -262,3 +262,10 @@ def test_the_command_line_runs_compares_and_checks(things):
     assert broken.exit_code == 1 and "'empty' holds no image" in broken.output
     refused = invoke("run", "--task", "things", "--model", "tips-tiny-random", "--out", "c")
     assert refused.exit_code == 2 and "holds no image" in refused.output
+
+
+def test_a_cache_lets_another_protocol_start_from_the_features(things):
+    first = run(things / "out", cache=True)
+    second = run(things / "out", "convex-classifier", overrides=CONVEX, cache=True)
+    alone = run(things / "alone", "convex-classifier", overrides=CONVEX)
+    assert (first.cost.image_forwards, second.cost.image_forwards) == (53, 0) and second.metrics == alone.metrics

@@ -54,17 +54,9 @@ class Whole:
         return cls(lambda pixels_B3HW: extractor.embed(pixels_B3HW)[:, number], dim)
 
 
-def encode_whole(
-    extractor: Extractor, reader: Any, indices: list[int], whole: Whole, shelf: Shelf, name: str, *, one_hot: bool = False
-) -> Store:
-    """The features of the reader's samples `indices`, an item each in that order; what an earlier try encoded is taken up.
-
-    one_hot: with "counts", 1 in the column of the sample's class, and "area" 1, as a bank of patches has them.
-    """
+def encode_whole(extractor: Extractor, reader: Any, indices: list[int], whole: Whole, shelf: Shelf, name: str) -> Store:
+    """The features of the reader's samples `indices`, an item each in that order; what an earlier try encoded is taken up."""
     arrays: dict[str, Any] = {"features": ((whole.dim,), DISK_TYPES[extractor.encoder.dtype])}
-    classes = len(reader.classes)
-    if one_hot:
-        arrays |= {"counts": ((classes,), "uint8"), "area": ((), "uint8")}
     store = shelf.open(name, [1] * len(indices), arrays, digest(*(reader.ids[index] for index in indices)))
     item = {index: place for place, index in enumerate(indices)}
     missing = store.missing()
@@ -72,10 +64,7 @@ def encode_whole(
         advance(len(indices) - len(missing))
         for batch, _, pixels_B3HW in extractor.batches(reader, [indices[place] for place in missing]):
             for index, features_F in zip(batch, to_disk(whole.encode(pixels_B3HW)), strict=True):
-                label: dict[str, np.ndarray] = {}
-                if one_hot:
-                    label = {"counts": np.eye(1, classes, reader.labels_N[index], dtype=np.uint8), "area": np.ones(1)}
-                store.write(item[index], features=features_F[None], **label)
+                store.write(item[index], features=features_F[None])
             advance(len(batch))
     return store
 

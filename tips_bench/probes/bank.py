@@ -5,7 +5,9 @@ Axes: P patches of an image, D feature, C classes, N patches of the bank.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -19,10 +21,16 @@ from tips_bench.progress import bar
 
 @dataclass(frozen=True)
 class Bank:
-    """A filled store. indices: the reader's samples, in the order of the store's items."""
+    """A filled store. indices: the reader's samples, in the order of the store's items. beside: arrays that are not in the store."""
 
     store: Store
     indices: list[int]
+    beside: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def arrays(self) -> Mapping[str, Any]:
+        """All of them, a row a patch."""
+        return {**self.store.arrays, **self.beside}
 
     def rows(self, indices: list[int]) -> np.ndarray:
         """The bank's rows of some of its samples, ascending."""

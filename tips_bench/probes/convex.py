@@ -109,7 +109,7 @@ def fit_bank(options: SolverOptions, context: FitContext, bank: Bank, score: Sco
 
 def _patches(options: SolverOptions, context: FitContext, bank: Bank, rows: np.ndarray) -> Patches:
     device = context.extractor.encoder.device
-    return Patches(bank.store.arrays, rows, device, int(options.resident_gb * 1e9))
+    return Patches(bank.arrays, rows, device, int(options.resident_gb * 1e9))
 
 
 def _choose(
@@ -155,9 +155,9 @@ def patch_miou(head: LinearHead, bank: Bank, rows: np.ndarray, device: torch.dev
     counts_3C = np.zeros((3, classes), dtype=np.int64)
     for start in range(0, len(rows), CHUNK_ROWS):
         part = rows[start : start + CHUNK_ROWS]
-        features_ND = from_disk(bank.store.arrays["features"][part]).to(device)
+        features_ND = from_disk(bank.arrays["features"][part]).to(device)
         predicted_N = head(features_ND[:, None, None])[:, :, 0, 0].argmax(1).cpu().numpy()
-        counts_NC = bank.store.arrays["counts"][part].astype(np.int64)
+        counts_NC = bank.arrays["counts"][part].astype(np.int64)
         np.add.at(counts_3C[0], predicted_N, counts_NC[np.arange(len(part)), predicted_N])
         np.add.at(counts_3C[1], predicted_N, counts_NC.sum(1))
         counts_3C[2] += counts_NC.sum(0)
