@@ -1,13 +1,10 @@
-"""Depth and normals: what a whole evaluation costs beside the bare encoder, and ridge from moments beside scikit-learn's Ridge.
+"""Depth and normals: ridge from moments beside scikit-learn's Ridge, the same answer by both; time and memory of each.
 
-    python benchmarks/bench_dense.py [--model tips-b14] [--images 24] [--dtype fp32] [--part evaluation|ridge|all]
+    python benchmarks/bench_dense.py [--images 128] [--patches 1024] [--dim 768]
 
-efficiency: images a second of a run (both splits, from JPEG and PNG files to the record) divided by those of the bare encoder on the
-same sizes and batches, in the same process, before and after. The encoder's weights are random: its cost is that of the real ones.
-
-ridge: the path of penalties of convex-depth, chosen on held-out images, from features that lie on disk as the encoder gave them: from
-sums over the images, one at a time, and by scikit-learn's Ridge on all of them in memory, once a penalty. Each in a process of its own,
-whose greatest memory is told; both must choose and predict the same.
+The path of penalties of convex-depth, chosen on held-out images, from features that lie on disk as an encoder gave them: from sums over
+the images, one at a time, and by scikit-learn's Ridge on all of them in memory, once a penalty. Each in a process of its own, whose
+greatest memory is told. What a whole evaluation of depth and normals costs beside the bare encoder is told by bench_evaluation.py.
 """
 
 from __future__ import annotations
@@ -25,32 +22,6 @@ from typing import Any
 import numpy as np
 
 HELD = 8  # every eighth image is held out
-
-
-def evaluation(model: str, images: int, dtype: str) -> dict[str, float]:
-    """Efficiency of both families."""
-    from bench_evaluation import bare_images_per_s
-
-    from tips_bench.adapters.run import evaluate
-    from tips_bench.cards import load_card
-
-    figures = {}
-    for family in ("depth", "normals"):
-        protocol = f"convex-{family}"
-        size = load_card("protocol", protocol).image.short_side
-        with tempfile.TemporaryDirectory() as folder:
-            options: dict[str, Any] = {"protocol": protocol, "out": Path(folder)}
-            evaluate(f"rooms-{family}", "pixels", limit=8, **options)  # the rooms are there, and the code is loaded
-            before = bare_images_per_s(model, size, dtype, images)
-            record = evaluate(f"rooms-{family}", model, weights="random", dtype=dtype, limit=images, **options)
-            bare = (before + bare_images_per_s(model, size, dtype, images)) / 2
-        figures |= {
-            f"{family}: bare encoder, images/s": round(bare, 3),
-            f"{family}: whole run, images/s": round(record.cost.images_per_s, 3),
-            f"{family}: efficiency": round(record.cost.images_per_s / bare, 3),
-            f"{family}: share of the run inside the encoder": round(record.cost.encoder_s / record.cost.wall_s, 3),
-        }
-    return figures
 
 
 def write_features(folder: Path, images: int, patches: int, dim: int) -> None:
@@ -145,35 +116,27 @@ def ridge(images: int, patches: int, dim: int) -> dict[str, float]:
     predicted = {name: sample_PD @ solution[:-1] + solution[-1] for name, (_, solution, _, _) in found.items()}
     (ours, _, our_s, our_mb), (theirs, _, their_s, their_mb) = found["moments"], found["scikit-learn"]
     return {
-        "ridge: patches": images * patches,
-        "ridge: dimensions": dim,
-        "ridge: greatest difference of predictions": float(np.abs(predicted["moments"] - predicted["scikit-learn"]).max()),
-        "ridge: same penalty chosen": ours == theirs,
-        "ridge: moments, s": round(our_s, 2),
-        "ridge: scikit-learn, s": round(their_s, 2),
-        "ridge: times as fast": round(their_s / our_s, 1),
-        "ridge: moments, MB more": round(our_mb),
-        "ridge: scikit-learn, MB more": round(their_mb),
-        "ridge: of its memory": round(our_mb / their_mb, 3),
+        "patches": images * patches,
+        "dimensions": dim,
+        "greatest difference of predictions": float(np.abs(predicted["moments"] - predicted["scikit-learn"]).max()),
+        "same penalty chosen": ours == theirs,
+        "moments, s": round(our_s, 2),
+        "scikit-learn, s": round(their_s, 2),
+        "times as fast": round(their_s / our_s, 1),
+        "moments, MB more": round(our_mb),
+        "scikit-learn, MB more": round(their_mb),
+        "of its memory": round(our_mb / their_mb, 3),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="tips-b14")
-    parser.add_argument("--images", type=int, default=24, help="of each split")
-    parser.add_argument("--dtype", default="fp32", choices=["fp32", "bf16"])
-    parser.add_argument("--part", default="all", choices=["evaluation", "ridge", "all"])
-    for name, default in (("ridge-images", 128), ("ridge-patches", 1024), ("ridge-dim", 768)):
+    for name, default in (("images", 128), ("patches", 1024), ("dim", 768)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    figures: dict[str, float] = {}
-    if arguments.part != "ridge":
-        figures |= evaluation(arguments.model, arguments.images, arguments.dtype)
-    if arguments.part != "evaluation":
-        figures |= ridge(arguments.ridge_images, arguments.ridge_patches, arguments.ridge_dim)
-    print(json.dumps(figures, indent=1) if arguments.json else "\n".join(f"{name:48} {value}" for name, value in figures.items()))
+    figures = ridge(arguments.images, arguments.patches, arguments.dim)
+    print(json.dumps(figures, indent=1) if arguments.json else "\n".join(f"{name:36} {value}" for name, value in figures.items()))
 
 
 if __name__ == "__main__":
