@@ -36,7 +36,7 @@ def of(source: str) -> list[str]:
 
 def test_the_ten_official_checkpoints_and_the_baselines_are_there() -> None:
     assert set(OFFICIAL) <= set(CARDS)
-    assert {"pixels", "tips-tiny-random"} <= set(CARDS)
+    assert {"pixels", "tips-tiny-random", "tips-nano", "tips-nano-random"} <= set(CARDS)
 
 
 def test_every_card_is_listed() -> None:
@@ -58,8 +58,9 @@ def test_a_cards_weights_have_one_place(name: str) -> None:
     for weights in (card.weights, card.text_weights, card.tokenizer):
         if weights is None:
             continue
-        assert weights.path is None, "a shipped card names no local file"
-        assert (weights.seed is not None) + (weights.url is not None or weights.file is not None) == 1
+        assert weights.path is None or (shipped("model_zoo") / weights.path).exists(), "a shipped card names no file that is not shipped"
+        places = (weights.seed, weights.path, weights.url or weights.file)
+        assert sum(place is not None for place in places) == 1
         assert weights.url is None or re.fullmatch(r"https://\S+\.(npz|model)", weights.url)
         assert weights.hub is None or re.fullmatch(r"[\w.-]+/[\w.-]+", weights.hub)
     assert card.weights is not None
