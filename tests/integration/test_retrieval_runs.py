@@ -152,6 +152,20 @@ def test_a_users_own_encoder_that_knows_everything_scores_a_hundred(rooms, tmp_p
     assert record.probe == {"captions": sum(map(len, reader.captions))}  # it does not tell how many texts it cuts
 
 
+def test_tips_nano_finds_rooms_above_chance_and_its_random_twin_does_not(tmp_path):
+    small = ["task.data.generator_options.val=40"]
+    nano, random = (
+        evaluate("rooms-retrieval", name, "retrieval-224-both", out=tmp_path / "out", data_root=tmp_path / "data", overrides=small)
+        for name in ("tips-nano", "tips-nano-random")
+    )
+    for name in ("image-to-text R@", "text-to-image R@"):
+        for suffix in ("", " (token 1)"):
+            for k in (1, 5, 10):
+                chance = 100 * k / 40
+                assert nano.metrics[f"{name}{k}{suffix}"].ci95[0] > chance
+                assert random.metrics[f"{name}{k}{suffix}"].ci95[0] <= chance
+
+
 @pytest.mark.parametrize("batch", [1, 5, 16])
 def test_any_batch_gives_the_same_counts(rooms, model, tmp_path, batch):
     first = run(model, rooms, tmp_path / "a", batch_size=3)
