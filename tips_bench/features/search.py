@@ -66,16 +66,18 @@ class Search:
         itself_Q = np.full(queries, -1) if itself_Q is None else itself_Q
         count = min(rows, k + SPARE + 1)  # one more, for it may be the query itself
         near_QR, rows_QR = self._candidates(queries_QD, among_N, count)
-        least_Q = near_QR[:, -1].double().numpy() if count < rows else np.full(queries, -np.inf)
         k = min(k, rows - bool(np.isin(itself_Q, among_N).any()))
+        doubt, least_Q = 2 * rounding(self.index_ND.shape[1]), np.full(queries, -np.inf)
+        if count < rows and k:
+            least_Q = near_QR[:, -1].double().numpy()
+            contenders = int((near_QR >= near_QR[:, k : k + 1] - doubt).sum(1).max())  # the others cannot be among the k nearest
+            near_QR, rows_QR = near_QR[:, :contenders], rows_QR[:, :contenders]
         found = Neighbours(np.empty((queries, k)), np.empty((queries, k), np.int64))
-        step = max(1, EXACT_VALUES // (count * self.index_ND.shape[1]))
+        step = max(1, EXACT_VALUES // (rows_QR.shape[1] * self.index_ND.shape[1]))
         for start in range(0, queries, step):
             part = np.arange(start, min(start + step, queries))
             self._order(found, part, self._exact(queries_QD[part], rows_QR[part]), rows_QR[part], itself_Q, relevant)
-        unsure = (
-            np.flatnonzero(found.similarities_Qk[:, -1] <= least_Q + 2 * rounding(self.index_ND.shape[1])) if k else np.empty(0, np.int64)
-        )
+        unsure = np.flatnonzero(found.similarities_Qk[:, -1] <= least_Q + doubt) if k else np.empty(0, np.int64)
         for query in unsure:
             near_1N = self._whole(queries_QD[query], among_N)
             self._order(found, np.array([query]), near_1N, among_N[None], itself_Q, relevant)
