@@ -31,6 +31,10 @@ class UserError(Exception):
         super().__init__(sentence)
 
 
+class Unsuited(UserError):
+    """A model that lacks what a protocol takes: a fault where it was asked for by name, no matter where it was one of `all`."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str], *, where: object = None) -> UserError:
     """The error for a name that is not known, with the nearest known ones.
 

@@ -77,8 +77,13 @@ def test_all_is_every_card_and_every_protocol_that_a_task_allows(calls: list[Cal
     from tips_bench.cards import load_card
 
     run("run", "--task", "all", "--model", "pixels", "--protocol", "all", "--out", str(tmp_path))
-    expected = [(name, "pixels", protocol) for name in card_files("task") for protocol in load_card("task", name).protocols]
-    assert cells(calls) == expected
+    allowed = [(name, "pixels", protocol) for name in card_files("task") for protocol in load_card("task", name).protocols]
+    assert cells(calls) == [cell for cell in allowed if cell[2] != "dpt-official"]
+
+
+def test_a_protocol_that_a_model_is_not_made_for_is_refused_by_name(calls: list[Call], tmp_path: Path) -> None:
+    done = run("run", "--task", "ade20k", "--model", "pixels", "--protocol", "dpt-official", "--out", str(tmp_path))
+    assert done.exit_code == 2 and "has no released heads" in done.stderr and calls == []
 
 
 def test_options_reach_the_evaluation(calls: list[Call], tmp_path: Path) -> None:
@@ -174,12 +179,14 @@ def test_a_value_out_of_range_is_refused_with_status_2(calls: list[Call], option
     assert done.exit_code == 2 and option[0] in done.stderr and calls == []
 
 
-def test_quickstart_scores_two_encoders_and_names_its_pictures(calls: list[Call], tmp_path: Path) -> None:
+def test_quickstart_scores_the_shipped_encoder_beside_its_floors_and_names_its_pictures(calls: list[Call], tmp_path: Path) -> None:
     done = run("quickstart", "--out", str(tmp_path))
     assert done.exit_code == 0, done.output
-    assert [call["model"] for call in calls] == ["tips-tiny-random", "pixels"]
-    assert {call["task"] for call in calls} == {"rooms-seg"} and {call["pictures"] for call in calls} == {4}
-    assert done.stdout.count("picture ") == 8 and "±1.25" in done.stdout
+    scored = [(call["task"], call["model"]) for call in calls]
+    assert scored[:3] == [("rooms-seg", "tips-nano"), ("rooms-seg", "tips-nano-random"), ("rooms-seg", "pixels")]
+    assert scored[3:] == [("rooms-retrieval", "tips-nano"), ("rooms-retrieval", "tips-nano-random")]
+    assert {call["pictures"] for call in calls} == {4}
+    assert done.stdout.count("picture ") == 20 and "±1.25" in done.stdout
 
 
 def test_an_interruption_is_status_130_and_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tips_bench.cards import CARDS, ModelCard, ProtocolCard, Strict, TaskCard, load_card, override, parse
 from tips_bench.encoders.load import resolve_model_card
-from tips_bench.errors import UserError
+from tips_bench.errors import Unsuited, UserError
 from tips_bench.files import digest
 
 Kind = Literal["task", "model", "protocol"]
@@ -74,12 +74,12 @@ def resolve(task: str, model: str, protocol: str | None, overrides: list[str], w
     return cell
 
 
-def _no_head(cell: Cell) -> UserError:
+def _no_head(cell: Cell) -> Unsuited:
     heads, family = cell.model.heads, cell.task.family
     has = f"has released heads for {', '.join(heads)} alone" if heads else "has no released heads"
     problem = f"model {cell.model.name!r} {has}, and the protocol takes the one for {family}"
     fix = f"Choose a TIPSv2 model, whose heads are published, or another protocol: {', '.join(cell.task.protocols)}."
-    return UserError(problem, where=f"protocol {cell.protocol.name}", fix=fix)
+    return Unsuited(problem, where=f"protocol {cell.protocol.name}", fix=fix)
 
 
 def _weights_name(weights: str) -> str:

@@ -39,6 +39,8 @@ NEEDED = {
     "pandas": "pandas",
     "pillow": "PIL.Image",
     "matplotlib": "matplotlib",
+    "h5py": "h5py",
+    "threadpoolctl": "threadpoolctl",
     "safetensors": "safetensors",
     "huggingface_hub": "huggingface_hub",
     "filelock": "filelock",

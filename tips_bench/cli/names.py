@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tips_bench.catalog import card_files
-from tips_bench.errors import UserError
+from tips_bench.errors import Unsuited, UserError
 
 ALL = "all"
 
@@ -35,6 +35,7 @@ def split(text: str, option: str, everything: Callable[[], list[str]]) -> list[s
 def plan(task: str, model: str, protocol: str | None, *, overrides: list[str], weights: str | None, limit: int | None) -> list[Job]:
     """Every evaluation that the comma lists ask for, model by model, each with its cards read.
 
+    Where the protocols are `all`, those that a model is not made for are left out.
     Errors: an unknown name, with near ones; a protocol that a task does not allow; an override that does not fit; one weight file
     for several models.
     """
@@ -49,7 +50,13 @@ def plan(task: str, model: str, protocol: str | None, *, overrides: list[str], w
     if weights is not None and not weights.startswith("random") and len(models) > 1:
         fix = "Name one model, or use --weights random."
         raise UserError(f"{weights!r} cannot belong to {len(models)} models", where="--weights", fix=fix)
-    jobs = [Job(t, m, p) for m in models for t in tasks for p in protocols(t)]
-    for job in jobs:
-        resolve(job.task, job.model, job.protocol, overrides, weights, limit)
+    jobs = []
+    for job in (Job(t, m, p) for m in models for t in tasks for p in protocols(t)):
+        try:
+            resolve(job.task, job.model, job.protocol, overrides, weights, limit)
+        except Unsuited:
+            if protocol != ALL:
+                raise
+            continue
+        jobs.append(job)
     return jobs

@@ -10,20 +10,25 @@ import typer
 from tips_bench.cli.names import Job
 from tips_bench.cli.run import evaluate_all, print_records
 
-TASK = "rooms-seg"
-MODELS = ("tips-tiny-random", "pixels")
+JOBS = (
+    Job("rooms-seg", "tips-nano", None),
+    Job("rooms-seg", "tips-nano-random", None),
+    Job("rooms-seg", "pixels", None),
+    Job("rooms-retrieval", "tips-nano", None),
+    Job("rooms-retrieval", "tips-nano-random", None),
+)
 PICTURES = 4
 
 
 def quickstart(out: Annotated[Path, typer.Option(help="Folder for the records and pictures.")] = Path("results")) -> None:
-    """Score two small encoders on generated rooms, with no download, and print a table with intervals.
+    """Score the shipped encoder, its random twin and raw pixels on generated rooms, with no download, and print a table with intervals.
 
     \b
     Example:
       tips-bench quickstart --out results/
     """
-    records = evaluate_all([Job(TASK, model, None) for model in MODELS], {"out": out, "pictures": PICTURES})
+    records = evaluate_all(list(JOBS), {"out": out, "pictures": PICTURES})
     if records:
         print_records(records, out)
-    if len(records) < len(MODELS):
+    if len(records) < len(JOBS):
         raise typer.Exit(2)
