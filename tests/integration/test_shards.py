@@ -25,7 +25,7 @@ from tips_bench.training.batches import Batch, TrainingData, shard_order
 from tips_bench.training.captions import read_captions, train_tokenizer
 from tips_bench.training.crops import crops, random_mask, read_image
 from tips_bench.training.recipe import StagePart
-from tips_bench.training.shards import Cursor
+from tips_bench.training.shards import Cursor, expand_shards
 
 COUNTS = [14, 9, 20]
 TOTAL = sum(COUNTS)
@@ -126,6 +126,13 @@ def test_a_second_stage_goes_on_behind_the_first_at_its_own_size(pattern: str, t
     (large,) = take(data, 1, recipe.stages[0].model_copy(update={"global_px": 84, "local_px": 42, "batch": 4}))
     assert large.global_B3HW.shape == (4, 3, 84, 84) and large.locals[0].shape == (4, 3, 42, 42)
     assert large.samples_B.tolist() == [12, 13, 14, 15] and large.mask_BP is not None and large.mask_BP.shape == (4, 36)
+
+
+def test_wildcards_name_the_same_shards_as_braces(pattern: str) -> None:
+    folder = Path(pattern).parent
+    assert expand_shards([f"{folder}/train-*.tar"]) == expand_shards([pattern])
+    with pytest.raises(UserError, match=r"val-\*\.tar: 1 of 1 shards are not there"):
+        expand_shards([f"{folder}/val-*.tar"])
 
 
 def test_recipes_that_differ_in_their_method_see_the_same_crops(pattern: str, tokenizer: Tokenizer) -> None:

@@ -194,6 +194,18 @@ def test_an_export_is_read_by_this_project_and_by_transformers_alike(finished: P
     assert config["temperature_init_value"] == pytest.approx(last["temperature"], rel=1e-2)
 
 
+def test_half_precision_halves_the_file_and_little_else(finished: Path, tmp_path: Path) -> None:
+    for stored in ("fp32", "fp16"):
+        done = CliRunner().invoke(app, ["export", str(finished), "--to", str(tmp_path / stored), "--stored", stored])
+        assert done.exit_code == 0
+    whole, half = (tmp_path / stored / "model.safetensors" for stored in ("fp32", "fp16"))
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    pixels = torch.rand(2, 3, 56, 56, generator=torch.Generator().manual_seed(0))
+    before, after = (load_encoder(tmp_path / stored, device="cpu").encode_image(pixels).globals_BKD for stored in ("fp32", "fp16"))
+    torch.testing.assert_close(after, before, rtol=0, atol=5e-3)
+    assert not torch.equal(after, before)
+
+
 def test_a_running_mean_can_be_exported_where_there_is_one(finished: Path, shards: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no encoder that is a running mean"):
         runs.export(finished, tmp_path / "no", weights="teacher")
