@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -114,10 +115,13 @@ def test_a_run_killed_at_once_and_resumed_ends_with_the_same_bits(shards: str, t
     assert logs[0] == logs[1]
 
 
-def test_a_sigterm_leaves_a_checkpoint_and_exit_status_0(shards: str, tmp_path: Path) -> None:
-    path = write_recipe(tmp_path / "tiny.yaml", shards, steps=5000, running={"checkpoint_every": 5000, "log_every": 1})
+def test_a_sigterm_to_all_its_processes_leaves_a_checkpoint_and_exit_status_0(shards: str, tmp_path: Path) -> None:
+    running = {"checkpoint_every": 5000, "log_every": 1}
+    path = write_recipe(tmp_path / "tiny.yaml", shards, steps=5000, running=running, data__workers=1)
     process = start(tmp_path, path.name)
     wait_for_step(tmp_path / "runs" / "tiny", 3, process)
+    for reader in psutil.Process(process.pid).children(recursive=True):
+        reader.terminate()
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err

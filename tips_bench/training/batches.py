@@ -13,6 +13,7 @@ Axes in tensor names: B images of this rank, K captions of an image, H W pixels,
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -118,6 +119,7 @@ class TrainingData:
             batch_size=None,
             num_workers=workers,
             collate_fn=_as_it_is,
+            worker_init_fn=_leave_stopping_to_the_run,
             prefetch_factor=max(2, ahead) if workers else None,
             generator=torch.Generator(),  # its own, so that the global random state stays as it is
         )
@@ -207,6 +209,11 @@ def _check_tokenizer(recipe: Recipe, tokenizer: Tokenizer | None) -> None:
             where="model.text.vocab_size",
             fix="Let them agree.",
         )
+
+
+def _leave_stopping_to_the_run(worker: int) -> None:
+    """A SIGTERM to all processes of a run, as schedulers send it, must leave the readers alive until the run has ended its step."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _as_it_is(chunk: Chunk | UserError) -> Chunk | UserError:

@@ -1,0 +1,131 @@
+"""Write the tables of docs/ablation.md and its picture from leaderboards/records/ablation/ .
+
+    PYTHONPATH=. python scripts/ablation_page.py
+
+What stands between the marks is written anew; the words around it are kept.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from tips_bench.files import write_text
+from tips_bench.results.compare import Comparison, compare
+from tips_bench.results.scored import Scored, load_all
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORDS, PAGE, PICTURE = ROOT / "leaderboards/records/ablation", ROOT / "docs/ablation.md", ROOT / "docs/images/ablation.png"
+BEGIN, END = "<!-- from the records -->", "<!-- end -->"
+CAPTION = "![Each row and task, one point a seed, with intervals](images/ablation.png)"
+ROWS = {
+    "a-web": "contrastive, web captions",
+    "b-synthetic": "contrastive, synthetic captions",
+    "c-one-token": "both captions on one global token",
+    "d-two-tokens": "both captions, a token each",
+    "e-distilled": "+ self-distillation",
+    "f-tips": "+ masked image modelling: TIPS",
+    "g-tipsv2": "iBOT++, head-only EMA: TIPSv2",
+}
+STEPS = {
+    "synthetic captions beside web ones, d - a": ("a-web", "d-two-tokens"),
+    "synthetic captions for web ones, b - a": ("a-web", "b-synthetic"),
+    "a token each, d - c": ("c-one-token", "d-two-tokens"),
+    "self-distillation, e - d": ("d-two-tokens", "e-distilled"),
+    "masked image modelling, f - e": ("e-distilled", "f-tips"),
+    "iBOT++ and head-only EMA, g - f": ("f-tips", "g-tipsv2"),
+}
+Runs = dict[tuple[str, str, int], Scored]
+
+
+def load_runs() -> Runs:
+    """(task, row, seed) -> the record."""
+    found: Runs = {}
+    for one in load_all(RECORDS)[0]:
+        row, seed = one.record.model.removeprefix("ablation-").rsplit("-seed", 1)
+        found[one.record.task, row, int(seed)] = one
+    return found
+
+
+def value(one: Scored) -> float:
+    return one.record.metrics[one.record.primary].value
+
+
+def heading(task: str, runs: Runs) -> str:
+    """A task with its metric, and which way is better."""
+    one = next(found for (name, _, _), found in runs.items() if name == task)
+    metric = one.record.metrics[one.record.primary]
+    return f"{task}, {one.record.primary} {'↑' if metric.higher_is_better else '↓'}"
+
+
+def scores(tasks: list[str], seeds: list[int], runs: Runs) -> list[str]:
+    """A row for each recipe: the mean over seeds, and each of them."""
+    lines = ["| | | " + " | ".join(heading(task, runs) for task in tasks) + " |", "| --- | --- |" + " --- |" * len(tasks)]
+    for row, title in ROWS.items():
+        cells = []
+        for task in tasks:
+            values = [value(runs[task, row, seed]) for seed in seeds if (task, row, seed) in runs]
+            each = f" ({', '.join(f'{one:.2f}' for one in values)})" if len(values) > 1 else ""
+            cells.append(f"{np.mean(values):.2f}{each}" if values else "")
+        lines.append(f"| {row[0]} | {title} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def gain(one: Comparison) -> str:
+    """By how much the step is better, with its 95 % interval; bold where it is told from none."""
+    low, high = one.gain_interval or (float("nan"), float("nan"))
+    text = f"{one.gain:+.2f} [{low:+.2f}, {high:+.2f}]"
+    return text if one.verdict == "cannot tell" else f"**{text}**"
+
+
+def gains(tasks: list[str], seeds: list[int], runs: Runs) -> list[str]:
+    """A row for each step: its gain with each seed."""
+    lines = ["| | " + " | ".join(tasks) + " |", "| --- |" + " --- |" * len(tasks)]
+    for title, (before, after) in STEPS.items():
+        cells = []
+        for task in tasks:
+            pairs = [(runs.get((task, before, seed)), runs.get((task, after, seed))) for seed in seeds]
+            cells.append("<br>".join(gain(compare(a, b, detail=False)) for a, b in pairs if a is not None and b is not None))
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def draw(tasks: list[str], runs: Runs) -> None:
+    """One panel a task, one place a row, one point a seed with its interval."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, len(tasks), figsize=(3.2 * len(tasks), 2.8), squeeze=False)
+    for panel, task in zip(panels[0], tasks, strict=True):
+        for (name, row, seed), one in runs.items():
+            if name != task:
+                continue
+            metric = one.record.metrics[one.record.primary]
+            place = list(ROWS).index(row) + 0.12 * (2 * seed - 1)
+            low, high = metric.ci95 or (metric.value, metric.value)
+            panel.vlines(place, low, high, color=f"C{seed}", linewidth=1)
+            panel.plot(place, metric.value, "o", color=f"C{seed}", markersize=4)
+        panel.set_xticks(range(len(ROWS)), [row[0] for row in ROWS])
+        panel.set_title(heading(task, runs).replace("↑", "(up)").replace("↓", "(down)"), fontsize=9)
+        panel.tick_params(labelsize=8)
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(PICTURE, dpi=110, metadata={"Software": None})
+
+
+def main() -> None:
+    """Errors: there are no records yet."""
+    if not RECORDS.is_dir():
+        raise SystemExit(f"{RECORDS} holds no records: run benchmarks/ablation.py and copy its records there.")
+    runs = load_runs()
+    tasks, seeds = sorted({task for task, _, _ in runs}), sorted({seed for _, _, seed in runs})
+    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
+    lines = [BEGIN, "", *scores(tasks, seeds, runs), "", *gains(tasks, seeds, runs), "", CAPTION, "", END]
+    write_text(PAGE, before + "\n".join(lines) + rest.split(END)[1])
+    draw(tasks, runs)
+
+
+if __name__ == "__main__":
+    main()
