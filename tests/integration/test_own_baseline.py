@@ -1,0 +1,57 @@
+"""The project checks itself: tips-nano as it is now against the records in leaderboards/baseline, as docs/ci.md tells others to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from tips_bench.adapters.run import evaluate
+from tips_bench.results.record import load_record
+from tips_bench.results.regression import Report, check
+
+ROOT = Path(__file__).resolve().parents[2]
+BASELINE = ROOT / "leaderboards" / "baseline"
+MODEL = ROOT / "model_zoo" / "tips-nano"
+TOLERANCE = 0.2
+
+
+@pytest.fixture(scope="module")
+def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data root of all tests here: the rooms are drawn once."""
+    return tmp_path_factory.mktemp("rooms")
+
+
+def checked(task: str, rooms: Path, out: Path, **options: object) -> Report:
+    """A new record of a task against its baseline."""
+    record = evaluate(task, "tips-nano", data_root=rooms, out=out, **options)
+    (old,) = (BASELINE / task).rglob("*.json")
+    if record.dataset.fingerprint != load_record(old).dataset.fingerprint:
+        pytest.skip("this processor draws other rooms than the baseline's: nothing to compare")
+    return check(out, BASELINE / task, TOLERANCE)
+
+
+@pytest.mark.parametrize("task", ["rooms-seg", "rooms-retrieval"])
+def test_the_shipped_model_is_what_its_baseline_says(task: str, rooms: Path, tmp_path: Path) -> None:
+    report = checked(task, rooms, tmp_path)
+    assert report.counts == {"within tolerance": 1}, [one.message for one in report.outcomes]
+
+
+def test_another_seed_and_batch_size_raise_no_alarm(rooms: Path, tmp_path: Path) -> None:
+    report = checked("rooms-seg", rooms, tmp_path, seed=1, batch_size=3)
+    assert report.counts == {"within tolerance": 1}, [one.message for one in report.outcomes]
+
+
+def test_noise_in_its_weights_is_found(rooms: Path, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    tensors = load_file(MODEL / "model.safetensors")
+    noisy = {name: np.asarray(value + generator.normal(0, value.std(), value.shape), value.dtype) for name, value in tensors.items()}
+    folder = tmp_path / "noisy"
+    folder.mkdir()
+    save_file(noisy, folder / "model.safetensors", metadata={"format": "pt"})
+    for name in ("config.json", "preprocessor_config.json", "tokenizer.model"):
+        (folder / name).write_bytes((MODEL / name).read_bytes())
+    report = checked("rooms-retrieval", rooms, tmp_path / "out", weights=str(folder))
+    assert not report.passed and report.counts == {"regression": 1}, [one.message for one in report.outcomes]
