@@ -9,41 +9,19 @@ counts with the encoder's own tokenizer, in its record under probe.
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from tips_bench.data.captions import CaptionReader
-from tips_bench.data.check import Report
-from tips_bench.errors import UserError
-from tips_bench.progress import bar
+from tips_bench.data.check import Report, decoded
 
 CONTEXTS = {"64 tokens (TIPS, SigLIP)": 64, "77 tokens (CLIP)": 75}  # words that fit; two tokens of CLIP's are its start and end
 
 
 def check(reader: CaptionReader, expected: int | None = None, workers: int = 2) -> Report:
     """Decode every image and look at every caption. expected: the number of images there should be. workers: threads."""
-    report = Report(
-        reader.name, reader.split, reader.root, len(reader), expected, fingerprint=reader.fingerprint, faults=list(reader.faults)
-    )
-    sizes = Counter[str]()
-
-    def look(index: int) -> tuple[str, str]:
-        try:
-            height, width = reader.load(index).image_HW3.shape[:2]
-        except UserError as error:
-            return "", str(error)
-        return f"{height}x{width}", ""
-
-    with bar(f"{reader.name} {reader.split}", len(reader)) as advance, ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(reader), 8 * workers):  # in blocks, so that Ctrl-C does not wait for a whole data set
-            for size, fault in pool.map(look, range(start, min(start + 8 * workers, len(reader)))):
-                advance()
-                report.faults += [fault] if fault else []
-                sizes[size] += not fault
-    report.sizes = dict((+sizes).most_common())
-    if expected is not None and report.samples != expected:
-        report.faults.append(f"{report.samples} images, expected {expected}")
+    report = decoded(reader, expected, workers)
+    report.faults[:0] = reader.faults
     _tell(report, reader)
     return report
 

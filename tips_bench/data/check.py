@@ -102,6 +102,30 @@ def check_task(card: TaskCard, root: Path, roles: tuple[str, ...] = ("train", "t
     return reports
 
 
+def decoded(reader: Any, expected: int | None, workers: int) -> Report:
+    """A report of any reader whose samples hold an image: sizes, and what cannot be decoded as faults. expected: the number of images."""
+    report = Report(reader.name, reader.split, reader.root, len(reader), expected, fingerprint=reader.fingerprint)
+    sizes = Counter[str]()
+
+    def look(index: int) -> tuple[str, str]:
+        try:
+            height, width = reader.load(index).image_HW3.shape[:2]
+        except UserError as error:
+            return "", str(error)
+        return f"{height}x{width}", ""
+
+    with bar(f"{reader.name} {reader.split}", len(reader)) as advance, ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(reader), 8 * workers):  # in blocks, so that Ctrl-C does not wait for a whole data set
+            for size, fault in pool.map(look, range(start, min(start + 8 * workers, len(reader)))):
+                advance()
+                report.faults += [fault] if fault else []
+                sizes[size] += not fault
+    report.sizes = dict((+sizes).most_common())
+    if expected is not None and report.samples != expected:
+        report.faults.append(f"{report.samples} images, expected {expected}")
+    return report
+
+
 @dataclass(frozen=True)
 class _Seen:
     """One sample. counts: pixels of each class index; stored: pixels of each id in its label file."""
