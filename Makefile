@@ -1,4 +1,4 @@
-# demo   set up .venv and score three small encoders on the embedded data set
+# demo   set up .venv and score a small encoder and its random twin on embedded data
 # test   set up .venv and run the tests (small tensors: more threads only wait for each other)
 # lint   ruff and mypy
 # bench  speed and memory against peers

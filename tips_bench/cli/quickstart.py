@@ -13,7 +13,6 @@ from tips_bench.cli.run import evaluate_all, print_records
 JOBS = (
     Job("rooms-seg", "tips-nano", None),
     Job("rooms-seg", "tips-nano-random", None),
-    Job("rooms-seg", "pixels", None),
     Job("rooms-retrieval", "tips-nano", None),
     Job("rooms-retrieval", "tips-nano-random", None),
 )
@@ -21,7 +20,7 @@ PICTURES = 4
 
 
 def quickstart(out: Annotated[Path, typer.Option(help="Folder for the records and pictures.")] = Path("results")) -> None:
-    """Score the shipped encoder, its random twin and raw pixels on generated rooms, with no download, and print a table with intervals.
+    """Score the shipped encoder and its random twin on generated rooms, with no download, and print a table with intervals.
 
     \b
     Example:

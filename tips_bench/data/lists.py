@@ -32,12 +32,13 @@ def choose(root: Path, layouts: tuple[ListedSplit, ...], name: str, how: str) ->
         if (root / layout.listing).is_file():
             return layout
     problem = "there is no such folder" if not root.is_dir() else f"it does not hold {name}"
-    wanted = ", or ".join(f"{layout.listing} with {_place(layout.images)} and {_place(layout.depths)}" for layout in layouts)
+    wanted = ", or ".join(f"{layout.listing} with {_places(layout.images[0], layout.depths[0])}" for layout in layouts)
     raise UserError(f"{problem}; looked for {wanted}", where=root, fix=how)
 
 
-def _place(folders: tuple[str, ...]) -> str:
-    return f"{folders[0]}/" if folders[0] else "all beside it"
+def _places(*folders: str) -> str:
+    named = [f"{folder}/" for folder in dict.fromkeys(folders) if folder]
+    return " and ".join(named) or "all files beside it"
 
 
 def read_listed(path: Path) -> list[Line]:
