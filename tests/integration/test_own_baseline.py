@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from tips_bench.adapters.run import evaluate
 from tips_bench.results.record import load_record
-from tips_bench.results.regression import Report, check
+from tips_bench.results.regression import check
 
 ROOT = Path(__file__).resolve().parents[2]
 BASELINE = ROOT / "leaderboards" / "baseline"
@@ -24,24 +24,29 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("rooms")
 
 
-def checked(task: str, rooms: Path, out: Path, **options: object) -> Report:
-    """A new record of a task against its baseline."""
+def status(task: str, rooms: Path, out: Path, **options: object) -> str:
+    """What `check` says of a new record of a task against its baseline.
+
+    A processor that rounds otherwise may draw rooms of other bytes, of which no pair is compared: then the score is held to the
+    baseline's interval.
+    """
     record = evaluate(task, "tips-nano", data_root=rooms, out=out, **options)
-    (old,) = (BASELINE / task).rglob("*.json")
-    if record.dataset.fingerprint != load_record(old).dataset.fingerprint:
-        pytest.skip("this processor draws other rooms than the baseline's: nothing to compare")
-    return check(out, BASELINE / task, TOLERANCE)
+    old = load_record(next((BASELINE / task).rglob("*.json")))
+    if record.dataset.fingerprint == old.dataset.fingerprint and record.dataset.train_fingerprint == old.dataset.train_fingerprint:
+        (outcome,) = check(out, BASELINE / task, TOLERANCE).outcomes
+        return outcome.status
+    interval = old.metrics[old.primary].ci95
+    assert interval is not None
+    return "regression" if record.metrics[old.primary].value < interval[0] else "within tolerance"
 
 
 @pytest.mark.parametrize("task", ["rooms-seg", "rooms-retrieval"])
 def test_the_shipped_model_is_what_its_baseline_says(task: str, rooms: Path, tmp_path: Path) -> None:
-    report = checked(task, rooms, tmp_path)
-    assert report.counts == {"within tolerance": 1}, [one.message for one in report.outcomes]
+    assert status(task, rooms, tmp_path) == "within tolerance"
 
 
 def test_another_seed_and_batch_size_raise_no_alarm(rooms: Path, tmp_path: Path) -> None:
-    report = checked("rooms-seg", rooms, tmp_path, seed=1, batch_size=3)
-    assert report.counts == {"within tolerance": 1}, [one.message for one in report.outcomes]
+    assert status("rooms-seg", rooms, tmp_path, seed=1, batch_size=3) == "within tolerance"
 
 
 def test_noise_in_its_weights_is_found(rooms: Path, tmp_path: Path) -> None:
@@ -53,5 +58,4 @@ def test_noise_in_its_weights_is_found(rooms: Path, tmp_path: Path) -> None:
     save_file(noisy, folder / "model.safetensors", metadata={"format": "pt"})
     for name in ("config.json", "preprocessor_config.json", "tokenizer.model"):
         (folder / name).write_bytes((MODEL / name).read_bytes())
-    report = checked("rooms-retrieval", rooms, tmp_path / "out", weights=str(folder))
-    assert not report.passed and report.counts == {"regression": 1}, [one.message for one in report.outcomes]
+    assert status("rooms-retrieval", rooms, tmp_path / "out", weights=str(folder)) == "regression"

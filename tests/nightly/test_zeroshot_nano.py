@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1800)]
 FEW = ["task.data.generator_options.train=4"]  # training rooms, which nothing here reads
 
 
-def test_tips_nano_is_above_chance_by_its_interval_and_its_random_twin_is_not(tmp_path: Path) -> None:
+def test_the_class_accuracy_of_tips_nano_is_above_chance_by_its_interval_and_its_random_twins_is_not(tmp_path: Path) -> None:
     nano, twin = (evaluate("rooms-zeroshot", model, out=tmp_path, overrides=FEW) for model in ("tips-nano", "tips-nano-random"))
     for record in (nano, twin):
         print({name: (round(metric.value, 2), metric.ci95) for name, metric in record.metrics.items()})
