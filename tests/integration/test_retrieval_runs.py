@@ -42,7 +42,7 @@ class Killed(BaseException):
 def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with the rooms of SMALL."""
     root = tmp_path_factory.mktemp("rooms")
-    write_rooms("coco-captions", root / "rooms/retrieval-v1", seed=0, train=0, val=IMAGES, size=56, frames_per_scene=1, workers=1)
+    write_rooms("coco-captions", root / "rooms/retrieval-v2", seed=0, train=0, val=IMAGES, size=56, frames_per_scene=1, workers=1)
     return root
 
 
@@ -67,7 +67,7 @@ def counts(record: Record, out: Path, model: str) -> np.ndarray:
 @torch.inference_mode()
 def plain(model: str, rooms: Path, token: int) -> dict[str, float]:
     """R@k of both directions from one matrix in float64, as CLIP_benchmark defines them; ties, of which there are none, aside."""
-    encoder, reader = load_encoder(model, device="cpu"), coco_karpathy(rooms / "rooms/retrieval-v1", "test")
+    encoder, reader = load_encoder(model, device="cpu"), coco_karpathy(rooms / "rooms/retrieval-v2", "test")
     images, texts, owners = [], [], []
     for index, captions in enumerate(reader.captions):
         pixels = torch.from_numpy(reader.load(index).image_HW3.copy()).permute(2, 0, 1)[None] / 255
@@ -105,7 +105,7 @@ def test_what_a_record_says(rooms, model, tmp_path):
     assert record.family == "retrieval" and record.primary == "text-to-image R@1" and record.selection is None
     assert (record.dataset.n, record.dataset.train_n, record.dataset.classes) == (IMAGES, 0, [])
     assert record.cost.image_forwards == IMAGES and record.cost.encoder_s > 0
-    encoder, reader = load_encoder(model, device="cpu"), coco_karpathy(rooms / "rooms/retrieval-v1", "test")
+    encoder, reader = load_encoder(model, device="cpu"), coco_karpathy(rooms / "rooms/retrieval-v2", "test")
     said = [text for captions in reader.captions for text in captions]
     assert record.probe == {"captions": len(said), "captions cut": encoder.cut_texts(said)}
     low, high = record.metrics["text-to-image R@1"].ci95
@@ -140,7 +140,7 @@ class Knowing(Encoder):
 
 
 def test_a_users_own_encoder_that_knows_everything_scores_a_hundred(rooms, tmp_path, monkeypatch):
-    reader = coco_karpathy(rooms / "rooms/retrieval-v1", "test")
+    reader = coco_karpathy(rooms / "rooms/retrieval-v2", "test")
     module = types.ModuleType("users_own")
     module.build = lambda: Knowing(reader)
     monkeypatch.setitem(sys.modules, "users_own", module)

@@ -266,5 +266,12 @@ def test_colours_have_the_names_people_give_them() -> None:
         ("blue", (0.1, 0.3, 0.7)),
         ("black", (0.05, 0.05, 0.06)),
         ("green", (0.2, 0.5, 0.2)),
+        ("green", (0.62, 0.84, 0.7)),  # pale, and nearer to beige than to a full green
+        ("teal", (0.6, 0.8, 0.8)),
+        ("beige", (0.82, 0.74, 0.6)),
+        ("brown", (0.72, 0.53, 0.33)),
+        ("brown", (0.4, 0.25, 0.15)),
+        ("orange", (0.86, 0.47, 0.15)),
+        ("pink", (0.9, 0.62, 0.66)),
     ):
         assert materials.colour_name(rgb) == name

@@ -14,7 +14,7 @@ from tips_bench.rooms.assembly import Scene
 from tips_bench.rooms.classes import NAMES
 from tips_bench.rooms.render import Frame
 
-_STRUCTURE = ("wall", "floor", "ceiling")
+SHELL = ("wall", "floor", "ceiling")
 _PLURAL = {"glass": "glasses", "box": "boxes", "shelf": "shelves", "bookcase": "bookcases"}
 _UNCOUNTED = {"book": "books", "flower": "flowers", "curtain": "curtains"}
 _LEAST = 0.0012
@@ -30,8 +30,8 @@ class Seen:
     depth: float
 
 
-def visible(scene: Scene, frame: Frame) -> list[Seen]:
-    """The objects in view that cover at least 0.12 % of the image, largest first; walls, floor and ceiling left out."""
+def visible(scene: Scene, frame: Frame, *, shell: bool = False) -> list[Seen]:
+    """The objects in view that cover at least 0.12 % of the image, largest first. shell: with walls, floor and ceiling."""
     owners = frame.instances_HW.ravel().astype(np.int64)
     size, bins = frame.camera.size, len(scene.instances) + 1
     counts = np.bincount(owners, minlength=bins)
@@ -39,7 +39,7 @@ def visible(scene: Scene, frame: Frame) -> list[Seen]:
     depths = np.bincount(owners, frame.depth_HW.ravel().astype(np.float64), bins)
     found = [
         Seen(k - 1, counts[k] / len(owners), columns[k] / counts[k] / size, depths[k] / counts[k])
-        for k in range(1, bins) if counts[k] >= _LEAST * len(owners) and scene.instances[k - 1].kind not in _STRUCTURE
+        for k in range(1, bins) if counts[k] >= _LEAST * len(owners) and (shell or scene.instances[k - 1].kind not in SHELL)
     ]  # fmt: skip
     return sorted(found, key=lambda s: (-s.share, s.number))
 
@@ -75,8 +75,13 @@ def _group(scene: Scene, things: list[Seen]) -> list[str]:
         kind = scene.instances[seen.number].kind
         if kind not in said:
             said.add(kind)
-            parts.append(phrase(scene, seen.number, kinds[kind]))
+            parts.append(phrase(scene, seen.number, 1 if kind in SHELL else kinds[kind]))
     return parts
+
+
+def listed(scene: Scene, things: list[Seen]) -> str:
+    """Things in one line, those of one kind together: "a red sofa, two cushions and a wooden floor"."""
+    return _listing(_group(scene, things))
 
 
 def _listing(parts: list[str]) -> str:

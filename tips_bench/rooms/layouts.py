@@ -4,7 +4,7 @@ ade20k            ADEChallengeData2016/{images,annotations}/{training,validation
 voc2012           VOCdevkit/VOC2012/{JPEGImages,SegmentationClass,ImageSets/Segmentation}; palette PNGs, 0 = background, 255 = boundary
 pascal-context    VOCdevkit/VOC2010/{JPEGImages,SegmentationClassContext,ImageSets/SegmentationContext}; 0 = background, 1..59
 rooms             images, labels, depth, normals, instances, cameras under {train,val}/; points/, captions.jsonl, classes.json
-webdataset        {train,val}-000.tar ... for pretraining: images, each beside a .json with its captions
+webdataset        {train,val}-000.tar ... for pretraining: images, each beside a .json with its captions; also `close_ups`
 
 Each layout gives the files of one room as {path under the root: bytes}, and the index files of the whole set.
 """
@@ -227,12 +227,17 @@ class WebDataset:
         files: Files = {}
         for stem, frame, (web, synthetic) in zip(stems, room.frames, room.captions, strict=True):
             short = ". ".join(synthetic.removesuffix(".").split(". ")[:2]) + "."
-            captions = {"web": web, "synthetic": list(dict.fromkeys([synthetic, short])), "scene": room.name, "room": room.scene.kind}
-            files |= {f"{split}/{stem}.jpg": jpeg(frame.image_HW3), f"{split}/{stem}.json": _json(captions)}
+            files |= captioned(f"{split}/{stem}", frame, web, [synthetic, short], room)
         return files
 
     def index(self, entries: list[Entry]) -> Files:
         return {}
+
+
+def captioned(name: str, frame: Frame, web: str, synthetic: list[str], room: Room) -> Files:
+    """A picture and its captions, the two files of one sample of a shard."""
+    captions = {"web": web, "synthetic": list(dict.fromkeys(synthetic)), "scene": room.name, "room": room.scene.kind}
+    return {f"{name}.jpg": jpeg(frame.image_HW3), f"{name}.json": _json(captions)}
 
 
 def ply(cloud: PointCloud) -> bytes:

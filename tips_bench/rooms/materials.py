@@ -19,12 +19,10 @@ Rng = np.random.Generator
 Rgb = tuple[float, float, float]
 Rgb3 = tuple[Rgb, Rgb, Rgb]
 
-_NAMED: tuple[tuple[str, Rgb], ...] = (
-    ("white", (0.93, 0.92, 0.9)), ("grey", (0.52, 0.52, 0.52)), ("black", (0.09, 0.09, 0.09)), ("red", (0.68, 0.13, 0.12)),
-    ("orange", (0.86, 0.47, 0.15)), ("yellow", (0.9, 0.78, 0.3)), ("green", (0.25, 0.47, 0.25)), ("teal", (0.15, 0.5, 0.52)),
-    ("blue", (0.18, 0.33, 0.62)), ("purple", (0.42, 0.24, 0.52)), ("pink", (0.9, 0.62, 0.66)), ("brown", (0.4, 0.25, 0.15)),
-    ("beige", (0.82, 0.74, 0.6)),
+_HUES = (
+    (12, "red"), (42, "orange"), (68, "yellow"), (165, "green"), (198, "teal"), (258, "blue"), (312, "purple"), (345, "pink"), (360, "red"),
 )  # fmt: skip
+"""Where each hue ends, in degrees."""
 
 _WOODS: tuple[tuple[str, Rgb], ...] = (
     ("pine", (0.84, 0.66, 0.44)), ("oak", (0.72, 0.53, 0.33)), ("walnut", (0.4, 0.27, 0.18)), ("mahogany", (0.42, 0.18, 0.11)),
@@ -80,13 +78,15 @@ def blend(a: Rgb, b: Rgb, share: float) -> Rgb:
 
 
 def colour_name(rgb: Rgb) -> str:
-    """The nearest everyday colour word for an sRGB colour."""
-    _hue, lightness, saturation = colorsys.rgb_to_hls(*rgb)
+    """The everyday word for an sRGB colour: by its hue, and where that is warm by how light and how strong it is."""
+    hue, lightness, saturation = colorsys.rgb_to_hls(*rgb)
     chroma = (1 - abs(2 * lightness - 1)) * saturation
     if chroma < 0.14:
         return "white" if lightness > 0.72 else "black" if lightness < 0.22 else "grey"
-    distances = [sum((a - b) ** 2 for a, b in zip(rgb, value, strict=True)) for _, value in _NAMED[2:]]
-    return _NAMED[2 + int(np.argmin(distances))][0]
+    name = next(word for end, word in _HUES if 360 * hue < end)
+    if name in ("orange", "yellow"):
+        return name if chroma >= 0.5 and lightness >= 0.36 else "beige" if lightness > 0.55 else "brown"
+    return "pink" if name == "red" and lightness > 0.6 else name
 
 
 def shade(rgb: Rgb, factor: float, rng: Rng, spread: float = 0.03) -> Rgb:

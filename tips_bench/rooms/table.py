@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tips_bench.rooms.caption_sets import Coco, Docci, Flickr30k
+from tips_bench.rooms.close_ups import CloseUps
 from tips_bench.rooms.crops import ClassCrops, Uned, join_lists
 from tips_bench.rooms.dense_sets import Kitti, Navi, Nyu, NyuLabelled, join_labelled
 from tips_bench.rooms.layouts import Ade20k, Layout, PascalContext, Rooms, Voc2012, WebDataset
@@ -17,6 +18,7 @@ LAYOUTS: dict[str, Layout] = {
     "pascal-context": PascalContext(),
     "rooms": Rooms(),
     "webdataset": WebDataset(),
+    "webdataset-close-ups": CloseUps(),
     "nyu": Nyu(),
     "nyu-labelled": NyuLabelled(),
     "kitti": Kitti(),
