@@ -1,9 +1,11 @@
 """Does `convex` rank encoders as the published linear protocol does? Kendall's tau over encoders of very different worth, on rooms.
 
     python benchmarks/rank_encoders.py [--iterations 600] [--out ranking/]
+    python benchmarks/rank_encoders.py --models nano-400/ nano-800/ ... --picture docs/images/ranking.png
 
 Encoders: raw pixels, random towers, towers trained for a few steps on other rooms (so that their worth grows), their inner layers,
-and a timm architecture. linear-dinov2 runs at the rooms' size and for fewer iterations than published, which its records say.
+and a timm architecture; or the exported models that are named, as the checkpoints of a run. linear-dinov2 runs at the rooms' size and
+for fewer iterations than published, which its records say.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import matplotlib
 import torch
 from scipy.stats import kendalltau
 from torch.nn import functional as F
@@ -21,8 +24,10 @@ from tips_bench.encoders.load import load_encoder
 from tips_bench.models.checkpoints import save_checkpoint
 from tips_bench.progress import bar
 from tips_bench.registry import READERS
+from tips_bench.results.record import MetricValue
 from tips_bench.rooms.writers import write_rooms
 
+Encoder = tuple[str, str | None, list[str]]
 SNAPSHOTS = (30, 100, 300)
 BATCH = 8
 LABEL_STRIDE = 4  # pixels; the towers train on every fourth label, which is enough for them
@@ -60,13 +65,10 @@ def train_snapshots(folder: Path) -> list[Path]:
     return paths
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--iterations", type=int, default=600)
-    parser.add_argument("--out", type=Path, default=Path("ranking"))
-    arguments = parser.parse_args()
-    few, some, many = train_snapshots(arguments.out / "towers")
-    encoders = [
+def encoders(folder: Path) -> list[Encoder]:
+    """(model, weights, overrides) of encoders of very different worth."""
+    few, some, many = map(str, train_snapshots(folder))
+    return [
         ("pixels", None, []),
         ("tips-tiny-random", None, []),
         ("tips-tiny-random", "random:1", ["features.layers=[0]"]),
@@ -78,19 +80,55 @@ def main() -> None:
         ("tips-tiny-random", many, ["features.layers=[2]"]),
         ("timm:vit_tiny_patch16_224", "random", []),
     ]
+
+
+def scored(encoder: Encoder, iterations: int, out: Path) -> tuple[MetricValue, MetricValue]:
+    """An encoder's mIoU under `convex` and under linear-dinov2."""
+    model, weights, layers = encoder
     size = ["image.short_side=224", "inference.window=224", "inference.stride=149"]
     crops = ["probe.augment.crop_size=224", "probe.augment.short_side=224"]
-    shorter = [f"probe.iterations={arguments.iterations}", f"probe.warmup={arguments.iterations // 27}"]
-    scores = []
-    for model, weights, layers in encoders:
-        options = {"weights": None if weights is None else str(weights), "out": arguments.out / "results"}
-        convex = evaluate("rooms-seg", model, "convex-224", overrides=layers, **options)
-        linear = evaluate("rooms-seg", model, "linear-dinov2", overrides=[*layers, *size, *crops, *shorter], **options)
-        scores.append((convex.metrics["mIoU"].value, linear.metrics["mIoU"].value))
-        named = f"{convex.model} {' '.join(layers)}"
-        print(f"{named:55} convex {scores[-1][0]:6.2f}  linear-dinov2 {scores[-1][1]:6.2f}", flush=True)
-    tau = kendalltau(*zip(*scores, strict=True)).statistic
-    print(f"Kendall tau over {len(scores)} encoders: {tau:.3f}")
+    shorter = [f"probe.iterations={iterations}", f"probe.warmup={iterations // 27}"]
+    convex = evaluate("rooms-seg", model, "convex-224", overrides=layers, weights=weights, out=out)
+    linear = evaluate("rooms-seg", model, "linear-dinov2", overrides=[*layers, *size, *crops, *shorter], weights=weights, out=out)
+    found = convex.metrics["mIoU"], linear.metrics["mIoU"]
+    print(f"{convex.model} {' '.join(layers):20}".ljust(55), *(f"{metric.value:6.2f} {metric.ci95}" for metric in found), flush=True)
+    return found
+
+
+def draw(names: list[str], scores: list[tuple[MetricValue, MetricValue]], title: str, path: Path) -> None:
+    """One point an encoder, with its intervals."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panel = pyplot.subplots(figsize=(6.4, 4.6))
+    for name, pair in zip(names, scores, strict=True):
+        (x, y), ((left, right), (low, high)) = (metric.value for metric in pair), (metric.ci95 or (metric.value,) * 2 for metric in pair)
+        panel.hlines(y, left, right, color="0.8", linewidth=1)
+        panel.vlines(x, low, high, color="0.8", linewidth=1)
+        panel.plot(x, y, "o", color="C0", markersize=5)
+        panel.annotate(name, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=7)
+    panel.set_xlabel("convex-224, mIoU %")
+    panel.set_ylabel("linear-dinov2, mIoU %")
+    panel.set_title(title, fontsize=10)
+    panel.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--iterations", type=int, default=600)
+    parser.add_argument("--out", type=Path, default=Path("ranking"))
+    parser.add_argument("--models", nargs="*", help="Folders of exported models, in place of the encoders.")
+    parser.add_argument("--picture", type=Path, help="A PNG to draw them in.")
+    arguments = parser.parse_args()
+    chosen: list[Encoder] = [(model, None, []) for model in arguments.models] if arguments.models else encoders(arguments.out / "towers")
+    scores = [scored(encoder, arguments.iterations, arguments.out / "results") for encoder in chosen]
+    tau = kendalltau(*zip(*[(convex.value, linear.value) for convex, linear in scores], strict=True)).statistic
+    said = f"Kendall tau over {len(scores)} encoders: {tau:.3f}"
+    print(said)
+    if arguments.picture:
+        draw([" ".join([Path(model).name, *layers]) for model, _, layers in chosen], scores, said, arguments.picture)
 
 
 if __name__ == "__main__":
