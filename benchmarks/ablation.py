@@ -2,8 +2,9 @@
 
     python benchmarks/ablation.py --shards 'rooms/train-{000..031}.tar' --out ablation/
 
-What is there is kept: a run goes on from its newest checkpoint, and a model that has its record is not scored again. All rows of one
-seed come before the next seed. scripts/ablation_page.py writes docs/ablation.md from the records.
+All rows read captions with one tokenizer, trained on both kinds. What is there is kept: a run goes on from its newest checkpoint, and a
+model that has its record is not scored again. All rows of one seed come before the next seed. scripts/ablation_page.py writes
+docs/ablation.md from the records.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from pathlib import Path
 from tips_bench.adapters.run import evaluate
 from tips_bench.cards import load_card
 from tips_bench.catalog import card_files
+from tips_bench.training.batches import shard_order
+from tips_bench.training.captions import tokenizer_file
 from tips_bench.training.loop import train
 from tips_bench.training.recipe_files import load_recipe, shipped_recipes
 from tips_bench.training.runs import export
+
+BOTH = "ablation-d-two-tokens"
 
 
 def rows() -> list[str]:
@@ -29,12 +34,20 @@ def room_tasks() -> list[str]:
     return [name for name in card_files("task") if load_card("task", name).data.generator is not None]
 
 
+def tokenizer(shards: str, out: Path) -> Path:
+    """That of the row with both kinds of caption."""
+    recipe = load_recipe(BOTH, [f"data.shards={shards}"])
+    out.mkdir(parents=True, exist_ok=True)
+    return tokenizer_file(recipe, shard_order(recipe), out)
+
+
 def trained(row: str, seed: int, shards: str, out: Path) -> Path | None:
     """The exported model of a row; None where the run was told to stop."""
     name = f"{row}-seed{seed}"
     model, run = out / "models" / name, out / "runs" / name
     if not model.is_dir():
-        if train(load_recipe(row, [f"data.shards={shards}", f"seed={seed}"]), run, resume=True) == "preempted":
+        spoken = [f"data.tokenizer.file={tokenizer(shards, out).resolve()}", "data.tokenizer.train_on=null"]
+        if train(load_recipe(row, [f"data.shards={shards}", f"seed={seed}", *spoken]), run, resume=True) == "preempted":
             return None
         export(run, model)
     return model

@@ -75,6 +75,10 @@ def test_narrow_towers_start_with_maps_that_keep_the_variance_of_what_they_are_g
     qkv = narrow.vision.blocks[0].attn.qkv
     assert qkv(x_ND).var().item() == pytest.approx(1.0, abs=0.3) and plain.vision.blocks[0].attn.qkv(x_ND).var() < 0.05
     assert narrow.text.token_embed.weight.var().item() * 32 == pytest.approx(1.0, abs=0.3)
+    assert [[block.ls1.gamma.mean().item() for block in tower.vision.blocks] for tower in (plain, narrow)] == [
+        [1.0] * 2,
+        [pytest.approx(0.2)] * 2,
+    ]
     grey_B3HW = torch.full((1, 3, 28, 28), 0.5)
     assert narrow.vision.patch_embed(grey_B3HW).abs().max() < 1e-5 < plain.vision.patch_embed(grey_B3HW).abs().max()
 
