@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from tips_bench.adapters.run import misfit
 from tips_bench.cards import DataCard, TaskCard, load_card
 from tips_bench.data.base import SegmentationSample
 from tips_bench.data.check import Report, check, check_task
 from tips_bench.data.segmentation import ade20k, folder
+from tips_bench.rooms.writers import write_rooms
 
 CLASSES = ["wall", "floor", "chair"]
 
@@ -143,3 +145,13 @@ def test_many_faults_are_cut_on_the_terminal_and_whole_in_json() -> None:
     report = Report("x", "val", "here", faults=[f"fault {index}" for index in range(50)])
     assert "and 30 more faults" in shown(report)
     assert len(report.to_json()["faults"]) == 50
+
+
+def test_names_that_are_not_the_classes_of_the_set_are_found_before_a_run(tmp_path: Path) -> None:
+    card = load_card("task", "rooms-zeroshot")
+    write_rooms("rooms", tmp_path / card.data.root, train=1, val=1, size=28, frames_per_scene=1, workers=1)
+    assert misfit(card, tmp_path) is None
+    names = dict(card.options["names"])
+    names.pop("sofa")
+    fault = misfit(card.model_copy(update={"options": {"names": names}}), tmp_path)
+    assert fault is not None and "options.names has 41 classes, and the labels have 42" in fault

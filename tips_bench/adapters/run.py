@@ -20,6 +20,7 @@ import torch
 from tips_bench.adapters.base import Adapter, Split
 from tips_bench.adapters.cell import Cell, resolve
 from tips_bench.adapters.report import build_record
+from tips_bench.cards import TaskCard, load_card
 from tips_bench.catalog import PACKAGE, cache_root, data_root, generated_root
 from tips_bench.encoders.base import Encoder
 from tips_bench.encoders.load import load_encoder
@@ -61,6 +62,15 @@ class RunOptions:
     limit: int | None = None
     seed: int = 0
     rerun: bool = False
+
+
+def misfit(task: TaskCard, root: Path) -> str | None:
+    """What keeps a task's card from its data, as class names of another length; None where the two fit. root: the data root."""
+    try:
+        ADAPTERS.get(task.family)(task, load_card("protocol", task.protocol)).open(root / task.data.root, None)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def evaluate(task: str, model: str, protocol: str | None = None, **options: Any) -> Record:

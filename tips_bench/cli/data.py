@@ -39,7 +39,7 @@ def check(
     split: Annotated[Literal["train", "test", "all"], typer.Option(help="Which split of the task.")] = "all",
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Look at every file of a task's data: counts, pairs, sizes, label ids against the classes, a fingerprint.
+    """Look at every file of a task's data: counts, pairs, sizes, label ids and names of the classes, a fingerprint.
 
     Exit status 1 if a fault was found.
 
@@ -49,6 +49,7 @@ def check(
       tips-bench data check voc2012 --split test --json
     """
     from tips_bench import catalog
+    from tips_bench.adapters.run import misfit
     from tips_bench.cards import load_card
     from tips_bench.data.check import check_task
 
@@ -61,6 +62,8 @@ def check(
         root = data_root or catalog.generated_root()
         write_rooms(root=root / card.data.root, **card.data.generator_options)
     reports = check_task(card, root, ("train", "test") if split == "all" else (split,))
+    if split == "all" and all(report.ok for report in reports) and (fault := misfit(card, root)):
+        reports[-1].faults.append(fault)
     if as_json:
         print_json([report.to_json() for report in reports])
     else:

@@ -48,7 +48,8 @@ def cut_out(frame: Frame, scene: Scene, rng: np.random.Generator) -> Frame:
         rows, columns = np.nonzero(np.isin(frame.instances_HW, numbers))
         place = int(rng.integers(len(rows)))
         row, column = int(rows[place]), int(columns[place])
-    return close_up(frame, *(int(np.clip(middle - side // 2, 0, size - side)) for middle in (row, column)), side)
+    top, left = (int(np.clip(middle - side // 2, 0, size - side)) for middle in (row, column))
+    return close_up(frame, top, left, side)
 
 
 def described(scene: Scene, seen: list[Seen]) -> list[str]:
