@@ -48,7 +48,7 @@ def noise(recipe: Recipe, images: int) -> Batch:
     mask = recipe.method.patches.mask if recipe.method.patches else None
     return Batch(
         crop(stage.global_px),
-        [crop(stage.local_px) for _ in range(recipe.data.crops.local_count)],
+        [crop(stage.local_px) for _ in range(recipe.local_count)],
         [texts(16), texts(recipe.data.max_tokens)],  # web captions are short
         None if mask is None else order_BP < round(mask.ratio * grid * grid),
         torch.arange(images),

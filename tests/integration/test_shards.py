@@ -64,22 +64,23 @@ def same(first: list[Batch], second: list[Batch]) -> bool:
 
 def test_a_batch_is_what_its_samples_are_cropped_masked_and_said_to_be(pattern: str, tokenizer: Tokenizer) -> None:
     recipe = small_recipe(pattern)
+    length = recipe.data.max_tokens
     (batch,) = take(TrainingData(recipe, tokenizer), 1)
     assert [tuple(tensor.shape) for tensor in tensors(batch)] == [
-        (6, 3, 56, 56), (6, 3, 28, 28), (6, 3, 28, 28), (6, 64), (6, 64), (6, 64), (6, 64), (6, 16), (6,),
+        (6, 3, 56, 56), (6, 3, 28, 28), (6, 3, 28, 28), *[(6, length)] * 4, (6, 16), (6,),
     ]  # fmt: skip
     assert batch.mask_BP is not None and batch.mask_BP.sum(1).tolist() == [12] * 6
     assert batch.samples_B.tolist() == list(range(6))
     by_hand = itertools.islice(shard_order(recipe).draws(TrainingData(recipe, tokenizer).cursor), 6)
     for row, draw in enumerate(by_hand):
         members = draw.read("jpg", "json")
-        whole, parts = crops(read_image(members), recipe.data.crops, 56, 28, np.random.default_rng([0, 2, draw.number]))
+        whole, parts = crops(read_image(members), recipe.data.crops, recipe.local_count, 56, 28, np.random.default_rng([0, 2, draw.number]))
         assert batch.global_B3HW[row].equal(whole) and all(a[row].equal(b) for a, b in zip(batch.locals, parts, strict=True))
         mask_P = random_mask(4, recipe.method.patches.mask, np.random.default_rng([0, 4, draw.number]))  # type: ignore[union-attr, arg-type]
         assert batch.mask_BP[row].equal(mask_P)
         said = read_captions(members, ["web", "synthetic"])
-        assert batch.texts[0].ids_BL[row].equal(tokenizer(said.web)[0][0])
-        assert any(batch.texts[1].ids_BL[row].equal(ids_L) for ids_L in tokenizer(said.synthetic)[0])
+        assert batch.texts[0].ids_BL[row].equal(tokenizer(said.web, length)[0][0])
+        assert any(batch.texts[1].ids_BL[row].equal(ids_L) for ids_L in tokenizer(said.synthetic, length)[0])
 
 
 def test_batches_are_the_same_again_and_with_any_number_of_workers(pattern: str, tokenizer: Tokenizer) -> None:

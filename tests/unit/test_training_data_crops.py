@@ -74,16 +74,22 @@ def test_pixels_are_those_of_torchvision_and_close_to_pillow(interpolation: str,
 
 def test_crops_have_the_stage_s_sizes_and_depend_on_the_generator_alone() -> None:
     image_3HW = read_image({"jpg": picture(3, size=(150, 120))})
-    first, again, other = (crops(image_3HW, PART, 56, 28, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    first, again, other = (crops(image_3HW, PART, PART.local_count, 56, 28, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert first[0].shape == (3, 56, 56) and [part.shape for part in first[1]] == [(3, 28, 28)] * 3
     assert first[0].equal(again[0]) and all(a.equal(b) for a, b in zip(first[1], again[1], strict=True))
     assert not first[0].equal(other[0]) and not first[1][0].equal(first[1][1])
 
 
+def test_the_global_crop_does_not_depend_on_how_many_local_ones_there_are() -> None:
+    image_3HW = torch.randint(0, 256, (3, 90, 120), dtype=torch.uint8)
+    whole, parts = crops(image_3HW, PART, 0, 56, 28, np.random.default_rng(4))
+    assert parts == [] and torch.equal(whole, crops(image_3HW, PART, 3, 56, 28, np.random.default_rng(4))[0])
+
+
 def test_half_of_the_crops_are_flipped() -> None:
     ramp_3HW = torch.arange(64, dtype=torch.uint8).mul(4).expand(3, 64, 64)
     rng = np.random.default_rng(0)
-    turned = [bool((part := crops(ramp_3HW, PART, 28, 14, rng)[0])[0, 0, 0] > part[0, 0, -1]) for _ in range(400)]
+    turned = [bool((part := crops(ramp_3HW, PART, PART.local_count, 28, 14, rng)[0])[0, 0, 0] > part[0, 0, -1]) for _ in range(400)]
     assert 150 < sum(turned) < 250
 
 
@@ -144,5 +150,5 @@ def test_an_image_that_cannot_be_used_has_a_named_fault(members: dict[str, bytes
 
 def test_the_smallest_image_can_be_cropped() -> None:
     image_3HW = read_image({"png": encoded(np.full((1, 1, 3), 7, np.uint8), "PNG")})
-    whole, parts = crops(image_3HW, PART, 56, 28, np.random.default_rng(0))
+    whole, parts = crops(image_3HW, PART, PART.local_count, 56, 28, np.random.default_rng(0))
     assert whole.eq(7).all() and all(part.eq(7).all() for part in parts)

@@ -170,7 +170,7 @@ class TrainingData:
         return len(outcomes), numbers
 
     def _assembled(self, tensors: list[Tensor], samples_B: Tensor) -> Batch:
-        method, images = self.recipe.method, 1 + self.recipe.data.crops.local_count
+        method, images = self.recipe.method, 1 + self.recipe.local_count
         whole, *parts = tensors[:images]
         rest = tensors[images:]
         mask_BP = rest.pop(0) if method.patches is not None and method.patches.mask is not None else None

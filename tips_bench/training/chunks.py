@@ -90,7 +90,8 @@ class Reader(IterableDataset):
         members = draw.read(*crops.EXTENSIONS, *(captions.EXTENSIONS if self.kinds else ()))
         said = captions.read_captions(members, self.kinds) if self.kinds else None
         image_3HW = crops.read_image(members)
-        whole, parts = crops.crops(image_3HW, part, self.stage.global_px, self.stage.local_px, self.random(_CROPS, draw))
+        sizes = self.stage.global_px, self.stage.local_px
+        whole, parts = crops.crops(image_3HW, part, self.recipe.local_count, *sizes, self.random(_CROPS, draw))
         tensors = [whole, *parts]
         if method.patches is not None and method.patches.mask is not None:
             grid = self.stage.global_px // self.recipe.model.vision_config.patch_size

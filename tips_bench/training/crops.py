@@ -81,15 +81,17 @@ def cut(image_3HW: Tensor, box: Box, size: int, flip: bool, interpolation: str) 
     return part_13HW[0].flip(-1) if flip else part_13HW[0]
 
 
-def crops(image_3HW: Tensor, part: CropsPart, global_px: int, local_px: int, rng: np.random.Generator) -> tuple[Tensor, list[Tensor]]:
-    """The global crop and the local ones, uint8 [3, px, px] each."""
+def crops(
+    image_3HW: Tensor, part: CropsPart, local_count: int, global_px: int, local_px: int, rng: np.random.Generator
+) -> tuple[Tensor, list[Tensor]]:
+    """The global crop, the same whatever local_count is, and the local ones; uint8 [3, px, px] each."""
     height, width = image_3HW.shape[-2:]
 
     def one(size: int, scale: tuple[float, float]) -> Tensor:
         box = random_box(height, width, scale, part.ratio, rng)
         return cut(image_3HW, box, size, bool(rng.random() < part.flip), part.interpolation)
 
-    return one(global_px, part.global_scale), [one(local_px, part.local_scale) for _ in range(part.local_count)]
+    return one(global_px, part.global_scale), [one(local_px, part.local_scale) for _ in range(local_count)]
 
 
 def random_mask(grid: int, part: MaskPart, rng: np.random.Generator) -> Tensor:

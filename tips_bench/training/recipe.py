@@ -350,6 +350,11 @@ class Recipe(Strict):
         return self
 
     @property
+    def local_count(self) -> int:
+        """Local crops of an image; none where nothing is learned from them."""
+        return self.data.crops.local_count if self.method.self_distillation is not None else 0
+
+    @property
     def steps(self) -> int:
         """Of all stages together."""
         return sum(stage.steps for stage in self.stages)
