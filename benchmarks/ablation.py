@@ -13,8 +13,6 @@ import argparse
 from pathlib import Path
 
 from tips_bench.adapters.run import evaluate
-from tips_bench.cards import load_card
-from tips_bench.catalog import card_files
 from tips_bench.training.batches import shard_order
 from tips_bench.training.captions import tokenizer_file
 from tips_bench.training.loop import train
@@ -22,16 +20,13 @@ from tips_bench.training.recipe_files import load_recipe, shipped_recipes
 from tips_bench.training.runs import export
 
 BOTH = "ablation-d-two-tokens"
+# Of each task the protocol, None for its default.
+TASKS = {"rooms-seg": None, "rooms-depth": None, "rooms-normals": None, "rooms-zeroshot": "tips-slide-84", "rooms-retrieval": None}
 
 
 def rows() -> list[str]:
     """The recipes, (a) to (g)."""
     return [name for name in shipped_recipes() if name.startswith("ablation-")]
-
-
-def room_tasks() -> list[str]:
-    """The tasks whose images are generated rooms."""
-    return [name for name in card_files("task") if load_card("task", name).data.generator is not None]
 
 
 def tokenizer(shards: str, out: Path) -> Path:
@@ -54,9 +49,9 @@ def trained(row: str, seed: int, shards: str, out: Path) -> Path | None:
 
 
 def score(model: Path, task: str, out: Path) -> None:
-    """Scores a model under a task's own protocol, unless it has a record."""
+    """Scores a model, unless it has a record."""
     if not list((out / task / model.name).glob("*.json")):
-        evaluate(task, str(model), out=out)
+        evaluate(task, str(model), TASKS[task], out=out)
 
 
 def main() -> None:
@@ -65,15 +60,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("ablation"), help="Folder of runs, models and records.")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--rows", nargs="*", default=rows(), help="All recipes otherwise, in their order.")
-    parser.add_argument("--tasks", nargs="*", default=None, help="All tasks on rooms otherwise; none only trains.")
+    parser.add_argument("--tasks", nargs="*", choices=list(TASKS), default=list(TASKS), help="Without any it only trains.")
     arguments = parser.parse_args()
-    tasks = room_tasks() if arguments.tasks is None else arguments.tasks
     for seed in range(arguments.seeds):
         for row in arguments.rows:
             model = trained(row, seed, arguments.shards, arguments.out)
             if model is None:
                 return
-            for task in tasks:
+            for task in arguments.tasks:
                 score(model, task, arguments.out / "records")
 
 
