@@ -27,7 +27,7 @@ def test_all_its_files_together_stay_below_12_mb() -> None:
 def test_it_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     encoder = load_encoder("tips-nano", device="cpu")
-    assert encoder.encode_image(PIXELS).globals_BKD.shape == (2, 2, 192) and encoder.encode_text(TEXTS).shape == (3, 192)
+    assert encoder.encode_image(PIXELS).globals_BKD.shape == (2, 2, 256) and encoder.encode_text(TEXTS).shape == (3, 256)
 
 
 def test_transformers_gives_the_same_embeddings() -> None:
