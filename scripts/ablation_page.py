@@ -1,4 +1,4 @@
-"""Write the tables of docs/ablation.md and its picture from leaderboards/records/ablation/ .
+"""Write the tables of docs/ablation.md and its picture from docs/records/ablation/ .
 
     PYTHONPATH=. python scripts/ablation_page.py
 
@@ -17,7 +17,7 @@ from tips_bench.results.compare import Comparison, compare
 from tips_bench.results.scored import Scored, load_all
 
 ROOT = Path(__file__).resolve().parents[1]
-RECORDS, PAGE, PICTURE = ROOT / "leaderboards/records/ablation", ROOT / "docs/ablation.md", ROOT / "docs/images/ablation.png"
+RECORDS, PAGE, PICTURE = ROOT / "docs/records/ablation", ROOT / "docs/ablation.md", ROOT / "docs/images/ablation.png"
 BEGIN, END = "<!-- from the records -->", "<!-- end -->"
 CAPTION = "![Each row and task, one point a seed, with intervals](images/ablation.png)"
 ROWS = {
