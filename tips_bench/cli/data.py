@@ -95,9 +95,7 @@ def rooms(
             "class-crops",
             "uned",
         ],
-        typer.Option(
-            help="Whose files to mimic; `rooms` is our own, with depth and poses; `webdataset...` are for pretraining."
-        ),
+        typer.Option(help="Whose files to mimic; `rooms` is our own, with depth and poses; `webdataset...` are for pretraining."),
     ] = "rooms",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
     train: Annotated[int, typer.Option(min=1, help="Images of the train split.")] = 200,
