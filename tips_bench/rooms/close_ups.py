@@ -1,7 +1,6 @@
 """Shards in which most pictures are close-ups: squares cut from a frame, each with captions of what is in that square alone.
 
-Of photographs on the web, too, many show a thing or two. What a close-up says of few patches teaches patches more than the account of a
-whole room does.
+Of photographs on the web, too, many show a thing or two. A caption then speaks of few patches, in place of a whole room's.
 """
 
 from __future__ import annotations
