@@ -92,8 +92,8 @@ def write_recipe(path: Path, shards: str, steps: int = 20, **changes: Any) -> Pa
     return path
 
 
-def random_batch(images: int = 8, seed: int = 0, *, masked: bool = True) -> Batch:
-    """A batch of noise, as the recipe's data would give it."""
+def random_batch(images: int = 8, seed: int = 0, *, masked: bool = True, table: int = 0) -> Batch:
+    """A batch of noise, as the recipe's data would give it. table: side of the table of positions whose windows the crops take, if any."""
     generator = torch.Generator().manual_seed(seed)
     order_BP = torch.rand(images, PATCHES, generator=generator).argsort(dim=1)
     return Batch(
@@ -102,6 +102,7 @@ def random_batch(images: int = 8, seed: int = 0, *, masked: bool = True) -> Batc
         [Texts(torch.randint(1, 40, (images, 7), generator=generator), torch.zeros(images, 7, dtype=torch.int64)) for _ in range(2)],
         order_BP < 12 if masked else None,
         torch.arange(images),
+        [torch.randint(table - side + 1, (images, 2), generator=generator) for side in (4, 2, 2)] if table else [],
     )
 
 
@@ -113,4 +114,5 @@ def rows_of(batch: Batch, rows: slice) -> Batch:
         [Texts(part.ids_BL[rows], part.paddings_BL[rows]) for part in batch.texts],
         None if batch.mask_BP is None else batch.mask_BP[rows],
         batch.samples_B[rows],
+        [window_B2[rows] for window_B2 in batch.windows],
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from tests.pretraining import ALONE, random_batch, recipe
+from tips_bench.models.vision import VisionTower
 from tips_bench.training.batches import Batch
 from tips_bench.training.contrastive import contrastive_loss
 from tips_bench.training.prototypes import Centre, Temperatures, prototype_loss
@@ -102,32 +105,50 @@ def plain_teaching(student: Tensor, teacher: Tensor, centre: Tensor, teacher_tem
     return -(said * torch.log_softmax(student / 0.1, dim=-1)).sum(dim=-1)
 
 
+def plain_sight(tower: VisionTower, pixels: Tensor, window: Tensor | None, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Global tokens and patches; with windows image by image, in a tower whose table of positions is no more than that image's window."""
+    if window is None:
+        whole = tower(pixels, mask_BP=mask)
+        return whole.globals_BKD, whole.patches[0].flatten(1, 2)
+    rows, columns = tower.config.position_grid
+    side = pixels.shape[-1] // tower.config.patch_size
+    small = VisionTower(replace(tower.config, position_grid=(side, side))).double()
+    seen = []
+    for b, (top, left) in enumerate(window.tolist()):
+        table = tower.pos_embed[0, 1:].reshape(rows, columns, -1)[top : top + side, left : left + side].reshape(side * side, -1)
+        own = dict(tower.named_parameters()) | {"pos_embed": torch.cat([tower.pos_embed[:, :1], table[None]], dim=1)}
+        seen.append(functional_call(small, own, (pixels[b : b + 1],), {"mask_BP": None if mask is None else mask[b : b + 1]}))
+    return torch.cat([one.globals_BKD for one in seen]), torch.cat([one.patches[0].flatten(1, 2) for one in seen])
+
+
 def plain_losses(learner: Learner, batch: Batch, kind: str, patches: str, warm: float) -> dict[str, Tensor]:
     student, teacher = learner.student, learner.teacher
     assert isinstance(teacher, Teacher)
-    whole = student.vision(batch.global_B3HW.double())
-    image = F.normalize(whole.globals_BKD, dim=-1)
+    window, *local_windows = batch.windows or [None] * (1 + len(batch.locals))
+    pixels = batch.global_B3HW.double()
+    whole, whole_patches = plain_sight(student.vision, pixels, window)
+    image = F.normalize(whole, dim=-1)
     temperature = student.log_temperature.exp().squeeze()
     losses = {}
     for k, texts in enumerate(batch.texts):
         text = F.normalize(student.text(texts.ids_BL, texts.paddings_BL), dim=-1)
         losses[f"contrastive/{k}"] = plain_contrastive(image[:, k], text, temperature)
     losses["contrastive"] = (losses["contrastive/0"] + losses["contrastive/1"]) / 2
-    target = teacher.vision(batch.global_B3HW.double()) if kind == "ema" else whole
-    said = plain_head(teacher.heads["self_distillation"], target.globals_BKD[:, 0])
+    target, target_patches = plain_sight(teacher.vision, pixels, window) if kind == "ema" else (whole, whole_patches)
+    said = plain_head(teacher.heads["self_distillation"], target[:, 0])
     rows = [
         plain_teaching(
-            plain_head(student.heads["self_distillation"], student.vision(crop.double()).globals_BKD[:, 0]),
+            plain_head(student.heads["self_distillation"], plain_sight(student.vision, crop.double(), place)[0][:, 0]),
             said,
             teacher.centres["self_distillation"].mean_C,
             warm,
         )
-        for crop in batch.locals
+        for crop, place in zip(batch.locals, local_windows, strict=True)
     ]
     losses["self_distillation"] = torch.stack(rows).mean()
     assert batch.mask_BP is not None
-    masked = student.vision(batch.global_B3HW.double(), mask_BP=batch.mask_BP).patches[0].flatten(1, 2)
-    said_BPC = plain_head(teacher.heads["patches"], target.patches[0].flatten(1, 2))
+    masked = plain_sight(student.vision, pixels, window, batch.mask_BP)[1]
+    said_BPC = plain_head(teacher.heads["patches"], target_patches)
     loss_BP = plain_teaching(plain_head(student.heads["patches"], masked), said_BPC, teacher.centres["patches"].mean_C, warm)
     if patches == "masked":
         per_image = [loss_BP[b][batch.mask_BP[b]].mean() for b in range(len(loss_BP))]
@@ -140,9 +161,14 @@ def plain_losses(learner: Learner, batch: Batch, kind: str, patches: str, warm: 
 
 @pytest.mark.parametrize("micro_batch", [None, 3])
 @pytest.mark.parametrize(("kind", "patches"), [("ema", "masked"), ("ema", "all"), ("ema-heads", "all"), ("ema-heads", "masked")])
-def test_a_steps_losses_and_gradients_equal_a_plain_step(kind: str, patches: str, micro_batch: int | None) -> None:
+@pytest.mark.parametrize("table", [0, 7])
+def test_a_steps_losses_and_gradients_equal_a_plain_step(kind: str, patches: str, micro_batch: int | None, table: int) -> None:
     chosen = recipe(
-        method__teacher={"kind": kind, "momentum": [0.9, 1.0]}, method__patches__patches=patches, running={"micro_batch": micro_batch}
+        method__teacher={"kind": kind, "momentum": [0.9, 1.0]},
+        method__patches__patches=patches,
+        running={"micro_batch": micro_batch},
+        model__positions="window" if table else "interpolated",
+        model__vision__position_grid=[table or 4] * 2,
     )
     learner = Learner(chosen, ALONE)
     learner.student.double()
@@ -150,7 +176,7 @@ def test_a_steps_losses_and_gradients_equal_a_plain_step(kind: str, patches: str
     learner.teacher.double()
     for centre in learner.teacher.centres.values():
         centre.mean_C.copy_(torch.linspace(-0.1, 0.1, 64))
-    batch = random_batch(images=7)
+    batch = random_batch(images=7, table=table)
     assert batch.mask_BP is not None
     batch.mask_BP[0, :5] = True  # images need not have as many masked patches as each other
     found = learner._backward(batch, 2)

@@ -83,6 +83,7 @@ def rooms(
             "rooms",
             "webdataset",
             "webdataset-close-ups",
+            "webdataset-details",
             "nyu",
             "nyu-labelled",
             "kitti",

@@ -89,6 +89,7 @@ class VisionTower(nn.Module):
         norm: bool = True,
         values: bool = False,
         mask_BP: Tensor | None = None,
+        windows_B2: Tensor | None = None,
     ) -> VisionOutput:
         """Runs all blocks.
 
@@ -97,11 +98,13 @@ class VisionTower(nn.Module):
         values: also give the value path of the last block, the features that TIPS compares with text
             (google-deepmind/tips, pytorch/TIPS_zeroshot_segmentation.ipynb).
         mask_BP: bool, True where a patch is replaced by the mask token, before positions are added.
+        windows_B2: int64, the row and the column of the table of positions at which each image's first patch stands, as if it had been
+            cut from an image of the table's size; None: the whole table, at the image's grid.
         """
         grid = self._checked_grid(pixels_B3HW)
         wanted = self._block_indices(layers)
         blocks, last = self._runnable_blocks(pixels_B3HW), self.config.depth - 1
-        x_BND, value_BND, kept = self._embed(pixels_B3HW, grid, mask_BP), None, {}
+        x_BND, value_BND, kept = self._embed(pixels_B3HW, grid, mask_BP, windows_B2), None, {}
         for index, block in enumerate(blocks):
             if values and index == last:
                 x_BND, value_BND = block.with_values(x_BND)
@@ -127,16 +130,15 @@ class VisionTower(nn.Module):
             value_patches_BhwD=None if value_BND is None else self.norm(value_BND[:, count:]).unflatten(1, grid),
         )
 
-    def _embed(self, pixels_B3HW: Tensor, grid: tuple[int, int], mask_BP: Tensor | None) -> Tensor:
+    def _embed(self, pixels_B3HW: Tensor, grid: tuple[int, int], mask_BP: Tensor | None, windows_B2: Tensor | None) -> Tensor:
         x_BPD = self.patch_embed(pixels_B3HW.to(self.patch_embed.proj.weight.dtype))
         if mask_BP is not None:
             self._check_mask(mask_BP, x_BPD)
             x_BPD = torch.where(mask_BP[..., None], self.mask_token.to(x_BPD.dtype), x_BPD)
         batch = len(x_BPD)
         cls_11D = self.cls_token + self.pos_embed[:, :1]
-        return torch.cat(
-            [cls_11D.expand(batch, -1, -1), self.register_tokens.expand(batch, -1, -1), x_BPD + self._grid_positions(grid)], dim=1
-        )
+        positions = self._grid_positions(grid) if windows_B2 is None else self._window_positions(grid, windows_B2)
+        return torch.cat([cls_11D.expand(batch, -1, -1), self.register_tokens.expand(batch, -1, -1), x_BPD + positions], dim=1)
 
     def _grid_positions(self, grid: tuple[int, int]) -> Tensor:
         """[1,P,D]: the patches' position embeddings at this grid; remembered while no gradient can reach them."""
@@ -151,6 +153,13 @@ class VisionTower(nn.Module):
             self._positions = {k: v for k, v in self._positions.items() if k[1:] == key[1:]}
             self._positions[key] = interpolate_positions(table_1PD, self.config.position_grid, grid)
         return self._positions[key]
+
+    def _window_positions(self, grid: tuple[int, int], windows_B2: Tensor) -> Tensor:
+        """[B,P,D]: the positions of a window of the table for each image, row by row."""
+        columns = self.config.position_grid[1]
+        steps_P = (torch.arange(grid[0])[:, None] * columns + torch.arange(grid[1])).flatten().to(windows_B2.device)
+        first_B = windows_B2[:, 0] * columns + windows_B2[:, 1]
+        return F.embedding(first_B[:, None] + steps_P, self.pos_embed[0, 1:])
 
     def pack(self) -> bool:
         """Prepares frozen weights for faster inference on a CPU (see `models.cpu`); returns whether that is possible here.

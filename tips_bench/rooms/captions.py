@@ -84,6 +84,11 @@ def listed(scene: Scene, things: list[Seen]) -> str:
     return _listing(_group(scene, things))
 
 
+def names(kinds: list[str]) -> str:
+    """Kinds of things in one line, without a word on how they look: "a sofa, books and a floor"."""
+    return _listing([_UNCOUNTED.get(kind) or _article(kind) for kind in kinds])
+
+
 def _listing(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 

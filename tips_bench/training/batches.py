@@ -46,6 +46,7 @@ class Batch:
     texts: texts[k] goes with global token k, as the recipe's contrastive.captions says; empty without a contrastive loss.
     mask_BP: bool, True where the student does not see a patch; None where the recipe has no mask.
     samples_B: each sample's number among the draws of all ranks since the start of the run.
+    windows: where the global crop and each local one stand among the positions, int64 [B,2] each; empty where positions are interpolated.
     """
 
     global_B3HW: Tensor
@@ -53,6 +54,7 @@ class Batch:
     texts: list[Texts]
     mask_BP: Tensor | None
     samples_B: Tensor
+    windows: list[Tensor] = field(default_factory=list)
 
 
 @dataclass
@@ -173,12 +175,13 @@ class TrainingData:
         method, images = self.recipe.method, 1 + self.recipe.local_count
         whole, *parts = tensors[:images]
         rest = tensors[images:]
+        windows = list(rest.pop(0).unbind(1)) if self.recipe.model.positions == "window" else []
         mask_BP = rest.pop(0) if method.patches is not None and method.patches.mask is not None else None
         texts = []
         if rest:
             ids_BKL, paddings_BKL = rest
             texts = [Texts(ids_BKL[:, k], paddings_BKL[:, k]) for k in range(ids_BKL.shape[1])]
-        return Batch(whole, parts, texts, mask_BP, samples_B)
+        return Batch(whole, parts, texts, mask_BP, samples_B, windows)
 
     def _identity(self) -> dict[str, Any]:
         return {"order": self.order.identity(), "rank": self.rank, "world": self.world}

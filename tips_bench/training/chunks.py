@@ -24,7 +24,7 @@ from tips_bench.training.recipe import Recipe, StagePart
 from tips_bench.training.shards import Cursor, Draw, SampleFault, ShardOrder
 
 CHUNK = 16  # draws
-_CROPS, _CAPTIONS, _MASKS = 2, 3, 4  # streams of random numbers beside those of shards; kept apart, so that recipes share them
+_CROPS, _CAPTIONS, _MASKS, _WINDOWS = 2, 3, 4, 5  # streams of random numbers beside those of shards; kept apart, so that recipes share them
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,10 @@ class Reader(IterableDataset):
         return Chunk(outcomes, [torch.stack(column) for column in zip(*rows, strict=True)])
 
     def sample(self, draw: Draw) -> tuple[list[Tensor], tuple[str, ...]]:
-        """[global, *locals, mask if there is one, ids_KL and paddings_KL if there are captions], and faults that do not matter."""
+        """A sample's tensors, and faults that do not matter.
+
+        They are [global, *locals, windows_V2 and mask_P if there are any, ids_KL and paddings_KL if there are captions].
+        """
         method, part = self.recipe.method, self.recipe.data.crops
         members = draw.read(*crops.EXTENSIONS, *(captions.EXTENSIONS if self.kinds else ()))
         said = captions.read_captions(members, self.kinds) if self.kinds else None
@@ -93,6 +96,8 @@ class Reader(IterableDataset):
         sizes = self.stage.global_px, self.stage.local_px
         whole, parts = crops.crops(image_3HW, part, self.recipe.local_count, *sizes, self.random(_CROPS, draw))
         tensors = [whole, *parts]
+        if self.recipe.model.positions == "window":
+            tensors.append(self.windows([whole, *parts], draw))
         if method.patches is not None and method.patches.mask is not None:
             grid = self.stage.global_px // self.recipe.model.vision_config.patch_size
             tensors.append(crops.random_mask(grid, method.patches.mask, self.random(_MASKS, draw)))
@@ -100,6 +105,12 @@ class Reader(IterableDataset):
             return tensors, ()
         texts = captions.choose(said, method.contrastive, self.random(_CAPTIONS, draw))
         return [*tensors, *self.tokenizer(texts, self.recipe.data.max_tokens)], said.empty
+
+    def windows(self, views: list[Tensor], draw: Draw) -> Tensor:
+        """windows_V2: where each view stands in the table of positions."""
+        vision, rng = self.recipe.model.vision_config, self.random(_WINDOWS, draw)
+        sides = (view.shape[-1] // vision.patch_size for view in views)
+        return torch.tensor([[int(rng.integers(rows - side + 1)) for rows in vision.position_grid] for side in sides])
 
     def random(self, stream: int, draw: Draw) -> np.random.Generator:
         return np.random.default_rng([self.recipe.seed, stream, draw.number])

@@ -77,12 +77,15 @@ class ModelPart(Strict):
 
     vision, text: the fields of VisionConfig and TextConfig; beside an architecture they change single fields of it.
     initial: "vit", all weights with a standard deviation of 0.02; "narrow", see `training.narrow`.
+    positions: of a crop whose grid is not that of the position table: "interpolated", the whole table at the crop's grid, as TIPS; or
+    "window", a random part of the table of the crop's size, see `training.positions`.
     """
 
     architecture: str | None = None
     vision: dict[str, Any] = {}
     text: dict[str, Any] = {}
     initial: Literal["vit", "narrow"] = "vit"
+    positions: Literal["interpolated", "window"] = "interpolated"
 
     @model_validator(mode="after")
     def _described(self) -> ModelPart:
@@ -347,6 +350,9 @@ class Recipe(Strict):
         for stage in self.stages:
             if stage.global_px % vision.patch_size or stage.local_px % vision.patch_size:
                 raise ValueError(f"stage {stage.name!r}: crops must be multiples of the patch size {vision.patch_size}")
+            side = max(stage.global_px, stage.local_px) // vision.patch_size
+            if self.model.positions == "window" and side > min(vision.position_grid):
+                raise ValueError(f"stage {stage.name!r}: crops of {side} x {side} patches do not fit position_grid {vision.position_grid}")
         return self
 
     @property

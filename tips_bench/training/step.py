@@ -166,7 +166,7 @@ class Learner:
         if self.teacher is None or not parts:
             return None
         warmth = {name: temperatures(part.sharpening, number, self.recipe.steps) for name, part in parts.items()}
-        return Lesson(self.teacher, warmth, self.teacher(piece.global_B3HW))
+        return Lesson(self.teacher, warmth, self.teacher(piece.global_B3HW, piece.window_B2))
 
     @contextmanager
     def _autocast(self) -> Iterator[None]:
@@ -212,6 +212,7 @@ def _piece(batch: Batch, rows: slice, device: torch.device) -> Piece:
         None if mask_BP is None else mask_BP.to(device, non_blocking=True),
         # counted here, on the CPU, so that the device is not waited for
         None if mask_BP is None else mask_BP.flatten().nonzero().squeeze(1).to(device, non_blocking=True),
+        [send(window_B2) for window_B2 in batch.windows],
     )
 
 

@@ -22,6 +22,7 @@ from tips_bench.models.text import TextTower
 from tips_bench.models.vision import VisionTower
 from tips_bench.training.batches import Texts
 from tips_bench.training.narrow import widen
+from tips_bench.training.positions import waves
 from tips_bench.training.prototypes import Temperatures, prototype_loss
 from tips_bench.training.recipe import Recipe
 from tips_bench.training.teacher import PATCHES, SELF_DISTILLATION, Target, Teacher, make_heads
@@ -40,6 +41,12 @@ class Piece:
     texts: list[Texts]
     mask_BP: Tensor | None
     mask_rows_R: Tensor | None
+    windows: list[Tensor]
+
+    @property
+    def window_B2(self) -> Tensor | None:
+        """Where the global crop stands among the positions."""
+        return self.windows[0] if self.windows else None
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Student(nn.Module):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         method, vision = recipe.method, recipe.model.vision_config
-        self.method, self.narrow = method, recipe.model.initial == "narrow"
+        self.method, self.model = method, recipe.model
         self.vision = VisionTower(vision)
         self.text = TextTower(recipe.model.text_config)
         self.heads = make_heads(method, vision.embed_dim)
@@ -73,8 +80,10 @@ class Student(nn.Module):
         """Sets every parameter from the seed."""
         self.vision.init_weights(seed)
         self.text.init_weights(seed + _TEXT_SEED)
-        if self.narrow:
+        if self.model.initial == "narrow":
             widen(self.vision, self.text)
+        if self.model.positions == "window":
+            waves(self.vision)
         for index, head in enumerate(self.heads.values()):
             head.init_weights(seed + _HEAD_SEED + index)
 
@@ -115,18 +124,19 @@ class Student(nn.Module):
 
     def _global_views(self, piece: Piece, embed_only: bool) -> tuple[Target | None, Target | None]:
         """The global crops seen whole, if anything needs that, and masked, if the patch loss does."""
-        pixels_B3HW, mask_BP = piece.global_B3HW, None if embed_only else piece.mask_BP
+        pixels_B3HW, mask_BP, window_B2 = piece.global_B3HW, None if embed_only else piece.mask_BP, piece.window_B2
         need_whole = self.method.contrastive is not None or self.shares_encoder or mask_BP is None
         if mask_BP is None:
-            return self._see(pixels_B3HW, None), None
+            return self._see(pixels_B3HW, None, window_B2), None
         if not need_whole:
-            return None, self._see(pixels_B3HW, mask_BP)
-        both = self._see(torch.cat([pixels_B3HW, pixels_B3HW]), torch.cat([torch.zeros_like(mask_BP), mask_BP]))
+            return None, self._see(pixels_B3HW, mask_BP, window_B2)
+        windows_V2 = None if window_B2 is None else torch.cat([window_B2, window_B2])
+        both = self._see(torch.cat([pixels_B3HW, pixels_B3HW]), torch.cat([torch.zeros_like(mask_BP), mask_BP]), windows_V2)
         (whole_BKD, masked_BKD), (whole_BPD, masked_BPD) = both.globals_BKD.chunk(2), both.patches_BPD.chunk(2)
         return Target(whole_BKD, whole_BPD), Target(masked_BKD, masked_BPD)
 
-    def _see(self, pixels_V3HW: Tensor, mask_VP: Tensor | None) -> Target:
-        seen = self.vision(pixels_V3HW, mask_BP=mask_VP)
+    def _see(self, pixels_V3HW: Tensor, mask_VP: Tensor | None, windows_V2: Tensor | None) -> Target:
+        seen = self.vision(pixels_V3HW, mask_BP=mask_VP, windows_B2=windows_V2)
         return Target(seen.globals_BKD, seen.patches[0].flatten(1, 2))
 
     def _encode_texts(self, texts: list[Texts]) -> Tensor:
@@ -136,7 +146,7 @@ class Student(nn.Module):
     def _self_distillation(self, piece: Piece, target: Target, lesson: Lesson) -> Tensor:
         assert self.method.self_distillation is not None
         token = self.method.self_distillation.token
-        seen = self.vision(torch.cat(piece.locals), layers=())
+        seen = self.vision(torch.cat(piece.locals), layers=(), windows_B2=torch.cat(piece.windows[1:]) if piece.windows else None)
         view_BMD = seen.globals_BKD[:, token].unflatten(0, (len(piece.locals), -1)).transpose(0, 1)
         return self._teach(SELF_DISTILLATION, view_BMD, target.globals_BKD[:, token], lesson, None)
 

@@ -57,11 +57,11 @@ class Teacher(nn.Module):
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
-    def forward(self, pixels_B3HW: Tensor) -> Target | None:
+    def forward(self, pixels_B3HW: Tensor, window_B2: Tensor | None = None) -> Target | None:
         """Its own targets; None where the student's features are."""
         if self.vision is None:
             return None
-        seen = self.vision(pixels_B3HW)
+        seen = self.vision(pixels_B3HW, windows_B2=window_B2)
         return Target(seen.globals_BKD, seen.patches[0].flatten(1, 2))
 
     @torch.no_grad()
