@@ -99,11 +99,18 @@ def random_batch(images: int = 8, seed: int = 0, *, masked: bool = True, table: 
     return Batch(
         torch.rand(images, 3, 56, 56, generator=generator),
         [torch.rand(images, 3, 28, 28, generator=generator) for _ in range(2)],
-        [Texts(torch.randint(1, 40, (images, 7), generator=generator), torch.zeros(images, 7, dtype=torch.int64)) for _ in range(2)],
+        [_texts(images, shortest, generator) for shortest in (3, 5)],
         order_BP < 12 if masked else None,
         torch.arange(images),
         [torch.randint(table - side + 1, (images, 2), generator=generator) for side in (4, 2, 2)] if table else [],
     )
+
+
+def _texts(count: int, shortest: int, generator: torch.Generator) -> Texts:
+    """Texts of `shortest` to 7 tokens, in no order."""
+    lengths_B = shortest + torch.arange(count) * 5 % (8 - shortest)
+    paddings_BL = (torch.arange(7) >= lengths_B[:, None]).long()
+    return Texts(torch.randint(1, 40, (count, 7), generator=generator) * (1 - paddings_BL), paddings_BL)
 
 
 def rows_of(batch: Batch, rows: slice) -> Batch:

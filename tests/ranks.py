@@ -27,7 +27,8 @@ def learn(recipe: Any, world: Any) -> dict[str, Any]:
     learner = Learner(recipe, world)
     share = IMAGES // world.size
     own = slice(world.rank * share, (world.rank + 1) * share)
-    reports = [learner.step(rows_of(random_batch(IMAGES, seed=step), own), step) for step in range(STEPS)]
+    table = recipe.model.vision_config.position_grid[0] if recipe.model.positions == "window" else 0
+    reports = [learner.step(rows_of(random_batch(IMAGES, seed=step, table=table), own), step) for step in range(STEPS)]
     tensors = tensors_of(learner.student, learner.teacher, learner.optimizer)
     return {"reports": reports, "tensors": {name: whole(tensor).clone() for name, tensor in tensors.items()}}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from tips_bench.models.configs import text_config, vision_config
 from tips_bench.training.recipe import Recipe
 from tips_bench.training.recipe_files import OURS, figures, find_recipe, load_recipe, shipped_recipes
 
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(shipped_recipes())
 PAPER = re.compile(r"(TIPS|TIPSv2) \(arXiv \d{4}\.\d{5}\)|google-deepmind/tips, ")
 V2 = ["tipsv2-g14", "tipsv2-l14", "tipsv2-so400m14", "tipsv2-b14", "tipsv2-s14"]
@@ -41,6 +43,13 @@ def test_every_source_speaks_of_a_figure(name: str) -> None:
         if not any(key == source or key.startswith(f"{source}.") for key in keys) and not source.startswith(tuple(off))
     ]
     assert not [source for source in idle if not source.startswith("method.patches.mask")], idle
+
+
+def test_sources_that_are_no_dict_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(f"_base_: {ROOT / 'recipes' / 'tips-nano.yaml'}\nname: own\nsources: null\n")
+    with pytest.raises(UserError, match="sources"):
+        load_recipe(str(path), ["seed=1"])
 
 
 @pytest.mark.parametrize("name", V2)
@@ -93,7 +102,7 @@ def test_rows_of_the_ablation_differ_in_their_method_alone() -> None:
         return recipe.model_dump(exclude={"name", "title", "method", "sources"})
 
     assert all(rest(row) == rest(rows[0]) for row in rows)
-    assert rows[0].model == load_recipe("tips-nano").model and rows[-1].method.patches == load_recipe("tips-nano").method.patches
+    assert rows[0].model.vision == load_recipe("tips-nano").model.vision and rows[-1].method.patches == load_recipe("tips-nano").method.patches
     methods = [row.method for row in rows]
     captions = [method.contrastive.captions for method in methods if method.contrastive]
     assert captions == [[["web"]], [["synthetic"]], [["web", "synthetic"]], *[[["web"], ["synthetic"]]] * 4]

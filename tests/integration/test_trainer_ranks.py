@@ -31,6 +31,11 @@ ADAFACTOR = {"type": "adafactor", "decay": -0.8, "clip": 1.0, "beta1": 0.9}
 FULL = {"kind": "ema", "momentum": [0.9, 1.0]}
 WAYS: dict[str, dict[str, Any]] = {
     "ddp": {"running": {"parallel": "ddp"}},
+    "ddp with windows": {
+        "running": {"parallel": "ddp", "text_groups": 3},
+        "model__positions": "window",
+        "model__vision__position_grid": [6, 6],
+    },
     "ddp in pieces": {"running": {"parallel": "ddp", "micro_batch": 2}, "method__teacher": FULL},
     "fsdp": {"running": {"parallel": "fsdp"}, "method__teacher": FULL},
     "fsdp in pieces": {"running": {"parallel": "fsdp", "micro_batch": 1, "activation_checkpointing": True}, "optimizer__rule": ADAFACTOR},

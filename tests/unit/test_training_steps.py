@@ -128,7 +128,9 @@ def test_a_shared_encoder_halves_what_a_teacher_holds() -> None:
 
 
 @pytest.mark.parametrize("kind", ["ema", "ema-heads"])
-@pytest.mark.parametrize("running", [{"micro_batch": 1}, {"micro_batch": 2}, {"micro_batch": 3}, {"activation_checkpointing": True}])
+@pytest.mark.parametrize(
+    "running", [{"micro_batch": 1}, {"micro_batch": 2}, {"micro_batch": 3}, {"text_groups": 5}, {"activation_checkpointing": True}]
+)
 def test_how_a_step_is_computed_does_not_change_it(running: dict[str, Any], kind: str) -> None:
     teacher = {"kind": kind, "momentum": [0.9, 1.0]}
     plain, other = Learner(recipe(method__teacher=teacher), ALONE), Learner(recipe(method__teacher=teacher, running=running), ALONE)

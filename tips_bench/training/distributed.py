@@ -27,6 +27,9 @@ from torch.nn.parallel import DistributedDataParallel
 from tips_bench.errors import UserError
 from tips_bench.training.recipe import RunningPart
 
+# PyTorch 2.13 gave these two new names and warns at the old ones.
+_all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
+_reduce_scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)
 # Ranks wait for rank 0 while it evaluates, and for the slowest when one reads its first shard.
 _PATIENCE = datetime.timedelta(hours=2)
 
@@ -103,14 +106,14 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_BD: Tensor) -> Tensor:
         out_ND = x_BD.new_empty(dist.get_world_size() * len(x_BD), *x_BD.shape[1:])
-        dist.all_gather_into_tensor(out_ND, x_BD.contiguous())
+        _all_gather(out_ND, x_BD.contiguous())
         return out_ND
 
     @staticmethod
     def backward(ctx: Any, *grads_ND: Tensor) -> Tensor:
         (grad_ND,) = grads_ND
         grad_BD = grad_ND.new_empty(len(grad_ND) // dist.get_world_size(), *grad_ND.shape[1:])
-        dist.reduce_scatter_tensor(grad_BD, grad_ND.contiguous())
+        _reduce_scatter(grad_BD, grad_ND.contiguous())
         return grad_BD
 
 
@@ -123,7 +126,7 @@ def spread(model: nn.Module, blocks: Iterable[nn.Module], world: World, running:
         return model
     if running.parallel == "ddp":
         devices = [world.device.index] if world.device.type == "cuda" else None
-        options = {"broadcast_buffers": False, "gradient_as_bucket_view": True, "find_unused_parameters": unused}
+        options = {"gradient_as_bucket_view": True, "find_unused_parameters": unused}
         return DistributedDataParallel(model, device_ids=devices, **options)
     return cut_up(model, blocks, running.precision, keep_whole=True)
 

@@ -293,10 +293,12 @@ class RunningPart(Strict):
     """How the steps are computed; none of it changes what is learned, but for rounding.
 
     micro_batch: images of one forward pass on one rank, null for all of them; the contrastive batch stays whole (GradCache, arXiv
-    2101.06983). parallel: of several ranks. checkpoint_every, log_every: steps. keep: checkpoints.
+    2101.06983). text_groups: forward passes of the text tower for a piece, each over texts of like length; where padding costs more
+    than a pass, more of them are faster. parallel: of several ranks. checkpoint_every, log_every: steps. keep: checkpoints.
     """
 
     precision: Literal["fp32", "bf16"] = "fp32"
+    text_groups: PositiveInt = 2
     micro_batch: PositiveInt | None = None
     activation_checkpointing: bool = False
     compile: bool = False

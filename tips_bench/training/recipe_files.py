@@ -28,8 +28,9 @@ def load_recipe(name: str, assignments: list[str] | None = None) -> Recipe:
     for assignment in assignments or []:
         key = assignment.partition("=")[0]
         data = override(data, [assignment])
-        sources = {known: source for known, source in data.get("sources", {}).items() if not known.startswith(f"{key}.")}
-        data["sources"] = sources | {key: f"{OURS} set by the user"}
+        if isinstance(sources := data.get("sources", {}), dict):  # what is no dict is refused below
+            kept = {known: source for known, source in sources.items() if not known.startswith(f"{key}.")}
+            data["sources"] = kept | {key: f"{OURS} set by the user"}
     recipe = parse(Recipe, data, where=path)
     if recipe.name != path.stem:
         raise UserError(f"name = {recipe.name!r}, but the file is {path.name}", where=path, fix="Let them agree.")

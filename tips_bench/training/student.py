@@ -64,7 +64,7 @@ class Student(nn.Module):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         method, vision = recipe.method, recipe.model.vision_config
-        self.method, self.model = method, recipe.model
+        self.method, self.model, self.text_groups = method, recipe.model, recipe.running.text_groups
         self.vision = VisionTower(vision)
         self.text = TextTower(recipe.model.text_config)
         self.heads = make_heads(method, vision.embed_dim)
@@ -140,8 +140,11 @@ class Student(nn.Module):
         return Target(seen.globals_BKD, seen.patches[0].flatten(1, 2))
 
     def _encode_texts(self, texts: list[Texts]) -> Tensor:
-        """[K,B,D]. Each list by itself: web captions are short, and would be padded to the length of the others."""
-        return torch.stack([self.text(part.ids_BL, part.paddings_BL) for part in texts])
+        """[K,B,D]. Texts of like length together, so that few are padded to the length of a longer one."""
+        ids_TL, paddings_TL = torch.cat([part.ids_BL for part in texts]), torch.cat([part.paddings_BL for part in texts])
+        order_T = paddings_TL.sum(dim=1).argsort(stable=True)
+        text_TD = torch.cat([self.text(ids_TL[rows], paddings_TL[rows]) for rows in order_T.chunk(self.text_groups)])
+        return text_TD[order_T.argsort()].unflatten(0, (len(texts), -1))
 
     def _self_distillation(self, piece: Piece, target: Target, lesson: Lesson) -> Tensor:
         assert self.method.self_distillation is not None
