@@ -46,6 +46,12 @@ def test_a_crop_larger_than_the_table_is_refused() -> None:
         recipe(model__positions="window", model__vision__position_grid=[3, 4])
 
 
+def test_a_frozen_teacher_takes_no_windows() -> None:
+    teacher = {"kind": "frozen", "momentum": None, "run": "large"}
+    with pytest.raises(ValueError, match="a frozen teacher has a table of positions of its own"):
+        recipe(model__positions="window", method__teacher=teacher, method__patches__mask=None)
+
+
 def test_places_that_are_near_start_alike_wherever_they_are() -> None:
     student = Student(recipe(model__positions="window", model__vision__position_grid=[8, 8]))
     student.init_weights(0)

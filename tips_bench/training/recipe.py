@@ -349,6 +349,8 @@ class Recipe(Strict):
             raise ValueError(f"the method uses {tokens} global tokens, the image tower has {vision.num_global_tokens}")
         if method.self_distillation is not None and not self.data.crops.local_count:
             raise ValueError("self_distillation needs local crops; data.crops.local_count is 0")
+        if self.model.positions == "window" and method.teacher is not None and method.teacher.kind == "frozen":
+            raise ValueError("a frozen teacher has a table of positions of its own; set model.positions to interpolated")
         for stage in self.stages:
             if stage.global_px % vision.patch_size or stage.local_px % vision.patch_size:
                 raise ValueError(f"stage {stage.name!r}: crops must be multiples of the patch size {vision.patch_size}")
