@@ -102,7 +102,9 @@ def test_rows_of_the_ablation_differ_in_their_method_alone() -> None:
         return recipe.model_dump(exclude={"name", "title", "method", "sources"})
 
     assert all(rest(row) == rest(rows[0]) for row in rows)
-    assert rows[0].model.vision == load_recipe("tips-nano").model.vision and rows[-1].method.patches == load_recipe("tips-nano").method.patches
+    assert (
+        rows[0].model.vision == load_recipe("tips-nano").model.vision and rows[-1].method.patches == load_recipe("tips-nano").method.patches
+    )
     methods = [row.method for row in rows]
     captions = [method.contrastive.captions for method in methods if method.contrastive]
     assert captions == [[["web"]], [["synthetic"]], [["web", "synthetic"]], *[[["web"], ["synthetic"]]] * 4]

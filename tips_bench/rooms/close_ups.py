@@ -69,12 +69,12 @@ def named(scene: Scene, seen: list[Seen], kind: str) -> list[str]:
 class CloseUps(WebDataset):
     """Each frame as `WebDataset` has it, and close-ups of it.
 
-    sides: of a close-up, the least and the most, of the frame's side. names: captions that name things without a word on how they look.
+    sides: of a close-up, the least and the most, of the frame's side. plain: with captions that name things without a word on how they look.
     """
 
     per_frame: int
     sides: tuple[float, float]
-    names: bool
+    plain: bool
 
     @property
     def images_per_shard(self) -> int:  # type: ignore[override]
@@ -89,6 +89,6 @@ class CloseUps(WebDataset):
                 seen = [one for one in visible(room.scene, view, shell=True) if one.share >= LEAST]
                 if seen:
                     said = web(room.scene, [one for one in visible(room.scene, view) if one.share >= LEAST], rng)
-                    careful = named(room.scene, seen, kind) if self.names else described(room.scene, seen)
+                    careful = named(room.scene, seen, kind) if self.plain else described(room.scene, seen)
                     files |= captioned(f"{split}/{stem}_{k}", view, said, careful, room)
         return files
