@@ -69,7 +69,7 @@ def named(scene: Scene, seen: list[Seen], kind: str) -> list[str]:
 class CloseUps(WebDataset):
     """Each frame as `WebDataset` has it, and close-ups of it.
 
-    sides: of a close-up, the least and the most, of the frame's side. plain: with captions that name things without a word on how they look.
+    sides: of a close-up, the least and the most, of the frame's side. plain: with captions that name things and no colours.
     """
 
     per_frame: int
