@@ -166,7 +166,7 @@ def test_a_steps_losses_and_gradients_equal_a_plain_step(kind: str, patches: str
     chosen = recipe(
         method__teacher={"kind": kind, "momentum": [0.9, 1.0]},
         method__patches__patches=patches,
-        running={"micro_batch": micro_batch},
+        running={"micro_batch": micro_batch, "text_groups": 3},
         model__positions="window" if table else "interpolated",
         model__vision__position_grid=[table or 4] * 2,
     )
@@ -176,7 +176,7 @@ def test_a_steps_losses_and_gradients_equal_a_plain_step(kind: str, patches: str
     learner.teacher.double()
     for centre in learner.teacher.centres.values():
         centre.mean_C.copy_(torch.linspace(-0.1, 0.1, 64))
-    batch = random_batch(images=7, table=table)
+    batch = random_batch(images=7, table=table, shortest=3)
     assert batch.mask_BP is not None
     batch.mask_BP[0, :5] = True  # images need not have as many masked patches as each other
     found = learner._backward(batch, 2)
