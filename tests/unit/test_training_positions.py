@@ -46,6 +46,10 @@ def test_a_crop_larger_than_the_table_is_refused() -> None:
         recipe(model__positions="window", model__vision__position_grid=[3, 4])
 
 
+def test_images_are_to_be_as_large_as_the_table() -> None:
+    assert recipe().resolution == 56 and recipe(model__positions="window", model__vision__position_grid=[8, 8]).resolution == 112
+
+
 def test_a_frozen_teacher_takes_no_windows() -> None:
     teacher = {"kind": "frozen", "momentum": None, "run": "large"}
     with pytest.raises(ValueError, match="a frozen teacher has a table of positions of its own"):

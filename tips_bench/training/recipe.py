@@ -365,6 +365,12 @@ class Recipe(Strict):
         return self.data.crops.local_count if self.method.self_distillation is not None else 0
 
     @property
+    def resolution(self) -> int:
+        """Pixels of the side that images should have: those of the last crops, or of the table of positions that crops are windows of."""
+        vision = self.model.vision_config
+        return vision.position_grid[0] * vision.patch_size if self.model.positions == "window" else self.stages[-1].global_px
+
+    @property
     def steps(self) -> int:
         """Of all stages together."""
         return sum(stage.steps for stage in self.stages)

@@ -84,7 +84,7 @@ def export(run: Path, to: Path, *, weights: Weights = "student", at: Path | None
     wanted["student.log_temperature"] = log_temperature
     step = checkpoint.load(folder, wanted).step
     text.temperature = math.exp(log_temperature.item())
-    export_huggingface(to, vision, text, resolution=recipe.stages[-1].global_px, dtype=_DTYPES[stored])
+    export_huggingface(to, vision, text, resolution=recipe.resolution, dtype=_DTYPES[stored])
     # without a contrastive loss the text tower has learned nothing, and without a tokenizer nobody takes it for one that has
     if recipe.method.contrastive is not None:
         with atomic(to / TOKENIZER) as temporary:
