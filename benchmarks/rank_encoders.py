@@ -101,12 +101,13 @@ def draw(names: list[str], scores: list[tuple[MetricValue, MetricValue]], title:
     from matplotlib import pyplot
 
     figure, panel = pyplot.subplots(figsize=(6.4, 4.6))
-    for name, pair in zip(names, scores, strict=True):
+    for place, (name, pair) in enumerate(sorted(zip(names, scores, strict=True), key=lambda one: one[1][0].value)):
         (x, y), ((left, right), (low, high)) = (metric.value for metric in pair), (metric.ci95 or (metric.value,) * 2 for metric in pair)
         panel.hlines(y, left, right, color="0.8", linewidth=1)
         panel.vlines(x, low, high, color="0.8", linewidth=1)
         panel.plot(x, y, "o", color="C0", markersize=5)
-        panel.annotate(name, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=7)
+        offset, side = ((6, -9), "left") if place % 2 else ((-6, 5), "right")  # in turns, for neighbours to stay legible
+        panel.annotate(name, (x, y), xytext=offset, textcoords="offset points", ha=side, fontsize=7)
     panel.set_xlabel("convex-224, mIoU %")
     panel.set_ylabel("linear-dinov2, mIoU %")
     panel.set_title(title, fontsize=10)
