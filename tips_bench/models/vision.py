@@ -130,7 +130,7 @@ class VisionTower(nn.Module):
             value_patches_BhwD=None if value_BND is None else self.norm(value_BND[:, count:]).unflatten(1, grid),
         )
 
-    def _embed(self, pixels_B3HW: Tensor, grid: tuple[int, int], mask_BP: Tensor | None, windows_B2: Tensor | None) -> Tensor:
+    def _embed(self, pixels_B3HW: Tensor, grid: tuple[int, int], mask_BP: Tensor | None, windows_B2: Tensor | None = None) -> Tensor:
         x_BPD = self.patch_embed(pixels_B3HW.to(self.patch_embed.proj.weight.dtype))
         if mask_BP is not None:
             self._check_mask(mask_BP, x_BPD)
