@@ -1,6 +1,6 @@
 """A training step: its time beside a plain one, memory against the batch, and what a teacher of heads alone saves.
 
-    python benchmarks/bench_training.py [--recipe tips-nano] [--batch 64] [--steps 5] [--precision bf16]
+    python benchmarks/bench_training.py [--recipe tips-nano] [--batch 64] [--steps 5] [--precision bf16] [--text-groups 2]
 
 Images and captions are noise: the cost does not depend on what they show. The plain step has the same weights, losses and optimiser, and
 is written as the equations are: a forward pass for each view and each list of captions, full matrices of similarities and of scores.
@@ -40,9 +40,12 @@ def noise(recipe: Recipe, images: int) -> Batch:
     def crop(px: int) -> Tensor:
         return torch.randint(0, 256, (images, 3, px, px), generator=generator, dtype=torch.uint8)
 
-    def texts(length: int) -> Texts:
-        ids_BL = torch.randint(2, recipe.model.text_config.vocab_size, (images, length), generator=generator)
-        return Texts(ids_BL, torch.zeros_like(ids_BL))
+    def texts(longest: int) -> Texts:
+        """Of 4 to `longest` tokens, each number as often, padded as the recipe's data pads them."""
+        ids_BL = torch.randint(2, recipe.model.text_config.vocab_size, (images, recipe.data.max_tokens), generator=generator)
+        lengths_B1 = torch.randint(4, longest + 1, (images, 1), generator=generator)
+        paddings_BL = (torch.arange(recipe.data.max_tokens) >= lengths_B1).long()
+        return Texts(ids_BL * (1 - paddings_BL), paddings_BL)
 
     order_BP = torch.rand(images, grid * grid, generator=generator).argsort(dim=1)
     mask = recipe.method.patches.mask if recipe.method.patches else None
@@ -158,8 +161,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--precision", default="bf16", choices=["fp32", "bf16"])
+    parser.add_argument("--text-groups", type=int, default=2)
     arguments = parser.parse_args()
-    recipe = load_recipe(arguments.recipe, [f"running.precision={arguments.precision}", "method.teacher.start=0"])
+    running = [f"running.precision={arguments.precision}", f"running.text_groups={arguments.text_groups}"]
+    recipe = load_recipe(arguments.recipe, [*running, "method.teacher.start=0"])
     compare_with_plain(recipe, arguments.batch, arguments.steps)
     memory_by_batch(recipe)
     compare_teachers(recipe, arguments.batch, arguments.steps)
