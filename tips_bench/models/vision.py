@@ -99,7 +99,7 @@ class VisionTower(nn.Module):
             (google-deepmind/tips, pytorch/TIPS_zeroshot_segmentation.ipynb).
         mask_BP: bool, True where a patch is replaced by the mask token, before positions are added.
         windows_B2: int64, the row and the column of the table of positions at which each image's first patch stands, as if it had been
-            cut from an image of the table's size; None: the whole table, at the image's grid.
+            cut from an image of the table's size, into which it must fit (not checked); None: the whole table, at the image's grid.
         """
         grid = self._checked_grid(pixels_B3HW)
         wanted = self._block_indices(layers)
