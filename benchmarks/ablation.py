@@ -1,10 +1,10 @@
-"""The papers' ablation at small scale: seven recipes and two seeds, each trained, exported and scored on held-out rooms.
+"""The papers' ablation at small scale: eight recipes and two seeds, each trained, exported and scored on held-out rooms.
 
     python benchmarks/ablation.py --shards 'rooms/train-{000..031}.tar' --out ablation/
 
 All rows read captions with one tokenizer, trained on both kinds. What is there is kept: a run goes on from its newest checkpoint, and a
-model that has its record is not scored again. All rows of one seed come before the next seed. scripts/ablation_page.py writes
-docs/ablation.md from the records.
+model that has its record is not scored again. All rows of one seed come before the next seed, and two processes may take one seed each.
+scripts/ablation_page.py writes docs/ablation.md from the records.
 """
 
 from __future__ import annotations
@@ -20,12 +20,19 @@ from tips_bench.training.recipe_files import load_recipe, shipped_recipes
 from tips_bench.training.runs import export
 
 BOTH = "ablation-d-two-tokens"
-# Of each task the protocol, None for its default.
-TASKS = {"rooms-seg": None, "rooms-depth": None, "rooms-normals": None, "rooms-zeroshot": "tips-slide-84", "rooms-retrieval": None}
+# Tasks with their protocols, None for the default.
+TASKS = [
+    ("rooms-seg", None),
+    ("rooms-depth", None),
+    ("rooms-normals", None),
+    ("rooms-zeroshot", None),
+    ("rooms-zeroshot", "tips-slide-84"),
+    ("rooms-retrieval", None),
+]
 
 
 def rows() -> list[str]:
-    """The recipes, (a) to (g)."""
+    """The recipes, (a) to (g), with one between (f) and (g)."""
     return [name for name in shipped_recipes() if name.startswith("ablation-")]
 
 
@@ -48,27 +55,21 @@ def trained(row: str, seed: int, shards: str, out: Path) -> Path | None:
     return model
 
 
-def score(model: Path, task: str, out: Path) -> None:
-    """Scores a model, unless it has a record."""
-    if not list((out / task / model.name).glob("*.json")):
-        evaluate(task, str(model), TASKS[task], out=out)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shards", required=True, help="Image-text shards of rooms, as data.shards of a recipe.")
     parser.add_argument("--out", type=Path, default=Path("ablation"), help="Folder of runs, models and records.")
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
     parser.add_argument("--rows", nargs="*", default=rows(), help="All recipes otherwise, in their order.")
-    parser.add_argument("--tasks", nargs="*", choices=list(TASKS), default=list(TASKS), help="Without any it only trains.")
+    parser.add_argument("--train-only", action="store_true", help="Score nothing.")
     arguments = parser.parse_args()
-    for seed in range(arguments.seeds):
+    for seed in arguments.seeds:
         for row in arguments.rows:
             model = trained(row, seed, arguments.shards, arguments.out)
             if model is None:
                 return
-            for task in arguments.tasks:
-                score(model, task, arguments.out / "records")
+            for task, protocol in [] if arguments.train_only else TASKS:
+                evaluate(task, str(model), protocol, out=arguments.out / "records")
 
 
 if __name__ == "__main__":

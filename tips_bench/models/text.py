@@ -57,8 +57,11 @@ class TextTower(nn.Module):
         """Sets every parameter from the seed: the same values on any device and in any process."""
         initial.fill(self, seed)
 
-    def forward(self, ids_TL: Tensor, paddings_TL: Tensor) -> Tensor:
-        """[T,D]. paddings_TL: 1 where a token is padding, 0 where it is real."""
+    def forward(self, ids_TL: Tensor, paddings_TL: Tensor, *, multiple: int = 1) -> Tensor:
+        """[T,D]. paddings_TL: 1 where a token is padding, 0 where it is real.
+
+        multiple: texts are read up to the longest's last token, rounded up to this, so that fewer shapes are met.
+        """
         if ids_TL.ndim != 2 or ids_TL.shape != paddings_TL.shape:
             raise UserError(
                 f"ids have the shape {tuple(ids_TL.shape)} and paddings {tuple(paddings_TL.shape)}",
@@ -74,6 +77,7 @@ class TextTower(nn.Module):
         keep_TL = paddings_TL == 0
         # Columns that are padding in every text change nothing, and most texts are far shorter than 64 tokens.
         length = int((keep_TL.any(dim=0).nonzero().max() + 1).item()) if bool(keep_TL.any()) else 0
+        length = min(-(-length // multiple) * multiple, keep_TL.shape[1])
         ids_TL, keep_TL = ids_TL[:, :length], keep_TL[:, :length]
         x_TLD = self.token_embed(ids_TL) * math.sqrt(self.config.embed_dim)
         x_TLD = x_TLD + sinusoidal_positions(length, self.config.embed_dim, device=x_TLD.device).to(x_TLD.dtype)

@@ -140,7 +140,8 @@ class HeadPart(Strict):
 class SharpeningPart(Strict):
     """What keeps a head's targets from collapse: temperatures of student and teacher, and a centre that is a running mean.
 
-    teacher_warmup: share of all steps over which the teacher's temperature goes linearly from teacher_start to teacher.
+    teacher_warmup: share of all steps over which the teacher's temperature goes linearly from teacher_start to teacher; counted from
+    the first step, also where the teacher starts later.
     """
 
     student: PositiveFloat
