@@ -344,8 +344,11 @@ def parse(kind: type[CardT], data: dict[str, Any], *, where: object, prefix: str
             raise unknown_name("key", key, known, where=where) from error
         if first["type"] == "missing":
             raise UserError(f"{key} is missing", where=where, fix="Add it to the card.") from error
-        value = json.dumps(first["input"], default=str)[:120]
-        raise UserError(f"{key} = {value}: {first['msg'][0].lower()}{first['msg'][1:]}", where=where) from error
+        expected = first["msg"].removeprefix("Value error, ")
+        expected = expected[0].lower() + expected[1:]
+        # a whole part is not repeated: what is wrong with it says so itself
+        value = "" if isinstance(first["input"], dict) else f" = {json.dumps(first['input'], default=str)[:120]}"
+        raise UserError(": ".join(filter(None, [key + value, expected])), where=where) from error
 
 
 def _known_keys(kind: type[BaseModel], location: tuple[Any, ...]) -> list[str]:

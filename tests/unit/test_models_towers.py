@@ -218,8 +218,11 @@ def test_padding_changes_no_embedding() -> None:
     ids = torch.randint(1, 50, (3, 6), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         short = tower(ids, torch.zeros_like(ids))
-        padded = tower(nn.functional.pad(ids, (0, 58), value=3), nn.functional.pad(torch.zeros_like(ids), (0, 58), value=1))
-    torch.testing.assert_close(padded, short, atol=1e-6, rtol=0)
+        long = nn.functional.pad(ids, (0, 58), value=3), nn.functional.pad(torch.zeros_like(ids), (0, 58), value=1)
+        padded = tower(*long)
+        rounded_up = [tower(*long, multiple=multiple) for multiple in (4, 6, 200)]
+    for embeddings in (padded, *rounded_up):
+        torch.testing.assert_close(embeddings, short, atol=1e-6, rtol=0)
 
 
 def test_a_text_without_tokens_embeds_to_zero_beside_others_and_alone() -> None:
