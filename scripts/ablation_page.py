@@ -12,6 +12,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
+from tips_bench.cards import load_card
 from tips_bench.files import write_text
 from tips_bench.results.compare import Comparison, compare
 from tips_bench.results.scored import Scored, load_all
@@ -27,7 +28,8 @@ ROWS = {
     "d-two-tokens": "both captions, a token each",
     "e-distilled": "+ self-distillation",
     "f-tips": "+ masked image modelling: TIPS",
-    "g-tipsv2": "iBOT++, head-only EMA: TIPSv2",
+    "f2-all-patches": "iBOT++ for iBOT",
+    "g-tipsv2": "+ head-only EMA: TIPSv2",
 }
 STEPS = {
     "synthetic captions beside web ones, d - a": ("a-web", "d-two-tokens"),
@@ -35,18 +37,26 @@ STEPS = {
     "a token each, d - c": ("c-one-token", "d-two-tokens"),
     "self-distillation, e - d": ("d-two-tokens", "e-distilled"),
     "masked image modelling, f - e": ("e-distilled", "f-tips"),
-    "iBOT++ and head-only EMA, g - f": ("f-tips", "g-tipsv2"),
+    "iBOT++ for iBOT, f2 - f": ("f-tips", "f2-all-patches"),
+    "head-only EMA, g - f2": ("f2-all-patches", "g-tipsv2"),
 }
+DECIMALS = {"rooms-depth": 3}  # metres; two of anything else
 Runs = dict[tuple[str, str, int], Scored]
 
 
 def load_runs() -> Runs:
-    """(task, row, seed) -> the record."""
+    """(task, row, seed) -> the record. A protocol that is not the task's default is named with the task."""
     found: Runs = {}
     for one in load_all(RECORDS)[0]:
         row, seed = one.record.model.removeprefix("ablation-").rsplit("-seed", 1)
-        found[one.record.task, row, int(seed)] = one
+        task, protocol = one.record.task, one.record.protocol
+        name = task if protocol == load_card("task", task).protocol else f"{task} ({protocol})"
+        found[name, row, int(seed)] = one
     return found
+
+
+def letter(row: str) -> str:
+    return row.partition("-")[0]
 
 
 def value(one: Scored) -> float:
@@ -67,16 +77,16 @@ def scores(tasks: list[str], seeds: list[int], runs: Runs) -> list[str]:
         cells = []
         for task in tasks:
             values = [value(runs[task, row, seed]) for seed in seeds if (task, row, seed) in runs]
-            each = f" ({', '.join(f'{one:.2f}' for one in values)})" if len(values) > 1 else ""
-            cells.append(f"{np.mean(values):.2f}{each}" if values else "")
-        lines.append(f"| {row[0]} | {title} | " + " | ".join(cells) + " |")
+            said = [f"{one:.{DECIMALS.get(task, 2)}f}" for one in (float(np.mean(values)), *values)] if values else [""]
+            cells.append(f"{said[0]} ({', '.join(said[1:])})" if len(values) > 1 else said[0])
+        lines.append(f"| {letter(row)} | {title} | " + " | ".join(cells) + " |")
     return lines
 
 
-def gain(one: Comparison) -> str:
+def gain(one: Comparison, decimals: int) -> str:
     """By how much the step is better, with its 95 % interval; bold where it is told from none."""
-    low, high = one.gain_interval or (float("nan"), float("nan"))
-    text = f"{one.gain:+.2f} [{low:+.2f}, {high:+.2f}]"
+    gained, low, high = (f"{number:+.{decimals}f}" for number in (one.gain, *(one.gain_interval or (float("nan"),) * 2)))
+    text = f"{gained} [{low}, {high}]"
     return text if one.verdict == "cannot tell" else f"**{text}**"
 
 
@@ -87,7 +97,8 @@ def gains(tasks: list[str], seeds: list[int], runs: Runs) -> list[str]:
         cells = []
         for task in tasks:
             pairs = [(runs.get((task, before, seed)), runs.get((task, after, seed))) for seed in seeds]
-            cells.append("<br>".join(gain(compare(a, b, detail=False)) for a, b in pairs if a is not None and b is not None))
+            found = [compare(a, b, detail=False) for a, b in pairs if a is not None and b is not None]
+            cells.append("<br>".join(gain(one, DECIMALS.get(task, 2)) for one in found))
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return lines
 
@@ -107,7 +118,7 @@ def draw(tasks: list[str], runs: Runs) -> None:
             low, high = metric.ci95 or (metric.value, metric.value)
             panel.vlines(place, low, high, color=f"C{seed}", linewidth=1)
             panel.plot(place, metric.value, "o", color=f"C{seed}", markersize=4)
-        panel.set_xticks(range(len(ROWS)), [row[0] for row in ROWS])
+        panel.set_xticks(range(len(ROWS)), [letter(row) for row in ROWS])
         panel.set_title(heading(task, runs).replace("↑", "(up)").replace("↓", "(down)"), fontsize=9)
         panel.tick_params(labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
