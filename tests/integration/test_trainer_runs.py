@@ -223,6 +223,28 @@ def test_a_running_mean_can_be_exported_where_there_is_one(finished: Path, shard
     assert not torch.equal(tensors["student.vision.norm.weight"], tensors["teacher.vision.norm.weight"])
 
 
+def test_a_run_begins_with_towers_that_are_there(finished: Path, shards: str, tmp_path: Path) -> None:
+    export, run = tmp_path / "tiny", tmp_path / "run"
+    runs.export(finished, export)
+    changes: dict[str, Any] = {
+        "model__begin": {"vision": str(export), "text": str(export)},
+        "data__tokenizer": {"file": str(export / "tokenizer.model")},
+        "stages__0__learning_rate": 1e-12,
+        "stages__0__final_learning_rate": 1e-12,
+    }
+    assert train(recipe(shards, steps=4, **changes), run, device="cpu") == "finished"
+    before, after = learned(finished), learned(run)
+    towers = [name for name in before if name.startswith(("student.vision.", "student.text.")) or name == "student.log_temperature"]
+    assert len(towers) > 30
+    for name in towers:
+        torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-6)
+    assert not torch.equal(after["student.heads.patches.prototypes"], before["student.heads.patches.prototypes"])
+    with pytest.raises(ValueError, match="need the tokenizer they were trained with"):
+        recipe(shards, **{**changes, "data__tokenizer": {"train_on": 200}})
+    with pytest.raises(UserError, match="1 block"):
+        train(recipe(shards, **changes, model__vision__depth=1), tmp_path / "no", device="cpu")
+
+
 def test_a_smaller_model_learns_from_a_frozen_run(finished: Path, shards: str, tmp_path: Path) -> None:
     small = {"name": "small", "embed_dim": 16, "num_heads": 2, "mlp_dim": 32}
     changes: dict[str, Any] = {

@@ -72,6 +72,16 @@ class DataPart(Strict):
     crops: CropsPart
 
 
+class BeginningPart(Strict):
+    """Towers to train on from, in place of first weights; read again when the run is resumed.
+
+    vision, text: files of weights or folders in Hugging Face layout; the tower of one that is null has first weights.
+    """
+
+    vision: str | None = None
+    text: str | None = None
+
+
 class ModelPart(Strict):
     """The towers: an architecture by its published name, or both towers written out.
 
@@ -79,6 +89,7 @@ class ModelPart(Strict):
     initial: "vit", all weights with a standard deviation of 0.02; "narrow", see `training.narrow`.
     positions: of a crop whose grid is not that of the position table: "interpolated", the whole table at the crop's grid, as TIPS; or
     "window", a random part of the table of the crop's size, see `training.positions`.
+    begin: weights to train on from.
     """
 
     architecture: str | None = None
@@ -86,6 +97,7 @@ class ModelPart(Strict):
     text: dict[str, Any] = {}
     initial: Literal["vit", "narrow"] = "vit"
     positions: Literal["interpolated", "window"] = "interpolated"
+    begin: BeginningPart = BeginningPart()
 
     @model_validator(mode="after")
     def _described(self) -> ModelPart:
@@ -348,6 +360,8 @@ class Recipe(Strict):
         )
         if tokens > vision.num_global_tokens:
             raise ValueError(f"the method uses {tokens} global tokens, the image tower has {vision.num_global_tokens}")
+        if self.model.begin.text is not None and self.data.tokenizer.file is None:
+            raise ValueError("weights of a text tower need the tokenizer they were trained with; give its file in data.tokenizer")
         if method.self_distillation is not None and not self.data.crops.local_count:
             raise ValueError("self_distillation needs local crops; data.crops.local_count is 0")
         if self.model.positions == "window" and method.teacher is not None and method.teacher.kind == "frozen":

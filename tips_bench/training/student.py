@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from tips_bench.models.checkpoints import load_text, load_vision
 from tips_bench.models.text import TextTower
 from tips_bench.models.vision import VisionTower
 from tips_bench.training.batches import Texts
 from tips_bench.training.narrow import widen
 from tips_bench.training.positions import waves
 from tips_bench.training.prototypes import Temperatures, prototype_loss
-from tips_bench.training.recipe import Recipe
+from tips_bench.training.recipe import BeginningPart, Recipe
 from tips_bench.training.teacher import PATCHES, SELF_DISTILLATION, Target, Teacher, make_heads
 
 CONTRASTIVE = "contrastive"
@@ -79,7 +80,10 @@ class Student(nn.Module):
         self.vision.mask_token.requires_grad_(method.patches is not None and method.patches.mask is not None)
 
     def init_weights(self, seed: int) -> None:
-        """Sets every parameter from the seed."""
+        """Sets every parameter: from the seed, or a tower's from where the recipe begins.
+
+        Errors: weights that do not fit the recipe's towers.
+        """
         self.vision.init_weights(seed)
         self.text.init_weights(seed + _TEXT_SEED)
         if self.model.initial == "narrow":
@@ -88,6 +92,17 @@ class Student(nn.Module):
             waves(self.vision)
         for index, head in enumerate(self.heads.values()):
             head.init_weights(seed + _HEAD_SEED + index)
+        self._begin(self.model.begin)
+
+    @torch.no_grad()
+    def _begin(self, begin: BeginningPart) -> None:
+        if begin.vision is not None:
+            self.vision.load_state_dict(load_vision(begin.vision, self.vision.config).state_dict())
+        if begin.text is not None:
+            text = load_text(begin.text, self.text.config)
+            self.text.load_state_dict(text.state_dict())
+            if text.temperature is not None:
+                self.log_temperature.fill_(math.log(text.temperature))
 
     def blocks(self) -> Iterator[nn.Module]:
         """The transformer blocks of both towers: the units of FSDP, of checkpointing and of compilation."""
