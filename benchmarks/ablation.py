@@ -63,12 +63,13 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", default=rows(), help="All recipes otherwise, in their order.")
     parser.add_argument("--train-only", action="store_true", help="Score nothing.")
     arguments = parser.parse_args()
+    tasks = [] if arguments.train_only else TASKS
     for seed in arguments.seeds:
         for row in arguments.rows:
             model = trained(row, seed, arguments.shards, arguments.out)
             if model is None:
                 return
-            for task, protocol in [] if arguments.train_only else TASKS:
+            for task, protocol in tasks:
                 evaluate(task, str(model), protocol, out=arguments.out / "records")
 
 

@@ -1,6 +1,6 @@
 """A training step: its time beside a plain one, memory against the batch, and what a teacher of heads alone saves.
 
-    python benchmarks/bench_training.py [--recipe tips-nano] [--batch 64] [--steps 5] [--precision bf16] [--text-groups 2]
+    python benchmarks/bench_training.py [--recipe tips-nano] [--batch 64] [--steps 5] [--precision bf16] [--text-groups 8]
 
 Images and captions are noise: the cost does not depend on what they show. The plain step has the same weights, losses and optimiser, and
 is written as the equations are: a forward pass for each view and each list of captions, full matrices of similarities and of scores.
@@ -161,9 +161,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--precision", default="bf16", choices=["fp32", "bf16"])
-    parser.add_argument("--text-groups", type=int, default=2)
+    parser.add_argument("--text-groups", type=int, help="Those of the recipe otherwise.")
     arguments = parser.parse_args()
-    running = [f"running.precision={arguments.precision}", f"running.text_groups={arguments.text_groups}"]
+    running = [f"running.precision={arguments.precision}"]
+    if arguments.text_groups is not None:
+        running.append(f"running.text_groups={arguments.text_groups}")
     recipe = load_recipe(arguments.recipe, [*running, "method.teacher.start=0"])
     compare_with_plain(recipe, arguments.batch, arguments.steps)
     memory_by_batch(recipe)

@@ -85,8 +85,8 @@ def scores(tasks: list[str], seeds: list[int], runs: Runs) -> list[str]:
 
 def gain(one: Comparison, decimals: int) -> str:
     """By how much the step is better, with its 95 % interval; bold where it is told from none."""
-    gained, low, high = (f"{number:+.{decimals}f}" for number in (one.gain, *(one.gain_interval or (float("nan"),) * 2)))
-    text = f"{gained} [{low}, {high}]"
+    low, high = one.gain_interval or (float("nan"), float("nan"))
+    text = f"{one.gain:+.{decimals}f} [{low:+.{decimals}f}, {high:+.{decimals}f}]"
     return text if one.verdict == "cannot tell" else f"**{text}**"
 
 
