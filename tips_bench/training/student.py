@@ -160,7 +160,8 @@ class Student(nn.Module):
         """[K,B,D]. Texts of like length together, so that few are padded to the length of a longer one."""
         ids_TL, paddings_TL = torch.cat([part.ids_BL for part in texts]), torch.cat([part.paddings_BL for part in texts])
         order_T = paddings_TL.sum(dim=1).argsort(stable=True)
-        text_TD = torch.cat([self.text(ids_TL[rows], paddings_TL[rows], multiple=_TEXT_MULTIPLE) for rows in order_T.chunk(self.text_groups)])
+        groups = order_T.chunk(self.text_groups)
+        text_TD = torch.cat([self.text(ids_TL[rows], paddings_TL[rows], multiple=_TEXT_MULTIPLE) for rows in groups])
         return text_TD[order_T.argsort()].unflatten(0, (len(texts), -1))
 
     def _self_distillation(self, piece: Piece, target: Target, lesson: Lesson) -> Tensor:
