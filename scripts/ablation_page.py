@@ -1,4 +1,4 @@
-"""Write the tables of docs/ablation.md and its picture from docs/records/ablation/ .
+"""Write the tables of docs/ablation.md and its pictures from docs/records/ablation/ and docs/records/late/ .
 
     PYTHONPATH=. python scripts/ablation_page.py
 
@@ -18,9 +18,8 @@ from tips_bench.results.compare import Comparison, compare
 from tips_bench.results.scored import Scored, load_all
 
 ROOT = Path(__file__).resolve().parents[1]
-RECORDS, PAGE, PICTURE = ROOT / "docs/records/ablation", ROOT / "docs/ablation.md", ROOT / "docs/images/ablation.png"
-BEGIN, END = "<!-- from the records -->", "<!-- end -->"
-CAPTION = "![Each row and task, one point a seed, with intervals](images/ablation.png)"
+PAGE = ROOT / "docs/ablation.md"
+PARTS = ("ablation", "late")  # from first weights, and from towers that had learned
 ROWS = {
     "a-web": "contrastive, web captions",
     "b-synthetic": "contrastive, synthetic captions",
@@ -39,20 +38,32 @@ STEPS = {
     "masked image modelling, f - e": ("e-distilled", "f-tips"),
     "iBOT++ for iBOT, f2 - f": ("f-tips", "f2-all-patches"),
     "head-only EMA, g - f2": ("f2-all-patches", "g-tipsv2"),
+    "all of it, g - d": ("d-two-tokens", "g-tipsv2"),
 }
 DECIMALS = {"rooms-depth": 3}  # metres; two of anything else
 Runs = dict[tuple[str, str, int], Scored]
 
 
-def load_runs() -> Runs:
-    """(task, row, seed) -> the record. A protocol that is not the task's default is named with the task."""
+def load_runs(part: str) -> Runs:
+    """(task, row, seed) -> the record. A protocol that is not the task's default is named with the task.
+
+    Errors: there are no records yet.
+    """
     found: Runs = {}
-    for one in load_all(RECORDS)[0]:
-        row, seed = one.record.model.removeprefix("ablation-").rsplit("-seed", 1)
+    records = ROOT / "docs/records" / part
+    if not records.is_dir():
+        raise SystemExit(f"{records} holds no records: run benchmarks/ablation.py and copy its records there.")
+    for one in load_all(records)[0]:
+        row, seed = one.record.model.removeprefix(f"{part}-").rsplit("-seed", 1)
         task, protocol = one.record.task, one.record.protocol
         name = task if protocol == load_card("task", task).protocol else f"{task} ({protocol})"
         found[name, row, int(seed)] = one
     return found
+
+
+def rows_of(runs: Runs) -> list[str]:
+    """Those that were run, in their order."""
+    return [row for row in ROWS if any(row == found for _, found, _ in runs)]
 
 
 def letter(row: str) -> str:
@@ -73,13 +84,13 @@ def heading(task: str, runs: Runs) -> str:
 def scores(tasks: list[str], seeds: list[int], runs: Runs) -> list[str]:
     """A row for each recipe: the mean over seeds, and each of them."""
     lines = ["| | | " + " | ".join(heading(task, runs) for task in tasks) + " |", "| --- | --- |" + " --- |" * len(tasks)]
-    for row, title in ROWS.items():
+    for row in rows_of(runs):
         cells = []
         for task in tasks:
             values = [value(runs[task, row, seed]) for seed in seeds if (task, row, seed) in runs]
             said = [f"{one:.{DECIMALS.get(task, 2)}f}" for one in (float(np.mean(values)), *values)] if values else [""]
             cells.append(f"{said[0]} ({', '.join(said[1:])})" if len(values) > 1 else said[0])
-        lines.append(f"| {letter(row)} | {title} | " + " | ".join(cells) + " |")
+        lines.append(f"| {letter(row)} | {ROWS[row]} | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -94,6 +105,8 @@ def gains(tasks: list[str], seeds: list[int], runs: Runs) -> list[str]:
     """A row for each step: its gain with each seed."""
     lines = ["| | " + " | ".join(tasks) + " |", "| --- |" + " --- |" * len(tasks)]
     for title, (before, after) in STEPS.items():
+        if not {before, after} <= set(rows_of(runs)):
+            continue
         cells = []
         for task in tasks:
             pairs = [(runs.get((task, before, seed)), runs.get((task, after, seed))) for seed in seeds]
@@ -103,39 +116,47 @@ def gains(tasks: list[str], seeds: list[int], runs: Runs) -> list[str]:
     return lines
 
 
-def draw(tasks: list[str], runs: Runs) -> None:
+def draw(tasks: list[str], runs: Runs, path: Path) -> None:
     """One panel a task, one place a row, one point a seed with its interval."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    rows = rows_of(runs)
     figure, panels = pyplot.subplots(1, len(tasks), figsize=(3.2 * len(tasks), 2.8), squeeze=False)
     for panel, task in zip(panels[0], tasks, strict=True):
         for (name, row, seed), one in runs.items():
             if name != task:
                 continue
             metric = one.record.metrics[one.record.primary]
-            place = list(ROWS).index(row) + 0.12 * (2 * seed - 1)
+            place = rows.index(row) + 0.12 * (2 * seed - 1)
             low, high = metric.ci95 or (metric.value, metric.value)
             panel.vlines(place, low, high, color=f"C{seed}", linewidth=1)
             panel.plot(place, metric.value, "o", color=f"C{seed}", markersize=4)
-        panel.set_xticks(range(len(ROWS)), [letter(row) for row in ROWS])
+        panel.set_xticks(range(len(rows)), [letter(row) for row in rows])
         panel.set_title(heading(task, runs).replace("↑", "(up)").replace("↓", "(down)"), fontsize=9)
         panel.tick_params(labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
-    figure.savefig(PICTURE, dpi=110, metadata={"Software": None})
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def written(part: str, page: str) -> str:
+    """The page with a part's tables, whose picture is drawn."""
+    runs = load_runs(part)
+    tasks, seeds = sorted({task for task, _, _ in runs}), sorted({seed for _, _, seed in runs})
+    draw(tasks, runs, ROOT / f"docs/images/{part}.png")
+    begin, end = f"<!-- from the records: {part} -->", f"<!-- end: {part} -->"
+    caption = f"![Each row and task, one point a seed, with intervals](images/{part}.png)"
+    before, rest = page.split(begin)
+    lines = [begin, "", *scores(tasks, seeds, runs), "", *gains(tasks, seeds, runs), "", caption, "", end]
+    return before + "\n".join(lines) + rest.split(end)[1]
 
 
 def main() -> None:
-    """Errors: there are no records yet."""
-    if not RECORDS.is_dir():
-        raise SystemExit(f"{RECORDS} holds no records: run benchmarks/ablation.py and copy its records there.")
-    runs = load_runs()
-    tasks, seeds = sorted({task for task, _, _ in runs}), sorted({seed for _, _, seed in runs})
-    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    lines = [BEGIN, "", *scores(tasks, seeds, runs), "", *gains(tasks, seeds, runs), "", CAPTION, "", END]
-    write_text(PAGE, before + "\n".join(lines) + rest.split(END)[1])
-    draw(tasks, runs)
+    page = PAGE.read_text(encoding="utf-8")
+    for part in PARTS:
+        page = written(part, page)
+    write_text(PAGE, page)
 
 
 if __name__ == "__main__":

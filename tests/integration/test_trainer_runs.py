@@ -198,6 +198,19 @@ def test_an_export_is_read_by_this_project_and_by_transformers_alike(finished: P
     assert config["temperature_init_value"] == pytest.approx(last["temperature"], rel=1e-2)
 
 
+def test_a_checkpoint_that_was_kept_can_be_exported(finished: Path, tmp_path: Path) -> None:
+    def exported(*step: str) -> Any:
+        return CliRunner().invoke(app, ["export", str(finished), "--to", str(tmp_path / "_".join(step)), *step])
+
+    assert "step 10 " in exported("--step", "10").stdout and "step 20 " in exported().stdout
+    before, after = (load_file(folder / "model.safetensors") for folder in (tmp_path / "--step_10", tmp_path))
+    assert not torch.equal(before["vision_encoder.norm.weight"], after["vision_encoder.norm.weight"])
+    refused = exported("--step", "15")
+    assert refused.exit_code == 2 and not (tmp_path / "--step_15").exists()
+    with pytest.raises(UserError, match=r"no checkpoint of step 15\. It has kept 10, 20\."):
+        runs.export(finished, tmp_path / "no", step=15)
+
+
 def test_half_precision_halves_the_file_and_little_else(finished: Path, tmp_path: Path) -> None:
     for stored in ("fp32", "fp16"):
         done = CliRunner().invoke(app, ["export", str(finished), "--to", str(tmp_path / stored), "--stored", stored])

@@ -68,7 +68,7 @@ def allocate(optimizer: Optimizer) -> None:
 
 def save(run: Path, world: World, tensors: Mapping[str, Tensor], state: State, keep: int) -> Path:
     """Writes a checkpoint and lets go of all but the newest `keep`. Every rank calls it. Errors: a disk that takes no more."""
-    final = run / FOLDER / f"step-{state.step:08d}"
+    final = folder_at(run, state.step)
     temporary = final.with_name(f".{final.name}.tmp")
     try:
         if world.is_first:
@@ -97,6 +97,11 @@ def save(run: Path, world: World, tensors: Mapping[str, Tensor], state: State, k
 def whole_ones(run: Path) -> list[Path]:
     """The whole checkpoints of a run, oldest first."""
     return sorted(path for path in (run / FOLDER).glob("step-*") if _NAME.fullmatch(path.name) and (path / STATE_FILE).is_file())
+
+
+def folder_at(run: Path, step: int) -> Path:
+    """Where the checkpoint of a step is, or would be."""
+    return run / FOLDER / f"step-{step:08d}"
 
 
 def newest(run: Path) -> Path | None:

@@ -141,11 +141,11 @@ class _Run:
             barrier()
 
     def _score(self, part: EvaluationPart, evaluate: Evaluate, folder: Path) -> None:
-        model = runs.export(self.run, self.run / EVALUATIONS / folder.name, at=folder).folder
+        model = runs.export(self.run, self.run / EVALUATIONS / folder.name, step=self.step).folder
         self.log.event(self.step, "evaluation", task=part.task, metrics=evaluate(part, model, self.run / EVALUATIONS / "records"))
 
     def _save(self) -> Path:
-        folder = self.run / checkpoint.FOLDER / f"step-{self.step:08d}"
+        folder = checkpoint.folder_at(self.run, self.step)
         if self.saved == self.step:
             return folder
         learner, places = self.learner, _of_all_ranks(self.data.state_dict(), self.world)

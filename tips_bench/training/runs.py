@@ -67,14 +67,14 @@ def read_recipe(run: Path) -> Recipe:
     return parse(Recipe, values, where=path)
 
 
-def export(run: Path, to: Path, *, weights: Weights = "student", at: Path | None = None, stored: Stored = "fp32") -> Export:
+def export(run: Path, to: Path, *, weights: Weights = "student", step: int | None = None, stored: Stored = "fp32") -> Export:
     """Writes a run's towers and tokenizer as a folder in Hugging Face layout, which transformers and `load_encoder` read.
 
-    weights: "teacher" takes the image tower that is a running mean of the student's. at: a checkpoint, the newest otherwise. stored: the
+    weights: "teacher" takes the image tower that is a running mean of the student's. step: of its checkpoint, the newest otherwise. stored: the
     precision of the file, half of which is half as large.
-    Errors: a run without a checkpoint, or whose teacher has no such tower.
+    Errors: a run without such a checkpoint, or whose teacher has no such tower.
     """
-    recipe, folder = read_recipe(run), _checkpoint(run, at)
+    recipe, folder = read_recipe(run), _checkpoint(run, step)
     if weights == "teacher" and (recipe.method.teacher is None or recipe.method.teacher.kind != "ema"):
         raise UserError("its teacher has no encoder that is a running mean", where=run, fix="Export the student.")
     vision, text = VisionTower(recipe.model.vision_config), TextTower(recipe.model.text_config)
@@ -82,14 +82,14 @@ def export(run: Path, to: Path, *, weights: Weights = "student", at: Path | None
     wanted = {f"{weights}.vision.{name}": value for name, value in vision.state_dict().items()}
     wanted |= {f"student.text.{name}": value for name, value in text.state_dict().items()}
     wanted["student.log_temperature"] = log_temperature
-    step = checkpoint.load(folder, wanted).step
+    learned = checkpoint.load(folder, wanted).step
     text.temperature = math.exp(log_temperature.item())
     export_huggingface(to, vision, text, resolution=recipe.resolution, dtype=_DTYPES[stored])
     # without a contrastive loss the text tower has learned nothing, and without a tokenizer nobody takes it for one that has
     if recipe.method.contrastive is not None:
         with atomic(to / TOKENIZER) as temporary:
             temporary.write_bytes(tokenizer_of(run, recipe).read_bytes())
-    return Export(to, step)
+    return Export(to, learned)
 
 
 def tokenizer_of(run: Path, recipe: Recipe) -> Path:
@@ -135,10 +135,16 @@ def _with_heads_of(method: MethodPart, theirs: MethodPart, run: Path) -> MethodP
     return method.model_copy(update=changed)
 
 
-def _checkpoint(run: Path, at: Path | None) -> Path:
-    folder = at or checkpoint.newest(run)
-    if folder is None:
+def _checkpoint(run: Path, step: int | None) -> Path:
+    kept = checkpoint.whole_ones(run)
+    if not kept:
         raise UserError("the run has no checkpoint yet", where=run, fix="Train it on with --resume.")
+    if step is None:
+        return kept[-1]
+    folder = checkpoint.folder_at(run, step)
+    if folder not in kept:
+        steps = ", ".join(str(checkpoint.read_state(one).step) for one in kept)
+        raise UserError(f"the run has no checkpoint of step {step}", where=run, fix=f"It has kept {steps}.")
     return folder
 
 
