@@ -70,8 +70,8 @@ def read_recipe(run: Path) -> Recipe:
 def export(run: Path, to: Path, *, weights: Weights = "student", step: int | None = None, stored: Stored = "fp32") -> Export:
     """Writes a run's towers and tokenizer as a folder in Hugging Face layout, which transformers and `load_encoder` read.
 
-    weights: "teacher" takes the image tower that is a running mean of the student's. step: of its checkpoint, the newest otherwise. stored: the
-    precision of the file, half of which is half as large.
+    weights: "teacher" takes the image tower that is a running mean of the student's. step: of its checkpoint, the newest otherwise.
+    stored: the precision of the file, half of which is half as large.
     Errors: a run without such a checkpoint, or whose teacher has no such tower.
     """
     recipe, folder = read_recipe(run), _checkpoint(run, step)
