@@ -1,7 +1,7 @@
 """The papers' ablation at small scale: eight recipes and two seeds, each trained, exported and scored on held-out rooms.
 
     python benchmarks/ablation.py --shards 'rooms/train-{000..031}.tar' --out ablation/
-    python benchmarks/ablation.py --shards 'rooms/train-{000..031}.tar' --out ablation/ --begin step-12000/
+    python benchmarks/ablation.py --shards 'rooms/train-{000..031}.tar' --out late/ --begin step-12000/
 
 With --begin, a folder that `export` wrote, rows (d) to (g) train on from its towers, for half the steps at a fifth of the rate and with
 their teachers from the first step.
