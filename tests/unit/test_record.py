@@ -5,7 +5,9 @@ import math
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -16,7 +18,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from tips_bench.errors import UserError
-from tips_bench.results.provenance import git_state, peak_memory_mb, reset_peak_memory, versions
+from tips_bench.results.provenance import git_state, peak_memory_mb, reset_peak_memory, version_of, versions
 from tips_bench.results.record import SCHEMA, Cost, DatasetIdentity, MetricValue, Record, Selection, load_record, record_path
 
 
@@ -225,6 +227,13 @@ def test_versions_are_those_of_the_installed_packages():
     found = versions()
     assert found["numpy"] == np.__version__
     assert found["python"] == sys.version.split()[0]
+
+
+@pytest.mark.parametrize(("own", "said"), [("2.13.0+cu130", "2.13.0+cu130"), ("2.12.9", "2.13.0"), ("2.13.01", "2.13.0"), (None, "2.13.0")])
+def test_a_version_names_the_build_where_the_module_does(own, said, monkeypatch):
+    monkeypatch.setattr(metadata, "version", lambda name: "2.13.0")
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(__version__=own))
+    assert version_of("torch") == said
 
 
 def test_peak_memory_is_at_least_what_is_resident_and_sees_a_new_array():

@@ -24,6 +24,7 @@ from tips_bench import __version__
 from tips_bench.cli.output import print_json, print_table
 from tips_bench.errors import UserError
 from tips_bench.openmmlab import import_mmseg
+from tips_bench.results.provenance import version_of
 
 # distribution -> module; those of pyproject.toml, and the extra `encoders`
 NEEDED = {
@@ -81,7 +82,7 @@ def packages() -> Iterator[Finding]:
         needed = distribution in NEEDED
         try:
             import_module(module)
-            yield Finding("versions", distribution, metadata.version(distribution))
+            yield Finding("versions", distribution, version_of(distribution))
         except metadata.PackageNotFoundError:
             yield Finding("versions", distribution, "imported, but not installed under this name (mmcv in place of mmcv-lite?)")
         except ModuleNotFoundError as error:

@@ -26,7 +26,7 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "platform": platform.platform(), "machine": platform.machine()}
     for name in PACKAGES.split():
         try:
-            found[name] = metadata.version(name)
+            found[name] = version_of(name)
         except metadata.PackageNotFoundError:
             continue
     torch = sys.modules.get("torch")
@@ -34,6 +34,16 @@ def versions() -> dict[str, str]:
         found["cuda"] = str(torch.version.cuda)
         found["gpu"] = torch.cuda.get_device_name()
     return found
+
+
+def version_of(distribution: str) -> str:
+    """As installed; where its module is loaded and names the build too, as torch does (2.13.0+cu130), as that says.
+
+    Errors: PackageNotFoundError.
+    """
+    stated = metadata.version(distribution)
+    own = str(getattr(sys.modules.get(distribution), "__version__", ""))
+    return own if own.startswith(f"{stated}+") else stated
 
 
 def git_state(folder: Path) -> tuple[str | None, bool | None]:
