@@ -139,3 +139,13 @@ def test_the_pages_of_the_cards_are_what_the_cards_say() -> None:
     for kind, (title, _) in card_pages.PAGES.items():
         written = (ROOT / "docs" / f"{title.lower()}.md").read_text(encoding="utf-8")
         assert written == card_pages.page(kind), "run `make docs`"
+
+
+def test_open3d_without_its_system_libraries_is_one_sentence_and_leaves_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "open3d.py").write_text("raise ImportError('libusb-1.0.so.0: cannot open shared object file: No such file or directory')")
+    command = [sys.executable, "-m", "tips_bench", "data", "rooms", str(tmp_path / "rooms"), "--train", "4", "--val", "4", "--workers", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "open3d: cannot be imported: libusb-1.0.so.0" in done.stderr and "tips-bench doctor" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".py" and path.name != "__pycache__") == []

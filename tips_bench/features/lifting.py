@@ -27,6 +27,7 @@ from tips_bench.cards import Strict
 from tips_bench.data.scans import Camera, ScanFrames
 from tips_bench.errors import UserError
 from tips_bench.features.extract import Extractor
+from tips_bench.open3d import import_open3d
 
 FRAMES = 16  # whose tokens are held at once; fixed, so that the order of sums does not hang on the batch size
 CHUNK_POINTS = 1 << 14
@@ -193,8 +194,7 @@ class Sums:
 
 def nearest(points_N3: np.ndarray, seen_N: np.ndarray, neighbours: int) -> np.ndarray:
     """[unseen points, k] positions among the seen points of the nearest ones, k = min(neighbours, seen points), with Open3D."""
-    import open3d as o3d  # half a second, spared to scans that are seen whole
-
+    o3d = import_open3d()
     search = o3d.core.nns.NearestNeighborSearch(o3d.core.Tensor.from_numpy(np.ascontiguousarray(points_N3[seen_N], dtype=np.float32)))
     search.knn_index()
     queries = o3d.core.Tensor.from_numpy(np.ascontiguousarray(points_N3[~seen_N], dtype=np.float32))

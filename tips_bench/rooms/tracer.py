@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tips_bench.open3d import import_open3d
 from tips_bench.rooms.assembly import Scene
 
 if TYPE_CHECKING:
@@ -27,15 +28,11 @@ class Hits:
 
 
 def _tensor(array: np.ndarray) -> o3d.core.Tensor:
-    import open3d as o3d  # half a second, spared to those who only look for a finished set
-
-    return o3d.core.Tensor(np.ascontiguousarray(array))
+    return import_open3d().core.Tensor(np.ascontiguousarray(array))
 
 
 def _raycaster(points_V3: np.ndarray, triangles_M3: np.ndarray) -> o3d.t.geometry.RaycastingScene:
-    import open3d as o3d
-
-    caster = o3d.t.geometry.RaycastingScene(nthreads=1)
+    caster = import_open3d().t.geometry.RaycastingScene(nthreads=1)
     caster.add_triangles(_tensor(points_V3), _tensor(triangles_M3))
     return caster
 
