@@ -54,6 +54,43 @@ def test_a_few_images_that_waver_tell_nothing_and_it_is_said(tmp_path):
     assert only(report).status == "cannot tell" and report.passed
 
 
+def spread(rank: object, share: object = 0.3) -> dict[str, object]:
+    return {"effective_rank": rank, "common_share": share}
+
+
+def with_spreads(folder: Path, old: dict[str, object], new: dict[str, object], drop: float = 0.0) -> Outcome:
+    new_folder, old_folder = baseline_and_new(folder, drop=drop, number=400, probe=new)
+    path = old_folder / "rooms-seg.json"
+    load_record(path).model_copy(update={"probe": old}).save(path)
+    return only(check(new_folder, old_folder, 3.0))
+
+
+def test_a_score_that_holds_while_features_fall_into_few_directions_fails_and_says_why(tmp_path):
+    outcome = with_spreads(tmp_path, spread(12.0, 0.22), spread(3.0, 0.82))
+    assert (
+        outcome.status == "collapse" and "fell from 12.0 to 3.0, and 82% of them" in outcome.message and "(22% before)" in outcome.message
+    )
+    report = Report([outcome], 0.2)
+    assert not report.passed and "retrieval or zero-shot" in check_text(report) and "retrieval or zero-shot" in markdown(report)
+    assert ET.fromstring(junit(report)).get("failures") == "1" and github_annotations(report).startswith("::error ")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "drop", "status"),
+    [
+        (spread(12.0), spread(6.0), 0.0, "within tolerance"),
+        ({}, spread(3.0), 0.0, "within tolerance"),
+        (spread("twelve"), spread(3.0), 0.0, "within tolerance"),
+        (spread(12.0), spread(None), 0.0, "within tolerance"),
+        (spread(12.0), spread(3.0), 0.3, "regression"),
+        (spread(12.0), spread(3.0), -0.3, "improvement"),
+    ],
+    ids=["half", "an older baseline", "no number", "null", "a score that fell", "a score that rose"],
+)
+def test_what_is_no_collapse_keeps_its_own_name(tmp_path, old, new, drop, status):
+    assert with_spreads(tmp_path, old, new, drop).status == status
+
+
 @pytest.mark.parametrize(("tolerance", "status"), [(0.0, "regression"), (0.9, "regression"), (1.1, "within tolerance")])
 def test_a_drop_that_is_sure_fails_only_beyond_the_tolerance(tmp_path, tolerance, status):
     """Every image loses one pixel of a hundred in accuracy and about as much in the mIoU of one class."""
@@ -144,11 +181,13 @@ NASTY = st.one_of(
 
 
 @settings(max_examples=60, deadline=None)
-@given(cell=NASTY, message=NASTY, status=st.sampled_from(["regression", "fault", "cannot tell", "improvement", "new"]))
+@given(cell=NASTY, message=NASTY, status=st.sampled_from(["regression", "fault", "collapse", "cannot tell", "improvement", "new"]))
 def test_hostile_text_stays_text_in_every_format(cell, message, status):
     report = Report([Outcome(cell, status, message)], 0.2)
     case = ET.fromstring(junit(report).encode()).find("testsuite/testcase")
-    assert [element.tag for element in case] == [{"regression": "failure", "fault": "error"}.get(status, "system-out")]
+    assert [element.tag for element in case] == [
+        {"regression": "failure", "collapse": "failure", "fault": "error"}.get(status, "system-out")
+    ]
     commands = re.split(r"[\r\n]+", github_annotations(report))[:-1]  # as the runner reads lines
     assert len(commands) == (0 if status in ("new",) else 1)
     assert all(re.fullmatch(r"::(error|notice) title=tips-bench%3A [a-z ]+::[^\r\n]*", line) for line in commands)

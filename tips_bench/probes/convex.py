@@ -25,6 +25,7 @@ from tips_bench.probes.bank import Bank, fill
 from tips_bench.probes.base import Choice, Fit, FitContext
 from tips_bench.probes.head import NEVER, LinearHead
 from tips_bench.probes.softmax import CHUNK_ROWS, Patches, SoftmaxRegression, Solution
+from tips_bench.probes.spread import spread
 
 Score = Callable[[LinearHead, Bank, np.ndarray, torch.device], float]
 FLOAT32_TOLERANCE = 4e-5  # what float32 reaches before its rounding stalls the line search
@@ -99,6 +100,7 @@ def fit_bank(options: SolverOptions, context: FitContext, bank: Bank, score: Sco
         "iterations": near.iterations + solution.iterations,
         "converged": solution.converged,
         "patches": int(bank.store.starts[-1]),
+        **spread(regression.moments.mean_D, regression.moments.covariance_DD),
         "classes_without_labels": [name for k, name in enumerate(reader.classes) if k not in set(regression.shown_K.tolist())],
     }
     unfinished = f"the probe stopped after {solution.iterations} iterations at a gradient of {solution.gradient:.1e}"

@@ -96,6 +96,11 @@ class Moments:
         self.yy_T += torch.from_numpy(targets.squares_T).to(device)
         self.xy_DT += rooted_PD.T @ (mean_PT * root_P1)
 
+    def features(self) -> tuple[Tensor, Tensor]:
+        """(mean_D, covariance_DD) of the features."""
+        mean_D = self.x_D / self.weight
+        return mean_D, self.xx_DD / self.weight - torch.outer(mean_D, mean_D)
+
     def __add__(self, other: Moments) -> Moments:
         return Moments(**{name: getattr(self, name) + getattr(other, name) for name in vars(self)})
 

@@ -29,6 +29,7 @@ from tips_bench.files import digest
 from tips_bench.probes.base import Choice, Fit, FitContext
 from tips_bench.probes.head import LinearHead
 from tips_bench.probes.moments import Moments, Progress, patch_targets
+from tips_bench.probes.spread import spread
 from tips_bench.probes.targets import DenseTarget
 from tips_bench.progress import bar
 
@@ -66,8 +67,8 @@ class RidgePath:
     @classmethod
     def of(cls, moments: Moments) -> RidgePath:
         """From sums over patches. A feature that does not vary gets deviation 1, and so weight 0."""
-        mean_D, mean_T = moments.x_D / moments.weight, moments.y_T / moments.weight
-        covariance_DD = moments.xx_DD / moments.weight - torch.outer(mean_D, mean_D)
+        mean_D, covariance_DD = moments.features()
+        mean_T = moments.y_T / moments.weight
         variance_D = covariance_DD.diagonal().clamp_min(0)
         # What rounding leaves of a constant: sums of squares in float64 are right to about 1e-14 of themselves.
         constant_D = variance_D <= 1e-12 * (mean_D.square() + variance_D.max())
@@ -118,7 +119,8 @@ class RidgeProbe:
         choice = self._choose(groups[0], groups[1], len(held)) if held else None
         penalty = penalties[choice.index if choice else 0]
         weight_TD, bias_T = RidgePath.of(whole).solve(penalty)
-        report = {"penalty": penalty, "loss": error(whole, weight_TD, bias_T), "unit": self.target.unit, "patches": whole.weight}
+        fitted = {"penalty": penalty, "loss": error(whole, weight_TD, bias_T), "unit": self.target.unit}
+        report = {**fitted, "patches": whole.weight, **spread(*whole.features())}
         return Fit(LinearHead(weight_TD.float().cpu(), bias_T.float().cpu()), report, choice)
 
     def load_head(self, path: Path) -> LinearHead:

@@ -66,10 +66,11 @@ class Patches:
 
 @dataclass(frozen=True)
 class Moments:
-    """Weighted moments of the patches. mass_C: area of each class. eigenvalues_D, basis_DD: of the standardised features' covariance."""
+    """Weighted moments of the patches. mass_C: area of each class. eigenvalues_D, basis_DD: of the standardised features' covariance_DD."""
 
     mass_C: Tensor
     mean_D: Tensor
+    covariance_DD: Tensor
     deviation_D: Tensor
     eigenvalues_D: Tensor
     basis_DD: Tensor
@@ -89,7 +90,7 @@ class Moments:
         floor = torch.finfo(torch.float32).eps * (mean_D.abs() + deviation_D.max())
         deviation_D = torch.where(deviation_D > floor, deviation_D, torch.ones_like(deviation_D))
         eigenvalues_D, basis_DD = torch.linalg.eigh(covariance_DD / (deviation_D[:, None] * deviation_D))
-        return cls(mass_C, mean_D, deviation_D, eigenvalues_D.clamp_min(0), basis_DD)
+        return cls(mass_C, mean_D, covariance_DD, deviation_D, eigenvalues_D.clamp_min(0), basis_DD)
 
 
 @dataclass(frozen=True)

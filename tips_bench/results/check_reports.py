@@ -8,7 +8,16 @@ from tips_bench.results.compare_text import WIDTH, fitted, p_text, plain, signed
 from tips_bench.results.regression import FAILED, Outcome, Report
 from tips_bench.results.render import markdown_text, printable
 
-SIGNS = {"regression": "❌", "fault": "⚠️", "cannot tell": "❔", "within tolerance": "✅", "improvement": "🎉", "new": "🆕"}
+SIGNS = {
+    "regression": "❌",
+    "fault": "⚠️",
+    "collapse": "📉",
+    "cannot tell": "❔",
+    "within tolerance": "✅",
+    "improvement": "🎉",
+    "new": "🆕",
+}
+TOLD = ("fault", "collapse")  # whose message says more than the row of numbers
 
 
 def verdict(report: Report) -> str:
@@ -26,7 +35,7 @@ def check_text(report: Report) -> str:
             continue
         base, new, gain, interval, _ = _numbers(one)
         lines.append(f"{one.status:<16} {fitted(one.cell, 24)} {base:>7} {new:>7} {gain:>7} {interval:>15}")
-    notes = [one.message for one in report.outcomes if one.status == "fault"]
+    notes = [one.message for one in report.outcomes if one.status in TOLD]
     return "\n".join([*lines, *(line for note in notes for line in ["", *wrapped(note)]), "", verdict(report)]) + "\n"
 
 
@@ -46,8 +55,8 @@ def _numbers(one: Outcome) -> tuple[str, str, str, str, str]:
 
 
 def junit(report: Report) -> str:
-    """JUnit XML: a test case per cell; a regression is a failure, a fault is an error, "cannot tell" and "new" pass and say so."""
-    failed = sum(one.status == "regression" for one in report.outcomes)
+    """JUnit XML: a test case per cell; a regression and a collapse are failures, a fault is an error, the others pass and say so."""
+    failed = sum(one.status in ("regression", "collapse") for one in report.outcomes)
     errors = sum(one.status == "fault" for one in report.outcomes)
     totals = {"tests": str(len(report.outcomes)), "failures": str(failed), "errors": str(errors)}
     root = ET.Element("testsuites", {"name": "tips-bench check", **totals})
@@ -56,7 +65,7 @@ def junit(report: Report) -> str:
         message = printable(one.message)
         case = ET.SubElement(suite, "testcase", {"classname": "tips-bench.check", "name": printable(one.cell), "time": "0"})
         if one.status in FAILED:
-            kind = "failure" if one.status == "regression" else "error"
+            kind = "error" if one.status == "fault" else "failure"
             ET.SubElement(case, kind, {"message": message, "type": one.status}).text = message
         else:
             ET.SubElement(case, "system-out").text = f"{one.status}: {message}"
@@ -65,11 +74,11 @@ def junit(report: Report) -> str:
 
 
 def github_annotations(report: Report) -> str:
-    """GitHub workflow commands: ::error for a regression or a fault, ::notice for an improvement and for what cannot be told.
+    """GitHub workflow commands: ::error for what fails, ::notice for an improvement and for what cannot be told.
 
     Escaped as actions/toolkit's command.ts does, so that a name can neither break the line nor begin a command of its own.
     """
-    levels = {"regression": "error", "fault": "error", "cannot tell": "notice", "improvement": "notice"}
+    levels = {**dict.fromkeys(FAILED, "error"), "cannot tell": "notice", "improvement": "notice"}
     return "".join(
         f"::{levels[one.status]} title={_property(f'tips-bench: {one.status}')}::{_data(one.message)}\n"
         for one in report.outcomes
@@ -99,6 +108,6 @@ def markdown(report: Report) -> str:
         known = one.comparison is not None and one.comparison.gain_interval is not None
         numbers = _numbers(one) if known else ("", "", "", "", "")
         lines.append(f"| {SIGNS[one.status]} {one.status} | {' | '.join([markdown_text(one.cell), *numbers])} |")
-    faults = [f"- {markdown_text(one.message)}" for one in report.outcomes if one.status == "fault"]
+    told = [f"- {markdown_text(one.message)}" for one in report.outcomes if one.status in TOLD]
     caption = "gain: positive is better. q: p adjusted for the number of cells (Benjamini-Hochberg)."
-    return "\n".join([*lines, "", caption, *([""] if faults else []), *faults]) + "\n"
+    return "\n".join([*lines, "", caption, *([""] if told else []), *told]) + "\n"

@@ -5,10 +5,14 @@ that is missing, or whose data or protocol changed, is a fault: it must never lo
 
 With a tolerance of zero, one cell in forty that did not change would be called a regression by chance (half of 5 %), and forty cells
 alarm two times in three; the tolerance is what keeps that rare. q, the p-value adjusted for the number of cells, is reported beside.
+
+A collapse is a score that holds while the effective rank of the features fell to less than half (probes/spread.py): a probe at its
+optimum finds what collapsed patches still tell apart, where retrieval and zero-shot tasks do not.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +22,11 @@ from tips_bench.errors import UserError
 from tips_bench.results.compare import Comparison, Suite, compare_folders
 from tips_bench.results.compare import as_data as comparison_data
 
-Status = Literal["regression", "fault", "improvement", "within tolerance", "cannot tell", "new"]
+Status = Literal["regression", "fault", "collapse", "improvement", "within tolerance", "cannot tell", "new"]
 # the order of a report, the worst first
-STATUSES: tuple[Status, ...] = ("regression", "fault", "cannot tell", "within tolerance", "improvement", "new")
-FAILED: tuple[Status, ...] = ("regression", "fault")
+STATUSES: tuple[Status, ...] = ("regression", "fault", "collapse", "cannot tell", "within tolerance", "improvement", "new")
+FAILED: tuple[Status, ...] = ("regression", "fault", "collapse")
+COLLAPSED = 0.5  # ours; of the baseline's effective rank
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """No regression and no fault."""
+        """No regression, no fault and no collapse."""
         return not any(one.status in FAILED for one in self.outcomes)
 
     @property
@@ -92,11 +97,29 @@ def _judge(cell: str, comparison: Comparison, tolerance: float) -> Outcome:
         status = "cannot tell"
     digits = ".2f" if unit == "%" else ".3g"
     score = f"{record.primary} {comparison.primary.a:{digits}} -> {comparison.primary.b:{digits}} {unit}"
-    return Outcome(
-        cell,
-        status,
-        f"{cell}: {score}; gain {gain:+{digits}} [{low:+{digits}}, {high:+{digits}}] at 95 %, tolerance {tolerance:g}.",
-        comparison,
+    message = f"{cell}: {score}; gain {gain:+{digits}} [{low:+{digits}}, {high:+{digits}}] at 95 %, tolerance {tolerance:g}."
+    fallen = _fallen_rank(comparison)
+    if fallen and status in ("within tolerance", "cannot tell"):
+        status = "collapse"
+    return Outcome(cell, status, f"{message} {fallen}".rstrip(), comparison)
+
+
+def _fallen_rank(comparison: Comparison) -> str:
+    """A sentence where features spread over far fewer directions than the baseline's; "" where they do not, or a record does not say."""
+    numbers: list[float] = []
+    for record in (comparison.a.record, comparison.b.record):
+        for name in ("effective_rank", "common_share"):
+            value = record.probe.get(name)
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                return ""
+            numbers.append(value)
+    rank_a, share_a, rank_b, share_b = numbers
+    if rank_b >= COLLAPSED * rank_a:
+        return ""
+    return (
+        f"The effective rank of its features fell from {rank_a:.1f} to {rank_b:.1f}, and {share_b:.0%} of them is one vector that all "
+        f"share ({share_a:.0%} before): they may be collapsing, which this probe does not notice. Look at retrieval or zero-shot "
+        "segmentation."
     )
 
 
