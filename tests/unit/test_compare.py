@@ -189,6 +189,16 @@ def test_a_comparison_is_plain_json_with_everything_in_it(tmp_path):
     assert data["metrics"]["mIoU"]["difference"] == found.primary.value
 
 
+def test_how_features_spread_is_shown_where_both_records_say_it(tmp_path):
+    a, b = two(tmp_path, probe={"effective_rank": 3.04, "common_share": 0.82})
+    assert "rank" not in comparison_text(compare(a, b)) and as_data(compare(a, b))["spread"]["a"] is None
+    load_record(a).model_copy(update={"probe": {"effective_rank": 12, "common_share": 0.2249}}).save(a)
+    found = compare(a, b)
+    text = " ".join(comparison_text(found).split())
+    assert "effective rank 12.0 3.0 common share % 22.5 82.0" in text
+    assert as_data(found)["spread"]["b"] == {"effective_rank": 3.04, "common_share": 0.82}
+
+
 NASTY = ["", "x" * 300, "\x1b[31mred", "部屋" * 40, "a\nb\r\nc", "[bold]{0}%s", "é" * 70, "🎉" * 50]
 
 

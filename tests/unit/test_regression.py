@@ -82,10 +82,21 @@ def test_a_score_that_holds_while_features_fall_into_few_directions_fails_and_sa
         ({}, spread(3.0), 0.0, "within tolerance"),
         (spread("twelve"), spread(3.0), 0.0, "within tolerance"),
         (spread(12.0), spread(None), 0.0, "within tolerance"),
+        (spread(1e300), spread(3.0), 0.0, "within tolerance"),
+        (spread(12.0), spread(3.0, -1), 0.0, "within tolerance"),
         (spread(12.0), spread(3.0), 0.3, "regression"),
         (spread(12.0), spread(3.0), -0.3, "improvement"),
     ],
-    ids=["half", "an older baseline", "no number", "null", "a score that fell", "a score that rose"],
+    ids=[
+        "half",
+        "an older baseline",
+        "no number",
+        "null",
+        "a rank that cannot be",
+        "a share that cannot be",
+        "a score that fell",
+        "a score that rose",
+    ],
 )
 def test_what_is_no_collapse_keeps_its_own_name(tmp_path, old, new, drop, status):
     assert with_spreads(tmp_path, old, new, drop).status == status

@@ -69,6 +69,19 @@ def test_a_teacher_that_starts_later_leaves_the_contrastive_loss_alone_until_the
     assert not torch.equal(weights(late)["heads.patches.gain"], before["heads.patches.gain"])
 
 
+def test_the_warm_up_of_a_teacher_that_starts_later_counts_from_its_own_first_step() -> None:
+    def losses(number: int, **sharpening: float) -> dict[str, float]:
+        parts = {
+            f"method__{part}__sharpening__{key}": value for part in ("self_distillation", "patches") for key, value in sharpening.items()
+        }
+        report = Learner(recipe(steps=12, method__teacher__start=1 / 3, **parts), ALONE).step(random_batch(seed=4), number)
+        return {name: report[name] for name in ("self_distillation", "patches", "entropy/patches")}
+
+    for number, temperature in ((4, 0.02), (6, 0.04), (8, 0.06), (11, 0.06)):
+        warming = losses(number, teacher_start=0.02, teacher=0.06, teacher_warmup=0.5)
+        assert warming == pytest.approx(losses(number, teacher_start=1.0, teacher=temperature, teacher_warmup=0.0), rel=1e-6)
+
+
 def test_narrow_towers_start_with_maps_that_keep_the_variance_of_what_they_are_given() -> None:
     plain, narrow = Learner(recipe(), ALONE).student, Learner(recipe(model__initial="narrow"), ALONE).student
     x_ND = torch.randn(4096, 32, generator=torch.Generator().manual_seed(0))

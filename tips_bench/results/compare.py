@@ -198,6 +198,7 @@ def as_data(comparison: Comparison) -> dict[str, Any]:
         "gain": comparison.gain,
         "gain_ci95": comparison.gain_interval,
         "q": comparison.q,
+        "spread": {side: None if one is None else one._asdict() for side, one in (("a", record.spread), ("b", comparison.b.record.spread))},
         "metrics": {name: _plain(one) for name, one in comparison.metrics.items()},
         "classes": [{"name": one.name, **_plain(one.difference), "q": one.q} for one in comparison.classes],
         "samples": [asdict(one) for one in comparison.samples],

@@ -132,6 +132,10 @@ def _metrics(comparison: Comparison) -> list[str]:
         title = f"{name} {unit} {'↑' if metric.higher_is_better else '↓'}"
         scores = f"{plain(one.a, unit):>9} {plain(one.b, unit):>9} {signed(one.value, unit):>9}"
         lines.append(f"{fitted(title, METRIC)} {scores}   {_interval(one, unit):^17} {p_text(one.p):>6}".rstrip())
+    a, b = comparison.a.record.spread, comparison.b.record.spread
+    if a is not None and b is not None:
+        lines.append(f"{'effective rank':<{METRIC}} {a.effective_rank:>9.1f} {b.effective_rank:>9.1f}")
+        lines.append(f"{'common share %':<{METRIC}} {100 * a.common_share:>9.1f} {100 * b.common_share:>9.1f}")
     return lines
 
 

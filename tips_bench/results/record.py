@@ -10,7 +10,7 @@ import json
 import math
 import re
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
@@ -27,6 +27,7 @@ from tips_bench.errors import UserError
 from tips_bench.files import digest, write_text
 
 SCHEMA = "tips-bench/record/1"
+MOST_CHANNELS = 1e6  # no features have as many; what claims more was not written by us
 # A score of a class or a grid point; NaN becomes null, as JSON has none.
 Score = Annotated[float | None, AfterValidator(lambda value: None if value is None or math.isnan(value) else value)]
 
@@ -108,6 +109,13 @@ class Cost(Part):
     resumed: bool = False
 
 
+class Spread(NamedTuple):
+    """Of features: over how many directions they spread, and the part of their squared norm that all share (probes/spread.py)."""
+
+    effective_rank: float
+    common_share: float
+
+
 class Record(Part):
     """One evaluation of one model on one task under one protocol.
 
@@ -156,6 +164,14 @@ class Record(Part):
         if self.primary not in self.metrics:
             raise ValueError(f"primary: there is no metric {self.primary!r} in {sorted(self.metrics)}")
         return self
+
+    @property
+    def spread(self) -> Spread | None:
+        """How the features spread, where the probe's report says it."""
+        rank, share = self.probe.get("effective_rank"), self.probe.get("common_share")
+        if not isinstance(rank, int | float) or not isinstance(share, int | float):
+            return None
+        return Spread(rank, share) if 0 <= rank < MOST_CHANNELS and 0 <= share <= 1 else None
 
     def save(self, path: Path) -> None:
         """Write the record to `path` atomically, with the key `schema` first."""

@@ -12,7 +12,6 @@ optimum finds what collapsed patches still tell apart, where retrieval and zero-
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,20 +105,13 @@ def _judge(cell: str, comparison: Comparison, tolerance: float) -> Outcome:
 
 def _fallen_rank(comparison: Comparison) -> str:
     """A sentence where features spread over far fewer directions than the baseline's; "" where they do not, or a record does not say."""
-    numbers: list[float] = []
-    for record in (comparison.a.record, comparison.b.record):
-        for name in ("effective_rank", "common_share"):
-            value = record.probe.get(name)
-            if not isinstance(value, int | float) or not math.isfinite(value):
-                return ""
-            numbers.append(value)
-    rank_a, share_a, rank_b, share_b = numbers
-    if rank_b >= COLLAPSED * rank_a:
+    before, now = comparison.a.record.spread, comparison.b.record.spread
+    if before is None or now is None or now.effective_rank >= COLLAPSED * before.effective_rank:
         return ""
     return (
-        f"The effective rank of its features fell from {rank_a:.1f} to {rank_b:.1f}, and {share_b:.0%} of them is one vector that all "
-        f"share ({share_a:.0%} before): they may be collapsing, which this probe does not notice. Look at retrieval or zero-shot "
-        "segmentation."
+        f"The effective rank of its features fell from {before.effective_rank:.1f} to {now.effective_rank:.1f}, and "
+        f"{now.common_share:.0%} of them is one vector that all share ({before.common_share:.0%} before): they may be collapsing, which "
+        "this probe does not notice. Look at retrieval or zero-shot segmentation."
     )
 
 

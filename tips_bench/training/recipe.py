@@ -152,8 +152,8 @@ class HeadPart(Strict):
 class SharpeningPart(Strict):
     """What keeps a head's targets from collapse: temperatures of student and teacher, and a centre that is a running mean.
 
-    teacher_warmup: share of all steps over which the teacher's temperature goes linearly from teacher_start to teacher; counted from
-    the first step, also where the teacher starts later.
+    teacher_warmup: share of the steps in which it teaches over which the teacher's temperature goes linearly from teacher_start to
+    teacher.
     """
 
     student: PositiveFloat
@@ -210,7 +210,7 @@ class TeacherPart(Strict):
 
     kind: "ema", encoder and heads are running means of the student's (TIPS); "ema-heads", the heads alone are and the encoder is
     the student's (TIPSv2); "frozen", a larger model of an earlier run, with its heads.
-    momentum: at the first and at the last step, a cosine between. run: folder of the earlier run.
+    momentum: at the first and at the last step of the run, a cosine between. run: folder of the earlier run.
     start: share of all steps before which it teaches nothing and the contrastive loss is alone; SigLIP 2 (arXiv 2502.14786) has 0.8.
     """
 

@@ -55,8 +55,9 @@ class Learner:
                 checkpoint_activations(block)
             if self.running.compile:
                 block.compile()
-        late = recipe.method.teacher is not None and recipe.method.teacher.start > 0
-        self.model = distributed.spread(self.student, self.student.blocks(), world, self.running, unused=late)
+        start = recipe.method.teacher.start if recipe.method.teacher is not None else 0.0
+        self.first_taught = start * recipe.steps
+        self.model = distributed.spread(self.student, self.student.blocks(), world, self.running, unused=start > 0)
         if world.size > 1 and self.running.parallel == "fsdp" and self.teacher is not None and self.teacher.vision is not None:
             # The heads stay whole: they are used piece by piece, outside a forward pass of their own.
             distributed.cut_up(self.teacher.vision, self.teacher.vision.blocks, self.running.precision, keep_whole=False)
@@ -151,7 +152,7 @@ class Learner:
     def _taught(self, number: int) -> dict[str, Any]:
         """The losses over prototypes at a step: none before the teacher starts."""
         part = self.recipe.method.teacher
-        begun = part is not None and number >= part.start * self.recipe.steps
+        begun = part is not None and number >= self.first_taught
         return parts_with_heads(self.recipe.method) if begun else {}
 
     def _with_total(self, terms: dict[str, Tensor], taught: dict[str, Any]) -> dict[str, Tensor]:
@@ -165,7 +166,8 @@ class Learner:
         parts = self._taught(number)
         if self.teacher is None or not parts:
             return None
-        warmth = {name: temperatures(part.sharpening, number, self.recipe.steps) for name, part in parts.items()}
+        step, steps = number - self.first_taught, self.recipe.steps - self.first_taught
+        warmth = {name: temperatures(part.sharpening, step, steps) for name, part in parts.items()}
         return Lesson(self.teacher, warmth, self.teacher(piece.global_B3HW, piece.window_B2))
 
     @contextmanager

@@ -80,8 +80,8 @@ class Teacher(nn.Module):
         return {f"{key}/{name}": value for name, centre in self.centres.items() for key, value in centre.move().items()}
 
 
-def temperatures(part: SharpeningPart, step: int, steps: int) -> Temperatures:
-    """Of a head at one step of all. The teacher's rises linearly over its warm-up."""
+def temperatures(part: SharpeningPart, step: float, steps: float) -> Temperatures:
+    """Of a head at one step of those in which the teacher teaches, from 0. The teacher's rises linearly over its warm-up."""
     warmup = part.teacher_warmup * steps
     share = min(step / warmup, 1.0) if warmup else 1.0
     return Temperatures(part.student, part.teacher_start + share * (part.teacher - part.teacher_start))
