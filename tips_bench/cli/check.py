@@ -14,7 +14,9 @@ import typer
 def check(
     new: Annotated[Path, typer.Argument(help="The new records: a folder, or one file.")],
     against: Annotated[Path, typer.Option(help="The baseline: a folder of records, or one file.")],
-    tolerance: Annotated[float, typer.Option(help="The drop that is borne, in the metric's own unit (points of %, metres).")] = 0.2,
+    tolerance: Annotated[
+        str, typer.Option(help="The drop that is borne: one number for every unit, or unit=number pairs.")
+    ] = "%=0.2,m=0.005,deg=0.1",
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
     junit_file: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write the report as JUnit XML.")] = None,
     markdown_file: Annotated[Path | None, typer.Option("--markdown", metavar="FILE", help="Write the report as a Markdown table.")] = None,
@@ -29,14 +31,14 @@ def check(
     \b
     Examples:
       tips-bench check results/new --against baselines/
-      tips-bench check results/new --against baselines/ --tolerance 0.5 --junit check.xml --github
+      tips-bench check results/new --against baselines/ --tolerance %=0.5,m=0.01 --junit check.xml --github
     """
     from tips_bench.files import cannot_write, write_text
     from tips_bench.results.check_reports import check_text, github_annotations, junit, markdown
-    from tips_bench.results.regression import as_data
+    from tips_bench.results.regression import as_data, read_tolerances
     from tips_bench.results.regression import check as checked
 
-    report = checked(new, against, tolerance)
+    report = checked(new, against, read_tolerances(tolerance))
     sys.stdout.write(check_text(report))
     if github:
         sys.stdout.write(github_annotations(report))

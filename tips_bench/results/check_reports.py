@@ -23,7 +23,8 @@ TOLD = ("fault", "collapse")  # whose message says more than the row of numbers
 def verdict(report: Report) -> str:
     """The whole report in a line: whether it passed, and how many cells of each kind."""
     counts = ", ".join(f"{number} {status}" for status, number in report.counts.items())
-    return f"{'passed' if report.passed else 'FAILED'}: {counts} (tolerance {report.tolerance:g})"
+    borne = ", ".join(f"{value:g} {unit}".rstrip() for unit, value in report.tolerances.items())
+    return f"{'passed' if report.passed else 'FAILED'}: {counts}" + (f" (tolerance {borne})" if borne else "")
 
 
 def check_text(report: Report) -> str:

@@ -12,7 +12,9 @@ optimum finds what collapsed patches still tell apart, where retrieval and zero-
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +28,8 @@ Status = Literal["regression", "fault", "collapse", "improvement", "within toler
 STATUSES: tuple[Status, ...] = ("regression", "fault", "collapse", "cannot tell", "within tolerance", "improvement", "new")
 FAILED: tuple[Status, ...] = ("regression", "fault", "collapse")
 COLLAPSED = 0.5  # ours; of the baseline's effective rank
+# Ours: the drop that is borne, by the unit of the primary metric; another unit bears none.
+TOLERANCES = {"%": 0.2, "m": 0.005, "deg": 0.1}
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Report:
-    """outcomes: the worst first. tolerance: of the primary metrics, each in its own unit."""
+    """outcomes: the worst first. tolerances: unit of a primary metric -> the drop that is borne."""
 
     outcomes: list[Outcome]
-    tolerance: float
+    tolerances: Mapping[str, float]
 
     @property
     def passed(self) -> bool:
@@ -57,17 +61,38 @@ class Report:
         return {status: found[status] for status in STATUSES if found[status]}
 
 
-def check(new: Path, baseline: Path, tolerance: float) -> Report:
-    """Compare every cell of the baseline with its new record. tolerance: the drop that is borne, in the metric's unit.
+def read_tolerances(said: str) -> dict[str, float]:
+    """From "0.5", which holds for every unit, or "%=0.5,m=0.01", where units that are not named keep their own.
+
+    Errors: a unit that no metric has; no number, or one below zero.
+    """
+    found = dict(TOLERANCES)
+    for part in said.split(","):
+        unit, _, number = part.rpartition("=")
+        if unit and unit not in TOLERANCES:
+            raise UserError(f"there is no unit {unit!r}", where="--tolerance", fix=f"Known: {', '.join(TOLERANCES)}.")
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not 0 <= value < math.inf:
+            fix = 'Give the drop that is borne, 0 or more: "0.5", or "%=0.5,m=0.01".'
+            raise UserError(f"a tolerance of {number!r}", where="--tolerance", fix=fix)
+        found |= {unit: value} if unit else dict.fromkeys(TOLERANCES, value)
+    return found
+
+
+def check(new: Path, baseline: Path, tolerances: Mapping[str, float] = TOLERANCES) -> Report:
+    """Compare every cell of the baseline with its new record. tolerances: the drop that is borne, by the metric's unit.
 
     Errors: as `compare_folders`; a baseline with a broken record.
     """
-    if not tolerance >= 0:
-        raise UserError(f"a tolerance of {tolerance}", where="--tolerance", fix="Give the drop that is borne, 0 or more.")
     suite = compare_folders(baseline, new)
-    outcomes = [_judge(cell, one, tolerance) for cell, one in suite.comparisons.items()] + _faults(suite, new)
+    units = {cell: one.a.record.metrics[one.a.record.primary].unit for cell, one in suite.comparisons.items()}
+    borne = {unit: tolerances.get(unit, 0.0) for unit in sorted(set(units.values()))}
+    outcomes = [_judge(cell, one, borne[units[cell]]) for cell, one in suite.comparisons.items()] + _faults(suite, new)
     outcomes += [Outcome(cell, "new", f"{cell} has no baseline yet.") for cell in suite.only_b]
-    return Report(sorted(outcomes, key=lambda one: (STATUSES.index(one.status), one.cell)), tolerance)
+    return Report(sorted(outcomes, key=lambda one: (STATUSES.index(one.status), one.cell)), borne)
 
 
 def _faults(suite: Suite, new: Path) -> list[Outcome]:
@@ -119,7 +144,7 @@ def as_data(report: Report) -> dict[str, Any]:
     """The report as plain data, full precision, for a machine."""
     return {
         "passed": report.passed,
-        "tolerance": report.tolerance,
+        "tolerances": dict(report.tolerances),
         "counts": report.counts,
         "cells": [
             {
