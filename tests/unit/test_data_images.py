@@ -118,6 +118,23 @@ def test_the_size_from_the_header_is_that_of_the_decoded_image(orientation: int,
     assert image_size(path) == read_image(path).shape[:2]
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("damaged", [b"Exif\0\0nonsense", b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0MM\0*"])
+def test_an_exif_block_that_cannot_be_read_says_nothing(kind: str, damaged: bytes, tmp_path: Path) -> None:
+    """With a density in the header Pillow first meets the block when it is asked for."""
+    path = tmp_path / "photo"
+    path.write_bytes(encoded(kind, exif=damaged, dpi=(72, 72)))
+    assert image_size(path) == read_image(path).shape[:2] == (40, 56)
+
+
+def test_an_orientation_in_xmp_alone_is_passed_over(tmp_path: Path) -> None:
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(encoded("JPEG", xmp=xmp))
+    assert image_size(path) == read_image(path).shape[:2] == (40, 56)
+
+
 def test_a_palette_png_is_read_as_ids_not_colours(tmp_path: Path) -> None:
     mask_HW = np.arange(256, dtype=np.uint8).reshape(16, 16)
     save_palette(mask_HW, tmp_path / "mask.png")

@@ -137,6 +137,17 @@ def test_hidden_files_and_files_with_other_endings_are_no_samples(tmp_path: Path
     assert ade20k(tmp_path, "validation").ids == sorted(IDS)
 
 
+def test_photos_whose_names_end_in_capitals_are_samples_too(tmp_path: Path) -> None:
+    for kind in ("images", "labels"):
+        (tmp_path / kind / "val").mkdir(parents=True)
+    (tmp_path / "classes.json").write_text(json.dumps({"classes": ["a", "b"], "palette": [[0, 0, 0], [9, 9, 9]]}))
+    for seed, name in enumerate(("one.jpg", "two.JPG", "three.PNG")):
+        Image.fromarray(picture(seed, 20, 30)).save(tmp_path / "images/val" / name)
+        Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "labels/val" / f"{Path(name).stem}.png")
+    reader = folder(tmp_path, "val")
+    assert reader.ids == ["one", "three", "two"] and reader.load(2).image_HW3.shape == (20, 30, 3)
+
+
 def test_label_ids_outside_the_classes_are_named_and_counted(tmp_path: Path) -> None:
     mask_HW = MASK.copy()
     mask_HW[0, :3] = (151, 151, 200)

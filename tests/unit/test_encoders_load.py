@@ -135,7 +135,7 @@ def test_what_only_looks_like_random_is_taken_for_a_file(asked: str) -> None:
 
 
 def test_devices_and_precisions_are_checked_before_any_work() -> None:
-    for device in ("gpu", "cuda:99", "nope:0"):
+    for device in ("gpu", "cuda:99", "nope:0", "mps", "xpu:0"):
         with pytest.raises(UserError, match=f"device: '{device}'"):
             load_encoder("pixels", device=device)
     with pytest.raises(UserError, match=r"dtype: 'fp16' is no precision\. Use fp32 or bf16"):
@@ -145,7 +145,7 @@ def test_devices_and_precisions_are_checked_before_any_work() -> None:
 @pytest.mark.parametrize(("name", "package"), [("timm:vit_tiny_patch16_224", "timm"), ("open_clip:ViT-B-16/openai", "open_clip")])
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, name: str, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UserError, match=rf"the package {package} is not installed\. pip install 'tips-bench\[encoders\]'"):
+    with pytest.raises(UserError, match=rf"the package {package} is not installed\. pip install timm transformers open_clip_torch"):
         load_encoder(name)
 
 

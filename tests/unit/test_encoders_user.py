@@ -33,6 +33,12 @@ def encoder():
     from tips_bench import load_encoder
     return load_encoder("tips-tiny-random", device="cpu")
 
+def half():
+    return lambda pixels: first()(pixels.float()).bfloat16()
+
+def full():
+    return lambda pixels: first()(pixels.float())
+
 def pooled():
     return lambda pixels: pixels.mean((2, 3))
 
@@ -85,6 +91,15 @@ def test_a_module_is_put_on_the_device_in_the_precision_and_frozen() -> None:
     assert encoder.encode_image(torch.rand(1, 3, 28, 28)).patches[0].dtype == torch.bfloat16
     assert not any(parameter.requires_grad for parameter in encoder.function.parameters())
     assert not encoder.function.training
+
+
+@pytest.mark.parametrize("name", ["half", "full"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_features_have_the_precision_of_the_run_whatever_a_function_gives(name: str, dtype: str) -> None:
+    """Stores keep features by the precision of the run: others would be read back as other numbers."""
+    encoder = load_encoder(f"users_own:{name}", device="cpu", dtype=dtype)
+    found = encoder.encode_image(torch.rand(1, 3, 28, 28))
+    assert found.patches[0].dtype == found.globals_BKD.dtype == found.layer_globals[0].dtype == encoder.dtype
 
 
 def test_one_precision_does_not_spoil_the_next() -> None:

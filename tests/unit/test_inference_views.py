@@ -99,6 +99,20 @@ def test_windows_and_views_go_together():
         assert found.values_STHW.shape == whole[found.index].shape and torch.isfinite(found.values_STHW).all()
 
 
+def test_windows_are_held_for_a_few_images_at_a_time(monkeypatch):
+    """All windows at all scales of a batch of 32 images of ADE20K are a hundred gigabytes of features of a ViT-B."""
+    reader, weights = Walls("depth", images=6), head(2)
+    card = WindowCard(mode="slide", window=42, stride=28, scales=[1.0, 2.0], flip=True)
+    many, held = Inference(extractor(batch_size=8), card), []
+    viewed = Inference._viewed
+    monkeypatch.setattr(Inference, "_viewed", lambda self, samples, pixels: held.append(len(samples)) or viewed(self, samples, pixels))
+    found = {each.index: each.values_STHW for each in many.values(reader, list(range(6)), [weights])}
+    assert max(held) < 6 and sum(held) == 6
+    for each in Inference(extractor(batch_size=1), card).values(reader, list(range(6)), [weights]):
+        torch.testing.assert_close(found[each.index], each.values_STHW)
+    assert Inference(extractor(batch_size=8), WindowCard())._images_together((56, 56)) >= 8
+
+
 @pytest.mark.parametrize("scales", [[], [0.0], [-1.0]])
 def test_scales_are_positive(scales):
     with pytest.raises(ValueError, match="scales"):

@@ -95,7 +95,12 @@ def test_a_truncated_laser_scan_and_a_missing_calibration_are_named(copied, kept
     (root / "input/2011_09_26/calib_velo_to_cam.txt").unlink()
     with pytest.raises(UserError, match="calib_velo_to_cam"):
         reader.load(1)
-    (root / "input/2011_09_26/calib_cam_to_cam.txt").unlink()
+    camera = root / "input/2011_09_26/calib_cam_to_cam.txt"
+    for damaged in ("", "P_rect_02: 1 2 3\n"):
+        camera.write_text(damaged)
+        with pytest.raises(UserError, match=r"calib_cam_to_cam\.txt: no P_rect_02 of twelve numbers"):
+            kitti_depth(root, "train").intrinsics(0)
+    camera.unlink()
     assert kitti_depth(root, "train").intrinsics(0) is None
 
 

@@ -130,8 +130,9 @@ def test_every_so_many_frames_are_taken_by_their_number(scan: Path) -> None:
     ]
 
 
-def test_frames_without_a_finite_pose_are_left_out_and_counted(scan: Path) -> None:
-    np.savetxt(scan / "scans/scene0000_00/pose/40.txt", np.full((4, 4), -np.inf))
+@pytest.mark.parametrize("lost", [-np.inf, np.nan, 0.0])
+def test_frames_without_a_pose_are_left_out_and_counted(scan: Path, lost: float) -> None:
+    np.savetxt(scan / "scans/scene0000_00/pose/40.txt", np.full((4, 4), lost))
     frames = scannet(scan, "val").frames(0)
     assert (frames.numbers, frames.skipped, len(frames.poses_F44)) == ([0, 20, 60, 80], 1, 4)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,36 @@ def test_a_kill_while_the_store_was_created_starts_it_again(tmp_path: Path) -> N
     filled(tmp_path / "s", 0, 1, 2).close()
     (tmp_path / "s" / "header.json").unlink()  # the header is the last file of a creation
     assert Store(tmp_path / "s", ROWS, LAYOUT).missing() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("size", [None, 0, 8])
+@pytest.mark.parametrize("name", ["features", "done"])
+def test_a_store_of_which_a_file_is_gone_or_cut_off_starts_again(tmp_path: Path, name: str, size: int | None) -> None:
+    filled(tmp_path / "s", 0, 1, 2).close()
+    path = tmp_path / "s" / f"{name}.bin"
+    path.unlink() if size is None else os.truncate(path, size)
+    assert Store(tmp_path / "s", ROWS, LAYOUT).missing() == [0, 1, 2]
+
+
+def test_rows_of_other_content_start_again(tmp_path: Path) -> None:
+    for shelf, missing in ((Shelf(tmp_path), [0, 1, 2]), (Shelf(tmp_path / "cache", "weights"), [0, 1, 2])):
+        store = shelf.open("queries", ROWS, LAYOUT, "a", "b")
+        for item in range(3):
+            store.write(item, **values(item))
+        store.close()
+        again = shelf.open("queries", ROWS, LAYOUT, "a", "b")
+        assert again.missing() == []
+        again.close()
+        assert shelf.open("queries", ROWS, LAYOUT, "b", "a").missing() == missing
+        shelf.close()
+
+
+def test_a_kill_while_a_store_is_deleted_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = filled(tmp_path / "s", 0, 1, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda folder, **_: (folder / "features.bin").unlink())
+        store.delete()
+    assert (tmp_path / "s" / "done.bin").exists() and Store(tmp_path / "s", ROWS, LAYOUT).missing() == [0, 1, 2]
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

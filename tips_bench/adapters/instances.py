@@ -91,7 +91,7 @@ class InstanceAdapter:
     def score(self, inference: Inference, test: Split, fit: Fit, work: Shelf) -> InstanceCounts:
         """Counts of every query; features that an earlier try made are taken up from the inference's shelf."""
         reader, pairs = test.reader, self._pairs(test)
-        found = self._search(inference, test, fit.head, pairs)
+        found = self._search(self._queries(inference, test, fit.head, pairs), inference, fit.head, pairs)
         relevant_Qk = pairs.relevant(np.arange(len(test.indices))[:, None], found.rows_Qk)
         in_index_Q = pairs.relevant_in_index()
         fit.report["queries without a relevant image"] = int((in_index_Q == 0).sum())
@@ -124,9 +124,9 @@ class InstanceAdapter:
             store.close()
         return features_QF
 
-    def _search(self, inference: Inference, test: Split, head: Index, pairs: _Pairs) -> Neighbours:
+    def _search(self, features_QF: np.ndarray, inference: Inference, head: Index, pairs: _Pairs) -> Neighbours:
         """The DEPTH nearest images of every query; rows are -1 where a query has fewer."""
-        features_QF, device = self._queries(inference, test, head, pairs), inference.extractor.encoder.device
+        device = inference.extractor.encoder.device
         if self.options.index == "merged":
             return Search(head.features_NF, device).nearest(features_QF, DEPTH, itself_Q=pairs.itself_Q, relevant=pairs.relevant)
         shape = len(features_QF), DEPTH
@@ -147,8 +147,10 @@ class InstanceAdapter:
         """For `number` queries their nearest images, and a sheet of all."""
         assert self._index is not None, "the splits were opened"
         chosen = Split(test.name, test.reader, test.pick(number))
+        features_QF = self._queries(inference, test, fit.head, self._pairs(test))  # of all, which scoring has made
+        place_of = {query: place for place, query in enumerate(test.indices)}
         pairs, index, panels = self._pairs(chosen), self._index, []
-        found = self._search(inference, chosen, fit.head, pairs)
+        found = self._search(features_QF[[place_of[query] for query in chosen.indices]], inference, fit.head, pairs)
         relevant_Qk = pairs.relevant(np.arange(len(chosen.indices))[:, None], found.rows_Qk)
         for place, query in enumerate(chosen.indices):
             sample, tiles = test.reader.load(query), []

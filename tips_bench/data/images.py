@@ -10,6 +10,7 @@ Axes: H W pixels.
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 from typing import IO, Literal
 
@@ -173,9 +174,21 @@ def _opened(file: IO[bytes], path: object) -> Image.Image:
 
 
 def _turned_size(image: Image.Image) -> tuple[int, int]:
-    exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}  # without it Pillow would decode a whole PNG
-    swapped = exif.get(ORIENTATION, 1) in (5, 6, 7, 8)
+    swapped = _orientation(image) in (5, 6, 7, 8)
     return (image.width, image.height) if swapped else (image.height, image.width)
+
+
+def _orientation(image: Image.Image) -> int:
+    """As EXIF says it, 1 where it says nothing that can be read. XMP is passed over, as OpenCV does."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # Pillow would decode the whole image to look
+    for key in ("xmp", "XML:com.adobe.xmp"):
+        image.info.pop(key, None)
+    try:
+        orientation = image.getexif().get(ORIENTATION, 1)
+    except (SyntaxError, ValueError, KeyError, TypeError, EOFError, struct.error):
+        return 1
+    return orientation if isinstance(orientation, int) else 1
 
 
 def _decode(image: Image.Image, path: object) -> np.ndarray:

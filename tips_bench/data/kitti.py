@@ -89,7 +89,11 @@ class Annotated(DepthPairs):
         image = self.files(index)[0]
         if not (image.parents[3] / "calib_cam_to_cam.txt").is_file():
             return None
-        projection_34 = read_calibration(image.parents[3] / "calib_cam_to_cam.txt")["P_rect_02"].reshape(3, 4)
+        path = image.parents[3] / "calib_cam_to_cam.txt"
+        try:
+            projection_34 = read_calibration(path)["P_rect_02"].reshape(3, 4)
+        except (KeyError, ValueError) as error:
+            raise UserError("no P_rect_02 of twelve numbers", where=path, fix=FIX) from error
         size = image_size(image)
         camera = Intrinsics(projection_34[0, 0], projection_34[1, 1], projection_34[0, 2] + 0.5, projection_34[1, 2] + 0.5, *size)
         box = self.box(*size)

@@ -12,7 +12,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def files_below(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
-    """id -> file, for the visible files below a folder; an id is the path inside the folder without its suffix.
+    """id -> file, for the visible files below a folder; an id is the path inside the folder without its suffix, in whatever case.
 
     Errors: a folder that cannot be read, two files of one id.
     """
@@ -20,7 +20,7 @@ def files_below(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
     prefix = len(str(folder)) + 1
     for base, _, names in os.walk(folder, onerror=_unreadable, followlinks=True):
         for name in names:
-            suffix = next((suffix for suffix in suffixes if name.endswith(suffix)), None)
+            suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix.lower())), None)
             if suffix is None or name.startswith("."):
                 continue
             path = f"{base}/{name}"

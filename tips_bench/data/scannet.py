@@ -32,6 +32,7 @@ from tips_bench.files import digest
 
 SPLITS = ("train", "val")
 MILLIMETRES = 1000  # stored depth in a metre
+LOST = 1e-6  # a determinant that no pose has, which is a turn and a shift
 CENTRED = 0.15  # how far from the middle, in widths, a principal point may lie: that of another resolution lies much farther
 # NYU40 id, name and colour of the 20 benchmark classes: BenchmarkScripts/3d_evaluation/evaluate_semantic_label.py and util.py of
 # ScanNet's repository.
@@ -157,10 +158,11 @@ class _Frames:
     depth: Camera
 
     def __init__(self, numbers: list[int], poses_F44: np.ndarray) -> None:
-        finite_F = np.isfinite(poses_F44).all((1, 2))
-        self.numbers = [number for number, finite in zip(numbers, finite_F, strict=True) if finite]
-        self.poses_F44 = poses_F44[finite_F]
-        self.skipped = int((~finite_F).sum())
+        known_F = np.isfinite(poses_F44).all((1, 2))
+        known_F[known_F] = np.abs(np.linalg.det(poses_F44[known_F])) > LOST
+        self.numbers = [number for number, known in zip(numbers, known_F, strict=True) if known]
+        self.poses_F44 = poses_F44[known_F]
+        self.skipped = int((~known_F).sum())
 
     def __len__(self) -> int:
         return len(self.numbers)

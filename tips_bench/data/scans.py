@@ -44,7 +44,7 @@ class Camera:
 class ScanFrames(Protocol):
     """The frames of one scan whose pose is known, in the order in which they were taken.
 
-    poses_F44: camera-to-world, of both cameras. skipped: frames left out because their pose is not finite.
+    poses_F44: camera-to-world, of both cameras. skipped: frames left out because their pose is lost: not finite, or of no extent.
     """
 
     colour: Camera

@@ -101,9 +101,9 @@ class Encoder(ABC):
         self._check_pixels(pixels_B3HW)
         layers = self.resolve_layers(layers)
         pixels_B3HW, padding = self._prepared(pixels_B3HW)
-        features = self._encode(pixels_B3HW, layers, norm, values)
-        self._refuse_not_finite(features.globals_BKD, *features.patches, *features.layer_globals)
-        return ImageFeatures(features.globals_BKD, features.patches, features.layer_globals, padding)
+        found = self._encode(pixels_B3HW, layers, norm, values)
+        globals_BKD, *rest = (self._own(features) for features in (found.globals_BKD, *found.patches, *found.layer_globals))
+        return ImageFeatures(globals_BKD, rest[: len(layers)], rest[len(layers) :], padding)
 
     @functools.cached_property
     def values_dim(self) -> int:
@@ -125,9 +125,7 @@ class Encoder(ABC):
         if not self.spec.has_text:
             raise self._no_text()
         self._check_pixels(pixels_B3HW)
-        embeddings_BED = self._embed(self._prepared(pixels_B3HW)[0])
-        self._refuse_not_finite(embeddings_BED)
-        return embeddings_BED
+        return self._own(self._embed(self._prepared(pixels_B3HW)[0]))
 
     def encode_text(self, texts: list[str]) -> Tensor:
         """[T,D] text embeddings, not normalised. Errors: an encoder without text."""
@@ -172,11 +170,14 @@ class Encoder(ABC):
         pixels_B3HW, padding = pad_to_patches((pixels_B3HW - mean) / std, self.spec.patch_size, self.spec.pad)
         return pixels_B3HW.to(self.dtype), padding
 
-    def _refuse_not_finite(self, *features: Tensor) -> None:
-        if not all(torch.isfinite(found).all() for found in features):
+    def _own(self, features: Tensor) -> Tensor:
+        """The features on the encoder's device and in its precision, whatever a tower gave. Errors: features that are not finite."""
+        features = features.to(self.device, self.dtype)
+        if not torch.isfinite(features).all():
             raise UserError(
                 "the features are not finite (NaN or infinite)", where=self.spec.name, fix="Check the weights, or run with --dtype fp32."
             )
+        return features
 
     def _no_text(self) -> UserError:
         return UserError("this encoder has no text tower", where=self.spec.name, fix="Choose one with text: `tips-bench list models`.")

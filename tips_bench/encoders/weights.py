@@ -95,6 +95,8 @@ def resolve_device(device: str | None) -> torch.device:
         found = torch.device(device)
     except RuntimeError as error:
         raise UserError(f"{device!r} is no device", where="device", fix="Use cpu, cuda or cuda:N.") from error
+    if found.type not in ("cpu", "cuda"):
+        raise UserError(f"{device!r} is a device that scores were never computed on", where="device", fix="Use cpu, cuda or cuda:N.")
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise UserError(f"{device!r}: this machine has {torch.cuda.device_count()} CUDA devices", where="device", fix="Use cpu.")
     return found
@@ -114,7 +116,8 @@ def require_package(module: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != module:
             raise
-        raise UserError(f"the package {module} is not installed", fix="pip install 'tips-bench[encoders]'") from error
+        fix = "pip install timm transformers open_clip_torch"
+        raise UserError(f"the package {module} is not installed", fix=fix) from error
 
 
 @contextmanager

@@ -136,9 +136,11 @@ def _top(queries_QD: Tensor, index_nD: Tensor, count: int, device: torch.device 
         flat.add(index_nD.numpy())
         near_QR, rows_QR = flat.search(queries_QD.numpy(), count)
         return torch.from_numpy(near_QR), torch.from_numpy(rows_QR)
-    index_Dn = index_nD.to(device).T
-    found = [(block_qD.to(device) @ index_Dn).topk(count) for block_qD in queries_QD.split(QUERY_ROWS)]
-    return torch.cat([near.cpu() for near, _ in found]), torch.cat([rows.cpu() for _, rows in found])
+    # Where a caller lets products be taken in TF32, those of float64 are the ones that `rounding` holds for.
+    dtype = torch.float32 if torch.get_float32_matmul_precision() == "highest" else torch.float64
+    index_Dn = index_nD.to(device, dtype).T
+    found = [(block_qD.to(device, dtype) @ index_Dn).topk(count) for block_qD in queries_QD.split(QUERY_ROWS)]
+    return torch.cat([near.float().cpu() for near, _ in found]), torch.cat([rows.cpu() for _, rows in found])
 
 
 @cache

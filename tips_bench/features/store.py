@@ -25,16 +25,20 @@ from tips_bench.files import cannot_write, digest, write_text
 class Store:
     """Named arrays of rows, `rows[i]` of them for item i.
 
-    folder: created if absent, taken up if it holds the same layout, else emptied. arrays: name -> (shape of a row, dtype).
+    folder: created if absent, taken up if it is whole and holds the same layout and content, else emptied. arrays: name -> (shape of a
+    row, dtype). content: a text of what shapes the rows.
     Errors: a disk without the space, a store that another run is using.
     """
 
-    def __init__(self, folder: Path, rows: Sequence[int], arrays: Mapping[str, tuple[tuple[int, ...], str]]) -> None:
+    def __init__(self, folder: Path, rows: Sequence[int], arrays: Mapping[str, tuple[tuple[int, ...], str]], content: str = "") -> None:
         self.folder = folder
         self.starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
         self.arrays: dict[str, np.memmap] = {}
         kinds = {name: [list(shape), dtype] for name, (shape, dtype) in arrays.items()}
-        header = json.dumps({"rows": list(map(int, rows)), "arrays": kinds})
+        header = json.dumps({"rows": list(map(int, rows)), "arrays": kinds, "content": content})
+        total = int(self.starts[-1])
+        self._sizes = {name: total * int(np.prod(shape)) * np.dtype(dtype).itemsize for name, (shape, dtype) in arrays.items()}
+        self._sizes["done"] = len(rows)
         self._lock: int | None = _lock(folder)
         try:
             self._open(arrays, header)
@@ -43,25 +47,31 @@ class Store:
             raise
 
     def _open(self, arrays: Mapping[str, tuple[tuple[int, ...], str]], header: str) -> None:
-        marker = self.folder / "header.json"
-        if not marker.is_file() or marker.read_text(encoding="utf-8") != header:
-            self._create(arrays, header)
+        if not self._is_whole(header):
+            self._create(header)
         for name, (shape, dtype) in arrays.items():
             self.arrays[name] = self._map(name, (int(self.starts[-1]), *shape), dtype)
         self._done = self._map("done", (len(self.starts) - 1,), "uint8")
 
-    def _create(self, arrays: Mapping[str, tuple[tuple[int, ...], str]], header: str) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        total = int(self.starts[-1])
-        sizes = {name: total * int(np.prod(shape)) * np.dtype(dtype).itemsize for name, (shape, dtype) in arrays.items()}
+    def _is_whole(self, header: str) -> bool:
+        """Whether the folder holds this store with every file at its size: one that was cut off would be read as zeros."""
+        try:
+            if (self.folder / "header.json").read_text(encoding="utf-8") != header:
+                return False
+            return all((self.folder / f"{name}.bin").stat().st_size == max(size, 1) for name, size in self._sizes.items())
+        except (OSError, UnicodeDecodeError):
+            return False
+
+    def _create(self, header: str) -> None:
+        _remove(self.folder)
         try:
             self.folder.mkdir(parents=True)
-            for name, size in {**sizes, "done": len(self.starts) - 1}.items():
+            for name, size in self._sizes.items():
                 with (self.folder / f"{name}.bin").open("wb") as file:
                     os.posix_fallocate(file.fileno(), 0, max(size, 1))
         except OSError as error:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            needed = sum(sizes.values()) / 1e9
+            _remove(self.folder)
+            needed = sum(self._sizes.values()) / 1e9
             raise UserError(f"cannot reserve {needed:.2f} GB: {cannot_write(self.folder, error).problem}", where=self.folder) from error
         write_text(self.folder / "header.json", header)
 
@@ -91,7 +101,7 @@ class Store:
 
     def delete(self) -> None:
         """Remove the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _remove(self.folder)
         self.close()
 
     def close(self) -> None:
@@ -100,6 +110,12 @@ class Store:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _remove(folder: Path) -> None:
+    """The header goes first: what a kill leaves of the rest is no store."""
+    (folder / "header.json").unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _lock(folder: Path) -> int:
@@ -131,9 +147,8 @@ class Shelf:
 
     def open(self, name: str, rows: Sequence[int], arrays: Mapping[str, tuple[tuple[int, ...], str]], *details: object) -> Store:
         """The store `name`, taken up where it was left. details: what shapes its content besides the identity."""
-        if self.identity is not None:
-            name = f"{name}-{digest(self.identity, *details)[:24]}"
-        store = Store(self.folder / name, rows, arrays)
+        content = digest(self.identity, *details)
+        store = Store(self.folder / (name if self.identity is None else f"{name}-{content[:24]}"), rows, arrays, content)
         self._open.append(store)
         return store
 

@@ -20,6 +20,8 @@ from tips_bench.features.extract import Extractor
 from tips_bench.features.geometry import Kind, Upsampling, Windows
 from tips_bench.features.store import DISK_TYPES, Shelf, Store, from_disk, to_disk
 
+HELD_BATCHES = 4  # of windows, whose features are held at once where an image has several
+
 
 class DenseHead(Protocol):
     """What makes a map of features: a LinearHead, or any other whose map covers the same windows with cells of one size.
@@ -135,13 +137,26 @@ class Inference:
 
     def _encoded(self, reader: Any, indices: list[int]) -> Iterator[Encoded]:
         for batch, samples, pixels_B3HW in self.extractor.batches(reader, indices):
-            views: list[list[View]] = [[] for _ in batch]
-            for scale, mirrored in self._views:
-                seen = list(pixels_B3HW) if scale == 1 else [self.extractor.pixels(sample.image_HW3, scale) for sample in samples]
-                seen = [pixels_3HW.flip(-1) for pixels_3HW in seen] if mirrored else seen
-                for found, view in zip(views, self._encode(seen, mirrored), strict=True):
-                    found.append(view)
-            yield from zip(batch, samples, views, strict=True)
+            together = self._images_together((pixels_B3HW.shape[-2], pixels_B3HW.shape[-1]))
+            for start in range(0, len(batch), together):
+                part = slice(start, start + together)
+                yield from zip(batch[part], samples[part], self._viewed(samples[part], pixels_B3HW[part]), strict=True)
+
+    def _images_together(self, inner: tuple[int, int]) -> int:
+        """How many images of a batch are held with all their windows: 168 windows of 512 px are gigabytes of features."""
+        sizes = [(max(1, round(scale * inner[0])), max(1, round(scale * inner[1]))) for scale, _ in self._views]
+        windows = sum(len(found.tops) * len(found.lefts) for found in (Windows.of(size, self.window) for size in sizes))
+        return max(1, HELD_BATCHES * self.extractor.batch_size // windows)
+
+    def _viewed(self, samples: list[Any], pixels_B3HW: Tensor) -> list[list[View]]:
+        """All views of each image."""
+        views: list[list[View]] = [[] for _ in samples]
+        for scale, mirrored in self._views:
+            seen = list(pixels_B3HW) if scale == 1 else [self.extractor.pixels(sample.image_HW3, scale) for sample in samples]
+            seen = [pixels_3HW.flip(-1) for pixels_3HW in seen] if mirrored else seen
+            for found, view in zip(views, self._encode(seen, mirrored), strict=True):
+                found.append(view)
+        return views
 
     def _encode(self, images: list[Tensor], mirrored: bool) -> Iterator[View]:
         """Views of the images; those of one size in one go."""

@@ -62,10 +62,12 @@ class Training:
     def run(self, trainee: Trainee) -> list[float]:
         """Train to the last iteration, from the checkpoint if there is one of the same identity; returns each head's last loss."""
         first, losses = self._resume(trainee)
-        batches = DataLoader(self.batches, batch_size=None, sampler=range(first, self.iterations), num_workers=self.workers)
+        batches = DataLoader(_Carried(self.batches), batch_size=None, sampler=range(first, self.iterations), num_workers=self.workers)
         with bar("training the probe", self.iterations, "iterations") as advance:
             advance(first)
             for iteration, batch in enumerate(batches, first):
+                if isinstance(batch, UserError):
+                    raise batch
                 losses = trainee.step(iteration, batch).tolist()
                 advance()
                 if (iteration + 1) % self.checkpoint_every == 0 and iteration + 1 < self.iterations:
@@ -88,6 +90,19 @@ class Training:
             return 0, []
         trainee.restore(saved["trainee"])
         return saved["iteration"], saved["losses"]
+
+
+class _Carried(Dataset):
+    """The batches, and in place of one that cannot be made its error: a loader would bury that in the traceback of a process."""
+
+    def __init__(self, batches: Dataset) -> None:
+        self.batches = batches
+
+    def __getitem__(self, iteration: int) -> Any:
+        try:
+            return self.batches[iteration]
+        except UserError as error:
+            return error
 
 
 class TrainingOptions(Strict):

@@ -142,7 +142,9 @@ class _Run:
 
     def _score(self, part: EvaluationPart, evaluate: Evaluate, folder: Path) -> None:
         model = runs.export(self.run, self.run / EVALUATIONS / folder.name, step=self.step).folder
-        self.log.event(self.step, "evaluation", task=part.task, metrics=evaluate(part, model, self.run / EVALUATIONS / "records"))
+        with _full_precision():
+            metrics = evaluate(part, model, self.run / EVALUATIONS / "records")
+        self.log.event(self.step, "evaluation", task=part.task, metrics=metrics)
 
     def _save(self) -> Path:
         folder = checkpoint.folder_at(self.run, self.step)
@@ -197,6 +199,17 @@ def _of_all_ranks(value: dict[str, Any], world: World) -> list[dict[str, Any]]:
     found: list[Any] = [None] * world.size
     dist.all_gather_object(found, value)
     return found
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Products in float32 as a run of its own computes them: training lets a GPU take them in TF32, and the record would not say so."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @contextmanager
