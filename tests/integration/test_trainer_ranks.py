@@ -38,6 +38,11 @@ WAYS: dict[str, dict[str, Any]] = {
     },
     "ddp in pieces": {"running": {"parallel": "ddp", "micro_batch": 2}, "method__teacher": FULL},
     "fsdp": {"running": {"parallel": "fsdp"}, "method__teacher": FULL},
+    "fsdp in pieces of another grid": {
+        "running": {"parallel": "fsdp", "micro_batch": 2},
+        "model__vision__position_grid": [6, 6],
+        "method__teacher": FULL,
+    },
     "fsdp in pieces": {"running": {"parallel": "fsdp", "micro_batch": 1, "activation_checkpointing": True}, "optimizer__rule": ADAFACTOR},
 }
 
@@ -86,3 +91,24 @@ def test_two_ranks_resume_where_they_stopped(tmp_path: Path) -> None:
     assert losses[0] == losses[1] and len(losses[0]) == 4
     events = [line["event"] for line in read_log(tmp_path / "resumed") if "event" in line]
     assert events.count("start") == 2
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_the_first_of_two_ranks_scores_while_the_other_waits(parallel: str, shapes: Path) -> None:
+    evaluation = {"every": 2, "task": "shapes", "overrides": ["image.short_side=84", "probe.max_patches=600"]}
+    shards = write_shards(shapes / "shards")
+    running = {"parallel": parallel, "log_every": 1}
+    path = write_recipe(shapes / "tiny.yaml", shards, steps=4, stages__0__warmup=1, running=running, evaluation=evaluation)
+    done = torchrun(shapes, "-m", "tips_bench", "train", path.name, "--device", "cpu")
+    assert done.returncode == 0, done.stderr[-3000:]
+    scored = [line for line in read_log(shapes / "runs" / "tiny") if line.get("event") == "evaluation"]
+    assert [line["step"] for line in scored] == [2, 4] and all(line["metrics"]["mIoU"] > 5 for line in scored)
+
+
+def test_one_rank_that_fails_says_why_and_ends_the_other(tmp_path: Path) -> None:
+    """Its evaluation fails, while the other waits for it."""
+    evaluation = {"every": 1, "task": "no-such-task"}
+    path = write_recipe(tmp_path / "tiny.yaml", write_shards(tmp_path / "shards"), steps=3, stages__0__warmup=1, evaluation=evaluation)
+    done = torchrun(tmp_path, "-m", "tips_bench", "train", path.name, "--device", "cpu")
+    assert done.returncode != 0 and "there is no task named 'no-such-task'" in done.stderr
+    assert checkpoint.newest(tmp_path / "runs" / "tiny") is not None

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from tips_bench.errors import UserError
 from tips_bench.training import checkpoint, runs
 from tips_bench.training.log import read_log
 from tips_bench.training.loop import train
+from tips_bench.training.step import Learner
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -166,6 +169,47 @@ def test_a_run_is_not_begun_twice_nor_resumed_with_another_recipe(finished: Path
         train(recipe(shards), finished, device="cpu")
     with pytest.raises(UserError, match=r"another optimizer\.clip_norm"):
         train(recipe(shards, optimizer__clip_norm=1.0), finished, resume=True, device="cpu")
+
+
+def test_a_run_goes_on_with_other_readers_and_with_its_shards_in_another_place(finished: Path, shards: str, tmp_path: Path) -> None:
+    run, moved = tmp_path / "run", Path(shards).parent.rename(tmp_path / "moved") / Path(shards).name
+    try:
+        shutil.copytree(finished, run)
+        assert train(recipe(str(moved), data__workers=1, method__contrastive__chunk=5), run, resume=True, device="cpu") == "finished"
+        write_shards(tmp_path / "others", samples=60)
+        with pytest.raises(UserError, match="other shards"):
+            train(recipe(str(tmp_path / "others" / moved.name)), run, resume=True, device="cpu")
+    finally:
+        (tmp_path / "moved").rename(Path(shards).parent)
+
+
+def test_a_place_that_is_a_file_and_a_device_that_is_none_are_one_sentence(shards: str, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(UserError, match=r"taken: there is a file of that name\. Give another --out\."):
+        train(recipe(shards), tmp_path / "taken", device="cpu")
+    with pytest.raises(UserError, match="device: 'gpu' is no device"):
+        train(recipe(shards), tmp_path / "run", device="gpu")
+
+
+def test_memory_that_does_not_suffice_and_a_reader_that_died_in_a_step_are_one_sentence(
+    shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raising(error: Exception) -> Callable[..., Any]:
+        def step(*_: object) -> Any:
+            raise error
+
+        return step
+
+    for error, words in (
+        (torch.OutOfMemoryError("CUDA out of memory"), r"running\.micro_batch: 4: the GPU has not enough memory"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error."), r"data\.workers: a process .* was killed"),
+    ):
+        monkeypatch.setattr(Learner, "step", raising(error))
+        with pytest.raises(UserError, match=words):
+            train(recipe(shards, running={"micro_batch": 4}), tmp_path / type(error).__name__, device="cpu")
+    monkeypatch.setattr(Learner, "step", raising(RuntimeError("of another kind")))
+    with pytest.raises(RuntimeError, match="of another kind"):
+        train(recipe(shards), tmp_path / "other", device="cpu")
 
 
 def test_stages_change_the_resolution_and_the_rate(shards: str, tmp_path: Path) -> None:

@@ -155,6 +155,19 @@ def test_interpolated_positions_follow_a_change_in_place() -> None:
         assert not torch.equal(tower(images).patches[0], before)
 
 
+def test_positions_are_remembered_in_inference_mode_alone() -> None:
+    """FSDP writes a parameter anew without counting a version, as here."""
+    tower, images = load_vision(None, MLP, seed=0), pixels(1)
+    with torch.no_grad():
+        before = tower(images).patches[0]
+        with torch.autograd._unsafe_preserve_version_counter(tower.pos_embed):
+            tower.pos_embed.mul_(2.0)
+        assert not torch.equal(tower(images).patches[0], before) and not tower._positions
+    with torch.inference_mode():
+        tower(images)
+    assert len(tower._positions) == 1
+
+
 def test_the_value_path_is_a_block_in_which_tokens_see_only_themselves() -> None:
     tower, images = load_vision(None, replace(MLP, depth=1), seed=0), pixels(2, 14, 14)
     block = tower.blocks[0]

@@ -148,6 +148,22 @@ def test_an_image_that_cannot_be_used_has_a_named_fault(members: dict[str, bytes
     assert str(raised.value) == fault
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["JPEG", "PNG", "WEBP"]), st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), min_size=1, max_size=3))
+def test_damaged_bytes_give_an_image_or_a_fault(kind: str, changes: list[tuple[int, int]]) -> None:
+    """Of a broken EXIF block Pillow lets through errors of many kinds."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x8769] = 6, "maker", {0x9003: "2026:01:01 00:00:00"}
+    data = bytearray(encoded(np.zeros((6, 9, 3), np.uint8), kind, exif=exif))
+    for place, value in changes:
+        data[place % len(data)] = value
+    try:
+        assert read_image({kind.lower(): bytes(data)}).shape[0] == 3
+    except SampleFault as fault:
+        assert str(fault) in ("broken image", "image too large", "image not of 8 bits")
+
+
 def test_the_smallest_image_can_be_cropped() -> None:
     image_3HW = read_image({"png": encoded(np.full((1, 1, 3), 7, np.uint8), "PNG")})
     whole, parts = crops(image_3HW, PART, PART.local_count, 56, 28, np.random.default_rng(0))

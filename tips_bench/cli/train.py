@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import traceback
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from tips_bench.cli.output import print_error
+from tips_bench.errors import UserError
 
 if TYPE_CHECKING:
     from tips_bench.training.recipe import EvaluationPart
@@ -38,7 +42,18 @@ def train(
 
     chosen = load_recipe(recipe, overrides or [])
     folder = out or Path("runs") / chosen.name
-    outcome = train_recipe(chosen, folder, resume=resume, device=device, evaluate=partial(evaluate, device=device))
+    try:
+        outcome = train_recipe(chosen, folder, resume=resume, device=device, evaluate=partial(evaluate, device=device))
+    except UserError as error:
+        if distributed.is_launched():
+            print_error(error)
+            distributed.end(2)
+        raise
+    except Exception:
+        if distributed.is_launched():
+            traceback.print_exc()
+            distributed.end(1)
+        raise
     if os.environ.get("RANK", "0") == "0":
         print(f"{outcome}  {folder}")
     distributed.end()

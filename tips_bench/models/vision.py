@@ -141,13 +141,14 @@ class VisionTower(nn.Module):
         return torch.cat([cls_11D.expand(batch, -1, -1), self.register_tokens.expand(batch, -1, -1), x_BPD + positions], dim=1)
 
     def _grid_positions(self, grid: tuple[int, int]) -> Tensor:
-        """[1,P,D]: the patches' position embeddings at this grid; remembered while no gradient can reach them."""
+        """[1,P,D]: the patches' position embeddings at this grid; remembered in inference mode, where an encoder is frozen."""
         table_1PD = self.pos_embed[:, 1:]
         if grid == self.config.position_grid:
             return table_1PD
-        if torch.is_grad_enabled() or self.pos_embed.is_inference():
+        # Not wherever gradients are off: FSDP puts a parameter together at an old address without counting a version.
+        if not torch.is_inference_mode_enabled() or self.pos_embed.is_inference():
             return interpolate_positions(table_1PD, self.config.position_grid, grid)
-        # The version counts in-place changes, so that an averaged teacher does not see stale positions.
+        # The version counts changes of the weights in place.
         key = (grid, self.pos_embed.data_ptr(), self.pos_embed._version)
         if key not in self._positions:
             self._positions = {k: v for k, v in self._positions.items() if k[1:] == key[1:]}

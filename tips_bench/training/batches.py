@@ -129,13 +129,11 @@ class TrainingData:
             for sent in loader:
                 if isinstance(sent, UserError):
                     raise sent
-                yield sent
+                # A tensor that another process sent keeps a file open; a batch of thousands would reach the limit of a process.
+                yield Chunk(sent.outcomes, [tensor.clone() for tensor in sent.tensors]) if workers else sent
         except RuntimeError as error:
-            if "exited unexpectedly" not in str(error):
-                raise
-            raise UserError(
-                "a process that reads the data was killed, most likely for want of memory", where="data.workers", fix="Use fewer."
-            ) from error
+            raise_if_reader_died(error)
+            raise
 
     def _batch(self, chunks: Iterator[Chunk], held: list[Chunk], size: int, device: torch.device) -> Batch:
         """The next `size` whole samples. held: the rest of a chunk, from the batch before and for the one behind."""
@@ -196,6 +194,13 @@ class TrainingData:
             )
         self.cursor, self.report = Cursor(*state["cursor"]), Report(**state["report"])
         self._last_whole = self.cursor.epoch
+
+
+def raise_if_reader_died(error: RuntimeError) -> None:
+    """A sentence in place of what torch raises, wherever this process is just then, when one that reads the data was killed."""
+    if str(error).startswith("DataLoader worker"):
+        problem = "a process that reads the data was killed, most likely for want of memory or of space in /dev/shm"
+        raise UserError(problem, where="data.workers", fix="Use fewer, or give a container more shared memory.") from error
 
 
 def shard_order(recipe: Recipe) -> ShardOrder:

@@ -110,12 +110,17 @@ def newest(run: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def load(folder: Path, tensors: Mapping[str, Tensor]) -> State:
-    """Fills tensors from a checkpoint, which may hold more, and gives the rest of it. Errors: tensors it lacks or has in another shape."""
+def load(folder: Path, tensors: Mapping[str, Tensor], *, together: bool) -> State:
+    """Fills tensors from a checkpoint, which may hold more, and gives the rest of it.
+
+    together: all ranks call this, each with its own part of the tensors; otherwise one reads whole tensors and waits for no other.
+    Errors: tensors it lacks or has in another shape.
+    """
     state = read_state(folder)
+    alone = not together or not dist.is_initialized()
     try:
         with _alone_on_purpose():
-            dcp.load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=not dist.is_initialized())
+            dcp.load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=alone)
     except (CheckpointException, RuntimeError, ValueError, OSError) as error:
         fix = "Use the recipe this run was started with, or start another run."
         raise UserError(f"it does not fit the recipe or is damaged: {_first_cause(error)}", where=folder, fix=fix) from error

@@ -20,10 +20,12 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from tips_bench.encoders.weights import resolve_device
 from tips_bench.errors import UserError
 from tips_bench.training.recipe import RunningPart
 
@@ -50,9 +52,9 @@ class World:
 def enter(device: str | None = None) -> World:
     """Joins the ranks that torchrun started; a world of one without it. device: None = a GPU of its own where there are any.
 
-    Errors: more ranks than GPUs on this machine.
+    Errors: a device that this machine lacks; more ranks than GPUs on this machine.
     """
-    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    kind = str(resolve_device(device))
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     if kind == "cuda":
         local, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
@@ -71,12 +73,17 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
+def is_launched() -> bool:
+    """Whether torchrun started this process, which ends the others when one fails."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 def end(status: int = 0) -> None:
     """Ends a process that torchrun started, after all its files are written; does nothing in any other.
 
     The rest of Python's own ending is left out: gloo's threads may still wait for the interpreter then, which ends them in an abort.
     """
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if is_launched():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -128,18 +135,20 @@ def spread(model: nn.Module, blocks: Iterable[nn.Module], world: World, running:
         devices = [world.device.index] if world.device.type == "cuda" else None
         options = {"gradient_as_bucket_view": True, "find_unused_parameters": unused}
         return DistributedDataParallel(model, device_ids=devices, **options)
-    return cut_up(model, blocks, running.precision, keep_whole=True)
+    return cut_up(model, blocks, world, running.precision, keep_whole=True)
 
 
-def cut_up(model: nn.Module, blocks: Iterable[nn.Module], precision: str, *, keep_whole: bool) -> nn.Module:
+def cut_up(model: nn.Module, blocks: Iterable[nn.Module], world: World, precision: str, *, keep_whole: bool) -> nn.Module:
     """FSDP2 over all ranks, in place. keep_whole: what is not in a block stays put together from its forward to its backward pass."""
+    # Without a mesh it would take a GPU that is there, whatever the run computes on.
+    mesh = init_device_mesh(world.device.type, (world.size,))
     # The residual stream stays float32: inputs are not cast, autocast does that for each operation.
     policy = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if precision == "bf16" else None, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
     for block in blocks:
-        fully_shard(block, mp_policy=policy)
-    fully_shard(model, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False), reshard_after_forward=not keep_whole)
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False), reshard_after_forward=not keep_whole)
     return model
 
 

@@ -26,7 +26,7 @@ from tips_bench.files import atomic
 from tips_bench.models.tokenizer import Tokenizer
 from tips_bench.progress import Advance, bar
 from tips_bench.training import checkpoint, distributed, runs
-from tips_bench.training.batches import Report, TrainingData, shard_order
+from tips_bench.training.batches import Batch, Report, TrainingData, raise_if_reader_died, shard_order
 from tips_bench.training.captions import TOKENIZER, tokenizer_file
 from tips_bench.training.distributed import World, add_up, barrier
 from tips_bench.training.log import Log
@@ -45,21 +45,20 @@ def train(recipe: Recipe, run: Path, *, resume: bool = False, device: str | None
     """Trains a recipe in the folder `run`. resume: go on from the newest whole checkpoint, from the start where there is none.
 
     A SIGTERM ends the run after the step it is in, with a checkpoint: "preempted".
-    Errors: every fault of recipe, data and disk, and a run that collapsed or has a loss that is no number.
+    Errors: every fault of recipe, data and disk, and a run that collapsed or has a loss that is no number. Of several ranks one that
+    fails has to end its process, which ends the others: they may wait for it in a collective, and leaving them would wait for that.
     """
     world = distributed.enter(device)
-    try:
-        if recipe.running.precision == "bf16":
-            torch.set_float32_matmul_precision("high")
-        if world.is_first:
-            runs.begin(run, recipe, resume=resume)
-        barrier()
-        with _sigterm() as told, closing(_Run(recipe, run, world, evaluate)) as running:
-            outcome = running.to_the_end(told)
-        barrier()  # none leaves while another still waits for it
-        return outcome
-    finally:
-        distributed.leave()
+    if recipe.running.precision == "bf16":
+        torch.set_float32_matmul_precision("high")
+    if world.is_first:
+        runs.begin(run, recipe, resume=resume)
+    barrier()
+    with _sigterm() as told, closing(_Run(recipe, run, world, evaluate)) as running:
+        outcome = running.to_the_end(told)
+    barrier()  # none leaves while another still waits for it
+    distributed.leave()
+    return outcome
 
 
 class _Run:
@@ -107,7 +106,7 @@ class _Run:
         # a generator that is closed lets go of its worker processes
         with closing(self.data.batches(stage, self.world.device)) as batches:  # type: ignore[type-var]
             for batch in batches:
-                report = self.learner.step(batch, self.step)
+                report = self._learn(batch)
                 self.step += 1
                 self.log.count(stage.batch)
                 self._take_note(report)
@@ -118,6 +117,17 @@ class _Run:
                 if self.step == end:
                     break
         return "finished"
+
+    def _learn(self, batch: Batch) -> dict[str, float]:
+        """One step. Errors: memory that does not suffice; a reader that was killed meanwhile, which any call may raise."""
+        try:
+            return self.learner.step(batch, self.step)
+        except torch.OutOfMemoryError as error:
+            problem = f"{self.recipe.running.micro_batch}: the GPU has not enough memory for a step"
+            raise UserError(problem, where="running.micro_batch", fix="Set it to fewer images of a rank; the batch stays whole.") from error
+        except RuntimeError as error:
+            raise_if_reader_died(error)
+            raise
 
     def _take_note(self, report: dict[str, float]) -> None:
         running = self.recipe.running
@@ -163,7 +173,8 @@ class _Run:
         if folder is None:
             return None
         checkpoint.allocate(self.learner.optimizer)
-        return checkpoint.load(folder, checkpoint.tensors_of(self.learner.student, self.learner.teacher, self.learner.optimizer))
+        tensors = checkpoint.tensors_of(self.learner.student, self.learner.teacher, self.learner.optimizer)
+        return checkpoint.load(folder, tensors, together=True)
 
     def _tokenizer(self) -> Tokenizer | None:
         """The recipe's, kept in the run's folder, where the first rank puts it."""

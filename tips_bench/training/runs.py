@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,9 @@ from tips_bench.training.teacher import Teacher, parts_with_heads
 RECIPE_FILE = "recipe.json"
 Weights = Literal["student", "teacher"]
 Stored = Literal["fp32", "fp16"]
+# What may change when a run goes on: how steps are computed and what is scored on the way. Shards may lie elsewhere; that they are the
+# same ones is seen from their names and sizes.
+_FREE = re.compile(r"(running|evaluation|sources|notes|title|data\.workers|data\.shards|method\.contrastive\.chunk)(\.|$)")
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
@@ -42,6 +46,8 @@ def begin(run: Path, recipe: Recipe, *, resume: bool) -> None:
     Errors: a run that is there already, or that another recipe started.
     """
     path = run / RECIPE_FILE
+    if run.exists() and not run.is_dir():
+        raise UserError("there is a file of that name", where=run, fix="Give another --out.")
     if checkpoint.newest(run) is None:
         for left in (TOKENIZER, LOG_FILE):
             (run / left).unlink(missing_ok=True)
@@ -50,10 +56,7 @@ def begin(run: Path, recipe: Recipe, *, resume: bool) -> None:
     if not resume:
         raise UserError("there is a run already", where=run, fix="Give --resume to go on with it, or another --out.")
     before, now = read_recipe(run).model_dump(mode="json"), recipe.model_dump(mode="json")
-    # how steps are computed and what is scored on the way may change
-    for free in ("running", "evaluation", "sources", "notes", "title"):
-        before.pop(free), now.pop(free)
-    if changed := sorted(_differences("", before, now)):
+    if changed := sorted(key for key in _differences("", before, now) if not _FREE.match(key)):
         raise UserError(f"the run was started with another {', '.join(changed)}", where=run, fix="Use its own recipe, or another --out.")
 
 
@@ -82,7 +85,7 @@ def export(run: Path, to: Path, *, weights: Weights = "student", step: int | Non
     wanted = {f"{weights}.vision.{name}": value for name, value in vision.state_dict().items()}
     wanted |= {f"student.text.{name}": value for name, value in text.state_dict().items()}
     wanted["student.log_temperature"] = log_temperature
-    learned = checkpoint.load(folder, wanted).step
+    learned = checkpoint.load(folder, wanted, together=False).step
     text.temperature = math.exp(log_temperature.item())
     export_huggingface(to, vision, text, resolution=recipe.resolution, dtype=_DTYPES[stored])
     # without a contrastive loss the text tower has learned nothing, and without a tokenizer nobody takes it for one that has
@@ -118,7 +121,7 @@ def frozen_teacher(recipe: Recipe) -> Teacher | None:
         "centres": "teacher",
     }
     wanted = {f"{owners[name.partition('.')[0]]}.{name}": value for name, value in teacher.state_dict().items()}
-    checkpoint.load(_checkpoint(run, None), wanted)
+    checkpoint.load(_checkpoint(run, None), wanted, together=False)
     return teacher
 
 

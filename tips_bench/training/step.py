@@ -60,7 +60,7 @@ class Learner:
         self.model = distributed.spread(self.student, self.student.blocks(), world, self.running, unused=start > 0)
         if world.size > 1 and self.running.parallel == "fsdp" and self.teacher is not None and self.teacher.vision is not None:
             # The heads stay whole: they are used piece by piece, outside a forward pass of their own.
-            distributed.cut_up(self.teacher.vision, self.teacher.vision.blocks, self.running.precision, keep_whole=False)
+            distributed.cut_up(self.teacher.vision, self.teacher.vision.blocks, world, self.running.precision, keep_whole=False)
         self.optimizer = make_optimizer(self.student, recipe.optimizer)
 
     def step(self, batch: Batch, number: int) -> dict[str, float]:
