@@ -9,7 +9,7 @@ from tips_bench.files import digest
 
 
 def hold_out(ids: Sequence[str], groups: Sequence[str], fraction: float, limit: int | None = None) -> tuple[list[int], list[int]]:
-    """Indices (kept, held out). Whole groups are held out, about `fraction` of them, and at least one.
+    """Indices (kept, held out). Whole groups are held out, about `fraction` of them, at least one and never all.
 
     limit: at most so many samples are held out; the others of those groups are not used. Errors: all samples in one group.
     """
@@ -17,7 +17,7 @@ def hold_out(ids: Sequence[str], groups: Sequence[str], fraction: float, limit: 
     if len(order) < 2:
         problem = f"{len(ids)} training sample(s) of one group cannot be parted into fitting and held-out samples"
         raise UserError(problem, fix="Give samples of more groups.")
-    chosen = set(order[: max(1, round(fraction * len(order)))])
+    chosen = set(order[: min(max(1, round(fraction * len(order))), len(order) - 1)])
     kept = [index for index, group in enumerate(groups) if group not in chosen]
     held = [index for index, group in enumerate(groups) if group in chosen]
     if limit is not None and len(held) > limit:

@@ -86,7 +86,7 @@ class Search:
     def _candidates(self, queries_QD: np.ndarray, among_N: np.ndarray, count: int) -> tuple[Tensor, np.ndarray]:
         """(similarities_QR float32, rows_QR), descending, on the CPU."""
         near_QR, rows_QR = torch.empty(len(queries_QD), 0), torch.empty(len(queries_QD), 0, dtype=torch.int64)
-        unit_QD = unit(queries_QD)
+        unit_QD = unit(queries_QD).to(self.device)
         for start in range(0, len(among_N), INDEX_ROWS):
             rows_n = among_N[start : start + INDEX_ROWS]
             near_Qr, places_Qr = _top(unit_QD, unit(self.index_ND[rows_n]), min(count, len(rows_n)), self.device)

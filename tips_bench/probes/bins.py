@@ -10,6 +10,7 @@ Axes: B batch, S heads, C bins, h w token grid, H W pixels, N windows.
 
 from __future__ import annotations
 
+import functools
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,13 @@ class Bins:
         return self._rows(height, gradient_CHW).T @ gradient_CHW @ self._rows(width, gradient_CHW)
 
     def _rows(self, tokens: int, like: Tensor) -> Tensor:
-        return interpolation(tokens, tokens * self.factor).to(like.device, like.dtype)
+        return _matrix(tokens, self.factor, like.device, like.dtype)
+
+
+@functools.lru_cache(maxsize=32)
+def _matrix(tokens: int, factor: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Made once on a device: it is used for every image and head."""
+    return interpolation(tokens, tokens * factor).to(device, dtype)
 
 
 class _ExpectedDepth(torch.autograd.Function):

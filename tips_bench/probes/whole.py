@@ -73,9 +73,12 @@ class Affine:
     bias_LC: Tensor
 
     def scores(self, features_QF: Tensor) -> Tensor:
-        """[L,Q,C] on the features' device."""
-        weight_LCD, bias_L1C = self.weight_LCD.to(features_QF.device), self.bias_LC.to(features_QF.device)[:, None]
-        return features_QF[:, self.columns_D] @ weight_LCD.mT + bias_L1C
+        """[L,Q,C] of features on the same device."""
+        return features_QF[:, self.columns_D] @ self.weight_LCD.mT + self.bias_LC[:, None]
+
+    def on(self, device: torch.device) -> Affine:
+        """The same on a device."""
+        return Affine(self.columns_D, self.weight_LCD.to(device), self.bias_LC.to(device))
 
 
 class AffineHeads:
@@ -90,7 +93,7 @@ class AffineHeads:
 
     def on(self, device: torch.device) -> AffineHeads:
         """The same; products are made on this device from now on."""
-        self.device = device
+        self.parts, self.device = [part.on(device) for part in self.parts], device
         return self
 
     def scores(self, features_QF: np.ndarray) -> np.ndarray:
@@ -102,7 +105,7 @@ class AffineHeads:
         """Write as .npz, atomically."""
         arrays: dict[str, Any] = {"choice": -1 if self.choice is None else self.choice}
         for n, part in enumerate(self.parts):
-            arrays |= {f"columns{n}": part.columns_D, f"weight{n}": part.weight_LCD.numpy(), f"bias{n}": part.bias_LC.numpy()}
+            arrays |= {f"columns{n}": part.columns_D, f"weight{n}": part.weight_LCD.cpu().numpy(), f"bias{n}": part.bias_LC.cpu().numpy()}
         with atomic(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
 
