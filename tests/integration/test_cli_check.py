@@ -184,3 +184,4 @@ def test_the_example_workflow_gives_the_action_inputs_that_it_has() -> None:
     steps = [step for workflow in workflows for job in workflow["jobs"].values() for step in job["steps"]]
     used = [step["with"] for step in steps if "tips-bench" in step.get("uses", "") or step.get("uses") == "./"]
     assert used and all(set(inputs) <= set(action()["inputs"]) for inputs in used)
+    assert all(inputs.get("weights", inputs["model"]).startswith("./") for inputs in used), "what is scored is the pull request's own"
