@@ -35,6 +35,10 @@ class Unsuited(UserError):
     """A model that lacks what a protocol takes: a fault where it was asked for by name, no matter where it was one of `all`."""
 
 
+class NotAllowed(UserError):
+    """A protocol that a task does not allow: a fault, but for one of several that are named, where it is another task's."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str], *, where: object = None) -> UserError:
     """The error for a name that is not known, with the nearest known ones.
 

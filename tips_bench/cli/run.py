@@ -23,7 +23,10 @@ def run(
         str,
         typer.Option(help="Zoo names, timm:NAME, hf:REPO, open_clip:ARCH/TAG, module.path:callable or card files; a comma list, or `all`."),
     ],
-    protocol: Annotated[str | None, typer.Option(help="Protocol names, a comma list, or `all` that a task allows.")] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="Protocol names, a comma list, of which each task is run under those that it allows; `all` are all of these."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the records.")] = Path("results"),
     weights: Annotated[str | None, typer.Option(help="A weight file, `random` or `random:SEED`; the card's otherwise.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the best there is otherwise.")] = None,
