@@ -40,12 +40,13 @@ class NotAllowed(UserError):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], *, where: object = None) -> UserError:
-    """The error for a name that is not known, with the nearest known ones.
+    """The error for a name that is not known, with the nearest known ones, whatever the case of their letters.
 
     kind: what was looked for, in the singular ("task", "model", "class").
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    matches = difflib.get_close_matches(name.lower(), dict.fromkeys(one.lower() for one in known), n=3, cutoff=0.5)
+    near = [one for match in matches for one in known if one.lower() == match]
     if near:
         fix = f"Did you mean {' or '.join(repr(n) for n in near)}?"
     elif kind in LISTED and len(known) > 12:
