@@ -41,7 +41,11 @@ def run(
     data_root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets; $TIPS_BENCH_DATA or ./data otherwise.")] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a card's value (repeatable); the record says so."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override a value of the protocol's card, or task.KEY, model.KEY of the other two (repeatable); the record says so.",
+        ),
     ] = None,
     pictures: Annotated[int, typer.Option(min=0, help="Samples to draw: image, truth, prediction, PCA of the features.")] = 0,
     cache: Annotated[bool, typer.Option("--cache", help="Keep the features on disk for the next run.")] = False,
