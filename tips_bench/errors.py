@@ -35,13 +35,18 @@ class Unsuited(UserError):
     """A model that lacks what a protocol takes: a fault where it was asked for by name, no matter where it was one of `all`."""
 
 
+class NotAllowed(UserError):
+    """A protocol that a task does not allow: a fault, but for one of several that are named, where it is another task's."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str], *, where: object = None) -> UserError:
-    """The error for a name that is not known, with the nearest known ones.
+    """The error for a name that is not known, with the nearest known ones, whatever the case of their letters.
 
     kind: what was looked for, in the singular ("task", "model", "class").
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    matches = difflib.get_close_matches(name.lower(), dict.fromkeys(one.lower() for one in known), n=3, cutoff=0.5)
+    near = [one for match in matches for one in known if one.lower() == match]
     if near:
         fix = f"Did you mean {' or '.join(repr(n) for n in near)}?"
     elif kind in LISTED and len(known) > 12:

@@ -92,9 +92,12 @@ def test_the_action_calls_commands_and_options_that_exist() -> None:
     script = "\n".join(step["run"] for step in action()["runs"]["steps"] if "run" in step)
     calls = re.findall(r"^\s*(?:if )?tips-bench (\w+)((?:.*\\\n)*.*)$", script, re.MULTILINE)
     assert {verb for verb, _ in calls} == {"run", "check", "table"}
+    known = {verb: {option for parameter in group.commands[verb].params for option in parameter.opts} for verb, _ in calls}
     for verb, rest in calls:
-        options = {option for parameter in group.commands[verb].params for option in parameter.opts}
-        assert set(re.findall(r"(?<![\w-])--[a-z-]+", rest)) <= options, verb
+        assert set(re.findall(r"(?<![\w-])--[a-z-]+", rest)) <= known[verb], verb
+    added = {step["name"]: set(re.findall(r'options\+=\("(--[a-z-]+)=', step["run"])) for step in action()["runs"]["steps"]}
+    assert added["Score"] == {"--weights", "--protocol", "--data-root"} <= known["run"]
+    assert added["Check"] == {"--tolerance"} <= known["check"]
 
 
 def test_the_action_gives_inputs_to_the_shell_as_variables_only() -> None:
@@ -145,12 +148,34 @@ def test_the_steps_of_the_action_check_and_comment(folders: Path) -> None:
 
 def test_the_action_scores_with_what_it_was_given_whatever_that_holds(folders: Path) -> None:
     stub(folders / "bin", "tips-bench", f'printf "%s\\n" "$@" > "{folders}/arguments"')
-    given = {"MODEL": "a; touch x", "TASK": "$(touch y)", "PROTOCOL": "convex", "RESULTS": "-r", "WEIGHTS": "w w.npz"}
+    given = {"MODEL": "a; touch x", "TASK": "$(touch y)", "PROTOCOL": "convex", "RESULTS": "-r", "WEIGHTS": "w w.npz", "DATA_ROOT": "d e"}
     done = step("Score", folders, **given)
     assert done.returncode == 0, done.stderr
     assert (folders / "arguments").read_text().splitlines() == [
-        "run", "--task=$(touch y)", "--model=a; touch x", "--protocol=convex", "--out=-r", "--weights=w w.npz"
+        "run", "--task=$(touch y)", "--model=a; touch x", "--out=-r", "--weights=w w.npz", "--protocol=convex", "--data-root=d e"
     ]  # fmt: skip
+
+
+def test_the_action_leaves_out_what_it_was_not_given(folders: Path) -> None:
+    """The commands' own defaults hold, as they do for the baseline: a task's own protocol, a tolerance for each unit."""
+    stub(folders / "bin", "tips-bench", f'printf "%s\\n" "$@" >> "{folders}/arguments"')
+    defaults = {name.upper().replace("-", "_"): given["default"] for name, given in action()["inputs"].items() if name != "baseline"}
+    assert step("Score", folders, **defaults | {"MODEL": "m"}).returncode == 0
+    assert (folders / "arguments").read_text().splitlines() == ["run", "--task=rooms-seg", "--model=m", "--out=tips-bench-results"]
+    (folders / "arguments").unlink()
+    assert step("Check", folders, **defaults, BASELINE="b").returncode == 0
+    assert [line.split("=")[0] for line in (folders / "arguments").read_text().splitlines()] == [
+        "table", "tips-bench-results", "--format", "markdown",
+        "check", "tips-bench-results", "--against", "--json", "--junit", "--markdown", "--github",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("asked", "installed"), [("", "/action path[encoders]"), ("./fork", "./fork"), ("none", None)])
+def test_the_action_installs_itself_with_all_encoders_unless_told_otherwise(folders: Path, asked: str, installed: str | None) -> None:
+    stub(folders / "bin", "python", f'for last; do :; done; echo "$last" > "{folders}/installed"')
+    assert step("Install", folders, INSTALL=asked, GITHUB_ACTION_PATH="/action path").returncode == 0
+    found = (folders / "installed").read_text().strip() if (folders / "installed").is_file() else None
+    assert found == installed
 
 
 def test_the_example_workflow_gives_the_action_inputs_that_it_has() -> None:
@@ -159,3 +184,4 @@ def test_the_example_workflow_gives_the_action_inputs_that_it_has() -> None:
     steps = [step for workflow in workflows for job in workflow["jobs"].values() for step in job["steps"]]
     used = [step["with"] for step in steps if "tips-bench" in step.get("uses", "") or step.get("uses") == "./"]
     assert used and all(set(inputs) <= set(action()["inputs"]) for inputs in used)
+    assert all(inputs.get("weights", inputs["model"]).startswith("./") for inputs in used), "what is scored is the pull request's own"

@@ -77,7 +77,7 @@ def test_a_package_that_is_not_there_is_a_fault_unless_it_is_optional(monkeypatc
     monkeypatch.setattr(doctor, "import_module", without)
     (finding,) = (one for one in doctor.packages() if one.name == module)
     assert finding.fault == fault
-    assert finding.fix == ("pip install tips-bench" if fault else "pip install 'tips-bench[encoders]'")
+    assert finding.fix == ("pip install -e . in the clone of tips-bench" if fault else f"pip install {module}")
 
 
 def test_a_package_that_breaks_when_it_is_imported_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,6 +153,32 @@ def test_a_protocol_that_the_task_does_not_allow_is_refused(calls: list[Call], t
     assert "linear-dinov2" in done.stderr and "It allows convex." in done.stderr
 
 
+def test_each_task_is_run_under_those_of_the_protocols_that_it_allows(calls: list[Call], tmp_path: Path) -> None:
+    arguments = ["--task", "nyu-depth,nyu-normals,rooms-depth", "--model", "pixels", "--protocol", "convex-depth,convex-normals"]
+    done = run("run", *arguments, "--out", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert cells(calls) == [
+        ("nyu-depth", "pixels", "convex-depth"),
+        ("nyu-normals", "pixels", "convex-normals"),
+        ("rooms-depth", "pixels", "convex-depth"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("task", "protocol", "sentence"),
+    [
+        ("nyu-depth", "convex", "task nyu-depth: protocol 'convex' is not one that the task allows. It allows convex-depth,"),
+        ("nyu-depth", "convex-depth,convex", "task nyu-depth: protocol 'convex' is not one that the task allows"),
+        ("nyu-depth,nyu-normals", "convex-depth", "task nyu-normals: protocol 'convex-depth' is not one that the task allows"),
+        ("nyu-depth,nyu-normals", "convex-depth,convex-normals,convex", "task nyu-depth: protocol 'convex' is not one"),
+        ("ade20k,nyu-depth,nyu-normals", "convex-depth,convex-normals", "task ade20k: protocol 'convex-depth' is not one"),
+    ],
+)
+def test_a_task_or_a_protocol_that_would_go_without_is_refused(calls: list[Call], task: str, protocol: str, sentence: str) -> None:
+    done = run("run", "--task", task, "--model", "pixels", "--protocol", protocol)
+    assert done.exit_code == 2 and sentence in done.stderr and len(done.stderr.splitlines()) == 1 and calls == []
+
+
 def test_one_failure_does_not_stop_the_others_and_the_status_says_so(calls: list[Call], tmp_path: Path) -> None:
     done = run("run", "--task", "voc2012,rooms-seg", "--model", "pixels", "--out", str(tmp_path))
     assert done.exit_code == 2

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import tips_bench
 from tips_bench import load_encoder
@@ -79,6 +80,26 @@ def test_a_weight_file_alone_is_an_encoder_named_after_it(checkpoint: Path) -> N
     card = resolve_model_card(checkpoint)
     assert (card.name, card.source, card.embed_dim, card.depth, card.resolution, card.has_text) == ("toy", "tips", 32, 2, 56, False)
     assert load_encoder(card, device="cpu").encode_image(torch.rand(1, 3, 14, 14)).patches[0].shape == (1, 1, 1, 32)
+
+
+@pytest.mark.parametrize("name", ["model.pth", "./model.pt", "model.bin", "model.ckpt", "notes.txt", "other.safetensors"])
+def test_a_file_that_is_no_model_of_tips_is_told_to_be_weights(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    state = torch.nn.Linear(3, 4).state_dict()
+    if name.endswith(".safetensors"):
+        save_file(state, name)
+    elif name.endswith(".txt"):
+        Path(name).write_text("tips")
+    else:
+        torch.save(state, name)
+    with pytest.raises(UserError, match=r"give that as --model \(timm:NAME, or a card\) and this file as --weights") as caught:
+        resolve_model_card(name)
+    assert Path(name).name in str(caught.value) and caught.value.__cause__ is not None
+
+
+def test_a_weight_file_that_is_not_there_is_not_called_an_unknown_model() -> None:
+    with pytest.raises(UserError, match=r"absent\.pth: there is no such file or folder\. Check the path\. .*this file as --weights"):
+        resolve_model_card("absent.pth")
 
 
 def test_a_card_may_not_name_code(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,26 @@ def last():
 
 def module():
     return nn.Conv2d(3, 6, 14, stride=14)
+
+class Normalised(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = nn.Conv2d(3, 6, 14, stride=14).bfloat16()
+
+    def forward(self, pixels):
+        return self.model((pixels - 0.5) / 0.5)
+
+def function():
+    model = nn.Conv2d(3, 6, 14, stride=14)
+    return lambda pixels: model((pixels - 0.5) / 0.5)
+
+def clumsy():
+    return lambda pixels, size: pixels
+
+def hungry():
+    def run(pixels):
+        raise torch.OutOfMemoryError("too much")
+    return run
 
 def encoder():
     from tips_bench import load_encoder
@@ -60,6 +82,23 @@ class Holder:
 
 CONSTANT = 4
 """
+
+
+BACKBONE = """
+from torch import nn
+
+class MyBackbone(nn.Conv2d):
+    def __init__(self):
+        super().__init__(3, 768, 16, stride=16)
+
+class MyViT(MyBackbone):
+    norm = nn.LayerNorm(768, elementwise_affine=False)
+
+    def blocks_of(self, pixels):
+        patches = self(pixels).flatten(2).transpose(1, 2)
+        return [nn.functional.pad(patches + block, (0, 0, 1, 0)) for block in range(12)]
+"""
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "new-encoder.md"
 
 
 @pytest.fixture(autouse=True)
@@ -110,6 +149,26 @@ def test_one_precision_does_not_spoil_the_next() -> None:
     assert not torch.equal(full.function.weight, full.function.weight.bfloat16().float())
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_a_module_may_be_made_in_any_precision_and_named_as_a_class(dtype: str) -> None:
+    encoder = load_encoder("users_own:Normalised", device="cpu", dtype=dtype)
+    assert encoder.encode_image(torch.rand(1, 3, 28, 42)).patches[0].shape == (1, 2, 3, 6)
+
+
+def test_a_function_that_cannot_take_the_pixels_is_one_sentence_with_its_cause() -> None:
+    wanted = r"users_own:function: given torch\.bfloat16 pixels on cpu, it raised RuntimeError: .*\. Return an nn\.Module, which is moved"
+    with pytest.raises(UserError, match=wanted) as caught:
+        load_encoder("users_own:function", device="cpu", dtype="bf16")
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    with pytest.raises(UserError, match=r"users_own:clumsy: given torch\.float32 pixels on cpu, it raised TypeError: .*'size'"):
+        load_encoder("users_own:clumsy")
+
+
+def test_a_function_that_runs_out_of_memory_is_not_told_to_be_a_module() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        load_encoder("users_own:hungry")
+
+
 def test_an_encoder_is_used_as_it_is() -> None:
     encoder = load_encoder("users_own:encoder")
     assert encoder.spec.embed_dim == 192 and encoder.spec.depth == 4
@@ -146,3 +205,19 @@ def test_weights_and_missing_modules_are_one_sentence() -> None:
         load_encoder("users_own:first", weights="random")
     with pytest.raises(UserError, match="there is no module 'not_there'"):
         load_encoder("not_there.deep:build")
+
+
+@pytest.mark.parametrize(("number", "depth", "global_tokens"), [(0, 1, 0), (1, 12, 1)])
+def test_the_examples_of_the_documentation_work(
+    number: int, depth: int, global_tokens: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    (tmp_path / "my_backbone.py").write_text(BACKBONE)
+    (tmp_path / "mine.py").write_text(re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)[number])
+    torch.save(nn.Conv2d(3, 768, 16, stride=16).state_dict(), "weights.pt")
+    encoder = load_encoder("mine:Mine")
+    assert (encoder.spec.patch_size, encoder.spec.embed_dim, encoder.spec.depth) == (16, 768, depth)
+    found = encoder.encode_image(torch.rand(2, 3, 32, 48), layers=(0, -1), norm=False)
+    assert [patches.shape for patches in found.patches] == [(2, 2, 3, 768)] * 2 and found.globals_BKD.shape == (2, global_tokens, 768)
+    assert torch.equal(found.patches[0], found.patches[1]) == (depth == 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +28,13 @@ def test_near_names_are_suggested_nearest_first() -> None:
     assert str(unknown_name("task", "ade20", ["voc2012", "ade20k"])) == "there is no task named 'ade20'. Did you mean 'ade20k'?"
 
 
+@pytest.mark.parametrize("name", ["ADE20K", "Ade20k", "aDE20"])
+def test_the_case_of_letters_does_not_hide_a_near_name(name: str) -> None:
+    assert str(unknown_name("task", name, ["voc2012", "ade20k"])).endswith("Did you mean 'ade20k'?")
+    assert "Did you mean 'ViT-B-16'?" in str(unknown_name("architecture", "vit-b-16", ["RN50", "ViT-B-16"]))
+    assert "Did you mean 'Wall' or 'wall'?" in str(unknown_name("class", "WALL", ["wall", "Wall"]))
+
+
 def test_a_short_list_is_given_whole_where_nothing_is_near() -> None:
     assert "Known: a, b." in str(unknown_name("task", "zzzz", ["b", "a"]))
 
@@ -47,5 +55,5 @@ def test_no_names_at_all_is_said() -> None:
 @given(st.text(max_size=20), st.lists(st.text(min_size=1, max_size=10), max_size=30))
 def test_every_suggestion_is_a_known_name_that_difflib_finds_near(name: str, known: list[str]) -> None:
     message = str(unknown_name("model", name, known))
-    near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
-    assert all(repr(candidate) in message for candidate in near)
+    near = difflib.get_close_matches(name.lower(), sorted({one.lower() for one in known}), n=3, cutoff=0.5)
+    assert all(repr(candidate) in message for candidate in known if candidate.lower() in near)

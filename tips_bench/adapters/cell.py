@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tips_bench.cards import CARDS, ModelCard, ProtocolCard, Strict, TaskCard, load_card, override, parse
 from tips_bench.encoders.load import resolve_model_card
-from tips_bench.errors import Unsuited, UserError
+from tips_bench.errors import NotAllowed, Unsuited, UserError
 from tips_bench.files import digest
 
 Kind = Literal["task", "model", "protocol"]
@@ -59,7 +59,7 @@ def resolve(task: str, model: str, protocol: str | None, overrides: list[str], w
     protocol_card = load_card("protocol", name)
     if protocol_card.name not in task_card.protocols:
         fix = f"It allows {', '.join(task_card.protocols)}."
-        raise UserError(f"protocol {protocol_card.name!r} is not one that the task allows", where=f"task {task_card.name}", fix=fix)
+        raise NotAllowed(f"protocol {protocol_card.name!r} is not one that the task allows", where=f"task {task_card.name}", fix=fix)
     if task_card.family not in protocol_card.families:
         families = ", ".join(protocol_card.families)
         raise UserError(f"protocol {name!r} is for {families}, not {task_card.family}", where=f"task {task_card.name}")

@@ -86,7 +86,7 @@ def packages() -> Iterator[Finding]:
         except metadata.PackageNotFoundError:
             yield Finding("versions", distribution, "imported, but not installed under this name (mmcv in place of mmcv-lite?)")
         except ModuleNotFoundError as error:
-            fix = "pip install tips-bench" if needed else "pip install 'tips-bench[encoders]'"
+            fix = "pip install -e . in the clone of tips-bench" if needed else f"pip install {distribution}"
             value = f"there is no module {error.name}{'' if needed else ' (optional)'}"
             yield Finding("versions", distribution, value, fault=needed, fix=fix)
         except (ImportError, OSError) as error:

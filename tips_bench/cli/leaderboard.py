@@ -85,7 +85,7 @@ def serve(
 @app.command("validate")
 def validate(
     submission: Annotated[Path, typer.Argument(help="A folder of records with their counts, as `run --out` writes it.")],
-    against: Annotated[Path | None, typer.Option(help="Accepted records: the data must be theirs.")] = None,
+    against: Annotated[Path | None, typer.Option(help="Your folder of accepted records: the data must be theirs.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check a submission: every number computed again, cards and data held against ours. Exit status 1 if it has faults.
@@ -93,7 +93,7 @@ def validate(
     \b
     Examples:
       tips-bench leaderboard validate submission/
-      tips-bench leaderboard validate submission/ --against leaderboards/records --json
+      tips-bench leaderboard validate submission/ --against accepted/ --json
     """
     from tips_bench.results.boards import read
     from tips_bench.results.submission import validate as review_submission

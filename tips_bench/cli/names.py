@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tips_bench.catalog import card_files
-from tips_bench.errors import Unsuited, UserError
+from tips_bench.errors import NotAllowed, Unsuited, UserError
 
 ALL = "all"
 
@@ -35,9 +35,10 @@ def split(text: str, option: str, everything: Callable[[], list[str]]) -> list[s
 def plan(task: str, model: str, protocol: str | None, *, overrides: list[str], weights: str | None, limit: int | None) -> list[Job]:
     """Every evaluation that the comma lists ask for, model by model, each with its cards read.
 
-    Where the protocols are `all`, those that a model is not made for are left out.
-    Errors: an unknown name, with near ones; a protocol that a task does not allow; an override that does not fit; one weight file
-    for several models.
+    Where the protocols are `all`, those that a model is not made for are left out. Of several tasks and protocols, a task is not run
+    under one that it does not allow, if it allows another one and another task allows that.
+    Errors: an unknown name, with near ones; a task that allows none of the protocols, a protocol that no task allows; an override
+    that does not fit; one weight file for several models.
     """
     from tips_bench.adapters.cell import resolve
     from tips_bench.cards import load_card
@@ -50,7 +51,8 @@ def plan(task: str, model: str, protocol: str | None, *, overrides: list[str], w
     if weights is not None and not weights.startswith("random") and len(models) > 1:
         fix = "Name one model, or use --weights random."
         raise UserError(f"{weights!r} cannot belong to {len(models)} models", where="--weights", fix=fix)
-    jobs = []
+    jobs: list[Job] = []
+    refused: list[tuple[Job, NotAllowed]] = []
     for job in (Job(t, m, p) for m in models for t in tasks for p in protocols(t)):
         try:
             resolve(job.task, job.model, job.protocol, overrides, weights, limit)
@@ -58,5 +60,17 @@ def plan(task: str, model: str, protocol: str | None, *, overrides: list[str], w
             if protocol != ALL:
                 raise
             continue
+        except NotAllowed as error:
+            refused.append((job, error))
+            continue
         jobs.append(job)
+    _refuse_those_without(jobs, refused)
     return jobs
+
+
+def _refuse_those_without(jobs: list[Job], refused: list[tuple[Job, NotAllowed]]) -> None:
+    """Errors: the first refusal that leaves a task without any protocol, or a protocol without any task."""
+    tasks, protocols = {job.task for job in jobs}, {job.protocol for job in jobs}
+    for job, refusal in refused:
+        if job.task not in tasks or job.protocol not in protocols:
+            raise refusal

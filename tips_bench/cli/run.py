@@ -21,11 +21,19 @@ def run(
     task: Annotated[str, typer.Option(help="Task names, a comma list, or `all`.")],
     model: Annotated[
         str,
-        typer.Option(help="Zoo names, timm:NAME, hf:REPO, open_clip:ARCH/TAG, module.path:callable or card files; a comma list, or `all`."),
+        typer.Option(
+            help="Zoo names, timm:NAME, hf:REPO, open_clip:ARCH/TAG, module.path:callable, card files, folders of exported models or "
+            "weight files of TIPS; a comma list, or `all`."
+        ),
     ],
-    protocol: Annotated[str | None, typer.Option(help="Protocol names, a comma list, or `all` that a task allows.")] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="Protocol names, a comma list, of which each task is run under those that it allows; `all` are all of these."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the records.")] = Path("results"),
-    weights: Annotated[str | None, typer.Option(help="A weight file, `random` or `random:SEED`; the card's otherwise.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="A weight file of the model's architecture, `random` or `random:SEED`; the card's otherwise.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the best there is otherwise.")] = None,
     dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Precision of the encoder.")] = "fp32",
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images a batch.")] = None,
@@ -33,7 +41,11 @@ def run(
     data_root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets; $TIPS_BENCH_DATA or ./data otherwise.")] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a card's value (repeatable); the record says so."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override a value of the protocol's card, or task.KEY, model.KEY of the other two (repeatable); the record says so.",
+        ),
     ] = None,
     pictures: Annotated[int, typer.Option(min=0, help="Samples to draw: image, truth, prediction, PCA of the features.")] = 0,
     cache: Annotated[bool, typer.Option("--cache", help="Keep the features on disk for the next run.")] = False,
@@ -50,7 +62,7 @@ def run(
     Examples:
       tips-bench run --task ade20k --model tips-g14
       tips-bench run --task ade20k,voc2012 --model tips-b14,tips-l14 --dtype bf16
-      tips-bench run --task ade20k --protocol convex --model timm:vit_base_patch14_dinov2
+      tips-bench run --task ade20k --protocol convex --model timm:vit_base_patch14_dinov2 --weights my_run/checkpoint.pth
       tips-bench run --task rooms-seg --model my_package:build --set probe.patches_per_image=64
     """
     jobs = plan(task, model, protocol, overrides=overrides or [], weights=weights, limit=limit)

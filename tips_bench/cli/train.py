@@ -34,7 +34,7 @@ def train(
     Examples:
       tips-bench train recipes/tips-nano.yaml --set data.shards='rooms/train-{000..031}.tar'
       torchrun --nproc-per-node 8 -m tips_bench train recipes/tipsv2-g14.yaml --set data.shards='shards/*.tar'
-      tips-bench train recipes/tips-nano.yaml --resume
+      tips-bench train recipes/tips-nano.yaml --set data.shards='rooms/train-{000..031}.tar' --resume
     """
     from tips_bench.training import distributed
     from tips_bench.training.loop import train as train_recipe

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 # What stands before the colon -> the source that describes what stands after it.
 PREFIXES = {"timm": "timm", "open_clip": "open_clip", "hf": "transformers"}
-WEIGHT_SUFFIXES = (".npz", ".safetensors")
+TIPS_SUFFIXES = (".npz", ".safetensors")
+WEIGHT_SUFFIXES = (*TIPS_SUFFIXES, ".pt", ".pth", ".ckpt", ".bin")
+_AS_WEIGHTS = "Where it is of another architecture than TIPS, give that as --model (timm:NAME, or a card) and this file as --weights."
 _CALLABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -68,18 +70,26 @@ def resolve_model_card(name: str | Path) -> ModelCard:
 
 
 def is_local(text: str) -> bool:
-    """Whether a model's name is the path of a folder or of a weight file."""
+    """Whether a model's name is the path of a folder or of a file, or looks like a weight file's."""
     if text.endswith((".yaml", ".yml")) or text in card_files("model"):
         return False
-    return text.endswith(WEIGHT_SUFFIXES) or text.startswith((".", "/", "~")) or Path(text).is_dir()
+    return text.endswith(WEIGHT_SUFFIXES) or text.startswith((".", "/", "~")) or Path(text).exists()
 
 
 def _describe_path(path: Path) -> ModelCard:
     if not path.exists():
-        raise UserError("there is no such file or folder", where=path, fix="Check the path; a name of the zoo has no slash.")
+        fix = f"Check the path. {_AS_WEIGHTS}" if path.suffix in WEIGHT_SUFFIXES else "Check the path; a name of the zoo has no slash."
+        raise UserError("there is no such file or folder", where=path, fix=fix)
     if path.is_dir() and not _holds_tips(path):
         return ENCODERS.get("transformers").describe_folder(path)
-    return ENCODERS.get("tips").describe_path(path)
+    try:
+        return ENCODERS.get("tips").describe_path(path)
+    except UserError as error:
+        if path.is_dir():
+            raise
+        # What mends a file of TIPS is of no use for one that PyTorch wrote.
+        fixes = [error.fix, _AS_WEIGHTS] if path.suffix in TIPS_SUFFIXES else [_AS_WEIGHTS]
+        raise UserError(error.problem, where=error.where, fix=" ".join(filter(None, fixes))) from error
 
 
 def _holds_tips(folder: Path) -> bool:

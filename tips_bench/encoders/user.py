@@ -1,15 +1,20 @@
 """A user's own encoder: `module.path:callable`, called without arguments.
 
-It returns an Encoder, or a function or nn.Module that maps pixels [B,3,H,W] in [0, 1] to features [B,D,h,w] or [B,h,w,D]. What such
+It returns an Encoder, or an nn.Module or function that maps pixels [B,3,H,W] in [0, 1] to features [B,D,h,w] or [B,h,w,D]. What such
 a function is like is found by giving it one fixed image; it does its own normalisation and counts as one block without global
-tokens. A module is moved to the device of the run; a function moves the pixels where it wants them.
+tokens. A module is moved to the device of the run and cast to its precision; a function gets pixels that are, and moves and casts
+them itself where its weights are not.
 
     # mine.py
-    def build():
-        model = MyBackbone().load(...)
-        return lambda pixels: model((pixels - 0.5) / 0.5)
+    class Mine(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = MyBackbone().load(...)
 
-    tips-bench run --task rooms-seg --model mine:build
+        def forward(self, pixels):
+            return self.model((pixels - 0.5) / 0.5)
+
+    tips-bench run --task rooms-seg --model mine:Mine
 
 Axes: B batch, H W pixels, h w token grid, D feature.
 """
@@ -31,6 +36,7 @@ from tips_bench.cards import ModelCard
 from tips_bench.encoders.base import Encoder, EncoderSpec, ImageFeatures, spec_from_card
 from tips_bench.encoders.weights import freeze, resolve_device, resolve_dtype
 from tips_bench.errors import UserError
+from tips_bench.fetch import first_line
 
 # Twice as wide as high, so that the axes of the grid can be told from the features; divisible by patches of 7, 8, 14, 16, 28 and 32.
 _PROBE = (224, 448)
@@ -129,7 +135,16 @@ def _build(target: str) -> Any:
         raise UserError(
             f"it returned a {type(built).__name__}", where=target, fix="Return an Encoder, an nn.Module or a function of pixels."
         )
+    if isinstance(built, nn.Module) and not isinstance(built, Encoder):
+        # In whatever precision the user made it, it takes the pixels that describe it.
+        return freeze(built, _made_on(built), torch.float32)
     return built.eval() if isinstance(built, nn.Module) else built
+
+
+def _made_on(function: Callable[[Tensor], Tensor]) -> torch.device:
+    """Where a module's weights are; the CPU for a function and for a module without any."""
+    first = next(function.parameters(), None) if isinstance(function, nn.Module) else None
+    return torch.device("cpu") if first is None else first.device
 
 
 def _probe_pixels() -> Tensor:
@@ -138,7 +153,16 @@ def _probe_pixels() -> Tensor:
 
 @torch.inference_mode()
 def _call(function: Callable[[Tensor], Tensor], pixels_B3HW: Tensor, name: str) -> Tensor:
-    features = function(pixels_B3HW)
+    try:
+        features = function(pixels_B3HW)
+    except torch.OutOfMemoryError:
+        raise  # it is a RuntimeError, too, but no mistake of the function's
+    except (RuntimeError, TypeError) as error:
+        raise UserError(
+            f"given {pixels_B3HW.dtype} pixels on {pixels_B3HW.device}, it raised {type(error).__name__}: {first_line(error)}",
+            where=name,
+            fix="Return an nn.Module, which is moved and cast as the pixels are, or move and cast the pixels in the function.",
+        ) from error
     if not isinstance(features, Tensor) or features.ndim != 4 or not features.is_floating_point():
         given = f"{features.dtype} {list(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
         raise UserError(f"it gave {given} for pixels", where=name, fix="Return floating-point features [B, D, h, w] or [B, h, w, D].")
@@ -151,7 +175,7 @@ def _from_spec(spec: EncoderSpec) -> dict[str, Any]:
 
 
 def _from_output(function: Callable[[Tensor], Tensor], target: str) -> dict[str, Any]:
-    _, first, second, third = _call(function, _probe_pixels(), target).shape
+    _, first, second, third = _call(function, _probe_pixels().to(_made_on(function)), target).shape
     is_last, is_first = second == 2 * first, third == 2 * second
     height, dim = (first, third) if is_last else (second, first)
     if is_last == is_first or _PROBE[0] % height:
