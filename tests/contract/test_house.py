@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "tips_bench"
 MAX_LINES = 400
-GROUND = {"errors", "registry", "cards", "catalog", "files", "fetch", "progress", "openmmlab", "plain_yaml"}
+GROUND = {"errors", "registry", "cards", "catalog", "files", "fetch", "progress", "open3d", "openmmlab", "plain_yaml"}
 
 # floor -> what it may import besides the ground and itself
 MAY_IMPORT: dict[str, set[str]] = {

@@ -15,7 +15,6 @@ from tips_bench.results.regression import check
 ROOT = Path(__file__).resolve().parents[2]
 BASELINE = ROOT / "leaderboards" / "baseline"
 MODEL = ROOT / "model_zoo" / "tips-nano"
-TOLERANCE = 0.2
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +32,7 @@ def status(task: str, rooms: Path, out: Path, **options: object) -> str:
     record = evaluate(task, "tips-nano", data_root=rooms, out=out, **options)
     old = load_record(next((BASELINE / task).rglob("*.json")))
     if record.dataset.fingerprint == old.dataset.fingerprint and record.dataset.train_fingerprint == old.dataset.train_fingerprint:
-        (outcome,) = check(out, BASELINE / task, TOLERANCE).outcomes
+        (outcome,) = check(out, BASELINE / task).outcomes
         return outcome.status
     interval = old.metrics[old.primary].ci95
     assert interval is not None

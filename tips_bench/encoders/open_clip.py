@@ -29,11 +29,11 @@ from tips_bench.encoders.weights import (
     load_exactly,
     reading,
     require_package,
-    resolve_device,
     resolve_dtype,
     seeded,
 )
 from tips_bench.errors import UserError, unknown_name
+from tips_bench.models.devices import resolve_device
 
 WEIGHTS_FILE = "open_clip_model.safetensors"
 

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from tips_bench.cards import ModelCard
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
-from tips_bench.encoders.weights import resolve_device, resolve_dtype
+from tips_bench.encoders.weights import resolve_dtype
 from tips_bench.errors import UserError
+from tips_bench.models.devices import resolve_device
 
 
 class PixelsEncoder(Encoder):

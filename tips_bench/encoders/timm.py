@@ -27,11 +27,11 @@ from tips_bench.encoders.weights import (
     read_tensors,
     reading,
     require_package,
-    resolve_device,
     resolve_dtype,
     seeded,
 )
 from tips_bench.errors import UserError
+from tips_bench.models.devices import resolve_device
 
 # The modules of timm whose models take images of any size.
 FAMILIES = ("vision_transformer", "eva", "deit")

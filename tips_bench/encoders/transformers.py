@@ -28,11 +28,11 @@ from tips_bench.encoders.weights import (
     read_tensors,
     reading,
     require_package,
-    resolve_device,
     resolve_dtype,
     seeded,
 )
 from tips_bench.errors import UserError
+from tips_bench.models.devices import resolve_device
 
 
 @dataclass(frozen=True)

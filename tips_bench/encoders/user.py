@@ -34,9 +34,10 @@ from torch import Tensor, nn
 
 from tips_bench.cards import ModelCard
 from tips_bench.encoders.base import Encoder, EncoderSpec, ImageFeatures, spec_from_card
-from tips_bench.encoders.weights import freeze, resolve_device, resolve_dtype
+from tips_bench.encoders.weights import freeze, resolve_dtype
 from tips_bench.errors import UserError
 from tips_bench.fetch import first_line
+from tips_bench.models.devices import resolve_device
 
 # Twice as wide as high, so that the axes of the grid can be told from the features; divisible by patches of 7, 8, 14, 16, 28 and 32.
 _PROBE = (224, 448)

@@ -87,21 +87,6 @@ def weights_path(card: WeightsCard, title: str) -> Path:
     return fetch_weights(card, title)
 
 
-def resolve_device(device: str | None) -> torch.device:
-    """None = the first GPU where there is one, else the CPU. Errors: a device that this machine lacks."""
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise UserError(f"{device!r} is no device", where="device", fix="Use cpu, cuda or cuda:N.") from error
-    if found.type not in ("cpu", "cuda"):
-        raise UserError(f"{device!r} is a device that scores were never computed on", where="device", fix="Use cpu, cuda or cuda:N.")
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"{device!r}: this machine has {torch.cuda.device_count()} CUDA devices", where="device", fix="Use cpu.")
-    return found
-
-
 def resolve_dtype(dtype: str | None) -> torch.dtype:
     """Errors: anything but fp32 and bf16."""
     if dtype is not None and dtype not in DTYPES:

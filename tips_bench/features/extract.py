@@ -151,7 +151,7 @@ class Extractor:
         start = time.perf_counter()
         yield
         if self.encoder.device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self.encoder.device)
         self.meter.encoder_s += time.perf_counter() - start
         self.meter.image_forwards += images
 

@@ -25,8 +25,8 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from tips_bench.encoders.weights import resolve_device
 from tips_bench.errors import UserError
+from tips_bench.models.devices import resolve_device
 from tips_bench.training.recipe import RunningPart
 
 # PyTorch 2.13 gave these two new names and warns at the old ones.
