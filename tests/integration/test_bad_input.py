@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from tips_bench.cli.main import app
 from tips_bench.encoders.load import load_encoder
+from tips_bench.features.extract import Extractor
 from tips_bench.models.checkpoints import save_checkpoint
 
 SMALL = ["--set", "image.short_side=84", "--set", "probe.max_patches=600"]
@@ -155,6 +156,16 @@ def test_a_full_disk_is_said_before_the_work_is_done(shapes, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", full)
     refused(shapes, "No space left on device")
     monkeypatch.undo()
+
+
+def test_memory_that_does_not_suffice_is_said_with_what_to_try(shapes, monkeypatch):
+    def full(self, pixels):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Extractor, "encode", full)
+        refused(shapes, "cpu has not enough memory", "Try --batch-size 4 or --dtype bf16", arguments=["--batch-size", "8"])
+    assert run()[0] == 0
 
 
 def test_a_disk_that_fills_while_the_record_is_written_leaves_no_record(shapes, monkeypatch):
