@@ -1,11 +1,11 @@
 """Does `convex` rank encoders as the published linear protocol does? Kendall's tau over encoders of very different worth, on rooms.
 
     python benchmarks/rank_encoders.py [--iterations 600] [--out ranking/]
-    python benchmarks/rank_encoders.py --models nano-400/ nano-800/ ... --picture docs/images/ranking.png
+    python benchmarks/rank_encoders.py --rate 0.01 --dtype bf16 --models nano-400/ nano-800/ ... --picture docs/images/ranking.png
 
 Encoders: raw pixels, random towers, towers trained for a few steps on other rooms (so that their worth grows), their inner layers,
 and a timm architecture; or the exported models that are named, as the checkpoints of a run. linear-dinov2 runs at the rooms' size and
-for fewer iterations than published, which its records say.
+for fewer iterations than published, at a higher rate where --rate says one, which its records say.
 """
 
 from __future__ import annotations
@@ -82,14 +82,15 @@ def encoders(folder: Path) -> list[Encoder]:
     ]
 
 
-def scored(encoder: Encoder, iterations: int, out: Path) -> tuple[MetricValue, MetricValue]:
+def scored(encoder: Encoder, iterations: int, rate: float, dtype: str, out: Path) -> tuple[MetricValue, MetricValue]:
     """An encoder's mIoU under `convex` and under linear-dinov2."""
     model, weights, layers = encoder
     size = ["image.short_side=224", "inference.window=224", "inference.stride=149"]
     crops = ["probe.augment.crop_size=224", "probe.augment.short_side=224"]
-    shorter = [f"probe.iterations={iterations}", f"probe.warmup={iterations // 27}"]
+    shorter = [f"probe.iterations={iterations}", f"probe.warmup={iterations // 27}", f"probe.lr=[{rate}]"]
     convex = evaluate("rooms-seg", model, "convex-224", overrides=layers, weights=weights, out=out)
-    linear = evaluate("rooms-seg", model, "linear-dinov2", overrides=[*layers, *size, *crops, *shorter], weights=weights, out=out)
+    changed = [*layers, *size, *crops, *shorter]
+    linear = evaluate("rooms-seg", model, "linear-dinov2", overrides=changed, weights=weights, dtype=dtype, out=out)
     found = convex.metrics["mIoU"], linear.metrics["mIoU"]
     print(f"{convex.model} {' '.join(layers):20}".ljust(55), *(f"{metric.value:6.2f} {metric.ci95}" for metric in found), flush=True)
     return found
@@ -119,12 +120,14 @@ def draw(names: list[str], scores: list[tuple[MetricValue, MetricValue]], title:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--iterations", type=int, default=600)
+    parser.add_argument("--rate", type=float, default=1e-3, help="Learning rate; 0.001 is published for 40,000 iterations.")
+    parser.add_argument("--dtype", default="fp32", help="Precision of the encoder under linear-dinov2: fp32 or bf16.")
     parser.add_argument("--out", type=Path, default=Path("ranking"))
     parser.add_argument("--models", nargs="*", help="Folders of exported models, in place of the encoders.")
     parser.add_argument("--picture", type=Path, help="A PNG to draw them in.")
     arguments = parser.parse_args()
     chosen: list[Encoder] = [(model, None, []) for model in arguments.models] if arguments.models else encoders(arguments.out / "towers")
-    scores = [scored(encoder, arguments.iterations, arguments.out / "results") for encoder in chosen]
+    scores = [scored(encoder, arguments.iterations, arguments.rate, arguments.dtype, arguments.out / "results") for encoder in chosen]
     tau = kendalltau(*zip(*[(convex.value, linear.value) for convex, linear in scores], strict=True)).statistic
     said = f"Kendall tau over {len(scores)} encoders: {tau:.3f}"
     print(said)
