@@ -120,8 +120,6 @@ def devices() -> Iterator[Finding]:
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         yield Finding("devices", f"cuda:{index}", f"{properties.name}, {properties.total_memory / 1e9:.0f} GB")
-    if torch.backends.mps.is_available():
-        yield Finding("devices", "mps", "found")
 
 
 def caches() -> Iterator[Finding]:

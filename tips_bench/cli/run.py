@@ -34,7 +34,7 @@ def run(
     weights: Annotated[
         str | None, typer.Option(help="A weight file of the model's architecture, `random` or `random:SEED`; the card's otherwise.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the best there is otherwise.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; the first GPU where there is one, otherwise.")] = None,
     dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Precision of the encoder.")] = "fp32",
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images a batch.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Threads or processes that decode images; 0 for none.")] = 2,

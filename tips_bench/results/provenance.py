@@ -32,7 +32,6 @@ def versions() -> dict[str, str]:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         found["cuda"] = str(torch.version.cuda)
-        found["gpu"] = torch.cuda.get_device_name()
     return found
 
 
