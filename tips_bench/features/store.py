@@ -7,6 +7,7 @@ then, not a crash later.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -114,7 +115,8 @@ class Store:
 
 def _remove(folder: Path) -> None:
     """The header goes first: what a kill leaves of the rest is no store."""
-    (folder / "header.json").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (folder / "header.json").unlink()
     shutil.rmtree(folder, ignore_errors=True)
 
 
