@@ -201,7 +201,7 @@ def test_memory_that_does_not_suffice_and_a_reader_that_died_in_a_step_are_one_s
         return step
 
     for error, words in (
-        (torch.OutOfMemoryError("CUDA out of memory"), r"running\.micro_batch: 4: the GPU has not enough memory"),
+        (torch.OutOfMemoryError("CUDA out of memory"), r"running\.micro_batch = 4: the GPU has not enough memory"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error."), r"data\.workers: a process .* was killed"),
     ):
         monkeypatch.setattr(Learner, "step", raising(error))

@@ -1,5 +1,6 @@
 """The regression check: what is called worse, better, unknown or at fault, and what it writes for machines."""
 
+import inspect
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from tests.scored_records import pair, save_record
+from tips_bench.cli.check import check as check_command
 from tips_bench.errors import UserError
 from tips_bench.metrics.segmentation import summary
+from tips_bench.registry import METRICS
 from tips_bench.results.check_reports import check_text, github_annotations, junit, markdown, verdict
 from tips_bench.results.families import FAMILIES
 from tips_bench.results.record import DatasetIdentity, MetricValue, load_record
@@ -193,7 +196,11 @@ def test_one_group_is_a_fault_for_nothing_can_be_told(tmp_path):
 
 @pytest.mark.parametrize(
     ("said", "found"),
-    [("0.5", {"%": 0.5, "m": 0.5, "deg": 0.5}), ("m=0.01", TOLERANCES | {"m": 0.01}), ("%=1,deg=0", TOLERANCES | {"%": 1, "deg": 0})],
+    [
+        ("0.5", {"%": 0.5, "m": 0.5, "deg": 0.5, "": 0.5}),
+        ("m=0.01", TOLERANCES | {"m": 0.01}),
+        ("%=1,deg=0", TOLERANCES | {"%": 1, "deg": 0}),
+    ],
 )
 def test_a_tolerance_is_of_every_unit_or_of_those_that_are_named(said, found):
     assert read_tolerances(said) == found
@@ -203,6 +210,13 @@ def test_a_tolerance_is_of_every_unit_or_of_those_that_are_named(said, found):
 def test_what_is_no_tolerance_is_a_mistake(said):
     with pytest.raises(UserError, match="--tolerance: a tolerance of"):
         read_tolerances(said)
+
+
+def test_the_commands_own_tolerance_and_every_metrics_unit_are_among_them():
+    (default,) = (one.default for one in inspect.signature(check_command).parameters.values() if one.name == "tolerance")
+    assert read_tolerances(default) == TOLERANCES
+    stated = [specs for name in METRICS.names() if isinstance(specs := getattr(METRICS.get(name), "specs", None), dict)]
+    assert len(stated) >= 5 and {spec.unit for specs in stated for spec in specs.values()} == set(TOLERANCES)
 
 
 def test_a_unit_that_no_metric_has_is_named_with_those_there_are():

@@ -94,8 +94,9 @@ def evaluate(task: str, model: str, protocol: str | None = None, **options: Any)
     try:
         return run.finish()
     except torch.OutOfMemoryError as error:
-        smaller, half = run.extractor.batch_size // 2, " or --dtype bf16" if chosen.dtype == "fp32" else ""
-        fix = f"Try --batch-size {max(1, smaller)}{half}; what is done so far is kept."
+        half = run.extractor.batch_size // 2
+        ways = [*([f"--batch-size {half}"] if half else []), *(["--dtype bf16"] if chosen.dtype == "fp32" else []), "another --device"]
+        fix = f"Try {' or '.join(ways)}; what is done so far is kept."
         raise UserError(f"{encoder.device} has not enough memory", where=f"model {cell.model_name}", fix=fix) from error
     finally:
         run.close()

@@ -12,8 +12,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-COMMON_SHARE, EFFECTIVE_RANK = "common_share", "effective_rank"
-
 
 def spread(mean_D: Tensor, covariance_DD: Tensor) -> dict[str, float]:
     """common_share: |mean|^2 / E|x|^2, from 0 to 1: what all patches share. effective_rank: from 1 to D, of what is left.
@@ -28,4 +26,4 @@ def spread(mean_D: Tensor, covariance_DD: Tensor) -> dict[str, float]:
     singular_D = eigenvalues_D[eigenvalues_D > floor].sqrt()
     share_D = singular_D / singular_D.sum()
     rank = float(torch.special.entr(share_D).sum().exp()) if len(share_D) else 0.0
-    return {COMMON_SHARE: shared / (shared + rest) if shared + rest else 0.0, EFFECTIVE_RANK: rank}
+    return {"common_share": shared / (shared + rest) if shared + rest else 0.0, "effective_rank": rank}

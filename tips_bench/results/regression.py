@@ -28,8 +28,8 @@ Status = Literal["regression", "fault", "collapse", "improvement", "within toler
 STATUSES: tuple[Status, ...] = ("regression", "fault", "collapse", "cannot tell", "within tolerance", "improvement", "new")
 FAILED: tuple[Status, ...] = ("regression", "fault", "collapse")
 COLLAPSED = 0.5  # ours; of the baseline's effective rank
-# Ours: the drop that is borne, by the unit of the primary metric; another unit bears none.
-TOLERANCES = {"%": 0.2, "m": 0.005, "deg": 0.1}
+# Ours: the drop that is borne, by the unit of the primary metric; "" is that of ratios, as AbsRel is. A unit that is not here bears none.
+TOLERANCES = {"%": 0.2, "m": 0.005, "deg": 0.1, "": 0.002}
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Report:
 
 
 def read_tolerances(said: str) -> dict[str, float]:
-    """From "0.5", which holds for every unit, or "%=0.5,m=0.01", where units that are not named keep their own.
+    """From "0.5", which holds for every unit and for ratios, or "%=0.5,m=0.01", where units that are not named keep their own.
 
     Errors: a unit that no metric has; no number, or one below zero.
     """
@@ -70,7 +70,7 @@ def read_tolerances(said: str) -> dict[str, float]:
     for part in said.split(","):
         unit, _, number = part.rpartition("=")
         if unit and unit not in TOLERANCES:
-            raise UserError(f"there is no unit {unit!r}", where="--tolerance", fix=f"Known: {', '.join(TOLERANCES)}.")
+            raise UserError(f"there is no unit {unit!r}", where="--tolerance", fix=f"Known: {', '.join(filter(None, TOLERANCES))}.")
         try:
             value = float(number)
         except ValueError:

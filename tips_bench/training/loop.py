@@ -8,6 +8,7 @@ resumed goes on bit for bit as one that was never stopped.
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import threading
@@ -123,8 +124,10 @@ class _Run:
         try:
             return self.learner.step(batch, self.step)
         except torch.OutOfMemoryError as error:
-            problem = f"{self.recipe.running.micro_batch}: the GPU has not enough memory for a step"
-            raise UserError(problem, where="running.micro_batch", fix="Set it to fewer images of a rank; the batch stays whole.") from error
+            where = f"running.micro_batch = {json.dumps(self.recipe.running.micro_batch)}"
+            raise UserError(
+                "the GPU has not enough memory for a step", where=where, fix="Set it to fewer images of a rank; the batch stays whole."
+            ) from error
         except RuntimeError as error:
             raise_if_reader_died(error)
             raise
