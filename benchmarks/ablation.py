@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tips_bench.adapters.run import evaluate
+from tips_bench.evaluation.run import evaluate
 from tips_bench.training.batches import shard_order
 from tips_bench.training.captions import TOKENIZER, tokenizer_file
 from tips_bench.training.loop import train

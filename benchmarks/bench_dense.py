@@ -43,8 +43,8 @@ def by_moments(folder: Path, penalties: list[float]) -> tuple[int, np.ndarray]:
     """(index of the penalty, [weight, bias]): one image at a time."""
     import torch
 
-    from tips_bench.probes.moments import Moments, PatchTargets
-    from tips_bench.probes.ridge import RidgePath, error
+    from tips_bench.probes.solved.ridge import RidgePath, error
+    from tips_bench.probes.solved.sufficient_statistics import Moments, PatchTargets
 
     values, weights = np.load(folder / "values.npy"), np.load(folder / "weights.npy")
     patches, images = values.shape[1], len(values)
@@ -91,7 +91,7 @@ def _measured(way: Callable[[Path, list[float]], tuple[int, np.ndarray]], folder
     import sklearn.linear_model  # noqa: F401  what both import counts for neither
     import torch  # noqa: F401
 
-    import tips_bench.probes.ridge  # noqa: F401
+    import tips_bench.probes.solved.ridge  # noqa: F401
 
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     best, solution = way(folder, penalties)

@@ -22,8 +22,8 @@ import transformers
 from torch import Tensor
 from torch.nn import functional as F
 
-from tips_bench.models.checkpoints import export_huggingface, load_text, load_vision
 from tips_bench.models.configs import TextConfig, vision_config
+from tips_bench.models.files.checkpoints import export_huggingface, load_text, load_vision
 from tips_bench.models.vision import VisionTower
 
 NAME = "tipsv2-b14"

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 
-from tips_bench.adapters.run import BATCH_SIZE, evaluate
 from tips_bench.cards import load_card
 from tips_bench.encoders.load import load_encoder
+from tips_bench.evaluation.run import BATCH_SIZE, evaluate
 
 # Training and validation images of ADE20K, and the passes over validation that DINOv3's configuration makes.
 ADE20K = {"train": 20210, "val": 2000}

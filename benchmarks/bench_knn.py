@@ -36,7 +36,7 @@ def draw(images: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def ours(features_ND: np.ndarray, labels_N: np.ndarray, queries_QD: np.ndarray) -> np.ndarray:
     """Classes by tips_bench's kNN."""
-    from tips_bench.probes.knn import KnnHead
+    from tips_bench.probes.training_free.knn import KnnHead
 
     return KnnHead(features_ND, labels_N, CLASSES, [K], T, choice=None).scores(queries_QD)[0].argmax(1)
 

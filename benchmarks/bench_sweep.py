@@ -15,8 +15,8 @@ import torch
 from tips_bench.cards import WindowCard
 from tips_bench.encoders.load import load_encoder
 from tips_bench.features.geometry import Upsampling, Windows
-from tips_bench.probes.loss import upsampled_cross_entropy
-from tips_bench.probes.sweep import GridPoint, HeadSweep, optimiser
+from tips_bench.probes.trained.cross_entropy import upsampled_cross_entropy
+from tips_bench.probes.trained.head_sweep import GridPoint, HeadSweep, optimiser
 
 SIZE = 512
 

@@ -20,15 +20,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tips_bench.adapters.run import BATCH_SIZE
 from tips_bench.cards import ProtocolCard, load_card
 from tips_bench.data.base import SegmentationSample
 from tips_bench.encoders.base import Encoder
 from tips_bench.encoders.load import load_encoder
+from tips_bench.evaluation.run import BATCH_SIZE
 from tips_bench.features.extract import Extractor
 from tips_bench.features.geometry import Windows
-from tips_bench.probes.inference import Inference
-from tips_bench.probes.text import TextHead, TextOptions, best_class, score_rows
+from tips_bench.features.inference import Inference
+from tips_bench.probes.training_free.class_names import TextHead, TextOptions, best_class, score_rows
 
 SIZE = (512, 683)
 

@@ -21,9 +21,9 @@ from tips_bench.data.scannet import CLASSES, TABLE
 from tips_bench.data.scans import Camera
 from tips_bench.features.lifting import LiftingOptions, Shots, Sums, Tokens
 from tips_bench.metrics.points import PointCounts, count
-from tips_bench.rooms.classes import CLASSES as ROOM_CLASSES
+from tips_bench.rooms.drawing.classes import CLASSES as ROOM_CLASSES
 from tips_bench.rooms.generate import Room, point_cloud, room
-from tips_bench.rooms.scannet import NYU40, depth_camera, millimetres, whole_pixels
+from tips_bench.rooms.writing.scannet import NYU40, depth_camera, millimetres, whole_pixels
 
 GRIDS = {"1": 224, "4": 56, "7": 32, "14, input of 238": 17}
 OURS = np.full(256, 255, np.uint8)

@@ -18,14 +18,14 @@ import torch
 from scipy.stats import kendalltau
 from torch.nn import functional as F
 
-from tips_bench.adapters.run import evaluate
 from tips_bench.data.images import to_pixels
 from tips_bench.encoders.load import load_encoder
-from tips_bench.models.checkpoints import save_checkpoint
+from tips_bench.evaluation.run import evaluate
+from tips_bench.models.files.checkpoints import save_checkpoint
 from tips_bench.progress import bar
 from tips_bench.registry import READERS
 from tips_bench.results.record import MetricValue
-from tips_bench.rooms.writers import write_rooms
+from tips_bench.rooms.writing.writers import write_rooms
 
 Encoder = tuple[str, str | None, list[str]]
 SNAPSHOTS = (30, 100, 300)

@@ -14,8 +14,8 @@ import numpy as np
 
 from tips_bench.cards import load_card
 from tips_bench.files import write_text
-from tips_bench.results.compare import Comparison, compare
-from tips_bench.results.scored import Scored, load_all
+from tips_bench.results.comparison import Comparison, compare
+from tips_bench.results.counts import Scored, load_all
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/ablation.md"

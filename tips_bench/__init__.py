@@ -14,9 +14,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tips_bench.adapters.run import evaluate as run
     from tips_bench.encoders import load_encoder
-    from tips_bench.results.compare import compare
+    from tips_bench.evaluation.run import evaluate as run
+    from tips_bench.results.comparison import compare
     from tips_bench.results.record import load_record
 
 __version__ = "0.1.0"
@@ -24,9 +24,9 @@ __all__ = ["__version__", "compare", "list_models", "list_tasks", "load_encoder"
 
 _LAZY = {
     "load_encoder": "tips_bench.encoders:load_encoder",
-    "compare": "tips_bench.results.compare:compare",
+    "compare": "tips_bench.results.comparison:compare",
     "load_record": "tips_bench.results.record:load_record",
-    "run": "tips_bench.adapters.run:evaluate",
+    "run": "tips_bench.evaluation.run:evaluate",
 }
 
 

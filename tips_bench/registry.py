@@ -89,38 +89,38 @@ READERS = LazyRegistry(
 PROBES = LazyRegistry(
     "probe",
     {
-        "convex": "tips_bench.probes.convex:ConvexProbe",
-        "linear": "tips_bench.probes.linear:LinearProbe",
-        "released": "tips_bench.probes.released:ReleasedProbe",
-        "convex-points": "tips_bench.probes.points:ConvexPointsProbe",
-        "linear-points": "tips_bench.probes.points:LinearPointsProbe",
-        "knn": "tips_bench.probes.knn:KnnProbe",
-        "whole-convex": "tips_bench.probes.whole_convex:WholeConvexProbe",
-        "whole-linear": "tips_bench.probes.whole_linear:WholeLinearProbe",
+        "convex": "tips_bench.probes.solved.patch_convex:ConvexProbe",
+        "linear": "tips_bench.probes.trained.linear_segmentation:LinearProbe",
+        "released": "tips_bench.probes.training_free.released_head:ReleasedProbe",
+        "convex-points": "tips_bench.probes.trained.linear_points:ConvexPointsProbe",
+        "linear-points": "tips_bench.probes.trained.linear_points:LinearPointsProbe",
+        "knn": "tips_bench.probes.training_free.knn:KnnProbe",
+        "whole-convex": "tips_bench.probes.solved.image_convex:WholeConvexProbe",
+        "whole-linear": "tips_bench.probes.trained.linear_classifier:WholeLinearProbe",
     },
 )
 # Probes of values for every pixel: built with a DenseTarget, too.
 DENSE_PROBES = LazyRegistry(
     "probe of dense values",
     {
-        "ridge": "tips_bench.probes.ridge:RidgeProbe",
-        "linear-bins": "tips_bench.probes.linear_bins:LinearBinsProbe",
-        "dpt": "tips_bench.probes.dpt:DptProbe",
-        "released": "tips_bench.probes.released:ReleasedProbe",
+        "ridge": "tips_bench.probes.solved.ridge:RidgeProbe",
+        "linear-bins": "tips_bench.probes.trained.linear_depth:LinearBinsProbe",
+        "dpt": "tips_bench.probes.trained.dpt:DptProbe",
+        "released": "tips_bench.probes.training_free.released_head:ReleasedProbe",
     },
 )
 # Family -> check of a reader's whole split: (reader, expected samples or None, workers) -> Report.
 CHECKS = LazyRegistry(
     "check of a family",
     {
-        "segmentation": "tips_bench.data.check:check",
-        "zeroshot-segmentation": "tips_bench.data.check:check",
-        "depth": "tips_bench.data.dense_check:check_depth",
-        "normals": "tips_bench.data.dense_check:check_normals",
-        "retrieval": "tips_bench.data.captions_check:check",
-        "point-segmentation": "tips_bench.data.scan_check:check",
-        "classification": "tips_bench.data.whole_check:check_classes",
-        "instance-retrieval": "tips_bench.data.whole_check:check_instances",
+        "segmentation": "tips_bench.data.checks.base:check",
+        "zeroshot-segmentation": "tips_bench.data.checks.base:check",
+        "depth": "tips_bench.data.checks.pixel_values:check_depth",
+        "normals": "tips_bench.data.checks.pixel_values:check_normals",
+        "retrieval": "tips_bench.data.checks.captions:check",
+        "point-segmentation": "tips_bench.data.checks.scans:check",
+        "classification": "tips_bench.data.checks.images:check_classes",
+        "instance-retrieval": "tips_bench.data.checks.images:check_instances",
     },
 )
 METRICS = LazyRegistry(
@@ -140,12 +140,12 @@ ADAPTERS = LazyRegistry(
     "task family",
     {
         "segmentation": "tips_bench.adapters.segmentation:SegmentationAdapter",
-        "zeroshot-segmentation": "tips_bench.adapters.zeroshot:ZeroShotAdapter",
+        "zeroshot-segmentation": "tips_bench.adapters.zeroshot_segmentation:ZeroShotAdapter",
         "depth": "tips_bench.adapters.depth:DepthAdapter",
         "normals": "tips_bench.adapters.normals:NormalsAdapter",
         "retrieval": "tips_bench.adapters.retrieval:RetrievalAdapter",
-        "point-segmentation": "tips_bench.adapters.points:PointSegmentationAdapter",
+        "point-segmentation": "tips_bench.adapters.point_segmentation:PointSegmentationAdapter",
         "classification": "tips_bench.adapters.classification:ClassificationAdapter",
-        "instance-retrieval": "tips_bench.adapters.instances:InstanceAdapter",
+        "instance-retrieval": "tips_bench.adapters.instance_retrieval:InstanceAdapter",
     },
 )

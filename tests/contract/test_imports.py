@@ -54,8 +54,8 @@ def test_nothing_heavy_is_loaded_by(code: str) -> None:
 
 def test_the_public_names_are_there_when_they_are_asked_for() -> None:
     import tips_bench
-    from tips_bench.adapters.run import evaluate
     from tips_bench.encoders import load_encoder
+    from tips_bench.evaluation.run import evaluate
     from tips_bench.results.record import load_record
 
     assert tips_bench.run is evaluate

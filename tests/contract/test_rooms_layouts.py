@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from tips_bench.openmmlab import import_mmseg
-from tips_bench.rooms.classes import CLASSES, IGNORE, NAMES, lookup_table
+from tips_bench.rooms.drawing.classes import CLASSES, IGNORE, NAMES, lookup_table
 from tips_bench.rooms.generate import room
-from tips_bench.rooms.writers import write_rooms
+from tips_bench.rooms.writing.writers import write_rooms
 
 OPTIONS = {"seed": 2, "train": 3, "val": 2, "size": 64, "frames_per_scene": 2, "workers": 1}
 

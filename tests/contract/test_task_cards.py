@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.segmentation_sets import KEPT
+from tests.helpers.segmentation_sets import KEPT
 from tips_bench.cards import TaskCard, list_cards, load_card
 from tips_bench.catalog import card_files, shipped
 from tips_bench.data.segmentation import LAYOUTS

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tips_bench.adapters.zeroshot import ZeroShotAdapter, check_names
+from tips_bench.adapters.zeroshot_segmentation import ZeroShotAdapter, check_names
 from tips_bench.cards import TaskCard, list_cards, load_card, parse
 from tips_bench.data.segmentation import LAYOUTS
 from tips_bench.errors import UserError
 from tips_bench.openmmlab import import_mmseg
-from tips_bench.rooms.classes import NAMES
+from tips_bench.rooms.drawing.classes import NAMES
 
 TASKS = [card.name for card in list_cards("task") if card.family == "zeroshot-segmentation"]
 SIZES = {"ade150": 150, "pc59": 59, "pc60": 60, "voc20": 20, "voc21": 21, "cocostuff": 171, "cityscapes": 19}

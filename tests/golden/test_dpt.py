@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tips_bench.models.dpt_files import load_dpt
+from tips_bench.models.files.dpt_heads import load_dpt
 
 DATA = Path(__file__).parent / "data"
 TOLERANCE = 1e-5

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from tips_bench.models.checkpoints import load_text, load_vision
 from tips_bench.models.configs import TextConfig, VisionConfig
+from tips_bench.models.files.checkpoints import load_text, load_vision
 
 DATA = Path(__file__).parent / "data"
 TORCH_TOLERANCE, FLAX_TOLERANCE = 1e-5, 1e-4

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tips_bench.results.compare import compare
+from tips_bench.results.comparison import compare
+from tips_bench.results.counts import load_scored
 from tips_bench.results.record import load_record
-from tips_bench.results.scored import load_scored
 
 OLD = sorted((Path(__file__).parent / "data" / "records").glob("schema-*/*.json"))
 

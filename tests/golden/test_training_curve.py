@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pretraining import ALONE, random_batch, recipe
+from tests.helpers.pretraining import ALONE, random_batch, recipe
 from tips_bench.training.step import Learner
 
 TERMS = ("loss", "contrastive", "self_distillation", "patches", "temperature")

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from tips_bench.cli.main import app
 from tips_bench.encoders.load import load_encoder
 from tips_bench.features.extract import Extractor
-from tips_bench.models.checkpoints import save_checkpoint
+from tips_bench.models.files.checkpoints import save_checkpoint
 
 SMALL = ["--set", "image.short_side=84", "--set", "probe.max_patches=600"]
 

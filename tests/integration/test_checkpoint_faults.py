@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from tips_bench.errors import UserError
-from tips_bench.models.checkpoints import export_huggingface, load_text, load_vision, save_checkpoint, tensors_of
 from tips_bench.models.configs import TextConfig, VisionConfig, text_config, vision_config
-from tips_bench.models.formats import TEXT_NAMINGS, VISION_NAMINGS
+from tips_bench.models.files.checkpoints import export_huggingface, load_text, load_vision, save_checkpoint, tensors_of
+from tips_bench.models.files.formats import TEXT_NAMINGS, VISION_NAMINGS
 
 CONFIG = VisionConfig(name="tiny-b", embed_dim=24, depth=2, num_heads=3, mlp_dim=48, position_grid=(2, 2))
 TEXT = TextConfig(name="tiny-b", embed_dim=24, depth=2, num_heads=3, mlp_dim=48, vocab_size=20)

@@ -13,18 +13,18 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
-from tests.text_models import small_tips
-from tests.whole_sets import write_classes
+from tests.helpers.text_models import small_tips
+from tests.helpers.whole_sets import write_classes
 from tips_bench import load_encoder
-from tips_bench.adapters import class_names
-from tips_bench.adapters.run import evaluate
 from tips_bench.cards import FeatureCard, load_card
 from tips_bench.cli.main import app
 from tips_bench.data.imagefolder import imagefolder
 from tips_bench.errors import UserError
+from tips_bench.evaluation.run import evaluate
+from tips_bench.features import class_prompts as class_names
 from tips_bench.features.extract import Extractor
+from tips_bench.results.counts import load_scored
 from tips_bench.results.record import Record, load_record
-from tips_bench.results.scored import load_scored
 
 TRAIN, VAL = {"wall": 12, "red_sofa": 12, "table": 12}, {"wall": 6, "red_sofa": 5, "table": 6}
 KNN = ["image.short_side=42", "image.crop=28", "probe.k=[1,5,9]"]

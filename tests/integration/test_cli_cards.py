@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from tests.records import record
+from tests.helpers.records import record
 from tips_bench.catalog import card_files
 from tips_bench.cli.main import app
 from tips_bench.cli.output import print_table

@@ -16,7 +16,7 @@ import typer
 import yaml
 from typer.testing import CliRunner, Result
 
-from tests.scored_records import pair, save_record
+from tests.helpers.scored_records import pair, save_record
 from tips_bench.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]

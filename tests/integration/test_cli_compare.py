@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.records import record
-from tests.scored_records import pair, save_record
+from tests.helpers.records import record
+from tests.helpers.scored_records import pair, save_record
 from tips_bench.cards import load_card
 from tips_bench.cli.main import app
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.results_sets import write_record
+from tests.helpers.results_sets import write_record
 from tips_bench.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -185,10 +185,10 @@ def test_a_person_with_a_keyboard_sorts_and_filters_on_a_phone_and_a_desk(site: 
 def test_a_table_of_200_models_and_40_tasks_is_under_a_megabyte() -> None:
     from types import SimpleNamespace
 
-    from tips_bench.results.boards import Board, Rank, Standing
+    from tips_bench.leaderboard.html import environment
+    from tips_bench.leaderboard.ranking import Board, Rank, Standing
+    from tips_bench.leaderboard.site import Table, _matrix
     from tips_bench.results.record import MetricValue
-    from tips_bench.results.site import Table, _matrix
-    from tips_bench.results.views import environment
 
     def entry(task: int, model: int) -> SimpleNamespace:
         value = 40 + (model * 7919 + task) % 1000 / 50

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.records import record
-from tips_bench.adapters import run as adapters_run
+from tests.helpers.records import record
 from tips_bench.catalog import card_files
 from tips_bench.cli.main import app
 from tips_bench.cli.run import run as run_command
 from tips_bench.errors import UserError
+from tips_bench.evaluation import run as adapters_run
 from tips_bench.results.record import Record, record_path
 
 Call = dict[str, Any]

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from tips_bench.adapters.run import misfit
 from tips_bench.cards import DataCard, TaskCard, load_card
 from tips_bench.data.base import SegmentationSample
-from tips_bench.data.check import Report, check, check_task
+from tips_bench.data.checks.base import Report, check, check_task
 from tips_bench.data.segmentation import ade20k, folder
-from tips_bench.rooms.writers import write_rooms
+from tips_bench.evaluation.run import misfit
+from tips_bench.rooms.writing.writers import write_rooms
 
 CLASSES = ["wall", "floor", "chair"]
 

@@ -11,12 +11,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.integration.test_runs import Killed, kill_after, stable
-from tips_bench.adapters.run import evaluate
 from tips_bench.cli.main import app
 from tips_bench.errors import UserError
-from tips_bench.probes.bins import BinsHead
+from tips_bench.evaluation.run import evaluate
+from tips_bench.probes.depth_bins import BinsHead
 from tips_bench.results.record import load_record
-from tips_bench.rooms.writers import write_rooms
+from tips_bench.rooms.writing.writers import write_rooms
 
 SAVE = BinsHead.save
 

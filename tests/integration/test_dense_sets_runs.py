@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tips_bench.adapters.run import evaluate
-from tips_bench.rooms.writers import write_rooms
+from tips_bench.evaluation.run import evaluate
+from tips_bench.rooms.writing.writers import write_rooms
 
 SMALL = ["image.short_side=112"]
 ROOTS = {"nyu": "nyu", "nyu-labelled": "nyu", "kitti": "kitti", "navi": "navi"}

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from tests.integration.broken_server import Server, running
 from tips_bench import fetch as fetching
 from tips_bench.cards import DataCard, Download, TaskCard
-from tips_bench.data import unpack as unpacking
-from tips_bench.data.download import download
-from tips_bench.data.unpack import entry_path, unpack
+from tips_bench.data.download.task_data import download
+from tips_bench.data.download.task_data import unpack as unpacking
+from tips_bench.data.download.unpack import entry_path, unpack
 from tips_bench.errors import UserError
 
 FILES = {"set/images/a.jpg": b"a" * 3000, "set/labels/a.png": b"b" * 2000, "set/empty": b""}

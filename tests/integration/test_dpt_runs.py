@@ -8,16 +8,16 @@ import torch
 import yaml
 from torch.nn import functional as F
 
-from tests.dpt_heads import OUTPUTS, random_head, write_head
-from tips_bench.adapters.run import evaluate
+from tests.helpers.dpt_heads import OUTPUTS, random_head, write_head
 from tips_bench.cards import load_card
 from tips_bench.data.images import resize, to_pixels
 from tips_bench.encoders.load import load_encoder
 from tips_bench.errors import UserError
+from tips_bench.evaluation.run import evaluate
 from tips_bench.features.extract import Extractor
 from tips_bench.metrics import depth as depth_metric
 from tips_bench.registry import READERS
-from tips_bench.rooms.writers import write_rooms
+from tips_bench.rooms.writing.writers import write_rooms
 
 SIZE, TRAIN, VAL = 84, 6, 4
 PROTOCOLS = ["dpt-official", "dpt-probe3d", "dpt-tips"]
@@ -134,8 +134,8 @@ def test_nyu_is_scored_with_its_test_images_alone_and_its_own_crop(place, tmp_pa
 
 
 def test_another_file_under_the_same_name_is_another_record(place, monkeypatch):
-    monkeypatch.setattr("tips_bench.adapters.run.git_state", lambda package: ("abc", False))
-    monkeypatch.setattr("tips_bench.adapters.report.git_state", lambda package: ("abc", False))
+    monkeypatch.setattr("tips_bench.evaluation.run.git_state", lambda package: ("abc", False))
+    monkeypatch.setattr("tips_bench.evaluation.report.git_state", lambda package: ("abc", False))
     first = evaluate("tiny-normals", "with-heads", out=place / "out")
     write_head(place / "normals.bin", random_head("normals", 192, seed=9), "normals", "flax")
     second = evaluate("tiny-normals", "with-heads", out=place / "out")
@@ -150,7 +150,7 @@ def test_a_released_head_on_other_weights_is_a_deviation(place):
 
 
 def test_a_model_without_the_head_is_refused_before_anything_is_loaded(place, monkeypatch):
-    monkeypatch.setattr("tips_bench.adapters.run.load_encoder", lambda *a, **b: pytest.fail("loaded"))
+    monkeypatch.setattr("tips_bench.evaluation.run.load_encoder", lambda *a, **b: pytest.fail("loaded"))
     with pytest.raises(UserError, match="'tips-tiny-random' has no released heads, and the protocol takes the one for depth"):
         evaluate("tiny-depth", "tips-tiny-random", out=place / "out")
     with pytest.raises(UserError, match="has released heads for depth, normals alone"):

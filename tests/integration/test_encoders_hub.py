@@ -104,8 +104,8 @@ def test_a_model_in_shards_is_fetched_whole_and_known_by_all_of_them(hub: Hub, t
 
 
 def test_a_repository_of_tips_goes_to_our_own_towers(hub: Hub, tmp_path: Path) -> None:
-    from tips_bench.models.checkpoints import export_huggingface
     from tips_bench.models.configs import TextConfig, VisionConfig
+    from tips_bench.models.files.checkpoints import export_huggingface
     from tips_bench.models.text import TextTower
     from tips_bench.models.vision import VisionTower
 

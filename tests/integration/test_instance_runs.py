@@ -10,17 +10,17 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from tests.whole_sets import write_uned
+from tests.helpers.whole_sets import write_uned
 from tips_bench import load_encoder
-from tips_bench.adapters.run import evaluate
 from tips_bench.cards import FeatureCard, load_card
 from tips_bench.cli.main import app
 from tips_bench.data.uned import uned
 from tips_bench.errors import UserError
+from tips_bench.evaluation.run import evaluate
 from tips_bench.features.extract import Extractor
+from tips_bench.results.counts import load_scored
 from tips_bench.results.record import Record
-from tips_bench.results.scored import load_scored
-from tips_bench.rooms.writers import write_rooms
+from tips_bench.rooms.writing.writers import write_rooms
 
 DOMAINS = {"cars": "test", "met": "index"}
 SMALL = ["image.short_side=28"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from tips_bench.adapters.run import evaluate
+from tips_bench.evaluation.run import evaluate
 from tips_bench.results.record import load_record
 from tips_bench.results.regression import check
 

@@ -14,20 +14,20 @@ import torch
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
-from tests.caption_sets import change, coco
-from tests.text_models import small_tips
+from tests.helpers.caption_sets import change, coco
+from tests.helpers.text_models import small_tips
 from tips_bench import load_encoder
-from tips_bench.adapters.run import evaluate
 from tips_bench.cli.main import app
 from tips_bench.data.captions import CaptionReader, coco_karpathy
 from tips_bench.encoders.base import Encoder, EncoderSpec, ImageFeatures
 from tips_bench.encoders.tips import TipsEncoder
 from tips_bench.errors import UserError
+from tips_bench.evaluation.run import evaluate
 from tips_bench.features.extract import Extractor
 from tips_bench.metrics.retrieval import metric_names
+from tips_bench.results.counts import load_scored
 from tips_bench.results.record import Record, load_record
-from tips_bench.results.scored import load_scored
-from tips_bench.rooms.writers import write_rooms
+from tips_bench.rooms.writing.writers import write_rooms
 
 IMAGES = 14
 SMALL = ["image.short_side=56", "task.data.generator_options.val=14", "task.data.generator_options.size=56"]

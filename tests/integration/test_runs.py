@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from tips_bench.adapters.run import evaluate
 from tips_bench.errors import UserError
+from tips_bench.evaluation.run import evaluate
 from tips_bench.features.extract import Extractor
-from tips_bench.probes.training import Training
+from tips_bench.probes.trained.loop import Training
 from tips_bench.results.record import load_record
 
 SMALL = ["image.short_side=84", "probe.max_patches=600"]
@@ -227,8 +227,8 @@ def test_a_wrong_override_is_one_sentence(shapes, overrides, words):
 
 
 def test_a_finished_record_of_this_commit_is_kept_and_not_scored_again(shapes, monkeypatch):
-    monkeypatch.setattr("tips_bench.adapters.run.git_state", lambda folder: ("abc", False))
-    monkeypatch.setattr("tips_bench.adapters.report.git_state", lambda folder: ("abc", False))
+    monkeypatch.setattr("tips_bench.evaluation.run.git_state", lambda folder: ("abc", False))
+    monkeypatch.setattr("tips_bench.evaluation.report.git_state", lambda folder: ("abc", False))
     first = evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL)
     with pytest.MonkeyPatch.context() as patch:
         kill_after(patch, 0)

@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.scans import write_both, write_task
-from tips_bench.adapters.run import evaluate
+from tests.helpers.scans import write_both, write_task
 from tips_bench.cli.main import app
 from tips_bench.data.sens import open_sens
 from tips_bench.errors import UserError
+from tips_bench.evaluation.run import evaluate
 from tips_bench.features.extract import Extractor
-from tips_bench.probes import points
-from tips_bench.results.compare import compare
+from tips_bench.probes.trained import linear_points as points
+from tips_bench.results.comparison import compare
 from tips_bench.results.record import Record, load_record
 
 SMALL = {

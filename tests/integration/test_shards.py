@@ -16,11 +16,11 @@ import webdataset as wds
 from torch import Tensor
 from typer.testing import CliRunner
 
-from tests.shards import picture, sample, small_recipe, write_shard, write_shards
+from tests.helpers.shards import picture, sample, small_recipe, write_shard, write_shards
 from tips_bench.cli.main import app
 from tips_bench.errors import UserError
 from tips_bench.models.tokenizer import Tokenizer
-from tips_bench.rooms.writers import Manifest, write_rooms
+from tips_bench.rooms.writing.writers import Manifest, write_rooms
 from tips_bench.training.batches import Batch, TrainingData, shard_order
 from tips_bench.training.captions import read_captions, train_tokenizer
 from tips_bench.training.crops import crops, random_mask, read_image
@@ -263,7 +263,7 @@ def test_rooms_are_written_as_shards_that_webdataset_and_the_trainer_read(tmp_pa
 def test_shards_of_rooms_are_the_same_bytes_with_two_processes_and_hold_a_set_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tips_bench.rooms import layouts
+    from tips_bench.rooms.writing import layouts
 
     monkeypatch.setattr(layouts.WebDataset, "images_per_shard", 2)
     first = write_rooms("webdataset", tmp_path / "one", workers=1, **ROOMS)

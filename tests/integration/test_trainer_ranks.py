@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.pretraining import ALONE, recipe, values, write_recipe, write_shards
-from tests.ranks import learn
+from tests.helpers.pretraining import ALONE, recipe, values, write_recipe, write_shards
+from tests.helpers.ranks import learn
 from tips_bench.training import checkpoint
 from tips_bench.training.log import read_log
 

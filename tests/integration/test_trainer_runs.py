@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from tests.pretraining import recipe, write_recipe, write_shards
+from tests.helpers.pretraining import recipe, write_recipe, write_shards
 from tips_bench import load_encoder
 from tips_bench.cli.main import app
 from tips_bench.errors import UserError

@@ -10,16 +10,16 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
+from tests.helpers.segmentation_sets import write_set
+from tests.helpers.toy_tips import write_toy
 from tests.integration.conftest import write_shapes
-from tests.segmentation_sets import write_set
-from tests.toy_tips import write_toy
-from tips_bench.adapters.run import evaluate
 from tips_bench.cards import load_card
 from tips_bench.cli.main import app
-from tips_bench.data.holdout import hold_out
+from tips_bench.data.validation_split import hold_out
 from tips_bench.encoders.base import Encoder, EncoderSpec, ImageFeatures
 from tips_bench.encoders.tips import TipsEncoder
 from tips_bench.errors import UserError
+from tips_bench.evaluation.run import evaluate
 from tips_bench.features.extract import Extractor
 from tips_bench.results.record import load_record
 

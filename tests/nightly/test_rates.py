@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.rates import World, false_discoveries, mean_iou, rates, recall, rejected, rmse, unlike_accuracy
+from tests.helpers.rates import World, false_discoveries, mean_iou, rates, recall, rejected, rmse, unlike_accuracy
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1800)]
 TRIALS = 1000

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tips_bench.adapters.run import evaluate
+from tips_bench.evaluation.run import evaluate
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1800)]
 FEW = ["task.data.generator_options.train=4"]  # training rooms, which nothing here reads

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tips_bench.probes.dense_loss import angular_loss, gradient_loss, log_residual, scale_invariant_loss
+from tips_bench.probes.trained.pixel_losses import angular_loss, gradient_loss, log_residual, scale_invariant_loss
 
 EPSILON = 0.001
 

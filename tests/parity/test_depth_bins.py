@@ -10,20 +10,20 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from tests.walls import Walls
+from tests.helpers.walls import Walls
 from tips_bench.cards import FeatureCard, ImageCard, SelectionCard, WindowCard
-from tips_bench.data.depth_augment import DepthAugmentCard, DepthCrops, augment, rotate
+from tips_bench.data.crops.depth import DepthAugmentCard, DepthCrops, augment, rotate
 from tips_bench.encoders.load import load_encoder
 from tips_bench.errors import UserError
+from tips_bench.features.cache import Shelf
 from tips_bench.features.extract import Extractor
-from tips_bench.features.store import Shelf
 from tips_bench.metrics.depth import DepthRule
 from tips_bench.probes.base import FitContext
-from tips_bench.probes.bins import Bins, BinsHead
-from tips_bench.probes.head import LinearHead
-from tips_bench.probes.linear_bins import LinearBinsProbe
-from tips_bench.probes.sweep import HeadSweep
-from tips_bench.probes.targets import DepthTarget, NormalsTarget
+from tips_bench.probes.depth_bins import Bins, BinsHead
+from tips_bench.probes.linear_head import LinearHead
+from tips_bench.probes.pixel_targets import DepthTarget, NormalsTarget
+from tips_bench.probes.trained.head_sweep import HeadSweep
+from tips_bench.probes.trained.linear_depth import LinearBinsProbe
 
 AUGMENT = {"rotate": 2.5, "rotate_share": 0.5, "flip": 0.5, "crop": [42, 42], "colour_share": 0.5}
 AUGMENT |= {"gamma": [0.9, 1.1], "brightness": [0.75, 1.25], "colour": [0.9, 1.1]}

@@ -13,10 +13,10 @@ from transformers import (
     Tipsv2DptForSemanticSegmentation,
 )
 
-from tests.dpt_heads import random_head, random_layers, write_head
-from tips_bench.models.checkpoints import load_vision
+from tests.helpers.dpt_heads import random_head, random_layers, write_head
 from tips_bench.models.configs import VisionConfig
-from tips_bench.models.dpt_files import KINDS, load_dpt
+from tips_bench.models.files.checkpoints import load_vision
+from tips_bench.models.files.dpt_heads import KINDS, load_dpt
 
 MODELS = {
     "segmentation": Tipsv2DptForSemanticSegmentation,

@@ -10,9 +10,9 @@ import torch
 import transformers
 
 from tests.contract.test_encoders import SMALL, TEXT, make_folder
+from tests.helpers.text_models import small_tips
 from tests.parity.test_encoders_open_clip import PE, SHAPE
 from tests.parity.test_encoders_transformers import their_pixels
-from tests.text_models import small_tips
 from tips_bench import load_encoder
 from tips_bench.encoders.open_clip import OpenClipEncoder
 from tips_bench.errors import UserError

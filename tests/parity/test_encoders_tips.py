@@ -14,8 +14,8 @@ from torch import nn
 from tips_bench import load_encoder
 from tips_bench.encoders.tips import TOKENIZER_FILE
 from tips_bench.errors import UserError
-from tips_bench.models.checkpoints import export_huggingface
 from tips_bench.models.configs import TextConfig, VisionConfig
+from tips_bench.models.files.checkpoints import export_huggingface
 from tips_bench.models.text import TextTower
 from tips_bench.models.vision import VisionTower
 

@@ -11,8 +11,8 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from tips_bench.features.search import Search
 from tips_bench.metrics.classification import ranks
-from tips_bench.probes.knn import KnnHead
-from tips_bench.probes.whole import rank_all
+from tips_bench.probes.image_heads import rank_all
+from tips_bench.probes.training_free.knn import KnnHead
 
 K, T, CLASSES = [5, 20, 60], 0.07, 7
 

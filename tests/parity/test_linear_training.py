@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from tips_bench.cards import WindowCard
 from tips_bench.features.geometry import CHUNK_ELEMENTS, Upsampling, Windows
-from tips_bench.probes.loss import upsampled_cross_entropy
-from tips_bench.probes.schedule import lr_factor, one_cycle_momentum
-from tips_bench.probes.sweep import GridPoint, HeadSweep, optimiser
+from tips_bench.probes.trained.cross_entropy import upsampled_cross_entropy
+from tips_bench.probes.trained.head_sweep import GridPoint, HeadSweep, optimiser
+from tips_bench.probes.trained.schedules import lr_factor, one_cycle_momentum
 
 
 def upsampling(size=24, grid=7, padding=(2, 2, 2, 2)):

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from tests.pretraining import ALONE, random_batch, recipe
+from tests.helpers.pretraining import ALONE, random_batch, recipe
 from tips_bench.models.vision import VisionTower
 from tips_bench.training.batches import Batch
 from tips_bench.training.contrastive import contrastive_loss

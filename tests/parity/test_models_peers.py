@@ -14,8 +14,8 @@ import torch
 import transformers
 from torch import Tensor
 
-from tips_bench.models.checkpoints import export_huggingface, load_text, load_vision
 from tips_bench.models.configs import TextConfig, VisionConfig, text_config, vision_config
+from tips_bench.models.files.checkpoints import export_huggingface, load_text, load_vision
 from tips_bench.models.text import TextTower
 from tips_bench.models.vision import VisionTower
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from tests.scans import write_both
+from tests.helpers.scans import write_both
 from tips_bench.cards import load_card
 from tips_bench.data.scannet import scannet
 from tips_bench.encoders.load import load_encoder
+from tips_bench.features.cache import Shelf
 from tips_bench.features.extract import Extractor
 from tips_bench.features.lifting import LiftingOptions, lift
-from tips_bench.features.store import Shelf
 from tips_bench.probes.base import FitContext
-from tips_bench.probes.points import LinearPointsOptions, LinearPointsProbe, PointTrainee, fill_points
+from tips_bench.probes.trained.linear_points import LinearPointsOptions, LinearPointsProbe, PointTrainee, fill_points
 
 QUOTA = 700
 LIFTING = LiftingOptions(occlusion="lexicon3d", tolerance=0.25, border=0.03125, neighbours=1)

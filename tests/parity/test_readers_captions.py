@@ -16,11 +16,11 @@ from torchvision.datasets import CocoCaptions
 
 from tips_bench.cli.data import rooms
 from tips_bench.data.captions import coco_karpathy, docci, flickr30k
-from tips_bench.data.captions_check import check
-from tips_bench.rooms.caption_sets import said
+from tips_bench.data.checks.captions import check
 from tips_bench.rooms.generate import room
-from tips_bench.rooms.table import LAYOUTS
-from tips_bench.rooms.writers import Manifest, write_rooms
+from tips_bench.rooms.writing.caption_sets import said
+from tips_bench.rooms.writing.layout_table import LAYOUTS
+from tips_bench.rooms.writing.writers import Manifest, write_rooms
 
 OPTIONS = {"seed": 3, "train": 2, "val": 4, "size": 48, "frames_per_scene": 2, "workers": 1}
 READERS = {"coco-captions": coco_karpathy, "flickr30k": flickr30k, "docci": docci}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.segmentation_sets import KEPT, picture, save_grey, save_palette, write_set
+from tests.helpers.segmentation_sets import KEPT, picture, save_grey, save_palette, write_set
 from tips_bench.data.images import read_image, resize, resize_shape
 from tips_bench.openmmlab import import_mmseg
 from tips_bench.registry import READERS

@@ -10,8 +10,8 @@ import pytest
 from tips_bench.cards import load_card
 from tips_bench.data.masks import MaskReader
 from tips_bench.registry import READERS
-from tips_bench.rooms.classes import CLASSES, NAMES
-from tips_bench.rooms.writers import write_rooms
+from tips_bench.rooms.drawing.classes import CLASSES, NAMES
+from tips_bench.rooms.writing.writers import write_rooms
 
 # layout of the writer -> (readers, folder below the root, train split, attribute of a RoomClass)
 LAYOUTS = {

@@ -8,19 +8,19 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
+from tests.helpers.walls import Walls
 from tests.unit.test_soft_labels import brute_force
-from tests.walls import Walls
 from tips_bench.cards import FeatureCard, ImageCard, SelectionCard, WindowCard
-from tips_bench.data.holdout import hold_out
+from tips_bench.data.validation_split import hold_out
 from tips_bench.encoders.load import load_encoder
 from tips_bench.errors import UserError
+from tips_bench.features.cache import Shelf
 from tips_bench.features.extract import Extractor
-from tips_bench.features.store import Shelf
 from tips_bench.metrics.depth import DepthRule
 from tips_bench.probes.base import FitContext
-from tips_bench.probes.moments import Moments, PatchTargets, patch_targets
-from tips_bench.probes.ridge import RidgePath, RidgeProbe, error
-from tips_bench.probes.targets import DepthTarget, NormalsTarget
+from tips_bench.probes.pixel_targets import DepthTarget, NormalsTarget
+from tips_bench.probes.solved.ridge import RidgePath, RidgeProbe, error
+from tips_bench.probes.solved.sufficient_statistics import Moments, PatchTargets, patch_targets
 
 PENALTIES = [1e1, 1e-1, 1e-3]
 OPTIONS = {"type": "ridge", "penalties": PENALTIES, "checkpoint_every": 2}

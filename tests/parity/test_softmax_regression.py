@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from tips_bench.cards import load_card
-from tips_bench.probes.softmax import Moments, Patches, SoftmaxRegression
+from tips_bench.probes.solved.softmax_regression import Moments, Patches, SoftmaxRegression
 
 
 def problem(seed=0, patches=600, dim=12, classes=5):
@@ -90,7 +90,7 @@ def test_features_that_never_vary_do_no_harm():
 
 
 def test_bfloat16_features_are_read_back_bit_for_bit():
-    from tips_bench.features.store import from_disk, to_disk
+    from tips_bench.features.cache import from_disk, to_disk
 
     features = torch.randn(5, 4).bfloat16()
     assert torch.equal(from_disk(to_disk(features)), features)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision import transforms
 
-from tests.segmentation_sets import picture
+from tests.helpers.segmentation_sets import picture
 from tips_bench.cards import FeatureCard, ImageCard
 from tips_bench.encoders.load import load_encoder
 from tips_bench.features.extract import Extractor

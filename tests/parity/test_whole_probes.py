@@ -12,18 +12,18 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torchvision import transforms
 
-from tests.whole_sets import Drawn
+from tests.helpers.whole_sets import Drawn
 from tips_bench.cards import FeatureCard, ImageCard, SelectionCard, WindowCard
-from tips_bench.data.resized_crops import ResizedCropCard, ResizedCrops
+from tips_bench.data.crops.resized import ResizedCropCard, ResizedCrops
 from tips_bench.encoders.load import load_encoder
+from tips_bench.features.cache import Shelf
 from tips_bench.features.extract import Extractor
-from tips_bench.features.store import Shelf
-from tips_bench.features.whole import Whole, encode_whole
+from tips_bench.features.image_embeddings import Whole, encode_whole
 from tips_bench.probes.base import FitContext
-from tips_bench.probes.schedule import lr_factor
-from tips_bench.probes.whole import AffineHeads
-from tips_bench.probes.whole_convex import WholeConvexProbe
-from tips_bench.probes.whole_sweep import INITIAL_DEVIATION, Inputs, WholeSweep
+from tips_bench.probes.image_heads import AffineHeads
+from tips_bench.probes.solved.image_convex import WholeConvexProbe
+from tips_bench.probes.trained.classifier_sweep import INITIAL_DEVIATION, Inputs, WholeSweep
+from tips_bench.probes.trained.schedules import lr_factor
 
 ITERATIONS, BATCH, DIM, LAYERS, CLASSES = 60, 16, 6, 4, 5
 LRS = [0.003, 0.1, 0.7]

@@ -16,14 +16,14 @@ from PIL import Image
 from torch.nn import functional as F
 from torchvision.transforms import functional as TF
 
-from tests.toy_tips import write_toy
+from tests.helpers.toy_tips import write_toy
 from tips_bench import load_encoder
-from tips_bench.adapters.zeroshot import ZeroShotAdapter
+from tips_bench.adapters.zeroshot_segmentation import ZeroShotAdapter
 from tips_bench.cards import ProtocolCard, TaskCard, load_card, override
 from tips_bench.data.images import resize, resize_shape
+from tips_bench.features.cache import Shelf
 from tips_bench.features.extract import Extractor
-from tips_bench.features.store import Shelf
-from tips_bench.probes.inference import Inference
+from tips_bench.features.inference import Inference
 
 SIZES = [(60, 83), (97, 60), (56, 56), (57, 150), (70, 71)]
 CLASSES = ["ground", "disc", "bar", "ring", "lamp", "sofa", "red book"]

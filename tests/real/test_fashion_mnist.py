@@ -17,9 +17,9 @@ import yaml
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
-from tips_bench.adapters.run import evaluate
 from tips_bench.cards import load_card
-from tips_bench.data.check import check_task
+from tips_bench.data.checks.base import check_task
+from tips_bench.evaluation.run import evaluate
 
 FOLDER = Path(os.environ.get("FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))
 NAMES = ["top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]

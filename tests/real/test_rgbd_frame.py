@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.scans import write_cloud, write_frames
+from tests.helpers.scans import write_cloud, write_frames
 from tips_bench.cards import load_card
-from tips_bench.data.scan_check import check
+from tips_bench.data.checks.scans import check
 from tips_bench.data.scannet import TABLE, ScanNetReader, scannet
 from tips_bench.encoders.load import load_encoder
 from tips_bench.features.extract import Extractor

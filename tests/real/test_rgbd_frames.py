@@ -18,8 +18,8 @@ import pytest
 import skimage
 from PIL import Image
 
+from tips_bench.data.checks.pixel_values import check_depth
 from tips_bench.data.dense import depth_folder
-from tips_bench.data.dense_check import check_depth
 from tips_bench.data.surface import Intrinsics, normals_from_depth, points
 from tips_bench.metrics.depth import DepthRule, count, summary
 from tips_bench.metrics.normals import angles

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tips_bench.data.augment import AugmentCard, TrainCrops
+from tips_bench.data.crops.segmentation import AugmentCard, TrainCrops
 from tips_bench.data.images import resize, resize_shape
 from tips_bench.data.segmentation import voc20, voc2012
 

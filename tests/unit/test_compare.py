@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from torchmetrics.functional.segmentation import mean_iou
 
-from tests.scored_records import names, pair, save_record
+from tests.helpers.scored_records import names, pair, save_record
 from tips_bench.errors import UserError
-from tips_bench.results.compare import as_data, compare, compare_folders, suite_data
-from tips_bench.results.compare_text import bar, comparison_text, fitted, suite_text
+from tips_bench.results.comparison import as_data, compare, compare_folders, suite_data
+from tips_bench.results.comparison_text import bar, comparison_text, fitted, suite_text
+from tips_bench.results.counts import load_all, load_scored
 from tips_bench.results.record import DatasetIdentity, load_record
-from tips_bench.results.scored import load_all, load_scored
 
 
 def two(folder: Path, *, drop: float = 0.3, number: int = 60, classes: int = 6, seed: int = 0, **changes) -> tuple[Path, Path]:

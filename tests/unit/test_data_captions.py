@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tests.caption_sets import NUMBERS, SETS, caption, change, coco, docci, flickr30k
+from tests.helpers.caption_sets import NUMBERS, SETS, caption, change, coco, docci, flickr30k
 from tips_bench.cards import load_card
 from tips_bench.data import captions as readers
-from tips_bench.data.captions_check import check
-from tips_bench.data.check import check_task
+from tips_bench.data.checks.base import check_task
+from tips_bench.data.checks.captions import check
 from tips_bench.data.images import read_image
 from tips_bench.errors import UserError
 

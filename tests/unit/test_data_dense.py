@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.dense_sets import CAMERA, plane, write_pair
+from tests.helpers.dense_sets import CAMERA, plane, write_pair
 from tips_bench.data.dense import depth_folder, normals_folder
 from tips_bench.data.surface import Intrinsics, normals_from_depth
 from tips_bench.errors import UserError

@@ -11,9 +11,9 @@ import scipy.io
 from torchvision.datasets import ImageFolder
 from torchvision.datasets import imagenet as torchvision_imagenet
 
-from tests.whole_sets import write_classes
+from tests.helpers.whole_sets import write_classes
+from tips_bench.data.checks.images import check_classes
 from tips_bench.data.imagefolder import imagefolder, imagenet
-from tips_bench.data.whole_check import check_classes
 from tips_bench.errors import UserError
 
 WNIDS = ["n01440764", "n01443537", "n02012849", "n15075141"]

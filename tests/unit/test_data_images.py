@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
-from tests.segmentation_sets import picture, save_palette
+from tests.helpers.segmentation_sets import picture, save_palette
 from tips_bench.data.images import MAX_PIXELS, image_size, read_image, read_mask, resize, resize_shape, to_pixels
 from tips_bench.errors import UserError
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.segmentation_sets import KEPT, picture, write_set
+from tests.helpers.segmentation_sets import KEPT, picture, write_set
 from tips_bench.data.masks import LabelRule, MaskReader
 from tips_bench.data.segmentation import ade20k, folder
 from tips_bench.errors import UserError

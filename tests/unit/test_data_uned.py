@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.whole_sets import write_uned
+from tests.helpers.whole_sets import write_uned
+from tips_bench.data.checks.images import check_instances
 from tips_bench.data.uned import UnedOptions, uned
-from tips_bench.data.whole_check import check_instances
 from tips_bench.errors import UserError
 
 DOMAINS = {"cars": "test", "gldv2": "index"}

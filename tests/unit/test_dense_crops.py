@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchvision.transforms import ColorJitter
 
-from tips_bench.data.dense_crops import DenseCropCard, DenseCrops, jitter
+from tips_bench.data.crops.pixel_values import DenseCropCard, DenseCrops, jitter
 from tips_bench.errors import UserError
 
 PLAIN = {"size": 24, "shape": "center-crop", "jitter": 0.0, "strength": 0.2, "zoom": 0.0, "scale": (0.5, 1.0), "flip": 0.0}

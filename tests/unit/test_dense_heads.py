@@ -12,9 +12,9 @@ from tips_bench.encoders.load import load_encoder
 from tips_bench.errors import UserError
 from tips_bench.features.extract import Extractor, layer_indices
 from tips_bench.features.geometry import Upsampling, Windows
-from tips_bench.probes.dense_head import HeadSpec, NetworkHead, check_layers, expected_depth
-from tips_bench.probes.probe3d import Probe3dDecoder
-from tips_bench.probes.schedule import lr_factor
+from tips_bench.probes.network_head import HeadSpec, NetworkHead, check_layers, expected_depth
+from tips_bench.probes.probe3d_decoder import Probe3dDecoder
+from tips_bench.probes.trained.schedules import lr_factor
 
 COMMON = {"embed_dim": 16, "channels": 8}
 SPECS = {

@@ -6,8 +6,8 @@ import matplotlib
 import numpy as np
 import pytest
 
-from tips_bench.results.dense_pictures import depth_colors, depth_panel, normal_colors, normals_panel
-from tips_bench.results.pictures import CAPTION, GAP, IGNORED, TILE, fitted, pca_basis
+from tips_bench.pictures.dense import depth_colors, depth_panel, normal_colors, normals_panel
+from tips_bench.pictures.panels import CAPTION, GAP, IGNORED, TILE, fitted, pca_basis
 
 FEATURES = np.random.default_rng(0).normal(size=(4, 5, 8))
 

@@ -14,8 +14,8 @@ from tips_bench import load_encoder
 from tips_bench.encoders import resolve_model_card
 from tips_bench.encoders.weights import parse_weights, require_package
 from tips_bench.errors import UserError
-from tips_bench.models.checkpoints import save_checkpoint
 from tips_bench.models.configs import VisionConfig
+from tips_bench.models.files.checkpoints import save_checkpoint
 from tips_bench.models.vision import VisionTower
 
 CONFIG = VisionConfig(name="toy", embed_dim=32, depth=2, num_heads=2, mlp_dim=64, position_grid=(4, 4))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tips_bench.data.holdout import hold_out
+from tips_bench.data.validation_split import hold_out
 from tips_bench.errors import UserError
 
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.walls import Walls
+from tests.helpers.walls import Walls
 from tips_bench.cards import FeatureCard, ImageCard, WindowCard
 from tips_bench.data.base import SegmentationSample
 from tips_bench.encoders.load import load_encoder
+from tips_bench.features.cache import Shelf
 from tips_bench.features.extract import Extractor
-from tips_bench.features.store import Shelf
-from tips_bench.probes.head import LinearHead
-from tips_bench.probes.inference import Inference
-from tips_bench.probes.targets import NormalsTarget
+from tips_bench.features.inference import Inference
+from tips_bench.probes.linear_head import LinearHead
+from tips_bench.probes.pixel_targets import NormalsTarget
 
 VIEWS = WindowCard(scales=[1.0, 1.5], flip=True)
 

@@ -19,7 +19,7 @@ from tips_bench.features.geometry import Upsampling, Windows
 from tips_bench.features.lifting import LiftingOptions, Shots, Sums, Tokens, gather, nearest, views
 from tips_bench.metrics.points import PointCounts, count
 from tips_bench.rooms.generate import Room, room
-from tips_bench.rooms.scannet import depth_camera, millimetres, whole_pixels
+from tips_bench.rooms.writing.scannet import depth_camera, millimetres, whole_pixels
 
 LEXICON3D = LiftingOptions(occlusion="lexicon3d", tolerance=0.25, border=0.03125, neighbours=1)
 TIGHT = LiftingOptions(occlusion="tight", tolerance=0.05, border=0.0, neighbours=3)

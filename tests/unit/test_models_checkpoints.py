@@ -13,9 +13,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from tips_bench.models.checkpoints import export_huggingface, load_text, load_vision, save_checkpoint, tensors_of
 from tips_bench.models.configs import Config, TextConfig, VisionConfig
-from tips_bench.models.formats import TEXT_NAMINGS, VISION_NAMINGS, Naming
+from tips_bench.models.files.checkpoints import export_huggingface, load_text, load_vision, save_checkpoint, tensors_of
+from tips_bench.models.files.formats import TEXT_NAMINGS, VISION_NAMINGS, Naming
 from tips_bench.models.text import TextTower
 from tips_bench.models.vision import VisionTower
 

@@ -7,9 +7,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from tests.dpt_heads import flax_arrays, random_head, torch_arrays, write_head
+from tests.helpers.dpt_heads import flax_arrays, random_head, torch_arrays, write_head
 from tips_bench.errors import UserError
-from tips_bench.models.dpt_files import load_dpt
+from tips_bench.models.files.dpt_heads import load_dpt
 
 OUT = "dpt.fusion_blocks.3.out_conv.weight"
 

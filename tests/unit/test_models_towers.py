@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tips_bench.errors import UserError
-from tips_bench.models.checkpoints import load_text, load_vision
 from tips_bench.models.configs import TextConfig, VisionConfig, published_names, text_config, vision_config
 from tips_bench.models.cpu import attend_in_pieces
+from tips_bench.models.files.checkpoints import load_text, load_vision
 from tips_bench.models.layers import Attention, LayerScale
 from tips_bench.models.text import TextTower, sinusoidal_positions
 from tips_bench.models.vision import VisionTower, interpolate_positions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tips_bench.results.neighbour_pictures import RIGHT, SHOWN, guess_panel, neighbour_panel
+from tips_bench.pictures.neighbors import RIGHT, SHOWN, guess_panel, neighbour_panel
 
 
 def image(side: int, grey: int) -> np.ndarray:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import false_discovery_control, norm, permutation_test
 
-from tests.intervals import expanded_bca
-from tests.scored_records import names, pair
+from tests.helpers.intervals import expanded_bca
+from tests.helpers.scored_records import names, pair
 from tips_bench.metrics.segmentation import summary
 from tips_bench.results import statistics
 from tips_bench.results.statistics import adjusted, contributions, differences

@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.decomposition import PCA
 
 from tips_bench.errors import UserError
-from tips_bench.results.pictures import CAPTION, GAP, IGNORED, TILE, PcaBasis, colorize, contact_sheet, fitted, panel, pca_basis, save_png
+from tips_bench.pictures.panels import CAPTION, GAP, IGNORED, TILE, PcaBasis, colorize, contact_sheet, fitted, panel, pca_basis, save_png
 
 PALETTE = [(10, 20, 30), (200, 0, 0), (0, 200, 0), (0, 0, 200)]
 CLASSES = ["wall", "floor", "bed", "lamp"]
@@ -168,7 +168,7 @@ def test_drawing_leaves_pyplot_and_torch_alone():
     code = "\n".join(
         [
             "import sys, numpy as np",
-            "from tips_bench.results.pictures import panel, pca_basis",
+            "from tips_bench.pictures.panels import panel, pca_basis",
             "f, m = np.zeros((2, 2, 3)), np.zeros((4, 4), np.uint8)",
             "panel(np.zeros((4, 4, 3), np.uint8), m, m, f, palette=[(0, 0, 0)], classes=['a'], basis=pca_basis([f]))",
             "sys.exit(bool({'matplotlib.pyplot', 'torch'} & set(sys.modules)))",

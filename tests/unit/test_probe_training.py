@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tips_bench.errors import UserError
-from tips_bench.probes.training import Training
+from tips_bench.probes.trained.loop import Training
 
 
 class Broken(Dataset):

@@ -12,12 +12,12 @@ from typing import Any
 import huggingface_hub
 import pytest
 
-from tests.results_sets import write_record
+from tests.helpers.results_sets import write_record
 from tips_bench.errors import UserError
-from tips_bench.results import publish as publishing
-from tips_bench.results.publish import Change, is_git, publish
-from tips_bench.results.site import build
-from tips_bench.results.site_files import MANIFEST, Manifest, files_of, read_manifest
+from tips_bench.leaderboard import publish as publishing
+from tips_bench.leaderboard.publish import Change, is_git, publish
+from tips_bench.leaderboard.site import build
+from tips_bench.leaderboard.site_files import MANIFEST, Manifest, files_of, read_manifest
 
 
 def yes(change: Change) -> bool:

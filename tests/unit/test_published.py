@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from tests.records import record
+from tests.helpers.records import record
 from tips_bench.cards import load_card
 from tips_bench.catalog import card_files, shipped
 from tips_bench.errors import UserError
-from tips_bench.results.published import beside_papers, papers_data, read_paper, reported
-from tips_bench.results.published_text import papers_text
+from tips_bench.leaderboard.published import beside_papers, papers_data, read_paper, reported
+from tips_bench.leaderboard.published_text import papers_text
 from tips_bench.results.record import MetricValue
 
 FILES = sorted((shipped("leaderboards") / "published").glob("*.yaml"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.rates import false_discoveries, mean_iou, rates, recall, rmse, unlike_accuracy
+from tests.helpers.rates import false_discoveries, mean_iou, rates, recall, rmse, unlike_accuracy
 
 TRIALS = 120
 

@@ -13,9 +13,9 @@ from tips_bench.data.kitti import kitti_depth, project, read_scan, velodyne_to_i
 from tips_bench.data.navi import navi_depth, navi_normals, nearest, object_box
 from tips_bench.data.nyu import nyu_depth
 from tips_bench.errors import UserError
-from tips_bench.rooms.dense_sets import KITTI, NAVI, largest_thing, through
 from tips_bench.rooms.generate import room
-from tips_bench.rooms.writers import Manifest, write_rooms
+from tips_bench.rooms.writing.dense_sets import KITTI, NAVI, largest_thing, through
+from tips_bench.rooms.writing.writers import Manifest, write_rooms
 
 OPTIONS = {"seed": 3, "train": 2, "val": 1, "size": 160, "frames_per_scene": 2, "workers": 1}
 

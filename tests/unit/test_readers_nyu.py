@@ -14,9 +14,9 @@ from tips_bench.data.nyu_normals import nyu_geonet, nyu_normals, parse_axes
 from tips_bench.data.surface import normals_from_depth
 from tips_bench.errors import UserError
 from tips_bench.metrics.normals import angles
-from tips_bench.rooms.dense_sets import NYU, through
 from tips_bench.rooms.generate import room
-from tips_bench.rooms.writers import write_rooms
+from tips_bench.rooms.writing.dense_sets import NYU, through
+from tips_bench.rooms.writing.writers import write_rooms
 
 OPTIONS = {"seed": 3, "train": 2, "val": 1, "size": 160, "frames_per_scene": 2, "workers": 1}
 

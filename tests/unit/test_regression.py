@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from tests.scored_records import pair, save_record
+from tests.helpers.scored_records import pair, save_record
 from tips_bench.cli.check import check as check_command
 from tips_bench.errors import UserError
 from tips_bench.metrics.segmentation import summary

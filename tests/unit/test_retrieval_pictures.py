@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.segmentation_sets import picture
-from tips_bench.results.retrieval_pictures import FALSE, TRUE, Finding, panel
+from tests.helpers.segmentation_sets import picture
+from tips_bench.pictures.retrieval import FALSE, TRUE, Finding, panel
 
 
 def finding(true: int | None, caption: str = "A dog.", shape: tuple[int, int] = (30, 40), number: int = 5) -> Finding:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tips_bench.rooms.captions import visible, web
-from tips_bench.rooms.classes import NAMES
+from tips_bench.rooms.drawing.classes import NAMES
 from tips_bench.rooms.generate import Room, room
 
 WORDS = {**{name: name for name in NAMES}, "glasses": "glass", "boxes": "box", "shelves": "shelf"} | {f"{name}s": name for name in NAMES}

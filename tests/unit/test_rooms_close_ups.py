@@ -13,11 +13,11 @@ from PIL import Image
 
 from tests.unit.test_rooms_captions import named as things_in
 from tips_bench.rooms.captions import SHELL, visible
-from tips_bench.rooms.classes import NAMES
-from tips_bench.rooms.close_ups import LEAST, close_up, cut_out, described, named
+from tips_bench.rooms.drawing.classes import NAMES
 from tips_bench.rooms.generate import Room, room
-from tips_bench.rooms.table import LAYOUTS
-from tips_bench.rooms.writers import write_rooms
+from tips_bench.rooms.writing.close_ups import LEAST, close_up, cut_out, described, named
+from tips_bench.rooms.writing.layout_table import LAYOUTS
+from tips_bench.rooms.writing.writers import write_rooms
 
 SIZE = 96
 SIDES = (0.28, 0.65)

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from tips_bench.rooms import crops
-from tips_bench.rooms.classes import NAMES
-from tips_bench.rooms.crops import CLASSES, COVERED, FURNISHINGS, FURNITURE, LEAST, things
+from tips_bench.rooms.drawing.classes import NAMES
 from tips_bench.rooms.generate import Room, room
-from tips_bench.rooms.writers import Manifest, write_rooms
+from tips_bench.rooms.writing import class_crops as crops
+from tips_bench.rooms.writing.class_crops import CLASSES, COVERED, FURNISHINGS, FURNITURE, LEAST, things
+from tips_bench.rooms.writing.writers import Manifest, write_rooms
 
 OPTIONS = {"seed": 3, "size": 64, "workers": 1}
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
-from tips_bench.rooms import materials, textures
-from tips_bench.rooms.assembly import Light
-from tips_bench.rooms.classes import IDS, IGNORE
+from tips_bench.rooms.drawing import materials, textures
+from tips_bench.rooms.drawing.assembly import Light
+from tips_bench.rooms.drawing.classes import IDS, IGNORE
+from tips_bench.rooms.drawing.mesh import boxes, cylinder, rotate
+from tips_bench.rooms.drawing.render import develop, smooth
+from tips_bench.rooms.drawing.shading import Shader, Surface
 from tips_bench.rooms.generate import Room, point_cloud, room
-from tips_bench.rooms.mesh import boxes, cylinder, rotate
-from tips_bench.rooms.render import develop, smooth
-from tips_bench.rooms.shading import Shader, Surface
 
 SIZE = 96
 

@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from tips_bench.errors import UserError
-from tips_bench.rooms import writers
-from tips_bench.rooms.classes import CLASSES
+from tips_bench.rooms.drawing.classes import CLASSES
 from tips_bench.rooms.generate import room
-from tips_bench.rooms.writers import Manifest, write_rooms
+from tips_bench.rooms.writing import writers
+from tips_bench.rooms.writing.writers import Manifest, write_rooms
 
 OPTIONS = {"seed": 5, "train": 5, "val": 3, "size": 64, "frames_per_scene": 2}
 
@@ -184,7 +184,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_generation_that_is_stopped_leaves_no_set_and_no_process(how: signal.Signals, tmp_path: Path) -> None:
     call = f"write_rooms('rooms', Path({str(tmp_path / 'set')!r}), train=400, val=4, workers=2)"
-    code = f"from pathlib import Path; from tips_bench.rooms.writers import write_rooms; {call}"
+    code = f"from pathlib import Path; from tips_bench.rooms.writing.writers import write_rooms; {call}"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".set.*.tmp/images/train/*")) and time.monotonic() < deadline:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.scans import picture, plain_sens, write_both, write_cloud, write_frames
+from tests.helpers.scans import picture, plain_sens, write_both, write_cloud, write_frames
 from tips_bench.data.images import decode_image
 from tips_bench.data.ply import read_vertices, vertex_count, write_vertices
 from tips_bench.data.scannet import scannet
@@ -166,7 +166,7 @@ def _write(name: str, text: str) -> Callable[[Path], None]:
 
 def _other_size(folder: Path) -> None:
     shutil.copy(folder / "color/0.jpg", folder / "color/20.jpg.old")
-    from tips_bench.rooms.layouts import jpeg
+    from tips_bench.rooms.writing.layouts import jpeg
 
     (folder / "color/20.jpg").write_bytes(jpeg(picture(1, 40, 64)))
 

@@ -18,15 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 
-from tests.results_sets import write_record
+from tests.helpers.results_sets import write_record
 from tips_bench.errors import UserError
 from tips_bench.files import digest
-from tips_bench.results import boards, charts
-from tips_bench.results.compare import compare
-from tips_bench.results.published import Reported, StatedProtocol
-from tips_bench.results.report_page import write_report
-from tips_bench.results.site import build
-from tips_bench.results.site_files import MANIFEST, file_name, files_of
+from tips_bench.leaderboard import charts
+from tips_bench.leaderboard import ranking as boards
+from tips_bench.leaderboard.published import Reported, StatedProtocol
+from tips_bench.leaderboard.run_report import write_report
+from tips_bench.leaderboard.site import build
+from tips_bench.leaderboard.site_files import MANIFEST, file_name, files_of
+from tips_bench.results.comparison import compare
 
 SCRIPT = '<script>alert("x")</script>'
 VOID = {"meta", "link", "br", "input", "img", "wbr"}

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tips_bench.probes.bank import choose
-from tips_bench.probes.labels import patch_counts
+from tips_bench.probes.patch_labels import patch_counts
+from tips_bench.probes.solved.patch_bank import choose
 
 
 def brute_force(labels, grid, inner, padding, classes):

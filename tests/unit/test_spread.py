@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tips_bench.probes.spread import spread
+from tips_bench.probes.solved.feature_spread import spread
 
 
 def of(patches_ND: np.ndarray) -> dict[str, float]:

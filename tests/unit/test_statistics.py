@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from tests.intervals import expanded_bca
+from tests.helpers.intervals import expanded_bca
 from tips_bench.metrics.segmentation import summary
 from tips_bench.results import statistics
 from tips_bench.results.statistics import group_sums, intervals

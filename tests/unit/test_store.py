@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tips_bench.errors import UserError
-from tips_bench.features.store import DISK_TYPES, Shelf, Store, to_disk
+from tips_bench.features.cache import DISK_TYPES, Shelf, Store, to_disk
 
 LAYOUT: dict[str, tuple[tuple[int, ...], str]] = {"features": ((4,), "float32"), "labels": ((), "uint8")}
 ROWS = [3, 1, 5]
@@ -38,7 +38,7 @@ def filled(folder: Path, *items: int) -> Store:
 def killed(folder: Path, code: str) -> None:
     """Run `code` with a Store `store` in another process that ends by SIGKILL."""
     head = (
-        "import os, sys, numpy as np; from pathlib import Path; from tips_bench.features.store import Store\n"
+        "import os, sys, numpy as np; from pathlib import Path; from tips_bench.features.cache import Store\n"
         f"store = Store(Path(sys.argv[1]), {ROWS}, {LAYOUT!r})\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}

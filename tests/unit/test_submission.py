@@ -15,13 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.results_sets import draw_counts, write_record
+from tests.helpers.results_sets import draw_counts, write_record
 from tips_bench.cards import load_card
 from tips_bench.catalog import card_files
 from tips_bench.errors import UserError
 from tips_bench.files import digest
-from tips_bench.results import boards, guards
-from tips_bench.results.submission import validate
+from tips_bench.leaderboard import ranking as boards
+from tips_bench.leaderboard.submission import validate
+from tips_bench.results import untrusted_input as guards
 
 
 def card_of(kind: str, name: str) -> dict[str, Any] | None:
@@ -200,7 +201,7 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(sent: Path, monkeypatch: py
 @pytest.mark.parametrize("limit", ["MAX_JSON", "MAX_COUNTS", "MAX_PICTURE"])
 def test_a_huge_file_is_refused_before_it_is_read(sent: Path, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     monkeypatch.setattr(guards, limit, 10)
-    monkeypatch.setattr("tips_bench.results.submission.MAX_JSON", guards.MAX_JSON)
+    monkeypatch.setattr("tips_bench.leaderboard.submission.MAX_JSON", guards.MAX_JSON)
     assert any("MB allowed" in problem or "more than the" in problem for problem in problems(sent))
 
 

@@ -16,7 +16,7 @@ from rich.cells import cell_len
 
 from tips_bench.errors import UserError
 from tips_bench.results.record import Cost, DatasetIdentity, MetricValue, Record
-from tips_bench.results.render import FORMATS
+from tips_bench.results.table_formats import FORMATS
 from tips_bench.results.tables import layout, load_records, table
 
 

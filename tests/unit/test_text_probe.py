@@ -16,12 +16,12 @@ from tips_bench.cards import SelectionCard, WindowCard, parse
 from tips_bench.encoders.base import EncoderSpec
 from tips_bench.errors import UserError
 from tips_bench.features import geometry
+from tips_bench.features.cache import Shelf
 from tips_bench.features.geometry import Windows
 from tips_bench.features.probabilities import Probabilities
 from tips_bench.features.prompts import embed_names
-from tips_bench.features.store import Shelf
 from tips_bench.metrics.segmentation import count, summary
-from tips_bench.probes.text import TextHead, TextOptions, Threshold, best_class, choose_threshold
+from tips_bench.probes.training_free.class_names import TextHead, TextOptions, Threshold, best_class, choose_threshold
 
 OPTIONS = {"type": "text", "prompts": ["a {}.", "the {}."], "softmax": None, "upsample": "image", "background": "names"}
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.shards import sample, small_recipe, write_shard, write_shards
+from tests.helpers.shards import sample, small_recipe, write_shard, write_shards
 from tips_bench.errors import UserError
 from tips_bench.models.tokenizer import Tokenizer
 from tips_bench.training.batches import shard_order

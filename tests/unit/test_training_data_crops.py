@@ -15,7 +15,7 @@ from scipy.stats import ks_2samp
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import InterpolationMode, functional
 
-from tests.shards import picture
+from tests.helpers.shards import picture
 from tips_bench.training.crops import crops, cut, random_box, random_mask, read_image
 from tips_bench.training.recipe import CropsPart, MaskPart
 from tips_bench.training.shards import SampleFault

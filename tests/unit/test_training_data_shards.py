@@ -13,7 +13,7 @@ import webdataset as wds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.shards import sample, write_shard, write_shards
+from tests.helpers.shards import sample, write_shard, write_shards
 from tips_bench.errors import UserError
 from tips_bench.training.shards import Cursor, Draw, Entry, SampleFault, ShardOrder, expand_shards, index_shard
 

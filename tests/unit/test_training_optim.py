@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tests.pretraining import recipe
+from tests.helpers.pretraining import recipe
 from tips_bench.training.adafactor import Adafactor
 from tips_bench.training.optim import DECAYED, clip_gradients, make_optimizer, set_rates
 from tips_bench.training.recipe import SharpeningPart, StagePart

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.pretraining import recipe, write_shards
+from tests.helpers.pretraining import recipe, write_shards
 from tips_bench.models.tokenizer import Tokenizer
 from tips_bench.training.batches import TrainingData, shard_order
 from tips_bench.training.captions import tokenizer_file

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from tests.pretraining import ALONE, random_batch, recipe
+from tests.helpers.pretraining import ALONE, random_batch, recipe
 from tips_bench.errors import UserError
+from tips_bench.training.divergence import Watch
 from tips_bench.training.schedule import cosine
 from tips_bench.training.step import Learner
 from tips_bench.training.teacher import Teacher
-from tips_bench.training.watch import Watch
 
 CONTRASTIVE, DISTILLED, PATCHES = {"contrastive", "contrastive/0", "contrastive/1", "temperature"}, {"self_distillation"}, {"patches"}
 

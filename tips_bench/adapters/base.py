@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 from tips_bench.cards import DataCard, ProtocolCard, TaskCard
 from tips_bench.data.base import Remarked
-from tips_bench.features.store import Shelf
+from tips_bench.features.cache import Shelf
+from tips_bench.features.inference import Inference
 from tips_bench.files import digest
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.probes.base import Fit, FitContext, Head
-from tips_bench.probes.inference import Inference
 from tips_bench.registry import READERS
 
 

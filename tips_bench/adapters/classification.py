@@ -15,21 +15,21 @@ import torch
 from pydantic import Field, field_validator
 
 from tips_bench.adapters.base import Split
-from tips_bench.adapters.class_names import names_of, prompts_of
 from tips_bench.cards import ProtocolCard, Strict, TaskCard, parse
 from tips_bench.encoders.base import Encoder
 from tips_bench.errors import UserError
+from tips_bench.features.cache import Shelf, Store
+from tips_bench.features.class_prompts import names_of, prompts_of
+from tips_bench.features.image_embeddings import Whole, encode_whole
+from tips_bench.features.inference import Inference
 from tips_bench.features.prompts import check_prompts, embed_names
-from tips_bench.features.store import Shelf, Store
-from tips_bench.features.whole import Whole, encode_whole
 from tips_bench.metrics.classification import ClassificationCounts, count
+from tips_bench.pictures.neighbors import SHOWN, guess_panel, neighbour_panel
+from tips_bench.pictures.panels import contact_sheet, save_png
 from tips_bench.probes.base import Fit, FitContext, Head
-from tips_bench.probes.inference import Inference
-from tips_bench.probes.knn import KnnHead
-from tips_bench.probes.whole import Affine, AffineHeads, WholeHead, rank_all
+from tips_bench.probes.image_heads import Affine, AffineHeads, WholeHead, rank_all
+from tips_bench.probes.training_free.knn import KnnHead
 from tips_bench.registry import METRICS, PROBES
-from tips_bench.results.neighbour_pictures import SHOWN, guess_panel, neighbour_panel
-from tips_bench.results.pictures import contact_sheet, save_png
 
 
 class ClassOptions(Strict):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from tips_bench.adapters.dense import DenseAdapter
+from tips_bench.adapters.pixel_values import DenseAdapter
 from tips_bench.cards import TaskCard, parse
 from tips_bench.data.base import DepthSample
 from tips_bench.metrics.depth import DepthRule
-from tips_bench.probes.targets import DepthTarget
-from tips_bench.results.dense_pictures import depth_panel
-from tips_bench.results.pictures import PcaBasis
+from tips_bench.pictures.dense import depth_panel
+from tips_bench.pictures.panels import PcaBasis
+from tips_bench.probes.pixel_targets import DepthTarget
 
 
 class DepthAdapter(DenseAdapter):

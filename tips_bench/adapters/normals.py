@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from tips_bench.adapters.dense import DenseAdapter
+from tips_bench.adapters.pixel_values import DenseAdapter
 from tips_bench.cards import TaskCard
 from tips_bench.data.base import NormalsSample
 from tips_bench.errors import UserError
-from tips_bench.probes.targets import NormalsTarget
-from tips_bench.results.dense_pictures import normals_panel
-from tips_bench.results.pictures import PcaBasis
+from tips_bench.pictures.dense import normals_panel
+from tips_bench.pictures.panels import PcaBasis
+from tips_bench.probes.pixel_targets import NormalsTarget
 
 
 class NormalsAdapter(DenseAdapter):

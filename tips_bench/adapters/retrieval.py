@@ -16,16 +16,16 @@ from pydantic import field_validator
 from tips_bench.adapters.base import Split
 from tips_bench.cards import ProtocolCard, Strict, TaskCard, parse
 from tips_bench.errors import UserError
+from tips_bench.features.cache import Shelf, Store
+from tips_bench.features.inference import Inference
 from tips_bench.features.search import Search
-from tips_bench.features.store import Shelf, Store
 from tips_bench.metrics.ranks import count_images, fixed_point
 from tips_bench.metrics.retrieval import RetrievalCounts
+from tips_bench.pictures.panels import contact_sheet, save_png
+from tips_bench.pictures.retrieval import SHOWN, Finding, panel
 from tips_bench.probes.base import Fit, FitContext, Head
-from tips_bench.probes.inference import Inference
 from tips_bench.progress import bar
 from tips_bench.registry import METRICS
-from tips_bench.results.pictures import contact_sheet, save_png
-from tips_bench.results.retrieval_pictures import SHOWN, Finding, panel
 
 TEXTS = 64  # captions that meet the text tower at once
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from tips_bench.adapters.base import Split, open_splits
-from tips_bench.adapters.maps import count_maps, draw_maps
+from tips_bench.adapters.label_maps import count_maps, draw_maps
 from tips_bench.cards import ProtocolCard, TaskCard
-from tips_bench.features.store import Shelf
+from tips_bench.features.cache import Shelf
+from tips_bench.features.inference import Inference
 from tips_bench.metrics.segmentation import SegmentationCounts
 from tips_bench.probes.base import Fit, FitContext, Probe
-from tips_bench.probes.head import LinearHead
-from tips_bench.probes.inference import Inference
-from tips_bench.probes.released import ReleasedProbe
+from tips_bench.probes.linear_head import LinearHead
+from tips_bench.probes.training_free.released_head import ReleasedProbe
 from tips_bench.registry import PROBES
 
 

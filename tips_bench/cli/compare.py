@@ -36,9 +36,9 @@ def compare(
     elif a.is_dir() or b.is_dir():
         _folders(a, b, as_json)
     else:
-        from tips_bench.results.compare import as_data
-        from tips_bench.results.compare import compare as compared
-        from tips_bench.results.compare_text import comparison_text
+        from tips_bench.results.comparison import as_data
+        from tips_bench.results.comparison import compare as compared
+        from tips_bench.results.comparison_text import comparison_text
 
         found = compared(a, b)
         if as_json:
@@ -48,8 +48,8 @@ def compare(
 
 
 def _folders(a: Path, b: Path, as_json: bool) -> None:
-    from tips_bench.results.compare import compare_folders, suite_data
-    from tips_bench.results.compare_text import suite_text
+    from tips_bench.results.comparison import compare_folders, suite_data
+    from tips_bench.results.comparison_text import suite_text
 
     suite = compare_folders(a, b)
     for error in suite.broken:
@@ -63,8 +63,8 @@ def _folders(a: Path, b: Path, as_json: bool) -> None:
 def _with_papers(path: Path, as_json: bool) -> None:
     from tips_bench.cards import load_card
     from tips_bench.catalog import card_files
-    from tips_bench.results.published import beside_papers, papers_data
-    from tips_bench.results.published_text import papers_text
+    from tips_bench.leaderboard.published import beside_papers, papers_data
+    from tips_bench.leaderboard.published_text import papers_text
     from tips_bench.results.record import load_record
 
     protocols = {name: load_card("protocol", name).model_dump(mode="json") for name in card_files("protocol")}

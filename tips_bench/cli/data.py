@@ -25,7 +25,7 @@ def download(task: Annotated[str, typer.Argument(help="The task whose data to fe
     """
     from tips_bench import catalog
     from tips_bench.cards import load_card
-    from tips_bench.data.download import download as fetch
+    from tips_bench.data.download.task_data import download as fetch
 
     card = load_card("task", task)
     root = fetch(card, data_root or catalog.data_root())
@@ -49,15 +49,15 @@ def check(
       tips-bench data check voc2012 --split test --json
     """
     from tips_bench import catalog
-    from tips_bench.adapters.run import misfit
     from tips_bench.cards import load_card
-    from tips_bench.data.check import check_task
+    from tips_bench.data.checks.base import check_task
+    from tips_bench.evaluation.run import misfit
 
     card = load_card("task", task)
     if card.data.generator is None:
         root = data_root or catalog.data_root()
     else:
-        from tips_bench.rooms.writers import write_rooms
+        from tips_bench.rooms.writing.writers import write_rooms
 
         root = data_root or catalog.generated_root()
         write_rooms(root=root / card.data.root, **card.data.generator_options)
@@ -113,7 +113,7 @@ def rooms(
       tips-bench data rooms /tmp/voc --layout voc2012 --train 1000 --size 448
       tips-bench data rooms rooms --layout webdataset --train 16384
     """
-    from tips_bench.rooms.writers import write_rooms
+    from tips_bench.rooms.writing.writers import write_rooms
 
     made = write_rooms(layout, out, seed=seed, train=train, val=val, size=size, frames_per_scene=frames_per_scene, workers=workers)
     print(f"{out}: {made.counts['train']} + {made.counts['val']} images of {len(set(made.groups.values()))} rooms")

@@ -12,8 +12,8 @@ from tips_bench.cli.output import print_error, print_json
 from tips_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from tips_bench.results.publish import Change
-    from tips_bench.results.submission import Fault
+    from tips_bench.leaderboard.publish import Change
+    from tips_bench.leaderboard.submission import Fault
 
 app = typer.Typer(help="Build, serve, check and publish a leaderboard.", no_args_is_help=True)
 LISTED = 12  # paths shown of each kind of change
@@ -33,8 +33,8 @@ def build(
       tips-bench leaderboard build results/ --to site/
       tips-bench leaderboard build results/ accepted/ --to site/ --title "Our encoders"
     """
-    from tips_bench.results.published import reported
-    from tips_bench.results.site import build as build_site
+    from tips_bench.leaderboard.published import reported
+    from tips_bench.leaderboard.site import build as build_site
 
     built = build_site(results, to, reported=reported() if published else (), title=title)
     for error in built.broken:
@@ -62,7 +62,7 @@ def serve(
     from functools import partial
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
-    from tips_bench.results.site_files import intact
+    from tips_bench.leaderboard.site_files import intact
 
     intact(site)
 
@@ -95,8 +95,8 @@ def validate(
       tips-bench leaderboard validate submission/
       tips-bench leaderboard validate submission/ --against accepted/ --json
     """
-    from tips_bench.results.boards import read
-    from tips_bench.results.submission import validate as review_submission
+    from tips_bench.leaderboard.ranking import read
+    from tips_bench.leaderboard.submission import validate as review_submission
 
     accepted = read([against])[0] if against is not None else []
     review = review_submission(submission, _card_of, accepted)
@@ -141,7 +141,7 @@ def publish(
       tips-bench leaderboard publish site/ --to git@github.com:OWNER/NAME.git --branch gh-pages
       tips-bench leaderboard publish site/ --to hf://spaces/OWNER/NAME --yes
     """
-    from tips_bench.results.publish import publish as send
+    from tips_bench.leaderboard.publish import publish as send
 
     def confirm(change: Change) -> bool:
         print_change(change, to)
@@ -183,7 +183,7 @@ def report(
       tips-bench leaderboard report results/rooms-seg/tips-b14/convex-224-01234567.json
       tips-bench leaderboard report RECORD.json --to report.html
     """
-    from tips_bench.results.report_page import write_report
+    from tips_bench.leaderboard.run_report import write_report
 
     write_report(record, to)
     print(to)

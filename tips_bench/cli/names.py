@@ -40,8 +40,8 @@ def plan(task: str, model: str, protocol: str | None, *, overrides: list[str], w
     Errors: an unknown name, with near ones; a task that allows none of the protocols, a protocol that no task allows; an override
     that does not fit; one weight file for several models.
     """
-    from tips_bench.adapters.cell import resolve
     from tips_bench.cards import load_card
+    from tips_bench.evaluation.spec import resolve
 
     def protocols(task: str) -> list[str | None]:
         return [None] if protocol is None else [*split(protocol, "--protocol", lambda: load_card("task", task).protocols)]

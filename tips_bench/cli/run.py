@@ -92,7 +92,7 @@ def run(
 
 def evaluate_all(jobs: list[Job], options: dict[str, Any]) -> list[Record]:
     """The records of the jobs that could be done, in order; what stands in the way of another is printed and the next one is tried."""
-    from tips_bench.adapters.run import evaluate
+    from tips_bench.evaluation.run import evaluate
 
     records = []
     for number, job in enumerate(jobs, 1):

@@ -61,7 +61,7 @@ def train(
 
 def evaluate(part: EvaluationPart, model: Path, out: Path, *, device: str | None = None) -> dict[str, float]:
     """Scores an exported model by a task card; its metrics by name."""
-    from tips_bench.adapters.run import evaluate as score
+    from tips_bench.evaluation.run import evaluate as score
 
     record = score(part.task, str(model), protocol=part.protocol, overrides=part.overrides, out=out, device=device)
     return {name: metric.value for name, metric in record.metrics.items()}

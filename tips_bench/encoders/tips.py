@@ -17,13 +17,13 @@ from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
 from tips_bench.encoders.weights import Weights, choose_weights, resolve_dtype, weights_path
 from tips_bench.errors import UserError
-from tips_bench.models.checkpoints import load_text, load_vision
 from tips_bench.models.configs import MAX_TEXT_TOKENS, Kind, TextConfig, VisionConfig, text_config, vision_config
 from tips_bench.models.devices import resolve_device
-from tips_bench.models.huggingface import read_config
-from tips_bench.models.inspection import find_layout, resolve_config
+from tips_bench.models.files.checkpoints import load_text, load_vision
+from tips_bench.models.files.huggingface import read_config
+from tips_bench.models.files.inspection import find_layout, resolve_config
+from tips_bench.models.files.weight_files import WeightFile, open_weights
 from tips_bench.models.tokenizer import Tokenizer
-from tips_bench.models.weight_files import WeightFile, open_weights
 
 TOKENIZER_FILE = "tokenizer.model"
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from tips_bench.data.scans import Scan, ScanReader
+from tips_bench.features.cache import DISK_TYPES, Shelf, from_disk, to_disk
 from tips_bench.features.extract import Extractor
 from tips_bench.features.lifting import Lifted, LiftingOptions, lift
-from tips_bench.features.store import DISK_TYPES, Shelf, from_disk, to_disk
 
 MOST_FRAMES = (1 << 16) - 1
 

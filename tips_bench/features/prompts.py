@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from tips_bench.catalog import cache_root
 from tips_bench.encoders.base import Encoder
-from tips_bench.features.store import Shelf
+from tips_bench.features.cache import Shelf
 from tips_bench.files import digest
 from tips_bench.progress import bar
 

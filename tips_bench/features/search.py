@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tips_bench.features.store import from_disk
+from tips_bench.features.cache import from_disk
 
 SPARE = 32
 INDEX_ROWS = 1 << 14  # at once

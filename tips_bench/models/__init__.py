@@ -8,7 +8,7 @@
 
 From a card to features:
 
-    from tips_bench.models.checkpoints import load_text, load_vision
+    from tips_bench.models.files.checkpoints import load_text, load_vision
     from tips_bench.models.configs import text_config, vision_config
     from tips_bench.models.tokenizer import Tokenizer
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tips_bench.cards import ModelCard, SelectionCard, WindowCard
+from tips_bench.features.cache import Shelf
 from tips_bench.features.extract import Extractor
-from tips_bench.features.store import Shelf
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from tips_bench.results.compare_text import WIDTH, fitted, p_text, plain, signed, wrapped
+from tips_bench.results.comparison_text import WIDTH, fitted, p_text, plain, signed, wrapped
 from tips_bench.results.regression import FAILED, Outcome, Report
-from tips_bench.results.render import markdown_text, printable
+from tips_bench.results.table_formats import markdown_text, printable
 
 SIGNS = {
     "regression": "❌",

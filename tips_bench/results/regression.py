@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tips_bench.errors import UserError
-from tips_bench.results.compare import Comparison, Suite, compare_folders
-from tips_bench.results.compare import as_data as comparison_data
+from tips_bench.results.comparison import Comparison, Suite, compare_folders
+from tips_bench.results.comparison import as_data as comparison_data
 
 Status = Literal["regression", "fault", "collapse", "improvement", "within tolerance", "cannot tell", "new"]
 # the order of a report, the worst first

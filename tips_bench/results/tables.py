@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from tips_bench.errors import UserError, unknown_name
-from tips_bench.results.layout import Cell, Column, Layout, Row
 from tips_bench.results.record import Record, load_record
-from tips_bench.results.render import FORMATS
+from tips_bench.results.table_formats import FORMATS
+from tips_bench.results.table_layout import Cell, Column, Layout, Row
 
 
 def load_records(paths: Iterable[str | Path]) -> tuple[list[Record], list[UserError]]:

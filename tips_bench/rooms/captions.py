@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tips_bench.rooms.assembly import Scene
-from tips_bench.rooms.classes import NAMES
-from tips_bench.rooms.render import Frame
+from tips_bench.rooms.drawing.assembly import Scene
+from tips_bench.rooms.drawing.classes import NAMES
+from tips_bench.rooms.drawing.render import Frame
 
 SHELL = ("wall", "floor", "ceiling")
 _PLURAL = {"glass": "glasses", "box": "boxes", "shelf": "shelves", "bookcase": "bookcases"}

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tips_bench.rooms.assembly import Scene
-from tips_bench.rooms.camera import walk
 from tips_bench.rooms.captions import synthetic, visible, web
-from tips_bench.rooms.furnish import build_scene
-from tips_bench.rooms.render import Frame, Renderer
-from tips_bench.rooms.shading import Shader
-from tips_bench.rooms.tracer import Tracer
+from tips_bench.rooms.drawing.assembly import Scene
+from tips_bench.rooms.drawing.camera import walk
+from tips_bench.rooms.drawing.render import Frame, Renderer
+from tips_bench.rooms.drawing.shading import Shader
+from tips_bench.rooms.drawing.tracer import Tracer
+from tips_bench.rooms.scene.furnish import build_scene
 
 VERSION = 1
 """Raised whenever the same seed gives other pictures."""

@@ -30,10 +30,10 @@ from tips_bench.training import checkpoint, distributed, runs
 from tips_bench.training.batches import Batch, Report, TrainingData, raise_if_reader_died, shard_order
 from tips_bench.training.captions import TOKENIZER, tokenizer_file
 from tips_bench.training.distributed import World, add_up, barrier
+from tips_bench.training.divergence import Watch
 from tips_bench.training.log import Log
 from tips_bench.training.recipe import EvaluationPart, Recipe
 from tips_bench.training.step import Learner
-from tips_bench.training.watch import Watch
 
 Outcome = Literal["finished", "preempted"]
 Evaluate = Callable[[EvaluationPart, Path, Path], dict[str, float]]

@@ -14,7 +14,7 @@ import torch
 from tips_bench.cards import parse
 from tips_bench.errors import UserError
 from tips_bench.files import atomic, write_text
-from tips_bench.models.checkpoints import export_huggingface
+from tips_bench.models.files.checkpoints import export_huggingface
 from tips_bench.models.text import TextTower
 from tips_bench.models.vision import VisionTower
 from tips_bench.training import checkpoint

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from tips_bench.models.checkpoints import load_text, load_vision
+from tips_bench.models.files.checkpoints import load_text, load_vision
 from tips_bench.models.text import TextTower
 from tips_bench.models.vision import VisionTower
 from tips_bench.training.batches import Texts

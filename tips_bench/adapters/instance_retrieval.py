@@ -1,0 +1,197 @@
+"""The task family `instance-retrieval`: queries of several domains look for images of the same thing in an index.
+
+The index is the training split: it is encoded once, and what is in it is not encoded again as a query. Under "merged", UnED's own protocol,
+every query is compared with the images of all domains; under "separate" with those of its own. An image is relevant if it is of the query's
+domain and has a label in common with it; the query's own image is left out by its id, not by its rank. Of equally near images an
+irrelevant one comes first.
+
+Axes: N index images, Q queries, F features, L labels of an image, k neighbours, G domains.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from tips_bench.adapters.base import Split
+from tips_bench.cards import ProtocolCard, Strict, TaskCard, parse
+from tips_bench.data.uned import NONE
+from tips_bench.errors import UserError
+from tips_bench.features.cache import Shelf
+from tips_bench.features.image_embeddings import Whole, encode_whole, follow, point_to
+from tips_bench.features.inference import Inference
+from tips_bench.features.search import Neighbours, Search
+from tips_bench.files import atomic
+from tips_bench.metrics.instances import DEPTH, InstanceCounts, count
+from tips_bench.pictures.neighbors import SHOWN, neighbour_panel
+from tips_bench.pictures.panels import contact_sheet, save_png
+from tips_bench.probes.base import Fit, FitContext
+from tips_bench.registry import METRICS
+
+
+class InstanceOptions(Strict):
+    """index: "merged", all domains are one index, or "separate"."""
+
+    type: Literal["nearest"]
+    index: Literal["merged", "separate"]
+
+
+@dataclass(frozen=True)
+class Index:
+    """Features of the index images, as stored, in the order of the split's indices."""
+
+    features_NF: np.ndarray
+
+    def save(self, path: Path) -> None:
+        """Write where they are, as .npz, atomically."""
+        with atomic(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **point_to(self.features_NF, path))
+
+    @classmethod
+    def load(cls, path: Path) -> Index:
+        """Read what `save` wrote. Errors: a broken file, features that are not there any more."""
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                return cls(follow(data, path))
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise UserError("not a saved index, or a broken one", where=path, fix="Delete its folder and run again.") from error
+
+
+class InstanceAdapter:
+    """Joins reader, search and counts for one protocol."""
+
+    needs_text = False
+
+    def __init__(self, task: TaskCard, protocol: ProtocolCard) -> None:
+        self.task = task
+        self.options = parse(InstanceOptions, protocol.probe, where=f"protocol {protocol.name}", prefix="probe.")
+        self._index: Split | None = None
+
+    def open(self, root: Path, limit: int | None) -> tuple[Split, Split]:
+        """(index, queries)."""
+        self._index = Split.open(self.task.data, root, "train", limit)
+        return self._index, Split.open(self.task.data, root, "test", limit)
+
+    def fit(self, context: FitContext) -> Fit:
+        """Encode the index."""
+        whole = Whole.tokens(context.extractor)
+        store = encode_whole(context.extractor, context.reader, context.indices, whole, context.shelf, "index-whole")
+        features_NF = store.arrays["features"]
+        store.close()  # the file stays for the head
+        return Fit(Index(features_NF), {"images": len(context.indices)})
+
+    def load_head(self, path: Path) -> Index:
+        """The index that an earlier try encoded."""
+        return Index.load(path)
+
+    def score(self, inference: Inference, test: Split, fit: Fit, work: Shelf) -> InstanceCounts:
+        """Counts of every query; features that an earlier try made are taken up from the inference's shelf."""
+        reader, pairs = test.reader, self._pairs(test)
+        found = self._search(self._queries(inference, test, fit.head, pairs), inference, fit.head, pairs)
+        relevant_Qk = pairs.relevant(np.arange(len(test.indices))[:, None], found.rows_Qk)
+        in_index_Q = pairs.relevant_in_index()
+        fit.report["queries without a relevant image"] = int((in_index_Q == 0).sum())
+        result: InstanceCounts = METRICS.get("instance-retrieval")(len(reader.classes))
+        for place, index in enumerate(test.indices):
+            counts_G3 = count(relevant_Qk[place], int(in_index_Q[place]), int(reader.domain_N[index]), len(reader.classes))
+            result.update(reader.ids[index], reader.groups[index], counts_G3)
+        return result
+
+    def _pairs(self, test: Split) -> _Pairs:
+        assert self._index is not None, "the splits were opened"
+        index = self._index
+        row = {index.reader.ids[place]: number for number, place in enumerate(index.indices)}
+        itself_Q = np.array([row.get(test.reader.ids[place], -1) for place in test.indices])
+        domains = (split.reader.domain_N[split.indices] for split in (test, index))
+        labels = (split.reader.labels_NL[split.indices] for split in (test, index))
+        return _Pairs(itself_Q, *domains, *labels)
+
+    def _queries(self, inference: Inference, test: Split, head: Index, pairs: _Pairs) -> np.ndarray:
+        """Features of the queries [Q,F]; those that are in the index are taken from there."""
+        features_QF = np.empty((len(test.indices), head.features_NF.shape[1]), head.features_NF.dtype)
+        known_Q = pairs.itself_Q >= 0
+        features_QF[known_Q] = head.features_NF[pairs.itself_Q[known_Q]]
+        others = [test.indices[place] for place in np.flatnonzero(~known_Q)]
+        if others:
+            assert inference.shelf is not None, "a run has a shelf"
+            whole = Whole.tokens(inference.extractor)
+            store = encode_whole(inference.extractor, test.reader, others, whole, inference.shelf, "query-whole")
+            features_QF[~known_Q] = store.arrays["features"]
+            store.close()
+        return features_QF
+
+    def _search(self, features_QF: np.ndarray, inference: Inference, head: Index, pairs: _Pairs) -> Neighbours:
+        """The DEPTH nearest images of every query; rows are -1 where a query has fewer."""
+        device = inference.extractor.encoder.device
+        if self.options.index == "merged":
+            return Search(head.features_NF, device).nearest(features_QF, DEPTH, itself_Q=pairs.itself_Q, relevant=pairs.relevant)
+        shape = len(features_QF), DEPTH
+        found = Neighbours(np.full(shape, -np.inf), np.full(shape, -1))
+        for domain in np.unique(pairs.domain_Q):
+            own_Q, among_N = np.flatnonzero(pairs.domain_Q == domain), np.flatnonzero(pairs.domain_N == domain)
+            if not len(among_N):
+                continue
+            own = _Pairs(pairs.itself_Q[own_Q], pairs.domain_Q[own_Q], pairs.domain_N, pairs.labels_QL[own_Q], pairs.labels_NL)
+            near = Search(head.features_NF, device, among_N).nearest(
+                features_QF[own_Q], DEPTH, itself_Q=own.itself_Q, relevant=own.relevant
+            )
+            found.rows_Qk[own_Q, : near.rows_Qk.shape[1]] = near.rows_Qk
+            found.similarities_Qk[own_Q, : near.rows_Qk.shape[1]] = near.similarities_Qk
+        return found
+
+    def draw(self, inference: Inference, test: Split, fit: Fit, number: int, stem: Path) -> list[str]:
+        """For `number` queries their nearest images, and a sheet of all."""
+        assert self._index is not None, "the splits were opened"
+        chosen = Split(test.name, test.reader, test.pick(number))
+        features_QF = self._queries(inference, test, fit.head, self._pairs(test))  # of all, which scoring has made
+        place_of = {query: place for place, query in enumerate(test.indices)}
+        pairs, index, panels = self._pairs(chosen), self._index, []
+        found = self._search(features_QF[[place_of[query] for query in chosen.indices]], inference, fit.head, pairs)
+        relevant_Qk = pairs.relevant(np.arange(len(chosen.indices))[:, None], found.rows_Qk)
+        for place, query in enumerate(chosen.indices):
+            sample, tiles = test.reader.load(query), []
+            for row, near, right in zip(found.rows_Qk[place], found.similarities_Qk[place], relevant_Qk[place], strict=True):
+                if row >= 0 and np.isfinite(near):
+                    other = index.reader.load(index.indices[row])
+                    tiles.append((other.image_HW3, f"{near:.3f} {other.domain} {other.labels[0]}", bool(right)))
+            panels.append(neighbour_panel(sample.image_HW3, f"{sample.domain} {sample.labels[0]}", tiles[:SHOWN]))
+        names = [f"{stem.name}-sheet.png", *(f"{stem.name}-{position}.png" for position in range(1, len(panels) + 1))]
+        for name, picture in zip(names, [contact_sheet(panels), *panels], strict=True):
+            save_png(picture, stem.with_name(name))
+        return names
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """What is relevant to what. itself_Q: the row of the index that is the query's own image, -1 = none."""
+
+    itself_Q: np.ndarray
+    domain_Q: np.ndarray
+    domain_N: np.ndarray
+    labels_QL: np.ndarray
+    labels_NL: np.ndarray
+
+    def relevant(self, queries_x: np.ndarray, rows_x: np.ndarray) -> np.ndarray:
+        """Whether rows of the index are relevant to queries, of any shapes that fit; row -1 never is."""
+        queries_x, rows_x = np.broadcast_arrays(queries_x, rows_x)
+        mine_xL1, theirs_x1L = self.labels_QL[queries_x][..., None], self.labels_NL[rows_x][..., None, :]
+        common_x = ((mine_xL1 == theirs_x1L) & (mine_xL1 != NONE)).any((-2, -1))
+        itself_x = self.itself_Q[queries_x] == rows_x
+        return common_x & (self.domain_Q[queries_x] == self.domain_N[rows_x]) & (rows_x >= 0) & ~itself_x
+
+    def relevant_in_index(self) -> np.ndarray:
+        """How many index images are relevant to each query, its own left out."""
+        rows_of: dict[tuple[int, int], set[int]] = {}
+        for row, (domain, labels_L) in enumerate(zip(self.domain_N.tolist(), self.labels_NL.tolist(), strict=True)):
+            for label in labels_L:
+                rows_of.setdefault((domain, label), set()).add(row)
+        found = []
+        for itself, domain, labels_L in zip(self.itself_Q.tolist(), self.domain_Q.tolist(), self.labels_QL.tolist(), strict=True):
+            rows = [rows_of.get((domain, label), set()) for label in labels_L if label != NONE]
+            every: set[int] = rows[0] if len(rows) == 1 else set().union(*rows)
+            found.append(len(every) - (itself in every))
+        return np.array(found)

@@ -1,0 +1,166 @@
+"""The task family `zeroshot-segmentation`: patches get the class whose name they are nearest to; only a threshold is ever fitted.
+
+    tips-bench run --task zeroshot-ade150 --model tipsv2-l14 --protocol tips-slide
+
+Axes: N windows of an image, h w token grid, D feature, H W pixels of the labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import field_validator, model_validator
+
+from tips_bench.adapters.base import Split
+from tips_bench.adapters.label_maps import count_maps, draw_maps
+from tips_bench.cards import ProtocolCard, Strict, TaskCard, load_card, parse
+from tips_bench.errors import UserError
+from tips_bench.features.cache import Shelf
+from tips_bench.features.geometry import Windows
+from tips_bench.features.inference import Inference, Prediction
+from tips_bench.features.prompts import embed_names
+from tips_bench.metrics.segmentation import SegmentationCounts
+from tips_bench.probes.base import Fit, FitContext
+from tips_bench.probes.training_free.class_names import Scored, TextHead, TextOptions, Threshold, best_class, choose_threshold, score_rows
+
+
+class ZeroShotOptions(Strict):
+    """What a set's classes are called in prompts.
+
+    names: each class of the reader, in the order of the label ids -> its name, or several. background: the class that is everything
+    else, or null.
+    """
+
+    names: dict[str, str | list[str]]
+    background: str | None = None
+
+    @field_validator("names")
+    @classmethod
+    def _spoken(cls, names: dict[str, str | list[str]]) -> dict[str, list[str]]:
+        listed = {label: [name] if isinstance(name, str) else name for label, name in names.items()}
+        seen: dict[str, str] = {}
+        for label, spoken in listed.items():
+            if not spoken or not all(name.strip() for name in spoken):
+                raise ValueError(f"the class {label!r} has no name")
+            for name in spoken:
+                if name in seen:
+                    raise ValueError(f"the name {name!r} is given to {seen[name]!r} and to {label!r}")
+                seen[name] = label
+        return listed
+
+    @model_validator(mode="after")
+    def _background_is_a_class(self) -> ZeroShotOptions:
+        if self.background is not None and self.background not in self.names:
+            raise ValueError(f"background = {self.background!r} is none of the names' classes")
+        return self
+
+
+class ZeroShotAdapter:
+    """Joins readers, text embeddings and the metric for one protocol."""
+
+    needs_text = True
+
+    def __init__(self, task: TaskCard, protocol: ProtocolCard) -> None:
+        self.task, self.protocol = task, protocol
+        self.classes = parse(ZeroShotOptions, task.options, where=f"task {task.name}", prefix="options.")
+        self.options = parse(TextOptions, protocol.probe, where=f"protocol {protocol.name}", prefix="probe.")
+        window, where = protocol.inference, f"protocol {protocol.name}"
+        if self.options.upsample == "labels" and window.mode != "whole":
+            raise UserError("probe.upsample = labels: windows meet in the pixels of the image", where=where, fix="Set it to image.")
+        if window.scales != [1.0] or window.flip:
+            raise UserError("zero-shot segmentation sees an image once", where=where, fix="Leave inference.scales and flip out.")
+        self._head: TextHead | None = None
+
+    def open(self, root: Path, limit: int | None) -> tuple[Split | None, Split]:
+        """(train, test); a training split only where a threshold is chosen on it. Errors: names that are not the reader's classes."""
+        test = Split.open(self.task.data, root, "test", limit)
+        check_names(list(self.classes.names), test.reader.classes, where=f"task {self.task.name}")
+        chosen = self._thresholded and self.options.threshold is None
+        return (Split.open(self.task.data, root, "train", limit) if chosen else None), test
+
+    def fit(self, context: FitContext) -> Fit:
+        """The threshold, chosen on held-out training images."""
+        inference = Inference(context.extractor, context.inference, context.shelf)
+        identity = self.options.model_dump_json(), self.classes.model_dump_json()
+        value, choice = choose_threshold(
+            context, lambda indices: self._scored(inference, context.reader, indices), self.options.shares, self._background, *identity
+        )
+        return Fit(Threshold(value), {"threshold": value}, choice)
+
+    def load_head(self, path: Path) -> Threshold:
+        """The threshold that an earlier try saved."""
+        return Threshold.load(path)
+
+    def score(self, inference: Inference, test: Split, fit: Fit, work: Shelf) -> SegmentationCounts:
+        """Counts of every sample of the test split; what an earlier try counted is taken up from `work`."""
+        return count_maps(lambda indices: self._predict(inference, test.reader, indices, fit), test, self.task.family, work)
+
+    def draw(self, inference: Inference, test: Split, fit: Fit, number: int, stem: Path) -> list[str]:
+        """Image | truth | prediction | PCA of the features, for `number` samples, and a sheet of all."""
+        return draw_maps(lambda indices: self._predict(inference, test.reader, indices, fit), test, number, stem)
+
+    @property
+    def _thresholded(self) -> bool:
+        return self.classes.background is not None and self.options.background == "threshold"
+
+    @property
+    def _background(self) -> int:
+        return list(self.classes.names).index(str(self.classes.background))
+
+    def _predict(self, inference: Inference, reader: Any, indices: list[int], fit: Fit) -> Iterator[Prediction]:
+        threshold = fit.head.value if fit.head else self.options.threshold
+        for index, sample, score_HW, predicted_HW, features_NhwD in self._scored(inference, reader, indices):
+            if self._thresholded:
+                predicted_HW = np.where(score_HW < threshold, np.uint8(self._background), predicted_HW)
+            yield Prediction(index, sample, predicted_HW[None], features_NhwD)
+
+    def _scored(self, inference: Inference, reader: Any, indices: list[int]) -> Iterator[Scored]:
+        """The best class of each pixel with its score; the background competes only by its names."""
+        head = self._text_head(inference)
+        for index, sample, (view,) in inference.features(reader, indices):
+            windows = Windows.of(view.inner, inference.window)
+            padding = inference.extractor.padding(*windows.size)
+            chunks = score_rows(head(view.features_NhwD), self.options, windows, padding, sample.labels_HW.shape)
+            score_HW, predicted_HW = best_class(chunks, head.id_C)
+            yield index, sample, score_HW, predicted_HW, view.features_NhwD
+
+    def _text_head(self, inference: Inference) -> TextHead:
+        """The class names as embeddings, made once a run. Errors: an encoder whose patches cannot be compared with its texts."""
+        if self._head is None:
+            extractor = inference.extractor
+            encoder, spec = extractor.encoder, extractor.encoder.spec
+            if self.protocol.features.values and not encoder.has_values:
+                problem = f"encoder {spec.name!r} has no value path, which protocol {self.protocol.name} compares with text"
+                raise UserError(problem, where=f"task {self.task.name}", fix=self._others(values=False))
+            spoken = [(name, place) for place, names in enumerate(self.classes.names.values()) for name in names]
+            assert inference.shelf is not None, "a run has a shelf"
+            weight_TD = embed_names(encoder, [name for name, _ in spoken], self.options.prompts, inference.shelf)
+            if weight_TD.shape[1] != extractor.dim:
+                problem = f"encoder {spec.name!r} has {extractor.dim} features a patch, and a text has {weight_TD.shape[1]}"
+                raise UserError(problem, where=f"protocol {self.protocol.name}", fix=self._others(values=True))
+            head = TextHead(weight_TD, torch.tensor([place for _, place in spoken]), torch.arange(len(self.classes.names)))
+            if self._thresholded:
+                head = head.without(self._background)
+            self._head = head
+        return self._head
+
+    def _others(self, values: bool) -> str:
+        """Which of the task's protocols do, or do not, read the value path, as what to do."""
+        names = [name for name in self.task.protocols if load_card("protocol", name).features.values == values]
+        return f"It can do {', '.join(names)}." if names else "Choose another encoder."
+
+
+def check_names(names: list[str], classes: list[str], *, where: object) -> None:
+    """Refuse a card's class names that are not the reader's classes in the order of the label ids."""
+    if len(names) != len(classes):
+        problem = f"options.names has {len(names)} classes, and the labels have {len(classes)}"
+        raise UserError(problem, where=where, fix="Give each class of the labels its name, in the order of their ids.")
+    for id, (name, label) in enumerate(zip_longest(names, classes)):
+        if name.strip() != label.strip():
+            problem = f"options.names has {name!r} as class {id}, and label id {id} means {label!r}"
+            raise UserError(problem, where=where, fix="Give the classes in the order of the label ids.")

@@ -1,0 +1,42 @@
+"""Looking at every image of a classification or retrieval set before an evaluation.
+
+tips-bench data check imagenet-knn
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tips_bench.data.checks.base import Report, decoded
+from tips_bench.data.imagefolder import ImageFolderReader
+from tips_bench.data.uned import NONE, InstanceReader
+
+SOME = 8  # names that a remark lists
+
+
+def check_classes(reader: ImageFolderReader, expected: int | None = None, workers: int = 2) -> Report:
+    """Decode every image of a classification set and count its classes. expected: the number of images. workers: threads."""
+    report = decoded(reader, expected, workers)
+    images_C = np.bincount(reader.labels_N, minlength=len(reader.classes))
+    report.facts["classes"] = f"{len(reader.classes)}, {images_C.min()} to {images_C.max()} images each"
+    if absent := [reader.classes[label] for label in np.flatnonzero(images_C == 0)]:
+        report.remarks.append(f"{len(absent)} classes have no image in this split: {_some(absent)}")
+    return report
+
+
+def check_instances(reader: InstanceReader, expected: int | None = None, workers: int = 2) -> Report:
+    """Decode every image of a retrieval set and count its domains and labels. expected: the number of images. workers: threads."""
+    report = decoded(reader, expected, workers)
+    for number, domain in enumerate(reader.classes):
+        own_NL = reader.labels_NL[reader.domain_N == number]
+        labels, images = np.unique(own_NL[own_NL != NONE], return_counts=True)
+        several = int(((own_NL != NONE).sum(1) > 1).sum())
+        more = f", {several} images of several" if several else ""
+        report.facts[domain] = f"{len(own_NL)} images of {len(labels)} labels{more}, {int((images == 1).sum())} labels of one image"
+    return report
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:SOME]) + (", ..." if len(names) > SOME else "")

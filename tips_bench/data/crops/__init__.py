@@ -1,0 +1,1 @@
+"""Random training crops, each a function of its number."""

@@ -1,0 +1,1 @@
+"""The engine: a task, a model and a protocol become a record."""

@@ -1,0 +1,96 @@
+"""From a finished evaluation to its record."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tips_bench.adapters.base import Split
+from tips_bench.catalog import PACKAGE
+from tips_bench.evaluation.spec import Cell
+from tips_bench.metrics.samples import SampleCounts
+from tips_bench.probes.base import Choice, Fit
+from tips_bench.results.provenance import git_state, versions
+from tips_bench.results.record import Cost, DatasetIdentity, MetricValue, Record, Selection
+from tips_bench.results.statistics import intervals
+
+
+def build_record(
+    cell: Cell,
+    train: Split | None,
+    test: Split,
+    fit: Fit,
+    counts: SampleCounts,
+    cost: Cost,
+    weights_sha256: str,
+    seed: int,
+    per_sample: str,
+) -> Record:
+    """The record of one cell, still without pictures. per_sample: name of the file of counts beside it."""
+    commit, dirty = git_state(PACKAGE)
+    deviations = [*cell.deviations, *fit.warnings, *dict.fromkeys((*(train.remarks if train else ()), *test.remarks))]
+    return Record(
+        task=cell.task.name,
+        family=cell.task.family,
+        protocol=cell.protocol.name,
+        protocol_hash=cell.protocol_hash,
+        model=cell.model_name,
+        weights_sha256=weights_sha256,
+        metrics=_metrics(counts),
+        per_class=_per_class(counts, test.reader.classes),
+        primary=cell.task.primary,
+        comparable=not deviations,
+        deviations=deviations,
+        probe=fit.report,
+        selection=_selection(fit.choice, cell.task.primary),
+        dataset=_identity(train, test),
+        cost=cost,
+        versions=versions(),
+        git_commit=commit,
+        git_dirty=dirty,
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        per_sample=per_sample,
+        seed=seed,
+        cards=cell.cards(),
+    )
+
+
+def _metrics(counts: SampleCounts) -> dict[str, MetricValue]:
+    values = counts.compute()
+    sure = intervals(counts.counts_N, counts.groups, counts.summary)
+    return {
+        name: MetricValue(value=float(values[name]), unit=spec.unit, higher_is_better=spec.higher_is_better, ci95=sure[name], n=len(counts))
+        for name, spec in counts.specs.items()
+    }
+
+
+def _per_class(counts: SampleCounts, classes: list[str]) -> dict[str, dict[str, float | None]]:
+    values: dict[str, Any] = counts.compute()
+    return {
+        name: {label: None if math.isnan(value) else float(value) for label, value in zip(classes, values[name], strict=True)}
+        for name in counts.per_class_specs
+    }
+
+
+def _selection(choice: Choice | None, metric: str) -> Selection | None:
+    if choice is None:
+        return None
+    return Selection(metric=choice.metric or metric, grid=choice.grid, scores=choice.scores, choice=choice.index, held_out=choice.held_out)
+
+
+def _identity(train: Split | None, test: Split) -> DatasetIdentity:
+    return DatasetIdentity(
+        name=test.reader.name,
+        split=test.name,
+        n=len(test.indices),
+        fingerprint=test.fingerprint,
+        train_split=train.name if train else "",
+        train_n=len(train.indices) if train else 0,
+        train_fingerprint=train.fingerprint if train else "",
+        classes=list(test.reader.classes),
+    )

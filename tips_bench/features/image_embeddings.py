@@ -1,0 +1,82 @@
+"""Features of whole images: global tokens, the mean of the patches, or embeddings beside a text's, kept in a store.
+
+Axes: B batch, H W pixels, D feature of a layer, F features of an image, N images.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tips_bench.features.cache import DISK_TYPES, Shelf, Store, to_disk
+from tips_bench.features.extract import Extractor, enlarge
+from tips_bench.files import digest
+from tips_bench.progress import bar
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What is kept of an image. encode: pixels_B3HW -> [B,F]. dim: F."""
+
+    encode: Callable[[Tensor], Tensor]
+    dim: int
+
+    @classmethod
+    def tokens(cls, extractor: Extractor, *, mean: bool = False) -> Whole:
+        """The global token that the protocol names of each of its layers, or, where it names none, the mean of the layer's patches.
+
+        mean: the mean of the last layer's patches after them.
+        """
+        card = extractor.features
+
+        def encode(pixels_B3HW: Tensor) -> Tensor:
+            if extractor.image.fit == "enlarge":
+                pixels_B3HW = enlarge(pixels_B3HW, extractor.encoder.spec.patch_size)
+            with extractor.timed(len(pixels_B3HW)):
+                found = extractor.encoder.encode_image(pixels_B3HW, layers=extractor.layers, norm=card.norm, values=card.values)
+            means = [patches_BhwD.flatten(1, 2).float().mean(1).to(patches_BhwD.dtype) for patches_BhwD in found.patches]
+            token = card.global_token
+            parts = means if token is None else [own_BKD[:, token] for own_BKD in found.layer_globals]
+            return torch.cat([*parts, means[-1]] if mean else parts, 1)
+
+        return cls(encode, extractor.encoder.spec.embed_dim * (len(extractor.layers) + mean))
+
+    @classmethod
+    def embedding(cls, extractor: Extractor, number: int, dim: int) -> Whole:
+        """One of the embeddings that can be compared with a text's. dim: of both."""
+        return cls(lambda pixels_B3HW: extractor.embed(pixels_B3HW)[:, number], dim)
+
+
+def encode_whole(extractor: Extractor, reader: Any, indices: list[int], whole: Whole, shelf: Shelf, name: str) -> Store:
+    """The features of the reader's samples `indices`, an item each in that order; what an earlier try encoded is taken up."""
+    arrays: dict[str, Any] = {"features": ((whole.dim,), DISK_TYPES[extractor.encoder.dtype])}
+    store = shelf.open(name, [1] * len(indices), arrays, digest(*(reader.ids[index] for index in indices)))
+    item = {index: place for place, index in enumerate(indices)}
+    missing = store.missing()
+    with bar(f"features of {name}", len(indices)) as advance:
+        advance(len(indices) - len(missing))
+        for batch, _, pixels_B3HW in extractor.batches(reader, [indices[place] for place in missing]):
+            for index, features_F in zip(batch, to_disk(whole.encode(pixels_B3HW)), strict=True):
+                store.write(item[index], features=features_F[None])
+            advance(len(batch))
+    return store
+
+
+def point_to(features_NF: np.ndarray, file: Path) -> dict[str, Any]:
+    """What `file` has to hold for `follow` to find features that stay in their store."""
+    assert isinstance(features_NF, np.memmap) and features_NF.filename, "features of a store"
+    place = os.path.relpath(str(features_NF.filename), file.parent)
+    return {"features": place, "features_type": str(features_NF.dtype), "features_shape": features_NF.shape}
+
+
+def follow(data: Mapping[str, np.ndarray], file: Path) -> np.ndarray:
+    """The features that a file points to, as a memory map. Errors: OSError, ValueError, KeyError."""
+    kind, shape = str(data["features_type"]), tuple(data["features_shape"].tolist())
+    return np.memmap(file.parent / str(data["features"]), dtype=kind, mode="r", shape=shape)

@@ -1,0 +1,1 @@
+"""Records and published numbers as a site, and what strangers may send to it."""

@@ -1,0 +1,272 @@
+"""Records ranked against each other: boards of records that may be compared, resamples of their scores, and what is sure of a rank.
+
+A board holds records of one task, protocol, data and samples; what deviates stands on no board. All records of a board are resampled
+with the same draws, so a difference or a rank keeps what the models share. Records are read one by one and their counts let go, so
+memory does not grow with their number.
+
+Axes: R resamples, G groups of samples, C classes, M models of a board.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from tips_bench.errors import UserError
+from tips_bench.files import digest
+from tips_bench.results.comparison import compare
+from tips_bench.results.counts import Scored, load_scored
+from tips_bench.results.record import MetricValue, Record
+from tips_bench.results.statistics import group_sums
+
+RESAMPLES = 500
+PLAIN = 6.0  # standard errors of a difference beyond which no test is needed
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A record that its counts bear out. id: hex digits of its content. samples: hash of its sample ids and groups.
+
+    drawn_R: the primary metric of each resample. classes: per-class metric -> class -> 95 % interval. label: the model's name, with
+    what tells it from another of the same name.
+    """
+
+    path: Path
+    record: Record
+    id: str
+    samples: str
+    drawn_R: np.ndarray
+    classes: dict[str, dict[str, Interval]]
+    label: str = ""
+
+    @property
+    def metric(self) -> MetricValue:
+        """The primary one."""
+        return self.record.metrics[self.record.primary]
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What makes two records of one model a row of a table."""
+        return self.record.model, self.record.weights_sha256, str(self.record.seed), self.record.cost.dtype
+
+    @property
+    def encoder_ms(self) -> float:
+        """Milliseconds inside the encoder for one image through the backbone; NaN where it was not measured."""
+        cost = self.record.cost
+        return 1000 * cost.encoder_s / cost.image_forwards if cost.image_forwards and cost.encoder_s else math.nan
+
+
+@dataclass(frozen=True)
+class Board:
+    """Entries that may be compared, the best first. tied: ids that are not told from the best. sure: the best is told from all others."""
+
+    task: str
+    family: str
+    protocol: str
+    key: str
+    entries: list[Entry]
+    tied: frozenset[str] = frozenset()
+    sure: bool = False
+
+    @property
+    def first(self) -> Record:
+        """A record that stands for the board: its cards, data and metric are those of all."""
+        return self.entries[0].record
+
+    @property
+    def metric(self) -> MetricValue:
+        """The primary metric's unit and direction; its value is the best entry's."""
+        return self.entries[0].metric
+
+    @cached_property
+    def by_label(self) -> dict[str, Entry]:
+        return {entry.label: entry for entry in self.entries}
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Mean rank over boards, 1 is best, and the 95 % interval over test samples."""
+
+    label: str
+    model: str
+    value: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Standing:
+    """ranks: of the models on all the boards, the best first. partial: label -> number of these boards, of the others."""
+
+    boards: list[Board]
+    ranks: list[Rank]
+    partial: dict[str, int] = field(default_factory=dict)
+
+
+def read(folders: Iterable[Path]) -> tuple[list[Entry], list[UserError]]:
+    """The entries of all records in folders (or files), sorted by task, protocol and model; and what is wrong with what was left out.
+
+    A record whose counts are missing, broken or give other numbers is left out. The same record found twice counts once.
+    Errors: a path that is not there, no record.
+    """
+    entries: dict[str, Entry] = {}
+    broken: list[UserError] = []
+    named = [Path(path).resolve() for path in folders]
+    for file in _files(named):
+        try:
+            entry = _entry(file)
+        except UserError as error:
+            broken.append(error)
+        else:
+            entries.setdefault(entry.id, entry)
+    if not entries and broken and named == [Path(broken[0].where or "")]:
+        raise broken[0]
+    if not entries:
+        fix = str(broken[0]) if broken else "Write some with `tips-bench run --out FOLDER`."
+        raise UserError("no records there", where=", ".join(map(str, named)), fix=fix)
+    return _labelled(list(entries.values())), broken
+
+
+def _files(paths: Iterable[Path]) -> list[Path]:
+    found: dict[Path, None] = {}
+    for path in paths:
+        if not path.exists():
+            raise UserError("no such file or folder", where=path)
+        inside = sorted(path.rglob("*.json")) if path.is_dir() else [path]
+        found |= {file.resolve(): None for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)}
+    return list(found)
+
+
+def _entry(path: Path) -> Entry:
+    scored = load_scored(path)
+    record = scored.record
+    ids, groups = scored.counts.ids, scored.counts.groups
+    samples = digest(*ids, "", *groups)
+    totals = _resampled(scored, int(samples[:8], 16))
+    labels = record.dataset.classes
+    classes = {}
+    for name, per_class in scored.family.per_class.values():
+        values_RC = np.asarray(per_class(totals))
+        classes[name] = {label: sure for label, values_R in zip(labels, values_RC.T, strict=True) if (sure := _percentiles(values_R))}
+    drawn_R = np.asarray(scored.family.summary(totals)[record.primary])
+    return Entry(path, record, digest(record.model_dump_json())[:12], samples, drawn_R, classes)
+
+
+def _resampled(scored: Scored, seed: int) -> np.ndarray:
+    """Summed counts of each resample. How often the groups are drawn depends on the seed and their number only."""
+    counts_G = group_sums(scored.counts.counts_N, scored.counts.groups)
+    number = len(counts_G)
+    times_RG = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), RESAMPLES)
+    return (times_RG.astype(np.float64) @ counts_G.reshape(number, -1).astype(np.float64)).reshape(RESAMPLES, *counts_G.shape[1:])
+
+
+def _percentiles(values_R: np.ndarray) -> Interval | None:
+    values_R = values_R[~np.isnan(values_R)]
+    if not values_R.size:
+        return None
+    low, high = np.quantile(values_R, [0.025, 0.975]).tolist()
+    return low, high
+
+
+def _labelled(entries: list[Entry]) -> list[Entry]:
+    """The entries with labels: weights, seed and precision are named where they tell two of one model apart, then a running number."""
+    entries.sort(key=lambda entry: (*_key(entry), entry.identity, entry.record.created, entry.id))
+    result = []
+    for _, group in groupby(entries, key=lambda entry: (_key(entry), entry.identity)):
+        for number, entry in enumerate(group, 1):
+            # what is not comparable is named in full, and needs no room in the names of what is
+            alike = [e.identity for e in entries if e.record.model == entry.record.model and (_fair(e) or not _fair(entry))]
+            parts = zip(("weights ", "seed ", ""), entry.identity[1:], range(1, 4), strict=True)
+            said = [what + text[:12] for what, text, place in parts if len({identity[place] for identity in alike}) > 1]
+            said += [f"run {number}"] if number > 1 else []
+            result.append(replace(entry, label=f"{entry.record.model} ({', '.join(said)})" if said else entry.record.model))
+    return result
+
+
+def _fair(entry: Entry) -> bool:
+    return entry.record.comparable and not entry.record.deviations
+
+
+def _key(entry: Entry) -> tuple[str, ...]:
+    """What must agree for two records to be compared."""
+    record, data = entry.record, entry.record.dataset
+    key = digest(
+        record.family, record.primary, record.protocol_hash, data.fingerprint, data.train_fingerprint, *data.classes, entry.samples
+    )
+    return record.task, record.protocol, key
+
+
+def boards(entries: Sequence[Entry]) -> list[Board]:
+    """The boards of all comparable entries, by task and protocol; of several with the same two, that with the most entries first."""
+    made = []
+    ranked = sorted(filter(_fair, entries), key=_key)
+    for key, group in groupby(ranked, key=_key):
+        members = sorted(group, key=lambda entry: (_order(entry), entry.label))
+        tied, sure = _told_apart(members)
+        made.append(Board(key[0], members[0].record.family, key[1], key[2], members, tied, sure))
+    return sorted(made, key=lambda board: (board.task, board.protocol, -len(board.entries), board.key))
+
+
+def _order(entry: Entry) -> float:
+    value = entry.metric.value
+    return math.inf if math.isnan(value) else -value if entry.metric.higher_is_better else value
+
+
+def _told_apart(members: list[Entry]) -> tuple[frozenset[str], bool]:
+    """(ids not told from the best, whether the best is told from all others), members sorted.
+
+    The best must beat each other one, so no correction for their number is due. Where the paired resamples leave less than `PLAIN`
+    standard errors, the verdict is that of the paired test.
+    """
+    best, rest = members[0], members[1:]
+    if not rest or math.isnan(best.metric.value):
+        return frozenset(), False
+    tied, close = set(), []
+    for entry in rest:
+        lead_R = (best.drawn_R - entry.drawn_R) * (1 if best.metric.higher_is_better else -1)
+        sure = _percentiles(lead_R)
+        if sure is None:
+            continue  # not scored
+        if sure[0] <= 0:
+            tied.add(entry.id)
+        elif abs(entry.metric.value - best.metric.value) < PLAIN * np.nanstd(lead_R):
+            close.append(entry)
+    if not tied:
+        tied = {entry.id for entry in close if compare(entry.path, best.path, detail=False).verdict != "B is better"}
+    return frozenset(tied), not tied
+
+
+def standing(found: Sequence[Board]) -> Standing:
+    """Mean ranks over the boards that at least half of the models stand on; ties share their mean rank, what was not scored is last."""
+    labels = sorted({label for board in found for label in board.by_label})
+    kept = [board for board in found if 2 * len(board.entries) >= len(labels)]
+    full = [label for label in labels if all(label in board.by_label for board in kept)] if kept else []
+    partial = {label: sum(label in board.by_label for board in kept) for label in labels if label not in full}
+    if not full:
+        return Standing(kept, [], partial)
+    mean_M = np.mean([_ranks(board, full)[0] for board in kept], axis=0)
+    mean_RM = np.mean([_ranks(board, full)[1] for board in kept], axis=0)
+    low_M, high_M = np.quantile(mean_RM, [0.025, 0.975], axis=0)
+    rows = [
+        Rank(label, kept[0].by_label[label].record.model, float(mean), (float(low), float(high)))
+        for label, mean, low, high in zip(full, mean_M, low_M, high_M, strict=True)
+    ]
+    return Standing(kept, sorted(rows, key=lambda row: (row.value, row.label)), partial)
+
+
+def _ranks(board: Board, labels: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks among `labels`: of the scores, shape (M,), and of each resample, shape (R, M)."""
+    from scipy.stats import rankdata
+
+    entries = [board.by_label[label] for label in labels]
+    sign = -1.0 if board.metric.higher_is_better else 1.0
+    values_M = np.array([entry.metric.value for entry in entries])
+    values_RM = np.stack([entry.drawn_R for entry in entries], axis=1)
+    worst_last = [np.nan_to_num(sign * values, nan=np.inf, posinf=np.inf, neginf=-np.inf) for values in (values_M, values_RM)]
+    return rankdata(worst_last[0]), rankdata(worst_last[1], axis=1)

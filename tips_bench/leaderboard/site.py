@@ -1,0 +1,256 @@
+"""The leaderboard as a static site: records and what papers report, made into pages that need neither a server nor JavaScript.
+
+The same records give the same bytes, wherever and whenever they are built.
+
+    index.html     mean ranks over all boards          tables/   one family under one protocol, a column a task
+    tasks/         the boards of a task, in full        models/   all results of a model
+    runs/          one record: provenance and cost      data/     everything as CSV and JSON
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from tips_bench.errors import UserError
+from tips_bench.files import write_text
+from tips_bench.leaderboard.charts import Point, scatter, span
+from tips_bench.leaderboard.downloads import write_data, write_ranks, write_reported
+from tips_bench.leaderboard.html import environment, picture_files, quantity, run_context, score, static
+from tips_bench.leaderboard.published import Reported
+from tips_bench.leaderboard.ranking import Board, Entry, Standing, boards, read, standing
+from tips_bench.leaderboard.site_files import file_name, replaced
+from tips_bench.results.untrusted_input import check_picture
+
+STATIC = ("style.css", "table.js")
+CLASS_COLUMNS = 8  # models in the per-class table of a page; the CSV has all
+GALLERY = 3  # models whose pictures a task's page shows
+TITLE = "tips-bench leaderboard"
+
+
+@dataclass(frozen=True)
+class Table:
+    """The boards of one family under one protocol."""
+
+    family: str
+    protocol: str
+    standing: Standing
+    boards: list[Board]
+
+    @property
+    def href(self) -> str:
+        return f"tables/{file_name(f'{self.family}-{self.protocol}')}.html"
+
+
+@dataclass(frozen=True)
+class Built:
+    """What was built. broken: what is wrong with each record that was left out."""
+
+    records: int
+    pages: int
+    broken: list[UserError]
+
+
+def build(folders: Iterable[Path], to: Path, *, reported: Sequence[Reported] = (), title: str = TITLE) -> Built:
+    """Build the site of the records in `folders` at `to`, in the place of an earlier one.
+
+    reported: numbers from papers, shown beside measured ones and never among them.
+    Errors: no record, a folder that holds files no site wrote.
+    """
+    entries, broken = read(folders)
+    with replaced(to) as folder:
+        site = _Site(folder, entries, list(reported), title)
+        broken += site.write()
+    return Built(len(entries), site.pages, broken)
+
+
+class _Site:
+    """One build. hrefs in templates start at the site's root, which each page names relative to itself."""
+
+    def __init__(self, folder: Path, entries: list[Entry], reported: list[Reported], title: str) -> None:
+        self.folder = folder
+        self.entries = entries
+        self.boards = boards(entries)
+        self.tables = _tables(self.boards)
+        self.reported = reported
+        self.title = title
+        self.pages = 0
+        self.templates = environment()
+        self.templates.globals |= {
+            "site_title": title,
+            "tables": self.tables,
+            "model_href": lambda model: f"models/{file_name(model)}.html",
+            "task_href": lambda task: f"tasks/{file_name(task)}.html",
+            "run_href": lambda entry: f"runs/{entry.id}.html",
+            "board_rank": self._rank,
+            "place": {entry.id: board for board in self.boards for entry in board.entries}.get,
+        }
+
+    def write(self) -> list[UserError]:
+        """All pages; what is wrong with the pictures that were left out."""
+        for name in STATIC:
+            write_text(self.folder / "static" / name, static(name))
+        pictures, broken = self._copy_pictures()
+        self._page("index.html", "index.html.j2", self._index())
+        for table in self.tables:
+            self._page(table.href, "table.html.j2", {"table": table, "rows": _matrix(table), "scales": [_scale(b) for b in table.boards]})
+        for task in sorted({entry.record.task for entry in self.entries}):
+            self._page(f"tasks/{file_name(task)}.html", "task.html.j2", self._task(task, pictures))
+        for model in sorted({entry.record.model for entry in self.entries}):
+            self._page(f"models/{file_name(model)}.html", "model.html.j2", self._model(model))
+        for entry in self.entries:
+            addresses = [f"../{name}" for name in pictures[entry.id]]
+            self._page(f"runs/{entry.id}.html", "run.html.j2", run_context(entry, addresses) | {"papers": self._papers(entry)})
+        write_data(self.folder / "data", self.entries, {entry.id: self._rank(b, entry) for b in self.boards for entry in b.entries})
+        write_reported(self.folder / "data" / "published.csv", self.reported)
+        write_ranks(self.folder / "data" / "ranks.csv", standing(self.boards).ranks)
+        return broken
+
+    def _page(self, path: str, template: str, context: dict[str, Any]) -> None:
+        text = self.templates.get_template(template).render(context, root="../" * path.count("/"), here=path)
+        write_text(self.folder / path, text)
+        self.pages += 1
+
+    def _copy_pictures(self) -> tuple[dict[str, list[str]], list[UserError]]:
+        """Entry id -> paths within the site; and what was no picture."""
+        copied: dict[str, list[str]] = {}
+        broken = []
+        for entry in self.entries:
+            copied[entry.id] = []
+            for index, file in enumerate(picture_files(entry)):
+                try:
+                    check_picture(file)
+                except UserError as error:
+                    broken.append(error)
+                    continue
+                name = f"pictures/{entry.id}-{index}.png"
+                (self.folder / "pictures").mkdir(exist_ok=True)
+                (self.folder / name).write_bytes(file.read_bytes())
+                copied[entry.id].append(name)
+        return copied, broken
+
+    def _rank(self, board: Board, entry: Entry) -> int:
+        """1 + the number of entries with a better score."""
+        return 1 + sum(_better(board, other, entry) for other in board.entries)
+
+    def _index(self) -> dict[str, Any]:
+        overall = standing(self.boards)
+        families = [(table, {rank.label: rank for rank in table.standing.ranks}) for table in self.tables]
+        models = {label: entry for board in self.boards for label, entry in board.by_label.items()}
+        return {
+            "overall": overall,
+            "columns": families,
+            "entry_of": models,
+            "leaders": {table.href: [rank for rank in table.standing.ranks[:3]] for table in self.tables},
+            "counts": {
+                "models": len({entry.record.model for entry in self.entries}),
+                "tasks": len({entry.record.task for entry in self.entries}),
+                "runs": len(self.entries),
+                "images through an encoder": sum(entry.record.cost.image_forwards for entry in self.entries),
+            },
+            "apart": [entry for entry in self.entries if not any(entry.id in {e.id for e in board.entries} for board in self.boards)],
+        }
+
+    def _task(self, task: str, pictures: dict[str, list[str]]) -> dict[str, Any]:
+        mine = [board for board in self.boards if board.task == task]
+        on_board = {entry.id for board in mine for entry in board.entries}
+        members = [entry for entry in self.entries if entry.record.task == task]
+        return {
+            "task": task,
+            "card": members[0].record.cards.get("task") or {},
+            "views": [self._board(board, pictures) for board in mine],
+            "apart": [entry for entry in members if entry.id not in on_board],
+            "reported": [row for row in self.reported if row.task == task],
+        }
+
+    def _board(self, board: Board, pictures: dict[str, list[str]]) -> dict[str, Any]:
+        devices = sorted({entry.record.cost.device for entry in board.entries})
+        unit = board.metric.unit
+        points = [
+            Point(
+                label=entry.label,
+                x=entry.encoder_ms,
+                y=entry.metric.value,
+                sure=entry.metric.ci95,
+                href=f"../runs/{entry.id}.html",
+                detail=f"{entry.label}: {score(entry.metric.value, unit)} {unit}, {quantity(entry.encoder_ms)} ms",
+                kind=min(devices.index(entry.record.cost.device), 3),
+            )
+            for entry in board.entries
+        ]
+        label = f"{board.first.primary}, {unit}"
+        higher = board.metric.higher_is_better
+        return {
+            "board": board,
+            "id": f"{file_name(board.protocol)}-{board.key[:8]}",
+            "scale": _scale(board),
+            "others": [name for name in board.first.metrics if name != board.first.primary],
+            "papers": {entry.id: self._papers(entry) for entry in board.entries},
+            "chart": scatter(points, "milliseconds in the encoder, per image", label, higher_is_better=higher),
+            "devices": devices,
+            "classes": _class_table(board),
+            "gallery": [(entry, pictures[entry.id]) for entry in board.entries if pictures[entry.id]][:GALLERY],
+        }
+
+    def _papers(self, entry: Entry) -> list[Reported]:
+        """What papers report of this model, task and metric; those with the nearest protocol first."""
+        record = entry.record
+        found = [r for r in self.reported if (r.model, r.task, r.metric) == (record.model, record.task, record.primary)]
+        return sorted(found, key=lambda row: row.protocol.like != record.protocol)
+
+    def _model(self, model: str) -> dict[str, Any]:
+        members = [entry for entry in self.entries if entry.record.model == model]
+        return {
+            "model": model,
+            "card": members[0].record.cards.get("model") or {},
+            "members": members,
+            "papers": {entry.id: self._papers(entry) for entry in members},
+            "reported": [row for row in self.reported if row.model == model],
+            "scales": {board.key: _scale(board) for board in self.boards},
+        }
+
+
+def _tables(found: list[Board]) -> list[Table]:
+    def key(board: Board) -> tuple[str, str]:
+        return board.family, board.protocol
+
+    grouped = [(names, list(members)) for names, members in groupby(sorted(found, key=key), key=key)]
+    return [Table(family, protocol, standing(members), members) for (family, protocol), members in grouped]
+
+
+def _matrix(table: Table) -> list[dict[str, Any]]:
+    """A row a label: those with a mean rank first, then those on the most boards."""
+    ranks = {rank.label: rank for rank in table.standing.ranks}
+    labels = {label: entry.record.model for board in table.boards for label, entry in board.by_label.items()}
+    rows = [
+        {"label": label, "model": model, "rank": ranks.get(label), "cells": [board.by_label.get(label) for board in table.boards]}
+        for label, model in labels.items()
+    ]
+    return sorted(rows, key=lambda row: (row["rank"].value if row["rank"] else math.inf, row["cells"].count(None), row["label"]))
+
+
+def _scale(board: Board) -> tuple[float, float]:
+    """Of the intervals drawn for a board."""
+    return span([end for entry in board.entries for end in entry.metric.ci95 or (entry.metric.value,)])
+
+
+def _better(board: Board, one: Entry, other: Entry) -> bool:
+    if math.isnan(other.metric.value) or math.isnan(one.metric.value):
+        return math.isnan(other.metric.value) and not math.isnan(one.metric.value)
+    return one.metric.value > other.metric.value if board.metric.higher_is_better else one.metric.value < other.metric.value
+
+
+def _class_table(board: Board) -> dict[str, Any] | None:
+    """The best models' scores of each class, the hardest class of the best model last."""
+    best = [entry for entry in board.entries if entry.record.per_class][:CLASS_COLUMNS]
+    if not best:
+        return None
+    name = next((name for name in best[0].classes if name in best[0].record.per_class), next(iter(best[0].record.per_class)))
+    columns = [entry.record.per_class.get(name, {}) for entry in best]
+    labels = sorted(columns[0], key=lambda label: -(columns[0][label] if columns[0][label] is not None else -math.inf))  # type: ignore[operator]
+    rows = [(label, [column.get(label) for column in columns]) for label in labels]
+    return {"name": name, "entries": best, "rows": rows}

@@ -1,0 +1,1 @@
+"""Weight files and configurations: read, recognized and written."""

@@ -1,0 +1,1 @@
+"""Heads with one optimum: no learning rate, no seed."""

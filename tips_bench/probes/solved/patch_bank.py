@@ -1,0 +1,86 @@
+"""The patch bank: features and soft labels of a bounded, reproducible choice of patches from every training image.
+
+Axes: P patches of an image, D feature, C classes, N patches of the bank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tips_bench.errors import UserError
+from tips_bench.features.cache import DISK_TYPES, Store, to_disk
+from tips_bench.files import digest
+from tips_bench.probes.base import FitContext
+from tips_bench.probes.patch_labels import patch_counts
+from tips_bench.progress import bar
+
+
+@dataclass(frozen=True)
+class Bank:
+    """A filled store. indices: the reader's samples, in the order of the store's items. beside: arrays that are not in the store."""
+
+    store: Store
+    indices: list[int]
+    beside: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def arrays(self) -> Mapping[str, Any]:
+        """All of them, a row a patch."""
+        return {**self.store.arrays, **self.beside}
+
+    def rows(self, indices: list[int]) -> np.ndarray:
+        """The bank's rows of some of its samples, ascending."""
+        item = {index: position for position, index in enumerate(self.indices)}
+        slices = [self.store.rows(item[index]) for index in sorted(indices, key=item.__getitem__)]
+        return np.concatenate([np.arange(part.start, part.stop) for part in slices])
+
+
+def choose(id: str, labelled_P: np.ndarray, quota: int) -> np.ndarray:
+    """Indices of `quota` patches in an order drawn from the sample's id, labelled ones first; ascending."""
+    generator = np.random.Generator(np.random.Philox(key=int(digest("patches", id)[:32], 16)))
+    order = generator.permutation(len(labelled_P))
+    order = np.concatenate([order[labelled_P[order]], order[~labelled_P[order]]])
+    return np.sort(order[:quota])
+
+
+def fill(context: FitContext, max_patches: int, patches_per_image: int) -> Bank:
+    """Run the encoder over the samples that are not in the bank yet; the same number of patches is taken from each sample.
+
+    Errors: more samples than patches.
+    """
+    extractor, reader, indices = context.extractor, context.reader, context.indices
+    classes = len(reader.classes)
+    quota = min(patches_per_image, max_patches // len(indices))
+    if quota == 0:
+        problem = f"max_patches = {max_patches}: fewer than the {len(indices)} training images"
+        raise UserError(problem, fix="Give at least one patch an image.")
+    sizes = [reader.size(index) for index in indices]
+    rows = [min(quota, int(np.prod(extractor.grid(*size)))) for size in sizes]
+    most_pixels = max(size[0] * size[1] / np.prod(extractor.grid(*size)) for size in sizes)
+    counts_type = "uint16" if 2 * most_pixels < 1 << 16 else "uint32"
+    arrays = {
+        "features": ((extractor.dim,), DISK_TYPES[extractor.encoder.dtype]),
+        "counts": ((classes,), counts_type),
+        "area": ((), "uint32"),
+    }
+    chosen = digest(*(reader.ids[index] for index in indices))
+    store = context.shelf.open("bank", rows, arrays, chosen, quota)
+    item = {index: position for position, index in enumerate(indices)}
+    missing = store.missing()
+    with bar("features of the training split", len(indices)) as advance:
+        advance(len(indices) - len(missing))
+        for batch, samples, pixels_B3HW in extractor.batches(reader, [indices[position] for position in missing]):
+            found = extractor.encode(pixels_B3HW)
+            inner, grid = tuple(pixels_B3HW.shape[-2:]), tuple(found.features_BhwD.shape[1:3])
+            for index, sample, features_hwD in zip(batch, samples, found.features_BhwD, strict=True):
+                counts_PC = patch_counts(sample.labels_HW, grid, inner, found.padding, classes)
+                area_P = patch_counts(np.zeros_like(sample.labels_HW), grid, inner, found.padding, 1)[:, 0]
+                picked = choose(sample.id, counts_PC.sum(1) > 0, store.rows(item[index]).stop - store.rows(item[index]).start)
+                features_PD = features_hwD.flatten(0, 1)[picked]
+                store.write(item[index], features=to_disk(features_PD), counts=counts_PC[picked], area=area_P[picked])
+            advance(len(batch))
+    return Bank(store, indices)

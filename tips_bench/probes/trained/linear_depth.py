@@ -1,0 +1,151 @@
+"""The probe `linear-bins`: the published linear protocols of depth; many heads on one backbone pass.
+
+A grid of one point is trained on the whole training split, as published. A larger grid is trained on the split less a held-out
+part, on which the head of the least RMSE is chosen with the protocol's own inference; never on the scored split.
+
+Axes: B batch, S heads, C bins, h w token grid, H W pixels of a crop.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from tips_bench.cards import parse
+from tips_bench.data.crops.depth import DepthAugmentCard, DepthCrops
+from tips_bench.data.images import to_pixels
+from tips_bench.errors import UserError
+from tips_bench.features.geometry import Upsampling, Windows
+from tips_bench.features.inference import Inference
+from tips_bench.files import digest
+from tips_bench.probes.base import Choice, Fit, FitContext
+from tips_bench.probes.depth_bins import Bins, BinsHead
+from tips_bench.probes.pixel_targets import DenseTarget, DepthTarget
+from tips_bench.probes.trained.head_sweep import HeadSweep
+from tips_bench.probes.trained.loop import SweepTrainee, Training, TrainingOptions, part
+from tips_bench.probes.trained.pixel_losses import gradient_loss, log_residual, scale_invariant_loss
+from tips_bench.progress import bar
+
+
+class LinearBinsOptions(TrainingOptions):
+    """The knobs of `linear-bins`.
+
+    bins: their number; min_depth, max_depth: the first and the last, in metres; floor, factor: as in Bins. initial: weights from a normal
+    distribution of deviation 0.01 with bias 0, or as torch begins a convolution. With r = log(depth + epsilon) - log(truth + epsilon)
+    the loss is sqrt(var(r) + scale_weight * mean(r)^2) + gradient_weight * (differences of r between neighbours); the variance is left
+    out in the first loss_warmup iterations.
+    """
+
+    bins: int = Field(gt=1)
+    min_depth: float = Field(gt=0)
+    max_depth: float
+    floor: float = Field(gt=0)
+    factor: int = Field(gt=0)
+    initial: Literal["normal", "torch"]
+    epsilon: float = Field(gt=0)
+    scale_weight: float = Field(ge=0, le=1)
+    gradient_weight: float = Field(ge=0)
+    loss_warmup: int = Field(ge=0)
+    augment: DepthAugmentCard
+
+    @model_validator(mode="after")
+    def _has_room(self) -> LinearBinsOptions:
+        if self.min_depth >= self.max_depth:
+            raise ValueError("min_depth is not below max_depth")
+        return self
+
+
+class DepthBatches(Dataset):
+    """Batch number i of the crops: (pixels_B3HW, depth_BHW metres), a function of i alone."""
+
+    def __init__(self, crops: DepthCrops, batch_size: int) -> None:
+        self.crops, self.batch_size = crops, batch_size
+
+    def __getitem__(self, iteration: int) -> tuple[Tensor, Tensor]:
+        numbers = range(iteration * self.batch_size, (iteration + 1) * self.batch_size)
+        images, depths = zip(*(self.crops.crop(number) for number in numbers), strict=True)
+        return torch.stack([to_pixels(image_HW3) for image_HW3 in images]), torch.from_numpy(np.stack(depths))
+
+
+class LinearBinsProbe:
+    """Built from a card's `probe` mapping, for depth."""
+
+    def __init__(self, options: dict[str, Any], where: object, target: DenseTarget) -> None:
+        self.options = parse(LinearBinsOptions, options, where=where, prefix="probe.")
+        if not isinstance(target, DepthTarget):
+            raise UserError("probe.type = linear-bins predicts depth", where=where, fix="Use a protocol for this family.")
+        self.target = target
+        self.bins = Bins((self.options.min_depth, self.options.max_depth), self.options.floor, self.options.factor)
+
+    def load_head(self, path: Path) -> BinsHead:
+        """The head that an earlier try saved."""
+        return BinsHead.load(path)
+
+    def fit(self, context: FitContext) -> Fit:
+        """Train all heads, choose one off the held-out part where there are several."""
+        options, extractor, reader = self.options, context.extractor, context.reader
+        grid = options.grid
+        fitted, held = part(context, len(grid))
+        sweep = HeadSweep(
+            len(grid),
+            extractor.dim,
+            options.bins,
+            batch_norm=options.batch_norm,
+            dropout=options.dropout,
+            seed=context.seed,
+            initial=options.initial,
+        )
+        training = Training(
+            options.iterations,
+            options.checkpoint_every,
+            DepthBatches(DepthCrops(reader, options.augment, fitted, context.seed), options.batch_size),
+            context.work / "linear-bins.pt",
+            digest(options.model_dump_json(), context.seed, *(reader.ids[index] for index in fitted)),
+            extractor.workers,
+        )
+        losses_S = training.run(SweepTrainee(options, extractor, sweep, self.loss))
+        heads = [BinsHead(sweep.head(index), self.bins) for index in range(len(grid))]
+        choice = self._choose(context, heads, held, losses_S) if held else None
+        chosen = choice.index if choice else 0
+        if not math.isfinite(losses_S[chosen]):
+            raise UserError(f"the probe diverged: its loss is {losses_S[chosen]}", fix="Lower it: --set probe.lr=[1e-5].")
+        report = {"iterations": options.iterations, "loss": losses_S[chosen], **vars(grid[chosen])}
+        return Fit(heads[chosen], report, choice)
+
+    def loss(self, logits_BSChw: Tensor, truth_BHW: Tensor, padding: tuple[int, int, int, int], iteration: int) -> Tensor:
+        """losses_S at the resolution of the crops."""
+        options = self.options
+        depth_BShw = self.bins.depth(logits_BSChw)
+        grid, size = (depth_BShw.shape[-2], depth_BShw.shape[-1]), (truth_BHW.shape[-2], truth_BHW.shape[-1])
+        depth_BSHW = Upsampling.of(grid, padding, Windows(size, size, (0,), (0,)), size, depth_BShw.device)(depth_BShw)
+        known_BHW, losses = truth_BHW > 0, []
+        for depth_BHW in depth_BSHW.unbind(1):
+            residual_BHW = log_residual(depth_BHW, truth_BHW, options.epsilon)
+            if iteration < options.loss_warmup:
+                mean = residual_BHW.sum() / known_BHW.sum().clamp_min(1)
+                loss = math.sqrt(options.scale_weight) * mean.abs()
+            else:
+                loss = scale_invariant_loss(residual_BHW, known_BHW, 1 - options.scale_weight)
+            if options.gradient_weight:
+                loss = loss + options.gradient_weight * gradient_loss(residual_BHW, known_BHW)
+            losses.append(loss)
+        return torch.stack(losses)
+
+    def _choose(self, context: FitContext, heads: list[BinsHead], held: list[int], losses_S: list[float]) -> Choice:
+        target, sums = self.target, []
+        with bar("choosing the head", len(held)) as advance:
+            for found in Inference(context.extractor, context.inference).values(context.reader, held, heads, target.unmirror):
+                maps = [target.finished(values_THW).cpu().numpy() for values_THW in found.values_STHW]
+                sums.append([target.count(values_THW, found.sample, where=found.sample.id) for values_THW in maps])
+                advance()
+        scores_S = np.where(np.isfinite(losses_S), target.summary(np.sum(sums, axis=0))[target.selection], np.nan)
+        best = int(np.nanargmin(scores_S)) if np.isfinite(scores_S).any() else 0
+        scores = [None if math.isnan(score) else float(score) for score in scores_S]
+        return Choice([vars(point) for point in self.options.grid], scores, best, len(held), target.selection)

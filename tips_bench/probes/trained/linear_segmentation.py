@@ -1,0 +1,110 @@
+"""The published linear protocols of segmentation: random crops, AdamW, a fixed number of iterations; many heads on one backbone pass.
+
+A grid of one point is trained on the whole training split, as published. A larger grid is trained on the split less a held-out
+part, on which the head is chosen with the protocol's own inference; never on the scored split.
+
+Axes: B batch, H W pixels of a crop, h w token grid, S heads, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from tips_bench.cards import parse
+from tips_bench.data.crops.segmentation import AugmentCard, TrainCrops
+from tips_bench.data.images import to_pixels
+from tips_bench.errors import UserError
+from tips_bench.features.geometry import Upsampling, Windows
+from tips_bench.features.inference import Inference
+from tips_bench.files import digest
+from tips_bench.metrics.segmentation import count, summary
+from tips_bench.probes.base import Choice, Fit, FitContext
+from tips_bench.probes.linear_head import LinearHead
+from tips_bench.probes.trained.cross_entropy import upsampled_cross_entropy
+from tips_bench.probes.trained.head_sweep import HeadSweep
+from tips_bench.probes.trained.loop import SweepTrainee, Training, TrainingOptions, part
+from tips_bench.progress import bar
+
+
+class LinearOptions(TrainingOptions):
+    """The knobs of `linear`."""
+
+    augment: AugmentCard
+
+
+class CropBatches(Dataset):
+    """Batch number i of the crops: (pixels_B3HW, labels_BHW uint8), a function of i alone."""
+
+    def __init__(self, crops: TrainCrops, batch_size: int) -> None:
+        self.crops, self.batch_size = crops, batch_size
+
+    def __getitem__(self, iteration: int) -> tuple[Tensor, Tensor]:
+        numbers = range(iteration * self.batch_size, (iteration + 1) * self.batch_size)
+        images, labels = zip(*(self.crops.crop(number) for number in numbers), strict=True)
+        return torch.stack([to_pixels(image_HW3) for image_HW3 in images]), torch.from_numpy(np.stack(labels))
+
+
+class LinearProbe:
+    """Built from a card's `probe` mapping."""
+
+    def __init__(self, options: dict[str, Any], where: object) -> None:
+        self.options = parse(LinearOptions, options, where=where, prefix="probe.")
+
+    def fit(self, context: FitContext) -> Fit:
+        """Train all heads, choose one off the held-out part where there are several."""
+        options, extractor, reader = self.options, context.extractor, context.reader
+        grid = options.grid
+        fitted, held = part(context, len(grid))
+        red, green, blue = (round(255 * value) for value in extractor.encoder.spec.mean)  # that is 0 after normalising
+        crops = TrainCrops(reader, options.augment, indices=fitted, seed=context.seed, fill=(red, green, blue))
+        sweep = HeadSweep(
+            len(grid),
+            extractor.dim,
+            len(reader.classes),
+            batch_norm=options.batch_norm,
+            dropout=options.dropout,
+            seed=context.seed,
+        )
+        trainee = SweepTrainee(options, extractor, sweep, cross_entropy)
+        training = Training(
+            options.iterations,
+            options.checkpoint_every,
+            CropBatches(crops, options.batch_size),
+            context.work / "linear.pt",
+            digest(options.model_dump_json(), context.seed, *(reader.ids[index] for index in fitted)),
+            extractor.workers,
+        )
+        losses_S = training.run(trainee)
+        heads = [sweep.head(index) for index in range(len(grid))]
+        choice = self._choose(context, heads, held, losses_S) if held else None
+        chosen = choice.index if choice else 0
+        if not math.isfinite(losses_S[chosen]):
+            raise UserError(f"the probe diverged: its loss is {losses_S[chosen]}", fix="Lower it: --set probe.lr=[1e-4].")
+        report = {"iterations": options.iterations, "loss": losses_S[chosen], **vars(grid[chosen])}
+        return Fit(heads[chosen], report, choice)
+
+    def _choose(self, context: FitContext, heads: list[LinearHead], held: list[int], losses_S: list[float]) -> Choice:
+        classes = len(context.reader.classes)
+        counts_S3C = np.zeros((len(heads), 3, classes), dtype=np.int64)
+        with bar("choosing the head", len(held)) as advance:
+            for prediction in Inference(context.extractor, context.inference).predict(context.reader, held, heads):
+                for head, predicted_HW in enumerate(prediction.predicted_SHW):
+                    counts_S3C[head] += count(predicted_HW, prediction.sample.labels_HW, classes, where=prediction.sample.id)
+                advance()
+        scores_S = np.where(np.isfinite(losses_S), summary(counts_S3C)["mIoU"], np.nan)
+        grid = [vars(point) for point in self.options.grid]
+        best = int(np.nanargmax(scores_S)) if np.isfinite(scores_S).any() else 0
+        return Choice(grid, [None if math.isnan(score) else float(score) for score in scores_S], best, len(held))
+
+
+def cross_entropy(logits_BSChw: Tensor, labels_BHW: Tensor, padding: tuple[int, int, int, int], iteration: int) -> Tensor:
+    """losses_S at the resolution of the crops."""
+    size, grid = (labels_BHW.shape[-2], labels_BHW.shape[-1]), (logits_BSChw.shape[-2], logits_BSChw.shape[-1])
+    upsampling = Upsampling.of(grid, padding, Windows(size, size, (0,), (0,)), size, logits_BSChw.device)
+    return upsampled_cross_entropy(logits_BSChw, labels_BHW, upsampling)

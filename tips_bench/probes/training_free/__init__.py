@@ -1,0 +1,1 @@
+"""Heads that nothing is fitted for: neighbors, class names, released weights."""

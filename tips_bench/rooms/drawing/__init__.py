@@ -1,0 +1,1 @@
+"""From triangles to images: meshes, textures, light, cameras."""

@@ -1,0 +1,1 @@
+"""Rooms on disk, in the layouts of real data sets."""

@@ -1,0 +1,36 @@
+"""Every layout by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tips_bench.rooms.writing.caption_sets import Coco, Docci, Flickr30k
+from tips_bench.rooms.writing.class_crops import ClassCrops, Uned, join_lists
+from tips_bench.rooms.writing.close_ups import CloseUps
+from tips_bench.rooms.writing.dense_sets import Kitti, Navi, Nyu, NyuLabelled, join_labelled
+from tips_bench.rooms.writing.layouts import Ade20k, Layout, PascalContext, Rooms, Voc2012, WebDataset
+from tips_bench.rooms.writing.scannet import ScanNet
+
+LAYOUTS: dict[str, Layout] = {
+    "ade20k": Ade20k(),
+    "voc2012": Voc2012(),
+    "pascal-context": PascalContext(),
+    "rooms": Rooms(),
+    "webdataset": WebDataset(),
+    "webdataset-close-ups": CloseUps(per_frame=7, sides=(0.28, 0.65), plain=False),
+    "webdataset-details": CloseUps(per_frame=15, sides=(0.2, 0.5), plain=True),
+    "nyu": Nyu(),
+    "nyu-labelled": NyuLabelled(),
+    "kitti": Kitti(),
+    "navi": Navi(),
+    "scannet": ScanNet(sens=False),
+    "scannet-sens": ScanNet(sens=True),
+    "coco-captions": Coco(),
+    "flickr30k": Flickr30k(),
+    "docci": Docci(),
+    "class-crops": ClassCrops(),
+    "uned": Uned(),
+}
+# Layouts whose files are joined in the end: (folder, names of the files) -> name -> hex SHA-256 of what is there then.
+JOINED: dict[str, Callable[[Path, list[str]], dict[str, str]]] = {"nyu-labelled": join_labelled, "uned": join_lists}
