@@ -27,10 +27,10 @@ MAY_DIFFER = 0.002  # of the queries
 def draw(images: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(features_ND, labels_N, queries_QD) around a centre for each class, far enough apart that half of the answers are right."""
     rng = np.random.default_rng(0)
-    centres_CD = rng.standard_normal((CLASSES, DIMENSIONS)).astype(np.float32)
+    centers_CD = rng.standard_normal((CLASSES, DIMENSIONS)).astype(np.float32)
     labels_N = rng.integers(0, CLASSES, images)
-    features_ND = centres_CD[labels_N] + 4 * rng.standard_normal((images, DIMENSIONS), dtype=np.float32)
-    queries_QD = centres_CD[rng.integers(0, CLASSES, QUERIES)] + 4 * rng.standard_normal((QUERIES, DIMENSIONS), dtype=np.float32)
+    features_ND = centers_CD[labels_N] + 4 * rng.standard_normal((images, DIMENSIONS), dtype=np.float32)
+    queries_QD = centers_CD[rng.integers(0, CLASSES, QUERIES)] + 4 * rng.standard_normal((QUERIES, DIMENSIONS), dtype=np.float32)
     return features_ND, labels_N, queries_QD
 
 

@@ -28,7 +28,7 @@ ROOM = np.array([6.0, 5.0, 2.6])
 SIZE = (240, 320)
 INTRINSICS = np.array([[288.935, 0, 159.75], [0, 288.935, 119.75], [0, 0, 1.0]])
 INNER = (238, 322)
-OPTIONS = LiftingOptions(occlusion="lexicon3d", tolerance=0.25, border=10 / 320, neighbours=1)
+OPTIONS = LiftingOptions(occlusion="lexicon3d", tolerance=0.25, border=10 / 320, neighbors=1)
 
 
 def walls(points: int, rng: np.random.Generator) -> np.ndarray:
@@ -71,7 +71,7 @@ def ours(points_N3: np.ndarray, poses_F44: np.ndarray, depth_FHW: np.ndarray, to
         part = slice(start, start + FRAMES)
         shots = Shots(camera, camera, inverse_F34[part], torch.from_numpy(depth_FHW[part]))
         sums.add(points, shots, Tokens(tokens_FhwD[: len(depth_FHW[part])], INNER, (0, 0, 0, 0)), OPTIONS)
-    sums.mean(points_N3, OPTIONS.neighbours)
+    sums.mean(points_N3, OPTIONS.neighbors)
     return sums
 
 

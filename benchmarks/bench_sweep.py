@@ -16,7 +16,7 @@ from tips_bench.cards import WindowCard
 from tips_bench.encoders.load import load_encoder
 from tips_bench.features.geometry import Upsampling, Windows
 from tips_bench.probes.trained.cross_entropy import upsampled_cross_entropy
-from tips_bench.probes.trained.head_sweep import GridPoint, HeadSweep, optimiser
+from tips_bench.probes.trained.head_sweep import GridPoint, HeadSweep, optimizer
 
 SIZE = 512
 
@@ -25,7 +25,7 @@ def seconds_an_iteration(heads: int, classes: int, batch: int, iterations: int, 
     """Of training `heads` heads, backbone included."""
     encoder = load_encoder("tips-b14", "random", dtype=dtype)
     sweep = HeadSweep(heads, encoder.spec.embed_dim, classes, batch_norm=True, dropout=0.0, seed=0)
-    adam = optimiser(sweep, [GridPoint(1e-3 * 2**head, 1e-4) for head in range(heads)], (0.9, 0.999))
+    adam = optimizer(sweep, [GridPoint(1e-3 * 2**head, 1e-4) for head in range(heads)], (0.9, 0.999))
     pixels_B3HW, labels_BHW = torch.rand(batch, 3, SIZE, SIZE), torch.randint(0, classes, (batch, SIZE, SIZE), dtype=torch.uint8)
     windows = Windows.of((SIZE, SIZE), WindowCard())
 

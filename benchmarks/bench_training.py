@@ -82,8 +82,8 @@ def plain_losses(learner: Learner, batch: Batch, number: int) -> Tensor:
         warmth = temperatures(part.sharpening, number, learner.recipe.steps)
         with torch.no_grad():
             scores_NC = scores(teacher, name, targets[name])
-            said_NC = ((scores_NC - teacher.centres[name].mean_C) / warmth.teacher).softmax(dim=1)
-            teacher.centres[name].observe(scores_NC, said_NC)
+            said_NC = ((scores_NC - teacher.centers[name].mean_C) / warmth.teacher).softmax(dim=1)
+            teacher.centers[name].observe(scores_NC, said_NC)
         for view_ND in views[name]:
             log_NC = (scores(student, name, view_ND) / warmth.student).log_softmax(dim=1)
             total = total - part.weight / len(views[name]) * (said_NC * log_NC).sum(dim=1).mean()

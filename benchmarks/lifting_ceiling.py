@@ -23,7 +23,7 @@ from tips_bench.features.lifting import LiftingOptions, Shots, Sums, Tokens
 from tips_bench.metrics.points import PointCounts, count
 from tips_bench.rooms.drawing.classes import CLASSES as ROOM_CLASSES
 from tips_bench.rooms.generate import Room, point_cloud, room
-from tips_bench.rooms.writing.scannet import NYU40, depth_camera, millimetres, whole_pixels
+from tips_bench.rooms.writing.scannet import NYU40, depth_camera, millimeters, whole_pixels
 
 GRIDS = {"1": 224, "4": 56, "7": 32, "14, input of 238": 17}
 OURS = np.full(256, 255, np.uint8)
@@ -36,13 +36,13 @@ def counts_of(drawn: Room, grid: int, options: LiftingOptions) -> np.ndarray:
     classes_FHW = torch.from_numpy(OURS[np.stack([frame.classes_HW for frame in frames])].astype(np.int64))
     shares_FCHW = F.one_hot(classes_FHW.clamp(max=len(CLASSES)), len(CLASSES) + 1).permute(0, 3, 1, 2)[:, :-1].float()
     tokens = Tokens(F.adaptive_avg_pool2d(shares_FCHW, grid).permute(0, 2, 3, 1).contiguous(), (grid, grid), (0, 0, 0, 0))
-    colour = frames[0].camera
-    cameras = [Camera(whole_pixels(camera)[:3, :3], (camera.size, camera.size)) for camera in (colour, depth_camera(colour))]
+    color = frames[0].camera
+    cameras = [Camera(whole_pixels(camera)[:3, :3], (camera.size, camera.size)) for camera in (color, depth_camera(color))]
     inverse = torch.from_numpy(np.linalg.inv(np.stack([frame.camera.pose_44 for frame in frames]))[:, :3])
-    depth_FHW = np.stack([millimetres(drawn.tracer, frame) for frame in frames]).astype(np.float32) / 1000
+    depth_FHW = np.stack([millimeters(drawn.tracer, frame) for frame in frames]).astype(np.float32) / 1000
     sums = Sums.of(len(cloud.points_N3), len(CLASSES))
     sums.add(torch.from_numpy(cloud.points_N3).double(), Shots(*cameras, inverse, torch.from_numpy(depth_FHW)), tokens, options)
-    predicted_N = sums.mean(cloud.points_N3, options.neighbours).argmax(1).numpy().astype(np.uint8)
+    predicted_N = sums.mean(cloud.points_N3, options.neighbors).argmax(1).numpy().astype(np.uint8)
     return count(predicted_N, OURS[cloud.classes_N], sums.number_N.numpy() > 0, len(CLASSES))
 
 

@@ -92,7 +92,7 @@ class TaskCard(Strict):
     protocol: str
     protocols: list[str]
     primary: str
-    licence: str
+    license: str
     citation: str
     homepage: str
     how_to_get: str
@@ -241,7 +241,7 @@ class ModelCard(Strict):
     has_text: bool = False
     pad: Literal["center", "resize"] = "center"
     parameters: int | None = None
-    licence: str
+    license: str
     citation: str
     homepage: str
     published: str | None = None

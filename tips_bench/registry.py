@@ -99,8 +99,8 @@ PROBES = LazyRegistry(
         "whole-linear": "tips_bench.probes.trained.linear_classifier:WholeLinearProbe",
     },
 )
-# Probes of values for every pixel: built with a DenseTarget, too.
-DENSE_PROBES = LazyRegistry(
+# Probes of values for every pixel: built with a PixelTarget, too.
+PIXEL_PROBES = LazyRegistry(
     "probe of dense values",
     {
         "ridge": "tips_bench.probes.solved.ridge:RidgeProbe",

@@ -47,7 +47,7 @@ def test_every_card_is_listed() -> None:
 def test_a_card_names_a_source_a_licence_and_where_it_comes_from(name: str) -> None:
     card = CARDS[name]
     assert card.source in ENCODERS.names() and card.source != "callable"
-    assert card.licence and card.citation and card.title
+    assert card.license and card.citation and card.title
     assert card.homepage.startswith("https://")
     assert all(0 <= mean <= 1 for mean in card.mean) and all(0 < std <= 1 for std in card.std)
 
@@ -122,7 +122,7 @@ def test_an_open_clip_card_states_what_open_clip_does(name: str) -> None:
 
 
 def _states_the_same(card: ModelCard, found: ModelCard) -> None:
-    told = {"name", "title", "licence", "citation", "homepage", "notes"}
+    told = {"name", "title", "license", "citation", "homepage", "notes"}
     assert card.model_dump(exclude=told) == found.model_dump(exclude=told)
 
 

@@ -51,7 +51,7 @@ def test_a_card_names_a_registered_reader_that_has_its_splits(name: str) -> None
 @pytest.mark.parametrize("name", NAMES)
 def test_a_card_says_whose_data_it_is_and_how_to_get_it(name: str) -> None:
     task = card(name)
-    for text in (task.title, task.licence, task.citation, task.how_to_get):
+    for text in (task.title, task.license, task.citation, task.how_to_get):
         assert text.strip() == text and len(text) > 9
         assert "\n" not in text
     assert task.data.generator or re.match(r"https?://", task.homepage)

@@ -16,7 +16,7 @@ from tips_bench.training.batches import Batch, Texts
 from tips_bench.training.distributed import World
 from tips_bench.training.recipe import Recipe
 
-COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 50, 220), "yellow": (230, 220, 40), "black": (10, 10, 10)}
+COLORS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 50, 220), "yellow": (230, 220, 40), "black": (10, 10, 10)}
 ALONE = World(0, 1, torch.device("cpu"))
 PATCHES = 16  # of a global crop
 
@@ -28,8 +28,8 @@ def write_shards(folder: Path, shards: int = 2, samples: int = 40) -> str:
     for shard in range(shards):
         with tarfile.open(folder / f"train-{shard:03d}.tar", "w") as tar:
             for sample in range(samples):
-                name, colour = list(COLOURS.items())[rng.integers(len(COLOURS))]
-                pixels = np.clip(rng.normal(colour, 25, (48, 48, 3)), 0, 255).astype(np.uint8)
+                name, color = list(COLORS.items())[rng.integers(len(COLORS))]
+                pixels = np.clip(rng.normal(color, 25, (48, 48, 3)), 0, 255).astype(np.uint8)
                 image = io.BytesIO()
                 Image.fromarray(pixels).save(image, "png")
                 text = {"web": f"{name} stuff {rng.integers(9)}", "synthetic": [f"a {name} picture with noise", f"noise that is {name}"]}
@@ -47,7 +47,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 def values(shards: str = "none.tar", steps: int = 20, **changes: Any) -> dict[str, Any]:
     """A recipe as plain data; changes: dotted keys, with __ for the dot."""
     head = {"prototypes": 64, "layers": 3, "hidden_dim": 32, "bottleneck_dim": 16}
-    sharpening = {"student": 0.1, "teacher": 0.07, "teacher_start": 0.04, "teacher_warmup": 0.3, "centre_momentum": 0.9}
+    sharpening = {"student": 0.1, "teacher": 0.07, "teacher_start": 0.04, "teacher_warmup": 0.3, "center_momentum": 0.9}
     tower = {"name": "tiny", "embed_dim": 32, "num_heads": 2, "mlp_dim": 64}
     crops = {"local_count": 2, "global_scale": [0.4, 1.0], "local_scale": [0.1, 0.4], "ratio": [0.75, 1.33], "flip": 0.5}
     stage = {"steps": steps, "learning_rate": 1e-3, "final_learning_rate": 1e-5, "warmup": 3}

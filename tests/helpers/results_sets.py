@@ -27,11 +27,11 @@ def draw_counts(quality: float, number: int, *, task: str = "rooms-seg", seed: i
     model = np.random.default_rng([seed, int(1e6 * quality), sum(map(ord, task))])
     counts = SegmentationCounts(classes)
     for index in range(number):
-        labelled = images.multinomial(4000, images.dirichlet(np.full(classes, 0.5)))
+        labeled = images.multinomial(4000, images.dirichlet(np.full(classes, 0.5)))
         hard, luck = images.beta(6, 3), model.normal(0, 0.12)
-        hits = model.binomial(labelled, np.clip((quality + luck) * hard * np.linspace(1.25, 0.75, classes), 0, 1))
-        wrong = model.multinomial(labelled.sum() - hits.sum(), np.full(classes, 1 / classes))
-        counts.update(f"{task}/{index:04d}", f"room{index // 2}", np.stack([hits, hits + wrong, labelled]))
+        hits = model.binomial(labeled, np.clip((quality + luck) * hard * np.linspace(1.25, 0.75, classes), 0, 1))
+        wrong = model.multinomial(labeled.sum() - hits.sum(), np.full(classes, 1 / classes))
+        counts.update(f"{task}/{index:04d}", f"room{index // 2}", np.stack([hits, hits + wrong, labeled]))
     return counts
 
 

@@ -28,28 +28,28 @@ def write_cloud(folder: Path, points_N3: np.ndarray, labels_N: np.ndarray) -> No
     """ID_vh_clean_2.ply and its labels, NYU40 ids, in the folder named ID."""
     kinds = [(axis, "<f4") for axis in "xyz"] + [(name, "u1") for name in ("red", "green", "blue", "alpha")]
     cloud = np.zeros(len(points_N3), kinds)
-    labelled = np.zeros(len(points_N3), [*kinds, ("label", "<u2")])
+    labeled = np.zeros(len(points_N3), [*kinds, ("label", "<u2")])
     for axis, values_N in zip("xyz", points_N3.T, strict=True):
-        cloud[axis] = labelled[axis] = values_N
-    labelled["label"] = labels_N
+        cloud[axis] = labeled[axis] = values_N
+    labeled["label"] = labels_N
     folder.mkdir(parents=True, exist_ok=True)
     write_vertices(cloud, folder / f"{folder.name}_vh_clean_2.ply")
-    write_vertices(labelled, folder / f"{folder.name}_vh_clean_2.labels.ply")
+    write_vertices(labeled, folder / f"{folder.name}_vh_clean_2.labels.ply")
 
 
 def write_frames(
-    folder: Path, colour_33: np.ndarray, depth_33: np.ndarray, frames: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]
+    folder: Path, color_33: np.ndarray, depth_33: np.ndarray, frames: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]
 ) -> None:
     """Exported frames: number -> (image_HW3, millimetres_HW, pose_44)."""
     for part in ("color", "depth", "pose", "intrinsic"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    for name, matrix_33 in (("color", colour_33), ("depth", depth_33)):
+    for name, matrix_33 in (("color", color_33), ("depth", depth_33)):
         matrix_44 = np.eye(4)
         matrix_44[:3, :3] = matrix_33
         np.savetxt(folder / f"intrinsic/intrinsic_{name}.txt", matrix_44)
-    for number, (image_HW3, millimetres_HW, pose_44) in frames.items():
+    for number, (image_HW3, millimeters_HW, pose_44) in frames.items():
         (folder / f"color/{number}.jpg").write_bytes(jpeg(image_HW3))
-        (folder / f"depth/{number}.png").write_bytes(png(millimetres_HW))
+        (folder / f"depth/{number}.png").write_bytes(png(millimeters_HW))
         np.savetxt(folder / f"pose/{number}.txt", pose_44)
 
 
@@ -93,7 +93,7 @@ def write_task(folder: Path, root: str, name: str = "scans", **options: object) 
         "protocol": "convex-points",
         "protocols": ["convex-points", "linear-lexicon3d"],
         "primary": "mIoU_visible",
-        **dict.fromkeys(("licence", "citation", "homepage"), "none"),
+        **dict.fromkeys(("license", "citation", "homepage"), "none"),
         "how_to_get": "It is drawn by the tests.",
     }
     place = folder / "tips-bench-cards" / "tasks"

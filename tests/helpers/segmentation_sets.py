@@ -50,14 +50,14 @@ def write_set(root: Path, layout: str, masks: dict[str, np.ndarray], save_mask: 
         for path in (image, mask):
             path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture(seed, *mask_HW.shape)).save(image)
-        (save_mask or save_grey)(mask_HW, mask)
+        (save_mask or save_gray)(mask_HW, mask)
     if kept.listing:
         (root / kept.listing).parent.mkdir(parents=True, exist_ok=True)
         (root / kept.listing).write_text("".join(f"{sample}\n" for sample in masks))
     return kept
 
 
-def save_grey(mask_HW: np.ndarray, path: Path) -> None:
+def save_gray(mask_HW: np.ndarray, path: Path) -> None:
     """An 8-bit greyscale PNG of ids."""
     Image.fromarray(mask_HW).save(path)
 

@@ -17,9 +17,9 @@ from tips_bench.training.recipe_files import load_recipe
 
 def picture(number: int, kind: str = "jpeg", size: tuple[int, int] = (48, 40)) -> bytes:
     """A small picture that another number does not have."""
-    colours = np.random.default_rng(number).integers(0, 256, (6, 5, 3), dtype=np.uint8)
+    colors = np.random.default_rng(number).integers(0, 256, (6, 5, 3), dtype=np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(colours).resize(size).save(buffer, kind)
+    Image.fromarray(colors).resize(size).save(buffer, kind)
     return buffer.getvalue()
 
 

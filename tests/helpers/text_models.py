@@ -11,7 +11,7 @@ CORPUS = [
     "a red sofa on the left",
     "two white plates on a table",
     "a bedroom with a green carpet floor",
-    "there are books on a shelf",
+    "there are books on a cache",
     "wall",
 ]
 
@@ -50,7 +50,7 @@ def small_tips(folder: Path, name: str = "text-tiny") -> str:
         "resolution": 56,
         "global_tokens": 2,
         "has_text": True,
-        "licence": "none",
+        "license": "none",
         "citation": "none",
         "homepage": "none",
     }

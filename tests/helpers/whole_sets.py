@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from tests.helpers.segmentation_sets import picture
-from tips_bench.data.base import LabelledImage
+from tips_bench.data.base import LabeledImage
 
 
 def write_classes(root: Path, images: dict[str, int], seed: int = 0, side: int = 48, suffix: str = ".png") -> None:
@@ -18,10 +18,10 @@ def write_classes(root: Path, images: dict[str, int], seed: int = 0, side: int =
     rng = np.random.default_rng(seed)
     for number, (name, count) in enumerate(images.items()):
         (root / name).mkdir(parents=True, exist_ok=True)
-        colour_3 = np.array([(37 + 89 * number) % 256, (201 * number) % 256, (90 + 53 * number) % 256])
+        color_3 = np.array([(37 + 89 * number) % 256, (201 * number) % 256, (90 + 53 * number) % 256])
         for image in range(count):
             noise_HW3 = rng.integers(-60, 60, (side, side + 8, 3))
-            pixels_HW3 = np.clip(0.5 * picture(seed + image, side, side + 8) + 0.5 * colour_3 + noise_HW3, 0, 255)
+            pixels_HW3 = np.clip(0.5 * picture(seed + image, side, side + 8) + 0.5 * color_3 + noise_HW3, 0, 255)
             Image.fromarray(pixels_HW3.astype(np.uint8)).save(root / name / f"{name}_{image}{suffix}")
 
 
@@ -36,8 +36,8 @@ def write_uned(root: Path, lists: dict[tuple[str, str], list[tuple[str, int | li
             file = root / "images" / image
             file.parent.mkdir(parents=True, exist_ok=True)
             first = label if isinstance(label, int) else label[0]
-            colour_3 = np.array([(97 * first + len(domain)) % 256, (41 * first) % 256, (151 * first + 5) % 256])
-            pixels_HW3 = np.clip(colour_3 + rng.integers(-25, 25, (side, side, 3)), 0, 255)
+            color_3 = np.array([(97 * first + len(domain)) % 256, (41 * first) % 256, (151 * first + 5) % 256])
+            pixels_HW3 = np.clip(color_3 + rng.integers(-25, 25, (side, side, 3)), 0, 255)
             if not file.exists():
                 Image.fromarray(pixels_HW3.astype(np.uint8)).save(file)
 
@@ -66,6 +66,6 @@ class Drawn:
     def size(self, index: int) -> tuple[int, int]:
         return self.side, self.side
 
-    def load(self, index: int) -> LabelledImage:
+    def load(self, index: int) -> LabeledImage:
         image_HW3 = picture(int(self.labels_N[index]) * 1000 + index % 3, self.side, self.side)
-        return LabelledImage(self.ids[index], self.groups[index], image_HW3, int(self.labels_N[index]))
+        return LabeledImage(self.ids[index], self.groups[index], image_HW3, int(self.labels_N[index]))

@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 
 CLASSES = ["ground", "disc", "bar", "ring"]
-COLOURS = np.array([[60, 110, 60], [200, 60, 50], [50, 70, 200], [220, 210, 80]])
+COLORS = np.array([[60, 110, 60], [200, 60, 50], [50, 70, 200], [220, 210, 80]])
 
 
 def draw(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -22,7 +22,7 @@ def draw(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray,
         inside = {1: distance < size, 2: (abs(y - cy) < 7) & (abs(x - cx) < size), 3: (distance < size) & (distance > size / 2)}[int(shape)]
         labels[inside] = shape
     noise = rng.normal(0, 25, (height, width, 3))
-    image = np.clip(COLOURS[labels] + noise, 0, 255).astype(np.uint8)
+    image = np.clip(COLORS[labels] + noise, 0, 255).astype(np.uint8)
     labels[:3] = 255
     return image, labels
 
@@ -37,7 +37,7 @@ def write_shapes(root: Path, train: int = 14, val: int = 8, seed: int = 0) -> No
             image, labels = draw(rng, *[(84, 98), (98, 84), (70, 90)][index % 3])
             Image.fromarray(image).save(root / "images" / split / f"{index:03d}.png")
             Image.fromarray(labels).save(root / "labels" / split / f"{index:03d}.png")
-    palette = COLOURS.tolist()
+    palette = COLORS.tolist()
     (root / "classes.json").write_text(json.dumps({"classes": CLASSES, "palette": palette}))
 
 
@@ -54,7 +54,7 @@ def shapes(tmp_path, monkeypatch) -> Path:
         "protocol": "convex",
         "protocols": ["convex", "convex-224", "linear-dinov2", "linear-dinov2-ms", "linear-dinov3", "linear-tips"],
         "primary": "mIoU",
-        "licence": "none",
+        "license": "none",
         "citation": "none",
         "homepage": "none",
         "how_to_get": "It is drawn by the tests.",

@@ -62,7 +62,7 @@ def things(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "protocol": "knn-dinov2",
         "protocols": ["knn-dinov2", "knn-20", "classifier-dinov2", "convex-classifier", "zeroshot-112"],
         "primary": "top1",
-        "licence": "none",
+        "license": "none",
         "citation": "none",
         "homepage": "",
         "how_to_get": "It is drawn.",

@@ -36,7 +36,7 @@ def test_list_has_a_line_for_every_card(what: str, kind: str) -> None:
 def test_list_as_json_is_the_whole_cards() -> None:
     listed = json.loads(run("list", "tasks", "--json").stdout)
     assert [card["name"] for card in listed] == list(card_files("task"))
-    assert all(card["licence"] and card["data"]["reader"] for card in listed)
+    assert all(card["license"] and card["data"]["reader"] for card in listed)
 
 
 def test_list_of_something_else_is_refused() -> None:

@@ -109,27 +109,27 @@ def test_a_map_without_normals_is_a_fault(root):
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def labeled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("check") / "nyu"
     write_rooms("nyu-labelled", root, seed=4, train=2, val=2, size=200, frames_per_scene=2, workers=1)
     return root
 
 
-def test_normals_of_nyu_fit_their_depth_and_other_axes_are_told_which_fit(labelled):
-    report = check_normals(nyu_normals(labelled, "train"))
+def test_normals_of_nyu_fit_their_depth_and_other_axes_are_told_which_fit(labeled):
+    report = check_normals(nyu_normals(labeled, "train"))
     assert report.ok and report.facts["axes"] == "+x+y-z"
     for wrong in ("+x-y-z", "-x-y-z", "+y+x-z", "+x+y+z"):
-        faults = check_normals(nyu_normals(labelled, "train", axes=wrong)).faults
+        faults = check_normals(nyu_normals(labeled, "train", axes=wrong)).faults
         assert any("axes=+x+y-z" in fault for fault in faults), wrong
 
 
-def test_normals_from_depth_are_remarked_upon(labelled):
-    report = check_normals(nyu_normals(labelled, "test", source="depth"))
+def test_normals_from_depth_are_remarked_upon(labeled):
+    report = check_normals(nyu_normals(labeled, "test", source="depth"))
     assert report.ok and "do not compare with published" in report.remarks[0]
 
 
-def test_the_labelled_set_of_zeros_in_millimetres_is_found_by_its_task(labelled, tmp_path):
-    root = Path(shutil.copytree(labelled, tmp_path / "nyu"))
+def test_the_labelled_set_of_zeros_in_millimetres_is_found_by_its_task(labeled, tmp_path):
+    root = Path(shutil.copytree(labeled, tmp_path / "nyu"))
     with h5py.File(root / "nyu_depth_v2_labeled.mat", "a") as data:
         data["rawDepths"][0] = 0
         data["rawDepths"][1:] = data["rawDepths"][1:] * 1000

@@ -12,7 +12,7 @@ from tips_bench.rooms.writing.writers import write_rooms
 
 SMALL = ["image.short_side=112"]
 ROOTS = {"nyu": "nyu", "nyu-labelled": "nyu", "kitti": "kitti", "navi": "navi"}
-METRES = ("delta1", "AbsRel", "RMSE", "RMSE_pooled", "SILog", "aligned_RMSE")
+METERS = ("delta1", "AbsRel", "RMSE", "RMSE_pooled", "SILog", "aligned_RMSE")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_a_set_is_fitted_and_scored(task, data, tmp_path):
     assert record.primary == "RMSE" and record.metrics["RMSE"].unit == ("deg" if family == "normals" else "m")
     low, high = (0, 180) if family == "normals" else (0, 10 if "kitti" not in task else 80)
     assert low < record.metrics["RMSE"].value < high
-    names = METRES if family == "depth" else ("mean", "median", "acc_11.25", "median_pooled")
+    names = METERS if family == "depth" else ("mean", "median", "acc_11.25", "median_pooled")
     assert all(record.metrics[name].value >= 0 for name in names) and len(record.pictures) == 2
 
 

@@ -64,7 +64,7 @@ def task(*items: Download, **data: Any) -> TaskCard:
         protocol="convex",
         protocols=["convex"],
         primary="mIoU",
-        licence="none",
+        license="none",
         citation="none",
         homepage="none",
         how_to_get="Ask the owner.",

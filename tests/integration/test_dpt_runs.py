@@ -59,7 +59,7 @@ def place(rooms, tmp_path, monkeypatch):
     models.mkdir()
     for family, own in FAMILIES.items():
         data = {"reader": own["reader"], "root": "rooms", "splits": {"train": "train", "test": "val"}}
-        words = dict.fromkeys(["licence", "citation", "homepage", "how_to_get"], "none")
+        words = dict.fromkeys(["license", "citation", "homepage", "how_to_get"], "none")
         card = {"name": f"tiny-{family}", "family": family, "title": "Tiny", "version": 1, "data": data, "options": own["options"]}
         card |= {"protocol": "dpt-official", "protocols": PROTOCOLS, "primary": own["primary"], **words}
         (tasks / f"tiny-{family}.yaml").write_text(yaml.safe_dump(card))
@@ -116,9 +116,9 @@ def test_the_score_of_a_released_head_is_that_of_its_own_forward_pass(place, roo
         with torch.no_grad():
             fused = head.dpt([(tokens[:, 0], patches) for tokens, patches in zip(seen.layer_globals, seen.patches, strict=True)]).relu()
             weights = head.head(fused.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).relu() + 0.001
-        metres = torch.einsum("bchw,c->bhw", weights / weights.sum(1, keepdim=True), torch.linspace(0.001, 10, weights.shape[1]))
-        metres = F.interpolate(F.interpolate(metres[None], (448, 448), mode="bilinear"), (SIZE, SIZE), mode="bilinear")[0, 0]
-        sums.append(depth_metric.count(metres.numpy(), sample.depth_HW, rule))
+        meters = torch.einsum("bchw,c->bhw", weights / weights.sum(1, keepdim=True), torch.linspace(0.001, 10, weights.shape[1]))
+        meters = F.interpolate(F.interpolate(meters[None], (448, 448), mode="bilinear"), (SIZE, SIZE), mode="bilinear")[0, 0]
+        sums.append(depth_metric.count(meters.numpy(), sample.depth_HW, rule))
     for name, value in depth_metric.summary(np.sum(sums, 0)).items():
         assert record.metrics[name].value == pytest.approx(float(value), rel=1e-4), name
 

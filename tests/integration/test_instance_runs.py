@@ -56,7 +56,7 @@ def sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "protocol": "uned",
         "protocols": ["uned", "uned-separate"],
         "primary": "R@1",
-        "licence": "none",
+        "license": "none",
         "citation": "none",
         "homepage": "",
         "how_to_get": "It is drawn.",

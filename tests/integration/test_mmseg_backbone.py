@@ -86,10 +86,10 @@ def test_a_head_trains_and_predicts_on_a_frozen_encoder() -> None:
     pixels = torch.rand(1, 3, 64, 64)
     before = encoder.encode_image(pixels).patches[0].clone()
     assert not list(model.backbone.parameters()) and not any(key.startswith("backbone") for key in model.state_dict())
-    optimiser = OptimWrapper(torch.optim.AdamW(model.parameters(), lr=1e-2))
+    optimizer = OptimWrapper(torch.optim.AdamW(model.parameters(), lr=1e-2))
     model.init_weights()
     model.train()
-    losses = [float(model.train_step(batch(2, 64, 64), optimiser)["decode.loss_ce"].detach()) for _ in range(25)]
+    losses = [float(model.train_step(batch(2, 64, 64), optimizer)["decode.loss_ce"].detach()) for _ in range(25)]
     assert losses[-1] < losses[0] / 3
     assert torch.equal(encoder.encode_image(pixels).patches[0], before)
     model.eval()

@@ -123,7 +123,7 @@ class Knowing(Encoder):
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self.spec = EncoderSpec(
             name="knowing", patch_size=14, embed_dim=len(reader), depth=1, mean=(0, 0, 0), std=(1, 1, 1), resolution=56, global_tokens=1,
-            has_text=True, weights_sha256="none", licence="none",
+            has_text=True, weights_sha256="none", license="none",
         )  # fmt: skip
         self.owner = {text: index for index, captions in enumerate(reader.captions) for text in captions}
         pixels = [torch.from_numpy(reader.load(index).image_HW3).permute(2, 0, 1) / 255 for index in range(len(reader))]

@@ -89,7 +89,7 @@ def test_the_student_comes_closer_to_its_teacher(finished: Path) -> None:
 def test_a_log_tells_of_every_term_of_speed_and_of_memory(finished: Path) -> None:
     last = [line for line in read_log(finished) if "loss" in line][-1]
     losses = {"loss", "contrastive", "contrastive/0", "contrastive/1", "self_distillation", "patches"}
-    notes = {f"{note}/{part}" for note in ("entropy", "mean_entropy", "centre_norm") for part in ("self_distillation", "patches")}
+    notes = {f"{note}/{part}" for note in ("entropy", "mean_entropy", "center_norm") for part in ("self_distillation", "patches")}
     rates = {"learning_rate", "weight_decay", "momentum", "temperature", "grad_norm", "images_per_s", "memory_mb", "skipped_samples"}
     assert set(last) == {"step"} | losses | notes | rates
     assert last["loss"] == pytest.approx(last["contrastive"] + last["self_distillation"] + 2 * last["patches"], rel=1e-5)

@@ -40,7 +40,7 @@ def shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_shapes(tmp_path / "data" / "shapes", train=10, val=6)
     card = {
         "name": "shapes-zeroshot", "family": "zeroshot-segmentation", "title": "Shapes", "version": 1, "protocol": "tcl-slide",
-        "protocols": PROTOCOLS, "primary": "mIoU", "licence": "none", "citation": "none", "homepage": "none", "how_to_get": "drawn",
+        "protocols": PROTOCOLS, "primary": "mIoU", "license": "none", "citation": "none", "homepage": "none", "how_to_get": "drawn",
         "data": {"reader": "folder", "root": "shapes", "splits": {"train": "train", "test": "val"}},
         "options": {"names": NAMES, "background": "ground"},
     }  # fmt: skip
@@ -99,8 +99,8 @@ def test_every_protocol_counts_every_pixel_whatever_the_batch_size(shapes: Path,
     changes = SLIDE if "slide" in protocol else ["image.short_side=75"]
     records = [evaluate("shapes-zeroshot", toy, protocol, out=shapes / str(size), overrides=changes, batch_size=size) for size in (1, 5)]
     assert records[0].metrics == records[1].metrics and records[0].selection == records[1].selection
-    labelled = sum(int((np.load(shapes / "1" / "shapes-zeroshot" / "toy" / records[0].per_sample)["counts"])[:, 2].sum()) for _ in "1")
-    assert labelled == sum((height - 3) * width for height, width in [(84, 98), (98, 84), (70, 90)] * 2)
+    labeled = sum(int((np.load(shapes / "1" / "shapes-zeroshot" / "toy" / records[0].per_sample)["counts"])[:, 2].sum()) for _ in "1")
+    assert labeled == sum((height - 3) * width for height, width in [(84, 98), (98, 84), (70, 90)] * 2)
     windows = 3 if "slide" in protocol else 1
     held = 3 if protocol == "tcl-slide" else 0
     assert records[0].cost.image_forwards >= windows * 6 + held
@@ -153,7 +153,7 @@ class WithText(Encoder):
 
     def __init__(self, wide: bool = False) -> None:
         stated = {"patch_size": 14, "embed_dim": 12, "depth": 1, "mean": (0, 0, 0), "std": (1, 1, 1), "resolution": 84, "global_tokens": 0}
-        self.spec = EncoderSpec(name="own", has_text=True, weights_sha256="x", licence="x", **stated)
+        self.spec = EncoderSpec(name="own", has_text=True, weights_sha256="x", license="x", **stated)
         self.device, self.dtype, self.text_dim = torch.device("cpu"), torch.float32, 13 if wide else 12
 
     def _encode(self, pixels_B3HW: torch.Tensor, layers: tuple[int, ...], norm: bool, values: bool) -> ImageFeatures:

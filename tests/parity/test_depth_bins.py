@@ -15,7 +15,7 @@ from tips_bench.cards import FeatureCard, ImageCard, SelectionCard, WindowCard
 from tips_bench.data.crops.depth import DepthAugmentCard, DepthCrops, augment, rotate
 from tips_bench.encoders.load import load_encoder
 from tips_bench.errors import UserError
-from tips_bench.features.cache import Shelf
+from tips_bench.features.cache import FeatureCache
 from tips_bench.features.extract import Extractor
 from tips_bench.metrics.depth import DepthRule
 from tips_bench.probes.base import FitContext
@@ -25,8 +25,8 @@ from tips_bench.probes.pixel_targets import DepthTarget, NormalsTarget
 from tips_bench.probes.trained.head_sweep import HeadSweep
 from tips_bench.probes.trained.linear_depth import LinearBinsProbe
 
-AUGMENT = {"rotate": 2.5, "rotate_share": 0.5, "flip": 0.5, "crop": [42, 42], "colour_share": 0.5}
-AUGMENT |= {"gamma": [0.9, 1.1], "brightness": [0.75, 1.25], "colour": [0.9, 1.1]}
+AUGMENT = {"rotate": 2.5, "rotate_share": 0.5, "flip": 0.5, "crop": [42, 42], "color_share": 0.5}
+AUGMENT |= {"gamma": [0.9, 1.1], "brightness": [0.75, 1.25], "color": [0.9, 1.1]}
 OPTIONS = {
     "type": "linear-bins",
     "iterations": 6,
@@ -63,8 +63,8 @@ def plain_depth(features_BDhw, weight_CD, bias_C, bins, enlarge=True):
         features_BDhw = F.interpolate(features_BDhw, scale_factor=bins.factor, mode="bilinear")
     logits_BCHW = F.conv2d(features_BDhw, weight_CD[..., None, None], bias_C)
     weights_BCHW = torch.relu(logits_BCHW) + bins.floor
-    centres_C = torch.linspace(*bins.depths, len(bias_C), dtype=weights_BCHW.dtype)
-    return torch.einsum("bchw,c->bhw", weights_BCHW / weights_BCHW.sum(1, keepdim=True), centres_C)
+    centers_C = torch.linspace(*bins.depths, len(bias_C), dtype=weights_BCHW.dtype)
+    return torch.einsum("bchw,c->bhw", weights_BCHW / weights_BCHW.sum(1, keepdim=True), centers_C)
 
 
 @pytest.mark.parametrize("factor", [1, 4])
@@ -155,7 +155,7 @@ def test_crops_are_a_function_of_the_number_and_keep_image_and_depth_together():
     first, again = crops.crop(17), DepthCrops(Walls("depth", unknown=0.0), card, list(range(12)), 0).crop(17)
     assert all(np.array_equal(*pair) for pair in zip(first, again, strict=True))
     assert {crops.crop(number)[1].tobytes() for number in range(12)} != {crops.crop(number)[1].tobytes() for number in range(12, 24)}
-    plain = card.model_copy(update={"colour_share": 0.0, "rotate_share": 0.0})
+    plain = card.model_copy(update={"color_share": 0.0, "rotate_share": 0.0})
     coded = np.arange(60 * 50).reshape(60, 50)
     for seed in range(6):
         image, depth = augment(
@@ -167,13 +167,13 @@ def test_crops_are_a_function_of_the_number_and_keep_image_and_depth_together():
 
 
 def test_colours_change_as_the_toolbox_does():
-    card = DepthAugmentCard(**AUGMENT | {"colour_share": 1.0, "rotate_share": 0.0, "flip": 0.0, "crop": [4, 4]})
+    card = DepthAugmentCard(**AUGMENT | {"color_share": 1.0, "rotate_share": 0.0, "flip": 0.0, "crop": [4, 4]})
     image = np.full((4, 4, 3), 100, np.uint8)
     found, _ = augment(image, np.ones((4, 4), np.float32), card, np.random.default_rng(3))
     rng = np.random.default_rng(3)
     rng.random(), rng.uniform(-2.5, 2.5), rng.random(), rng.integers(0, 1), rng.integers(0, 1), rng.random()
-    gamma, brightness, colour = rng.uniform(0.9, 1.1), rng.uniform(0.75, 1.25), rng.uniform(0.9, 1.1, size=3)
-    assert found[0, 0] == pytest.approx(np.clip(100.0**gamma * brightness * colour, 0, 255), rel=1e-6)
+    gamma, brightness, color = rng.uniform(0.9, 1.1), rng.uniform(0.75, 1.25), rng.uniform(0.9, 1.1, size=3)
+    assert found[0, 0] == pytest.approx(np.clip(100.0**gamma * brightness * color, 0, 255), rel=1e-6)
 
 
 def test_a_box_cuts_the_frame_off_and_a_small_image_is_a_user_error():
@@ -189,7 +189,7 @@ def context(folder):
     )
     read = Walls("depth")
     return FitContext(
-        extractor, read, list(range(len(read))), WindowCard(flip=True), SelectionCard(fraction=0.25), folder, Shelf(folder), seed=0
+        extractor, read, list(range(len(read))), WindowCard(flip=True), SelectionCard(fraction=0.25), folder, FeatureCache(folder), seed=0
     )
 
 

@@ -17,7 +17,7 @@ NAMES = ["vit_tiny_patch16_224.augreg_in21k", "vit_small_patch14_reg4_dinov2", "
 NAMES += ["vit_pe_core_tiny_patch16_384", "vit_pe_spatial_tiny_patch16_512", "deit3_small_patch16_224", "vit_base_patch14_reg1_tipsv2"]
 
 
-def normalised(encoder, pixels):
+def normalized(encoder, pixels):
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (encoder.spec.mean, encoder.spec.std))
     return (pixels - mean) / std
 
@@ -29,7 +29,7 @@ def test_features_are_those_of_timm_at_its_own_size_and_another(name: str) -> No
     for grid in ((2, 3), (encoder.spec.resolution // encoder.spec.patch_size,) * 2 if "tiny" in name else (3, 4)):
         pixels = torch.rand(1, 3, *(side * encoder.spec.patch_size for side in grid))
         found = encoder.encode_image(pixels)
-        tokens_BND = encoder.model.forward_features(normalised(encoder, pixels))
+        tokens_BND = encoder.model.forward_features(normalized(encoder, pixels))
         prefix = encoder.model.num_prefix_tokens
         assert torch.allclose(found.patches[0].flatten(1, 2), tokens_BND[:, prefix:], atol=1e-5)
         if prefix:
@@ -43,7 +43,7 @@ def test_an_intermediate_layer_is_the_output_of_that_many_blocks() -> None:
     encoder = load_encoder("timm:vit_tiny_patch16_224", weights="random", device="cpu")
     pixels = torch.rand(1, 3, 224, 224)
     model, wanted = encoder.model, []
-    tokens_BND = model.norm_pre(model._pos_embed(model.patch_embed(normalised(encoder, pixels))))
+    tokens_BND = model.norm_pre(model._pos_embed(model.patch_embed(normalized(encoder, pixels))))
     for block in model.blocks:
         tokens_BND = block(tokens_BND)
         wanted.append(tokens_BND[:, 1:])
@@ -74,7 +74,7 @@ def test_a_checkpoint_with_its_classifier_gives_the_features_of_that_model(check
     model.load_state_dict(checkpoint[1])
     pixels = torch.rand(1, 3, 224, 224)
     found = encoder.encode_image(pixels).patches[0]
-    assert torch.allclose(found.flatten(1, 2), model.forward_features(normalised(encoder, pixels))[:, 1:], atol=1e-5)
+    assert torch.allclose(found.flatten(1, 2), model.forward_features(normalized(encoder, pixels))[:, 1:], atol=1e-5)
 
 
 def test_a_checkpoint_in_shards_gives_the_same_features(checkpoint: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ K, T, CLASSES = [5, 20, 60], 0.07, 7
 @pytest.fixture(scope="module")
 def drawn() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
-    centres_CD = rng.standard_normal((CLASSES, 24))
+    centers_CD = rng.standard_normal((CLASSES, 24))
     labels_N, labels_Q = rng.integers(0, CLASSES, 400), rng.integers(0, CLASSES, 90)
-    features_NF, features_QF = (centres_CD[labels] + 1.6 * rng.standard_normal((len(labels), 24)) for labels in (labels_N, labels_Q))
+    features_NF, features_QF = (centers_CD[labels] + 1.6 * rng.standard_normal((len(labels), 24)) for labels in (labels_N, labels_Q))
     return {"train": features_NF.astype(np.float32), "labels": labels_N, "test": features_QF.astype(np.float32), "truth": labels_Q}
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from tips_bench.cards import WindowCard
 from tips_bench.features.geometry import CHUNK_ELEMENTS, Upsampling, Windows
 from tips_bench.probes.trained.cross_entropy import upsampled_cross_entropy
-from tips_bench.probes.trained.head_sweep import GridPoint, HeadSweep, optimiser
+from tips_bench.probes.trained.head_sweep import GridPoint, HeadSweep, optimizer
 from tips_bench.probes.trained.schedules import lr_factor, one_cycle_momentum
 
 
@@ -51,7 +51,7 @@ def stream(steps):
 
 def train(grid, steps=25, dropout=0.1):
     sweep = HeadSweep(len(grid), 10, 6, batch_norm=True, dropout=dropout, seed=5)
-    adam = optimiser(sweep, grid, (0.9, 0.999))
+    adam = optimizer(sweep, grid, (0.9, 0.999))
     for iteration, (features, labels) in enumerate(stream(steps)):
         loss = upsampled_cross_entropy(sweep(features, iteration), labels, upsampling())
         adam.zero_grad()

@@ -18,7 +18,7 @@ from tests.helpers.pretraining import ALONE, random_batch, recipe
 from tips_bench.models.vision import VisionTower
 from tips_bench.training.batches import Batch
 from tips_bench.training.contrastive import contrastive_loss
-from tips_bench.training.prototypes import Centre, Temperatures, prototype_loss
+from tips_bench.training.prototypes import Center, Temperatures, prototype_loss
 from tips_bench.training.step import Learner
 from tips_bench.training.teacher import Teacher
 
@@ -69,18 +69,18 @@ def plain_prototype_loss(view: Tensor, weight: Tensor, target: Tensor, target_we
 def test_the_loss_over_prototypes_in_pieces_equals_the_one_written_out(piece_values: int, views: int) -> None:
     view, weight = unit_rows(7, views, 5, seed=0), unit_rows(11, 5, seed=1)
     target, target_weight = unit_rows(7, 5, seed=2).detach(), unit_rows(11, 5, seed=3).detach()
-    centre = Centre(11, momentum=0.9).double()
-    centre.mean_C.copy_(torch.linspace(-0.2, 0.2, 11))
+    center = Center(11, momentum=0.9).double()
+    center.mean_C.copy_(torch.linspace(-0.2, 0.2, 11))
     rows = torch.linspace(0.5, 2.0, 7, dtype=torch.float64)
-    before = centre.mean_C.clone()
-    found = prototype_loss(view, weight, target, target_weight, centre, Temperatures(0.1, 0.05), rows, piece_values)
+    before = center.mean_C.clone()
+    found = prototype_loss(view, weight, target, target_weight, center, Temperatures(0.1, 0.05), rows, piece_values)
     wanted = plain_prototype_loss(view, weight, target, target_weight, before, rows)
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
     for a, b in zip(torch.autograd.grad(2 * found, [view, weight]), torch.autograd.grad(2 * wanted, [view, weight]), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
-    notes = centre.move()
+    notes = center.move()
     scores = target @ target_weight.T
-    torch.testing.assert_close(centre.mean_C, 0.9 * before + 0.1 * scores.mean(dim=0))
+    torch.testing.assert_close(center.mean_C, 0.9 * before + 0.1 * scores.mean(dim=0))
     said = torch.softmax((scores - before) / 0.05, dim=1)
     assert notes["entropy"].item() == pytest.approx(-(said * said.log()).sum(dim=1).mean().item())
     assert notes["mean_entropy"].item() == pytest.approx(-(said.mean(0) * said.mean(0).log()).sum().item())
@@ -99,9 +99,9 @@ def plain_head(head: Any, x: Tensor) -> Tensor:
     return x @ (head.prototypes / head.prototypes.norm(dim=1, keepdim=True)).T * head.gain
 
 
-def plain_teaching(student: Tensor, teacher: Tensor, centre: Tensor, teacher_temperature: float) -> Tensor:
+def plain_teaching(student: Tensor, teacher: Tensor, center: Tensor, teacher_temperature: float) -> Tensor:
     """One number a row."""
-    said = torch.softmax((teacher - centre) / teacher_temperature, dim=-1).detach()
+    said = torch.softmax((teacher - center) / teacher_temperature, dim=-1).detach()
     return -(said * torch.log_softmax(student / 0.1, dim=-1)).sum(dim=-1)
 
 
@@ -140,7 +140,7 @@ def plain_losses(learner: Learner, batch: Batch, kind: str, patches: str, warm: 
         plain_teaching(
             plain_head(student.heads["self_distillation"], plain_sight(student.vision, crop.double(), place)[0][:, 0]),
             said,
-            teacher.centres["self_distillation"].mean_C,
+            teacher.centers["self_distillation"].mean_C,
             warm,
         )
         for crop, place in zip(batch.locals, local_windows, strict=True)
@@ -149,7 +149,7 @@ def plain_losses(learner: Learner, batch: Batch, kind: str, patches: str, warm: 
     assert batch.mask_BP is not None
     masked = plain_sight(student.vision, pixels, window, batch.mask_BP)[1]
     said_BPC = plain_head(teacher.heads["patches"], target_patches)
-    loss_BP = plain_teaching(plain_head(student.heads["patches"], masked), said_BPC, teacher.centres["patches"].mean_C, warm)
+    loss_BP = plain_teaching(plain_head(student.heads["patches"], masked), said_BPC, teacher.centers["patches"].mean_C, warm)
     if patches == "masked":
         per_image = [loss_BP[b][batch.mask_BP[b]].mean() for b in range(len(loss_BP))]
         losses["patches"] = torch.stack(per_image).mean()
@@ -174,8 +174,8 @@ def test_a_steps_losses_and_gradients_equal_a_plain_step(kind: str, patches: str
     learner.student.double()
     assert learner.teacher is not None
     learner.teacher.double()
-    for centre in learner.teacher.centres.values():
-        centre.mean_C.copy_(torch.linspace(-0.1, 0.1, 64))
+    for center in learner.teacher.centers.values():
+        center.mean_C.copy_(torch.linspace(-0.1, 0.1, 64))
     batch = random_batch(images=7, table=table, shortest=3)
     assert batch.mask_BP is not None
     batch.mask_BP[0, :5] = True  # images need not have as many masked patches as each other

@@ -12,14 +12,14 @@ from tests.helpers.scans import write_both
 from tips_bench.cards import load_card
 from tips_bench.data.scannet import scannet
 from tips_bench.encoders.load import load_encoder
-from tips_bench.features.cache import Shelf
+from tips_bench.features.cache import FeatureCache
 from tips_bench.features.extract import Extractor
 from tips_bench.features.lifting import LiftingOptions, lift
 from tips_bench.probes.base import FitContext
 from tips_bench.probes.trained.linear_points import LinearPointsOptions, LinearPointsProbe, PointTrainee, fill_points
 
 QUOTA = 700
-LIFTING = LiftingOptions(occlusion="lexicon3d", tolerance=0.25, border=0.03125, neighbours=1)
+LIFTING = LiftingOptions(occlusion="lexicon3d", tolerance=0.25, border=0.03125, neighbors=1)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,9 @@ def context(root: Path, work: Path, seed: int = 5) -> FitContext:
     card = load_card("protocol", "linear-lexicon3d")
     image = card.image.model_copy(update={"short_side": 56})
     extractor = Extractor(load_encoder("pixels"), image, card.features, 2, 1)
-    return FitContext(extractor, scannet(root, "train", frame_step=1), [0, 1, 2], card.inference, card.selection, work, Shelf(work), seed)
+    return FitContext(
+        extractor, scannet(root, "train", frame_step=1), [0, 1, 2], card.inference, card.selection, work, FeatureCache(work), seed
+    )
 
 
 def options(**changes: object) -> dict:
@@ -64,17 +66,17 @@ def test_training_is_that_of_a_plain_loop_over_scans(root: Path, tmp_path: Path,
         assert max(float(ours.abs().max()), float(theirs.abs().max())) <= bound, "drawn from one distribution"
         assert float(ours.std()) == pytest.approx(float(theirs.std()), rel=0.5)
         theirs.copy_(ours)
-    optimiser = torch.optim.Adam(layer.parameters(), lr=1e-2, weight_decay=1e-3)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=1e-2, weight_decay=1e-3)
     for epoch in range(3):
         for item in np.random.default_rng([5, epoch]).permutation(3):
             features_RD = torch.from_numpy(bank.store.read(int(item), "features"))
             labels_R = torch.from_numpy(bank.store.read(int(item), "counts").argmax(1))
             prediction = layer(features_RD)
             loss = torch.nn.CrossEntropyLoss()(prediction.softmax(-1) if softmax_twice else prediction, labels_R)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
-    given.shelf.close()  # the fit opens the bank again
+            optimizer.step()
+    given.cache.close()  # the fit opens the bank again
     fit = LinearPointsProbe(chosen, "test").fit(given)
     torch.testing.assert_close(fit.head.weight_CD, layer.weight.detach(), atol=2e-5, rtol=0)
     torch.testing.assert_close(fit.head.bias_C, layer.bias.detach(), atol=2e-5, rtol=0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.segmentation_sets import KEPT, picture, save_grey, save_palette, write_set
+from tests.helpers.segmentation_sets import KEPT, picture, save_gray, save_palette, write_set
 from tips_bench.data.images import read_image, resize, resize_shape
 from tips_bench.openmmlab import import_mmseg
 from tips_bench.registry import READERS
@@ -52,7 +52,7 @@ def ids_of(layout: str, number: int) -> list[str]:
     return [f"town{n % 2}/town{n % 2}_{n:06d}" if layout == "cityscapes" else f"2008_{n:06d}" for n in range(number)]
 
 
-@pytest.mark.parametrize("save_mask", [save_grey, save_palette])
+@pytest.mark.parametrize("save_mask", [save_gray, save_palette])
 @pytest.mark.parametrize("layout", KEPT)
 def test_images_and_labels_are_those_of_mmseg(layout: str, save_mask: Any, tmp_path: Path) -> None:
     rng = np.random.default_rng(len(layout))
@@ -64,7 +64,7 @@ def test_images_and_labels_are_those_of_mmseg(layout: str, save_mask: Any, tmp_p
     their = theirs(layout, tmp_path, [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}])
     ours = READERS.get(layout)(tmp_path, KEPT[layout].split)
     assert ours.classes == list(their.metainfo["classes"])
-    assert [list(colour) for colour in ours.palette] == [list(colour) for colour in their.metainfo["palette"]]
+    assert [list(color) for color in ours.palette] == [list(color) for color in their.metainfo["palette"]]
     by_path = {result["img_path"]: result for result in (their[index] for index in range(len(their)))}
     assert len(by_path) == len(ours) == 5
     for index in range(len(ours)):

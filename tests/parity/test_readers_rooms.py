@@ -60,5 +60,5 @@ def test_a_real_reader_gives_the_drawn_classes_under_the_real_names(
                 assert {reader.classes[label] for label in found - {255}} <= {"background"}
             else:  # outlines may be ignored
                 assert {reader.classes[label] for label in found - {255}} <= {expected[1]}
-    labelled = [sample for index in range(len(reader)) if (sample := reader.load(index)).labels_HW.min() < 255]
-    assert labelled, "no sample has a label"
+    labeled = [sample for index in range(len(reader)) if (sample := reader.load(index)).labels_HW.min() < 255]
+    assert labeled, "no sample has a label"

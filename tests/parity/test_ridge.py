@@ -14,7 +14,7 @@ from tips_bench.cards import FeatureCard, ImageCard, SelectionCard, WindowCard
 from tips_bench.data.validation_split import hold_out
 from tips_bench.encoders.load import load_encoder
 from tips_bench.errors import UserError
-from tips_bench.features.cache import Shelf
+from tips_bench.features.cache import FeatureCache
 from tips_bench.features.extract import Extractor
 from tips_bench.metrics.depth import DepthRule
 from tips_bench.probes.base import FitContext
@@ -27,13 +27,13 @@ OPTIONS = {"type": "ridge", "penalties": PENALTIES, "checkpoint_every": 2}
 TARGETS = {"depth": DepthTarget(DepthRule(max_depth=10.0)), "normals": NormalsTarget()}
 
 
-def context(folder, kind, batch_size=2, encoder="tips-tiny-random", shelf=None, **reader):
+def context(folder, kind, batch_size=2, encoder="tips-tiny-random", cache=None, **reader):
     extractor = Extractor(
         load_encoder(encoder, device="cpu"), ImageCard(short_side=56, patch_multiple=True), FeatureCard(), batch_size, workers=1
     )
     read = Walls(kind, **reader)
     return FitContext(
-        extractor, read, list(range(len(read))), WindowCard(), SelectionCard(fraction=0.25), folder, shelf or Shelf(folder), seed=0
+        extractor, read, list(range(len(read))), WindowCard(), SelectionCard(fraction=0.25), folder, cache or FeatureCache(folder), seed=0
     )
 
 
@@ -177,7 +177,7 @@ def test_a_killed_fit_goes_on_to_the_same_bits(tmp_path, calls, monkeypatch):
 
 def test_moments_in_a_cache_spare_the_backbone_and_others_do_not_take_them(tmp_path):
     for kind, seed, forwards in (("depth", 0, 12), ("depth", 0, 0), ("depth", 1, 12), ("normals", 0, 12)):
-        found = context(tmp_path / "work", kind, encoder="pixels", shelf=Shelf(tmp_path / "cache", "features"), seed=seed)
+        found = context(tmp_path / "work", kind, encoder="pixels", cache=FeatureCache(tmp_path / "cache", "features"), seed=seed)
         RidgeProbe(OPTIONS, "here", TARGETS[kind]).fit(found)
         assert found.extractor.meter.image_forwards == forwards
 

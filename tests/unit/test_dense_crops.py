@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchvision.transforms import ColorJitter
 
-from tips_bench.data.crops.pixel_values import DenseCropCard, DenseCrops, jitter
+from tips_bench.data.crops.pixel_values import PixelValueCropCard, PixelValueCrops, jitter
 from tips_bench.errors import UserError
 
 PLAIN = {"size": 24, "shape": "center-crop", "jitter": 0.0, "strength": 0.2, "zoom": 0.0, "scale": (0.5, 1.0), "flip": 0.0}
@@ -38,7 +38,7 @@ def unmirror(values_THW):
 
 
 def crops(reader=None, indices=(0, 1, 2, 3, 4), seed=0, **options):
-    return DenseCrops(reader or Reader(), DenseCropCard(**{**PLAIN, **options}), truth, unmirror, indices, seed)
+    return PixelValueCrops(reader or Reader(), PixelValueCropCard(**{**PLAIN, **options}), truth, unmirror, indices, seed)
 
 
 def agrees(pixels_3SS, values_TSS, known_SS, slack=0.0):
@@ -111,4 +111,4 @@ def test_no_sample_is_a_user_error():
     with pytest.raises(UserError, match="no sample"):
         crops(indices=())
     with pytest.raises(ValueError, match="scale is"):
-        DenseCropCard(**{**PLAIN, "scale": (0.5, 1.5)})
+        PixelValueCropCard(**{**PLAIN, "scale": (0.5, 1.5)})

@@ -32,16 +32,16 @@ def test_depth_is_viridis_from_the_nearest_to_the_farthest_known_depth_for_truth
 
 
 def test_depths_beyond_the_scale_take_its_ends():
-    colours = depth_colors(np.array([[-1.0, 0.0, 10.0, 99.0]]), 0.0, 10.0)
-    assert np.array_equal(colours[0, 0], colours[0, 1]) and np.array_equal(colours[0, 2], colours[0, 3])
+    colors = depth_colors(np.array([[-1.0, 0.0, 10.0, 99.0]]), 0.0, 10.0)
+    assert np.array_equal(colors[0, 0], colors[0, 1]) and np.array_equal(colors[0, 2], colors[0, 3])
 
 
 @pytest.mark.parametrize(
-    ("normal", "colour"),
+    ("normal", "color"),
     [((0, 0, -1), (128, 128, 255)), ((1, 0, 0), (255, 128, 128)), ((0, -1, 0), (128, 255, 128)), ((0, 1, 0), (128, 0, 128))],
 )
-def test_right_up_and_towards_the_viewer_are_red_green_and_blue(normal, colour):
-    assert normal_colors(np.array([[normal]], float))[0, 0].tolist() == pytest.approx(list(colour), abs=1)
+def test_right_up_and_towards_the_viewer_are_red_green_and_blue(normal, color):
+    assert normal_colors(np.array([[normal]], float))[0, 0].tolist() == pytest.approx(list(color), abs=1)
 
 
 def test_unknown_normals_are_grey_and_a_set_without_any_truth_is_drawn():

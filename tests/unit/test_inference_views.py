@@ -13,7 +13,7 @@ from tests.helpers.walls import Walls
 from tips_bench.cards import FeatureCard, ImageCard, WindowCard
 from tips_bench.data.base import SegmentationSample
 from tips_bench.encoders.load import load_encoder
-from tips_bench.features.cache import Shelf
+from tips_bench.features.cache import FeatureCache
 from tips_bench.features.extract import Extractor
 from tips_bench.features.inference import Inference
 from tips_bench.probes.linear_head import LinearHead
@@ -22,7 +22,7 @@ from tips_bench.probes.pixel_targets import NormalsTarget
 VIEWS = WindowCard(scales=[1.0, 1.5], flip=True)
 
 
-class Labelled(Walls):
+class Labeled(Walls):
     """Walls with label maps in place of depth."""
 
     def load(self, index):
@@ -71,7 +71,7 @@ def test_values_are_the_mean_over_views_and_a_normal_turns_with_its_mirror_image
 
 
 def test_classes_are_those_of_the_mean_probability():
-    reader, weights, plain = Labelled("depth", images=3), head(5), extractor()
+    reader, weights, plain = Labeled("depth", images=3), head(5), extractor()
     for found in Inference(extractor(), VIEWS).predict(reader, [0, 1, 2], [weights]):
         shares = maps(plain, found.sample.image_HW3, weights, lambda values: values.flip(-1)).softmax(1).mean(0)
         top = shares.topk(2, dim=0).values
@@ -82,10 +82,10 @@ def test_classes_are_those_of_the_mean_probability():
 def test_a_cache_keeps_every_view(tmp_path):
     reader, weights, runs = Walls("depth", images=4), head(1), []
     for expected in (16, 0):
-        inference = Inference(extractor(), VIEWS, Shelf(tmp_path, "features"))
+        inference = Inference(extractor(), VIEWS, FeatureCache(tmp_path, "features"))
         found = {each.index: each.values_STHW for each in inference.values(reader, [0, 1, 2, 3], [weights])}
         assert inference.extractor.meter.image_forwards == expected
-        inference.shelf.close()
+        inference.cache.close()
         runs.append(found)
     for index in range(4):
         torch.testing.assert_close(runs[0][index], runs[1][index])

@@ -19,10 +19,10 @@ from tips_bench.features.geometry import Upsampling, Windows
 from tips_bench.features.lifting import LiftingOptions, Shots, Sums, Tokens, gather, nearest, views
 from tips_bench.metrics.points import PointCounts, count
 from tips_bench.rooms.generate import Room, room
-from tips_bench.rooms.writing.scannet import depth_camera, millimetres, whole_pixels
+from tips_bench.rooms.writing.scannet import depth_camera, millimeters, whole_pixels
 
-LEXICON3D = LiftingOptions(occlusion="lexicon3d", tolerance=0.25, border=0.03125, neighbours=1)
-TIGHT = LiftingOptions(occlusion="tight", tolerance=0.05, border=0.0, neighbours=3)
+LEXICON3D = LiftingOptions(occlusion="lexicon3d", tolerance=0.25, border=0.03125, neighbors=1)
+TIGHT = LiftingOptions(occlusion="tight", tolerance=0.05, border=0.0, neighbors=3)
 
 
 def random_shots(rng: np.random.Generator, frames: int) -> tuple[Shots, np.ndarray]:
@@ -32,12 +32,12 @@ def random_shots(rng: np.random.Generator, frames: int) -> tuple[Shots, np.ndarr
         pose_44[:3, :3] = np.linalg.qr(rng.normal(size=(3, 3)))[0]
         pose_44[:3, :3] *= np.sign(np.linalg.det(pose_44[:3, :3]))
         pose_44[:3, 3] = rng.normal(size=3) * 0.3
-    colour = Camera(np.array([[60.0, 0, 38.9], [0, 58, 30.2], [0, 0, 1]]), (60, 80))
+    color = Camera(np.array([[60.0, 0, 38.9], [0, 58, 30.2], [0, 0, 1]]), (60, 80))
     depth = Camera(np.array([[24.0, 0, 15.2], [0, 25, 12.1], [0, 0, 1]]), (24, 32))
     depth_FHW = rng.uniform(0.5, 3, (frames, 24, 32)).astype(np.float32)
     depth_FHW[rng.random(depth_FHW.shape) < 0.2] = 0
     inverse = torch.from_numpy(np.linalg.inv(poses_F44)[:, :3])
-    return Shots(colour, depth, inverse, torch.from_numpy(depth_FHW)), poses_F44
+    return Shots(color, depth, inverse, torch.from_numpy(depth_FHW)), poses_F44
 
 
 def plain_view(point: np.ndarray, pose: np.ndarray, shots: Shots, frame: int, options: LiftingOptions) -> tuple[float, float] | None:
@@ -46,11 +46,11 @@ def plain_view(point: np.ndarray, pose: np.ndarray, shots: Shots, frame: int, op
     if place[2] <= 0:
         return None
     spots = []
-    for camera in (shots.colour, shots.depth):
+    for camera in (shots.color, shots.depth):
         k = camera.intrinsics_33
         spots.append((k[0, 0] * place[0] / place[2] + k[0, 2], k[1, 1] * place[1] / place[2] + k[1, 2]))
     (x, y), (u, v) = spots
-    height, width = shots.colour.size
+    height, width = shots.color.size
     cut = options.border * width
     if not (cut <= round(x) < width - cut and cut <= round(y) < height - cut):
         return None
@@ -90,7 +90,7 @@ def test_views_and_features_are_those_of_a_plain_loop_over_points_and_frames(see
             spot = plain_view(point, pose_44, shots, frame, options)
             if spot is not None:
                 number_N[index] += 1
-                expected_N3[index] += plain_feature(tokens.features_FhwD[frame].numpy(), *spot, shots.colour.size, tokens)
+                expected_N3[index] += plain_feature(tokens.features_FhwD[frame].numpy(), *spot, shots.color.size, tokens)
     np.testing.assert_array_equal(sums.number_N.numpy(), number_N)
     np.testing.assert_allclose(sums.features_ND.numpy(), expected_N3, atol=1e-9)
 
@@ -167,11 +167,11 @@ def drawn() -> Room:
 def shots_of(drawn: Room, frames: list[int], own_depth: bool) -> Shots:
     """The frames of a room. own_depth: as the sensor sees it, in millimetres; else at the colour image's pixels, exact."""
     chosen = [drawn.frames[frame] for frame in frames]
-    colour = chosen[0].camera
-    depth = depth_camera(colour) if own_depth else colour
+    color = chosen[0].camera
+    depth = depth_camera(color) if own_depth else color
     inverse = torch.from_numpy(np.linalg.inv(np.stack([frame.camera.pose_44 for frame in chosen]))[:, :3])
-    pictures = [millimetres(drawn.tracer, frame) / np.float32(1000) if own_depth else frame.depth_HW for frame in chosen]
-    cameras = [Camera(whole_pixels(camera)[:3, :3], (camera.size, camera.size)) for camera in (colour, depth)]
+    pictures = [millimeters(drawn.tracer, frame) / np.float32(1000) if own_depth else frame.depth_HW for frame in chosen]
+    cameras = [Camera(whole_pixels(camera)[:3, :3], (camera.size, camera.size)) for camera in (color, depth)]
     return Shots(*cameras, inverse, torch.from_numpy(np.stack(pictures).astype(np.float32)))
 
 

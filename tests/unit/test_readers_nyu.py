@@ -210,10 +210,10 @@ def test_axes_are_signed_letters():
 def geonet(copied) -> Path:
     """The labelled set, and two files as GeoNet has them, larger than the image as those are."""
     root = copied("nyu-labelled")
-    labelled = nyu_normals(root, "train")
+    labeled = nyu_normals(root, "train")
     (root / "nyu_geonet").mkdir()
     for index in range(2):
-        sample, padded = labelled.load(index), np.zeros((481, 641, 3))
+        sample, padded = labeled.load(index), np.zeros((481, 641, 3))
         padded[:480, :640] = sample.image_HW3 - 2 * np.array([122.175, 116.169, 103.508])
         norm = np.zeros((481, 641, 3))
         norm[:480, :640] = -sample.normals_HW3
@@ -222,10 +222,10 @@ def geonet(copied) -> Path:
 
 
 def test_geonets_frames_are_images_and_normals_in_our_frame(geonet):
-    reader, labelled = nyu_geonet(geonet, "geonet"), nyu_normals(geonet, "train")
+    reader, labeled = nyu_geonet(geonet, "geonet"), nyu_normals(geonet, "train")
     assert reader.ids == ["kitchen_0001a-r-0", "kitchen_0001a-r-1"] and len(set(reader.groups)) == 1
     for index in range(2):
-        ours, theirs = reader.load(index), labelled.load(index)
+        ours, theirs = reader.load(index), labeled.load(index)
         assert np.array_equal(ours.image_HW3, theirs.image_HW3) and np.allclose(ours.normals_HW3, theirs.normals_HW3, atol=1e-6)
     assert nyu_geonet(geonet, "test").ids == nyu_normals(geonet, "test").ids
 

@@ -18,8 +18,8 @@ def finding(true: int | None, caption: str = "A dog.", shape: tuple[int, int] = 
     )
 
 
-def pixels(panel_HW3: np.ndarray, colour: tuple[int, int, int]) -> int:
-    return int((panel_HW3 == colour).all(axis=-1).sum())
+def pixels(panel_HW3: np.ndarray, color: tuple[int, int, int]) -> int:
+    return int((panel_HW3 == color).all(axis=-1).sum())
 
 
 def test_the_true_caption_and_the_true_image_are_green():

@@ -221,7 +221,7 @@ def _surface(uv: np.ndarray, material: np.ndarray, place: np.ndarray) -> Surface
 def test_textures_are_read_bilinearly_with_wrapping(rooms: list[Room]) -> None:
     shader = Shader(rooms[0].tracer)
     rng = np.random.default_rng(5)
-    number = next(k for k, m in enumerate(rooms[0].scene.materials) if len({*m.colours}) == 3 and m.gloss == 0)
+    number = next(k for k, m in enumerate(rooms[0].scene.materials) if len({*m.colors}) == 3 and m.gloss == 0)
     material = rooms[0].scene.materials[number]
     uv = rng.uniform(-3, 3, (2, 200))
     got = shader.albedo(_surface(uv, np.full(200, number), np.zeros((3, 200))))
@@ -229,7 +229,7 @@ def test_textures_are_read_bilinearly_with_wrapping(rooms: list[Room]) -> None:
     texels = textures.bank()[start : start + textures.SIZE**2].reshape(textures.SIZE, textures.SIZE)
     at = (uv / np.array(material.scale)[:, None] * textures.SIZE - 0.5)[::-1]
     t1, t2 = (map_coordinates(channel.astype(float) / 255, at, order=1, mode="grid-wrap") for channel in (texels & 255, texels >> 8))
-    a, b, c = (np.array(colour)[:, None] for colour in material.colours)
+    a, b, c = (np.array(color)[:, None] for color in material.colors)
     np.testing.assert_allclose(got, (a + (b - a) * t1) * (1 - t2) + c * t2, atol=2e-4)
 
 
@@ -274,4 +274,4 @@ def test_colours_have_the_names_people_give_them() -> None:
         ("orange", (0.86, 0.47, 0.15)),
         ("pink", (0.9, 0.62, 0.66)),
     ):
-        assert materials.colour_name(rgb) == name
+        assert materials.color_name(rgb) == name

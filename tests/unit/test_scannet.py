@@ -39,7 +39,7 @@ def test_exported_frames_and_sens_give_the_same_scan(roots: tuple[Path, Path]) -
         one, other = exported.frames(index), packed.frames(index)
         assert len(one) == len(other) == 3 and one.skipped == other.skipped == 0
         np.testing.assert_array_equal(one.poses_F44, other.poses_F44)
-        for camera in ("colour", "depth"):
+        for camera in ("color", "depth"):
             assert getattr(one, camera).size == getattr(other, camera).size
             np.testing.assert_array_equal(getattr(one, camera).intrinsics_33, getattr(other, camera).intrinsics_33)
         for frame in range(3):
@@ -49,23 +49,23 @@ def test_exported_frames_and_sens_give_the_same_scan(roots: tuple[Path, Path]) -
 
 def test_colour_and_depth_have_their_own_resolution_and_field_of_view(roots: tuple[Path, Path]) -> None:
     frames = scannet(roots[0], "val", frame_step=1).frames(0)
-    assert frames.colour.size == (56, 56) and frames.depth.size == (28, 28)
-    colour, depth = frames.colour.intrinsics_33, frames.depth.intrinsics_33
-    assert colour[0, 0] / 56 == pytest.approx(1.05 * depth[0, 0] / 28)
-    np.testing.assert_allclose(colour[:2, 2], 27.5, atol=1e-5)
+    assert frames.color.size == (56, 56) and frames.depth.size == (28, 28)
+    color, depth = frames.color.intrinsics_33, frames.depth.intrinsics_33
+    assert color[0, 0] / 56 == pytest.approx(1.05 * depth[0, 0] / 28)
+    np.testing.assert_allclose(color[:2, 2], 27.5, atol=1e-5)
 
 
 def test_a_sens_file_is_read_as_it_is_field_by_field(roots: tuple[Path, Path]) -> None:
     path = next(roots[1].rglob("*.sens"))
     matrices, frames = plain_sens(path)
     file = open_sens(path)
-    np.testing.assert_array_equal(file.colour_44, matrices[0])
+    np.testing.assert_array_equal(file.color_44, matrices[0])
     np.testing.assert_array_equal(file.depth_44, matrices[2])
     assert len(file) == len(frames) == 3
     for frame, (pose_44, jpeg, depth_HW) in enumerate(frames):
         np.testing.assert_array_equal(file.poses_F44[frame], pose_44)
-        assert file.colour_bytes(frame) == jpeg
-        np.testing.assert_array_equal(file.colour(frame), decode_image(jpeg, "test"))
+        assert file.color_bytes(frame) == jpeg
+        np.testing.assert_array_equal(file.color(frame), decode_image(jpeg, "test"))
         np.testing.assert_array_equal(file.depth(frame), depth_HW)
 
 
@@ -81,7 +81,7 @@ def test_points_and_labels_are_those_that_open3d_reads(roots: tuple[Path, Path])
     scan = reader.load(0)
     cloud = o3d.t.io.read_point_cloud(str(roots[0] / f"scans/{scan.id}/{scan.id}_vh_clean_2.labels.ply"))
     np.testing.assert_array_equal(scan.points_N3, cloud.point.positions.numpy())
-    np.testing.assert_array_equal(scan.colours_N3, cloud.point.colors.numpy()[:, :3])
+    np.testing.assert_array_equal(scan.colors_N3, cloud.point.colors.numpy()[:, :3])
     stored_N = plain_labels(roots[0] / f"scans/{scan.id}/{scan.id}_vh_clean_2.labels.ply")  # Open3D leaves 16-bit labels out
     assert reader.points(0) == len(scan.labels_N) == len(stored_N)
     expected = {id: index for index, id in enumerate(VALID_CLASS_IDS)}
@@ -113,11 +113,11 @@ def scan(tmp_path: Path) -> Path:
     """A scan of five frames whose numbers are multiples of 20; the root."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "scans/scene0000_00"
-    colour_33 = np.array([[50.0, 0, 31.5], [0, 50, 23.5], [0, 0, 1]])
+    color_33 = np.array([[50.0, 0, 31.5], [0, 50, 23.5], [0, 0, 1]])
     depth_33 = np.array([[25.0, 0, 15.5], [0, 25, 11.5], [0, 0, 1]])
     frames = {20 * n: (picture(n, 48, 64), np.full((24, 32), 2000, np.uint16), np.eye(4)) for n in range(5)}
     frames[7] = frames[20]
-    write_frames(folder, colour_33, depth_33, frames)
+    write_frames(folder, color_33, depth_33, frames)
     write_cloud(folder, rng.uniform((-1, -1, 1), (1, 1, 3), (30, 3)), np.resize(VALID_CLASS_IDS, 30))
     (tmp_path / "scannetv2_val.txt").write_text("scene0000_00\n")
     return tmp_path
@@ -171,7 +171,7 @@ def _other_size(folder: Path) -> None:
     (folder / "color/20.jpg").write_bytes(jpeg(picture(1, 40, 64)))
 
 
-def _unlabelled(folder: Path) -> None:
+def _unlabeled(folder: Path) -> None:
     shutil.copy(folder / "scene0000_00_vh_clean_2.ply", folder / "scene0000_00_vh_clean_2.labels.ply")
 
 
@@ -184,7 +184,7 @@ def _cut(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-9]) and None
 
 
-COLOUR = "intrinsic/intrinsic_color.txt"
+COLOR = "intrinsic/intrinsic_color.txt"
 
 
 @pytest.mark.parametrize(
@@ -193,9 +193,9 @@ COLOUR = "intrinsic/intrinsic_color.txt"
         (_drop("pose/40.txt"), "pose/40.txt: cannot read"),
         (_write("pose/40.txt", "1 0 0"), "3 numbers, and a matrix has 4 x 4"),
         (_write("pose/40.txt", "one two"), "not a matrix of numbers"),
-        (_write(COLOUR, "1170 0 647.75 0 0 1170 483.75 0 0 0 1 0 0 0 0 1"), "images of 48x64 pixels. They are of another resolution"),
+        (_write(COLOR, "1170 0 647.75 0 0 1170 483.75 0 0 0 1 0 0 0 0 1"), "images of 48x64 pixels. They are of another resolution"),
         (_write("intrinsic/intrinsic_depth.txt", "50 0 31.5 0 0 50 23.5 0 0 0 1 0 0 0 0 1"), "the depth intrinsics"),
-        (_unlabelled, "labels.ply: its vertices have no label"),
+        (_unlabeled, "labels.ply: its vertices have no label"),
         (_fewer_labels, "29 labels for 30 points"),
         (_drop("scene0000_00_vh_clean_2.labels.ply"), "labels.ply: it is missing"),
         (_drop("depth/20.png"), "depth/20.png: cannot read"),
@@ -241,7 +241,7 @@ def test_a_cut_or_changed_sens_file_is_refused_or_read_but_nothing_else(
     path.write_bytes(changed)
     try:
         file = open_sens(path)
-        file.colour(0)
+        file.color(0)
         file.depth(0)
     except UserError as error:
         assert "\n" not in str(error)

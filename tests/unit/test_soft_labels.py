@@ -35,8 +35,8 @@ def test_counts_equal_those_of_a_loop_over_pixels(height, width, h, w, pad, seed
 
 
 def test_chosen_patches_depend_on_the_id_and_take_labelled_ones_first():
-    labelled = np.arange(100) % 3 == 0
-    first, second = choose("a", labelled, 20), choose("b", labelled, 20)
-    assert np.array_equal(first, choose("a", labelled, 20)) and not np.array_equal(first, second)
-    assert labelled[first].all() and len(set(first)) == 20
-    assert labelled[choose("a", labelled, 60)].sum() == labelled.sum()
+    labeled = np.arange(100) % 3 == 0
+    first, second = choose("a", labeled, 20), choose("b", labeled, 20)
+    assert np.array_equal(first, choose("a", labeled, 20)) and not np.array_equal(first, second)
+    assert labeled[first].all() and len(set(first)) == 20
+    assert labeled[choose("a", labeled, 60)].sum() == labeled.sum()

@@ -16,7 +16,7 @@ from tips_bench.cards import SelectionCard, WindowCard, parse
 from tips_bench.encoders.base import EncoderSpec
 from tips_bench.errors import UserError
 from tips_bench.features import geometry
-from tips_bench.features.cache import Shelf
+from tips_bench.features.cache import FeatureCache
 from tips_bench.features.geometry import Windows
 from tips_bench.features.probabilities import Probabilities
 from tips_bench.features.prompts import embed_names
@@ -32,7 +32,7 @@ class Texts:
     def __init__(self, seed: int = 0) -> None:
         self.device, self.dtype, self.seed, self.asked = torch.device("cpu"), torch.float32, seed, []
         stated = {"patch_size": 1, "embed_dim": 8, "depth": 1, "mean": (0, 0, 0), "std": (1, 1, 1), "resolution": 8, "global_tokens": 1}
-        self.spec = EncoderSpec(name="texts", has_text=True, weights_sha256="x", licence="x", **stated)
+        self.spec = EncoderSpec(name="texts", has_text=True, weights_sha256="x", license="x", **stated)
 
     def encode_text(self, texts):
         self.asked += texts
@@ -41,14 +41,14 @@ class Texts:
 
 def test_an_embedding_is_the_normalised_mean_of_the_normalised_prompts(tmp_path):
     encoder = Texts()
-    found = embed_names(encoder, ["cat", "red book"], ["a {}.", "the {}: {}"], Shelf(tmp_path))
+    found = embed_names(encoder, ["cat", "red book"], ["a {}.", "the {}: {}"], FeatureCache(tmp_path))
     for embedding_D, texts in zip(found, (["a cat.", "the cat: cat"], ["a red book.", "the red book: red book"]), strict=True):
         wanted = F.normalize(encoder.encode_text(texts).double(), dim=1).mean(0)
         assert torch.allclose(embedding_D.double(), wanted / wanted.norm(), atol=1e-6)
 
 
 def test_a_killed_run_embeds_only_the_names_that_are_missing(tmp_path):
-    shelf, encoder = Shelf(tmp_path), Texts()
+    cache, encoder = FeatureCache(tmp_path), Texts()
 
     def dying(texts, ask=encoder.encode_text):
         if texts[0] == "a dog.":
@@ -57,12 +57,12 @@ def test_a_killed_run_embeds_only_the_names_that_are_missing(tmp_path):
 
     encoder.encode_text = dying
     with pytest.raises(KeyboardInterrupt):
-        embed_names(encoder, ["cat", "dog"], ["a {}."], shelf)
-    shelf.close()
+        embed_names(encoder, ["cat", "dog"], ["a {}."], cache)
+    cache.close()
     again = Texts()
-    found = embed_names(again, ["cat", "dog"], ["a {}."], Shelf(tmp_path))
+    found = embed_names(again, ["cat", "dog"], ["a {}."], FeatureCache(tmp_path))
     assert again.asked == ["a cat.", "a dog."]  # the first tells the tower, the second was missing
-    assert torch.equal(found, embed_names(Texts(), ["cat", "dog"], ["a {}."], Shelf(tmp_path / "other")))
+    assert torch.equal(found, embed_names(Texts(), ["cat", "dog"], ["a {}."], FeatureCache(tmp_path / "other")))
 
 
 def test_a_cache_serves_all_sets_and_knows_another_tower_and_other_prompts(tmp_path):
@@ -70,7 +70,7 @@ def test_a_cache_serves_all_sets_and_knows_another_tower_and_other_prompts(tmp_p
     asked = []
     for identity, seed, chosen in (("set 1", 0, prompts), ("set 2", 0, prompts), ("set 2", 1, prompts), ("set 2", 0, prompts[:1])):
         encoder = Texts(seed)
-        embed_names(encoder, names, chosen, Shelf(tmp_path, identity))
+        embed_names(encoder, names, chosen, FeatureCache(tmp_path, identity))
         asked.append(len(encoder.asked))
     assert asked == [7, 1, 7, 4]
 
@@ -169,7 +169,7 @@ class Maps:
 
 
 def context(maps, folder, indices):
-    return SimpleNamespace(reader=maps, indices=indices, selection=SelectionCard(fraction=0.3), shelf=Shelf(folder))
+    return SimpleNamespace(reader=maps, indices=indices, selection=SelectionCard(fraction=0.3), cache=FeatureCache(folder))
 
 
 def test_a_threshold_is_the_best_of_its_candidates_on_held_out_training_images(tmp_path):
@@ -204,7 +204,7 @@ def test_a_killed_choice_is_taken_up(tmp_path):
     broken = context(maps, tmp_path / "b", list(range(20)))
     with pytest.raises(KeyboardInterrupt):
         choose_threshold(broken, dying, [0.1, 0.5], 0)
-    broken.shelf.close()
+    broken.cache.close()
     maps.seen = []
     assert choose_threshold(context(maps, tmp_path / "b", list(range(20))), maps.score, [0.1, 0.5], 0) == whole
     assert maps.seen == held[2:]

@@ -107,9 +107,7 @@ def test_synthetic_captions_and_kinds_are_drawn_uniformly() -> None:
     assert abs(mixed["w"] - 1500) < 140
 
 
-TEXTS = [
-    f"{colour} {thing} on the {side}" for colour in ("Red", "green") for thing in ("sofa", "bed", "lamp") for side in ("left", "right")
-]
+TEXTS = [f"{color} {thing} on the {side}" for color in ("Red", "green") for thing in ("sofa", "bed", "lamp") for side in ("left", "right")]
 
 
 def test_a_trained_tokenizer_is_the_same_again_and_pads_with_zero(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_a_cosine_goes_from_one_value_to_the_other_without_turning_back(steps: i
 
 
 def test_the_teachers_temperature_warms_up_and_stays() -> None:
-    part = SharpeningPart(student=0.1, teacher=0.07, teacher_start=0.04, teacher_warmup=0.5, centre_momentum=0.9)
+    part = SharpeningPart(student=0.1, teacher=0.07, teacher_start=0.04, teacher_warmup=0.5, center_momentum=0.9)
     found = [temperatures(part, step, 20).teacher for step in (0, 5, 10, 19)]
     assert found == pytest.approx([0.04, 0.055, 0.07, 0.07])
     assert temperatures(part.model_copy(update={"teacher_warmup": 0.0}), 0, 20).teacher == 0.07

@@ -92,8 +92,8 @@ def test_narrow_towers_start_with_maps_that_keep_the_variance_of_what_they_are_g
         [1.0] * 2,
         [pytest.approx(0.2)] * 2,
     ]
-    grey_B3HW = torch.full((1, 3, 28, 28), 0.5)
-    assert narrow.vision.patch_embed(grey_B3HW).abs().max() < 1e-5 < plain.vision.patch_embed(grey_B3HW).abs().max()
+    gray_B3HW = torch.full((1, 3, 28, 28), 0.5)
+    assert narrow.vision.patch_embed(gray_B3HW).abs().max() < 1e-5 < plain.vision.patch_embed(gray_B3HW).abs().max()
 
 
 def test_images_of_bytes_and_of_fractions_give_the_same_step() -> None:
@@ -167,12 +167,12 @@ def test_a_step_that_is_no_number_changes_nothing() -> None:
     learner = Learner(recipe(), ALONE)
     assert learner.teacher is not None
     steps(learner, 1)
-    before, centre = weights(learner), learner.teacher.centres["patches"].mean_C.clone()
+    before, center = weights(learner), learner.teacher.centers["patches"].mean_C.clone()
     batch = random_batch(seed=1)
     batch.locals[0][0] = torch.nan
     report = learner.step(batch, 1)
     assert all(torch.equal(value, before[name]) for name, value in weights(learner).items())
-    assert torch.equal(learner.teacher.centres["patches"].mean_C, centre)
+    assert torch.equal(learner.teacher.centers["patches"].mean_C, center)
     with pytest.raises(UserError, match="step 2: the term 'self_distillation' is nan"):
         Watch(10).check(2, report)
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from tips_bench.cards import DataCard, ProtocolCard, TaskCard
 from tips_bench.data.base import Remarked
-from tips_bench.features.cache import Shelf
+from tips_bench.features.cache import FeatureCache
 from tips_bench.features.inference import Inference
 from tips_bench.files import digest
 from tips_bench.metrics.samples import SampleCounts
@@ -76,7 +76,7 @@ class Adapter(Protocol):
     def load_head(self, path: Path) -> Head:
         """The head that an earlier try of this fit saved."""
 
-    def score(self, inference: Inference, test: Split, fit: Fit, work: Shelf) -> SampleCounts:
+    def score(self, inference: Inference, test: Split, fit: Fit, work: FeatureCache) -> SampleCounts:
         """Counts of every sample of the test split; what an earlier try counted is taken up from `work`."""
 
     def draw(self, inference: Inference, test: Split, fit: Fit, number: int, stem: Path) -> list[str]:

@@ -18,16 +18,16 @@ from tips_bench.adapters.base import Split
 from tips_bench.cards import ProtocolCard, Strict, TaskCard, parse
 from tips_bench.encoders.base import Encoder
 from tips_bench.errors import UserError
-from tips_bench.features.cache import Shelf, Store
+from tips_bench.features.cache import FeatureCache, ResumableArray
 from tips_bench.features.class_prompts import names_of, prompts_of
-from tips_bench.features.image_embeddings import Whole, encode_whole
+from tips_bench.features.image_embeddings import ImageEmbedding, encode_images
 from tips_bench.features.inference import Inference
 from tips_bench.features.prompts import check_prompts, embed_names
 from tips_bench.metrics.classification import ClassificationCounts, count
-from tips_bench.pictures.neighbors import SHOWN, guess_panel, neighbour_panel
+from tips_bench.pictures.neighbors import SHOWN, guess_panel, neighbor_panel
 from tips_bench.pictures.panels import contact_sheet, save_png
 from tips_bench.probes.base import Fit, FitContext, Head
-from tips_bench.probes.image_heads import Affine, AffineHeads, WholeHead, rank_all
+from tips_bench.probes.image_heads import Affine, AffineHeads, ImageHead, rank_all
 from tips_bench.probes.training_free.knn import KnnHead
 from tips_bench.registry import METRICS, PROBES
 
@@ -85,8 +85,8 @@ class ClassificationAdapter:
         """The head that an earlier try saved."""
         return self.probe.load(path)
 
-    def score(self, inference: Inference, test: Split, fit: Fit, work: Shelf) -> ClassificationCounts:
-        """Counts of every image; features that an earlier try made are taken up from the inference's shelf."""
+    def score(self, inference: Inference, test: Split, fit: Fit, work: FeatureCache) -> ClassificationCounts:
+        """Counts of every image; features that an earlier try made are taken up from the inference's cache."""
         reader = test.reader
         store = self._features(inference, test)
         head = self._head(inference.extractor.encoder, test, fit, work)
@@ -97,9 +97,9 @@ class ClassificationAdapter:
             result.update(reader.ids[index], reader.groups[index], count(ranks_S, head.choice))
         return result
 
-    def _features(self, inference: Inference, test: Split) -> Store:
+    def _features(self, inference: Inference, test: Split) -> ResumableArray:
         """Features of the test split, an item an image. Errors: an embedding that the encoder does not have."""
-        assert inference.shelf is not None, "a run has a shelf"
+        assert inference.cache is not None, "a run has a cache"
         extractor, encoder = inference.extractor, inference.extractor.encoder
         if self.zero_shot is None:
             whole = self.probe.whole(extractor)
@@ -108,13 +108,13 @@ class ClassificationAdapter:
             raise UserError(f"probe.token = {self.zero_shot.token}: {has}", fix="Use a protocol of the first token.")
         else:
             width = encoder.encode_text([test.reader.names[0]]).shape[1]
-            whole = Whole.embedding(extractor, self.zero_shot.token, width)
-        return encode_whole(extractor, test.reader, test.indices, whole, inference.shelf, "test-whole")
+            whole = ImageEmbedding.embedding(extractor, self.zero_shot.token, width)
+        return encode_images(extractor, test.reader, test.indices, whole, inference.cache, "test-whole")
 
-    def _head(self, encoder: Encoder, test: Split, fit: Fit, work: Shelf) -> WholeHead:
+    def _head(self, encoder: Encoder, test: Split, fit: Fit, work: FeatureCache) -> ImageHead:
         """The fitted head, or the classes' names as one, whose scores are cosines times the length of an image's embedding."""
         if self.zero_shot is None:
-            head: WholeHead = fit.head
+            head: ImageHead = fit.head
             return head.on(encoder.device)
         if self._named is None:
             names = names_of(self.options.class_names, test.reader.classes, where=f"task {self.task.name}")
@@ -127,14 +127,14 @@ class ClassificationAdapter:
 
     def draw(self, inference: Inference, test: Split, fit: Fit, number: int, stem: Path) -> list[str]:
         """For `number` images their nearest training images, or the first guesses of the head; and a sheet of all."""
-        assert inference.shelf is not None, "a run has a shelf"
+        assert inference.cache is not None, "a run has a cache"
         chosen, store = test.pick(number), self._features(inference, test)
         place = {index: item for item, index in enumerate(test.indices)}
         features_NF = store.arrays["features"][[place[index] for index in chosen]]
         store.close()
-        head = self._head(inference.extractor.encoder, test, fit, inference.shelf)
+        head = self._head(inference.extractor.encoder, test, fit, inference.cache)
         panels = (
-            self._neighbours(test, chosen, head, features_NF)
+            self._neighbors(test, chosen, head, features_NF)
             if isinstance(head, KnnHead)
             else self._guesses(test, chosen, head, features_NF)
         )
@@ -143,7 +143,7 @@ class ClassificationAdapter:
             save_png(picture, stem.with_name(name))
         return names
 
-    def _neighbours(self, test: Split, chosen: list[int], head: KnnHead, features_NF: np.ndarray) -> list[np.ndarray]:
+    def _neighbors(self, test: Split, chosen: list[int], head: KnnHead, features_NF: np.ndarray) -> list[np.ndarray]:
         assert self._train is not None, "neighbours are training images"
         train, panels = self._train.reader, []
         found = head.search.nearest(features_NF, SHOWN)
@@ -151,10 +151,10 @@ class ClassificationAdapter:
             sample, others = test.reader.load(index), [train.load(self._train.indices[row]) for row in rows_k]
             captions = [f"{near:.3f} {test.reader.names[other.label]}" for near, other in zip(near_k, others, strict=True)]
             tiles = [(other.image_HW3, text, other.label == sample.label) for other, text in zip(others, captions, strict=True)]
-            panels.append(neighbour_panel(sample.image_HW3, test.reader.names[sample.label], tiles))
+            panels.append(neighbor_panel(sample.image_HW3, test.reader.names[sample.label], tiles))
         return panels
 
-    def _guesses(self, test: Split, chosen: list[int], head: WholeHead, features_NF: np.ndarray) -> list[np.ndarray]:
+    def _guesses(self, test: Split, chosen: list[int], head: ImageHead, features_NF: np.ndarray) -> list[np.ndarray]:
         panels = []
         for index, scores_C in zip(chosen, head.scores(features_NF)[head.choice or 0], strict=True):
             sample, order = test.reader.load(index), np.argsort(-scores_C, kind="stable")[:SHOWN]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tips_bench.adapters.pixel_values import DenseAdapter
+from tips_bench.adapters.pixel_values import PixelValuesAdapter
 from tips_bench.cards import TaskCard, parse
 from tips_bench.data.base import DepthSample
 from tips_bench.metrics.depth import DepthRule
@@ -13,7 +13,7 @@ from tips_bench.pictures.panels import PcaBasis
 from tips_bench.probes.pixel_targets import DepthTarget
 
 
-class DepthAdapter(DenseAdapter):
+class DepthAdapter(PixelValuesAdapter):
     """A task's options are the DepthRule that says which pixels are scored."""
 
     family = "depth"

@@ -21,13 +21,13 @@ from tips_bench.adapters.base import Split
 from tips_bench.cards import ProtocolCard, Strict, TaskCard, parse
 from tips_bench.data.uned import NONE
 from tips_bench.errors import UserError
-from tips_bench.features.cache import Shelf
-from tips_bench.features.image_embeddings import Whole, encode_whole, follow, point_to
+from tips_bench.features.cache import FeatureCache
+from tips_bench.features.image_embeddings import ImageEmbedding, encode_images, follow, point_to
 from tips_bench.features.inference import Inference
-from tips_bench.features.search import Neighbours, Search
+from tips_bench.features.search import Neighbors, Search
 from tips_bench.files import atomic
 from tips_bench.metrics.instances import DEPTH, InstanceCounts, count
-from tips_bench.pictures.neighbors import SHOWN, neighbour_panel
+from tips_bench.pictures.neighbors import SHOWN, neighbor_panel
 from tips_bench.pictures.panels import contact_sheet, save_png
 from tips_bench.probes.base import Fit, FitContext
 from tips_bench.registry import METRICS
@@ -78,8 +78,8 @@ class InstanceAdapter:
 
     def fit(self, context: FitContext) -> Fit:
         """Encode the index."""
-        whole = Whole.tokens(context.extractor)
-        store = encode_whole(context.extractor, context.reader, context.indices, whole, context.shelf, "index-whole")
+        whole = ImageEmbedding.tokens(context.extractor)
+        store = encode_images(context.extractor, context.reader, context.indices, whole, context.cache, "index-whole")
         features_NF = store.arrays["features"]
         store.close()  # the file stays for the head
         return Fit(Index(features_NF), {"images": len(context.indices)})
@@ -88,8 +88,8 @@ class InstanceAdapter:
         """The index that an earlier try encoded."""
         return Index.load(path)
 
-    def score(self, inference: Inference, test: Split, fit: Fit, work: Shelf) -> InstanceCounts:
-        """Counts of every query; features that an earlier try made are taken up from the inference's shelf."""
+    def score(self, inference: Inference, test: Split, fit: Fit, work: FeatureCache) -> InstanceCounts:
+        """Counts of every query; features that an earlier try made are taken up from the inference's cache."""
         reader, pairs = test.reader, self._pairs(test)
         found = self._search(self._queries(inference, test, fit.head, pairs), inference, fit.head, pairs)
         relevant_Qk = pairs.relevant(np.arange(len(test.indices))[:, None], found.rows_Qk)
@@ -117,20 +117,20 @@ class InstanceAdapter:
         features_QF[known_Q] = head.features_NF[pairs.itself_Q[known_Q]]
         others = [test.indices[place] for place in np.flatnonzero(~known_Q)]
         if others:
-            assert inference.shelf is not None, "a run has a shelf"
-            whole = Whole.tokens(inference.extractor)
-            store = encode_whole(inference.extractor, test.reader, others, whole, inference.shelf, "query-whole")
+            assert inference.cache is not None, "a run has a cache"
+            whole = ImageEmbedding.tokens(inference.extractor)
+            store = encode_images(inference.extractor, test.reader, others, whole, inference.cache, "query-whole")
             features_QF[~known_Q] = store.arrays["features"]
             store.close()
         return features_QF
 
-    def _search(self, features_QF: np.ndarray, inference: Inference, head: Index, pairs: _Pairs) -> Neighbours:
+    def _search(self, features_QF: np.ndarray, inference: Inference, head: Index, pairs: _Pairs) -> Neighbors:
         """The DEPTH nearest images of every query; rows are -1 where a query has fewer."""
         device = inference.extractor.encoder.device
         if self.options.index == "merged":
             return Search(head.features_NF, device).nearest(features_QF, DEPTH, itself_Q=pairs.itself_Q, relevant=pairs.relevant)
         shape = len(features_QF), DEPTH
-        found = Neighbours(np.full(shape, -np.inf), np.full(shape, -1))
+        found = Neighbors(np.full(shape, -np.inf), np.full(shape, -1))
         for domain in np.unique(pairs.domain_Q):
             own_Q, among_N = np.flatnonzero(pairs.domain_Q == domain), np.flatnonzero(pairs.domain_N == domain)
             if not len(among_N):
@@ -158,7 +158,7 @@ class InstanceAdapter:
                 if row >= 0 and np.isfinite(near):
                     other = index.reader.load(index.indices[row])
                     tiles.append((other.image_HW3, f"{near:.3f} {other.domain} {other.labels[0]}", bool(right)))
-            panels.append(neighbour_panel(sample.image_HW3, f"{sample.domain} {sample.labels[0]}", tiles[:SHOWN]))
+            panels.append(neighbor_panel(sample.image_HW3, f"{sample.domain} {sample.labels[0]}", tiles[:SHOWN]))
         names = [f"{stem.name}-sheet.png", *(f"{stem.name}-{position}.png" for position in range(1, len(panels) + 1))]
         for name, picture in zip(names, [contact_sheet(panels), *panels], strict=True):
             save_png(picture, stem.with_name(name))

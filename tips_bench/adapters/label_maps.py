@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tips_bench.adapters.base import Split
-from tips_bench.features.cache import Shelf
+from tips_bench.features.cache import FeatureCache
 from tips_bench.features.inference import Prediction
 from tips_bench.metrics.segmentation import SegmentationCounts, count
 from tips_bench.pictures.panels import contact_sheet, panel, pca_basis, save_png
@@ -22,7 +22,7 @@ from tips_bench.registry import METRICS
 Predict = Callable[[list[int]], Iterator[Prediction]]
 
 
-def count_maps(predict: Predict, test: Split, family: str, work: Shelf) -> SegmentationCounts:
+def count_maps(predict: Predict, test: Split, family: str, work: FeatureCache) -> SegmentationCounts:
     """Counts of every sample of the test split; what an earlier try counted is taken up from `work`."""
     reader, classes = test.reader, len(test.reader.classes)
     store = work.open("counts", [1] * len(test.indices), {"counts": ((3, classes), "int64")})
@@ -50,8 +50,8 @@ def draw_maps(predict: Predict, test: Split, number: int, stem: Path) -> list[st
     panels: list[np.ndarray] = []
     for prediction, features_hwD in zip(found, features, strict=True):
         image_HW3, truth_HW = prediction.sample.image_HW3, prediction.sample.labels_HW
-        colours = {"palette": reader.palette, "classes": reader.classes, "basis": basis}
-        panels.append(panel(image_HW3, truth_HW, prediction.predicted_SHW[0], features_hwD, **colours))
+        colors = {"palette": reader.palette, "classes": reader.classes, "basis": basis}
+        panels.append(panel(image_HW3, truth_HW, prediction.predicted_SHW[0], features_hwD, **colors))
     names = [f"{stem.name}-sheet.png", *(f"{stem.name}-{position}.png" for position in range(1, len(panels) + 1))]
     for name, picture in zip(names, [contact_sheet(panels), *panels], strict=True):
         save_png(picture, stem.with_name(name))

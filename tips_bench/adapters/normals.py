@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tips_bench.adapters.pixel_values import DenseAdapter
+from tips_bench.adapters.pixel_values import PixelValuesAdapter
 from tips_bench.cards import TaskCard
 from tips_bench.data.base import NormalsSample
 from tips_bench.errors import UserError
@@ -13,7 +13,7 @@ from tips_bench.pictures.panels import PcaBasis
 from tips_bench.probes.pixel_targets import NormalsTarget
 
 
-class NormalsAdapter(DenseAdapter):
+class NormalsAdapter(PixelValuesAdapter):
     """A task has no options."""
 
     family = "normals"

@@ -13,18 +13,18 @@ import numpy as np
 from tips_bench.adapters.base import Split, open_splits
 from tips_bench.cards import ProtocolCard, TaskCard
 from tips_bench.errors import UserError
-from tips_bench.features.cache import Shelf
-from tips_bench.features.inference import DenseHead, Inference
+from tips_bench.features.cache import FeatureCache
+from tips_bench.features.inference import Inference, PixelHead
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.pictures.panels import PcaBasis, contact_sheet, pca_basis, save_png
 from tips_bench.probes.base import Fit, FitContext
-from tips_bench.probes.pixel_targets import DenseProbe, DenseTarget
+from tips_bench.probes.pixel_targets import PixelProbe, PixelTarget
 from tips_bench.probes.training_free.released_head import ReleasedProbe
 from tips_bench.progress import bar
-from tips_bench.registry import DENSE_PROBES, METRICS
+from tips_bench.registry import METRICS, PIXEL_PROBES
 
 
-class DenseAdapter:
+class PixelValuesAdapter:
     """Joins readers, probe and metric for one protocol. A family sets `family` and gives `target_of` and `panel`."""
 
     needs_text = False
@@ -35,9 +35,9 @@ class DenseAdapter:
         where = f"protocol {protocol.name}"
         if protocol.image.shape == "center-crop":
             raise UserError("image.shape = center-crop would leave pixels without a value", where=where, fix="Use aspect or square.")
-        self.probe: DenseProbe = DENSE_PROBES.get(str(protocol.probe.get("type")))(protocol.probe, where, self.target)
+        self.probe: PixelProbe = PIXEL_PROBES.get(str(protocol.probe.get("type")))(protocol.probe, where, self.target)
 
-    def target_of(self, task: TaskCard) -> DenseTarget:
+    def target_of(self, task: TaskCard) -> PixelTarget:
         """What is learnt and scored, as the task's options say."""
         raise NotImplementedError
 
@@ -53,11 +53,11 @@ class DenseAdapter:
         """The probe's fit on the training split."""
         return self.probe.fit(context)
 
-    def load_head(self, path: Path) -> DenseHead:
+    def load_head(self, path: Path) -> PixelHead:
         """The head that an earlier try saved."""
         return self.probe.load_head(path)
 
-    def score(self, inference: Inference, test: Split, fit: Fit, work: Shelf) -> SampleCounts:
+    def score(self, inference: Inference, test: Split, fit: Fit, work: FeatureCache) -> SampleCounts:
         """Sums of every sample of the test split; what an earlier try counted is taken up from `work`."""
         reader, target = test.reader, self.target
         result: SampleCounts = METRICS.get(self.family)()

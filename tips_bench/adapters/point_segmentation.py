@@ -13,7 +13,7 @@ import torch
 
 from tips_bench.adapters.base import Split
 from tips_bench.cards import ProtocolCard, TaskCard
-from tips_bench.features.cache import Shelf
+from tips_bench.features.cache import FeatureCache
 from tips_bench.features.inference import Inference
 from tips_bench.features.lifted import LiftedScan, lifted_scans
 from tips_bench.metrics.points import PointCounts, count
@@ -50,7 +50,7 @@ class PointSegmentationAdapter:
         """The head that an earlier try saved."""
         return LinearHead.load(path)
 
-    def score(self, inference: Inference, test: Split, fit: Fit, work: Shelf) -> PointCounts:
+    def score(self, inference: Inference, test: Split, fit: Fit, work: FeatureCache) -> PointCounts:
         """Counts of every scan of the test split; what an earlier try counted is taken up from `work`.
 
         The fit's report is given the numbers of NOTES over all scored scans.
@@ -87,18 +87,18 @@ class PointSegmentationAdapter:
             clouds.append(Cloud.of(found.scan, predict(fit.head, found)))
             features.append(found.features_ND[torch.from_numpy(clouds[-1].drawn_M)].half().cpu().numpy())
         basis = pca_basis([features_MD[:: max(1, len(features_MD) // BASIS_POINTS)] for features_MD in features])
-        colours = [basis.colors(features_MD) for features_MD in features]
+        colors = [basis.colors(features_MD) for features_MD in features]
         reader = test.reader
-        panels = [cloud_panel(cloud, pca_M3, reader.palette, reader.classes) for cloud, pca_M3 in zip(clouds, colours, strict=True)]
+        panels = [cloud_panel(cloud, pca_M3, reader.palette, reader.classes) for cloud, pca_M3 in zip(clouds, colors, strict=True)]
         names = [f"{stem.name}-sheet.png", *(f"{stem.name}-{place}.png" for place in range(1, len(panels) + 1))]
         for name, picture in zip(names, [contact_sheet(panels), *panels], strict=True):
             save_png(picture, stem.with_name(name))
-        for name, cloud, pca_M3 in zip(names[1:], clouds, colours, strict=True):
+        for name, cloud, pca_M3 in zip(names[1:], clouds, colors, strict=True):
             save_cloud(cloud, pca_M3, reader.palette, stem.with_name(f"{name.removesuffix('.png')}.ply"))
         return names
 
     def _lifted(self, inference: Inference, test: Split, indices: list[int]) -> Any:
-        return lifted_scans(test.reader, indices, inference.extractor, self.probe.options.lifting, inference.shelf)
+        return lifted_scans(test.reader, indices, inference.extractor, self.probe.options.lifting, inference.cache)
 
 
 def predict(head: LinearHead, found: LiftedScan) -> np.ndarray:

@@ -16,7 +16,7 @@ from pydantic import field_validator
 from tips_bench.adapters.base import Split
 from tips_bench.cards import ProtocolCard, Strict, TaskCard, parse
 from tips_bench.errors import UserError
-from tips_bench.features.cache import Shelf, Store
+from tips_bench.features.cache import FeatureCache, ResumableArray
 from tips_bench.features.inference import Inference
 from tips_bench.features.search import Search
 from tips_bench.metrics.ranks import count_images, fixed_point
@@ -67,14 +67,14 @@ class RetrievalAdapter:
     def load_head(self, path: Path) -> Head:
         raise NotImplementedError("retrieval has no head")
 
-    def score(self, inference: Inference, test: Split, fit: Fit, work: Shelf) -> RetrievalCounts:
-        """Counts of every image; the embeddings that an earlier try made are taken up from the inference's shelf."""
+    def score(self, inference: Inference, test: Split, fit: Fit, work: FeatureCache) -> RetrievalCounts:
+        """Counts of every image; the embeddings that an earlier try made are taken up from the inference's cache."""
         encoder = inference.extractor.encoder
         if max(self.tokens) >= encoder.embeddings:
             has = f"encoder {encoder.spec.name!r} has {encoder.embeddings} that can meet a text"
             raise UserError(f"probe.tokens = {self.tokens}: {has}", fix="Use a protocol of the first token.")
-        shelf = inference.shelf or work
-        images, texts = _embed_images(inference, test, shelf), _embed_texts(inference, test, shelf)
+        cache = inference.cache or work
+        images, texts = _embed_images(inference, test, cache), _embed_texts(inference, test, cache)
         captions = [text for index in test.indices for text in test.reader.captions[index]]
         fit.report["captions"], cut = len(captions), encoder.cut_texts(captions)
         if cut is not None:
@@ -90,8 +90,8 @@ class RetrievalAdapter:
 
     def draw(self, inference: Inference, test: Split, fit: Fit, number: int, stem: Path) -> list[str]:
         """For `number` images, their nearest captions and the nearest images of their first caption, by the first token scored; a sheet."""
-        assert inference.shelf is not None, "embeddings were kept"
-        images, texts = (embed(inference, test, inference.shelf) for embed in (_embed_images, _embed_texts))
+        assert inference.cache is not None, "embeddings were kept"
+        images, texts = (embed(inference, test, inference.cache) for embed in (_embed_images, _embed_texts))
         images_ID, texts_TD, reader = images.arrays["embeddings"][:, self.tokens[0]], texts.arrays["embeddings"], test.reader
         owners_T = np.repeat(np.arange(len(images_ID)), np.diff(texts.starts))
         places = [test.indices.index(index) for index in test.pick(number)]
@@ -116,13 +116,13 @@ class RetrievalAdapter:
         return names
 
 
-def _embed_images(inference: Inference, test: Split, shelf: Shelf) -> Store:
+def _embed_images(inference: Inference, test: Split, cache: FeatureCache) -> ResumableArray:
     """embeddings_IED of `fixed_point`, an item an image of the split's indices; only what is missing is made."""
     extractor = inference.extractor
     encoder, indices = extractor.encoder, test.indices
     shape = (encoder.embeddings, len(_first_text(inference, test)))
     chosen = [test.reader.ids[index] for index in indices]
-    store = shelf.open("images", [1] * len(indices), {"embeddings": (shape, "int32")}, test.name, *chosen)
+    store = cache.open("images", [1] * len(indices), {"embeddings": (shape, "int32")}, test.name, *chosen)
     place = {index: item for item, index in enumerate(indices)}
     missing = store.missing()
     with bar("images", len(indices)) as advance:
@@ -135,14 +135,14 @@ def _embed_images(inference: Inference, test: Split, shelf: Shelf) -> Store:
     return store
 
 
-def _embed_texts(inference: Inference, test: Split, shelf: Shelf) -> Store:
+def _embed_texts(inference: Inference, test: Split, cache: FeatureCache) -> ResumableArray:
     """embeddings_TD of `fixed_point`, an item an image with a row a caption; a batch of which anything is missing is made whole."""
     reader, extractor = test.reader, inference.extractor
     captions = [reader.captions[index] for index in test.indices]
     first_D = _first_text(inference, test)  # tells one text tower from another, which a cache's identity does not
     arrays = {"embeddings": (first_D.shape, "int32")}
     chosen = [reader.ids[index] for index in test.indices]
-    store = shelf.open("texts", list(map(len, captions)), arrays, test.name, first_D.tobytes().hex(), *chosen)
+    store = cache.open("texts", list(map(len, captions)), arrays, test.name, first_D.tobytes().hex(), *chosen)
     missing = set(store.missing())
     with bar("captions", int(store.starts[-1]), unit="captions") as advance:
         for items in _batches(store):
@@ -158,7 +158,7 @@ def _embed_texts(inference: Inference, test: Split, shelf: Shelf) -> Store:
     return store
 
 
-def _batches(store: Store) -> list[range]:
+def _batches(store: ResumableArray) -> list[range]:
     """Items in order, as many as have about TEXTS rows together: the same ones in every try, for a text's batch may move its last digit."""
     ends = [0]
     for item in range(len(store.starts) - 1):

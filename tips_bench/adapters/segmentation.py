@@ -7,7 +7,7 @@ from pathlib import Path
 from tips_bench.adapters.base import Split, open_splits
 from tips_bench.adapters.label_maps import count_maps, draw_maps
 from tips_bench.cards import ProtocolCard, TaskCard
-from tips_bench.features.cache import Shelf
+from tips_bench.features.cache import FeatureCache
 from tips_bench.features.inference import Inference
 from tips_bench.metrics.segmentation import SegmentationCounts
 from tips_bench.probes.base import Fit, FitContext, Probe
@@ -37,7 +37,7 @@ class SegmentationAdapter:
         """The head that an earlier try saved."""
         return LinearHead.load(path)
 
-    def score(self, inference: Inference, test: Split, fit: Fit, work: Shelf) -> SegmentationCounts:
+    def score(self, inference: Inference, test: Split, fit: Fit, work: FeatureCache) -> SegmentationCounts:
         """Counts of every sample of the test split; what an earlier try counted is taken up from `work`."""
         return count_maps(lambda indices: inference.predict(test.reader, indices, [fit.head]), test, self.task.family, work)
 

@@ -20,7 +20,7 @@ from tips_bench.adapters.base import Split
 from tips_bench.adapters.label_maps import count_maps, draw_maps
 from tips_bench.cards import ProtocolCard, Strict, TaskCard, load_card, parse
 from tips_bench.errors import UserError
-from tips_bench.features.cache import Shelf
+from tips_bench.features.cache import FeatureCache
 from tips_bench.features.geometry import Windows
 from tips_bench.features.inference import Inference, Prediction
 from tips_bench.features.prompts import embed_names
@@ -85,7 +85,7 @@ class ZeroShotAdapter:
 
     def fit(self, context: FitContext) -> Fit:
         """The threshold, chosen on held-out training images."""
-        inference = Inference(context.extractor, context.inference, context.shelf)
+        inference = Inference(context.extractor, context.inference, context.cache)
         identity = self.options.model_dump_json(), self.classes.model_dump_json()
         value, choice = choose_threshold(
             context, lambda indices: self._scored(inference, context.reader, indices), self.options.shares, self._background, *identity
@@ -96,7 +96,7 @@ class ZeroShotAdapter:
         """The threshold that an earlier try saved."""
         return Threshold.load(path)
 
-    def score(self, inference: Inference, test: Split, fit: Fit, work: Shelf) -> SegmentationCounts:
+    def score(self, inference: Inference, test: Split, fit: Fit, work: FeatureCache) -> SegmentationCounts:
         """Counts of every sample of the test split; what an earlier try counted is taken up from `work`."""
         return count_maps(lambda indices: self._predict(inference, test.reader, indices, fit), test, self.task.family, work)
 
@@ -138,8 +138,8 @@ class ZeroShotAdapter:
                 problem = f"encoder {spec.name!r} has no value path, which protocol {self.protocol.name} compares with text"
                 raise UserError(problem, where=f"task {self.task.name}", fix=self._others(values=False))
             spoken = [(name, place) for place, names in enumerate(self.classes.names.values()) for name in names]
-            assert inference.shelf is not None, "a run has a shelf"
-            weight_TD = embed_names(encoder, [name for name, _ in spoken], self.options.prompts, inference.shelf)
+            assert inference.cache is not None, "a run has a cache"
+            weight_TD = embed_names(encoder, [name for name, _ in spoken], self.options.prompts, inference.cache)
             if weight_TD.shape[1] != extractor.dim:
                 problem = f"encoder {spec.name!r} has {extractor.dim} features a patch, and a text has {weight_TD.shape[1]}"
                 raise UserError(problem, where=f"protocol {self.protocol.name}", fix=self._others(values=True))

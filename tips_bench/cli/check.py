@@ -24,7 +24,7 @@ def check(
 ) -> None:
     """Fail, with exit status 1, if a score got worse than its baseline.
 
-    Worse is a paired drop whose 95 % interval excludes zero and which is greater than the tolerance. A cell of the baseline that is
+    Worse is a paired drop whose 95 % interval excludes zero and which is greater than the tolerance. A spec of the baseline that is
     missing, broken, or measured on other data or by another protocol fails, too, and so does a score that holds while the features fell
     into less than half as many directions. Inside a GitHub job the table goes to its summary.
 

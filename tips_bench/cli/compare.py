@@ -21,7 +21,7 @@ def compare(
     """Say whether B is better than A, by how much, how sure, on which classes and on which images.
 
     The same test images are drawn for both (paired bootstrap, 95 %), and the p-value is that of swapping the two models image by
-    image. Of two folders, every cell that both hold is compared and the p-values are adjusted for their number.
+    image. Of two folders, every spec that both hold is compared and the p-values are adjusted for their number.
 
     \b
     Examples:

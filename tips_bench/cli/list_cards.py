@@ -23,7 +23,7 @@ COLUMNS: dict[str, dict[str, Callable[[Any], str]]] = {
         "patch": lambda card: str(card.patch_size),
         "side": lambda card: str(card.resolution),
         "text": lambda card: "yes" if card.has_text else "",
-        "licence": lambda card: card.licence,
+        "license": lambda card: card.license,
     },
     "task": {
         "name": lambda card: card.name,
@@ -31,7 +31,7 @@ COLUMNS: dict[str, dict[str, Callable[[Any], str]]] = {
         "family": lambda card: card.family,
         "protocol": lambda card: card.protocol,
         "metric": lambda card: card.primary,
-        "licence": lambda card: card.licence,
+        "license": lambda card: card.license,
     },
     "protocol": {
         "name": lambda card: card.name,

@@ -46,13 +46,13 @@ def print_rich(*renderables: Any) -> None:
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, cut: bool = True) -> None:
     """Aligned columns on standard output, one line a row. cut: shorten the longest columns until a line fits the terminal, if it is one."""
-    cells = [[printable(cell) for cell in row] for row in (header, *rows)]
+    cells = [[printable(spec) for spec in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     if cut and sys.stdout.isatty():
         widths = _fit(widths, shutil.get_terminal_size().columns)
     for row in cells:
-        line = [cell if len(cell) <= width else f"{cell[: width - 1]}…" for cell, width in zip(row, widths, strict=True)]
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        line = [spec if len(spec) <= width else f"{spec[: width - 1]}…" for spec, width in zip(row, widths, strict=True)]
+        print("  ".join(spec.ljust(width) for spec, width in zip(line, widths, strict=True)).rstrip())
 
 
 def _fit(widths: list[int], total: int) -> list[int]:

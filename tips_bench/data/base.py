@@ -71,7 +71,7 @@ class NormalsSample:
 
 
 @dataclass(frozen=True)
-class LabelledImage:
+class LabeledImage:
     """One image of one class. image_HW3: uint8 RGB. label: index into the reader's classes."""
 
     id: str

@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from tips_bench.cards import Strict, parse
-from tips_bench.data.base import LabelledImage
+from tips_bench.data.base import LabeledImage
 from tips_bench.data.images import image_size, read_image
 from tips_bench.data.listing import IMAGE_SUFFIXES, file_sizes, files_below, group_of, group_pattern, read_lines
 from tips_bench.errors import UserError, unknown_name
@@ -74,9 +74,9 @@ class ImageFolderReader:
         """(height, width) of an image in pixels, from its header."""
         return image_size(self.file(index))
 
-    def load(self, index: int) -> LabelledImage:
+    def load(self, index: int) -> LabeledImage:
         """Decode one sample. Errors: a broken or missing file."""
-        return LabelledImage(self.ids[index], self.groups[index], read_image(self.file(index)), int(self.labels_N[index]))
+        return LabeledImage(self.ids[index], self.groups[index], read_image(self.file(index)), int(self.labels_N[index]))
 
 
 class FolderOptions(Strict):

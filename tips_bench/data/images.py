@@ -30,7 +30,7 @@ ANTIALIASED = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resamplin
 Library = Literal["mmcv", "torchvision"]
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 MASK_FIX = "Save ids as 8-bit greyscale or palette PNG."
-GREY, PALETTE = 0, 3  # PNG colour types
+GRAY, PALETTE = 0, 3  # PNG colour types
 
 
 def resize_shape(height: int, width: int, short_side: int, multiple: int | None = None, library: Library = "mmcv") -> tuple[int, int]:
@@ -67,7 +67,7 @@ def resize(
     return cv2.resize(image_HW3, shape[::-1], interpolation=INTERPOLATIONS[interpolation])
 
 
-def centre_crop(image_HW3: np.ndarray, shape: tuple[int, int], library: Library = "mmcv") -> np.ndarray:
+def center_crop(image_HW3: np.ndarray, shape: tuple[int, int], library: Library = "mmcv") -> np.ndarray:
     """The middle (height, width) of an image at least that large. Half a pixel goes up, or, for "torchvision", to the even number."""
     spare = image_HW3.shape[0] - shape[0], image_HW3.shape[1] - shape[1]
     top, left = (round(pixels / 2) if library == "torchvision" else pixels // 2 for pixels in spare)
@@ -125,10 +125,10 @@ def read_mask(path: Path) -> np.ndarray:
     with _opened(io.BytesIO(data), path) as image:
         if image.format != "PNG":
             raise UserError(f"a {image.format} where class ids are meant: its compression changes them", where=path, fix=MASK_FIX)
-        bits, colour = data[24], data[25]  # of the IHDR chunk, which is always first
-        if colour not in (GREY, PALETTE):
+        bits, color = data[24], data[25]  # of the IHDR chunk, which is always first
+        if color not in (GRAY, PALETTE):
             raise UserError("a colour image where class ids are meant", where=path, fix=MASK_FIX)
-        if bits == 16 or (colour == GREY and bits in (2, 4)):
+        if bits == 16 or (color == GRAY and bits in (2, 4)):
             raise UserError(f"a {bits}-bit PNG where 8-bit class ids are meant", where=path, fix=MASK_FIX)
         if not data.endswith(ENDINGS["PNG"]):
             raise UserError("the label file is truncated", where=path, fix="Fetch it again.")
@@ -139,7 +139,7 @@ def read_uint16(path: Path) -> np.ndarray:
     """values_HW, uint16, of a 16-bit greyscale PNG, as depth maps are kept. Errors: those of `read_image`; another kind of file."""
     data = _bytes(path)
     with _opened(io.BytesIO(data), path) as image:
-        if image.format != "PNG" or (data[24], data[25]) != (16, GREY):
+        if image.format != "PNG" or (data[24], data[25]) != (16, GRAY):
             raise UserError("not a 16-bit greyscale PNG, as depth maps are kept", where=path, fix="Export it again.")
         if not data.endswith(ENDINGS["PNG"]):
             raise UserError("the depth map is truncated", where=path, fix="Fetch it again.")

@@ -31,8 +31,8 @@ class LabelRule:
     @classmethod
     def of(cls, classes: Iterable[str], palette: Iterable[Iterable[int]], reduce_zero_label: bool = False) -> LabelRule:
         """From any sequences of names and RGB colours."""
-        colours = tuple((int(red), int(green), int(blue)) for red, green, blue in palette)
-        return cls(tuple(classes), colours, reduce_zero_label)
+        colors = tuple((int(red), int(green), int(blue)) for red, green, blue in palette)
+        return cls(tuple(classes), colors, reduce_zero_label)
 
     @cached_property
     def table(self) -> np.ndarray:

@@ -73,7 +73,7 @@ def nyu_depth(root: str | Path, split: str, **options: Any) -> PairReader:
     return NyuFolder("nyu-depth", split, root, pairs, scale=1000.0, how=how, group=group)
 
 
-class LabelledOptions(Strict):
+class LabeledOptions(Strict):
     """depth: "raw" as the sensor gave it, with holes, or "filled", in-painted by the set's authors."""
 
     depth: Literal["raw", "filled"] = "raw"
@@ -81,7 +81,7 @@ class LabelledOptions(Strict):
 
 def nyu_labelled(root: str | Path, split: str, **options: Any) -> NyuLabelled:
     """NYU Depth V2's labelled images with their depth, from the .mat. Splits: train, test, as in splits.mat."""
-    chosen = parse(LabelledOptions, options, where="data.options")
+    chosen = parse(LabeledOptions, options, where="data.options")
     return NyuLabelled("nyu-labelled", root, split, load_card("task", "nyu-labelled").how_to_get, chosen.depth)
 
 

@@ -31,9 +31,9 @@ from tips_bench.errors import UserError, unknown_name
 from tips_bench.files import digest
 
 SPLITS = ("train", "val")
-MILLIMETRES = 1000  # stored depth in a metre
+MILLIMETERS = 1000  # stored depth in a metre
 LOST = 1e-6  # a determinant that no pose has, which is a turn and a shift
-CENTRED = 0.15  # how far from the middle, in widths, a principal point may lie: that of another resolution lies much farther
+CENTERED = 0.15  # how far from the middle, in widths, a principal point may lie: that of another resolution lies much farther
 # NYU40 id, name and colour of the 20 benchmark classes: BenchmarkScripts/3d_evaluation/evaluate_semantic_label.py and util.py of
 # ScanNet's repository.
 CLASSES: tuple[tuple[int, str, tuple[int, int, int]], ...] = (
@@ -86,7 +86,7 @@ class ScanNetReader:
 
     def __init__(self, root: Path, split: str, frame_step: int) -> None:
         self.split, self.root, self.frame_step = split, str(root), frame_step
-        self.classes, self.palette = [name for _, name, _ in CLASSES], [colour for _, _, colour in CLASSES]
+        self.classes, self.palette = [name for _, name, _ in CLASSES], [color for _, _, color in CLASSES]
         self.ids = _ids(root, split)
         self.groups = [id.partition("_")[0] for id in self.ids]
         missing: list[Path] = []
@@ -111,28 +111,28 @@ class ScanNetReader:
     def load(self, index: int) -> Scan:
         """Read the cloud and its labels. Errors: a broken file, labels for another number of points, none, or outside NYU40."""
         path, labels_path = self._cloud(index), self._labels(index)
-        cloud, labelled = read_vertices(path), read_vertices(labels_path)
+        cloud, labeled = read_vertices(path), read_vertices(labels_path)
         if not {"x", "y", "z", "red", "green", "blue"} <= set(cloud.dtype.names or ()):
             raise UserError("its vertices have no place or no colour", where=path, fix="Get it again.")
-        if "label" not in (labelled.dtype.names or ()):
+        if "label" not in (labeled.dtype.names or ()):
             raise UserError("its vertices have no label", where=labels_path, fix="It is the .labels.ply of the release that is read.")
-        if len(labelled) != len(cloud):
-            problem = f"{len(labelled)} labels for {len(cloud)} points"
+        if len(labeled) != len(cloud):
+            problem = f"{len(labeled)} labels for {len(cloud)} points"
             raise UserError(problem, where=labels_path, fix="Get both files of the scan again.")
-        ids_N = labelled["label"]
+        ids_N = labeled["label"]
         if ids_N.max(initial=0) > NYU40:
             raise UserError(f"a label of {ids_N.max()}, and ids of NYU40 end at {NYU40}", where=labels_path, fix="Get it again.")
         points_N3 = np.stack([cloud[axis] for axis in "xyz"], 1).astype(np.float32)
         if not np.isfinite(points_N3).all():
             raise UserError("a point that is not finite", where=path, fix="Get it again.")
-        colours_N3 = np.stack([cloud[name] for name in ("red", "green", "blue")], 1).astype(np.uint8)
-        return Scan(self.ids[index], self.groups[index], points_N3, colours_N3, TABLE[ids_N])
+        colors_N3 = np.stack([cloud[name] for name in ("red", "green", "blue")], 1).astype(np.uint8)
+        return Scan(self.ids[index], self.groups[index], points_N3, colors_N3, TABLE[ids_N])
 
     def frames(self, index: int) -> ScanFrames:
         """The frames with a pose, exported ones or those of the .sens file. Errors: as the contract says."""
         source = self._source(index)
         frames = _SensFrames(source, self.frame_step) if source.suffix == ".sens" else _ExportedFrames(source.parent, self.frame_step)
-        for camera, kind in ((frames.colour, "colour"), (frames.depth, "depth")):
+        for camera, kind in ((frames.color, "color"), (frames.depth, "depth")):
             _check_camera(camera, kind, source)
         return frames
 
@@ -154,7 +154,7 @@ class ScanNetReader:
 class _Frames:
     """What both sources share. numbers: of the frames that are used."""
 
-    colour: Camera
+    color: Camera
     depth: Camera
 
     def __init__(self, numbers: list[int], poses_F44: np.ndarray) -> None:
@@ -168,10 +168,10 @@ class _Frames:
         return len(self.numbers)
 
     def size(self, index: int) -> tuple[int, int]:
-        return self.colour.size
+        return self.color.size
 
     def _frame(self, image_HW3: np.ndarray, depth_HW: np.ndarray, unit: float, where: object) -> RgbdFrame:
-        for array, camera in ((image_HW3, self.colour), (depth_HW, self.depth)):
+        for array, camera in ((image_HW3, self.color), (depth_HW, self.depth)):
             if array.shape[:2] != camera.size:
                 problem = f"{array.shape[:2]} pixels (height, width), and the scan's other frames have {camera.size}"
                 raise UserError(problem, where=where, fix="Export the scan again.")
@@ -185,13 +185,13 @@ class _SensFrames(_Frames):
         if not numbers:
             raise UserError("it holds no frame", where=path, fix="Get it again.")
         super().__init__(numbers, self.file.poses_F44[numbers])
-        self.colour = Camera(self.file.colour_44[:3, :3], self.file.colour_size)
+        self.color = Camera(self.file.color_44[:3, :3], self.file.color_size)
         self.depth = Camera(self.file.depth_44[:3, :3], self.file.depth_size)
 
     def load(self, index: int) -> RgbdFrame:
         number = self.numbers[index]
         where = f"{self.file.path}, frame {number}"
-        return self._frame(self.file.colour(number), self.file.depth(number), self.file.depth_unit, where)
+        return self._frame(self.file.color(number), self.file.depth(number), self.file.depth_unit, where)
 
 
 class _ExportedFrames(_Frames):
@@ -204,12 +204,12 @@ class _ExportedFrames(_Frames):
         first = numbers[0]
         sizes = image_size(folder / "color" / f"{first}.jpg"), image_size(folder / "depth" / f"{first}.png")
         cameras = [_matrix(folder / "intrinsic" / f"intrinsic_{name}.txt")[:3, :3] for name in ("color", "depth")]
-        self.colour, self.depth = (Camera(intrinsics_33, size) for intrinsics_33, size in zip(cameras, sizes, strict=True))
+        self.color, self.depth = (Camera(intrinsics_33, size) for intrinsics_33, size in zip(cameras, sizes, strict=True))
 
     def load(self, index: int) -> RgbdFrame:
         path = self.folder / "color" / f"{self.numbers[index]}.jpg"
         depth_HW = read_uint16(self.folder / "depth" / f"{self.numbers[index]}.png")
-        return self._frame(read_image(path), depth_HW, MILLIMETRES, path)
+        return self._frame(read_image(path), depth_HW, MILLIMETERS, path)
 
 
 def _ids(root: Path, split: str) -> list[str]:
@@ -258,6 +258,6 @@ def _check_camera(camera: Camera, kind: str, where: Path) -> None:
     height, width = camera.size
     fx, fy, cx, cy = camera.intrinsics_33[[0, 1, 0, 1], [0, 1, 2, 2]]
     off = max(abs((cx + 0.5) / width - 0.5), abs((cy + 0.5) / height - 0.5))
-    if not off <= CENTRED or not min(fx, fy) > 0:
+    if not off <= CENTERED or not min(fx, fy) > 0:
         problem = f"the {kind} intrinsics (focal {fx:.1f} {fy:.1f}, centre {cx:.1f} {cy:.1f}) do not fit images of {height}x{width} pixels"
         raise UserError(problem, where=where, fix="They are of another resolution: take each scan's own, scaled as its images are.")

@@ -21,7 +21,7 @@ class Scan:
     id: str
     group: str
     points_N3: np.ndarray
-    colours_N3: np.ndarray
+    colors_N3: np.ndarray
     labels_N: np.ndarray
 
 
@@ -47,7 +47,7 @@ class ScanFrames(Protocol):
     poses_F44: camera-to-world, of both cameras. skipped: frames left out because their pose is lost: not finite, or of no extent.
     """
 
-    colour: Camera
+    color: Camera
     depth: Camera
     poses_F44: np.ndarray
     skipped: int

@@ -23,7 +23,7 @@ VERSION = 4
 JPEG, PNG = 2, 1  # of m_colorCompressionType
 RAW, ZLIB = 0, 1  # of m_depthCompressionType
 MAX_NAME = 1 << 12
-RECORD = np.dtype([("pose", "<f4", (4, 4)), ("time", "<u8", 2), ("colour", "<u8"), ("depth", "<u8")])
+RECORD = np.dtype([("pose", "<f4", (4, 4)), ("time", "<u8", 2), ("color", "<u8"), ("depth", "<u8")])
 CAMERAS = struct.Struct("<64f2i4IfQ")
 FIX = "Fetch it again."
 
@@ -36,10 +36,10 @@ class SensFile:
     """
 
     path: Path
-    colour_44: np.ndarray
+    color_44: np.ndarray
     depth_44: np.ndarray
     extrinsics: tuple[np.ndarray, np.ndarray]
-    colour_size: tuple[int, int]
+    color_size: tuple[int, int]
     depth_size: tuple[int, int]
     depth_unit: float
     zlib: bool
@@ -50,11 +50,11 @@ class SensFile:
     def __len__(self) -> int:
         return len(self.offsets_F)
 
-    def colour(self, frame: int) -> np.ndarray:
+    def color(self, frame: int) -> np.ndarray:
         """image_HW3, uint8 RGB. Errors: a broken picture."""
-        return decode_image(self.colour_bytes(frame), f"{self.path}, frame {frame}")
+        return decode_image(self.color_bytes(frame), f"{self.path}, frame {frame}")
 
-    def colour_bytes(self, frame: int) -> bytes:
+    def color_bytes(self, frame: int) -> bytes:
         """The JPEG file as it was stored."""
         return self._bytes(int(self.offsets_F[frame]), int(self.sizes_F2[frame, 0]))
 
@@ -105,32 +105,32 @@ def open_sens(path: Path) -> SensFile:
                     raise _truncated(path, frame, count)
                 records[frame] = np.frombuffer(record, RECORD)[0]
                 offsets[frame] = file.tell()
-                end = int(offsets[frame]) + int(records[frame]["colour"]) + int(records[frame]["depth"])
+                end = int(offsets[frame]) + int(records[frame]["color"]) + int(records[frame]["depth"])
                 if end > total:
                     raise _truncated(path, frame, count)
                 file.seek(end)
     except OSError as error:
         raise UserError(f"cannot read: {error.strerror or error}", where=path) from error
     matrices = np.array(values[:64]).reshape(4, 4, 4)
-    colour_type, depth_type, colour_width, colour_height, depth_width, depth_height, unit = values[64:71]
-    if colour_type not in (JPEG, PNG) or depth_type not in (RAW, ZLIB):
-        problem = f"colour of compression {colour_type} and depth of compression {depth_type}"
+    color_type, depth_type, color_width, color_height, depth_width, depth_height, unit = values[64:71]
+    if color_type not in (JPEG, PNG) or depth_type not in (RAW, ZLIB):
+        problem = f"colour of compression {color_type} and depth of compression {depth_type}"
         raise UserError(problem, where=path, fix="JPEG (2) or PNG (1), and zlib (1) or raw (0) are understood, as ScanNet V2 has them.")
-    if max(colour_width * colour_height, depth_width * depth_height) > MAX_PIXELS or not unit > 0:
-        problem = f"pictures of {colour_height}x{colour_width} and {depth_height}x{depth_width} pixels, a depth unit of 1/{unit} m"
+    if max(color_width * color_height, depth_width * depth_height) > MAX_PIXELS or not unit > 0:
+        problem = f"pictures of {color_height}x{color_width} and {depth_height}x{depth_width} pixels, a depth unit of 1/{unit} m"
         raise UserError(problem, where=path, fix=FIX)
     return SensFile(
         path=path,
-        colour_44=matrices[0],
+        color_44=matrices[0],
         depth_44=matrices[2],
         extrinsics=(matrices[1], matrices[3]),
-        colour_size=(colour_height, colour_width),
+        color_size=(color_height, color_width),
         depth_size=(depth_height, depth_width),
         depth_unit=unit,
         zlib=depth_type == ZLIB,
         poses_F44=records["pose"].astype(np.float64),
         offsets_F=offsets,
-        sizes_F2=np.stack([records["colour"], records["depth"]], 1),
+        sizes_F2=np.stack([records["color"], records["depth"]], 1),
     )
 
 

@@ -37,7 +37,7 @@ class EncoderSpec:
     global_tokens: int
     has_text: bool
     weights_sha256: str
-    licence: str
+    license: str
     pad: str = "center"
 
 
@@ -54,7 +54,7 @@ def spec_from_card(card: ModelCard, weights_sha256: str, *, has_text: bool | Non
         global_tokens=card.global_tokens,
         has_text=card.has_text if has_text is None else has_text,
         weights_sha256=weights_sha256,
-        licence=card.licence,
+        license=card.license,
         pad=card.pad,
     )
 

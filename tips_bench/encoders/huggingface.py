@@ -37,7 +37,7 @@ def read_model_config(path: Path) -> ModelConfig:
     return ModelConfig(path, _read(path))
 
 
-def read_normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def read_normalization(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(mean, std) of RGB in [0, 1]. Errors: no file that says so."""
     for name in PROCESSOR_FILES:
         if (folder / name).is_file():

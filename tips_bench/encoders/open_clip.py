@@ -80,7 +80,7 @@ class OpenClipEncoder(Encoder):
             std=tuple(config["std"]),
             has_text=True,
             **facts(model, name),
-            licence="unknown",
+            license="unknown",
             citation=f"open_clip, {name}, {tag}",
             homepage=f"https://huggingface.co/{hub}",
         )

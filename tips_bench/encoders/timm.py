@@ -69,7 +69,7 @@ class TimmEncoder(Encoder):
             architecture={"name": name},
             weights=WeightsCard(hub=hub, file=SINGLE_FILE) if hub else None,
             **facts(model),
-            licence=config.get("license") or "unknown",
+            license=config.get("license") or "unknown",
             citation=str(config.get("paper_ids") or config.get("origin_url") or f"timm, {name}"),
             homepage=f"https://huggingface.co/{hub}" if hub else "https://github.com/huggingface/pytorch-image-models",
         )

@@ -80,7 +80,7 @@ class TipsEncoder(Encoder):
             resolution=vision.position_grid[0] * vision.patch_size,
             global_tokens=vision.num_global_tokens,
             has_text=text is not None,
-            licence="unknown",
+            license="unknown",
             citation="none: local weights",
             homepage=str(path),
         )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
 from tips_bench.encoders.hub import SINGLE_FILE, hub_file, hub_model
-from tips_bench.encoders.huggingface import CONFIG_FILE, PROCESSOR_FILES, read_model_config, read_normalisation
+from tips_bench.encoders.huggingface import CONFIG_FILE, PROCESSOR_FILES, read_model_config, read_normalization
 from tips_bench.encoders.values import Watched, pooled_alone, watched, with_values
 from tips_bench.encoders.weights import (
     Weights,
@@ -253,7 +253,7 @@ def _check_card(card: ModelCard, facts: dict[str, Any]) -> None:
 
 def _describe(folder: Path, name: str, architecture: dict[str, Any], weights: WeightsCard, homepage: str) -> ModelCard:
     config = _config(folder)
-    mean, std = read_normalisation(folder)
+    mean, std = read_normalization(folder)
     return ModelCard(
         name=name,
         title=f"{name} (transformers)",
@@ -263,7 +263,7 @@ def _describe(folder: Path, name: str, architecture: dict[str, Any], weights: We
         mean=mean,
         std=std,
         **_facts(config),
-        licence="unknown",
+        license="unknown",
         citation=f"transformers, {config.model_type}",
         homepage=homepage,
     )

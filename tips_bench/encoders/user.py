@@ -171,7 +171,7 @@ def _call(function: Callable[[Tensor], Tensor], pixels_B3HW: Tensor, name: str) 
 
 
 def _from_spec(spec: EncoderSpec) -> dict[str, Any]:
-    names = ("patch_size", "embed_dim", "depth", "mean", "std", "resolution", "global_tokens", "has_text", "licence", "pad")
+    names = ("patch_size", "embed_dim", "depth", "mean", "std", "resolution", "global_tokens", "has_text", "license", "pad")
     return {name: getattr(spec, name) for name in names}
 
 
@@ -193,5 +193,5 @@ def _from_output(function: Callable[[Tensor], Tensor], target: str) -> dict[str,
         "std": (1.0, 1.0, 1.0),
         "resolution": _PROBE[0],
         "global_tokens": 0,
-        "licence": "unknown",
+        "license": "unknown",
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 from tips_bench.adapters.base import Split
 from tips_bench.catalog import PACKAGE
-from tips_bench.evaluation.spec import Cell
+from tips_bench.evaluation.spec import Spec
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.probes.base import Choice, Fit
 from tips_bench.results.provenance import git_state, versions
@@ -20,7 +20,7 @@ from tips_bench.results.statistics import intervals
 
 
 def build_record(
-    cell: Cell,
+    spec: Spec,
     train: Split | None,
     test: Split,
     fit: Fit,
@@ -30,23 +30,23 @@ def build_record(
     seed: int,
     per_sample: str,
 ) -> Record:
-    """The record of one cell, still without pictures. per_sample: name of the file of counts beside it."""
+    """The record of one spec, still without pictures. per_sample: name of the file of counts beside it."""
     commit, dirty = git_state(PACKAGE)
-    deviations = [*cell.deviations, *fit.warnings, *dict.fromkeys((*(train.remarks if train else ()), *test.remarks))]
+    deviations = [*spec.deviations, *fit.warnings, *dict.fromkeys((*(train.remarks if train else ()), *test.remarks))]
     return Record(
-        task=cell.task.name,
-        family=cell.task.family,
-        protocol=cell.protocol.name,
-        protocol_hash=cell.protocol_hash,
-        model=cell.model_name,
+        task=spec.task.name,
+        family=spec.task.family,
+        protocol=spec.protocol.name,
+        protocol_hash=spec.protocol_hash,
+        model=spec.model_name,
         weights_sha256=weights_sha256,
         metrics=_metrics(counts),
         per_class=_per_class(counts, test.reader.classes),
-        primary=cell.task.primary,
+        primary=spec.task.primary,
         comparable=not deviations,
         deviations=deviations,
         probe=fit.report,
-        selection=_selection(fit.choice, cell.task.primary),
+        selection=_selection(fit.choice, spec.task.primary),
         dataset=_identity(train, test),
         cost=cost,
         versions=versions(),
@@ -56,7 +56,7 @@ def build_record(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         per_sample=per_sample,
         seed=seed,
-        cards=cell.cards(),
+        cards=spec.cards(),
     )
 
 

@@ -24,8 +24,8 @@ from tips_bench.encoders.base import Encoder
 from tips_bench.encoders.load import load_encoder
 from tips_bench.errors import UserError
 from tips_bench.evaluation.report import build_record
-from tips_bench.evaluation.spec import Cell, resolve
-from tips_bench.features.cache import Shelf
+from tips_bench.evaluation.spec import Spec, resolve
+from tips_bench.features.cache import FeatureCache
 from tips_bench.features.extract import Extractor
 from tips_bench.features.inference import Inference
 from tips_bench.files import cannot_write, digest, write_text
@@ -79,15 +79,15 @@ def evaluate(task: str, model: str, protocol: str | None = None, **options: Any)
     Errors: every fault of cards, data, weights and disk as a UserError, and then there is no record.
     """
     chosen = RunOptions(**options)
-    cell = resolve(task, model, protocol, chosen.overrides or [], chosen.weights, chosen.limit)
-    adapter: Adapter = ADAPTERS.get(cell.task.family)(cell.task, cell.protocol)
-    if adapter.needs_text and not cell.model.has_text:
-        raise _no_text(cell)
-    train, test = adapter.open(_data_folder(cell, chosen), chosen.limit)
-    encoder = load_encoder(cell.model, chosen.weights, chosen.device, chosen.dtype)
+    spec = resolve(task, model, protocol, chosen.overrides or [], chosen.weights, chosen.limit)
+    adapter: Adapter = ADAPTERS.get(spec.task.family)(spec.task, spec.protocol)
+    if adapter.needs_text and not spec.model.has_text:
+        raise _no_text(spec)
+    train, test = adapter.open(_data_folder(spec, chosen), chosen.limit)
+    encoder = load_encoder(spec.model, chosen.weights, chosen.device, chosen.dtype)
     if adapter.needs_text and not encoder.spec.has_text:
-        raise _no_text(cell)
-    run = _Run(cell, adapter, train, test, encoder, chosen)
+        raise _no_text(spec)
+    run = _Run(spec, adapter, train, test, encoder, chosen)
     done = None if chosen.rerun else run.finished()
     if done is not None:
         return done
@@ -97,21 +97,21 @@ def evaluate(task: str, model: str, protocol: str | None = None, **options: Any)
         half = run.extractor.batch_size // 2
         ways = [*([f"--batch-size {half}"] if half else []), *(["--dtype bf16"] if chosen.dtype == "fp32" else []), "another --device"]
         fix = f"Try {' or '.join(ways)}; what is done so far is kept."
-        raise UserError(f"{encoder.device} has not enough memory", where=f"model {cell.model_name}", fix=fix) from error
+        raise UserError(f"{encoder.device} has not enough memory", where=f"model {spec.model_name}", fix=fix) from error
     finally:
         run.close()
 
 
-def _no_text(cell: Cell) -> UserError:
+def _no_text(spec: Spec) -> UserError:
     fix = "Choose one with text: `tips-bench list models`."
     return UserError(
-        f"encoder {cell.model_name!r} has no text, and the task compares images with text", where=f"task {cell.task.name}", fix=fix
+        f"encoder {spec.model_name!r} has no text, and the task compares images with text", where=f"task {spec.task.name}", fix=fix
     )
 
 
-def _data_folder(cell: Cell, options: RunOptions) -> Path:
+def _data_folder(spec: Spec, options: RunOptions) -> Path:
     """Where the task's data lie; rooms are generated on first use, in the cache unless a data root is given."""
-    data, root = cell.task.data, None if options.data_root is None else Path(options.data_root)
+    data, root = spec.task.data, None if options.data_root is None else Path(options.data_root)
     if data.generator is None:
         return (root or data_root()) / data.root
     from tips_bench.rooms.writing.writers import write_rooms
@@ -124,24 +124,24 @@ def _data_folder(cell: Cell, options: RunOptions) -> Path:
 class _Run:
     """One evaluation in progress."""
 
-    def __init__(self, cell: Cell, adapter: Adapter, train: Split | None, test: Split, encoder: Encoder, options: RunOptions) -> None:
-        self.cell, self.adapter, self.train, self.test, self.encoder, self.options = cell, adapter, train, test, encoder, options
+    def __init__(self, spec: Spec, adapter: Adapter, train: Split | None, test: Split, encoder: Encoder, options: RunOptions) -> None:
+        self.spec, self.adapter, self.train, self.test, self.encoder, self.options = spec, adapter, train, test, encoder, options
         batch_size = options.batch_size or BATCH_SIZE.get(encoder.device.type, BATCH_SIZE["cpu"])
-        self.extractor = Extractor(encoder, cell.protocol.image, cell.protocol.features, batch_size, options.workers)
+        self.extractor = Extractor(encoder, spec.protocol.image, spec.protocol.features, batch_size, options.workers)
         features = self._features_identity()
         trained_on = train.fingerprint if train else ""
-        head = [released_head(cell.model, cell.task.family).identity] if cell.takes_released_head else []
-        decisive = digest(features, json.dumps(cell.cards(), sort_keys=True), test.fingerprint, trained_on, options.seed, *head)
-        self.path = record_path(Path(options.out), cell.task.name, cell.model_name, cell.protocol.name, decisive[:8])
+        head = [released_head(spec.model, spec.task.family).identity] if spec.takes_released_head else []
+        decisive = digest(features, json.dumps(spec.cards(), sort_keys=True), test.fingerprint, trained_on, options.seed, *head)
+        self.path = record_path(Path(options.out), spec.task.name, spec.model_name, spec.protocol.name, decisive[:8])
         self.work = self.path.with_name(f".{self.path.stem}.work")
         self.resumed = self.work.is_dir()
-        self.scratch = Shelf(self.work)
-        self.shelf = Shelf(cache_root() / "features", features) if options.cache else self.scratch
+        self.scratch = FeatureCache(self.work)
+        self.cache = FeatureCache(cache_root() / "features", features) if options.cache else self.scratch
 
     def _features_identity(self) -> str:
         """A text of everything that shapes the features of an image: the key of a cache."""
-        spec, card = self.encoder.spec, self.cell.protocol
-        parts = [json.dumps(asdict(spec)), json.dumps(self.cell.model.model_dump(mode="json"), sort_keys=True)]
+        spec, card = self.encoder.spec, self.spec.protocol
+        parts = [json.dumps(asdict(spec)), json.dumps(self.spec.model.model_dump(mode="json"), sort_keys=True)]
         parts += [card.image.model_dump_json(), card.features.model_dump_json(), self.options.dtype, self.encoder.device.type]
         return digest(*parts, self.train.reader.fingerprint if self.train else "", self.test.reader.fingerprint)
 
@@ -166,12 +166,12 @@ class _Run:
             raise cannot_write(self.work, error) from error
         reset_peak_memory(str(self.encoder.device))
         fit = self._fit()
-        inference = Inference(self.extractor, self.cell.protocol.inference, self.shelf)
+        inference = Inference(self.extractor, self.spec.protocol.inference, self.cache)
         counts = self.adapter.score(inference, self.test, fit, self.scratch)
         cost = self._cost(time.perf_counter() - started)
         stem, weights = self.path.with_suffix(""), self.encoder.spec.weights_sha256
         samples = stem.with_name(f"{stem.name}.samples.npz")
-        record = build_record(self.cell, self.train, self.test, fit, counts, cost, weights, self.options.seed, samples.name)
+        record = build_record(self.spec, self.train, self.test, fit, counts, cost, weights, self.options.seed, samples.name)
         if self.options.pictures:
             record.pictures = self.adapter.draw(inference, self.test, fit, self.options.pictures, stem)
         counts.save(samples)
@@ -181,14 +181,14 @@ class _Run:
 
     def close(self) -> None:
         """Let go of all files; a work folder for which the encoder has done nothing yet is removed."""
-        self.shelf.close()
+        self.cache.close()
         self.scratch.close()
         if not self.extractor.meter.image_forwards and not self.resumed:
             shutil.rmtree(self.work, ignore_errors=True)
 
     def _fit(self) -> Fit:
         if self.train is None:
-            return self._released() if self.cell.takes_released_head else Fit(None, {})
+            return self._released() if self.spec.takes_released_head else Fit(None, {})
         head, notes = self.work / "head.npz", self.work / "fit.json"
         if notes.is_file():
             data = json.loads(notes.read_text(encoding="utf-8"))
@@ -202,15 +202,15 @@ class _Run:
         return fit
 
     def _released(self) -> Fit:
-        fit, cell = self.adapter.fit(self._context(self.test, [])), self.cell
-        if cell.model_name != cell.model.name:
-            fit.warnings.append(f"the released head was trained on {cell.model.name}'s own weights")
+        fit, spec = self.adapter.fit(self._context(self.test, [])), self.spec
+        if spec.model_name != spec.model.name:
+            fit.warnings.append(f"the released head was trained on {spec.model.name}'s own weights")
         return fit
 
     def _context(self, split: Split, indices: list[int]) -> FitContext:
-        card, seed = self.cell.protocol, self.options.seed
+        card, seed = self.spec.protocol, self.options.seed
         return FitContext(
-            self.extractor, split.reader, indices, card.inference, card.selection, self.work, self.shelf, seed, self.cell.model
+            self.extractor, split.reader, indices, card.inference, card.selection, self.work, self.cache, seed, self.spec.model
         )
 
     def _cost(self, wall_s: float) -> Cost:

@@ -1,4 +1,4 @@
-"""One cell of a table: a task, a model and a protocol, as cards with the user's overrides applied and listed."""
+"""One spec of a table: a task, a model and a protocol, as cards with the user's overrides applied and listed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Kind = Literal["task", "model", "protocol"]
 
 
 @dataclass(frozen=True)
-class Cell:
+class Spec:
     """The cards as used. model_name: with the weights beside it where they are not the card's. deviations: what was overridden."""
 
     task: TaskCard
@@ -40,7 +40,7 @@ class Cell:
         return self.protocol.probe.get("type") == "released"
 
 
-def resolve(task: str, model: str, protocol: str | None, overrides: list[str], weights: str | None, limit: int | None) -> Cell:
+def resolve(task: str, model: str, protocol: str | None, overrides: list[str], weights: str | None, limit: int | None) -> Spec:
     """Read the cards and apply `overrides`: "task.KEY=VALUE", "model.KEY=VALUE", and all others to the protocol.
 
     Errors: an unknown name, a protocol that the task does not allow or that is not for its family, a value that does not fit, a model
@@ -68,18 +68,18 @@ def resolve(task: str, model: str, protocol: str | None, overrides: list[str], w
     if limit is not None:
         deviations.append(f"limit = {limit} images of each split")
     shown = model_card.name if weights is None else f"{model_card.name}@{_weights_name(weights)}"
-    cell = Cell(task_card, model_card, protocol_card, shown, deviations)
-    if cell.takes_released_head and task_card.family not in model_card.heads:
-        raise _no_head(cell)
-    return cell
+    spec = Spec(task_card, model_card, protocol_card, shown, deviations)
+    if spec.takes_released_head and task_card.family not in model_card.heads:
+        raise _no_head(spec)
+    return spec
 
 
-def _no_head(cell: Cell) -> Unsuited:
-    heads, family = cell.model.heads, cell.task.family
+def _no_head(spec: Spec) -> Unsuited:
+    heads, family = spec.model.heads, spec.task.family
     has = f"has released heads for {', '.join(heads)} alone" if heads else "has no released heads"
-    problem = f"model {cell.model.name!r} {has}, and the protocol takes the one for {family}"
-    fix = f"Choose a TIPSv2 model, whose heads are published, or another protocol: {', '.join(cell.task.protocols)}."
-    return Unsuited(problem, where=f"protocol {cell.protocol.name}", fix=fix)
+    problem = f"model {spec.model.name!r} {has}, and the protocol takes the one for {family}"
+    fix = f"Choose a TIPSv2 model, whose heads are published, or another protocol: {', '.join(spec.task.protocols)}."
+    return Unsuited(problem, where=f"protocol {spec.protocol.name}", fix=fix)
 
 
 def _weights_name(weights: str) -> str:

@@ -23,7 +23,7 @@ from tips_bench.errors import UserError
 from tips_bench.files import cannot_write, digest, write_text
 
 
-class Store:
+class ResumableArray:
     """Named arrays of rows, `rows[i]` of them for item i.
 
     folder: created if absent, taken up if it is whole and holds the same layout and content, else emptied. arrays: name -> (shape of a
@@ -136,7 +136,7 @@ def _lock(folder: Path) -> int:
     return descriptor
 
 
-class Shelf:
+class FeatureCache:
     """Where a run keeps its stores: its own work folder, or a cache that later runs share.
 
     identity: null for a work folder; for a cache, a text of everything that shapes the features (weights, card of the model,
@@ -145,16 +145,16 @@ class Shelf:
 
     def __init__(self, folder: Path, identity: str | None = None) -> None:
         self.folder, self.identity = folder, identity
-        self._open: list[Store] = []
+        self._open: list[ResumableArray] = []
 
-    def open(self, name: str, rows: Sequence[int], arrays: Mapping[str, tuple[tuple[int, ...], str]], *details: object) -> Store:
+    def open(self, name: str, rows: Sequence[int], arrays: Mapping[str, tuple[tuple[int, ...], str]], *details: object) -> ResumableArray:
         """The store `name`, taken up where it was left. details: what shapes its content besides the identity."""
         content = digest(self.identity, *details)
-        store = Store(self.folder / (name if self.identity is None else f"{name}-{content[:24]}"), rows, arrays, content)
+        store = ResumableArray(self.folder / (name if self.identity is None else f"{name}-{content[:24]}"), rows, arrays, content)
         self._open.append(store)
         return store
 
-    def finish(self, store: Store) -> None:
+    def finish(self, store: ResumableArray) -> None:
         """A work folder's store is deleted, a cache's is kept."""
         store.delete() if self.identity is None else store.close()
 

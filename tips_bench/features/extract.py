@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tips_bench.cards import FeatureCard, ImageCard
-from tips_bench.data.images import centre_crop, resize, resize_shape, to_pixels
+from tips_bench.data.images import center_crop, resize, resize_shape, to_pixels
 from tips_bench.encoders.base import Encoder, padding_of
 from tips_bench.errors import UserError
 
@@ -119,7 +119,7 @@ class Extractor:
         """The resized image as float32 [3,H,W] in [0, 1]."""
         height, width = image_HW3.shape[:2]
         resized_HW3 = resize(image_HW3, self._resized(height, width, scale), self.image.interpolation, self.image.library)
-        return to_pixels(centre_crop(resized_HW3, self.inner_size(height, width, scale), self.image.library))
+        return to_pixels(center_crop(resized_HW3, self.inner_size(height, width, scale), self.image.library))
 
     def encode(self, pixels_N3HW: Tensor) -> PatchFeatures:
         """Patch features of images or windows of one size, batch_size at a time."""

@@ -15,21 +15,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tips_bench.features.cache import DISK_TYPES, Shelf, Store, to_disk
+from tips_bench.features.cache import DISK_TYPES, FeatureCache, ResumableArray, to_disk
 from tips_bench.features.extract import Extractor, enlarge
 from tips_bench.files import digest
 from tips_bench.progress import bar
 
 
 @dataclass(frozen=True)
-class Whole:
+class ImageEmbedding:
     """What is kept of an image. encode: pixels_B3HW -> [B,F]. dim: F."""
 
     encode: Callable[[Tensor], Tensor]
     dim: int
 
     @classmethod
-    def tokens(cls, extractor: Extractor, *, mean: bool = False) -> Whole:
+    def tokens(cls, extractor: Extractor, *, mean: bool = False) -> ImageEmbedding:
         """The global token that the protocol names of each of its layers, or, where it names none, the mean of the layer's patches.
 
         mean: the mean of the last layer's patches after them.
@@ -49,15 +49,17 @@ class Whole:
         return cls(encode, extractor.encoder.spec.embed_dim * (len(extractor.layers) + mean))
 
     @classmethod
-    def embedding(cls, extractor: Extractor, number: int, dim: int) -> Whole:
+    def embedding(cls, extractor: Extractor, number: int, dim: int) -> ImageEmbedding:
         """One of the embeddings that can be compared with a text's. dim: of both."""
         return cls(lambda pixels_B3HW: extractor.embed(pixels_B3HW)[:, number], dim)
 
 
-def encode_whole(extractor: Extractor, reader: Any, indices: list[int], whole: Whole, shelf: Shelf, name: str) -> Store:
+def encode_images(
+    extractor: Extractor, reader: Any, indices: list[int], whole: ImageEmbedding, cache: FeatureCache, name: str
+) -> ResumableArray:
     """The features of the reader's samples `indices`, an item each in that order; what an earlier try encoded is taken up."""
     arrays: dict[str, Any] = {"features": ((whole.dim,), DISK_TYPES[extractor.encoder.dtype])}
-    store = shelf.open(name, [1] * len(indices), arrays, digest(*(reader.ids[index] for index in indices)))
+    store = cache.open(name, [1] * len(indices), arrays, digest(*(reader.ids[index] for index in indices)))
     item = {index: place for place, index in enumerate(indices)}
     missing = store.missing()
     with bar(f"features of {name}", len(indices)) as advance:

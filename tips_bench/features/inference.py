@@ -16,14 +16,14 @@ from torch import Tensor
 
 from tips_bench.cards import WindowCard
 from tips_bench.data.base import SegmentationReader, SegmentationSample
-from tips_bench.features.cache import DISK_TYPES, Shelf, Store, from_disk, to_disk
+from tips_bench.features.cache import DISK_TYPES, FeatureCache, ResumableArray, from_disk, to_disk
 from tips_bench.features.extract import Extractor
 from tips_bench.features.geometry import Kind, Upsampling, Windows
 
 HELD_BATCHES = 4  # of windows, whose features are held at once where an image has several
 
 
-class DenseHead(Protocol):
+class PixelHead(Protocol):
     """What makes a map of features: a LinearHead, or any other whose map covers the same windows with cells of one size.
 
     interpolation: how the map is brought to the size of the image.
@@ -75,13 +75,13 @@ class ValuePrediction:
 
 @dataclass(frozen=True)
 class Inference:
-    """How a protocol applies heads. shelf: where whole-image features are kept if it is a cache; a work folder keeps none."""
+    """How a protocol applies heads. cache: where whole-image features are kept if it is a cache; a work folder keeps none."""
 
     extractor: Extractor
     window: WindowCard
-    shelf: Shelf | None = None
+    cache: FeatureCache | None = None
 
-    def predict(self, reader: SegmentationReader, indices: list[int], heads: Sequence[DenseHead]) -> Iterator[Prediction]:
+    def predict(self, reader: SegmentationReader, indices: list[int], heads: Sequence[PixelHead]) -> Iterator[Prediction]:
         """Classes for all `indices`, in the order in which batches of one size are formed.
 
         Several views: the class of the greatest mean probability, each view's softmax taken at the labels' resolution.
@@ -92,7 +92,7 @@ class Inference:
             yield Prediction(index, sample, np.stack(maps), views[0].features_NhwD)
 
     def values(
-        self, reader: Any, indices: list[int], heads: Sequence[DenseHead], unmirror: Callable[[Tensor], Tensor] = mirror
+        self, reader: Any, indices: list[int], heads: Sequence[PixelHead], unmirror: Callable[[Tensor], Tensor] = mirror
     ) -> Iterator[ValuePrediction]:
         """Values for all `indices` at the image's own resolution, in the order in which batches of one size are formed.
 
@@ -103,7 +103,7 @@ class Inference:
             means = [sum(self._upsampled(head, view, outer, unmirror) for view in views) / len(views) for head in heads]
             yield ValuePrediction(index, sample, torch.stack(means), views[0].features_NhwD)
 
-    def _argmax(self, head: DenseHead, views: list[View], outer: tuple[int, int]) -> Tensor:
+    def _argmax(self, head: PixelHead, views: list[View], outer: tuple[int, int]) -> Tensor:
         if len(views) == 1 and not views[0].mirrored:
             logits_NChw = head(views[0].features_NhwD)
             upsampling, windows = self._upsampling(views[0], outer, logits_NChw, head.interpolation)
@@ -112,7 +112,7 @@ class Inference:
         assert isinstance(shares_CHW, Tensor), "there is at least one view"
         return shares_CHW.argmax(0).to(torch.uint8)
 
-    def _upsampled(self, head: DenseHead, view: View, outer: tuple[int, int], unmirror: Callable[[Tensor], Tensor]) -> Tensor:
+    def _upsampled(self, head: PixelHead, view: View, outer: tuple[int, int], unmirror: Callable[[Tensor], Tensor]) -> Tensor:
         """[T, H, W] of one view, not mirrored any more."""
         values_NThw = head(view.features_NhwD)
         upsampling, windows = self._upsampling(view, outer, values_NThw, head.interpolation)
@@ -130,10 +130,10 @@ class Inference:
 
     def features(self, reader: Any, indices: list[int]) -> Iterator[Encoded]:
         """Features of the windows of all `indices`, from the cache where there is one; in the order in which batches are formed."""
-        if self.shelf is None or self.shelf.identity is None or self.window.mode != "whole" or not indices:
+        if self.cache is None or self.cache.identity is None or self.window.mode != "whole" or not indices:
             yield from self._encoded(reader, indices)
         else:
-            yield from self._cached(reader, indices, self.shelf)
+            yield from self._cached(reader, indices, self.cache)
 
     def _encoded(self, reader: Any, indices: list[int]) -> Iterator[Encoded]:
         for batch, samples, pixels_B3HW in self.extractor.batches(reader, indices):
@@ -169,9 +169,9 @@ class Inference:
             for features_NhwD in found.features_BhwD.split(len(windows.tops) * len(windows.lefts)):
                 yield View(inner, mirrored, features_NhwD)
 
-    def _cached(self, reader: Any, indices: list[int], shelf: Shelf) -> Iterator[Encoded]:
+    def _cached(self, reader: Any, indices: list[int], cache: FeatureCache) -> Iterator[Encoded]:
         sizes = [reader.size(index) for index in range(len(reader))]
-        stores = [self._store(reader, sizes, shelf, *view) for view in self._views]
+        stores = [self._store(reader, sizes, cache, *view) for view in self._views]
         missing = sorted(set(indices) & {item for store in stores for item in store.missing()})
         for index, sample, views in self._encoded(reader, missing):
             for store, view in zip(stores, views, strict=True):
@@ -184,15 +184,15 @@ class Inference:
                 [self._read(store, index, sizes, *view) for store, view in zip(stores, self._views, strict=True)],
             )
         for store in stores:
-            shelf.finish(store)
+            cache.finish(store)
 
-    def _store(self, reader: Any, sizes: list[tuple[int, int]], shelf: Shelf, scale: float, mirrored: bool) -> Store:
+    def _store(self, reader: Any, sizes: list[tuple[int, int]], cache: FeatureCache, scale: float, mirrored: bool) -> ResumableArray:
         extractor = self.extractor
         rows = [int(np.prod(extractor.grid(*size, scale))) for size in sizes]
         name = "whole" + f"-{scale}" * (scale != 1) + "-mirrored" * mirrored
-        return shelf.open(name, rows, {"features": ((extractor.dim,), DISK_TYPES[extractor.encoder.dtype])}, reader.split)
+        return cache.open(name, rows, {"features": ((extractor.dim,), DISK_TYPES[extractor.encoder.dtype])}, reader.split)
 
-    def _read(self, store: Store, index: int, sizes: list[tuple[int, int]], scale: float, mirrored: bool) -> View:
+    def _read(self, store: ResumableArray, index: int, sizes: list[tuple[int, int]], scale: float, mirrored: bool) -> View:
         extractor = self.extractor
         features_PD = from_disk(store.read(index, "features")).to(extractor.encoder.device)
         grid = extractor.grid(*sizes[index], scale)

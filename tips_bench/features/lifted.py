@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tips_bench.data.scans import Scan, ScanReader
-from tips_bench.features.cache import DISK_TYPES, Shelf, from_disk, to_disk
+from tips_bench.features.cache import DISK_TYPES, FeatureCache, from_disk, to_disk
 from tips_bench.features.extract import Extractor
 from tips_bench.features.lifting import Lifted, LiftingOptions, lift
 
@@ -32,10 +32,10 @@ class LiftedScan:
 
 
 def lifted_scans(
-    reader: ScanReader, indices: list[int], extractor: Extractor, options: LiftingOptions, shelf: Shelf | None = None
+    reader: ScanReader, indices: list[int], extractor: Extractor, options: LiftingOptions, cache: FeatureCache | None = None
 ) -> Iterator[LiftedScan]:
-    """Scans in the order of `indices`. shelf: lifted features are kept on it if it is a cache; a work folder keeps none."""
-    if shelf is None or shelf.identity is None:
+    """Scans in the order of `indices`. cache: lifted features are kept on it if it is a cache; a work folder keeps none."""
+    if cache is None or cache.identity is None:
         for index in indices:
             yield _lifted(reader, index, extractor, options)
         return
@@ -44,7 +44,7 @@ def lifted_scans(
         "number": ((), "uint16"),
     }
     rows = [reader.points(index) for index in range(len(reader))]
-    store = shelf.open("lifted", rows, arrays, reader.split, options.model_dump_json())
+    store = cache.open("lifted", rows, arrays, reader.split, options.model_dump_json())
     missing = set(store.missing())
     for index in indices:
         if index in missing:
@@ -56,7 +56,7 @@ def lifted_scans(
             features_ND = from_disk(store.read(index, "features")).to(device)
             number_N = torch.from_numpy(store.read(index, "number").astype("int64")).to(device)
             yield LiftedScan(index, reader.load(index), features_ND, number_N, len(frames), frames.skipped)
-    shelf.finish(store)
+    cache.finish(store)
 
 
 def _lifted(reader: ScanReader, index: int, extractor: Extractor, options: LiftingOptions) -> LiftedScan:

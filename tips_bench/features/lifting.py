@@ -44,7 +44,7 @@ class LiftingOptions(Strict):
     occlusion: Literal["lexicon3d", "tight"]
     tolerance: float = Field(gt=0)
     border: float = Field(ge=0, lt=0.5)
-    neighbours: int = Field(gt=0)
+    neighbors: int = Field(gt=0)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Tokens:
 class Shots:
     """Where frames were taken, and their depth. world_to_camera_F34: float64. depth_FHW: float32 metres, 0 = unknown."""
 
-    colour: Camera
+    color: Camera
     depth: Camera
     world_to_camera_F34: Tensor
     depth_FHW: Tensor
@@ -78,7 +78,7 @@ class Shots:
     def of(cls, frames: ScanFrames, indices: list[int], depth_FHW: Tensor) -> Shots:
         """The shots of some of a scan's frames, on the depth's device."""
         inverse_F34 = np.linalg.inv(frames.poses_F44[indices])[:, :3]
-        return cls(frames.colour, frames.depth, torch.from_numpy(inverse_F34).to(depth_FHW.device), depth_FHW)
+        return cls(frames.color, frames.depth, torch.from_numpy(inverse_F34).to(depth_FHW.device), depth_FHW)
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,11 @@ class Views:
 def views(points_N3: Tensor, shots: Shots, options: LiftingOptions) -> Views:
     """Which of the frames see which of the points. points_N3: float64."""
     ours_N4 = F.pad(points_N3, (0, 1), value=1.0)
-    colour_33 = _tensor(shots.colour.intrinsics_33, points_N3)
-    x_NF, y_NF, z_NF = (ours_N4 @ rows_F4.T for rows_F4 in (colour_33 @ shots.world_to_camera_F34).unbind(1))
+    color_33 = _tensor(shots.color.intrinsics_33, points_N3)
+    x_NF, y_NF, z_NF = (ours_N4 @ rows_F4.T for rows_F4 in (color_33 @ shots.world_to_camera_F34).unbind(1))
     x_NF /= z_NF
     y_NF /= z_NF
-    height, width = shots.colour.size
+    height, width = shots.color.size
     cut = options.border * width
     low, right, bottom = (math.ceil(end) - 0.5 for end in (cut, width - cut, height - cut))
     inside_NF = (z_NF > 0) & (x_NF >= low) & (x_NF < right) & (y_NF >= low) & (y_NF < bottom)
@@ -113,7 +113,7 @@ def views(points_N3: Tensor, shots: Shots, options: LiftingOptions) -> Views:
 
 def _sensed(shots: Shots, frame_V: Tensor, x_V: Tensor, y_V: Tensor) -> Tensor:
     """The sensor's depth in the direction of each view: of the pixel of the depth image that it falls into, 0 outside of it."""
-    to_depth_33 = shots.depth.intrinsics_33 @ np.linalg.inv(shots.colour.intrinsics_33)
+    to_depth_33 = shots.depth.intrinsics_33 @ np.linalg.inv(shots.color.intrinsics_33)
     (xx, xy, x1), (yx, yy, y1), _ = to_depth_33.tolist()
     column_V = torch.floor(xx * x_V + xy * y_V + x1 + 0.5).long()
     row_V = torch.floor(yx * x_V + yy * y_V + y1 + 0.5).long()
@@ -167,12 +167,12 @@ class Sums:
         for start in range(0, len(points_N3), CHUNK_POINTS):
             seen = views(points_N3[start : start + CHUNK_POINTS], shots, options)
             if len(seen.point_V):
-                point_U, number_U, sums_UD = gather(tokens, seen, shots.colour.size)
+                point_U, number_U, sums_UD = gather(tokens, seen, shots.color.size)
                 self.features_ND.index_add_(0, point_U + start, sums_UD)
                 self.number_N.index_add_(0, point_U + start, number_U)
 
     @torch.inference_mode()
-    def mean(self, points_N3: np.ndarray, neighbours: int, *, where: object = None) -> Tensor:
+    def mean(self, points_N3: np.ndarray, neighbors: int, *, where: object = None) -> Tensor:
         """features_ND, in place: the mean over each point's frames; a point without one takes the mean of its nearest points with one.
 
         where: named in errors. Errors: no point was seen.
@@ -185,20 +185,20 @@ class Sums:
         unseen_U = torch.nonzero(~seen_N)[:, 0]
         if len(unseen_U):
             known_S = torch.nonzero(seen_N)[:, 0]
-            near_Uk = known_S[torch.from_numpy(nearest(points_N3, seen_N.cpu().numpy(), neighbours)).to(known_S.device)]
+            near_Uk = known_S[torch.from_numpy(nearest(points_N3, seen_N.cpu().numpy(), neighbors)).to(known_S.device)]
             for start in range(0, len(unseen_U), CHUNK_POINTS):
                 part = slice(start, start + CHUNK_POINTS)
                 self.features_ND[unseen_U[part]] = self.features_ND[near_Uk[part]].mean(1)
         return self.features_ND
 
 
-def nearest(points_N3: np.ndarray, seen_N: np.ndarray, neighbours: int) -> np.ndarray:
+def nearest(points_N3: np.ndarray, seen_N: np.ndarray, neighbors: int) -> np.ndarray:
     """[unseen points, k] positions among the seen points of the nearest ones, k = min(neighbours, seen points), with Open3D."""
     o3d = import_open3d()
     search = o3d.core.nns.NearestNeighborSearch(o3d.core.Tensor.from_numpy(np.ascontiguousarray(points_N3[seen_N], dtype=np.float32)))
     search.knn_index()
     queries = o3d.core.Tensor.from_numpy(np.ascontiguousarray(points_N3[~seen_N], dtype=np.float32))
-    found, _ = search.knn_search(queries, min(neighbours, int(seen_N.sum())))
+    found, _ = search.knn_search(queries, min(neighbors, int(seen_N.sum())))
     return found.numpy().astype(np.int64)
 
 
@@ -223,7 +223,7 @@ def lift(points_N3: np.ndarray, frames: ScanFrames, extractor: Extractor, option
     sums, points = Sums.of(len(points_N3), extractor.dim, device), torch.from_numpy(points_N3).to(device, torch.float64)
     for indices, depth_FHW, tokens in _grouped(frames, extractor):
         sums.add(points, Shots.of(frames, indices, depth_FHW.to(device)), tokens, options)
-    return Lifted(sums.mean(points_N3, options.neighbours, where=where), sums.number_N)
+    return Lifted(sums.mean(points_N3, options.neighbors, where=where), sums.number_N)
 
 
 def _grouped(frames: ScanFrames, extractor: Extractor) -> Iterator[tuple[list[int], Tensor, Tokens]]:

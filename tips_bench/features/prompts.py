@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from tips_bench.catalog import cache_root
 from tips_bench.encoders.base import Encoder
-from tips_bench.features.cache import Shelf
+from tips_bench.features.cache import FeatureCache
 from tips_bench.files import digest
 from tips_bench.progress import bar
 
@@ -46,15 +46,15 @@ def fill(prompts: Sequence[str], name: str) -> list[str]:
     return [prompt.replace(PLACEHOLDER, name) for prompt in prompts]
 
 
-def embed_names(encoder: Encoder, names: Sequence[str], prompts: Sequence[str], shelf: Shelf) -> Tensor:
+def embed_names(encoder: Encoder, names: Sequence[str], prompts: Sequence[str], cache: FeatureCache) -> Tensor:
     """[T,D] unit vectors in float32 on the encoder's device.
 
-    shelf: of a run, or a cache; a cache of texts is shared by all data sets and found by the text tower's output for one text.
+    cache: of a run, or a cache; a cache of texts is shared by all data sets and found by the text tower's output for one text.
     What an earlier try embedded is taken up. Errors: an encoder without text.
     """
     probe_1D = encoder.encode_text(fill(prompts[:1], names[0])[:1]).float().cpu()
     tower = digest(json.dumps(asdict(encoder.spec)), str(encoder.dtype), encoder.device.type, probe_1D.numpy().tobytes().hex())
-    own = shelf if shelf.identity is None else Shelf(cache_root() / "texts", tower)
+    own = cache if cache.identity is None else FeatureCache(cache_root() / "texts", tower)
     arrays = {"embedding": ((probe_1D.shape[1],), "float32")}
     store = own.open("texts", [1] * len(names), arrays, json.dumps([list(names), list(prompts)]))
     missing = store.missing()

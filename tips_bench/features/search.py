@@ -35,7 +35,7 @@ Relevance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Neighbors:
     """similarities_Qk: float64 cosines, descending. rows_Qk: int64 rows of the index; k is less where the index is smaller."""
 
     similarities_Qk: np.ndarray
@@ -55,7 +55,7 @@ class Search:
 
     def nearest(
         self, queries_QD: np.ndarray, k: int, *, itself_Q: np.ndarray | None = None, relevant: Relevance | None = None
-    ) -> Neighbours:
+    ) -> Neighbors:
         """The k nearest of each query. Of equal similarities a row that is not relevant comes first, then the lower row.
 
         itself_Q: the row of the index that is the query's own image and is left out, -1 = it is not there. relevant: (queries [...],
@@ -72,7 +72,7 @@ class Search:
             least_Q = near_QR[:, -1].double().numpy()
             contenders = int((near_QR >= near_QR[:, k : k + 1] - doubt).sum(1).max())  # the others cannot be among the k nearest
             near_QR, rows_QR = near_QR[:, :contenders], rows_QR[:, :contenders]
-        found = Neighbours(np.empty((queries, k)), np.empty((queries, k), np.int64))
+        found = Neighbors(np.empty((queries, k)), np.empty((queries, k), np.int64))
         step = max(1, EXACT_VALUES // (rows_QR.shape[1] * self.index_ND.shape[1]))
         for start in range(0, queries, step):
             part = np.arange(start, min(start + step, queries))
@@ -109,7 +109,7 @@ class Search:
 
     @staticmethod
     def _order(
-        found: Neighbours, part: np.ndarray, near_qR: np.ndarray, rows_qR: np.ndarray, itself_Q: np.ndarray, relevant: Relevance | None
+        found: Neighbors, part: np.ndarray, near_qR: np.ndarray, rows_qR: np.ndarray, itself_Q: np.ndarray, relevant: Relevance | None
     ) -> None:
         """Put candidates in order and keep the first k of the queries `part`."""
         near_qR = np.where(rows_qR == itself_Q[part][:, None], -np.inf, np.round(near_qR * GRID) / GRID)

@@ -130,7 +130,7 @@ def read(folders: Iterable[Path]) -> tuple[list[Entry], list[UserError]]:
     if not entries:
         fix = str(broken[0]) if broken else "Write some with `tips-bench run --out FOLDER`."
         raise UserError("no records there", where=", ".join(map(str, named)), fix=fix)
-    return _labelled(list(entries.values())), broken
+    return _labeled(list(entries.values())), broken
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:
@@ -174,7 +174,7 @@ def _percentiles(values_R: np.ndarray) -> Interval | None:
     return low, high
 
 
-def _labelled(entries: list[Entry]) -> list[Entry]:
+def _labeled(entries: list[Entry]) -> list[Entry]:
     """The entries with labels: weights, seed and precision are named where they tell two of one model apart, then a running number."""
     entries.sort(key=lambda entry: (*_key(entry), entry.identity, entry.record.created, entry.id))
     result = []

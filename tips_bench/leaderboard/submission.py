@@ -29,7 +29,7 @@ from tips_bench.results.untrusted_input import MAX_JSON, check_counts, check_fil
 MAX_FILES = 20_000
 WELCOME = {"README.md", "LICENSE"}  # at the top of a submission, beside the records
 SLACK = 0.05  # of an interval's width: between versions of the libraries that draw it
-PROSE = {"licence", "citation", "homepage", "how_to_get", "data.download", "protocols", "published"}
+PROSE = {"license", "citation", "homepage", "how_to_get", "data.download", "protocols", "published"}
 # (kind, name) -> the card of that name here as plain data, None where there is none
 CardOf = Callable[[str, str], Mapping[str, Any] | None]
 

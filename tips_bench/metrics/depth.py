@@ -119,10 +119,10 @@ def _linear(predicted_V: np.ndarray, truth_V: np.ndarray) -> tuple[float, ...]:
 
 def align(predicted_V: np.ndarray, truth_V: np.ndarray) -> np.ndarray:
     """scale * predicted + shift that is nearest to the truth by least squares; the truth's mean for a constant prediction."""
-    centred_V = predicted_V - predicted_V.mean()
-    spread = float(centred_V @ centred_V)
-    scale = float(centred_V @ (truth_V - truth_V.mean())) / spread if predicted_V.min() < predicted_V.max() and spread > 0 else 0.0
-    return scale * centred_V + truth_V.mean()
+    centered_V = predicted_V - predicted_V.mean()
+    spread = float(centered_V @ centered_V)
+    scale = float(centered_V @ (truth_V - truth_V.mean())) / spread if predicted_V.min() < predicted_V.max() and spread > 0 else 0.0
+    return scale * centered_V + truth_V.mean()
 
 
 def summary(sums_xS: np.ndarray) -> dict[str, np.ndarray]:
@@ -133,9 +133,9 @@ def summary(sums_xS: np.ndarray) -> dict[str, np.ndarray]:
     return means | {name: np.sqrt(np.maximum(ratio(sums[squares], sums["pixels"]), 0)) for name, squares in SQUARES.items()}
 
 
-METRES = MetricSpec(unit="m", higher_is_better=False, worst=math.inf)
+METERS = MetricSpec(unit="m", higher_is_better=False, worst=math.inf)
 FRACTION = MetricSpec(unit="", higher_is_better=False, worst=math.inf)
-UNITS = {"delta1": PERCENT, "delta2": PERCENT, "delta3": PERCENT, "SqRel": METRES, "RMSE": METRES, "RMSE_pooled": METRES}
+UNITS = {"delta1": PERCENT, "delta2": PERCENT, "delta3": PERCENT, "SqRel": METERS, "RMSE": METERS, "RMSE_pooled": METERS}
 
 
 class DepthCounts(SampleCounts):

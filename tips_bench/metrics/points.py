@@ -62,9 +62,9 @@ class PointCounts(SampleCounts):
         super().__init__((2, 3, classes))
 
     def check(self, counts: np.ndarray, *, where: object) -> None:
-        intersection_2C, predicted_2C, labelled_2C = np.moveaxis(counts, 1, 0)
-        beyond = (intersection_2C > np.minimum(predicted_2C, labelled_2C)).any() or (counts[0] > counts[1]).any()
-        if beyond or (predicted_2C.sum(1) != labelled_2C.sum(1)).any():
+        intersection_2C, predicted_2C, labeled_2C = np.moveaxis(counts, 1, 0)
+        beyond = (intersection_2C > np.minimum(predicted_2C, labeled_2C)).any() or (counts[0] > counts[1]).any()
+        if beyond or (predicted_2C.sum(1) != labeled_2C.sum(1)).any():
             raise UserError("the counts of intersection, predicted and labelled points contradict each other", where=where)
 
     def compute(self) -> dict[str, float | np.ndarray]:

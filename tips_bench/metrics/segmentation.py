@@ -44,8 +44,8 @@ def count(prediction_HW: np.ndarray, labels_HW: np.ndarray, classes: int, *, whe
     codes_HW |= prediction_HW
     pairs = np.bincount(codes_HW.ravel(), minlength=(classes + 1) * BYTE)
     if len(pairs) > (classes + 1) * BYTE:
-        labelled = np.bincount(labels_HW.ravel())[:IGNORE]
-        raise _outside("label", labelled, classes, where, f"Ids are 0-{classes - 1}, and {IGNORE} for pixels to ignore.")
+        labeled = np.bincount(labels_HW.ravel())[:IGNORE]
+        raise _outside("label", labeled, classes, where, f"Ids are 0-{classes - 1}, and {IGNORE} for pixels to ignore.")
     pairs_CP = pairs.reshape(classes + 1, BYTE)[1:]
     predicted_P = pairs_CP.sum(axis=0)
     if predicted_P[classes:].any():
@@ -81,9 +81,9 @@ def _outside(kind: str, histogram: np.ndarray, classes: int, where: object, fix:
 def class_scores(counts_x3C: np.ndarray) -> dict[str, np.ndarray]:
     """Per-class "IoU" and "Acc" in percent, of shape ...C for counts of shape ...3C; NaN for a class that was not scored."""
     counts_x3C = np.asarray(counts_x3C, dtype=np.float64)  # sums stay exact below 2**53 pixels
-    intersection_xC, predicted_xC, labelled_xC = np.moveaxis(counts_x3C, -2, 0)
-    union_xC = predicted_xC + labelled_xC - intersection_xC
-    return {"IoU": _percent(intersection_xC, union_xC), "Acc": _percent(intersection_xC, labelled_xC)}
+    intersection_xC, predicted_xC, labeled_xC = np.moveaxis(counts_x3C, -2, 0)
+    union_xC = predicted_xC + labeled_xC - intersection_xC
+    return {"IoU": _percent(intersection_xC, union_xC), "Acc": _percent(intersection_xC, labeled_xC)}
 
 
 def summary(counts_x3C: np.ndarray) -> dict[str, np.ndarray]:
@@ -127,8 +127,8 @@ class SegmentationCounts(SampleCounts):
         self.classes = classes
 
     def check(self, counts: np.ndarray, *, where: object) -> None:
-        intersection_C, predicted_C, labelled_C = counts
-        if (intersection_C > np.minimum(predicted_C, labelled_C)).any() or predicted_C.sum() != labelled_C.sum():
+        intersection_C, predicted_C, labeled_C = counts
+        if (intersection_C > np.minimum(predicted_C, labeled_C)).any() or predicted_C.sum() != labeled_C.sum():
             raise UserError("the counts of intersection, predicted and labelled pixels contradict each other", where=where)
 
     def compute(self) -> dict[str, float | np.ndarray]:

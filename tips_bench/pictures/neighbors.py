@@ -22,7 +22,7 @@ THICK = 4
 Found = tuple[np.ndarray, str, bool]  # image_HW3, caption, whether it is right
 
 
-def neighbour_panel(image_HW3: np.ndarray, caption: str, found: Sequence[Found]) -> np.ndarray:
+def neighbor_panel(image_HW3: np.ndarray, caption: str, found: Sequence[Found]) -> np.ndarray:
     """An image and up to SHOWN others, nearest first; uint8 RGB."""
     sheet = _paper(CAPTION + SIDE + 2 * GAP)
     for column, (other_HW3, text, right) in enumerate([(image_HW3, caption, False), *found[:SHOWN]]):

@@ -59,14 +59,14 @@ def pca_basis(features: Sequence[np.ndarray]) -> PcaBasis:
 
     features_ND = np.concatenate([features_hwD.reshape(-1, features_hwD.shape[-1]) for features_hwD in features]).astype(np.float64)
     mean_D = features_ND.mean(axis=0)
-    centred_ND = features_ND - mean_D
+    centered_ND = features_ND - mean_D
     dimensions = len(mean_D)
     found = min(3, dimensions)
-    _, vectors_Dk = eigh(centred_ND.T @ centred_ND, subset_by_index=[dimensions - found, dimensions - 1])
+    _, vectors_Dk = eigh(centered_ND.T @ centered_ND, subset_by_index=[dimensions - found, dimensions - 1])
     vectors_Dk = vectors_Dk[:, ::-1]
     vectors_Dk *= np.sign(vectors_Dk[np.abs(vectors_Dk).argmax(axis=0), np.arange(found)])
     components_D3 = np.pad(vectors_Dk, ((0, 0), (0, 3 - found)))
-    low_3, high_3 = np.percentile(centred_ND @ components_D3, CLIPPED, axis=0)
+    low_3, high_3 = np.percentile(centered_ND @ components_D3, CLIPPED, axis=0)
     return PcaBasis(mean_D, components_D3, low_3, high_3)
 
 

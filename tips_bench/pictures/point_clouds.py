@@ -30,7 +30,7 @@ class Cloud:
 
     drawn_M: np.ndarray
     points_M3: np.ndarray
-    colours_M3: np.ndarray
+    colors_M3: np.ndarray
     truth_M: np.ndarray
     predicted_M: np.ndarray
 
@@ -38,7 +38,7 @@ class Cloud:
     def of(cls, scan: Scan, predicted_N: np.ndarray) -> Cloud:
         """Every k-th point, so that at most DRAWN are left."""
         drawn_M = np.arange(0, len(predicted_N), -(-len(predicted_N) // DRAWN))
-        return cls(drawn_M, scan.points_N3[drawn_M], scan.colours_N3[drawn_M], scan.labels_N[drawn_M], predicted_N[drawn_M])
+        return cls(drawn_M, scan.points_N3[drawn_M], scan.colors_N3[drawn_M], scan.labels_N[drawn_M], predicted_N[drawn_M])
 
 
 def seen_from_above(points_M3: np.ndarray, side: int) -> np.ndarray:
@@ -67,7 +67,7 @@ def cloud_panel(cloud: Cloud, pca_M3: np.ndarray, palette: Sequence[tuple[int, i
     nothing_HW = shown_HW < 0
     truth_HW, predicted_HW = (np.where(nothing_HW, np.uint8(IGNORE), labels_M[shown_HW]) for labels_M in (cloud.truth_M, cloud.predicted_M))
     image_HW3, pca_HW3 = (
-        np.where(nothing_HW[..., None], np.array(PAPER, np.uint8), colours_M3[shown_HW]) for colours_M3 in (cloud.colours_M3, pca_M3)
+        np.where(nothing_HW[..., None], np.array(PAPER, np.uint8), colors_M3[shown_HW]) for colors_M3 in (cloud.colors_M3, pca_M3)
     )
     return panel(image_HW3, truth_HW, predicted_HW, pca_HW3, palette=palette, classes=classes, basis=AS_THEY_ARE)
 
@@ -77,11 +77,11 @@ def save_cloud(cloud: Cloud, pca_M3: np.ndarray, palette: Sequence[tuple[int, in
     kinds = [(axis, "<f4") for axis in "xyz"] + [(name, "u1") for name in ("red", "green", "blue", "label", "predicted")]
     step = GAP * float(np.ptp(cloud.points_M3[:, 0]))
     parts = []
-    for place, colours_M3 in enumerate((colorize(cloud.truth_M, palette), colorize(cloud.predicted_M, palette), pca_M3)):
+    for place, colors_M3 in enumerate((colorize(cloud.truth_M, palette), colorize(cloud.predicted_M, palette), pca_M3)):
         part = np.zeros(len(cloud.points_M3), kinds)
         for axis, values_M in zip("xyz", (cloud.points_M3 + np.array([place * step, 0, 0], np.float32)).T, strict=True):
             part[axis] = values_M
-        for name, values_M in zip(("red", "green", "blue"), colours_M3.T, strict=True):
+        for name, values_M in zip(("red", "green", "blue"), colors_M3.T, strict=True):
             part[name] = values_M
         part["label"], part["predicted"] = cloud.truth_M, cloud.predicted_M
         parts.append(part)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tips_bench.cards import ModelCard, SelectionCard, WindowCard
-from tips_bench.features.cache import Shelf
+from tips_bench.features.cache import FeatureCache
 from tips_bench.features.extract import Extractor
 
 
@@ -15,7 +15,7 @@ from tips_bench.features.extract import Extractor
 class FitContext:
     """What every probe fits on. indices: the samples of the reader's split that may be used. work: folder for what a killed run takes up.
 
-    reader: of the family's kind. shelf: where stores of features lie. model: the card of the encoder.
+    reader: of the family's kind. cache: where stores of features lie. model: the card of the encoder.
     """
 
     extractor: Extractor
@@ -24,7 +24,7 @@ class FitContext:
     inference: WindowCard
     selection: SelectionCard
     work: Path
-    shelf: Shelf
+    cache: FeatureCache
     seed: int
     model: ModelCard | None = None
 

@@ -75,15 +75,15 @@ class _ExpectedDepth(torch.autograd.Function):
         (logits_BSChw,) = ctx.saved_tensors
         bins: Bins = ctx.bins
         like = {"device": logits_BSChw.device, "dtype": logits_BSChw.dtype}
-        centres_C11 = torch.linspace(*bins.depths, logits_BSChw.shape[2], **like)[:, None, None]
+        centers_C11 = torch.linspace(*bins.depths, logits_BSChw.shape[2], **like)[:, None, None]
         found = torch.empty_like(logits_BSChw)
         for image, gradient_SHW in enumerate(gradients[0]):
             for head, gradient_HW in enumerate(gradient_SHW):
                 enlarged_CHW = bins.enlarged(logits_BSChw[image, head])
                 weights_CHW = enlarged_CHW.relu() + bins.floor
                 total_HW = weights_CHW.sum(0)
-                depth_HW = (weights_CHW * centres_C11).sum(0) / total_HW
-                slope_CHW = (centres_C11 - depth_HW) * (gradient_HW / total_HW) * (enlarged_CHW > 0)
+                depth_HW = (weights_CHW * centers_C11).sum(0) / total_HW
+                slope_CHW = (centers_C11 - depth_HW) * (gradient_HW / total_HW) * (enlarged_CHW > 0)
                 found[image, head] = bins.shrunk(slope_CHW)
         return found, None
 

@@ -23,7 +23,7 @@ from tips_bench.progress import bar
 BLOCK_VALUES = 1 << 25  # scores held at once
 
 
-class WholeHead(Protocol):
+class ImageHead(Protocol):
     """What scores classes. classes: C. candidates: S. choice: the candidate that was chosen off the scored split; None = there is one.
 
     block: images at once, at most.
@@ -37,14 +37,14 @@ class WholeHead(Protocol):
     def scores(self, features_QF: np.ndarray) -> np.ndarray:
         """scores_SQC of stored features, greater is nearer; minus infinity = the class is not predicted."""
 
-    def on(self, device: torch.device) -> WholeHead:
+    def on(self, device: torch.device) -> ImageHead:
         """The same; products are made on this device from now on."""
 
     def save(self, path: Path) -> None:
         """Write to one file, atomically."""
 
 
-def rank_all(head: WholeHead, features_NF: np.ndarray, labels_N: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+def rank_all(head: ImageHead, features_NF: np.ndarray, labels_N: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
     """ranks_NS of the true classes. rows: which images, ascending; None = all."""
     rows = np.arange(len(features_NF)) if rows is None else rows
     step = max(1, min(head.block, BLOCK_VALUES // (head.candidates * head.classes)))

@@ -28,5 +28,5 @@ def patch_counts(
 
 def patch_of(length: int, patches: int, inner: int, before: int, after: int) -> np.ndarray:
     """Index of the patch under each pixel centre x + 1/2 of an axis: ((x + 1/2) * inner / length + before) / padded * patches."""
-    twice_centre = (2 * np.arange(length, dtype=np.int64) + 1) * inner + 2 * before * length
-    return twice_centre * patches // (2 * length * (inner + before + after))
+    twice_center = (2 * np.arange(length, dtype=np.int64) + 1) * inner + 2 * before * length
+    return twice_center * patches // (2 * length * (inner + before + after))

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from tips_bench.data.base import DepthSample, NormalsSample
-from tips_bench.features.inference import DenseHead, mirror
+from tips_bench.features.inference import PixelHead, mirror
 from tips_bench.metrics import depth, normals
 from tips_bench.probes.base import Fit, FitContext
 
 
-class DenseTarget(Protocol):
+class PixelTarget(Protocol):
     """values: T. unit: of a value, as an error of the fit is told in. selection: the metric that chooses among heads; the least is best."""
 
     values: int
@@ -46,15 +46,15 @@ class DenseTarget(Protocol):
         """Metrics of summed sums."""
 
 
-class DenseProbe(Protocol):
+class PixelProbe(Protocol):
     """Built from a card's `probe` mapping, the name of the card for errors, and a target."""
 
-    def __init__(self, options: dict[str, Any], where: object, target: DenseTarget) -> None: ...
+    def __init__(self, options: dict[str, Any], where: object, target: PixelTarget) -> None: ...
 
     def fit(self, context: FitContext) -> Fit:
-        """Fit on the context's samples, taking up what an earlier try left in context.work. The fit's head is a DenseHead."""
+        """Fit on the context's samples, taking up what an earlier try left in context.work. The fit's head is a PixelHead."""
 
-    def load_head(self, path: Path) -> DenseHead:
+    def load_head(self, path: Path) -> PixelHead:
         """The head that an earlier try of this fit saved."""
 
 

@@ -85,13 +85,13 @@ def _rows(records: Sequence[Record]) -> list[tuple[str, str, list[Record]]]:
         while any(_column(other) == _column(record) for other in rows.get((*_identity(record), str(run)), [])):
             run += 1
         rows.setdefault((*_identity(record), str(run)), []).append(record)
-    labelled = []
+    labeled = []
     for key, members in rows.items():
         alike = [other for other in rows if other[:2] == key[:2]]
         texts = zip(("weights ", "card ", "seed ", "", "run "), key[2:], strict=True)
         differing = [what + text[:12] for position, (what, text) in enumerate(texts, 2) if len({other[position] for other in alike}) > 1]
-        labelled.append((f"{key[0]} ({', '.join(differing)})" if differing else key[0], key[1], members))
-    return labelled
+        labeled.append((f"{key[0]} ({', '.join(differing)})" if differing else key[0], key[1], members))
+    return labeled
 
 
 def _identity(record: Record) -> tuple[str, ...]:

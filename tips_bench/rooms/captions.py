@@ -52,10 +52,10 @@ def phrase(scene: Scene, number: int, count: int = 1) -> str:
     """An object in words: "a green fabric sofa", "three white plates", "books"."""
     thing = scene.instances[number]
     if thing.kind in _UNCOUNTED:
-        words = [thing.colour if thing.kind != "book" else "", thing.word if thing.kind == "curtain" else "", _UNCOUNTED[thing.kind]]
+        words = [thing.color if thing.kind != "book" else "", thing.word if thing.kind == "curtain" else "", _UNCOUNTED[thing.kind]]
         return " ".join(w for w in words if w)
     if count == 1:
-        return _article(" ".join(w for w in (thing.colour, thing.word, thing.kind) if w))
+        return _article(" ".join(w for w in (thing.color, thing.word, thing.kind) if w))
     number_word = ("", "", "two", "three", "four", "five", "six")[count] if count < 7 else "several"
     return f"{number_word} {_PLURAL.get(thing.kind, thing.kind + 's')}"
 
@@ -98,7 +98,7 @@ def synthetic(scene: Scene, frame: Frame, seen: list[Seen], most: int = 7) -> st
     numbers = {s.number for s in seen}
     far = float(np.percentile(frame.depth_HW, 95))
     floor = next(thing for thing in scene.instances if thing.kind == "floor")
-    ground = " ".join(w for w in (floor.colour, floor.word, "floor") if w)
+    ground = " ".join(w for w in (floor.color, floor.word, "floor") if w)
     sentences = [f"{_article(scene.kind)} with {_article(ground)}".capitalize()]
     roots = [s for s in seen if scene.instances[s.number].parent not in numbers]
     told: set[tuple[str, str]] = set()
@@ -155,9 +155,7 @@ def web(scene: Scene, seen: list[Seen], rng: np.random.Generator) -> str:
     words = []
     for kind in chosen:
         thing = next(scene.instances[s.number] for s in seen if scene.instances[s.number].kind == kind)
-        words.append(
-            " ".join(w for w in (thing.colour if rng.random() < 0.4 else "", thing.word if rng.random() < 0.25 else "", kind) if w)
-        )
+        words.append(" ".join(w for w in (thing.color if rng.random() < 0.4 else "", thing.word if rng.random() < 0.25 else "", kind) if w))
     if rng.random() < 0.2:
         words.append(NAMES[int(rng.integers(0, len(NAMES)))])
     room = scene.kind if rng.random() < 0.9 else ("bedroom", "kitchen", "hotel", "apartment")[int(rng.integers(0, 4))]

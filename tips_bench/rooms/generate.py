@@ -54,7 +54,7 @@ class PointCloud:
     """Surface points of a room: places in metres, sRGB of the bare material, class and instance (number + 1). N points."""
 
     points_N3: np.ndarray
-    colours_N3: np.ndarray
+    colors_N3: np.ndarray
     classes_N: np.ndarray
     instances_N: np.ndarray
 
@@ -72,11 +72,11 @@ def point_cloud(tracer: Tracer, stations: int = 4, rays: int = 6000) -> PointClo
     keep = np.isfinite(hits.t_N)
     shader = Shader(tracer)
     surface = shader.surface(all_rays, hits, 0.002)
-    colours = np.clip(shader.albedo(surface), 0, 1) ** (1 / 2.2)
+    colors = np.clip(shader.albedo(surface), 0, 1) ** (1 / 2.2)
     scene = tracer.scene
     return PointCloud(
         surface.place_3N.T[keep],
-        np.rint(colours.T[keep] * 255).astype(np.uint8),
+        np.rint(colors.T[keep] * 255).astype(np.uint8),
         scene.class_M[hits.triangle_N][keep],
         (scene.instance_M[hits.triangle_N] + 1)[keep].astype(np.uint16),
     )

@@ -22,7 +22,7 @@ from tips_bench.models.layers import Block
 from tips_bench.models.text import TextTower
 from tips_bench.models.vision import VisionTower
 
-_GREY = 0.5
+_GRAY = 0.5
 _ATTENTION = 0.2
 
 
@@ -34,7 +34,7 @@ def widen(vision: VisionTower, text: TextTower) -> None:
             module.weight /= STD * math.sqrt(module.weight[0].numel())
     text.token_embed.weight /= STD * math.sqrt(text.config.embed_dim)
     patches = vision.patch_embed.proj
-    patches.bias -= _GREY * patches.weight.flatten(1).sum(dim=1)
+    patches.bias -= _GRAY * patches.weight.flatten(1).sum(dim=1)
     for block in vision.blocks:
         assert isinstance(block, Block)
         if block.ls1 is not None:

@@ -31,7 +31,7 @@ class Temperatures:
     teacher: float
 
 
-class Centre(nn.Module):
+class Center(nn.Module):
     """The running mean of the teacher's scores, and what the teacher said in this step.
 
     A step's scores, of all pieces and ranks, move the centre at the end of the step, as in DINOv2.
@@ -62,7 +62,7 @@ class Centre(nn.Module):
         return {
             "entropy": seen[0, -1] / count,
             "mean_entropy": torch.special.entr(seen[1, :-1] / count).sum(),
-            "centre_norm": self.mean_C.norm(),
+            "center_norm": self.mean_C.norm(),
         }
 
 
@@ -71,7 +71,7 @@ def prototype_loss(
     weight_CE: Tensor,
     target_NE: Tensor,
     target_weight_CE: Tensor,
-    centre: Centre,
+    center: Center,
     temperatures: Temperatures,
     row_weight_N: Tensor | None = None,
     piece_values: int = _PIECE_VALUES,
@@ -87,7 +87,7 @@ def prototype_loss(
         return cast(
             "Tensor",
             _PrototypeLoss.apply(
-                view_NME, weight_CE, target_NE.detach(), target_weight_CE.detach(), centre, temperatures, row_weight_N, piece_values
+                view_NME, weight_CE, target_NE.detach(), target_weight_CE.detach(), center, temperatures, row_weight_N, piece_values
             ),
         )
 
@@ -100,7 +100,7 @@ class _PrototypeLoss(torch.autograd.Function):
         weight_CE: Tensor,
         target_NE: Tensor,
         target_weight_CE: Tensor,
-        centre: Centre,
+        center: Center,
         temperatures: Temperatures,
         row_weight_N: Tensor,
         piece_values: int,
@@ -112,8 +112,8 @@ class _PrototypeLoss(torch.autograd.Function):
         for start in range(0, len(view_NME), rows):
             here = slice(start, start + rows)
             teacher_NC = target_NE[here] @ target_weight_CE.T
-            probs_NC = ((teacher_NC - centre.mean_C) / temperatures.teacher).softmax(dim=1)
-            centre.observe(teacher_NC, probs_NC)
+            probs_NC = ((teacher_NC - center.mean_C) / temperatures.teacher).softmax(dim=1)
+            center.observe(teacher_NC, probs_NC)
             view_RE = view_NME[here].flatten(0, 1)
             log_NMC = (view_RE @ weight_CE.T / temperatures.student).log_softmax(dim=1).unflatten(0, (-1, views))
             weight_N = row_weight_N[here] / views

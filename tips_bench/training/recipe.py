@@ -160,7 +160,7 @@ class SharpeningPart(Strict):
     teacher: PositiveFloat
     teacher_start: PositiveFloat
     teacher_warmup: Fraction
-    centre_momentum: Fraction
+    center_momentum: Fraction
 
 
 class SelfDistillationPart(Strict):

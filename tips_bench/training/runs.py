@@ -118,7 +118,7 @@ def frozen_teacher(recipe: Recipe) -> Teacher | None:
     owners = {
         "vision": "teacher" if kind == "ema" else "student",
         "heads": "student" if kind == "frozen" else "teacher",
-        "centres": "teacher",
+        "centers": "teacher",
     }
     wanted = {f"{owners[name.partition('.')[0]]}.{name}": value for name, value in teacher.state_dict().items()}
     checkpoint.load(_checkpoint(run, None), wanted, together=False)

@@ -94,7 +94,7 @@ class Learner:
                 report["momentum"] = cosine(*part.momentum, number, recipe.steps)
                 self.teacher.follow(self.student, report["momentum"])
             if self._taught(number):
-                notes = self.teacher.move_centres()
+                notes = self.teacher.move_centers()
                 report |= dict(zip(notes, torch.stack(list(notes.values())).tolist(), strict=True))
         return report
 

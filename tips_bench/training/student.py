@@ -183,10 +183,10 @@ class Student(nn.Module):
         return self._teach(PATCHES, view_RD[:, None], target_RD, lesson, weight_R)
 
     def _teach(self, name: str, view_NMD: Tensor, target_ND: Tensor, lesson: Lesson, weight_N: Tensor | None) -> Tensor:
-        head, teacher, centre = self.heads[name], lesson.teacher.heads[name], lesson.teacher.centres[name]
+        head, teacher, center = self.heads[name], lesson.teacher.heads[name], lesson.teacher.centers[name]
         with torch.no_grad():
             target_NE, target_weight_CE = teacher(target_ND), teacher.weight_CE
-        return prototype_loss(head(view_NMD), head.weight_CE, target_NE, target_weight_CE, centre, lesson.temperatures[name], weight_N)
+        return prototype_loss(head(view_NMD), head.weight_CE, target_NE, target_weight_CE, center, lesson.temperatures[name], weight_N)
 
 
 def checkpoint_activations(block: nn.Module) -> None:

@@ -16,7 +16,7 @@ from tips_bench.models.configs import VisionConfig
 from tips_bench.models.vision import VisionTower
 from tips_bench.training.distributed import local, whole
 from tips_bench.training.heads import ProjectionHead
-from tips_bench.training.prototypes import Centre, Temperatures
+from tips_bench.training.prototypes import Center, Temperatures
 from tips_bench.training.recipe import MethodPart, SharpeningPart
 
 SELF_DISTILLATION, PATCHES = "self_distillation", "patches"
@@ -51,8 +51,8 @@ class Teacher(nn.Module):
         super().__init__()
         self.vision = None if vision is None else VisionTower(vision)
         self.heads = make_heads(method, dim)
-        self.centres = nn.ModuleDict(
-            {name: Centre(part.head.prototypes, part.sharpening.centre_momentum) for name, part in parts_with_heads(method).items()}
+        self.centers = nn.ModuleDict(
+            {name: Center(part.head.prototypes, part.sharpening.center_momentum) for name, part in parts_with_heads(method).items()}
         )
         self.requires_grad_(False).eval()
 
@@ -75,9 +75,9 @@ class Teacher(nn.Module):
         if pairs:
             torch._foreach_lerp_([own for own, _ in pairs], [their for _, their in pairs], 1 - momentum)
 
-    def move_centres(self) -> dict[str, Tensor]:
+    def move_centers(self) -> dict[str, Tensor]:
         """Ends a step; the centres' notes on it, as "entropy/NAME" and so on."""
-        return {f"{key}/{name}": value for name, centre in self.centres.items() for key, value in centre.move().items()}
+        return {f"{key}/{name}": value for name, center in self.centers.items() for key, value in center.move().items()}
 
 
 def temperatures(part: SharpeningPart, step: float, steps: float) -> Temperatures:

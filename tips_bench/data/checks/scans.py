@@ -30,7 +30,7 @@ class _Seen:
 
     size: str = ""
     points: int = 0
-    labelled: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
+    labeled: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
     frames: int = 0
     skipped: int = 0
     empty: int = 0
@@ -49,12 +49,12 @@ def check(reader: ScanReader, expected: int | None = None, workers: int = 2) -> 
             advance()
             report.faults += seen.faults
             sizes[seen.size] += bool(seen.size)
-            total.labelled += seen.labelled
+            total.labeled += seen.labeled
             for name in ("points", "frames", "skipped", "empty"):
                 setattr(total, name, getattr(total, name) + getattr(seen, name))
     report.sizes = dict((+sizes).most_common())
-    report.pixels = {name: int(total.labelled[index]) for index, name in enumerate(reader.classes)}
-    report.ignored = int(total.labelled[IGNORE])
+    report.pixels = {name: int(total.labeled[index]) for index, name in enumerate(reader.classes)}
+    report.ignored = int(total.labeled[IGNORE])
     report.facts = {name: str(getattr(total, attribute)) for name, attribute in (("points", "points"), ("frames", "frames"))}
     report.facts["frames without a pose, left out"] = str(total.skipped)
     if total.empty:
@@ -79,7 +79,7 @@ def _look(reader: ScanReader, index: int, pool: ThreadPoolExecutor) -> _Seen:
     scan: Scan | None = None
     try:
         scan = reader.load(index)
-        seen.points, seen.labelled = len(scan.labels_N), np.bincount(scan.labels_N, minlength=256)
+        seen.points, seen.labeled = len(scan.labels_N), np.bincount(scan.labels_N, minlength=256)
     except UserError as error:
         seen.faults.append(str(error))
     try:
@@ -87,7 +87,7 @@ def _look(reader: ScanReader, index: int, pool: ThreadPoolExecutor) -> _Seen:
     except UserError as error:
         seen.faults.append(str(error))
         return seen
-    seen.frames, seen.skipped, seen.size = len(frames), frames.skipped, "x".join(map(str, frames.colour.size))
+    seen.frames, seen.skipped, seen.size = len(frames), frames.skipped, "x".join(map(str, frames.color.size))
     if not len(frames):
         seen.faults.append(f"{id}: none of its {frames.skipped} frames has a pose")
         return seen

@@ -36,14 +36,14 @@ class DepthAugmentCard(Strict):
     rotate_share: Share
     flip: Share
     crop: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
-    colour_share: Share
+    color_share: Share
     gamma: Range
     brightness: Range
-    colour: Range
+    color: Range
 
     @model_validator(mode="after")
     def _ordered(self) -> DepthAugmentCard:
-        for name in ("gamma", "brightness", "colour"):
+        for name in ("gamma", "brightness", "color"):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name} is [least, greatest]")
@@ -95,10 +95,10 @@ def augment(
     top, left = (int(generator.integers(0, side - cut + 1)) for side, cut in zip((height, width), card.crop, strict=True))
     window = slice(top, top + card.crop[0]), slice(left, left + card.crop[1])
     image_HW3, depth_HW = image_HW3[window].astype(np.float32), np.ascontiguousarray(depth_HW[window], np.float32)
-    if generator.random() < card.colour_share:
+    if generator.random() < card.color_share:
         gamma, brightness = generator.uniform(*card.gamma), generator.uniform(*card.brightness)
-        colour_3 = generator.uniform(*card.colour, size=3)
-        image_HW3 = np.clip(image_HW3**gamma * brightness * colour_3, 0, 255)
+        color_3 = generator.uniform(*card.color, size=3)
+        image_HW3 = np.clip(image_HW3**gamma * brightness * color_3, 0, 255)
     return image_HW3.astype(np.float32), depth_HW
 
 

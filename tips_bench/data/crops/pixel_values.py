@@ -16,16 +16,16 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
-from torchvision.transforms import functional as colour
+from torchvision.transforms import functional as color
 
 from tips_bench.cards import Strict
-from tips_bench.data.images import centre_crop, resize, to_pixels
+from tips_bench.data.images import center_crop, resize, to_pixels
 from tips_bench.errors import UserError
 
 Truth = Callable[[Any], tuple[np.ndarray, np.ndarray]]
 
 
-class DenseCropCard(Strict):
+class PixelValueCropCard(Strict):
     """The numbers of the crops, in the order in which they are used.
 
     size: S in pixels. shape: "center-crop" brings the shorter side to S and takes the middle, "square" stretches the image. jitter: how
@@ -43,13 +43,13 @@ class DenseCropCard(Strict):
     flip: float = Field(ge=0, le=1)
 
     @model_validator(mode="after")
-    def _ordered(self) -> DenseCropCard:
+    def _ordered(self) -> PixelValueCropCard:
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ValueError("scale is [least, greatest] above 0, and no crop is larger than its image")
         return self
 
 
-class DenseCrops:
+class PixelValueCrops:
     """Crops by number, without end; each run through `indices` is in an order of its own.
 
     truth: sample -> (values_THW, known_HW). unmirror: values_THW of a mirrored image -> those of the image, its own inverse.
@@ -57,7 +57,7 @@ class DenseCrops:
     """
 
     def __init__(
-        self, reader: Any, card: DenseCropCard, truth: Truth, unmirror: Callable[[Tensor], Tensor], indices: Sequence[int], seed: int
+        self, reader: Any, card: PixelValueCropCard, truth: Truth, unmirror: Callable[[Tensor], Tensor], indices: Sequence[int], seed: int
     ) -> None:
         self.reader, self.card, self.truth, self.unmirror, self.indices, self.seed = reader, card, truth, unmirror, list(indices), seed
         if not self.indices:
@@ -88,14 +88,14 @@ class DenseCrops:
         rows, columns = (_nearest(full, part) for full, part in zip((height, width), shape, strict=True))
         top, left = (shape[0] - side) // 2, (shape[1] - side) // 2
         rows, columns = rows[top : top + side, None], columns[left : left + side]
-        pixels_3SS = to_pixels(centre_crop(resize(image_HW3, shape), (side, side)))
+        pixels_3SS = to_pixels(center_crop(resize(image_HW3, shape), (side, side)))
         values_TSS = torch.from_numpy(np.ascontiguousarray(values_THW[:, rows, columns], dtype=np.float32))
         return pixels_3SS, values_TSS, torch.from_numpy(np.ascontiguousarray(known_HW[rows, columns]))
 
 
 def jitter(pixels_3HW: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
     """Brightness, contrast and saturation times 1 - strength to 1 + strength, hue turned by up to `strength`, in an order that is drawn."""
-    changes = [colour.adjust_brightness, colour.adjust_contrast, colour.adjust_saturation, colour.adjust_hue]
+    changes = [color.adjust_brightness, color.adjust_contrast, color.adjust_saturation, color.adjust_hue]
     amounts = [*rng.uniform(1 - strength, 1 + strength, 3), rng.uniform(-strength, strength)]
     for index in rng.permutation(4):
         pixels_3HW = changes[index](pixels_3HW, float(amounts[index]))

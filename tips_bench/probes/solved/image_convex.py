@@ -15,7 +15,7 @@ import torch
 from tips_bench.cards import parse
 from tips_bench.features.cache import from_disk
 from tips_bench.features.extract import Extractor
-from tips_bench.features.image_embeddings import Whole, encode_whole
+from tips_bench.features.image_embeddings import ImageEmbedding, encode_images
 from tips_bench.probes.base import Fit, FitContext
 from tips_bench.probes.image_heads import Affine, AffineHeads
 from tips_bench.probes.linear_head import LinearHead
@@ -24,7 +24,7 @@ from tips_bench.probes.solved.patch_convex import SolverOptions, fit_bank
 from tips_bench.probes.solved.softmax_regression import CHUNK_ROWS
 
 
-class WholeConvexProbe:
+class ImageConvexProbe:
     """Built from a card's `probe` mapping."""
 
     load = staticmethod(AffineHeads.load)
@@ -32,14 +32,14 @@ class WholeConvexProbe:
     def __init__(self, options: dict[str, Any], where: object) -> None:
         self.options = parse(SolverOptions, options, where=where, prefix="probe.")
 
-    def whole(self, extractor: Extractor) -> Whole:
+    def whole(self, extractor: Extractor) -> ImageEmbedding:
         """What of an image is looked at."""
-        return Whole.tokens(extractor)
+        return ImageEmbedding.tokens(extractor)
 
     def fit(self, context: FitContext) -> Fit:
         """Encode the training images, choose the penalty off a held-out part of them, solve on all of them."""
         whole = self.whole(context.extractor)
-        store = encode_whole(context.extractor, context.reader, context.indices, whole, context.shelf, "train-whole")
+        store = encode_images(context.extractor, context.reader, context.indices, whole, context.cache, "train-whole")
         labels = OneHot(context.reader.labels_N[context.indices], len(context.reader.classes))
         beside = {"counts": labels, "area": np.ones(len(context.indices), np.uint8)}
         fit = fit_bank(self.options, context, Bank(store, context.indices, beside), accuracy)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tips_bench.errors import UserError
-from tips_bench.features.cache import DISK_TYPES, Store, to_disk
+from tips_bench.features.cache import DISK_TYPES, ResumableArray, to_disk
 from tips_bench.files import digest
 from tips_bench.probes.base import FitContext
 from tips_bench.probes.patch_labels import patch_counts
@@ -23,7 +23,7 @@ from tips_bench.progress import bar
 class Bank:
     """A filled store. indices: the reader's samples, in the order of the store's items. beside: arrays that are not in the store."""
 
-    store: Store
+    store: ResumableArray
     indices: list[int]
     beside: Mapping[str, Any] = field(default_factory=dict)
 
@@ -39,11 +39,11 @@ class Bank:
         return np.concatenate([np.arange(part.start, part.stop) for part in slices])
 
 
-def choose(id: str, labelled_P: np.ndarray, quota: int) -> np.ndarray:
+def choose(id: str, labeled_P: np.ndarray, quota: int) -> np.ndarray:
     """Indices of `quota` patches in an order drawn from the sample's id, labelled ones first; ascending."""
     generator = np.random.Generator(np.random.Philox(key=int(digest("patches", id)[:32], 16)))
-    order = generator.permutation(len(labelled_P))
-    order = np.concatenate([order[labelled_P[order]], order[~labelled_P[order]]])
+    order = generator.permutation(len(labeled_P))
+    order = np.concatenate([order[labeled_P[order]], order[~labeled_P[order]]])
     return np.sort(order[:quota])
 
 
@@ -68,7 +68,7 @@ def fill(context: FitContext, max_patches: int, patches_per_image: int) -> Bank:
         "area": ((), "uint32"),
     }
     chosen = digest(*(reader.ids[index] for index in indices))
-    store = context.shelf.open("bank", rows, arrays, chosen, quota)
+    store = context.cache.open("bank", rows, arrays, chosen, quota)
     item = {index: position for position, index in enumerate(indices)}
     missing = store.missing()
     with bar("features of the training split", len(indices)) as advance:

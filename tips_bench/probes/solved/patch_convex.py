@@ -105,7 +105,7 @@ def fit_bank(options: SolverOptions, context: FitContext, bank: Bank, score: Sco
     }
     unfinished = f"the probe stopped after {solution.iterations} iterations at a gradient of {solution.gradient:.1e}"
     warnings = [] if solution.converged else [unfinished]
-    context.shelf.finish(bank.store)
+    context.cache.finish(bank.store)
     return Fit(_head(regression, solution, len(reader.classes)), report, choice, warnings)
 
 

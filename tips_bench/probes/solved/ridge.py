@@ -28,7 +28,7 @@ from tips_bench.errors import UserError
 from tips_bench.files import digest
 from tips_bench.probes.base import Choice, Fit, FitContext
 from tips_bench.probes.linear_head import LinearHead
-from tips_bench.probes.pixel_targets import DenseTarget
+from tips_bench.probes.pixel_targets import PixelTarget
 from tips_bench.probes.solved.feature_spread import spread
 from tips_bench.probes.solved.sufficient_statistics import Moments, Progress, patch_targets
 from tips_bench.progress import bar
@@ -96,7 +96,7 @@ def error(moments: Moments, weight_TD: Tensor, bias_T: Tensor) -> float:
 class RidgeProbe:
     """Built from a card's `probe` mapping, for a target."""
 
-    def __init__(self, options: dict[str, Any], where: object, target: DenseTarget) -> None:
+    def __init__(self, options: dict[str, Any], where: object, target: PixelTarget) -> None:
         self.options = parse(RidgeOptions, options, where=where, prefix="probe.")
         self.target = target
 
@@ -160,14 +160,14 @@ class RidgeProbe:
                     if progress.done % self.options.checkpoint_every == 0:
                         progress.save()
                 advance(len(batch))
-        if context.shelf.identity is not None:
+        if context.cache.identity is not None:
             progress.save()
         return progress.groups
 
 
 def _path(context: FitContext, identity: str) -> Path:
     """Where moments are kept: in a cache for later runs, too, else in the work folder."""
-    shelf = context.shelf
-    if shelf.identity is None:
+    cache = context.cache
+    if cache.identity is None:
         return context.work / "moments.npz"
-    return shelf.folder / f"moments-{digest(shelf.identity, identity)[:24]}.npz"
+    return cache.folder / f"moments-{digest(cache.identity, identity)[:24]}.npz"

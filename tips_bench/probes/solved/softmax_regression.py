@@ -38,16 +38,16 @@ class Patches:
     def __init__(self, arrays: Mapping[str, np.ndarray], rows: np.ndarray, device: torch.device, resident_bytes: int) -> None:
         self._arrays, self._rows, self.device = arrays, rows, device
         self.dim = arrays["features"].shape[1]
-        self._centre_D: Tensor | None = None
+        self._center_D: Tensor | None = None
         self._resident: list[tuple[Tensor, Tensor]] | None = None
         if len(rows) * (self.dim + arrays["counts"].shape[1]) * 4 <= resident_bytes:
             self._resident = list(self.chunks())
 
-    def centre(self, mean_D: Tensor) -> None:
+    def center(self, mean_D: Tensor) -> None:
         """From now on `chunks` gives features less this mean, in float32: small numbers keep the products exact."""
-        self._centre_D = mean_D.float()
+        self._center_D = mean_D.float()
         for features_ND, _ in self._resident or ():
-            features_ND -= self._centre_D
+            features_ND -= self._center_D
 
     def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
         """(features_ND, shares_NC) in float32 on the device; shares: part of the patch's area that bears each class."""
@@ -57,8 +57,8 @@ class Patches:
         for start in range(0, len(self._rows), CHUNK_ROWS):
             rows = self._rows[start : start + CHUNK_ROWS]
             features_ND = from_disk(self._arrays["features"][rows]).to(self.device, torch.float32, copy=True)
-            if self._centre_D is not None:
-                features_ND -= self._centre_D
+            if self._center_D is not None:
+                features_ND -= self._center_D
             area_N1 = np.maximum(self._arrays["area"][rows], 1)[:, None]
             shares_NC = (self._arrays["counts"][rows] / area_N1).astype(np.float32)
             yield features_ND, torch.from_numpy(shares_NC).to(self.device)
@@ -114,7 +114,7 @@ class SoftmaxRegression:
     def __init__(self, patches: Patches) -> None:
         self.patches = patches
         self.moments = Moments.of(patches)
-        patches.centre(self.moments.mean_D)
+        patches.center(self.moments.mean_D)
         self.shown_K = torch.nonzero(self.moments.mass_C > 0)[:, 0]
         prior_K = self.moments.mass_C[self.shown_K] / self.moments.mass_C.sum()
         self._curvature_K = (prior_K * (1 - prior_K)).clamp_min(1e-8)
@@ -167,7 +167,7 @@ class _Problem:
         values_KD = (weight_KD * self.moments.deviation_D) @ self.moments.basis_DD / self.scale_KD
         return torch.cat([values_KD, (bias_K / self.scale_K)[:, None]], 1).cpu().numpy().ravel()
 
-    def _centred(self, vector: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    def _centered(self, vector: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         values = torch.from_numpy(vector).to(self.scale_KD.device).reshape(len(self.scale_K), -1)
         rotated_KD = self.scale_KD * values[:, :-1]
         weight_KD = (rotated_KD @ self.moments.basis_DD.T) / self.moments.deviation_D
@@ -175,23 +175,23 @@ class _Problem:
 
     def raw(self, vector: np.ndarray) -> tuple[Tensor, Tensor]:
         """(weight_KD, bias_K) for raw features."""
-        _, weight_KD, bias_K = self._centred(vector)
+        _, weight_KD, bias_K = self._centered(vector)
         return weight_KD, bias_K - weight_KD @ self.moments.mean_D
 
     def __call__(self, vector: np.ndarray) -> tuple[float, np.ndarray]:
-        rotated_KD, weight_KD, bias_K = self._centred(vector)
+        rotated_KD, weight_KD, bias_K = self._centered(vector)
         short_weight_KD, short_bias_K = weight_KD.to(self.dtype), bias_K.to(self.dtype)
         loss = torch.zeros((), dtype=torch.float64, device=weight_KD.device)
         weight_gradient_KD, bias_gradient_K = torch.zeros_like(weight_KD), torch.zeros_like(bias_K)
         shown_K = self.regression.shown_K
         for features_ND, shares_NC in self.regression.patches.chunks():
-            centred_ND = features_ND.to(self.dtype)
+            centered_ND = features_ND.to(self.dtype)
             shares_NK = shares_NC[:, shown_K].to(self.dtype)
-            logits_NK = torch.addmm(short_bias_K, centred_ND, short_weight_KD.T)
+            logits_NK = torch.addmm(short_bias_K, centered_ND, short_weight_KD.T)
             log_NK = torch.log_softmax(logits_NK, 1)
             loss -= (shares_NK * log_NK).sum(1).double().sum()
             residual_NK = log_NK.exp_().mul_(shares_NK.sum(1, keepdim=True)).sub_(shares_NK)
-            weight_gradient_KD += (residual_NK.T @ centred_ND).double()
+            weight_gradient_KD += (residual_NK.T @ centered_ND).double()
             bias_gradient_K += residual_NK.double().sum(0)
         loss = loss / self.total + self.penalty / 2 * rotated_KD.square().sum()
         back_KD = (weight_gradient_KD / self.total / self.moments.deviation_D) @ self.moments.basis_DD + self.penalty * rotated_KD

@@ -32,7 +32,7 @@ class Inputs:
         return np.concatenate([tokens, np.arange(layers * dim, (layers + 1) * dim)]) if self.mean else tokens
 
 
-class WholeSweep:
+class ClassifierSweep:
     """Heads for each of `inputs` (their columns of the features) and each learning rate; SGD with momentum, no weight decay."""
 
     def __init__(

@@ -17,15 +17,15 @@ from pydantic import Field
 from torch import Tensor
 
 from tips_bench.cards import parse
-from tips_bench.data.crops.pixel_values import DenseCrops
+from tips_bench.data.crops.pixel_values import PixelValueCrops
 from tips_bench.encoders.weights import seeded
 from tips_bench.files import digest
 from tips_bench.models.dpt import LAYERS
 from tips_bench.probes.base import Fit, FitContext
 from tips_bench.probes.network_head import HeadSpec, NetworkHead, check_layers
-from tips_bench.probes.pixel_targets import DenseTarget, DepthTarget
+from tips_bench.probes.pixel_targets import DepthTarget, PixelTarget
 from tips_bench.probes.trained.loop import Training
-from tips_bench.probes.trained.network_training import DenseBatches, NetworkOptions, NetworkTrainee, Objective
+from tips_bench.probes.trained.network_training import NetworkBatches, NetworkOptions, NetworkTrainee, Objective
 from tips_bench.probes.trained.pixel_losses import angular_loss, gradient_loss, log_residual, scale_invariant_loss
 
 
@@ -57,7 +57,7 @@ class DptOptions(NetworkOptions):
 class DptProbe:
     """Built from a card's `probe` mapping, for depth or normals."""
 
-    def __init__(self, options: dict[str, Any], where: object, target: DenseTarget) -> None:
+    def __init__(self, options: dict[str, Any], where: object, target: PixelTarget) -> None:
         self.options, self.target = parse(DptOptions, options, where=where, prefix="probe."), target
 
     def fit(self, context: FitContext) -> Fit:
@@ -68,12 +68,12 @@ class DptProbe:
         with seeded(context.seed):
             head = NetworkHead(spec, spec.build())
         trainee = NetworkTrainee(options, context.extractor, head.network, self._objective(head), len(context.indices))
-        crops = DenseCrops(context.reader, options.augment, self._truth, self.target.unmirror, context.indices, context.seed)
+        crops = PixelValueCrops(context.reader, options.augment, self._truth, self.target.unmirror, context.indices, context.seed)
         names = (context.reader.ids[index] for index in context.indices)
         training = Training(
             trainee.total,
             options.checkpoint_every,
-            DenseBatches(crops, options.batch_size),
+            NetworkBatches(crops, options.batch_size),
             context.work / "network.pt",
             digest(options.model_dump_json(), spec.model_dump_json(), context.seed, *names),
             context.extractor.workers,

@@ -71,7 +71,7 @@ class HeadSweep(nn.Module):
         batch, height, width, dim = features_BhwD.shape
         features_PD = features_BhwD.reshape(-1, dim).float()
         if self.batch_norm:
-            features_PD = self._normalised(features_PD)
+            features_PD = self._normalized(features_PD)
         mask_BD = self._mask(batch, dim, iteration).to(features_PD.device)
         weight_SCD, bias_SC = torch.stack(list(self.weight)), torch.stack(list(self.bias))
         if self.batch_norm:
@@ -86,7 +86,7 @@ class HeadSweep(nn.Module):
         return logits_BPSC.permute(0, 2, 3, 1).reshape(batch, *bias_SC.shape, height, width)
 
     @torch.no_grad()
-    def _normalised(self, features_PD: Tensor) -> Tensor:
+    def _normalized(self, features_PD: Tensor) -> Tensor:
         variance_D, mean_D = torch.var_mean(features_PD, 0, correction=0)
         count = len(features_PD)
         self.running_mean.lerp_(mean_D, MOMENTUM)
@@ -111,7 +111,7 @@ class HeadSweep(nn.Module):
         return LinearHead(weight_CD.detach().cpu().clone(), bias_C.detach().cpu().clone())
 
 
-def optimiser(sweep: HeadSweep, grid: list[GridPoint], betas: tuple[float, float]) -> torch.optim.AdamW:
+def optimizer(sweep: HeadSweep, grid: list[GridPoint], betas: tuple[float, float]) -> torch.optim.AdamW:
     """AdamW over all heads, one parameter group a head with its own learning rate and weight decay."""
     groups: list[dict[str, Any]] = [
         {"params": sweep.parameters_of(index), "lr": point.lr, "base_lr": point.lr, "weight_decay": point.weight_decay}

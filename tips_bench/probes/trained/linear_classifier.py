@@ -22,18 +22,18 @@ from tips_bench.cards import Strict, parse
 from tips_bench.data.crops.resized import ResizedCropCard, ResizedCrops
 from tips_bench.errors import UserError
 from tips_bench.features.extract import Extractor
-from tips_bench.features.image_embeddings import Whole, encode_whole
+from tips_bench.features.image_embeddings import ImageEmbedding, encode_images
 from tips_bench.files import digest
 from tips_bench.probes.base import Choice, Fit, FitContext
 from tips_bench.probes.image_heads import AffineHeads, best_of, rank_all
-from tips_bench.probes.trained.classifier_sweep import Inputs, WholeSweep
+from tips_bench.probes.trained.classifier_sweep import ClassifierSweep, Inputs
 from tips_bench.probes.trained.loop import Training, part
 from tips_bench.probes.trained.schedules import lr_factor
 
 LR_BATCH = 256  # images for which a learning rate is stated; the rate grows with the batch (dinov2/eval/linear.py, scale_lr)
 
 
-class WholeLinearOptions(Strict):
+class LinearClassifierOptions(Strict):
     """The knobs of `whole-linear`. lr: for 256 images. blocks, mean: inputs of the heads; the grid is the product of all three.
 
     checkpoint_every: iterations between checkpoints.
@@ -72,20 +72,20 @@ class _Batches(Dataset):
         return torch.stack(pixels), torch.tensor(labels)
 
 
-class WholeLinearProbe:
+class LinearClassifierProbe:
     """Built from a card's `probe` mapping."""
 
     load = staticmethod(AffineHeads.load)
 
     def __init__(self, options: dict[str, Any], where: object) -> None:
-        self.options = parse(WholeLinearOptions, options, where=where, prefix="probe.")
+        self.options = parse(LinearClassifierOptions, options, where=where, prefix="probe.")
 
-    def whole(self, extractor: Extractor) -> Whole:
+    def whole(self, extractor: Extractor) -> ImageEmbedding:
         """What of an image is looked at. Errors: more blocks than the protocol takes layers."""
         if max(self.options.blocks) > len(extractor.layers) or min(self.options.blocks) < 1:
             problem = f"probe.blocks = {self.options.blocks}: the protocol takes {len(extractor.layers)} layers"
             raise UserError(problem, fix="Let features.layers name as many.")
-        return Whole.tokens(extractor, mean=True)
+        return ImageEmbedding.tokens(extractor, mean=True)
 
     def fit(self, context: FitContext) -> Fit:
         """Train all heads on the training split, less a held-out part where there are several, and choose one on that part."""
@@ -93,7 +93,7 @@ class WholeLinearProbe:
         whole, device = self.whole(extractor), extractor.encoder.device
         fitted, held = part(context, len(options.grid))
         layers, dim = len(extractor.layers), extractor.encoder.spec.embed_dim
-        sweep = WholeSweep(
+        sweep = ClassifierSweep(
             [inputs.columns(dim, layers) for inputs in options.inputs],
             [lr * options.batch_size / LR_BATCH for lr in options.lr],
             len(reader.classes),
@@ -112,9 +112,9 @@ class WholeLinearProbe:
         losses_S = training.run(_Trainee(options, whole, extractor.batch_size, sweep))
         heads, choice = AffineHeads(sweep.heads(), None).on(device), None
         if held:
-            store = encode_whole(extractor, reader, held, whole, context.shelf, "held-out-whole")
+            store = encode_images(extractor, reader, held, whole, context.cache, "held-out-whole")
             scores, best = best_of(rank_all(heads, store.arrays["features"], reader.labels_N[held]))
-            context.shelf.finish(store)
+            context.cache.finish(store)
             choice = Choice(options.grid, scores, best, len(held))
             heads.choice = best
         chosen = heads.choice or 0
@@ -126,7 +126,7 @@ class WholeLinearProbe:
 class _Trainee:
     """The sweep on what is looked at of each crop."""
 
-    def __init__(self, options: WholeLinearOptions, whole: Whole, batch_size: int, sweep: WholeSweep) -> None:
+    def __init__(self, options: LinearClassifierOptions, whole: ImageEmbedding, batch_size: int, sweep: ClassifierSweep) -> None:
         self.options, self.whole, self.batch_size, self.sweep = options, whole, batch_size, sweep
         self.state, self.restore = sweep.state, sweep.restore
 

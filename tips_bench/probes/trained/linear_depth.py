@@ -27,7 +27,7 @@ from tips_bench.features.inference import Inference
 from tips_bench.files import digest
 from tips_bench.probes.base import Choice, Fit, FitContext
 from tips_bench.probes.depth_bins import Bins, BinsHead
-from tips_bench.probes.pixel_targets import DenseTarget, DepthTarget
+from tips_bench.probes.pixel_targets import DepthTarget, PixelTarget
 from tips_bench.probes.trained.head_sweep import HeadSweep
 from tips_bench.probes.trained.loop import SweepTrainee, Training, TrainingOptions, part
 from tips_bench.probes.trained.pixel_losses import gradient_loss, log_residual, scale_invariant_loss
@@ -77,7 +77,7 @@ class DepthBatches(Dataset):
 class LinearBinsProbe:
     """Built from a card's `probe` mapping, for depth."""
 
-    def __init__(self, options: dict[str, Any], where: object, target: DenseTarget) -> None:
+    def __init__(self, options: dict[str, Any], where: object, target: PixelTarget) -> None:
         self.options = parse(LinearBinsOptions, options, where=where, prefix="probe.")
         if not isinstance(target, DepthTarget):
             raise UserError("probe.type = linear-bins predicts depth", where=where, fix="Use a protocol for this family.")

@@ -96,7 +96,7 @@ class LinearPointsProbe:
         if not math.isfinite(loss):
             raise UserError(f"the probe diverged: its loss is {loss}", fix="Lower it: --set probe.lr=1e-5.")
         report = {"epochs": options.epochs, "steps": trainee.steps, "loss": loss, "points": int(bank.store.starts[-1])}
-        context.shelf.finish(bank.store)
+        context.cache.finish(bank.store)
         return Fit(LinearHead(trainee.weight_CD.detach().cpu(), trainee.bias_C.detach().cpu()), report)
 
 
@@ -111,7 +111,7 @@ def fill_points(context: FitContext, lifting: LiftingOptions, quota: int) -> Ban
         "area": ((), "uint8"),
     }
     chosen = digest(*(reader.ids[index] for index in indices))
-    store = context.shelf.open("points", rows, arrays, chosen, quota, lifting.model_dump_json())
+    store = context.cache.open("points", rows, arrays, chosen, quota, lifting.model_dump_json())
     item = {index: position for position, index in enumerate(indices)}
     missing = store.missing()
     with bar("features of the training split", len(indices), "scans") as advance:
@@ -153,7 +153,7 @@ class PointTrainee:
         weight_CD, bias_C = ((2 * torch.rand(shape, generator=generator) - 1) / math.sqrt(dim) for shape in shapes)
         self.weight_CD, self.bias_C = (values.to(self.device).requires_grad_() for values in (weight_CD, bias_C))
         decay: dict[str, Any] = {"lr": options.lr, "betas": options.betas, "weight_decay": options.weight_decay}
-        self.optimiser = torch.optim.Adam([self.weight_CD, self.bias_C], **decay)
+        self.optimizer = torch.optim.Adam([self.weight_CD, self.bias_C], **decay)
         self.steps, self.loss = 0, math.nan
 
     def step(self, iteration: int, batch: int) -> Tensor:
@@ -162,9 +162,9 @@ class PointTrainee:
         rows = np.arange(store.starts[batch], store.starts[batch + 1])
         rows = rows[store.arrays["counts"][rows].any(1)]
         if len(rows):
-            self.optimiser.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad(set_to_none=True)
             self.loss = sum(self._backward(rows[start : start + CHUNK_ROWS], len(rows)) for start in range(0, len(rows), CHUNK_ROWS))
-            self.optimiser.step()
+            self.optimizer.step()
             self.steps += 1
         return torch.tensor([self.loss], dtype=torch.float64)
 
@@ -182,12 +182,12 @@ class PointTrainee:
     def state(self) -> dict[str, Any]:
         """The map and the optimiser's moments."""
         values = {"weight": self.weight_CD.detach(), "bias": self.bias_C.detach(), "steps": self.steps, "loss": self.loss}
-        return values | {"optimiser": self.optimiser.state_dict()}
+        return values | {"optimizer": self.optimizer.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
         with torch.no_grad():
             self.weight_CD.copy_(state["weight"])
             self.bias_C.copy_(state["bias"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.steps, self.loss = state["steps"], state["loss"]

@@ -27,7 +27,7 @@ from tips_bench.errors import UserError
 from tips_bench.features.extract import Extractor
 from tips_bench.files import atomic
 from tips_bench.probes.base import FitContext
-from tips_bench.probes.trained.head_sweep import GridPoint, HeadSweep, optimiser
+from tips_bench.probes.trained.head_sweep import GridPoint, HeadSweep, optimizer
 from tips_bench.probes.trained.schedules import Schedule, lr_factor, one_cycle_momentum
 from tips_bench.progress import bar
 
@@ -143,7 +143,7 @@ class SweepTrainee:
     def __init__(self, options: TrainingOptions, extractor: Extractor, sweep: HeadSweep, loss: SweepLoss) -> None:
         self.options, self.extractor, self.loss = options, extractor, loss
         self.sweep = sweep.to(extractor.encoder.device)
-        self.optimiser = optimiser(self.sweep, options.grid, options.betas)
+        self.optimizer = optimizer(self.sweep, options.grid, options.betas)
 
     def step(self, iteration: int, batch: tuple[Tensor, Tensor]) -> Tensor:
         """One step of every head; losses_S before it."""
@@ -153,30 +153,30 @@ class SweepTrainee:
         features_BhwD = found.features_BhwD.clone()  # out of inference mode, which autograd may not read
         logits_BSChw = self.sweep(features_BhwD, iteration)
         losses_S = self.loss(logits_BSChw, truth.to(features_BhwD.device), found.padding, iteration)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         losses_S.sum().backward()
         if self.options.clip is not None:
             for head in range(losses_S.shape[0]):
                 torch.nn.utils.clip_grad_norm_(self.sweep.parameters_of(head), self.options.clip)
-        self.optimiser.step()
+        self.optimizer.step()
         return losses_S.detach().cpu()
 
     def _schedule(self, iteration: int) -> None:
         options = self.options
         factor = lr_factor(options.schedule, iteration, options.iterations, options.warmup, options.warmup_ratio)
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
             if options.momentum is not None:
                 group["betas"] = (one_cycle_momentum(iteration, options.iterations, *options.momentum), options.betas[1])
 
     def state(self) -> dict[str, Any]:
         """Heads, running statistics and the optimiser's moments."""
-        return {"sweep": self.sweep.state_dict(), "optimiser": self.optimiser.state_dict()}
+        return {"sweep": self.sweep.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
         self.sweep.load_state_dict(state["sweep"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
 
 def part(context: FitContext, heads: int) -> tuple[list[int], list[int]]:

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from tips_bench.cards import Strict
-from tips_bench.data.crops.pixel_values import DenseCropCard, DenseCrops
+from tips_bench.data.crops.pixel_values import PixelValueCropCard, PixelValueCrops
 from tips_bench.errors import UserError
 from tips_bench.features.extract import Extractor
 from tips_bench.features.geometry import Kind, Upsampling, Windows
 from tips_bench.probes.trained.schedules import Schedule, lr_factor
 
-DenseBatch = tuple[Tensor, Tensor, Tensor]  # pixels_B3SS, values_BTSS, known_BSS
+NetworkBatch = tuple[Tensor, Tensor, Tensor]  # pixels_B3SS, values_BTSS, known_BSS
 
 
 class NetworkOptions(Strict):
@@ -35,7 +35,7 @@ class NetworkOptions(Strict):
     schedule: Schedule
     warmup_epochs: float = Field(ge=0)
     warmup_ratio: float = Field(ge=0, le=1)
-    augment: DenseCropCard
+    augment: PixelValueCropCard
     checkpoint_every: int = Field(gt=0)
 
     def iterations(self, samples: int, epochs: float) -> int:
@@ -43,13 +43,13 @@ class NetworkOptions(Strict):
         return round(epochs * samples / self.batch_size)
 
 
-class DenseBatches(Dataset):
+class NetworkBatches(Dataset):
     """Batch number i of the crops, a function of i alone."""
 
-    def __init__(self, crops: DenseCrops, batch_size: int) -> None:
+    def __init__(self, crops: PixelValueCrops, batch_size: int) -> None:
         self.crops, self.batch_size = crops, batch_size
 
-    def __getitem__(self, iteration: int) -> DenseBatch:
+    def __getitem__(self, iteration: int) -> NetworkBatch:
         numbers = range(iteration * self.batch_size, (iteration + 1) * self.batch_size)
         pixels, values, known = zip(*(self.crops.crop(number) for number in numbers), strict=True)
         return torch.stack(pixels), torch.stack(values), torch.stack(known)
@@ -75,12 +75,12 @@ class NetworkTrainee:
         self.total = max(1, options.iterations(samples, options.epochs))
         self.warmup = options.iterations(samples, options.warmup_epochs)
         self.network = network.to(extractor.encoder.device)
-        self.optimiser = torch.optim.AdamW(network.parameters(), lr=options.lr, betas=options.betas, weight_decay=options.weight_decay)
+        self.optimizer = torch.optim.AdamW(network.parameters(), lr=options.lr, betas=options.betas, weight_decay=options.weight_decay)
 
-    def step(self, iteration: int, batch: DenseBatch) -> Tensor:
+    def step(self, iteration: int, batch: NetworkBatch) -> Tensor:
         """One step; the loss before it."""
         options = self.options
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = options.lr * lr_factor(options.schedule, iteration, self.total, self.warmup, options.warmup_ratio)
         pixels_B3SS, values_BTSS, known_BSS = batch
         found = self.extractor.encode(pixels_B3SS)
@@ -92,16 +92,16 @@ class NetworkTrainee:
         if not torch.isfinite(loss):
             problem = f"the head diverged at iteration {iteration}: its loss is {loss.item()}"
             raise UserError(problem, fix="Lower the rate: --set probe.lr=1e-4.")
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.optimiser.step()
+        self.optimizer.step()
         return loss.detach().cpu()[None]
 
     def state(self) -> dict[str, Any]:
         """The network and the optimiser's moments."""
-        return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
+        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
         self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimizer.load_state_dict(state["optimizer"])

@@ -150,7 +150,7 @@ def choose_threshold(
     held = [context.indices[i] for i in hold_out(ids, groups, context.selection.fraction, context.selection.max_images)[1]]
     rows = [min(KEPT_PIXELS, int(np.prod(reader.size(index)))) for index in held]
     arrays: dict[str, Any] = {"score": ((), "float32"), "predicted": ((), "uint8"), "label": ((), "uint8")}
-    store = context.shelf.open("threshold", rows, arrays, digest(*(reader.ids[index] for index in held)), *identity)
+    store = context.cache.open("threshold", rows, arrays, digest(*(reader.ids[index] for index in held)), *identity)
     item = {index: place for place, index in enumerate(held)}
     missing = store.missing()
     with bar("threshold", len(held)) as advance:
@@ -161,11 +161,11 @@ def choose_threshold(
             store.write(item[index], **dict(zip(arrays, kept, strict=True)))
             advance()
     score_P, predicted_P, label_P = (np.array(store.arrays[name]) for name in arrays)
-    context.shelf.finish(store)
-    labelled_P = label_P != IGNORE
-    if not labelled_P.any():
+    context.cache.finish(store)
+    labeled_P = label_P != IGNORE
+    if not labeled_P.any():
         raise UserError(f"no pixel of the {len(held)} held-out training images is labelled", where=reader.name)
-    return _best(score_P[labelled_P], predicted_P[labelled_P], label_P[labelled_P], shares, background, len(reader.classes), len(held))
+    return _best(score_P[labeled_P], predicted_P[labeled_P], label_P[labeled_P], shares, background, len(reader.classes), len(held))
 
 
 def _best(

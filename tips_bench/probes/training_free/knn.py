@@ -21,7 +21,7 @@ from pydantic import Field, field_validator
 from tips_bench.cards import Strict, parse
 from tips_bench.data.validation_split import hold_out
 from tips_bench.errors import UserError
-from tips_bench.features.image_embeddings import Whole, encode_whole, follow, point_to
+from tips_bench.features.image_embeddings import ImageEmbedding, encode_images, follow, point_to
 from tips_bench.features.search import Search
 from tips_bench.files import atomic
 from tips_bench.probes.base import Choice, Fit, FitContext
@@ -113,15 +113,15 @@ class KnnProbe:
     def __init__(self, options: dict[str, Any], where: object) -> None:
         self.options = parse(KnnOptions, options, where=where, prefix="probe.")
 
-    def whole(self, extractor: Any) -> Whole:
+    def whole(self, extractor: Any) -> ImageEmbedding:
         """What of an image is looked at."""
-        return Whole.tokens(extractor)
+        return ImageEmbedding.tokens(extractor)
 
     def fit(self, context: FitContext) -> Fit:
         """Encode the training images; choose k on a held-out part of them, with the rest as neighbours."""
         options, reader, indices = self.options, context.reader, context.indices
         device = context.extractor.encoder.device
-        store = encode_whole(context.extractor, reader, indices, self.whole(context.extractor), context.shelf, "train-whole")
+        store = encode_images(context.extractor, reader, indices, self.whole(context.extractor), context.cache, "train-whole")
         features_NF, labels_N = store.arrays["features"], reader.labels_N[indices]
         store.close()  # the file stays for the head
         classes, choice = len(reader.classes), None

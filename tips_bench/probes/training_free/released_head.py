@@ -16,7 +16,7 @@ from tips_bench.errors import UserError
 from tips_bench.models.files.dpt_heads import Kind, load_dpt
 from tips_bench.probes.base import Fit, FitContext
 from tips_bench.probes.network_head import HeadSpec, NetworkHead, check_layers
-from tips_bench.probes.pixel_targets import DenseTarget, DepthTarget
+from tips_bench.probes.pixel_targets import DepthTarget, PixelTarget
 
 
 class ReleasedOptions(Strict):
@@ -39,7 +39,7 @@ def released_head(model: ModelCard, family: str) -> Weights:
 class ReleasedProbe:
     """Built from a card's `probe` mapping. target: what is scored, None for segmentation."""
 
-    def __init__(self, options: dict[str, Any], where: object, target: DenseTarget | None = None) -> None:
+    def __init__(self, options: dict[str, Any], where: object, target: PixelTarget | None = None) -> None:
         self.options, self.where = parse(ReleasedOptions, options, where=where, prefix="probe."), where
         self.family: Kind = "segmentation" if target is None else "depth" if isinstance(target, DepthTarget) else "normals"
 

@@ -21,9 +21,9 @@ class Instance:
 
     kind: str
     word: str
-    colour: str
+    color: str
     parent: int
-    centre: tuple[float, float, float]
+    center: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Assembly:
         """Set a piece and all it carries at a place, turned by yaw degrees; returns its instance number."""
         number = len(self.instances)
         corners = []
-        self.instances.append(Instance(piece.kind, piece.word, piece.colour, parent, place))
+        self.instances.append(Instance(piece.kind, piece.word, piece.color, parent, place))
         for mesh, material in piece.parts():
             moved = mesh.turned("z", yaw).moved(*place)
             corners += [moved.points_V3.min(0), moved.points_V3.max(0)]
@@ -87,10 +87,10 @@ class Assembly:
             self.owners.append(np.full(len(material), number))
         if corners:
             middle = (np.min(corners, 0) + np.max(corners, 0)) / 2
-            self.instances[number] = Instance(piece.kind, piece.word, piece.colour, parent, tuple(float(c) for c in middle))
+            self.instances[number] = Instance(piece.kind, piece.word, piece.color, parent, tuple(float(c) for c in middle))
         for glow in piece.glows:
             at = rotate(np.array([glow.place]), "z", yaw)[0] + place
-            power = np.array(glow.colour) * glow.intensity
+            power = np.array(glow.color) * glow.intensity
             self.lights.append(Light("lamp", at, np.zeros((2, 3)), glow.radius * 0.5, np.zeros(3), power))
         for child, offset, turn in piece.children:
             at = rotate(np.array([offset]), "z", yaw)[0] + place

@@ -38,8 +38,8 @@ class Camera:
 
     def pixel_rays(self) -> np.ndarray:
         """Rays through all pixel centres, row by row: [size * size, 6]."""
-        centre = np.arange(self.size) + 0.5
-        y, x = np.meshgrid(centre, centre, indexing="ij")
+        center = np.arange(self.size) + 0.5
+        y, x = np.meshgrid(center, center, indexing="ij")
         return self.rays(x.ravel(), y.ravel())
 
 

@@ -39,13 +39,13 @@ class Material:
     """
 
     texture: int
-    colours: Rgb3
+    colors: Rgb3
     scale: tuple[float, float]
     gloss: float = 0.0
     glow: float = 0.0
     mode: int = MATTE
     word: str = ""
-    colour: str = ""
+    color: str = ""
 
 
 @dataclass
@@ -66,8 +66,8 @@ def linear(rgb: Rgb) -> Rgb:
     return red, green, blue
 
 
-def _linear_all(colours: Rgb3) -> Rgb3:
-    first, second, third = colours
+def _linear_all(colors: Rgb3) -> Rgb3:
+    first, second, third = colors
     return linear(first), linear(second), linear(third)
 
 
@@ -77,7 +77,7 @@ def blend(a: Rgb, b: Rgb, share: float) -> Rgb:
     return red, green, blue
 
 
-def colour_name(rgb: Rgb) -> str:
+def color_name(rgb: Rgb) -> str:
     """The everyday word for an sRGB colour: by its hue, and where that is warm by how light and how strong it is."""
     hue, lightness, saturation = colorsys.rgb_to_hls(*rgb)
     chroma = (1 - abs(2 * lightness - 1)) * saturation
@@ -96,7 +96,7 @@ def shade(rgb: Rgb, factor: float, rng: Rng, spread: float = 0.03) -> Rgb:
     return red, green, blue
 
 
-def any_colour(rng: Rng) -> Rgb:
+def any_color(rng: Rng) -> Rgb:
     """A colour that furniture comes in: neutral, muted or strong."""
     draw = rng.random()
     if draw < 0.3:
@@ -116,12 +116,12 @@ class Theme:
     @classmethod
     def draw(cls, rng: Rng) -> Theme:
         """Three accents and two woods."""
-        return cls([any_colour(rng) for _ in range(3)], [_WOODS[i] for i in rng.integers(0, len(_WOODS), 2)])
+        return cls([any_color(rng) for _ in range(3)], [_WOODS[i] for i in rng.integers(0, len(_WOODS), 2)])
 
-    def colour(self, rng: Rng) -> Rgb:
+    def color(self, rng: Rng) -> Rgb:
         """An accent, or now and then a stranger."""
         if rng.random() < 0.45:
-            return any_colour(rng)
+            return any_color(rng)
         return shade(self.accents[int(rng.integers(0, len(self.accents)))], float(rng.uniform(0.8, 1.15)), rng)
 
     def wood(self, rng: Rng) -> tuple[str, Rgb]:
@@ -130,8 +130,8 @@ class Theme:
         return woods[int(rng.integers(0, len(woods)))]
 
 
-def _build(group: str, rng: Rng, colours: Rgb3, scale: float, word: str, gloss: float = 0.0) -> Material:
-    return Material(textures.pick(rng, group), _linear_all(colours), (scale, scale), gloss, word=word, colour=colour_name(colours[0]))
+def _build(group: str, rng: Rng, colors: Rgb3, scale: float, word: str, gloss: float = 0.0) -> Material:
+    return Material(textures.pick(rng, group), _linear_all(colors), (scale, scale), gloss, word=word, color=color_name(colors[0]))
 
 
 def wood(rng: Rng, theme: Theme) -> Material:
@@ -146,7 +146,7 @@ def wood(rng: Rng, theme: Theme) -> Material:
 
 def painted(rng: Rng, theme: Theme) -> Material:
     """Smooth paint or lacquer."""
-    base = theme.colour(rng) if rng.random() < 0.6 else shade((0.9, 0.89, 0.86), float(rng.uniform(0.85, 1.0)), rng, 0.02)
+    base = theme.color(rng) if rng.random() < 0.6 else shade((0.9, 0.89, 0.86), float(rng.uniform(0.85, 1.0)), rng, 0.02)
     return _build("plain", rng, (base, shade(base, 0.93, rng, 0.01), base), 1.0, "painted", float(rng.choice([0.02, 0.06, 0.15])))
 
 
@@ -159,14 +159,14 @@ _CLOTHS = (
 def fabric(rng: Rng, theme: Theme) -> Material:
     """Woven or printed cloth."""
     group, word, scale, _ = _CLOTHS[int(rng.choice(len(_CLOTHS), p=[c[3] for c in _CLOTHS]))]
-    base = theme.colour(rng)
-    second = shade(base, 0.82, rng) if group in ("weave", "plain") else theme.colour(rng)
-    return _build(group, rng, (base, second, theme.colour(rng)), scale * float(rng.uniform(0.6, 1.5)), word or "fabric")
+    base = theme.color(rng)
+    second = shade(base, 0.82, rng) if group in ("weave", "plain") else theme.color(rng)
+    return _build(group, rng, (base, second, theme.color(rng)), scale * float(rng.uniform(0.6, 1.5)), word or "fabric")
 
 
 def leather(rng: Rng, theme: Theme) -> Material:
     """Black, brown, cream or coloured leather."""
-    choices = [(0.09, 0.08, 0.08), (0.42, 0.24, 0.13), (0.85, 0.78, 0.66), theme.colour(rng)]
+    choices = [(0.09, 0.08, 0.08), (0.42, 0.24, 0.13), (0.85, 0.78, 0.66), theme.color(rng)]
     base = shade(choices[int(rng.integers(0, 4))], float(rng.uniform(0.85, 1.1)), rng, 0.02)
     return _build("leather", rng, (base, shade(base, 0.85, rng, 0.01), shade(base, 0.6, rng, 0.01)), 0.35, "leather", 0.06)
 
@@ -180,10 +180,10 @@ def metal(rng: Rng, theme: Theme) -> Material:
 
 def ceramic(rng: Rng, theme: Theme) -> Material:
     """Glazed pottery, plain or decorated."""
-    base = theme.colour(rng) if rng.random() < 0.65 else (0.92, 0.91, 0.88)
+    base = theme.color(rng) if rng.random() < 0.65 else (0.92, 0.91, 0.88)
     group = ["plain", "plain", "motif", "stripes", "marble", "dots"][int(rng.integers(0, 6))]
-    second = shade(base, 0.9, rng) if group == "plain" else theme.colour(rng)
-    return _build(group, rng, (base, second, theme.colour(rng)), 0.25, "ceramic", 0.12)
+    second = shade(base, 0.9, rng) if group == "plain" else theme.color(rng)
+    return _build(group, rng, (base, second, theme.color(rng)), 0.25, "ceramic", 0.12)
 
 
 def glass(rng: Rng, theme: Theme) -> Material:
@@ -196,7 +196,7 @@ def glass(rng: Rng, theme: Theme) -> Material:
 
 def paper(rng: Rng, theme: Theme) -> Material:
     """Cardboard or paper."""
-    base = shade((0.76, 0.6, 0.42), float(rng.uniform(0.8, 1.1)), rng) if rng.random() < 0.6 else theme.colour(rng)
+    base = shade((0.76, 0.6, 0.42), float(rng.uniform(0.8, 1.1)), rng) if rng.random() < 0.6 else theme.color(rng)
     return _build("plain", rng, (base, shade(base, 0.9, rng), base), 0.7, "cardboard")
 
 
@@ -208,7 +208,7 @@ def wicker(rng: Rng, theme: Theme) -> Material:
 
 def plastic(rng: Rng, theme: Theme) -> Material:
     """Coloured plastic."""
-    base = any_colour(rng)
+    base = any_color(rng)
     return _build("plain", rng, (base, base, base), 1.0, "plastic", 0.1)
 
 
@@ -229,15 +229,15 @@ def sample(rng: Rng, theme: Theme, *kinds: str) -> Material:
     return KINDS[kinds[int(rng.integers(0, len(kinds)))]](rng, theme)
 
 
-def fitted(group: str, rng: Rng, colours: Rgb3, size: tuple[float, float], **options: Any) -> Material:
+def fitted(group: str, rng: Rng, colors: Rgb3, size: tuple[float, float], **options: Any) -> Material:
     """A texture seen whole on a rectangle of that size in metres: a painting, a rug, a screen."""
-    base = Material(textures.pick(rng, group), _linear_all(colours), size, colour=colour_name(colours[0]))
+    base = Material(textures.pick(rng, group), _linear_all(colors), size, color=color_name(colors[0]))
     return replace(base, **options)
 
 
 def wall_paint(rng: Rng, theme: Theme) -> Material:
     """What covers a wall: paint most often, or paper, tiles, brick, boards."""
-    light = shade(any_colour(rng), 1.0, rng)
+    light = shade(any_color(rng), 1.0, rng)
     base = blend(light, (0.95, 0.93, 0.89), 0.45) if rng.random() < 0.75 else light
     draw = rng.random()
     if draw < 0.55:
@@ -264,9 +264,9 @@ def floor_cover(rng: Rng, theme: Theme, kitchen: bool) -> Material:
     group = groups[int(rng.integers(0, len(groups)))]
     if group in ("planks", "parquet"):
         base = shade(theme.wood(rng)[1], float(rng.uniform(0.8, 1.1)), rng)
-        colours = (base, shade(base, float(rng.uniform(0.6, 0.85)), rng, 0.02), shade(base, 0.4, rng, 0.01))
-        return _build(group, rng, colours, float(rng.uniform(1.0, 1.8)), "wooden", float(rng.choice([0.0, 0.05, 0.12])))
-    base = any_colour(rng)
+        colors = (base, shade(base, float(rng.uniform(0.6, 0.85)), rng, 0.02), shade(base, 0.4, rng, 0.01))
+        return _build(group, rng, colors, float(rng.uniform(1.0, 1.8)), "wooden", float(rng.choice([0.0, 0.05, 0.12])))
+    base = any_color(rng)
     base = blend(base, (0.75, 0.72, 0.68), 0.5)
     if group == "carpet":
         return _build(group, rng, (base, shade(base, 0.8, rng), shade(base, 0.7, rng)), 0.6, "carpeted")

@@ -110,10 +110,10 @@ def boxes(low_K3: ArrayLike, high_K3: ArrayLike, bevel: float = 0.0) -> Mesh:
     12 triangles a box, or 44 with a bevel, in the order of the boxes.
     """
     low, high = np.atleast_2d(np.asarray(low_K3, float)), np.atleast_2d(np.asarray(high_K3, float))
-    half, centre = (high - low) / 2, (high + low) / 2
+    half, center = (high - low) / 2, (high + low) / 2
     inset = np.minimum(bevel, half.min(1) * 0.95)[:, None, None] * (1 - np.abs(_NORMALS))
     local = _SIGNS * (half[:, None, :] - inset)
-    points = local + centre[:, None, :]
+    points = local + center[:, None, :]
     a, b = (_AXES + 1) % 3, (_AXES + 2) % 3
     index = np.arange(24)
     along, across = points[:, index, a], points[:, index, b]
@@ -159,9 +159,9 @@ def lathe(profile: Sequence[tuple[float, float]], segments: int = 14) -> Mesh:
     for i, (p, q) in enumerate(itertools.pairwise(profile_R2)):
         before = outward[i - 1] if i > 0 and outward[i - 1] @ outward[i] > 0.5 else outward[i]
         after = outward[i + 1] if i + 1 < len(outward) and outward[i + 1] @ outward[i] > 0.5 else outward[i]
-        for point, neighbour, place in ((p, before, at), (q, after, at + length[i])):
+        for point, neighbor, place in ((p, before, at), (q, after, at + length[i])):
             ring_list.append(point)
-            normal_list.append((outward[i] + neighbour) / np.linalg.norm(outward[i] + neighbour))
+            normal_list.append((outward[i] + neighbor) / np.linalg.norm(outward[i] + neighbor))
             v.append(place)
         at += length[i]
     rings, normals = np.array(ring_list), np.array(normal_list)

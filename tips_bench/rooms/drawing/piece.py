@@ -36,7 +36,7 @@ class Glow:
 
     place: tuple[float, float, float]
     radius: float
-    colour: tuple[float, float, float]
+    color: tuple[float, float, float]
     intensity: float
 
 
@@ -47,7 +47,7 @@ class Piece:
     kind: str
     size: tuple[float, float, float]
     word: str = ""
-    colour: str = ""
+    color: str = ""
     meshes: list[tuple[Mesh, np.ndarray]] = field(default_factory=list)
     tops: list[Top] = field(default_factory=list)
     glows: list[Glow] = field(default_factory=list)
@@ -106,4 +106,4 @@ class Kit:
     def piece(self, kind: str, size: tuple[float, float, float], main: int) -> Piece:
         """An empty piece whose words come from its main material."""
         material = self.table.items[main]
-        return Piece(kind, size, material.word, material.colour)
+        return Piece(kind, size, material.word, material.color)

@@ -43,7 +43,7 @@ class Shader:
         self._normals_3V, self._uv_2V = np.ascontiguousarray(scene.normals_V3.T), np.ascontiguousarray(scene.uv_V2.T)
         self._material_M = scene.material_M.astype(np.int64)
         self._texture = np.array([m.texture for m in items])
-        self._colours = np.ascontiguousarray(np.array([m.colours for m in items], np.float32).transpose(1, 2, 0))
+        self._colors = np.ascontiguousarray(np.array([m.colors for m in items], np.float32).transpose(1, 2, 0))
         self._scale = np.array([m.scale for m in items], np.float32).T.copy()
         self._gloss = np.array([m.gloss for m in items], np.float32)
         self._glow = np.array([m.glow for m in items], np.float32)
@@ -93,9 +93,9 @@ class Shader:
             texel, weight = bank[index], weight * np.float32(1 / 255)
             first = first + weight * (texel & 255)
             second = second + weight * (texel >> 8)
-        ground, figure, ink = (colour[:, material] for colour in self._colours)
-        colour = ground + (figure - ground) * first
-        return colour + (ink - colour) * second
+        ground, figure, ink = (color[:, material] for color in self._colors)
+        color = ground + (figure - ground) * first
+        return color + (ink - color) * second
 
     def incidence(self, surface: Surface) -> np.ndarray:
         """Irradiance of each light at each point per unit of its power, shadows left out: [L, N]."""
@@ -137,10 +137,10 @@ class Shader:
         for light, falls, sees in zip(self.lights, incidence_LN, seen[:-1], strict=True):
             lit += light.power.astype(np.float32)[:, None] * (falls * sees)
         gloss, glow, mode = self._gloss[material], self._glow[material], self.mode[material]
-        colour = self.albedo(surface)
-        out = colour * (lit * (1 - gloss) + glow)
+        color = self.albedo(surface)
+        out = color * (lit * (1 - gloss) + glow)
         emits = np.flatnonzero(((mode == materials.SKY) | (mode == materials.SCREEN)) & (glow > 0))
-        out[:, emits] = colour[:, emits] * glow[emits]
+        out[:, emits] = color[:, emits] * glow[emits]
         glossy = np.flatnonzero(gloss > 0)
         out[:, glossy] += gloss[glossy] * (self._shine(surface, seen, glossy) + np.float32(0.25) * lit[:, glossy])
         return out

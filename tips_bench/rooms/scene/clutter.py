@@ -15,9 +15,9 @@ BULB = (1.0, 0.78, 0.52)
 
 
 def _shade_material(kit: Kit, glow: float) -> int:
-    base = (0.95, 0.88, 0.74) if kit.chance(0.6) else kit.theme.colour(kit.rng)
-    colour = materials.linear(base)
-    return kit.table.add(materials.Material(0, (colour, colour, colour), (1, 1), glow=glow, colour=materials.colour_name(base)))
+    base = (0.95, 0.88, 0.74) if kit.chance(0.6) else kit.theme.color(kit.rng)
+    color = materials.linear(base)
+    return kit.table.add(materials.Material(0, (color, color, color), (1, 1), glow=glow, color=materials.color_name(base)))
 
 
 def _bulb(kit: Kit, z: float, radius: float, lit: bool, power: float) -> list[Glow]:
@@ -28,7 +28,7 @@ def table_lamp(kit: Kit, lit: bool) -> Piece:
     """A lamp on a foot, 0.3-0.55 m."""
     height, wide = kit.uniform(0.3, 0.55), kit.uniform(0.1, 0.18)
     base, cover = kit.material("ceramic", "wood", "metal", "glass"), _shade_material(kit, 2.2 if lit else 0.0)
-    piece = Piece("lamp", (2 * wide, 2 * wide, height), "", kit.table.items[cover].colour)
+    piece = Piece("lamp", (2 * wide, 2 * wide, height), "", kit.table.items[cover].color)
     neck = height * kit.uniform(0.45, 0.6)
     belly = kit.uniform(0.02, 0.09)
     piece.add(base, lathe([(0, 0), (0.07, 0), (0.065, 0.015), (belly, neck * 0.4), (0.015, neck * 0.85), (0.012, neck)], 14))
@@ -42,7 +42,7 @@ def floor_lamp(kit: Kit, lit: bool) -> Piece:
     """A standing lamp: straight, arched or on three legs."""
     height, wide = kit.uniform(1.35, 1.75), kit.uniform(0.14, 0.24)
     pole, cover = kit.material("metal", "wood"), _shade_material(kit, 2.2 if lit else 0.0)
-    piece = Piece("lamp", (2 * wide, 2 * wide, height), "", kit.table.items[cover].colour)
+    piece = Piece("lamp", (2 * wide, 2 * wide, height), "", kit.table.items[cover].color)
     low = height - kit.uniform(0.2, 0.32)
     if kit.chance(0.35):
         for i in range(3):
@@ -59,7 +59,7 @@ def ceiling_light(kit: Kit, lit: bool, drop: float) -> Piece:
     """A light hung from the ceiling: cone, globe, drum or a flat dish. Origin at the ceiling, reaching down by `drop`."""
     wide = kit.uniform(0.14, 0.28)
     cover, wire = _shade_material(kit, 2.6 if lit else 0.0), kit.material("metal", "plastic")
-    piece = Piece("light", (2 * wide, 2 * wide, drop), "", kit.table.items[cover].colour)
+    piece = Piece("light", (2 * wide, 2 * wide, drop), "", kit.table.items[cover].color)
     style = kit.choose("cone", "globe", "drum", "dish")
     if style == "dish":
         piece.add(cover, lathe([(0, -0.12), (wide * 0.6, -0.1), (wide, -0.05), (wide, 0)], 20))
@@ -120,7 +120,7 @@ def plant(kit: Kit, height: float) -> Piece:
     radius = min(0.2, pot_height * kit.uniform(0.45, 0.75))
     pot, green = kit.material("ceramic", "ceramic", "plastic", "wicker", "wood"), kit.material("leaf")
     crown = height - pot_height
-    piece = Piece("plant", (3 * radius, 3 * radius, height), "potted", kit.table.items[green].colour)
+    piece = Piece("plant", (3 * radius, 3 * radius, height), "potted", kit.table.items[green].color)
     foot = radius * kit.uniform(0.6, 1.0)
     piece.add(
         pot,
@@ -168,11 +168,11 @@ def _bunch(kit: Kit, vase_height: float) -> Piece:
     hue, petals = float(rng.random()), []
     for _ in range(2):
         base = colorsys.hsv_to_rgb((hue + kit.uniform(-0.06, 0.06)) % 1, kit.uniform(0.1, 0.85), kit.uniform(0.7, 0.97))
-        colour = materials.linear(base)
-        petals.append(kit.table.add(materials.Material(0, (colour, colour, colour), (0.3, 0.3), colour=materials.colour_name(base))))
+        color = materials.linear(base)
+        petals.append(kit.table.add(materials.Material(0, (color, color, color), (0.3, 0.3), color=materials.color_name(base))))
     green = kit.material("leaf")
     height = kit.uniform(0.14, 0.3) + vase_height * 0.25
-    piece = Piece("flower", (0.25, 0.25, height), "", kit.table.items[petals[0]].colour)
+    piece = Piece("flower", (0.25, 0.25, height), "", kit.table.items[petals[0]].color)
     angle, spread = rng.uniform(0, 2 * np.pi, count), rng.uniform(0.02, 0.12, count)
     tips = np.stack([spread * np.cos(angle), spread * np.sin(angle), height * rng.uniform(0.7, 1.0, count)], -1)
     for tip in tips:
@@ -263,7 +263,7 @@ def clock(kit: Kit, radius: float) -> Piece:
     """A round clock whose face looks towards +y; origin at the lower rim."""
     rim = kit.material("metal", "wood", "plastic")
     light = kit.chance(0.7)
-    face, ink = ((0.93, 0.92, 0.88), (0.08, 0.08, 0.08)) if light else (materials.any_colour(kit.rng), (0.95, 0.95, 0.92))
+    face, ink = ((0.93, 0.92, 0.88), (0.08, 0.08, 0.08)) if light else (materials.any_color(kit.rng), (0.95, 0.95, 0.92))
     piece = kit.piece("clock", (2 * radius, 0.05, 2 * radius), rim)
     piece.word = "round"
     piece.add(
@@ -283,9 +283,9 @@ def _screen(kit: Kit, size: tuple[float, float], on: bool) -> int:
     if not on:
         black = materials.linear((0.04, 0.04, 0.05))
         return kit.table.add(materials.Material(0, (black, black, black), (1, 1), gloss=0.25, mode=materials.SCREEN))
-    colours = tuple(materials.any_colour(kit.rng) for _ in range(3))
+    colors = tuple(materials.any_color(kit.rng) for _ in range(3))
     return kit.table.add(
-        materials.fitted(kit.choose("picture", "picture", "poster"), kit.rng, colours, size, glow=1.1, mode=materials.SCREEN)
+        materials.fitted(kit.choose("picture", "picture", "poster"), kit.rng, colors, size, glow=1.1, mode=materials.SCREEN)
     )
 
 
@@ -324,7 +324,7 @@ def monitor(kit: Kit) -> Piece:
 
 def keyboard(kit: Kit) -> Piece:
     """A keyboard, part of a computer."""
-    colours = (
+    colors = (
         ((0.12, 0.12, 0.13), (0.3, 0.3, 0.32), (0.1, 0.1, 0.1))
         if kit.chance(0.6)
         else ((0.6, 0.6, 0.6), (0.92, 0.92, 0.9), (0.1, 0.1, 0.1))
@@ -333,7 +333,7 @@ def keyboard(kit: Kit) -> Piece:
     case = kit.material("plastic", "metal")
     piece.box(case, (-0.21, 0.21), (-0.07, 0.07), (0, 0.016))
     piece.add(
-        kit.table.add(materials.fitted("keys", kit.rng, colours, (0.4, 0.13))), quad((-0.2, -0.065, 0.0165), (0.4, 0, 0), (0, 0.13, 0))
+        kit.table.add(materials.fitted("keys", kit.rng, colors, (0.4, 0.13))), quad((-0.2, -0.065, 0.0165), (0.4, 0, 0), (0, 0.13, 0))
     )
     return piece
 
@@ -343,10 +343,10 @@ def laptop(kit: Kit) -> Piece:
     case = kit.material("metal", "plastic")
     piece = kit.piece("computer", (0.36, 0.28, 0.24), case)
     piece.word = ""
-    colours = ((0.2, 0.2, 0.21), (0.08, 0.08, 0.09), (0.1, 0.1, 0.1))
+    colors = ((0.2, 0.2, 0.21), (0.08, 0.08, 0.09), (0.1, 0.1, 0.1))
     piece.box(case, (-0.17, 0.17), (-0.12, 0.12), (0, 0.016), 0.003)
     piece.add(
-        kit.table.add(materials.fitted("keys", kit.rng, colours, (0.3, 0.11))), quad((-0.15, -0.08, 0.0165), (0.3, 0, 0), (0, 0.11, 0))
+        kit.table.add(materials.fitted("keys", kit.rng, colors, (0.3, 0.11))), quad((-0.15, -0.08, 0.0165), (0.3, 0, 0), (0, 0.11, 0))
     )
     lean = kit.uniform(8, 28)
     screen = _screen(kit, (0.32, 0.2), kit.chance(0.75))

@@ -87,9 +87,9 @@ def painting(kit: Kit) -> Piece:
     height = float(np.clip(width * kit.choose(0.7, 1.0, 1.35, 0.55), 0.22, 0.95))
     rim, depth = kit.uniform(0.012, 0.06), kit.uniform(0.015, 0.035)
     frame = kit.material("wood", "metal", "painted")
-    colours = tuple(materials.any_colour(kit.rng) for _ in range(3))
-    canvas = kit.table.add(materials.fitted(kit.choose("picture", "picture", "picture", "poster"), kit.rng, colours, (width, height)))
-    piece = Piece("painting", (width, depth, height), "framed", kit.table.items[frame].colour)
+    colors = tuple(materials.any_color(kit.rng) for _ in range(3))
+    canvas = kit.table.add(materials.fitted(kit.choose("picture", "picture", "picture", "poster"), kit.rng, colors, (width, height)))
+    piece = Piece("painting", (width, depth, height), "framed", kit.table.items[frame].color)
     _frame(piece, frame, width, height, rim, depth)
     piece.add(canvas, quad((width / 2, depth * 0.5, 0), (-width, 0, 0), (0, 0, height)))
     return piece
@@ -113,7 +113,7 @@ def mirror(kit: Kit) -> Piece:
     glass = kit.table.add(materials.Material(0, (silver, silver, silver), (1, 1), mode=materials.MIRROR))
     if kit.chance(0.3):
         radius = kit.uniform(0.2, 0.4)
-        piece = Piece("mirror", (2 * radius, 0.04, 2 * radius), "round", kit.table.items[frame].colour)
+        piece = Piece("mirror", (2 * radius, 0.04, 2 * radius), "round", kit.table.items[frame].color)
         piece.add(
             frame,
             lathe([(radius * 0.93, 0), (radius * 1.06, 0), (radius * 1.06, 0.03), (radius * 0.95, 0.03), (radius * 0.95, 0.012)], 28)
@@ -123,7 +123,7 @@ def mirror(kit: Kit) -> Piece:
         piece.add(glass, lathe([(0, 0.012), (radius * 0.96, 0.012)], 28).turned("x", -90).moved(0, 0, radius))
         return piece
     width, height = kit.choose((kit.uniform(0.4, 0.7), kit.uniform(0.7, 1.3)), (kit.uniform(0.8, 1.3), kit.uniform(0.5, 0.8)))
-    piece = Piece("mirror", (width, 0.04, height), "framed", kit.table.items[frame].colour)
+    piece = Piece("mirror", (width, 0.04, height), "framed", kit.table.items[frame].color)
     _frame(piece, frame, width, height, kit.uniform(0.015, 0.07), kit.uniform(0.02, 0.04))
     piece.add(glass, quad((width / 2, 0.012, 0), (-width, 0, 0), (0, 0, height)))
     return piece
@@ -138,9 +138,9 @@ def rug(kit: Kit, width: float, depth: float) -> Piece:
         piece.word = "round"
         piece.add(cloth, lathe([(0, 0), (radius, 0), (radius, thick), (0, thick)], 32))
         return piece
-    colours = tuple(kit.theme.colour(kit.rng) for _ in range(3))
+    colors = tuple(kit.theme.color(kit.rng) for _ in range(3))
     whole = kit.chance(0.6)
-    cloth = kit.table.add(materials.fitted("rug", kit.rng, colours, (width, depth))) if whole else kit.material("fabric")
+    cloth = kit.table.add(materials.fitted("rug", kit.rng, colors, (width, depth))) if whole else kit.material("fabric")
     piece = kit.piece("rug", (width, depth, thick), cloth)
     piece.word = "patterned" if whole else piece.word
     piece.box(cloth, (-width / 2, width / 2), (-depth / 2, depth / 2), (0, thick * 0.9))

@@ -171,7 +171,7 @@ def _add_floor_and_ceiling(shell: Shell, kitchen: bool) -> None:
     floor.add(cover, quad((0, 0, 0), (width, 0, 0), (0, depth, 0)) if along else quad((width, 0, 0), (0, depth, 0), (-width, 0, 0)))
     shell.assembly.put(floor, (0, 0, 0))
     white = tuple(linear(materials.shade((0.93, 0.92, 0.9), kit.uniform(0.9, 1.02), kit.rng, 0.015)) for _ in range(3))
-    plaster = kit.table.add(materials.Material(0, white, (2, 2), colour="white"))
+    plaster = kit.table.add(materials.Material(0, white, (2, 2), color="white"))
     ceiling = Piece("ceiling", (width, depth, 0.0), "", "white")
     ceiling.add(plaster, quad((0, 0, height), (0, depth, 0), (width, 0, 0)))
     shell.assembly.put(ceiling, (0, 0, 0))
@@ -210,8 +210,8 @@ def _add_window(shell: Shell, wall: int, deep: float, openings: list[list[Rect]]
 def _sky(shell: Shell, width: float, height: float) -> int:
     kit = shell.kit
     if shell.night:
-        colours = ((0.05, 0.07, 0.14), (0.03, 0.03, 0.04), (0.04, 0.05, 0.04))
-        return kit.table.add(materials.fitted("view", kit.rng, colours, (width, height), glow=1.0, mode=materials.SKY))
+        colors = ((0.05, 0.07, 0.14), (0.03, 0.03, 0.04), (0.04, 0.05, 0.04))
+        return kit.table.add(materials.fitted("view", kit.rng, colors, (width, height), glow=1.0, mode=materials.SKY))
     sky = kit.choose((0.62, 0.78, 0.95), (0.8, 0.86, 0.92), (0.5, 0.7, 0.95), (0.93, 0.86, 0.78))
     land = kit.choose((0.5, 0.6, 0.38), (0.62, 0.5, 0.42), (0.6, 0.6, 0.6))
     return kit.table.add(

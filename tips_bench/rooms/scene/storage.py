@@ -105,15 +105,15 @@ def book_materials(kit: Kit, count: int = 7) -> list[int]:
     """Covers for a set of books."""
     covers = []
     for _ in range(count):
-        base = materials.any_colour(kit.rng)
+        base = materials.any_color(kit.rng)
         ink = materials.shade(base, 2.2 if sum(base) < 1.2 else 0.3, kit.rng, 0.08)
-        covers.append(kit.table.add(materials.fitted("spine", kit.rng, (base, materials.any_colour(kit.rng), ink), (0.24, 0.04))))
+        covers.append(kit.table.add(materials.fitted("spine", kit.rng, (base, materials.any_color(kit.rng), ink), (0.24, 0.04))))
     return covers
 
 
 def book_row(kit: Kit, width: float, height: float, depth: float, covers: list[int]) -> Piece:
     """Upright books side by side, backs to the front, the last one at times leaning; one instance."""
-    piece = Piece("book", (width, depth, height), "", kit.table.items[covers[0]].colour)
+    piece = Piece("book", (width, depth, height), "", kit.table.items[covers[0]].color)
     thickness = kit.rng.uniform(0.015, 0.05, max(2, int(width / 0.018)))
     edge = np.concatenate([[0], np.cumsum(thickness)])
     count = max(1, int(np.searchsorted(edge, width)) - 1)
@@ -134,7 +134,7 @@ def book_row(kit: Kit, width: float, height: float, depth: float, covers: list[i
 def book_pile(kit: Kit) -> Piece:
     """Books lying on each other; one instance."""
     covers = book_materials(kit, 4)
-    piece = Piece("book", (0.28, 0.22, 0.15), "", kit.table.items[covers[0]].colour)
+    piece = Piece("book", (0.28, 0.22, 0.15), "", kit.table.items[covers[0]].color)
     z = 0.0
     for _ in range(kit.count(1, 5)):
         w, d, t = kit.uniform(0.18, 0.28), kit.uniform(0.13, 0.2), kit.uniform(0.015, 0.045)

@@ -138,7 +138,7 @@ class Uned:
             for number_of_frame, frame in enumerate(room.frames):
                 for number, crop_HW3 in things(frame, room.scene, kinds):
                     thing = room.scene.instances[number - 1]
-                    name = "-".join(word.replace(" ", "_") for word in (thing.kind, thing.word, thing.colour) if word)
+                    name = "-".join(word.replace(" ", "_") for word in (thing.kind, thing.word, thing.color) if word)
                     files[f"images/{domain}/{room.name}/{name}/{number_of_frame:02d}_{number:03d}.jpg"] = jpeg(crop_HW3)
         return files
 

@@ -243,10 +243,10 @@ class Navi:
         for stem, frame in zip(stems, room.frames, strict=True):
             view, number = through(frame, NAVI), stem.rsplit("_", 1)[1]
             thing_HW = largest_thing(view)
-            millimetres_HW = np.where(thing_HW, view.depth_HW * 250, np.inf)
+            millimeters_HW = np.where(thing_HW, view.depth_HW * 250, np.inf)
             files |= {
                 f"{folder}/images/{number}.jpg": jpeg(view.image_HW3),
-                f"{folder}/depth/{number}.png": png(np.rint(655350 / millimetres_HW).clip(0, 65535).astype(np.uint16)),
+                f"{folder}/depth/{number}.png": png(np.rint(655350 / millimeters_HW).clip(0, 65535).astype(np.uint16)),
                 f"{folder}/masks/{number}.png": png(np.where(thing_HW, 255, 0).astype(np.uint8)),
             }
             camera = {"q": [1.0, 0.0, 0.0, 0.0], "t": [0.0, 0.0, 0.0], "focal_length": NAVI.fx, "camera_model": "rooms"}

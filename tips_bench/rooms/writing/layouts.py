@@ -79,15 +79,15 @@ def _lines(lines: list[str]) -> bytes:
 
 def voc_palette() -> list[int]:
     """The 256 colours of VOC's palette PNGs: bit k of r, g, b, from the top, is bits 3k, 3k + 1, 3k + 2 of the id (VOC2012 devkit)."""
-    colours = []
+    colors = []
     for number in range(256):
         rgb, rest = [0, 0, 0], number
         for bit in range(7, -1, -1):
             for channel in range(3):
                 rgb[channel] |= ((rest >> channel) & 1) << bit
             rest >>= 3
-        colours += rgb
-    return colours
+        colors += rgb
+    return colors
 
 
 class Ade20k:
@@ -245,7 +245,7 @@ def ply(cloud: PointCloud) -> bytes:
     record = np.zeros(len(cloud.points_N3), [("xyz", "<f4", 3), ("rgb", "u1", 3), ("label", "u1"), ("instance", "<i4")])
     record["xyz"], record["rgb"], record["label"], record["instance"] = (
         cloud.points_N3,
-        cloud.colours_N3,
+        cloud.colors_N3,
         cloud.classes_N,
         cloud.instances_N,
     )

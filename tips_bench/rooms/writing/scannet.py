@@ -47,11 +47,11 @@ class ScanNet:
         id = scan_id(room.name)
         folder, cloud = f"scans/{id}", point_cloud(room.tracer)
         files = {f"{folder}/{id}_vh_clean_2.ply": mesh(cloud, None), f"{folder}/{id}_vh_clean_2.labels.ply": mesh(cloud, _LABELS)}
-        colour, depth = room.frames[0].camera, depth_camera(room.frames[0].camera)
-        seen = [(jpeg(frame.image_HW3), millimetres(room.tracer, frame), frame.camera.pose_44) for frame in room.frames]
+        color, depth = room.frames[0].camera, depth_camera(room.frames[0].camera)
+        seen = [(jpeg(frame.image_HW3), millimeters(room.tracer, frame), frame.camera.pose_44) for frame in room.frames]
         if self._sens:
-            return files | {f"{folder}/{id}.sens": sens(colour, depth, seen)}
-        for name, camera in (("color", colour), ("depth", depth)):
+            return files | {f"{folder}/{id}.sens": sens(color, depth, seen)}
+        for name, camera in (("color", color), ("depth", depth)):
             files[f"{folder}/intrinsic/intrinsic_{name}.txt"] = _text(whole_pixels(camera))
             files[f"{folder}/intrinsic/extrinsic_{name}.txt"] = _text(np.eye(4))
         for number, (picture, depth_HW, pose_44) in enumerate(seen):
@@ -71,14 +71,14 @@ def scan_id(room: str) -> str:
     return f"scene{_FIRST[split] + int(room.removeprefix(split)):04d}_00"
 
 
-def depth_camera(colour: Camera) -> Camera:
+def depth_camera(color: Camera) -> Camera:
     """The sensor beside the colour camera, at the same place."""
-    size = colour.size // 2
-    focal = colour.focal * size / colour.size / _WIDER
-    return Camera(np.array([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1.0]]), colour.pose_44, size)
+    size = color.size // 2
+    focal = color.focal * size / color.size / _WIDER
+    return Camera(np.array([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1.0]]), color.pose_44, size)
 
 
-def millimetres(tracer: Tracer, frame: Frame) -> np.ndarray:
+def millimeters(tracer: Tracer, frame: Frame) -> np.ndarray:
     """What the depth camera of a frame sees: uint16 [H, W], 0 where nothing is."""
     camera = depth_camera(frame.camera)
     depth_N = tracer.cast(camera.pixel_rays()).t_N
@@ -97,7 +97,7 @@ def mesh(cloud: PointCloud, labels: np.ndarray | None) -> bytes:
     """A PLY as the release has them, with the faces left out. labels: our class -> label, None for a file without labels."""
     fields = [("xyz", "<f4", 3), ("rgba", "u1", 4), *([("label", "<u2")] if labels is not None else [])]
     record = np.zeros(len(cloud.points_N3), fields)
-    record["xyz"], record["rgba"][:, :3], record["rgba"][:, 3] = cloud.points_N3, cloud.colours_N3, 255
+    record["xyz"], record["rgba"][:, :3], record["rgba"][:, 3] = cloud.points_N3, cloud.colors_N3, 255
     names = ["float x", "float y", "float z", "uchar red", "uchar green", "uchar blue", "uchar alpha"]
     if labels is not None:
         record["label"] = labels[cloud.classes_N]
@@ -107,11 +107,11 @@ def mesh(cloud: PointCloud, labels: np.ndarray | None) -> bytes:
     return "\n".join(header).encode() + record.tobytes()
 
 
-def sens(colour: Camera, depth: Camera, frames: list[tuple[bytes, np.ndarray, np.ndarray]]) -> bytes:
+def sens(color: Camera, depth: Camera, frames: list[tuple[bytes, np.ndarray, np.ndarray]]) -> bytes:
     """A .sens file of version 4, of (JPEG, depth in millimetres, pose) a frame; the fields are those of ScanNet's SensReader."""
     name = b"tips-bench rooms"
-    matrices = np.stack([whole_pixels(colour), np.eye(4), whole_pixels(depth), np.eye(4)]).astype("<f4")
-    sizes = struct.pack("<2i4IfQ", 2, 1, colour.size, colour.size, depth.size, depth.size, 1000.0, len(frames))
+    matrices = np.stack([whole_pixels(color), np.eye(4), whole_pixels(depth), np.eye(4)]).astype("<f4")
+    sizes = struct.pack("<2i4IfQ", 2, 1, color.size, color.size, depth.size, depth.size, 1000.0, len(frames))
     parts = [struct.pack("<IQ", 4, len(name)), name, matrices.tobytes(), sizes]
     for number, (picture, depth_HW, pose_44) in enumerate(frames):
         packed = zlib.compress(depth_HW.astype("<u2").tobytes(), 6)

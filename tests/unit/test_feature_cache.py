@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tips_bench.errors import UserError
-from tips_bench.features.cache import DISK_TYPES, Shelf, Store, to_disk
+from tips_bench.features.cache import DISK_TYPES, FeatureCache, ResumableArray, to_disk
 
 LAYOUT: dict[str, tuple[tuple[int, ...], str]] = {"features": ((4,), "float32"), "labels": ((), "uint8")}
 ROWS = [3, 1, 5]
@@ -28,18 +28,18 @@ def values(item: int) -> dict[str, np.ndarray]:
     return {"features": np.full((n, 4), item + 0.5, np.float32), "labels": np.full(n, item, np.uint8)}
 
 
-def filled(folder: Path, *items: int) -> Store:
-    store = Store(folder, ROWS, LAYOUT)
+def filled(folder: Path, *items: int) -> ResumableArray:
+    store = ResumableArray(folder, ROWS, LAYOUT)
     for item in items:
         store.write(item, **values(item))
     return store
 
 
 def killed(folder: Path, code: str) -> None:
-    """Run `code` with a Store `store` in another process that ends by SIGKILL."""
+    """Run `code` with a ResumableArray `store` in another process that ends by SIGKILL."""
     head = (
-        "import os, sys, numpy as np; from pathlib import Path; from tips_bench.features.cache import Store\n"
-        f"store = Store(Path(sys.argv[1]), {ROWS}, {LAYOUT!r})\n"
+        "import os, sys, numpy as np; from pathlib import Path; from tips_bench.features.cache import ResumableArray\n"
+        f"store = ResumableArray(Path(sys.argv[1]), {ROWS}, {LAYOUT!r})\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     done = subprocess.run([sys.executable, "-c", head + code, str(folder)], env=environment, check=False, capture_output=True)
@@ -56,14 +56,14 @@ def test_what_was_written_is_read_back_by_item_and_by_array(tmp_path: Path) -> N
 
 def test_a_store_taken_up_again_lacks_only_what_was_not_written(tmp_path: Path) -> None:
     filled(tmp_path / "s", 0, 2).close()
-    again = Store(tmp_path / "s", ROWS, LAYOUT)
+    again = ResumableArray(tmp_path / "s", ROWS, LAYOUT)
     assert again.missing() == [1]
     assert np.array_equal(again.read(2, "features"), values(2)["features"])
 
 
 def test_a_kill_after_an_item_keeps_it(tmp_path: Path) -> None:
     killed(tmp_path / "s", "store.write(1, features=np.ones((1, 4), 'float32'), labels=np.ones(1, 'uint8')); os.kill(os.getpid(), 9)")
-    store = Store(tmp_path / "s", ROWS, LAYOUT)
+    store = ResumableArray(tmp_path / "s", ROWS, LAYOUT)
     assert store.missing() == [0, 2]
     assert store.read(1, "features").tolist() == [[1.0] * 4]
 
@@ -77,13 +77,13 @@ def test_a_kill_between_the_arrays_of_an_item_leaves_it_missing(tmp_path: Path) 
         "        return np.ones((3, 4), 'float32')\n"
         "for name, array in store.arrays.items(): array[store.rows(0)] = Killer()[name]\n",
     )
-    store = Store(tmp_path / "s", ROWS, LAYOUT)
+    store = ResumableArray(tmp_path / "s", ROWS, LAYOUT)
     assert store.arrays["features"][0, 0] == 1, "the first array of the item had been written"
     assert store.missing() == [0, 1, 2]
 
 
 def test_an_item_whose_values_do_not_fit_stays_missing(tmp_path: Path) -> None:
-    store = Store(tmp_path / "s", ROWS, LAYOUT)
+    store = ResumableArray(tmp_path / "s", ROWS, LAYOUT)
     with pytest.raises(ValueError, match="could not broadcast"):
         store.write(0, features=np.ones((2, 4), np.float32), labels=np.ones(3, np.uint8))
     assert store.missing() == [0, 1, 2]
@@ -101,7 +101,7 @@ def test_an_item_whose_values_do_not_fit_stays_missing(tmp_path: Path) -> None:
 )
 def test_another_layout_empties_the_store(tmp_path: Path, rows: list[int], layout: dict[str, Any]) -> None:
     filled(tmp_path / "s", 0, 1, 2).close()
-    store = Store(tmp_path / "s", rows, layout)
+    store = ResumableArray(tmp_path / "s", rows, layout)
     assert store.missing() == list(range(len(rows)))
     assert not np.asarray(store.arrays["features"]).any()
     assert {path.stem for path in (tmp_path / "s").iterdir()} == {*layout, "done", "header"}
@@ -110,7 +110,7 @@ def test_another_layout_empties_the_store(tmp_path: Path, rows: list[int], layou
 def test_a_kill_while_the_store_was_created_starts_it_again(tmp_path: Path) -> None:
     filled(tmp_path / "s", 0, 1, 2).close()
     (tmp_path / "s" / "header.json").unlink()  # the header is the last file of a creation
-    assert Store(tmp_path / "s", ROWS, LAYOUT).missing() == [0, 1, 2]
+    assert ResumableArray(tmp_path / "s", ROWS, LAYOUT).missing() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("size", [None, 0, 8])
@@ -119,20 +119,20 @@ def test_a_store_of_which_a_file_is_gone_or_cut_off_starts_again(tmp_path: Path,
     filled(tmp_path / "s", 0, 1, 2).close()
     path = tmp_path / "s" / f"{name}.bin"
     path.unlink() if size is None else os.truncate(path, size)
-    assert Store(tmp_path / "s", ROWS, LAYOUT).missing() == [0, 1, 2]
+    assert ResumableArray(tmp_path / "s", ROWS, LAYOUT).missing() == [0, 1, 2]
 
 
 def test_rows_of_other_content_start_again(tmp_path: Path) -> None:
-    for shelf in (Shelf(tmp_path), Shelf(tmp_path / "cache", "weights")):
-        store = shelf.open("queries", ROWS, LAYOUT, "a", "b")
+    for cache in (FeatureCache(tmp_path), FeatureCache(tmp_path / "cache", "weights")):
+        store = cache.open("queries", ROWS, LAYOUT, "a", "b")
         for item in range(3):
             store.write(item, **values(item))
         store.close()
-        again = shelf.open("queries", ROWS, LAYOUT, "a", "b")
+        again = cache.open("queries", ROWS, LAYOUT, "a", "b")
         assert again.missing() == []
         again.close()
-        assert shelf.open("queries", ROWS, LAYOUT, "b", "a").missing() == [0, 1, 2]
-        shelf.close()
+        assert cache.open("queries", ROWS, LAYOUT, "b", "a").missing() == [0, 1, 2]
+        cache.close()
 
 
 def test_a_kill_while_a_store_is_deleted_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +140,7 @@ def test_a_kill_while_a_store_is_deleted_leaves_none(tmp_path: Path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", lambda folder, **_: (folder / "features.bin").unlink())
         store.delete()
-    assert (tmp_path / "s" / "done.bin").exists() and Store(tmp_path / "s", ROWS, LAYOUT).missing() == [0, 1, 2]
+    assert (tmp_path / "s" / "done.bin").exists() and ResumableArray(tmp_path / "s", ROWS, LAYOUT).missing() == [0, 1, 2]
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,41 +156,41 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(os, "posix_fallocate", full)
         with pytest.raises(UserError, match=r"cannot reserve 0\.00 GB: cannot write: No space left on device"):
-            Store(tmp_path / "s", ROWS, LAYOUT)
+            ResumableArray(tmp_path / "s", ROWS, LAYOUT)
     assert not (tmp_path / "s").exists()
-    assert Store(tmp_path / "s", ROWS, LAYOUT).missing() == [0, 1, 2], "and once there is space, it is created"
+    assert ResumableArray(tmp_path / "s", ROWS, LAYOUT).missing() == [0, 1, 2], "and once there is space, it is created"
 
 
 def test_space_is_reserved_before_the_first_item(tmp_path: Path) -> None:
-    Store(tmp_path / "s", ROWS, LAYOUT)
+    ResumableArray(tmp_path / "s", ROWS, LAYOUT)
     assert (tmp_path / "s" / "features.bin").stat().st_size == sum(ROWS) * 4 * 4
     assert (tmp_path / "s" / "features.bin").stat().st_blocks > 0
 
 
 def test_nothing_to_store_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is nothing to store"):
-        Store(tmp_path / "s", [], LAYOUT)
+        ResumableArray(tmp_path / "s", [], LAYOUT)
 
 
 def test_two_runs_do_not_share_a_store(tmp_path: Path) -> None:
-    first = Store(tmp_path / "s", ROWS, LAYOUT)
+    first = ResumableArray(tmp_path / "s", ROWS, LAYOUT)
     with pytest.raises(UserError, match="another run is using these features"):
-        Store(tmp_path / "s", ROWS, LAYOUT)
+        ResumableArray(tmp_path / "s", ROWS, LAYOUT)
     first.close()
-    Store(tmp_path / "s", ROWS, LAYOUT).close()
+    ResumableArray(tmp_path / "s", ROWS, LAYOUT).close()
 
 
 def test_a_work_shelf_deletes_what_is_finished_and_a_cache_keeps_it(tmp_path: Path) -> None:
     for identity, kept in ((None, False), ("weights and all", True)):
-        shelf = Shelf(tmp_path / str(kept), identity)
-        store = shelf.open("train", ROWS, LAYOUT)
-        shelf.finish(store)
+        cache = FeatureCache(tmp_path / str(kept), identity)
+        store = cache.open("train", ROWS, LAYOUT)
+        cache.finish(store)
         assert store.folder.exists() == kept
 
 
 def test_a_cache_finds_a_store_by_all_that_shaped_it(tmp_path: Path) -> None:
     def folder(identity: str, *details: object) -> Path:
-        store = Shelf(tmp_path, identity).open("train", ROWS, LAYOUT, *details)
+        store = FeatureCache(tmp_path, identity).open("train", ROWS, LAYOUT, *details)
         store.close()
         return store.folder
 
