@@ -13,12 +13,13 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from mmengine.config import Config
 from mmengine.fileio import BaseFileHandler, register_handler
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tips_bench import plain_yaml
 from tips_bench.catalog import card_files, find_card
 from tips_bench.errors import UserError, unknown_name
 from tips_bench.files import digest
+from tips_bench.registry import FAMILIES
 
 MAX_BASES = 32
 
@@ -66,16 +67,15 @@ class DataCard(Strict):
     download: list[Download] = []
 
 
-Family = Literal[
-    "segmentation",
-    "depth",
-    "normals",
-    "point-segmentation",
-    "zeroshot-segmentation",
-    "retrieval",
-    "classification",
-    "instance-retrieval",
-]
+def _known_family(name: str) -> str:
+    try:
+        FAMILIES.get(name)
+    except UserError as error:
+        raise ValueError(str(error)) from error
+    return name
+
+
+Family = Annotated[str, AfterValidator(_known_family)]  # a task family of the registry
 
 
 class TaskCard(Strict):
@@ -230,7 +230,7 @@ class ModelCard(Strict):
     weights: WeightsCard | None = None
     text_weights: WeightsCard | None = None
     tokenizer: WeightsCard | None = None
-    heads: dict[Literal["segmentation", "depth", "normals"], WeightsCard] = {}
+    heads: dict[Family, WeightsCard] = {}
     patch_size: int
     embed_dim: int
     depth: int

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tips_bench import plugins
 from tips_bench.errors import UserError, unknown_name
 
 PACKAGE = Path(__file__).resolve().parent
@@ -34,8 +35,8 @@ def user_roots() -> list[Path]:
 
 
 def card_files(kind: str) -> dict[str, Path]:
-    """Card name (the file's stem) -> file, for a kind of `KINDS`; the user's folders come first."""
-    folders = [root / KINDS[kind] for root in user_roots()] + [shipped(KINDS[kind])]
+    """Card name (the file's stem) -> file, for a kind of `KINDS`; the user's folders come first, then those of plugins."""
+    folders = [root / KINDS[kind] for root in (*user_roots(), *plugins.card_folders())] + [shipped(KINDS[kind])]
     found: dict[str, Path] = {}
     for folder in folders:
         for path in sorted(folder.glob("*.yaml")):

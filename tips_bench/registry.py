@@ -1,52 +1,132 @@
-"""The registries: names to "module:attribute" targets, imported only when one is asked for.
+"""The registries: names to "module:attribute" targets, each imported when it is first asked for.
 
-They are mmengine registries, so an mmengine config can name their entries, with three habits of this house: listing imports
-nothing, a duplicate is an error, and an unknown name suggests near ones.
+Listing imports nothing, a second entry of one name is an error, and an unknown name suggests near ones. A plugin adds entries of its
+own (tips_bench.plugins); they are there before a registry answers its first question.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-from mmengine.registry import Registry
-
+from tips_bench import plugins
 from tips_bench.errors import UserError, unknown_name
 
+EntryT = TypeVar("EntryT")
 
-class LazyRegistry(Registry):
-    """An mmengine Registry whose entries may be "module:attribute" strings until they are first used."""
 
-    def __init__(self, name: str, targets: dict[str, str]) -> None:
-        super().__init__(name, scope="tips_bench")
-        self._targets = dict(targets)
+def load_target(target: Any) -> Any:
+    """What a "module:attribute" string names; anything else is itself."""
+    if not isinstance(target, str):
+        return target
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+class Registry(Generic[EntryT]):
+    """Names of one kind and what they stand for: an object, or a "module:attribute" string that is imported at first use."""
+
+    def __init__(self, kind: str, entries: dict[str, EntryT | str]) -> None:
+        self.kind = kind
+        self._entries: dict[str, EntryT | str] = dict(entries)
+        self._imported: dict[str, Any] = {}
 
     def names(self) -> list[str]:
-        """Every name, sorted; imports nothing."""
-        return sorted({*self._targets, *self._module_dict})
+        """Every name, sorted; imports no entry."""
+        plugins.load()
+        return sorted(self._entries)
 
-    def add(self, name: str, target: Any) -> None:
-        """Register an object or a "module:attribute" string under `name`; a second time is an error."""
-        if name in self.names():
-            raise UserError(f"{self.name} {name!r} is registered already", fix="Choose another name.")
-        if isinstance(target, str):
-            self._targets[name] = target
-        else:
-            self._register_module(module=target, module_name=name)
+    def add(self, name: str, entry: EntryT | str) -> None:
+        """Register an object or a "module:attribute" string under `name`. Errors: the name is taken."""
+        if name in self._entries:
+            raise UserError(f"there is a {self.kind} named {name!r} already", fix="Choose another name.")
+        self._entries[name] = entry
 
-    def get(self, key: str) -> Any:
-        """The object registered under `key`, imported now if it was lazy."""
-        if key in self._module_dict:
-            return self._module_dict[key]
-        if key not in self._targets:
-            raise unknown_name(self.name, key, self.names())
-        module, _, attribute = self._targets[key].partition(":")
-        loaded = getattr(importlib.import_module(module), attribute)
-        self._register_module(module=loaded, module_name=key)
-        return loaded
+    def get(self, name: str, *, where: object = None) -> Any:
+        """What `name` stands for, imported now if it was not yet. Errors: an unknown name, with near ones."""
+        plugins.load()
+        if name not in self._entries:
+            raise unknown_name(self.kind, name, self._entries, where=where)
+        if name not in self._imported:
+            self._imported[name] = load_target(self._entries[name])
+        return self._imported[name]
 
 
-ENCODERS = LazyRegistry(
+@dataclass(frozen=True)
+class Family:
+    """A task family. Each part is an object or a "module:attribute" string.
+
+    adapter: class of the Adapter (tips_bench.adapters.base), which opens, scores and draws. counts: the SampleCounts class that its
+    records are made of (tips_bench.metrics.samples). check: (reader, expected samples or None, workers) -> Report, the look at a
+    whole split before it is used (tips_bench.data.checks.base).
+    """
+
+    adapter: Any
+    counts: Any
+    check: Any
+
+    def adapter_class(self) -> Any:
+        """The class of the adapter, imported now."""
+        return load_target(self.adapter)
+
+    def counts_class(self) -> Any:
+        """The class of the counts, imported now; needs no torch."""
+        return load_target(self.counts)
+
+    def check_of(self) -> Any:
+        """The check of a split, imported now."""
+        return load_target(self.check)
+
+
+FAMILIES: Registry[Family] = Registry(
+    "task family",
+    {
+        "segmentation": Family(
+            "tips_bench.adapters.segmentation:SegmentationAdapter",
+            "tips_bench.metrics.segmentation:SegmentationCounts",
+            "tips_bench.data.checks.base:check",
+        ),
+        "zeroshot-segmentation": Family(
+            "tips_bench.adapters.zeroshot_segmentation:ZeroShotAdapter",
+            "tips_bench.metrics.segmentation:SegmentationCounts",
+            "tips_bench.data.checks.base:check",
+        ),
+        "depth": Family(
+            "tips_bench.adapters.depth:DepthAdapter",
+            "tips_bench.metrics.depth:DepthCounts",
+            "tips_bench.data.checks.pixel_values:check_depth",
+        ),
+        "normals": Family(
+            "tips_bench.adapters.normals:NormalsAdapter",
+            "tips_bench.metrics.normals:NormalsCounts",
+            "tips_bench.data.checks.pixel_values:check_normals",
+        ),
+        "point-segmentation": Family(
+            "tips_bench.adapters.point_segmentation:PointSegmentationAdapter",
+            "tips_bench.metrics.points:PointCounts",
+            "tips_bench.data.checks.scans:check",
+        ),
+        "retrieval": Family(
+            "tips_bench.adapters.retrieval:RetrievalAdapter",
+            "tips_bench.metrics.retrieval:RetrievalCounts",
+            "tips_bench.data.checks.captions:check",
+        ),
+        "classification": Family(
+            "tips_bench.adapters.classification:ClassificationAdapter",
+            "tips_bench.metrics.classification:ClassificationCounts",
+            "tips_bench.data.checks.images:check_classes",
+        ),
+        "instance-retrieval": Family(
+            "tips_bench.adapters.instance_retrieval:InstanceAdapter",
+            "tips_bench.metrics.instances:InstanceCounts",
+            "tips_bench.data.checks.images:check_instances",
+        ),
+    },
+)
+# Metrics that may be scored beside a family's own: SampleCounts classes that name the families whose predictions they count.
+METRICS: Registry[Any] = Registry("metric", {"boundary-iou": "tips_bench.metrics.boundary_iou:BoundaryCounts"})
+ENCODERS: Registry[Any] = Registry(
     "encoder source",
     {
         "tips": "tips_bench.encoders.tips:TipsEncoder",
@@ -57,7 +137,7 @@ ENCODERS = LazyRegistry(
         "pixels": "tips_bench.encoders.pixels:PixelsEncoder",
     },
 )
-READERS = LazyRegistry(
+READERS: Registry[Any] = Registry(
     "reader",
     {
         "ade20k": "tips_bench.data.segmentation:ade20k",
@@ -86,66 +166,26 @@ READERS = LazyRegistry(
         "uned": "tips_bench.data.uned:uned",
     },
 )
-PROBES = LazyRegistry(
+PROBES: Registry[Any] = Registry(
     "probe",
     {
         "convex": "tips_bench.probes.solved.patch_convex:ConvexProbe",
         "linear": "tips_bench.probes.trained.linear_segmentation:LinearProbe",
         "released": "tips_bench.probes.training_free.released_head:ReleasedProbe",
-        "convex-points": "tips_bench.probes.trained.linear_points:ConvexPointsProbe",
+        "convex-points": "tips_bench.probes.solved.points_convex:ConvexPointsProbe",
         "linear-points": "tips_bench.probes.trained.linear_points:LinearPointsProbe",
         "knn": "tips_bench.probes.training_free.knn:KnnProbe",
-        "whole-convex": "tips_bench.probes.solved.image_convex:WholeConvexProbe",
-        "whole-linear": "tips_bench.probes.trained.linear_classifier:WholeLinearProbe",
+        "whole-convex": "tips_bench.probes.solved.image_convex:ImageConvexProbe",
+        "whole-linear": "tips_bench.probes.trained.linear_classifier:LinearClassifierProbe",
     },
 )
 # Probes of values for every pixel: built with a PixelTarget, too.
-PIXEL_PROBES = LazyRegistry(
-    "probe of dense values",
+PIXEL_PROBES: Registry[Any] = Registry(
+    "probe of pixel values",
     {
         "ridge": "tips_bench.probes.solved.ridge:RidgeProbe",
         "linear-bins": "tips_bench.probes.trained.linear_depth:LinearBinsProbe",
         "dpt": "tips_bench.probes.trained.dpt:DptProbe",
         "released": "tips_bench.probes.training_free.released_head:ReleasedProbe",
-    },
-)
-# Family -> check of a reader's whole split: (reader, expected samples or None, workers) -> Report.
-CHECKS = LazyRegistry(
-    "check of a family",
-    {
-        "segmentation": "tips_bench.data.checks.base:check",
-        "zeroshot-segmentation": "tips_bench.data.checks.base:check",
-        "depth": "tips_bench.data.checks.pixel_values:check_depth",
-        "normals": "tips_bench.data.checks.pixel_values:check_normals",
-        "retrieval": "tips_bench.data.checks.captions:check",
-        "point-segmentation": "tips_bench.data.checks.scans:check",
-        "classification": "tips_bench.data.checks.images:check_classes",
-        "instance-retrieval": "tips_bench.data.checks.images:check_instances",
-    },
-)
-METRICS = LazyRegistry(
-    "metric",
-    {
-        "segmentation": "tips_bench.metrics.segmentation:SegmentationCounts",
-        "zeroshot-segmentation": "tips_bench.metrics.segmentation:SegmentationCounts",
-        "depth": "tips_bench.metrics.depth:DepthCounts",
-        "normals": "tips_bench.metrics.normals:NormalsCounts",
-        "retrieval": "tips_bench.metrics.retrieval:RetrievalCounts",
-        "point-segmentation": "tips_bench.metrics.points:PointCounts",
-        "classification": "tips_bench.metrics.classification:counts_of",
-        "instance-retrieval": "tips_bench.metrics.instances:InstanceCounts",
-    },
-)
-ADAPTERS = LazyRegistry(
-    "task family",
-    {
-        "segmentation": "tips_bench.adapters.segmentation:SegmentationAdapter",
-        "zeroshot-segmentation": "tips_bench.adapters.zeroshot_segmentation:ZeroShotAdapter",
-        "depth": "tips_bench.adapters.depth:DepthAdapter",
-        "normals": "tips_bench.adapters.normals:NormalsAdapter",
-        "retrieval": "tips_bench.adapters.retrieval:RetrievalAdapter",
-        "point-segmentation": "tips_bench.adapters.point_segmentation:PointSegmentationAdapter",
-        "classification": "tips_bench.adapters.classification:ClassificationAdapter",
-        "instance-retrieval": "tips_bench.adapters.instance_retrieval:InstanceAdapter",
     },
 )

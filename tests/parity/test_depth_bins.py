@@ -10,15 +10,14 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from tests.helpers.contexts import fitting
 from tests.helpers.walls import Walls
-from tips_bench.cards import FeatureCard, ImageCard, SelectionCard, WindowCard
+from tips_bench.cards import FeatureCard, ImageCard, WindowCard
 from tips_bench.data.crops.depth import DepthAugmentCard, DepthCrops, augment, rotate
 from tips_bench.encoders.load import load_encoder
 from tips_bench.errors import UserError
-from tips_bench.features.cache import FeatureCache
 from tips_bench.features.extract import Extractor
 from tips_bench.metrics.depth import DepthRule
-from tips_bench.probes.base import FitContext
 from tips_bench.probes.depth_bins import Bins, BinsHead
 from tips_bench.probes.linear_head import LinearHead
 from tips_bench.probes.pixel_targets import DepthTarget, NormalsTarget
@@ -187,27 +186,24 @@ def context(folder):
     extractor = Extractor(
         load_encoder("tips-tiny-random", device="cpu"), ImageCard(short_side=None), FeatureCard(norm=False, global_token=0), 2, workers=0
     )
-    read = Walls("depth")
-    return FitContext(
-        extractor, read, list(range(len(read))), WindowCard(flip=True), SelectionCard(fraction=0.25), folder, FeatureCache(folder), seed=0
-    )
+    return fitting(extractor, Walls("depth"), folder, window=WindowCard(flip=True))
 
 
 def test_a_grid_is_one_pass_and_its_heads_are_those_trained_alone(tmp_path):
     grid = OPTIONS | {"lr": [1e-4, 1e-2], "clip": 0.05}
     found = context(tmp_path / "grid")
-    together = LinearBinsProbe(grid, "here", TARGET).fit(found)
+    together = LinearBinsProbe(grid, "here", TARGET).fit(*found)
     assert together.choice.metric == "RMSE" and together.choice.index == int(np.argmin(together.choice.scores))
     assert found.extractor.meter.image_forwards == 6 * 2 + 2 * together.choice.held_out
     for lr, score in zip(grid["lr"], together.choice.scores, strict=True):
-        head = LinearBinsProbe(grid | {"lr": [lr, lr]}, "here", TARGET).fit(context(tmp_path / f"{lr}"))
+        head = LinearBinsProbe(grid | {"lr": [lr, lr]}, "here", TARGET).fit(*context(tmp_path / f"{lr}"))
         assert head.choice.scores == pytest.approx([score, score], rel=1e-5)
 
 
 def test_a_saved_head_gives_the_same_depth(tmp_path):
-    fit = LinearBinsProbe(OPTIONS, "here", TARGET).fit(context(tmp_path / "work"))
+    fit = LinearBinsProbe(OPTIONS, "here", TARGET).fit(*context(tmp_path / "work"))
     fit.head.save(tmp_path / "head.npz")
-    loaded, features = LinearBinsProbe(OPTIONS, "here", TARGET).load_head(tmp_path / "head.npz"), torch.randn(1, 3, 4, 384)
+    loaded, features = LinearBinsProbe(OPTIONS, "here", TARGET).load(tmp_path / "head.npz"), torch.randn(1, 3, 4, 384)
     assert torch.equal(loaded(features), fit.head(features))
     (tmp_path / "head.npz").write_bytes(b"no zip")
     with pytest.raises(UserError, match="broken"):

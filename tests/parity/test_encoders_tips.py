@@ -117,7 +117,7 @@ std: [1, 1, 1]
 resolution: 56
 global_tokens: 2
 has_text: true
-licence: none
+license: none
 citation: none
 homepage: none
 """

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers.contexts import Fitting, fitting
 from tests.helpers.scans import write_both
 from tips_bench.cards import load_card
 from tips_bench.data.scannet import scannet
 from tips_bench.encoders.load import load_encoder
-from tips_bench.features.cache import FeatureCache
 from tips_bench.features.extract import Extractor
 from tips_bench.features.lifting import LiftingOptions, lift
-from tips_bench.probes.base import FitContext
 from tips_bench.probes.trained.linear_points import LinearPointsOptions, LinearPointsProbe, PointTrainee, fill_points
 
 QUOTA = 700
@@ -27,13 +26,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_both(tmp_path_factory.mktemp("scans"))[1]
 
 
-def context(root: Path, work: Path, seed: int = 5) -> FitContext:
+def context(root: Path, work: Path, seed: int = 5) -> Fitting:
     card = load_card("protocol", "linear-lexicon3d")
     image = card.image.model_copy(update={"short_side": 56})
     extractor = Extractor(load_encoder("pixels"), image, card.features, 2, 1)
-    return FitContext(
-        extractor, scannet(root, "train", frame_step=1), [0, 1, 2], card.inference, card.selection, work, FeatureCache(work), seed
-    )
+    return fitting(extractor, scannet(root, "train", frame_step=1), work, window=card.inference, selection=card.selection, seed=seed)
 
 
 def options(**changes: object) -> dict:
@@ -43,7 +40,7 @@ def options(**changes: object) -> dict:
 
 def test_the_bank_holds_lifted_features_of_labelled_points_that_a_frame_sees(root: Path, tmp_path: Path) -> None:
     given = context(root, tmp_path)
-    bank = fill_points(given, LIFTING, QUOTA)
+    bank = fill_points(*given, LIFTING, QUOTA)
     for item in range(3):
         scan = given.reader.load(item)
         whole = lift(scan.points_N3, given.reader.frames(item), given.extractor, LIFTING)
@@ -58,9 +55,9 @@ def test_the_bank_holds_lifted_features_of_labelled_points_that_a_frame_sees(roo
 def test_training_is_that_of_a_plain_loop_over_scans(root: Path, tmp_path: Path, softmax_twice: bool) -> None:
     given = context(root, tmp_path)
     chosen = options(softmax_twice=softmax_twice, weight_decay=1e-3)
-    bank = fill_points(given, LIFTING, QUOTA)
+    bank = fill_points(*given, LIFTING, QUOTA)
     layer = torch.nn.Linear(given.extractor.dim, 20)
-    start = PointTrainee(LinearPointsOptions(**chosen), given, bank)
+    start = PointTrainee(LinearPointsOptions(**chosen), given.context, bank, 20)
     bound = 1 / given.extractor.dim**0.5
     for ours, theirs in ((start.weight_CD.detach(), layer.weight.data), (start.bias_C.detach(), layer.bias.data)):
         assert max(float(ours.abs().max()), float(theirs.abs().max())) <= bound, "drawn from one distribution"
@@ -76,8 +73,8 @@ def test_training_is_that_of_a_plain_loop_over_scans(root: Path, tmp_path: Path,
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    given.cache.close()  # the fit opens the bank again
-    fit = LinearPointsProbe(chosen, "test").fit(given)
+    given.context.cache.close()  # the fit opens the bank again
+    fit = LinearPointsProbe(chosen, "test").fit(*given)
     torch.testing.assert_close(fit.head.weight_CD, layer.weight.detach(), atol=2e-5, rtol=0)
     torch.testing.assert_close(fit.head.bias_C, layer.bias.detach(), atol=2e-5, rtol=0)
     assert fit.report["steps"] == 9 and fit.report["loss"] == pytest.approx(float(loss.detach()), abs=1e-4)

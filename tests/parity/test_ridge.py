@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
+from tests.helpers.contexts import fitting
 from tests.helpers.walls import Walls
 from tests.unit.test_soft_labels import brute_force
-from tips_bench.cards import FeatureCard, ImageCard, SelectionCard, WindowCard
+from tips_bench.cards import FeatureCard, ImageCard
 from tips_bench.data.validation_split import hold_out
 from tips_bench.encoders.load import load_encoder
 from tips_bench.errors import UserError
 from tips_bench.features.cache import FeatureCache
 from tips_bench.features.extract import Extractor
 from tips_bench.metrics.depth import DepthRule
-from tips_bench.probes.base import FitContext
 from tips_bench.probes.pixel_targets import DepthTarget, NormalsTarget
 from tips_bench.probes.solved.ridge import RidgePath, RidgeProbe, error
 from tips_bench.probes.solved.sufficient_statistics import Moments, PatchTargets, patch_targets
@@ -31,10 +31,7 @@ def context(folder, kind, batch_size=2, encoder="tips-tiny-random", cache=None, 
     extractor = Extractor(
         load_encoder(encoder, device="cpu"), ImageCard(short_side=56, patch_multiple=True), FeatureCard(), batch_size, workers=1
     )
-    read = Walls(kind, **reader)
-    return FitContext(
-        extractor, read, list(range(len(read))), WindowCard(), SelectionCard(fraction=0.25), folder, cache or FeatureCache(folder), seed=0
-    )
+    return fitting(extractor, Walls(kind, **reader), folder, cache=cache)
 
 
 def stored(found, indices, target):
@@ -73,7 +70,7 @@ def sklearns(features_ND, mean_NT, weight_N, penalty):
 @pytest.mark.parametrize("kind", ["depth", "normals"])
 def test_the_whole_path_and_the_choice_are_scikit_learns(tmp_path, kind):
     target, found = TARGETS[kind], context(tmp_path, kind)
-    fit = RidgeProbe(OPTIONS, "here", target).fit(found)
+    fit = RidgeProbe(OPTIONS, "here", target).fit(*found)
     kept, held = hold_out(found.reader.ids, found.reader.groups, 0.25)
     features_ND, mean_NT, weight_N = stored(found, kept, target)
     held_ND, held_NT, held_weight_N = stored(found, held, target)
@@ -141,7 +138,8 @@ def same(first, second):
 
 def test_the_batch_size_changes_no_bit(tmp_path):
     fits = [
-        RidgeProbe(OPTIONS, "here", TARGETS["depth"]).fit(context(tmp_path / str(size), "depth", size, encoder="pixels")) for size in (1, 5)
+        RidgeProbe(OPTIONS, "here", TARGETS["depth"]).fit(*context(tmp_path / str(size), "depth", size, encoder="pixels"))
+        for size in (1, 5)
     ]
     assert same(*fits)
 
@@ -149,7 +147,7 @@ def test_the_batch_size_changes_no_bit(tmp_path):
 def test_the_order_of_the_images_changes_rounding_only(tmp_path):
     probe, forth, back = RidgeProbe(OPTIONS, "here", TARGETS["depth"]), context(tmp_path / "a", "depth"), context(tmp_path / "b", "depth")
     back.indices.reverse()
-    first, second = probe.fit(forth), probe.fit(back)
+    first, second = probe.fit(*forth), probe.fit(*back)
     assert first.choice.index == second.choice.index
     assert first.choice.scores == pytest.approx(second.choice.scores, rel=1e-9)
     torch.testing.assert_close(first.head.weight_CD, second.head.weight_CD, rtol=1e-5, atol=1e-7)
@@ -158,7 +156,7 @@ def test_the_order_of_the_images_changes_rounding_only(tmp_path):
 @pytest.mark.parametrize("calls", [1, 3, 4])
 def test_a_killed_fit_goes_on_to_the_same_bits(tmp_path, calls, monkeypatch):
     probe = RidgeProbe(OPTIONS, "here", TARGETS["normals"])
-    whole = probe.fit(context(tmp_path / "a", "normals"))
+    whole = probe.fit(*context(tmp_path / "a", "normals"))
     encode, count = Extractor.encode, [0]
 
     def dying(self, pixels):
@@ -169,16 +167,16 @@ def test_a_killed_fit_goes_on_to_the_same_bits(tmp_path, calls, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Extractor, "encode", dying)
-        probe.fit(context(tmp_path / "b", "normals"))
+        probe.fit(*context(tmp_path / "b", "normals"))
     again = context(tmp_path / "b", "normals", batch_size=3)
-    assert same(probe.fit(again), whole)
+    assert same(probe.fit(*again), whole)
     assert again.extractor.meter.image_forwards == 12 - calls * 2
 
 
 def test_moments_in_a_cache_spare_the_backbone_and_others_do_not_take_them(tmp_path):
     for kind, seed, forwards in (("depth", 0, 12), ("depth", 0, 0), ("depth", 1, 12), ("normals", 0, 12)):
         found = context(tmp_path / "work", kind, encoder="pixels", cache=FeatureCache(tmp_path / "cache", "features"), seed=seed)
-        RidgeProbe(OPTIONS, "here", TARGETS[kind]).fit(found)
+        RidgeProbe(OPTIONS, "here", TARGETS[kind]).fit(*found)
         assert found.extractor.meter.image_forwards == forwards
 
 
@@ -207,9 +205,9 @@ def test_wrong_options_are_one_sentence(options, words):
 
 def test_a_split_without_any_value_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match="has a value to learn"):
-        RidgeProbe(OPTIONS, "here", TARGETS["depth"]).fit(context(tmp_path, "depth", encoder="pixels", unknown=1.1))
+        RidgeProbe(OPTIONS, "here", TARGETS["depth"]).fit(*context(tmp_path, "depth", encoder="pixels", unknown=1.1))
     with pytest.raises(UserError, match="no training patch"):
-        RidgeProbe(OPTIONS | {"penalties": [1.0]}, "here", TARGETS["depth"]).fit(context(tmp_path, "depth", encoder="pixels", unknown=1.1))
+        RidgeProbe(OPTIONS | {"penalties": [1.0]}, "here", TARGETS["depth"]).fit(*context(tmp_path, "depth", encoder="pixels", unknown=1.1))
     with pytest.raises(UserError, match="broken"):
         (tmp_path / "moments.npz").write_bytes(b"no zip")
-        RidgeProbe(OPTIONS, "here", TARGETS["depth"]).fit(context(tmp_path, "depth", encoder="pixels"))
+        RidgeProbe(OPTIONS, "here", TARGETS["depth"]).fit(*context(tmp_path, "depth", encoder="pixels"))

@@ -12,14 +12,14 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torchvision import transforms
 
+from tests.helpers.contexts import Fitting, fitting
 from tests.helpers.whole_sets import Drawn
-from tips_bench.cards import FeatureCard, ImageCard, SelectionCard, WindowCard
+from tips_bench.cards import FeatureCard, ImageCard
 from tips_bench.data.crops.resized import ResizedCropCard, ResizedCrops
 from tips_bench.encoders.load import load_encoder
 from tips_bench.features.cache import FeatureCache
 from tips_bench.features.extract import Extractor
 from tips_bench.features.image_embeddings import ImageEmbedding, encode_images
-from tips_bench.probes.base import FitContext
 from tips_bench.probes.image_heads import AffineHeads
 from tips_bench.probes.solved.image_convex import ImageConvexProbe
 from tips_bench.probes.trained.classifier_sweep import INITIAL_DEVIATION, ClassifierSweep, Inputs
@@ -107,12 +107,10 @@ def test_a_crop_is_that_of_torchvision_in_the_same_random_state() -> None:
     assert mirrored
 
 
-def context(folder: Path, reader: Drawn, **features: object) -> FitContext:
+def context(folder: Path, reader: Drawn, **features: object) -> Fitting:
     image = ImageCard(short_side=28, shape="center-crop")
     extractor = Extractor(load_encoder("tips-tiny-random"), image, FeatureCard(**features), batch_size=8)
-    return FitContext(
-        extractor, reader, list(range(len(reader))), WindowCard(), SelectionCard(fraction=0.25), folder, FeatureCache(folder), 0
-    )
+    return fitting(extractor, reader, folder)
 
 
 def test_the_convex_classifier_is_scikit_learns(tmp_path: Path) -> None:
@@ -120,8 +118,8 @@ def test_the_convex_classifier_is_scikit_learns(tmp_path: Path) -> None:
     options = {"type": "whole-convex", "penalties": [0.01], "tolerance": 1e-7, "selection_tolerance": 1e-3, "max_iterations": 3000}
     probe = ImageConvexProbe({**options, "resident_gb": 1.0}, "test")
     setting = context(tmp_path, reader, global_token=0)
-    fit = probe.fit(setting)
-    store = encode_images(setting.extractor, reader, setting.indices, probe.whole(setting.extractor), FeatureCache(tmp_path / "own"), "all")
+    fit = probe.fit(*setting)
+    store = encode_images(setting.extractor, setting.train, probe.embedding(setting.extractor), FeatureCache(tmp_path / "own"), "all")
     features_NF = np.array(store.arrays["features"], dtype=np.float64)
     mean_F, deviation_F = features_NF.mean(0), features_NF.std(0)
     theirs = LogisticRegression(C=1 / (0.01 * len(features_NF)), tol=1e-10, max_iter=20000)

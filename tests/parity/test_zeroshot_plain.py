@@ -22,8 +22,8 @@ from tips_bench.adapters.zeroshot_segmentation import ZeroShotAdapter
 from tips_bench.cards import ProtocolCard, TaskCard, load_card, override
 from tips_bench.data.images import resize, resize_shape
 from tips_bench.features.cache import FeatureCache
+from tips_bench.features.context import RunContext
 from tips_bench.features.extract import Extractor
-from tips_bench.features.inference import Inference
 
 SIZES = [(60, 83), (97, 60), (56, 56), (57, 150), (70, 71)]
 CLASSES = ["ground", "disc", "bar", "ring", "lamp", "sofa", "red book"]
@@ -112,13 +112,15 @@ def test_maps_are_those_of_the_plain_version(folder: Path, tmp_path: Path, proto
     data = override(load_card("protocol", protocol).model_dump(mode="json"), ["image.short_side=56", *overrides])
     card = ProtocolCard.model_validate(data)
     adapter = ZeroShotAdapter(TaskCard.model_validate(TASK), card)
-    train, test = adapter.open(folder, None)
-    assert train is None
+    splits = adapter.open(folder, None)
+    test = splits.test
+    assert splits.train is None
     encoder, twin = (load_encoder(folder / "toy", device="cpu") for _ in range(2))
     extractor = Extractor(encoder, card.image, card.features, batch_size=3, workers=1)
-    inference = Inference(extractor, card.inference, FeatureCache(tmp_path))
+    scratch = FeatureCache(tmp_path)
+    context = RunContext(extractor, card, load_card("model", "tips-nano"), scratch, scratch, 0)
     seen = 0
-    for _, sample, score_HW, predicted_HW, _ in adapter._scored(inference, test.reader, test.indices):
+    for _, sample, score_HW, predicted_HW, _ in adapter._scored(context, test.reader, test.indices):
         image = Image.open(folder / f"images/val/{sample.id}.png")
         scores_CHW = plain(twin, image, card, sample.labels_HW.shape)
         best_2HW = scores_CHW.topk(2, 0).values

@@ -294,7 +294,7 @@ def test_every_shipped_card_reads(kind: Any, name: str) -> None:
 def test_tasks_name_readers_protocols_and_families_that_exist() -> None:
     for card in shipped("task"):
         assert card.data.reader in registry.READERS.names(), card.name
-        assert card.family in registry.ADAPTERS.names(), card.name
+        assert card.family in registry.FAMILIES.names(), card.name
         assert card.protocol in card.protocols, card.name
         for name in card.protocols:
             assert card.family in load_card("protocol", name).families, (card.name, name)

@@ -50,16 +50,14 @@ def test_the_same_counts_again_are_no_difference(tmp_path):
 def test_of_a_metric_where_less_is_better_a_lower_value_wins(tmp_path, monkeypatch):
     """The family of a task whose errors count: the share of wrong pixels, in percent."""
     from tips_bench.metrics.segmentation import SegmentationCounts, summary
-    from tips_bench.results import families
+    from tips_bench.registry import FAMILIES, Family
     from tips_bench.results.record import MetricValue
 
-    wrong = families.Family(
-        counts=lambda record: SegmentationCounts(len(record.dataset.classes)),
-        summary=lambda counts: {"error": 100 - summary(counts)["aAcc"]},
-        per_class={},
-        item="images",
-    )
-    monkeypatch.setitem(families.FAMILIES, "errors", wrong)
+    class ErrorCounts(SegmentationCounts):
+        summary = staticmethod(lambda counts: {"error": 100 - summary(counts)["aAcc"]})
+        per_class = {}
+
+    monkeypatch.setitem(FAMILIES._entries, "errors", Family("", ErrorCounts, ""))
     counts_N23C = pair(np.random.default_rng(0), 60, 5, drop=0.3)
     for model, file in enumerate(("a.json", "b.json")):
         value = 100 - float(summary(counts_N23C[:, model].sum(axis=0))["aAcc"])
@@ -178,7 +176,7 @@ def test_a_number_that_the_counts_do_not_give_is_refused(tmp_path):
 def test_a_family_that_is_not_known_is_named(tmp_path):
     a, _ = two(tmp_path)
     load_record(a).model_copy(update={"family": "segmentaton"}).save(a)
-    with pytest.raises(UserError, match=r"no family named .segmentaton.\. Did you mean .segmentation."):
+    with pytest.raises(UserError, match=r"no task family named .segmentaton.\. Did you mean .segmentation."):
         load_scored(a)
 
 

@@ -32,7 +32,7 @@ mean: [0, 0, 0]
 std: [1, 1, 1]
 resolution: 56
 global_tokens: 2
-licence: none
+license: none
 citation: none
 homepage: none
 """

@@ -12,7 +12,7 @@ from torchmetrics.functional import mean_squared_error
 
 from tips_bench.errors import UserError
 from tips_bench.metrics.depth import SUMS, DepthCounts, DepthRule, count, crop_slices, summary
-from tips_bench.registry import METRICS
+from tips_bench.registry import FAMILIES
 from tips_bench.results.statistics import intervals
 
 OPEN = DepthRule(min_depth=0.001, max_depth=10)
@@ -200,7 +200,7 @@ def test_a_saved_file_gives_the_same_metrics(tmp_path):
     counts = DepthCounts()
     counts.update("a", "g", count(*maps(1), OPEN))
     counts.save(tmp_path / "c.npz")
-    assert METRICS.get("depth")().read(tmp_path / "c.npz") == counts
+    assert FAMILIES.get("depth").counts_class()().read(tmp_path / "c.npz") == counts
 
 
 @pytest.mark.parametrize("name, value", [("images", 2), ("pixels", 0), ("RMSE", -1)])

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from tips_bench.errors import UserError
 from tips_bench.metrics.normals import BIN, SUMS, NormalsCounts, angles, count, summary
-from tips_bench.registry import METRICS
+from tips_bench.registry import FAMILIES
 from tips_bench.results.statistics import intervals
 
 
@@ -116,7 +116,7 @@ def test_a_saved_file_gives_the_same_metrics(tmp_path):
     counts = NormalsCounts()
     counts.update("a", "g", count(*maps(1)))
     counts.save(tmp_path / "c.npz")
-    assert METRICS.get("normals")().read(tmp_path / "c.npz") == counts
+    assert FAMILIES.get("normals").counts_class()().read(tmp_path / "c.npz") == counts
 
 
 @pytest.mark.parametrize("place, value", [(SUMS.index("images"), 2), (SUMS.index("pixels"), 0), (SUMS.index("mean"), -1), (-1, 1)])

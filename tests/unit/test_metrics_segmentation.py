@@ -11,7 +11,7 @@ from torchmetrics.functional.segmentation import mean_iou
 from tips_bench.data import base
 from tips_bench.errors import UserError
 from tips_bench.metrics.segmentation import IGNORE, SegmentationCounts, class_scores, count, scores, summary
-from tips_bench.registry import METRICS
+from tips_bench.registry import FAMILIES
 
 WORKED_LABELS = np.array([[0, 0, 1, 255], [2, 1, 1, 255]], dtype=np.uint8)
 WORKED_PREDICTION = np.array([[0, 1, 1, 2], [2, 1, 0, 77]], dtype=np.uint8)
@@ -40,7 +40,7 @@ def test_the_ignored_id_is_the_readers():
 
 
 def test_the_registry_gives_the_segmentation_counts():
-    assert METRICS.get("segmentation") is SegmentationCounts
+    assert FAMILIES.get("segmentation").counts_class() is SegmentationCounts
 
 
 @pytest.mark.filterwarnings("ignore:A single label")

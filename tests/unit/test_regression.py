@@ -4,7 +4,6 @@ import inspect
 import json
 import re
 import xml.etree.ElementTree as ET
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,9 @@ from rich.cells import cell_len
 from tests.helpers.scored_records import pair, save_record
 from tips_bench.cli.check import check as check_command
 from tips_bench.errors import UserError
-from tips_bench.metrics.segmentation import summary
-from tips_bench.registry import METRICS
+from tips_bench.metrics.segmentation import SegmentationCounts, summary
+from tips_bench.registry import FAMILIES, Family
 from tips_bench.results.check_reports import check_text, github_annotations, junit, markdown, verdict
-from tips_bench.results.families import FAMILIES
 from tips_bench.results.record import DatasetIdentity, MetricValue, load_record
 from tips_bench.results.regression import TOLERANCES, Outcome, Report, as_data, check, read_tolerances
 
@@ -149,8 +147,12 @@ def test_a_missing_cell_is_a_fault_and_a_new_one_is_not(tmp_path):
 
 def test_each_metric_is_held_to_the_tolerance_of_its_own_unit(tmp_path, monkeypatch):
     """Of errors in metres 0.2 would bear nearly all."""
-    family = replace(FAMILIES["segmentation"], summary=lambda counts: {"RMSE": 1 - summary(counts)["aAcc"] / 100}, per_class={})
-    monkeypatch.setitem(FAMILIES, "depths", family)
+
+    class ErrorCounts(SegmentationCounts):
+        summary = staticmethod(lambda counts: {"RMSE": 1 - summary(counts)["aAcc"] / 100})
+        per_class = {}
+
+    monkeypatch.setitem(FAMILIES._entries, "depths", Family("", ErrorCounts, ""))
     counts_N23C = pair(np.random.default_rng(0), 80, 5, drop=0.1)
     for model, folder in enumerate(("old", "new")):
         value = 1 - float(summary(counts_N23C[:, model].sum(axis=0))["aAcc"]) / 100
@@ -215,7 +217,7 @@ def test_what_is_no_tolerance_is_a_mistake(said):
 def test_the_commands_own_tolerance_and_every_metrics_unit_are_among_them():
     (default,) = (one.default for one in inspect.signature(check_command).parameters.values() if one.name == "tolerance")
     assert read_tolerances(default) == TOLERANCES
-    stated = [specs for name in METRICS.names() if isinstance(specs := getattr(METRICS.get(name), "specs", None), dict)]
+    stated = [specs for name in FAMILIES.names() if isinstance(specs := FAMILIES.get(name).counts_class().specs, dict)]
     assert len(stated) >= 5 and {spec.unit for specs in stated for spec in specs.values()} == set(TOLERANCES)
 
 

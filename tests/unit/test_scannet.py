@@ -34,7 +34,7 @@ def test_exported_frames_and_sens_give_the_same_scan(roots: tuple[Path, Path]) -
     assert exported.groups == ["scene0000", "scene0001", "scene0002"]
     for index in range(3):
         ours, theirs = exported.load(index), packed.load(index)
-        for name in ("points_N3", "colours_N3", "labels_N"):
+        for name in ("points_N3", "colors_N3", "labels_N"):
             np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
         one, other = exported.frames(index), packed.frames(index)
         assert len(one) == len(other) == 3 and one.skipped == other.skipped == 0

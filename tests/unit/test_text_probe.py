@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from tests.helpers.contexts import fitting
 from tips_bench.cards import SelectionCard, WindowCard, parse
 from tips_bench.encoders.base import EncoderSpec
 from tips_bench.errors import UserError
@@ -169,12 +170,12 @@ class Maps:
 
 
 def context(maps, folder, indices):
-    return SimpleNamespace(reader=maps, indices=indices, selection=SelectionCard(fraction=0.3), cache=FeatureCache(folder))
+    return fitting(None, maps, folder, indices=indices, selection=SelectionCard(fraction=0.3))
 
 
 def test_a_threshold_is_the_best_of_its_candidates_on_held_out_training_images(tmp_path):
     maps, shares = Maps(), [0.0, 0.2, 0.4, 0.6, 0.8]
-    value, choice = choose_threshold(context(maps, tmp_path, list(range(2, 20))), maps.score, shares, 0)
+    value, choice = choose_threshold(*context(maps, tmp_path, list(range(2, 20))), maps.score, shares, 0)
     assert choice.held_out == len(maps.seen) == 5 and min(maps.seen) >= 2
     kept = maps.labels[maps.seen] != 255
     thresholds = np.quantile(maps.scores[maps.seen][kept].astype(np.float64), shares)
@@ -194,7 +195,7 @@ def test_a_threshold_is_the_best_of_its_candidates_on_held_out_training_images(t
 
 def test_a_killed_choice_is_taken_up(tmp_path):
     maps = Maps()
-    whole = choose_threshold(context(maps, tmp_path / "a", list(range(20))), maps.score, [0.1, 0.5], 0)
+    whole = choose_threshold(*context(maps, tmp_path / "a", list(range(20))), maps.score, [0.1, 0.5], 0)
     held = sorted(maps.seen)
 
     def dying(indices):
@@ -203,10 +204,10 @@ def test_a_killed_choice_is_taken_up(tmp_path):
 
     broken = context(maps, tmp_path / "b", list(range(20)))
     with pytest.raises(KeyboardInterrupt):
-        choose_threshold(broken, dying, [0.1, 0.5], 0)
-    broken.cache.close()
+        choose_threshold(*broken, dying, [0.1, 0.5], 0)
+    broken.context.cache.close()
     maps.seen = []
-    assert choose_threshold(context(maps, tmp_path / "b", list(range(20))), maps.score, [0.1, 0.5], 0) == whole
+    assert choose_threshold(*context(maps, tmp_path / "b", list(range(20))), maps.score, [0.1, 0.5], 0) == whole
     assert maps.seen == held[2:]
 
 
@@ -214,4 +215,4 @@ def test_held_out_images_without_a_label_are_refused(tmp_path):
     maps = Maps()
     maps.labels[:] = 255
     with pytest.raises(UserError, match="no pixel of the 6 held-out training images is labelled"):
-        choose_threshold(context(maps, tmp_path, list(range(20))), maps.score, [0.1], 0)
+        choose_threshold(*context(maps, tmp_path, list(range(20))), maps.score, [0.1], 0)

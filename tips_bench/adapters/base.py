@@ -1,83 +1,73 @@
-"""What every task family gives to a run: splits, a fit, counts and pictures.
+"""What every task family gives to an evaluation: its splits, a probe, counts and pictures.
 
-A family is one module with one class, registered in ADAPTERS under the family's name. Its counts are a SampleCounts whose class says
-which metrics they hold.
+A family is one module with one class; an entry of the registry FAMILIES names it, the class of its counts and the check of its data.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from tips_bench.cards import DataCard, ProtocolCard, TaskCard
-from tips_bench.data.base import Remarked
-from tips_bench.features.cache import FeatureCache
-from tips_bench.features.inference import Inference
-from tips_bench.files import digest
+import numpy as np
+
+from tips_bench.cards import ProtocolCard, TaskCard
+from tips_bench.data.split import Splits
+from tips_bench.features.context import RunContext
 from tips_bench.metrics.samples import SampleCounts
-from tips_bench.probes.base import Fit, FitContext, Head
-from tips_bench.registry import READERS
+from tips_bench.pictures.panels import contact_sheet, save_png
+from tips_bench.probes.base import Probe
 
 
 @dataclass(frozen=True)
-class Split:
-    """A reader and the samples of it that are used. The reader has name, ids, groups, fingerprint, classes (may be empty) and a length."""
+class Scores:
+    """counts: of the scored split. notes: what scoring has to say, for the record. beside: counts of metrics beside the family's own."""
 
-    name: str
-    reader: Any
-    indices: list[int]
-
-    @classmethod
-    def open(cls, data: DataCard, root: Path, role: str, limit: int | None) -> Split:
-        """The split of a role ("train", "test"). limit: at most so many samples, by a hash of their ids."""
-        name = data.splits[role]  # type: ignore[index]
-        reader = READERS.get(data.reader)(root, name, **data.options)
-        indices = list(range(len(reader)))
-        if limit is not None and limit < len(indices):
-            indices = sorted(sorted(indices, key=lambda index: digest("limit", reader.ids[index]))[:limit])
-        return cls(name, reader, indices)
-
-    @property
-    def fingerprint(self) -> str:
-        """The reader's, or one of the chosen ids too where not all samples are used."""
-        if len(self.indices) == len(self.reader):
-            return self.reader.fingerprint
-        return digest(self.reader.fingerprint, *(self.reader.ids[index] for index in self.indices))
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """What the reader has to say of its data."""
-        return self.reader.remarks if isinstance(self.reader, Remarked) else ()
-
-    def pick(self, number: int) -> list[int]:
-        """`number` samples to draw, by a hash of their ids."""
-        return sorted(self.indices, key=lambda index: digest("picture", self.reader.ids[index]))[:number]
+    counts: SampleCounts
+    notes: dict[str, Any] = field(default_factory=dict)
+    beside: dict[str, SampleCounts] = field(default_factory=dict)
 
 
-def open_splits(data: DataCard, root: Path, limit: int | None, *, train: bool) -> tuple[Split | None, Split]:
-    """(train, test). train: whether something is fitted; a set of which only the scored split is there can then be scored without."""
-    return Split.open(data, root, "train", limit) if train else None, Split.open(data, root, "test", limit)
+@dataclass(frozen=True)
+class Picture:
+    """One sample drawn. image_HW3: uint8 RGB. save_beside: writes one more file, whose path it is given without a suffix."""
+
+    image_HW3: np.ndarray
+    save_beside: Callable[[Path], None] | None = None
 
 
 class Adapter(Protocol):
-    """Built from a task and a protocol card. needs_text: only encoders with text are taken. Errors: an option that does not exist."""
+    """Built from a task and a protocol card. Errors: an option that does not exist.
+
+    needs_text: only encoders with text are taken. probe: None where nothing is fitted.
+    """
 
     needs_text: bool
+    probe: Probe | None
 
     def __init__(self, task: TaskCard, protocol: ProtocolCard) -> None: ...
 
-    def open(self, root: Path, limit: int | None) -> tuple[Split | None, Split]:
-        """(train, test) from the folder of the task's data; no train split where nothing is fitted."""
+    def open(self, root: Path, limit: int | None) -> Splits:
+        """The splits, from the folder of the task's data."""
 
-    def fit(self, context: FitContext) -> Fit:
-        """The probe's fit on the training split; not asked for without one."""
+    def score(self, context: RunContext, splits: Splits, head: Any, beside: dict[str, SampleCounts]) -> Scores:
+        """Counts of every sample of the test split; what an earlier try counted is taken up from the context's scratch folder.
 
-    def load_head(self, path: Path) -> Head:
-        """The head that an earlier try of this fit saved."""
+        head: the probe's, None without one. beside: empty counts of other metrics, to be filled from the same predictions.
+        """
 
-    def score(self, inference: Inference, test: Split, fit: Fit, work: FeatureCache) -> SampleCounts:
-        """Counts of every sample of the test split; what an earlier try counted is taken up from `work`."""
+    def draw(self, context: RunContext, splits: Splits, head: Any, number: int) -> list[Picture]:
+        """Pictures of `number` samples of the test split."""
 
-    def draw(self, inference: Inference, test: Split, fit: Fit, number: int, stem: Path) -> list[str]:
-        """Pictures of `number` samples beside `stem`, and a sheet of all; returns their file names."""
+
+def save_pictures(pictures: list[Picture], stem: Path) -> list[str]:
+    """Write each picture beside `stem`, and a sheet of all; returns the names of the PNG files, the sheet first."""
+    panels = [picture.image_HW3 for picture in pictures]
+    names = [f"{stem.name}-sheet.png", *(f"{stem.name}-{position}.png" for position in range(1, len(panels) + 1))]
+    for name, panel in zip(names, [contact_sheet(panels), *panels], strict=True):
+        save_png(panel, stem.with_name(name))
+    for name, picture in zip(names[1:], pictures, strict=True):
+        if picture.save_beside is not None:
+            picture.save_beside(stem.with_name(name.removesuffix(".png")))
+    return names

@@ -8,28 +8,27 @@ Axes: N images, F features of an image, D of an embedding, S candidates, C class
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from pydantic import Field, field_validator
 
-from tips_bench.adapters.base import Split
+from tips_bench.adapters.base import Picture, Scores
 from tips_bench.cards import ProtocolCard, Strict, TaskCard, parse
-from tips_bench.encoders.base import Encoder
+from tips_bench.data.split import Split, Splits
 from tips_bench.errors import UserError
-from tips_bench.features.cache import FeatureCache, ResumableArray
+from tips_bench.features.cache import ResumableArray
 from tips_bench.features.class_prompts import names_of, prompts_of
+from tips_bench.features.context import RunContext
 from tips_bench.features.image_embeddings import ImageEmbedding, encode_images
-from tips_bench.features.inference import Inference
 from tips_bench.features.prompts import check_prompts, embed_names
-from tips_bench.metrics.classification import ClassificationCounts, count
+from tips_bench.metrics.classification import count, counts_of
+from tips_bench.metrics.samples import SampleCounts
 from tips_bench.pictures.neighbors import SHOWN, guess_panel, neighbor_panel
-from tips_bench.pictures.panels import contact_sheet, save_png
-from tips_bench.probes.base import Fit, FitContext, Head
 from tips_bench.probes.image_heads import Affine, AffineHeads, ImageHead, rank_all
 from tips_bench.probes.training_free.knn import KnnHead
-from tips_bench.registry import METRICS, PROBES
+from tips_bench.registry import PROBES
 
 
 class ClassOptions(Strict):
@@ -61,94 +60,78 @@ class ClassificationAdapter:
         self.zero_shot = parse(ZeroShotOptions, protocol.probe, where=where, prefix="probe.") if kind == "zero-shot" else None
         self.probe: Any = None if self.zero_shot else PROBES.get(kind)(protocol.probe, where)
         self.needs_text = self.zero_shot is not None
-        self._train: Split | None = None
         self._named: AffineHeads | None = None
 
-    def open(self, root: Path, limit: int | None) -> tuple[Split | None, Split]:
-        """(train, test); no train split for zero-shot. Errors: splits of other classes; a list of names of another length."""
-        test = Split.open(self.task.data, root, "test", limit)
-        if self.zero_shot:
+    def open(self, root: Path, limit: int | None) -> Splits:
+        """No train split for zero-shot. Errors: splits of other classes; a list of names of another length."""
+        splits = Splits.open(self.task.data, root, limit, train=self.probe is not None)
+        test = splits.test
+        if splits.train is None:
             names_of(self.options.class_names, test.reader.classes, where=f"task {self.task.name}")
-            return None, test
-        train = self._train = Split.open(self.task.data, root, "train", limit)
-        if train.reader.classes != test.reader.classes:
-            odd = sorted(set(train.reader.classes) ^ set(test.reader.classes))
-            problem = f"the splits {train.name} and {test.name} have other classes: {odd[0]!r} is in one of them"
+        elif splits.train.reader.classes != test.reader.classes:
+            odd = sorted(set(splits.train.reader.classes) ^ set(test.reader.classes))
+            problem = f"the splits {splits.train.name} and {test.name} have other classes: {odd[0]!r} is in one of them"
             raise UserError(problem, where=test.reader.root, fix="Let both have the same folders, or set data.options.classes_of.")
-        return train, test
+        return splits
 
-    def fit(self, context: FitContext) -> Fit:
-        """The probe's fit on the training split."""
-        return self.probe.fit(context)
-
-    def load_head(self, path: Path) -> Head:
-        """The head that an earlier try saved."""
-        return self.probe.load(path)
-
-    def score(self, inference: Inference, test: Split, fit: Fit, work: FeatureCache) -> ClassificationCounts:
-        """Counts of every image; features that an earlier try made are taken up from the inference's cache."""
-        reader = test.reader
-        store = self._features(inference, test)
-        head = self._head(inference.extractor.encoder, test, fit, work)
+    def score(self, context: RunContext, splits: Splits, head: ImageHead | None, beside: dict[str, SampleCounts]) -> Scores:
+        """Counts of every image of the test split."""
+        test, reader = splits.test, splits.test.reader
+        store = self._features(context, test)
+        head, notes = self._head(context, test, head)
         ranks_NS = rank_all(head, store.arrays["features"], reader.labels_N[test.indices])
         store.close()
-        result: ClassificationCounts = METRICS.get("classification")(0 if head.choice is None else head.candidates)
+        result = counts_of(0 if head.choice is None else head.candidates)
         for index, ranks_S in zip(test.indices, ranks_NS, strict=True):
             result.update(reader.ids[index], reader.groups[index], count(ranks_S, head.choice))
-        return result
+        return Scores(result, notes)
 
-    def _features(self, inference: Inference, test: Split) -> ResumableArray:
+    def _features(self, context: RunContext, test: Split) -> ResumableArray:
         """Features of the test split, an item an image. Errors: an embedding that the encoder does not have."""
-        assert inference.cache is not None, "a run has a cache"
-        extractor, encoder = inference.extractor, inference.extractor.encoder
+        extractor, encoder = context.extractor, context.encoder
         if self.zero_shot is None:
-            whole = self.probe.whole(extractor)
+            embedding = self.probe.embedding(extractor)
         elif self.zero_shot.token >= encoder.embeddings:
             has = f"encoder {encoder.spec.name!r} has {encoder.embeddings} that can meet a text"
             raise UserError(f"probe.token = {self.zero_shot.token}: {has}", fix="Use a protocol of the first token.")
         else:
             width = encoder.encode_text([test.reader.names[0]]).shape[1]
-            whole = ImageEmbedding.embedding(extractor, self.zero_shot.token, width)
-        return encode_images(extractor, test.reader, test.indices, whole, inference.cache, "test-whole")
+            embedding = ImageEmbedding.embedding(extractor, self.zero_shot.token, width)
+        return encode_images(extractor, test, embedding, context.cache, "test-whole")
 
-    def _head(self, encoder: Encoder, test: Split, fit: Fit, work: FeatureCache) -> ImageHead:
-        """The fitted head, or the classes' names as one, whose scores are cosines times the length of an image's embedding."""
+    def _head(self, context: RunContext, test: Split, fitted: ImageHead | None) -> tuple[ImageHead, dict[str, Any]]:
+        """The fitted head, or the classes' names as one, whose scores are cosines times the length of an image's embedding; and notes."""
         if self.zero_shot is None:
-            head: ImageHead = fit.head
-            return head.on(encoder.device)
+            fitted = cast(ImageHead, fitted)  # what the probe fitted
+            return fitted.on(context.encoder.device), {}
+        names = names_of(self.options.class_names, test.reader.classes, where=f"task {self.task.name}")
+        prompts = prompts_of(self.zero_shot.prompts)
         if self._named is None:
-            names = names_of(self.options.class_names, test.reader.classes, where=f"task {self.task.name}")
-            prompts = prompts_of(self.zero_shot.prompts)
-            fit.report.update(classes=len(names), prompts=len(prompts))
-            weight_CD = embed_names(encoder, names, prompts, work).cpu()
+            weight_CD = embed_names(context.encoder, names, prompts, context.scratch).cpu()
             affine = Affine(np.arange(weight_CD.shape[1]), weight_CD[None], torch.zeros(1, len(names)))
-            self._named = AffineHeads([affine], None).on(encoder.device)
-        return self._named
+            self._named = AffineHeads([affine], None).on(context.encoder.device)
+        return self._named, {"classes": len(names), "prompts": len(prompts)}
 
-    def draw(self, inference: Inference, test: Split, fit: Fit, number: int, stem: Path) -> list[str]:
-        """For `number` images their nearest training images, or the first guesses of the head; and a sheet of all."""
-        assert inference.cache is not None, "a run has a cache"
-        chosen, store = test.pick(number), self._features(inference, test)
+    def draw(self, context: RunContext, splits: Splits, head: ImageHead | None, number: int) -> list[Picture]:
+        """For `number` images their nearest training images, or the first guesses of the head."""
+        test = splits.test
+        chosen, store = test.pick(number), self._features(context, test)
         place = {index: item for item, index in enumerate(test.indices)}
         features_NF = store.arrays["features"][[place[index] for index in chosen]]
         store.close()
-        head = self._head(inference.extractor.encoder, test, fit, inference.cache)
+        head, _ = self._head(context, test, head)
         panels = (
-            self._neighbors(test, chosen, head, features_NF)
+            self._neighbors(splits, chosen, head, features_NF)
             if isinstance(head, KnnHead)
             else self._guesses(test, chosen, head, features_NF)
         )
-        names = [f"{stem.name}-sheet.png", *(f"{stem.name}-{position}.png" for position in range(1, len(panels) + 1))]
-        for name, picture in zip(names, [contact_sheet(panels), *panels], strict=True):
-            save_png(picture, stem.with_name(name))
-        return names
+        return [Picture(image_HW3) for image_HW3 in panels]
 
-    def _neighbors(self, test: Split, chosen: list[int], head: KnnHead, features_NF: np.ndarray) -> list[np.ndarray]:
-        assert self._train is not None, "neighbours are training images"
-        train, panels = self._train.reader, []
+    def _neighbors(self, splits: Splits, chosen: list[int], head: KnnHead, features_NF: np.ndarray) -> list[np.ndarray]:
+        train, test, panels = splits.needed(), splits.test, []
         found = head.search.nearest(features_NF, SHOWN)
         for index, rows_k, near_k in zip(chosen, found.rows_Qk, found.similarities_Qk, strict=True):
-            sample, others = test.reader.load(index), [train.load(self._train.indices[row]) for row in rows_k]
+            sample, others = test.reader.load(index), [train.reader.load(train.indices[row]) for row in rows_k]
             captions = [f"{near:.3f} {test.reader.names[other.label]}" for near, other in zip(near_k, others, strict=True)]
             tiles = [(other.image_HW3, text, other.label == sample.label) for other, text in zip(others, captions, strict=True)]
             panels.append(neighbor_panel(sample.image_HW3, test.reader.names[sample.label], tiles))

@@ -7,7 +7,7 @@ import numpy as np
 from tips_bench.adapters.pixel_values import PixelValuesAdapter
 from tips_bench.cards import TaskCard, parse
 from tips_bench.data.base import DepthSample
-from tips_bench.metrics.depth import DepthRule
+from tips_bench.metrics.depth import DepthCounts, DepthRule
 from tips_bench.pictures.dense import depth_panel
 from tips_bench.pictures.panels import PcaBasis
 from tips_bench.probes.pixel_targets import DepthTarget
@@ -16,7 +16,7 @@ from tips_bench.probes.pixel_targets import DepthTarget
 class DepthAdapter(PixelValuesAdapter):
     """A task's options are the DepthRule that says which pixels are scored."""
 
-    family = "depth"
+    counts = DepthCounts
     target: DepthTarget
 
     def target_of(self, task: TaskCard) -> DepthTarget:

@@ -10,27 +10,24 @@ Axes: N index images, Q queries, F features, L labels of an image, k neighbours,
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from tips_bench.adapters.base import Split
+from tips_bench.adapters.base import Picture, Scores
 from tips_bench.cards import ProtocolCard, Strict, TaskCard, parse
+from tips_bench.data.split import Split, Splits
 from tips_bench.data.uned import NONE
-from tips_bench.errors import UserError
-from tips_bench.features.cache import FeatureCache
+from tips_bench.features.context import RunContext
 from tips_bench.features.image_embeddings import ImageEmbedding, encode_images, follow, point_to
-from tips_bench.features.inference import Inference
 from tips_bench.features.search import Neighbors, Search
-from tips_bench.files import atomic
 from tips_bench.metrics.instances import DEPTH, InstanceCounts, count
+from tips_bench.metrics.samples import SampleCounts
+from tips_bench.npz import read_npz, save_npz
 from tips_bench.pictures.neighbors import SHOWN, neighbor_panel
-from tips_bench.pictures.panels import contact_sheet, save_png
-from tips_bench.probes.base import Fit, FitContext
-from tips_bench.registry import METRICS
+from tips_bench.probes.base import Fit
 
 
 class InstanceOptions(Strict):
@@ -48,17 +45,26 @@ class Index:
 
     def save(self, path: Path) -> None:
         """Write where they are, as .npz, atomically."""
-        with atomic(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **point_to(self.features_NF, path))
+        save_npz(path, **point_to(self.features_NF, path))
 
     @classmethod
     def load(cls, path: Path) -> Index:
         """Read what `save` wrote. Errors: a broken file, features that are not there any more."""
-        try:
-            with np.load(path, allow_pickle=False) as data:
-                return cls(follow(data, path))
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            raise UserError("not a saved index, or a broken one", where=path, fix="Delete its folder and run again.") from error
+        return read_npz(path, "index", lambda data: cls(follow(data, path)))
+
+
+class IndexProbe:
+    """The index as a fit on the training split: its images are encoded."""
+
+    reads_train = True
+    load = staticmethod(Index.load)
+
+    def fit(self, context: RunContext, train: Split) -> Fit:
+        """Encode the index."""
+        store = encode_images(context.extractor, train, ImageEmbedding.tokens(context.extractor), context.cache, "index-whole")
+        features_NF = store.arrays["features"]
+        store.close()  # the file stays for the head
+        return Fit(Index(features_NF), {"images": len(train)})
 
 
 class InstanceAdapter:
@@ -69,64 +75,27 @@ class InstanceAdapter:
     def __init__(self, task: TaskCard, protocol: ProtocolCard) -> None:
         self.task = task
         self.options = parse(InstanceOptions, protocol.probe, where=f"protocol {protocol.name}", prefix="probe.")
-        self._index: Split | None = None
+        self.probe = IndexProbe()
 
-    def open(self, root: Path, limit: int | None) -> tuple[Split, Split]:
-        """(index, queries)."""
-        self._index = Split.open(self.task.data, root, "train", limit)
-        return self._index, Split.open(self.task.data, root, "test", limit)
+    def open(self, root: Path, limit: int | None) -> Splits:
+        """The index as the training split, the queries as the test split."""
+        return Splits.open(self.task.data, root, limit, train=True)
 
-    def fit(self, context: FitContext) -> Fit:
-        """Encode the index."""
-        whole = ImageEmbedding.tokens(context.extractor)
-        store = encode_images(context.extractor, context.reader, context.indices, whole, context.cache, "index-whole")
-        features_NF = store.arrays["features"]
-        store.close()  # the file stays for the head
-        return Fit(Index(features_NF), {"images": len(context.indices)})
-
-    def load_head(self, path: Path) -> Index:
-        """The index that an earlier try encoded."""
-        return Index.load(path)
-
-    def score(self, inference: Inference, test: Split, fit: Fit, work: FeatureCache) -> InstanceCounts:
-        """Counts of every query; features that an earlier try made are taken up from the inference's cache."""
-        reader, pairs = test.reader, self._pairs(test)
-        found = self._search(self._queries(inference, test, fit.head, pairs), inference, fit.head, pairs)
-        relevant_Qk = pairs.relevant(np.arange(len(test.indices))[:, None], found.rows_Qk)
-        in_index_Q = pairs.relevant_in_index()
-        fit.report["queries without a relevant image"] = int((in_index_Q == 0).sum())
-        result: InstanceCounts = METRICS.get("instance-retrieval")(len(reader.classes))
+    def score(self, context: RunContext, splits: Splits, head: Index, beside: dict[str, SampleCounts]) -> Scores:
+        """Counts of every query of the test split."""
+        test, pairs = splits.test, _Pairs.of(splits)
+        reader, domains = test.reader, len(test.reader.classes)
+        found = self._search(_queries(context, test, head, pairs), context, head, pairs)
+        relevant_Qk = pairs.relevant(np.arange(len(test))[:, None], found.rows_Qk)
+        in_index_Q, result = pairs.relevant_in_index(), InstanceCounts(domains)
         for place, index in enumerate(test.indices):
-            counts_G3 = count(relevant_Qk[place], int(in_index_Q[place]), int(reader.domain_N[index]), len(reader.classes))
+            counts_G3 = count(relevant_Qk[place], int(in_index_Q[place]), int(reader.domain_N[index]), domains)
             result.update(reader.ids[index], reader.groups[index], counts_G3)
-        return result
+        return Scores(result, {"queries without a relevant image": int((in_index_Q == 0).sum())})
 
-    def _pairs(self, test: Split) -> _Pairs:
-        assert self._index is not None, "the splits were opened"
-        index = self._index
-        row = {index.reader.ids[place]: number for number, place in enumerate(index.indices)}
-        itself_Q = np.array([row.get(test.reader.ids[place], -1) for place in test.indices])
-        domains = (split.reader.domain_N[split.indices] for split in (test, index))
-        labels = (split.reader.labels_NL[split.indices] for split in (test, index))
-        return _Pairs(itself_Q, *domains, *labels)
-
-    def _queries(self, inference: Inference, test: Split, head: Index, pairs: _Pairs) -> np.ndarray:
-        """Features of the queries [Q,F]; those that are in the index are taken from there."""
-        features_QF = np.empty((len(test.indices), head.features_NF.shape[1]), head.features_NF.dtype)
-        known_Q = pairs.itself_Q >= 0
-        features_QF[known_Q] = head.features_NF[pairs.itself_Q[known_Q]]
-        others = [test.indices[place] for place in np.flatnonzero(~known_Q)]
-        if others:
-            assert inference.cache is not None, "a run has a cache"
-            whole = ImageEmbedding.tokens(inference.extractor)
-            store = encode_images(inference.extractor, test.reader, others, whole, inference.cache, "query-whole")
-            features_QF[~known_Q] = store.arrays["features"]
-            store.close()
-        return features_QF
-
-    def _search(self, features_QF: np.ndarray, inference: Inference, head: Index, pairs: _Pairs) -> Neighbors:
+    def _search(self, features_QF: np.ndarray, context: RunContext, head: Index, pairs: _Pairs) -> Neighbors:
         """The DEPTH nearest images of every query; rows are -1 where a query has fewer."""
-        device = inference.extractor.encoder.device
+        device = context.encoder.device
         if self.options.index == "merged":
             return Search(head.features_NF, device).nearest(features_QF, DEPTH, itself_Q=pairs.itself_Q, relevant=pairs.relevant)
         shape = len(features_QF), DEPTH
@@ -143,26 +112,36 @@ class InstanceAdapter:
             found.similarities_Qk[own_Q, : near.rows_Qk.shape[1]] = near.similarities_Qk
         return found
 
-    def draw(self, inference: Inference, test: Split, fit: Fit, number: int, stem: Path) -> list[str]:
-        """For `number` queries their nearest images, and a sheet of all."""
-        assert self._index is not None, "the splits were opened"
-        chosen = Split(test.name, test.reader, test.pick(number))
-        features_QF = self._queries(inference, test, fit.head, self._pairs(test))  # of all, which scoring has made
+    def draw(self, context: RunContext, splits: Splits, head: Index, number: int) -> list[Picture]:
+        """For `number` queries their nearest images."""
+        train, test = splits.needed(), splits.test
+        chosen = test.part(test.pick(number))
+        features_QF = _queries(context, test, head, _Pairs.of(splits))  # of all, which scoring has made
         place_of = {query: place for place, query in enumerate(test.indices)}
-        pairs, index, panels = self._pairs(chosen), self._index, []
-        found = self._search(features_QF[[place_of[query] for query in chosen.indices]], inference, fit.head, pairs)
-        relevant_Qk = pairs.relevant(np.arange(len(chosen.indices))[:, None], found.rows_Qk)
+        pairs, pictures = _Pairs.of(Splits(train, chosen)), []
+        found = self._search(features_QF[[place_of[query] for query in chosen.indices]], context, head, pairs)
+        relevant_Qk = pairs.relevant(np.arange(len(chosen))[:, None], found.rows_Qk)
         for place, query in enumerate(chosen.indices):
             sample, tiles = test.reader.load(query), []
             for row, near, right in zip(found.rows_Qk[place], found.similarities_Qk[place], relevant_Qk[place], strict=True):
                 if row >= 0 and np.isfinite(near):
-                    other = index.reader.load(index.indices[row])
+                    other = train.reader.load(train.indices[row])
                     tiles.append((other.image_HW3, f"{near:.3f} {other.domain} {other.labels[0]}", bool(right)))
-            panels.append(neighbor_panel(sample.image_HW3, f"{sample.domain} {sample.labels[0]}", tiles[:SHOWN]))
-        names = [f"{stem.name}-sheet.png", *(f"{stem.name}-{position}.png" for position in range(1, len(panels) + 1))]
-        for name, picture in zip(names, [contact_sheet(panels), *panels], strict=True):
-            save_png(picture, stem.with_name(name))
-        return names
+            pictures.append(Picture(neighbor_panel(sample.image_HW3, f"{sample.domain} {sample.labels[0]}", tiles[:SHOWN])))
+        return pictures
+
+
+def _queries(context: RunContext, test: Split, head: Index, pairs: _Pairs) -> np.ndarray:
+    """Features of the queries [Q,F]; those that are in the index are taken from there."""
+    features_QF = np.empty((len(test), head.features_NF.shape[1]), head.features_NF.dtype)
+    known_Q = pairs.itself_Q >= 0
+    features_QF[known_Q] = head.features_NF[pairs.itself_Q[known_Q]]
+    others = test.part([test.indices[place] for place in np.flatnonzero(~known_Q)])
+    if len(others):
+        store = encode_images(context.extractor, others, ImageEmbedding.tokens(context.extractor), context.cache, "query-whole")
+        features_QF[~known_Q] = store.arrays["features"]
+        store.close()
+    return features_QF
 
 
 @dataclass(frozen=True)
@@ -174,6 +153,16 @@ class _Pairs:
     domain_N: np.ndarray
     labels_QL: np.ndarray
     labels_NL: np.ndarray
+
+    @classmethod
+    def of(cls, splits: Splits) -> _Pairs:
+        """Of the queries and the index images of an evaluation."""
+        index, test = splits.needed(), splits.test
+        row = {id: number for number, id in enumerate(index.ids)}
+        itself_Q = np.array([row.get(id, -1) for id in test.ids])
+        domains = (split.reader.domain_N[split.indices] for split in (test, index))
+        labels = (split.reader.labels_NL[split.indices] for split in (test, index))
+        return cls(itself_Q, *domains, *labels)
 
     def relevant(self, queries_x: np.ndarray, rows_x: np.ndarray) -> np.ndarray:
         """Whether rows of the index are relevant to queries, of any shapes that fit; row -1 never is."""

@@ -8,6 +8,7 @@ from tips_bench.adapters.pixel_values import PixelValuesAdapter
 from tips_bench.cards import TaskCard
 from tips_bench.data.base import NormalsSample
 from tips_bench.errors import UserError
+from tips_bench.metrics.normals import NormalsCounts
 from tips_bench.pictures.dense import normals_panel
 from tips_bench.pictures.panels import PcaBasis
 from tips_bench.probes.pixel_targets import NormalsTarget
@@ -16,7 +17,7 @@ from tips_bench.probes.pixel_targets import NormalsTarget
 class NormalsAdapter(PixelValuesAdapter):
     """A task has no options."""
 
-    family = "normals"
+    counts = NormalsCounts
 
     def target_of(self, task: TaskCard) -> NormalsTarget:
         """Unit vectors."""

@@ -5,30 +5,30 @@ Axes: H W pixels, T values of a pixel, N windows, D feature, S the sums of a sam
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from tips_bench.adapters.base import Split, open_splits
+from tips_bench.adapters.base import Picture, Scores
+from tips_bench.adapters.scoring import Scored, score_samples
 from tips_bench.cards import ProtocolCard, TaskCard
+from tips_bench.data.split import Splits
 from tips_bench.errors import UserError
-from tips_bench.features.cache import FeatureCache
-from tips_bench.features.inference import Inference, PixelHead
+from tips_bench.features.context import RunContext
+from tips_bench.features.inference import PixelHead
 from tips_bench.metrics.samples import SampleCounts
-from tips_bench.pictures.panels import PcaBasis, contact_sheet, pca_basis, save_png
-from tips_bench.probes.base import Fit, FitContext
+from tips_bench.pictures.panels import PcaBasis, pca_basis
 from tips_bench.probes.pixel_targets import PixelProbe, PixelTarget
-from tips_bench.probes.training_free.released_head import ReleasedProbe
-from tips_bench.progress import bar
-from tips_bench.registry import METRICS, PIXEL_PROBES
+from tips_bench.registry import PIXEL_PROBES
 
 
 class PixelValuesAdapter:
-    """Joins readers, probe and metric for one protocol. A family sets `family` and gives `target_of` and `panel`."""
+    """Joins readers, probe and metric for one protocol. A family sets `counts` and gives `target_of` and `panel`."""
 
     needs_text = False
-    family: ClassVar[str]
+    counts: ClassVar[type[SampleCounts]]
 
     def __init__(self, task: TaskCard, protocol: ProtocolCard) -> None:
         self.task, self.target = task, self.target_of(task)
@@ -45,49 +45,31 @@ class PixelValuesAdapter:
         """The picture of one sample and its finished values; uint8 RGB."""
         raise NotImplementedError
 
-    def open(self, root: Path, limit: int | None) -> tuple[Split | None, Split]:
-        """(train, test); no train split for a released head."""
-        return open_splits(self.task.data, root, limit, train=not isinstance(self.probe, ReleasedProbe))
+    def open(self, root: Path, limit: int | None) -> Splits:
+        """No train split for a released head."""
+        return Splits.open(self.task.data, root, limit, train=self.probe.reads_train)
 
-    def fit(self, context: FitContext) -> Fit:
-        """The probe's fit on the training split."""
-        return self.probe.fit(context)
+    def score(self, context: RunContext, splits: Splits, head: PixelHead, beside: dict[str, SampleCounts]) -> Scores:
+        """Sums of every image of the test split."""
+        reader, target = splits.test.reader, self.target
 
-    def load_head(self, path: Path) -> PixelHead:
-        """The head that an earlier try saved."""
-        return self.probe.load_head(path)
-
-    def score(self, inference: Inference, test: Split, fit: Fit, work: FeatureCache) -> SampleCounts:
-        """Sums of every sample of the test split; what an earlier try counted is taken up from `work`."""
-        reader, target = test.reader, self.target
-        result: SampleCounts = METRICS.get(self.family)()
-        store = work.open("counts", [1] * len(test.indices), {"counts": (result.shape, np.dtype(result.dtype).name)})
-        position = {index: place for place, index in enumerate(test.indices)}
-        missing = store.missing()
-        with bar("scoring", len(test.indices)) as advance:
-            advance(len(test.indices) - len(missing))
-            for found in inference.values(reader, [test.indices[place] for place in missing], [fit.head], target.unmirror):
+        def outcomes(indices: list[int]) -> Iterator[Scored]:
+            for found in context.inference.values(reader, indices, [head], target.unmirror):
                 values_THW = target.finished(found.values_STHW[0]).cpu().numpy()
                 sums_S = target.count(values_THW, found.sample, where=f"{reader.name}: {found.sample.id}")
-                store.write(position[found.index], counts=sums_S)
-                advance()
-        for place, index in enumerate(test.indices):
-            result.update(reader.ids[index], reader.groups[index], store.read(place, "counts")[0])
-        store.close()
-        return result
+                yield Scored(found.index, found.sample, sums_S, values_THW)
 
-    def draw(self, inference: Inference, test: Split, fit: Fit, number: int, stem: Path) -> list[str]:
-        """Image | truth | prediction | PCA of the features, for `number` samples, and a sheet of all."""
-        reader, chosen = test.reader, test.pick(number)
+        return score_samples(context, splits.test, self.counts.for_classes([]), beside, outcomes)
+
+    def draw(self, context: RunContext, splits: Splits, head: PixelHead, number: int) -> list[Picture]:
+        """Image | truth | prediction | PCA of the features."""
+        reader, chosen = splits.test.reader, splits.test.pick(number)
         found = sorted(
-            inference.values(reader, chosen, [fit.head], self.target.unmirror), key=lambda prediction: chosen.index(prediction.index)
+            context.inference.values(reader, chosen, [head], self.target.unmirror), key=lambda prediction: chosen.index(prediction.index)
         )
         features = [prediction.features_NhwD[0].float().cpu().numpy() for prediction in found]
-        basis, panels = pca_basis(features), []
+        basis, pictures = pca_basis(features), []
         for prediction, features_hwD in zip(found, features, strict=True):
             values_THW = self.target.finished(prediction.values_STHW[0]).cpu().numpy()
-            panels.append(self.panel(prediction.sample, values_THW, features_hwD, basis))
-        names = [f"{stem.name}-sheet.png", *(f"{stem.name}-{position}.png" for position in range(1, len(panels) + 1))]
-        for name, picture in zip(names, [contact_sheet(panels), *panels], strict=True):
-            save_png(picture, stem.with_name(name))
-        return names
+            pictures.append(Picture(self.panel(prediction.sample, values_THW, features_hwD, basis)))
+        return pictures

@@ -13,19 +13,18 @@ from pathlib import Path
 import numpy as np
 from pydantic import field_validator
 
-from tips_bench.adapters.base import Split
+from tips_bench.adapters.base import Picture, Scores
 from tips_bench.cards import ProtocolCard, Strict, TaskCard, parse
+from tips_bench.data.split import Split, Splits
 from tips_bench.errors import UserError
-from tips_bench.features.cache import FeatureCache, ResumableArray
-from tips_bench.features.inference import Inference
+from tips_bench.features.cache import ResumableArray
+from tips_bench.features.context import RunContext
 from tips_bench.features.search import Search
 from tips_bench.metrics.ranks import count_images, fixed_point
 from tips_bench.metrics.retrieval import RetrievalCounts
-from tips_bench.pictures.panels import contact_sheet, save_png
+from tips_bench.metrics.samples import SampleCounts
 from tips_bench.pictures.retrieval import SHOWN, Finding, panel
-from tips_bench.probes.base import Fit, FitContext, Head
 from tips_bench.progress import bar
-from tips_bench.registry import METRICS
 
 TEXTS = 64  # captions that meet the text tower at once
 
@@ -47,59 +46,54 @@ class RetrievalAdapter:
     """Joins reader, encoder and ranks for one protocol. Nothing is fitted."""
 
     needs_text = True
+    probe = None
 
     def __init__(self, task: TaskCard, protocol: ProtocolCard) -> None:
         self.task = task
         self.tokens = parse(RetrievalOptions, protocol.probe, where=f"protocol {protocol.name}", prefix="probe.").tokens
 
-    def open(self, root: Path, limit: int | None) -> tuple[None, Split]:
-        """(None, test). Errors: a set with faults."""
-        test = Split.open(self.task.data, root, "test", limit)
+    def open(self, root: Path, limit: int | None) -> Splits:
+        """The test split alone. Errors: a set with faults."""
+        splits = Splits.open(self.task.data, root, limit, train=False)
+        test = splits.test
         if test.reader.faults:
             first, more = test.reader.faults[0], len(test.reader.faults) - 1
             fix = f"`tips-bench data check {self.task.name}` lists all faults."
             raise UserError(f"{first}{f', and {more} more faults' if more else ''}", where=test.reader.root, fix=fix)
-        return None, test
+        return splits
 
-    def fit(self, context: FitContext) -> Fit:
-        raise NotImplementedError("retrieval has no training split")
-
-    def load_head(self, path: Path) -> Head:
-        raise NotImplementedError("retrieval has no head")
-
-    def score(self, inference: Inference, test: Split, fit: Fit, work: FeatureCache) -> RetrievalCounts:
-        """Counts of every image; the embeddings that an earlier try made are taken up from the inference's cache."""
-        encoder = inference.extractor.encoder
+    def score(self, context: RunContext, splits: Splits, head: None, beside: dict[str, SampleCounts]) -> Scores:
+        """Counts of every image of the test split."""
+        test, encoder = splits.test, context.encoder
         if max(self.tokens) >= encoder.embeddings:
             has = f"encoder {encoder.spec.name!r} has {encoder.embeddings} that can meet a text"
             raise UserError(f"probe.tokens = {self.tokens}: {has}", fix="Use a protocol of the first token.")
-        cache = inference.cache or work
-        images, texts = _embed_images(inference, test, cache), _embed_texts(inference, test, cache)
+        images, texts = _embed_images(context, test), _embed_texts(context, test)
         captions = [text for index in test.indices for text in test.reader.captions[index]]
-        fit.report["captions"], cut = len(captions), encoder.cut_texts(captions)
+        notes, cut = {"captions": len(captions)}, encoder.cut_texts(captions)
         if cut is not None:
-            fit.report["captions cut"] = cut
+            notes["captions cut"] = cut
         images_IED, texts_TD = images.arrays["embeddings"], texts.arrays["embeddings"]
         found = [count_images(images_IED[:, token], texts_TD, texts.starts, device=encoder.device) for token in self.tokens]
-        result: RetrievalCounts = METRICS.get("retrieval")(len(self.tokens))
+        result = RetrievalCounts(len(self.tokens))
         for index, counts_EM in zip(test.indices, np.stack(found, axis=1), strict=True):
             result.update(test.reader.ids[index], test.reader.groups[index], counts_EM)
         images.close()
         texts.close()
-        return result
+        return Scores(result, notes)
 
-    def draw(self, inference: Inference, test: Split, fit: Fit, number: int, stem: Path) -> list[str]:
-        """For `number` images, their nearest captions and the nearest images of their first caption, by the first token scored; a sheet."""
-        assert inference.cache is not None, "embeddings were kept"
-        images, texts = (embed(inference, test, inference.cache) for embed in (_embed_images, _embed_texts))
+    def draw(self, context: RunContext, splits: Splits, head: None, number: int) -> list[Picture]:
+        """For `number` images, their nearest captions and the nearest images of their first caption, by the first token scored."""
+        test = splits.test
+        images, texts = _embed_images(context, test), _embed_texts(context, test)
         images_ID, texts_TD, reader = images.arrays["embeddings"][:, self.tokens[0]], texts.arrays["embeddings"], test.reader
         owners_T = np.repeat(np.arange(len(images_ID)), np.diff(texts.starts))
         places = [test.indices.index(index) for index in test.pick(number)]
-        device = inference.extractor.encoder.device
+        device = context.encoder.device
         captions_of = Search(texts_TD, device).nearest(images_ID[places], SHOWN).rows_Qk
         images_of = Search(images_ID, device).nearest(texts_TD[texts.starts[places]], SHOWN).rows_Qk
         said = [text for index in test.indices for text in reader.captions[index]]
-        panels = []
+        pictures = []
         for place, texts_k, images_k in zip(places, captions_of, images_of, strict=True):
             found = Finding(
                 image_HW3=reader.load(test.indices[place]).image_HW3,
@@ -107,22 +101,19 @@ class RetrievalAdapter:
                 captions=[(said[text], bool(owners_T[text] == place)) for text in texts_k],
                 images=[(reader.load(test.indices[image]).image_HW3, bool(image == place)) for image in images_k],
             )
-            panels.append(panel(found))
+            pictures.append(Picture(panel(found)))
         images.close()
         texts.close()
-        names = [f"{stem.name}-sheet.png", *(f"{stem.name}-{position}.png" for position in range(1, len(panels) + 1))]
-        for name, picture in zip(names, [contact_sheet(panels), *panels], strict=True):
-            save_png(picture, stem.with_name(name))
-        return names
+        return pictures
 
 
-def _embed_images(inference: Inference, test: Split, cache: FeatureCache) -> ResumableArray:
+def _embed_images(context: RunContext, test: Split) -> ResumableArray:
     """embeddings_IED of `fixed_point`, an item an image of the split's indices; only what is missing is made."""
-    extractor = inference.extractor
+    extractor = context.extractor
     encoder, indices = extractor.encoder, test.indices
-    shape = (encoder.embeddings, len(_first_text(inference, test)))
+    shape = (encoder.embeddings, len(_first_text(context, test)))
     chosen = [test.reader.ids[index] for index in indices]
-    store = cache.open("images", [1] * len(indices), {"embeddings": (shape, "int32")}, test.name, *chosen)
+    store = context.cache.open("images", [1] * len(indices), {"embeddings": (shape, "int32")}, test.name, *chosen)
     place = {index: item for item, index in enumerate(indices)}
     missing = store.missing()
     with bar("images", len(indices)) as advance:
@@ -135,14 +126,14 @@ def _embed_images(inference: Inference, test: Split, cache: FeatureCache) -> Res
     return store
 
 
-def _embed_texts(inference: Inference, test: Split, cache: FeatureCache) -> ResumableArray:
+def _embed_texts(context: RunContext, test: Split) -> ResumableArray:
     """embeddings_TD of `fixed_point`, an item an image with a row a caption; a batch of which anything is missing is made whole."""
-    reader, extractor = test.reader, inference.extractor
+    reader, extractor = test.reader, context.extractor
     captions = [reader.captions[index] for index in test.indices]
-    first_D = _first_text(inference, test)  # tells one text tower from another, which a cache's identity does not
+    first_D = _first_text(context, test)  # tells one text tower from another, which a cache's identity does not
     arrays = {"embeddings": (first_D.shape, "int32")}
     chosen = [reader.ids[index] for index in test.indices]
-    store = cache.open("texts", list(map(len, captions)), arrays, test.name, first_D.tobytes().hex(), *chosen)
+    store = context.cache.open("texts", list(map(len, captions)), arrays, test.name, first_D.tobytes().hex(), *chosen)
     missing = set(store.missing())
     with bar("captions", int(store.starts[-1]), unit="captions") as advance:
         for items in _batches(store):
@@ -167,7 +158,7 @@ def _batches(store: ResumableArray) -> list[range]:
     return [range(start, end) for start, end in itertools.pairwise(ends)]
 
 
-def _first_text(inference: Inference, test: Split) -> np.ndarray:
+def _first_text(context: RunContext, test: Split) -> np.ndarray:
     """The embedding of the split's first caption, [D] of `fixed_point`."""
     text = test.reader.captions[test.indices[0]][0]
-    return fixed_point(inference.extractor.encoder.encode_text([text]).float().cpu().numpy())[0]
+    return fixed_point(context.encoder.encode_text([text]).float().cpu().numpy())[0]

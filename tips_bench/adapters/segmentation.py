@@ -1,18 +1,17 @@
-"""The task family `segmentation`: readers of label maps, a linear head, integer counts of pixels."""
+"""The task family `segmentation`: readers of label maps, a head of class logits, integer counts of pixels."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tips_bench.adapters.base import Split, open_splits
+from tips_bench.adapters.base import Picture, Scores
 from tips_bench.adapters.label_maps import count_maps, draw_maps
 from tips_bench.cards import ProtocolCard, TaskCard
-from tips_bench.features.cache import FeatureCache
-from tips_bench.features.inference import Inference
-from tips_bench.metrics.segmentation import SegmentationCounts
-from tips_bench.probes.base import Fit, FitContext, Probe
-from tips_bench.probes.linear_head import LinearHead
-from tips_bench.probes.training_free.released_head import ReleasedProbe
+from tips_bench.data.split import Splits
+from tips_bench.features.context import RunContext
+from tips_bench.features.inference import PixelHead
+from tips_bench.metrics.samples import SampleCounts
+from tips_bench.probes.base import Probe
 from tips_bench.registry import PROBES
 
 
@@ -25,22 +24,16 @@ class SegmentationAdapter:
         self.task = task
         self.probe: Probe = PROBES.get(str(protocol.probe.get("type")))(protocol.probe, f"protocol {protocol.name}")
 
-    def open(self, root: Path, limit: int | None) -> tuple[Split | None, Split]:
-        """(train, test); no train split for a released head."""
-        return open_splits(self.task.data, root, limit, train=not isinstance(self.probe, ReleasedProbe))
+    def open(self, root: Path, limit: int | None) -> Splits:
+        """No train split for a released head."""
+        return Splits.open(self.task.data, root, limit, train=self.probe.reads_train)
 
-    def fit(self, context: FitContext) -> Fit:
-        """The probe's fit on the training split."""
-        return self.probe.fit(context)
+    def score(self, context: RunContext, splits: Splits, head: PixelHead, beside: dict[str, SampleCounts]) -> Scores:
+        """Counts of every image of the test split."""
+        test = splits.test
+        return count_maps(context, test, lambda indices: context.inference.predict(test.reader, indices, [head]), beside)
 
-    def load_head(self, path: Path) -> LinearHead:
-        """The head that an earlier try saved."""
-        return LinearHead.load(path)
-
-    def score(self, inference: Inference, test: Split, fit: Fit, work: FeatureCache) -> SegmentationCounts:
-        """Counts of every sample of the test split; what an earlier try counted is taken up from `work`."""
-        return count_maps(lambda indices: inference.predict(test.reader, indices, [fit.head]), test, self.task.family, work)
-
-    def draw(self, inference: Inference, test: Split, fit: Fit, number: int, stem: Path) -> list[str]:
-        """Image | truth | prediction | PCA of the features, for `number` samples, and a sheet of all."""
-        return draw_maps(lambda indices: inference.predict(test.reader, indices, [fit.head]), test, number, stem)
+    def draw(self, context: RunContext, splits: Splits, head: PixelHead, number: int) -> list[Picture]:
+        """Image | truth | prediction | PCA of the features."""
+        test = splits.test
+        return draw_maps(lambda indices: context.inference.predict(test.reader, indices, [head]), test, number)

@@ -16,16 +16,17 @@ import numpy as np
 import torch
 from pydantic import field_validator, model_validator
 
-from tips_bench.adapters.base import Split
+from tips_bench.adapters.base import Picture, Scores
 from tips_bench.adapters.label_maps import count_maps, draw_maps
 from tips_bench.cards import ProtocolCard, Strict, TaskCard, load_card, parse
+from tips_bench.data.split import Split, Splits
 from tips_bench.errors import UserError
-from tips_bench.features.cache import FeatureCache
+from tips_bench.features.context import RunContext
 from tips_bench.features.geometry import Windows
-from tips_bench.features.inference import Inference, Prediction
+from tips_bench.features.inference import Prediction
 from tips_bench.features.prompts import embed_names
-from tips_bench.metrics.segmentation import SegmentationCounts
-from tips_bench.probes.base import Fit, FitContext
+from tips_bench.metrics.samples import SampleCounts
+from tips_bench.probes.base import Fit
 from tips_bench.probes.training_free.class_names import Scored, TextHead, TextOptions, Threshold, best_class, choose_threshold, score_rows
 
 
@@ -74,35 +75,37 @@ class ZeroShotAdapter:
             raise UserError("probe.upsample = labels: windows meet in the pixels of the image", where=where, fix="Set it to image.")
         if window.scales != [1.0] or window.flip:
             raise UserError("zero-shot segmentation sees an image once", where=where, fix="Leave inference.scales and flip out.")
+        self.probe = ThresholdProbe(self) if self._thresholded and self.options.threshold is None else None
         self._head: TextHead | None = None
 
-    def open(self, root: Path, limit: int | None) -> tuple[Split | None, Split]:
-        """(train, test); a training split only where a threshold is chosen on it. Errors: names that are not the reader's classes."""
-        test = Split.open(self.task.data, root, "test", limit)
-        check_names(list(self.classes.names), test.reader.classes, where=f"task {self.task.name}")
-        chosen = self._thresholded and self.options.threshold is None
-        return (Split.open(self.task.data, root, "train", limit) if chosen else None), test
+    def open(self, root: Path, limit: int | None) -> Splits:
+        """A training split only where a threshold is chosen on it. Errors: names that are not the reader's classes."""
+        splits = Splits.open(self.task.data, root, limit, train=self.probe is not None)
+        check_names(list(self.classes.names), splits.test.reader.classes, where=f"task {self.task.name}")
+        return splits
 
-    def fit(self, context: FitContext) -> Fit:
+    def score(self, context: RunContext, splits: Splits, head: Threshold | None, beside: dict[str, SampleCounts]) -> Scores:
+        """Counts of every image of the test split."""
+        test = splits.test
+        return count_maps(context, test, lambda indices: self._predict(context, test.reader, indices, head), beside)
+
+    def draw(self, context: RunContext, splits: Splits, head: Threshold | None, number: int) -> list[Picture]:
+        """Image | truth | prediction | PCA of the features."""
+        test = splits.test
+        return draw_maps(lambda indices: self._predict(context, test.reader, indices, head), test, number)
+
+    def fit_threshold(self, context: RunContext, train: Split) -> Fit:
         """The threshold, chosen on held-out training images."""
-        inference = Inference(context.extractor, context.inference, context.cache)
         identity = self.options.model_dump_json(), self.classes.model_dump_json()
         value, choice = choose_threshold(
-            context, lambda indices: self._scored(inference, context.reader, indices), self.options.shares, self._background, *identity
+            context,
+            train,
+            lambda indices: self._scored(context, train.reader, indices),
+            self.options.shares,
+            self._background,
+            *identity,
         )
         return Fit(Threshold(value), {"threshold": value}, choice)
-
-    def load_head(self, path: Path) -> Threshold:
-        """The threshold that an earlier try saved."""
-        return Threshold.load(path)
-
-    def score(self, inference: Inference, test: Split, fit: Fit, work: FeatureCache) -> SegmentationCounts:
-        """Counts of every sample of the test split; what an earlier try counted is taken up from `work`."""
-        return count_maps(lambda indices: self._predict(inference, test.reader, indices, fit), test, self.task.family, work)
-
-    def draw(self, inference: Inference, test: Split, fit: Fit, number: int, stem: Path) -> list[str]:
-        """Image | truth | prediction | PCA of the features, for `number` samples, and a sheet of all."""
-        return draw_maps(lambda indices: self._predict(inference, test.reader, indices, fit), test, number, stem)
 
     @property
     def _thresholded(self) -> bool:
@@ -112,16 +115,16 @@ class ZeroShotAdapter:
     def _background(self) -> int:
         return list(self.classes.names).index(str(self.classes.background))
 
-    def _predict(self, inference: Inference, reader: Any, indices: list[int], fit: Fit) -> Iterator[Prediction]:
-        threshold = fit.head.value if fit.head else self.options.threshold
-        for index, sample, score_HW, predicted_HW, features_NhwD in self._scored(inference, reader, indices):
+    def _predict(self, context: RunContext, reader: Any, indices: list[int], head: Threshold | None) -> Iterator[Prediction]:
+        threshold = head.value if head else self.options.threshold
+        for index, sample, score_HW, predicted_HW, features_NhwD in self._scored(context, reader, indices):
             if self._thresholded:
                 predicted_HW = np.where(score_HW < threshold, np.uint8(self._background), predicted_HW)
             yield Prediction(index, sample, predicted_HW[None], features_NhwD)
 
-    def _scored(self, inference: Inference, reader: Any, indices: list[int]) -> Iterator[Scored]:
+    def _scored(self, context: RunContext, reader: Any, indices: list[int]) -> Iterator[Scored]:
         """The best class of each pixel with its score; the background competes only by its names."""
-        head = self._text_head(inference)
+        head, inference = self._text_head(context), context.inference
         for index, sample, (view,) in inference.features(reader, indices):
             windows = Windows.of(view.inner, inference.window)
             padding = inference.extractor.padding(*windows.size)
@@ -129,17 +132,16 @@ class ZeroShotAdapter:
             score_HW, predicted_HW = best_class(chunks, head.id_C)
             yield index, sample, score_HW, predicted_HW, view.features_NhwD
 
-    def _text_head(self, inference: Inference) -> TextHead:
+    def _text_head(self, context: RunContext) -> TextHead:
         """The class names as embeddings, made once a run. Errors: an encoder whose patches cannot be compared with its texts."""
         if self._head is None:
-            extractor = inference.extractor
+            extractor = context.extractor
             encoder, spec = extractor.encoder, extractor.encoder.spec
             if self.protocol.features.values and not encoder.has_values:
                 problem = f"encoder {spec.name!r} has no value path, which protocol {self.protocol.name} compares with text"
                 raise UserError(problem, where=f"task {self.task.name}", fix=self._others(values=False))
             spoken = [(name, place) for place, names in enumerate(self.classes.names.values()) for name in names]
-            assert inference.cache is not None, "a run has a cache"
-            weight_TD = embed_names(encoder, [name for name, _ in spoken], self.options.prompts, inference.cache)
+            weight_TD = embed_names(encoder, [name for name, _ in spoken], self.options.prompts, context.cache)
             if weight_TD.shape[1] != extractor.dim:
                 problem = f"encoder {spec.name!r} has {extractor.dim} features a patch, and a text has {weight_TD.shape[1]}"
                 raise UserError(problem, where=f"protocol {self.protocol.name}", fix=self._others(values=True))
@@ -153,6 +155,16 @@ class ZeroShotAdapter:
         """Which of the task's protocols do, or do not, read the value path, as what to do."""
         names = [name for name in self.task.protocols if load_card("protocol", name).features.values == values]
         return f"It can do {', '.join(names)}." if names else "Choose another encoder."
+
+
+class ThresholdProbe:
+    """The fit of an adapter's threshold."""
+
+    reads_train = True
+    load = staticmethod(Threshold.load)
+
+    def __init__(self, adapter: ZeroShotAdapter) -> None:
+        self.fit = adapter.fit_threshold
 
 
 def check_names(names: list[str], classes: list[str], *, where: object) -> None:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from tips_bench.encoders.base import Encoder
 
 # What stands before the colon -> the source that describes what stands after it.
-PREFIXES = {"timm": "timm", "open_clip": "open_clip", "hf": "transformers"}
+PREFIXES = {"hf": "transformers"}  # the name of any other source is its prefix
+NO_PREFIXES = ("tips", "transformers", "callable", "pixels")  # sources that have none
 TIPS_SUFFIXES = (".npz", ".safetensors")
 WEIGHT_SUFFIXES = (*TIPS_SUFFIXES, ".pt", ".pth", ".ckpt", ".bin")
 _AS_WEIGHTS = "Where it is of another architecture than TIPS, give that as --model (timm:NAME, or a card) and this file as --weights."
@@ -51,8 +52,9 @@ def resolve_model_card(name: str | Path) -> ModelCard:
     """
     text = str(name)
     prefix, separator, rest = text.partition(":")
-    if separator and prefix in PREFIXES:
-        return ENCODERS.get(PREFIXES[prefix]).describe(rest)
+    source = PREFIXES.get(prefix, prefix)
+    if separator and source in ENCODERS.names() and prefix not in NO_PREFIXES:
+        return ENCODERS.get(source).describe(rest)
     if is_local(text):
         return _describe_path(Path(text).expanduser())
     if _CALLABLE.fullmatch(text) and text not in card_files("model"):

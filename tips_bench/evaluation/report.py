@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tips_bench.adapters.base import Split
+from tips_bench.adapters.base import Scores
 from tips_bench.catalog import PACKAGE
+from tips_bench.data.split import Splits
 from tips_bench.evaluation.spec import Spec
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.probes.base import Choice, Fit
@@ -21,10 +22,9 @@ from tips_bench.results.statistics import intervals
 
 def build_record(
     spec: Spec,
-    train: Split | None,
-    test: Split,
-    fit: Fit,
-    counts: SampleCounts,
+    splits: Splits,
+    fit: Fit | None,
+    scores: Scores,
     cost: Cost,
     weights_sha256: str,
     seed: int,
@@ -32,7 +32,9 @@ def build_record(
 ) -> Record:
     """The record of one spec, still without pictures. per_sample: name of the file of counts beside it."""
     commit, dirty = git_state(PACKAGE)
-    deviations = [*spec.deviations, *fit.warnings, *dict.fromkeys((*(train.remarks if train else ()), *test.remarks))]
+    train, test = splits.train, splits.test
+    deviations = [*spec.deviations, *(fit.warnings if fit else []), *dict.fromkeys((*(train.remarks if train else ()), *test.remarks))]
+    every = (scores.counts, *scores.beside.values())
     return Record(
         task=spec.task.name,
         family=spec.task.family,
@@ -40,14 +42,15 @@ def build_record(
         protocol_hash=spec.protocol_hash,
         model=spec.model_name,
         weights_sha256=weights_sha256,
-        metrics=_metrics(counts),
-        per_class=_per_class(counts, test.reader.classes),
+        metrics={name: value for counts in every for name, value in _metrics(counts).items()},
+        per_class=_per_class(scores.counts, test.reader.classes),
+        beside=list(scores.beside),
         primary=spec.task.primary,
         comparable=not deviations,
         deviations=deviations,
-        probe=fit.report,
-        selection=_selection(fit.choice, spec.task.primary),
-        dataset=_identity(train, test),
+        probe={**(fit.report if fit else {}), **scores.notes},
+        selection=_selection(fit.choice if fit else None, spec.task.primary),
+        dataset=_identity(splits),
         cost=cost,
         versions=versions(),
         git_commit=commit,
@@ -83,7 +86,8 @@ def _selection(choice: Choice | None, metric: str) -> Selection | None:
     return Selection(metric=choice.metric or metric, grid=choice.grid, scores=choice.scores, choice=choice.index, held_out=choice.held_out)
 
 
-def _identity(train: Split | None, test: Split) -> DatasetIdentity:
+def _identity(splits: Splits) -> DatasetIdentity:
+    train, test = splits.train, splits.test
     return DatasetIdentity(
         name=test.reader.name,
         split=test.name,

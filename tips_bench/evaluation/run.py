@@ -17,21 +17,23 @@ from typing import Any
 
 import torch
 
-from tips_bench.adapters.base import Adapter, Split
+from tips_bench.adapters.base import Adapter, Scores, save_pictures
 from tips_bench.cards import TaskCard, load_card
 from tips_bench.catalog import PACKAGE, cache_root, data_root, generated_root
+from tips_bench.data.split import Splits
 from tips_bench.encoders.base import Encoder
 from tips_bench.encoders.load import load_encoder
 from tips_bench.errors import UserError
 from tips_bench.evaluation.report import build_record
 from tips_bench.evaluation.spec import Spec, resolve
 from tips_bench.features.cache import FeatureCache
+from tips_bench.features.context import RunContext
 from tips_bench.features.extract import Extractor
-from tips_bench.features.inference import Inference
 from tips_bench.files import cannot_write, digest, write_text
-from tips_bench.probes.base import Choice, Fit, FitContext
+from tips_bench.metrics.samples import SampleCounts, save_counts
+from tips_bench.probes.base import Choice, Fit, Probe
 from tips_bench.probes.training_free.released_head import released_head
-from tips_bench.registry import ADAPTERS
+from tips_bench.registry import FAMILIES, METRICS
 from tips_bench.results.provenance import git_state, peak_memory_mb, reset_peak_memory
 from tips_bench.results.record import Cost, Record, load_record, record_path
 
@@ -46,7 +48,8 @@ class RunOptions:
     "fp32" or "bf16", of the encoder. batch_size: images a batch. workers: threads or processes that decode images. out: folder
     of the records. data_root: folder of the data sets. overrides: "KEY=VALUE" on a card, recorded as deviations. pictures:
     samples to draw. cache: keep features for later runs. limit: at most so many samples of each split, a deviation. seed: of
-    whatever the protocol draws. rerun: score again although this version has the record already.
+    whatever the protocol draws. rerun: score again although this version has the record already. metrics: names of metrics to score
+    beside the family's own, from the same predictions.
     """
 
     weights: str | None = None
@@ -62,12 +65,13 @@ class RunOptions:
     limit: int | None = None
     seed: int = 0
     rerun: bool = False
+    metrics: list[str] | None = None
 
 
 def misfit(task: TaskCard, root: Path) -> str | None:
     """What keeps a task's card from its data, as class names of another length; None where the two fit. root: the data root."""
     try:
-        ADAPTERS.get(task.family)(task, load_card("protocol", task.protocol)).open(root / task.data.root, None)
+        FAMILIES.get(task.family).adapter_class()(task, load_card("protocol", task.protocol)).open(root / task.data.root, None)
     except UserError as error:
         return str(error)
     return None
@@ -80,21 +84,22 @@ def evaluate(task: str, model: str, protocol: str | None = None, **options: Any)
     """
     chosen = RunOptions(**options)
     spec = resolve(task, model, protocol, chosen.overrides or [], chosen.weights, chosen.limit)
-    adapter: Adapter = ADAPTERS.get(spec.task.family)(spec.task, spec.protocol)
+    adapter: Adapter = FAMILIES.get(spec.task.family).adapter_class()(spec.task, spec.protocol)
     if adapter.needs_text and not spec.model.has_text:
         raise _no_text(spec)
-    train, test = adapter.open(_data_folder(spec, chosen), chosen.limit)
+    beside = _metrics_beside(spec, chosen.metrics or [])
+    splits = adapter.open(_data_folder(spec, chosen), chosen.limit)
     encoder = load_encoder(spec.model, chosen.weights, chosen.device, chosen.dtype)
     if adapter.needs_text and not encoder.spec.has_text:
         raise _no_text(spec)
-    run = _Run(spec, adapter, train, test, encoder, chosen)
+    run = _Run(spec, adapter, splits, encoder, beside, chosen)
     done = None if chosen.rerun else run.finished()
     if done is not None:
         return done
     try:
         return run.finish()
     except torch.OutOfMemoryError as error:
-        half = run.extractor.batch_size // 2
+        half = run.context.extractor.batch_size // 2
         ways = [*([f"--batch-size {half}"] if half else []), *(["--dtype bf16"] if chosen.dtype == "fp32" else []), "another --device"]
         fix = f"Try {' or '.join(ways)}; what is done so far is kept."
         raise UserError(f"{encoder.device} has not enough memory", where=f"model {spec.model_name}", fix=fix) from error
@@ -121,32 +126,45 @@ def _data_folder(spec: Spec, options: RunOptions) -> Path:
     return place
 
 
+def _metrics_beside(spec: Spec, names: list[str]) -> dict[str, type[SampleCounts]]:
+    """The classes of metrics by name. Errors: an unknown name, one that is not for the task's family."""
+    found = {name: METRICS.get(name, where="--metrics") for name in names}
+    for name, counts in found.items():
+        if spec.task.family not in counts.families:
+            problem = f"the metric {name!r} is for {', '.join(counts.families)}, not for {spec.task.family}"
+            raise UserError(problem, where=f"task {spec.task.name}", fix="Leave it out, or name other tasks.")
+    return found
+
+
 class _Run:
     """One evaluation in progress."""
 
-    def __init__(self, spec: Spec, adapter: Adapter, train: Split | None, test: Split, encoder: Encoder, options: RunOptions) -> None:
-        self.spec, self.adapter, self.train, self.test, self.encoder, self.options = spec, adapter, train, test, encoder, options
+    def __init__(
+        self, spec: Spec, adapter: Adapter, splits: Splits, encoder: Encoder, beside: dict[str, type[SampleCounts]], options: RunOptions
+    ) -> None:
+        self.spec, self.adapter, self.splits, self.beside, self.options = spec, adapter, splits, beside, options
         batch_size = options.batch_size or BATCH_SIZE.get(encoder.device.type, BATCH_SIZE["cpu"])
-        self.extractor = Extractor(encoder, spec.protocol.image, spec.protocol.features, batch_size, options.workers)
-        features = self._features_identity()
-        trained_on = train.fingerprint if train else ""
-        head = [released_head(spec.model, spec.task.family).identity] if spec.takes_released_head else []
-        decisive = digest(features, json.dumps(spec.cards(), sort_keys=True), test.fingerprint, trained_on, options.seed, *head)
+        extractor = Extractor(encoder, spec.protocol.image, spec.protocol.features, batch_size, options.workers)
+        features = self._features_identity(encoder)
+        trained_on = splits.train.fingerprint if splits.train else ""
+        head = [released_head(spec.model, spec.task.family)[1]] if spec.takes_released_head else []
+        decisive = digest(features, json.dumps(spec.cards(), sort_keys=True), splits.test.fingerprint, trained_on, options.seed, *head)
         self.path = record_path(Path(options.out), spec.task.name, spec.model_name, spec.protocol.name, decisive[:8])
         self.work = self.path.with_name(f".{self.path.stem}.work")
         self.resumed = self.work.is_dir()
-        self.scratch = FeatureCache(self.work)
-        self.cache = FeatureCache(cache_root() / "features", features) if options.cache else self.scratch
+        scratch = FeatureCache(self.work)
+        cache = FeatureCache(cache_root() / "features", features) if options.cache else scratch
+        self.context = RunContext(extractor, spec.protocol, spec.model, scratch, cache, options.seed)
 
-    def _features_identity(self) -> str:
+    def _features_identity(self, encoder: Encoder) -> str:
         """A text of everything that shapes the features of an image: the key of a cache."""
-        spec, card = self.encoder.spec, self.spec.protocol
-        parts = [json.dumps(asdict(spec)), json.dumps(self.spec.model.model_dump(mode="json"), sort_keys=True)]
-        parts += [card.image.model_dump_json(), card.features.model_dump_json(), self.options.dtype, self.encoder.device.type]
-        return digest(*parts, self.train.reader.fingerprint if self.train else "", self.test.reader.fingerprint)
+        card, splits = self.spec.protocol, self.splits
+        parts = [json.dumps(asdict(encoder.spec)), json.dumps(self.spec.model.model_dump(mode="json"), sort_keys=True)]
+        parts += [card.image.model_dump_json(), card.features.model_dump_json(), self.options.dtype, encoder.device.type]
+        return digest(*parts, splits.train.reader.fingerprint if splits.train else "", splits.test.reader.fingerprint)
 
     def finished(self) -> Record | None:
-        """The record of an earlier run of the same thing by the same commit, if it has the pictures that are asked for."""
+        """The record of an earlier run of the same thing by the same commit, if it has the pictures and metrics that are asked for."""
         if not self.path.is_file():
             return None
         try:
@@ -155,7 +173,8 @@ class _Run:
             return None  # of an older schema or broken: it is written anew
         commit, dirty = git_state(PACKAGE)
         same = record.git_commit == commit and not dirty and not record.git_dirty
-        return record if same and len(record.pictures) >= self.options.pictures else None
+        whole = len(record.pictures) >= self.options.pictures and set(self.beside) <= set(record.beside)
+        return record if same and whole else None
 
     def finish(self) -> Record:
         """Fit, score, draw, write the record, and clean up."""
@@ -164,57 +183,60 @@ class _Run:
             self.work.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise cannot_write(self.work, error) from error
-        reset_peak_memory(str(self.encoder.device))
+        reset_peak_memory(str(self.context.encoder.device))
         fit = self._fit()
-        inference = Inference(self.extractor, self.spec.protocol.inference, self.cache)
-        counts = self.adapter.score(inference, self.test, fit, self.scratch)
-        cost = self._cost(time.perf_counter() - started)
-        stem, weights = self.path.with_suffix(""), self.encoder.spec.weights_sha256
+        head = fit.head if fit else None
+        classes = self.splits.test.reader.classes
+        beside = {name: counts.for_classes(classes) for name, counts in self.beside.items()}
+        scores = self.adapter.score(self.context, self.splits, head, beside)
+        return self._keep(fit, scores, self._cost(time.perf_counter() - started))
+
+    def _keep(self, fit: Fit | None, scores: Scores, cost: Cost) -> Record:
+        """Write the counts, the pictures and, last of all, the record."""
+        stem, weights = self.path.with_suffix(""), self.context.encoder.spec.weights_sha256
         samples = stem.with_name(f"{stem.name}.samples.npz")
-        record = build_record(self.spec, self.train, self.test, fit, counts, cost, weights, self.options.seed, samples.name)
+        record = build_record(self.spec, self.splits, fit, scores, cost, weights, self.options.seed, samples.name)
         if self.options.pictures:
-            record.pictures = self.adapter.draw(inference, self.test, fit, self.options.pictures, stem)
-        counts.save(samples)
+            drawn = self.adapter.draw(self.context, self.splits, fit.head if fit else None, self.options.pictures)
+            record.pictures = save_pictures(drawn, stem)
+        save_counts(samples, scores.counts, scores.beside)
         record.save(self.path)
         shutil.rmtree(self.work, ignore_errors=True)
         return record
 
     def close(self) -> None:
         """Let go of all files; a work folder for which the encoder has done nothing yet is removed."""
-        self.cache.close()
-        self.scratch.close()
-        if not self.extractor.meter.image_forwards and not self.resumed:
+        self.context.cache.close()
+        self.context.scratch.close()
+        if not self.context.extractor.meter.image_forwards and not self.resumed:
             shutil.rmtree(self.work, ignore_errors=True)
 
-    def _fit(self) -> Fit:
-        if self.train is None:
-            return self._released() if self.spec.takes_released_head else Fit(None, {})
+    def _fit(self) -> Fit | None:
+        """The probe's fit, taken up from an earlier try; None where nothing is fitted."""
+        probe, train = self.adapter.probe, self.splits.train
+        if probe is None:
+            return None
+        if train is None:
+            return self._released(probe)
         head, notes = self.work / "head.npz", self.work / "fit.json"
         if notes.is_file():
             data = json.loads(notes.read_text(encoding="utf-8"))
             choice = Choice(**data["choice"]) if data["choice"] else None
-            return Fit(self.adapter.load_head(head), data["report"], choice, data["warnings"])
-        fit = self.adapter.fit(self._context(self.train, self.train.indices))
-        assert fit.head is not None, "a fit on a training split gives a head"
+            return Fit(probe.load(head), data["report"], choice, data["warnings"])
+        fit = probe.fit(self.context, train)
         fit.head.save(head)
         chosen = asdict(fit.choice) if fit.choice else None
         write_text(notes, json.dumps({"report": fit.report, "choice": chosen, "warnings": fit.warnings}))
         return fit
 
-    def _released(self) -> Fit:
-        fit, spec = self.adapter.fit(self._context(self.test, [])), self.spec
+    def _released(self, probe: Probe) -> Fit:
+        fit, spec = probe.fit(self.context, self.splits.test), self.spec
         if spec.model_name != spec.model.name:
             fit.warnings.append(f"the released head was trained on {spec.model.name}'s own weights")
         return fit
 
-    def _context(self, split: Split, indices: list[int]) -> FitContext:
-        card, seed = self.spec.protocol, self.options.seed
-        return FitContext(
-            self.extractor, split.reader, indices, card.inference, card.selection, self.work, self.cache, seed, self.spec.model
-        )
-
     def _cost(self, wall_s: float) -> Cost:
-        meter, device = self.extractor.meter, self.encoder.device
+        meter, device = self.context.extractor.meter, self.context.encoder.device
         return Cost(
             wall_s=wall_s,
             encoder_s=meter.encoder_s,

@@ -147,6 +147,11 @@ class FeatureCache:
         self.folder, self.identity = folder, identity
         self._open: list[ResumableArray] = []
 
+    @property
+    def persistent(self) -> bool:
+        """Whether what is kept here is there for later runs."""
+        return self.identity is not None
+
     def open(self, name: str, rows: Sequence[int], arrays: Mapping[str, tuple[tuple[int, ...], str]], *details: object) -> ResumableArray:
         """The store `name`, taken up where it was left. details: what shapes its content besides the identity."""
         content = digest(self.identity, *details)
@@ -156,7 +161,7 @@ class FeatureCache:
 
     def finish(self, store: ResumableArray) -> None:
         """A work folder's store is deleted, a cache's is kept."""
-        store.delete() if self.identity is None else store.close()
+        store.close() if self.persistent else store.delete()
 
     def close(self) -> None:
         """Let go of every store, whatever happened."""

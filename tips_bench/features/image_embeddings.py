@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tips_bench.data.split import Split
 from tips_bench.features.cache import DISK_TYPES, FeatureCache, ResumableArray, to_disk
 from tips_bench.features.extract import Extractor, enlarge
 from tips_bench.files import digest
@@ -54,18 +55,17 @@ class ImageEmbedding:
         return cls(lambda pixels_B3HW: extractor.embed(pixels_B3HW)[:, number], dim)
 
 
-def encode_images(
-    extractor: Extractor, reader: Any, indices: list[int], whole: ImageEmbedding, cache: FeatureCache, name: str
-) -> ResumableArray:
-    """The features of the reader's samples `indices`, an item each in that order; what an earlier try encoded is taken up."""
-    arrays: dict[str, Any] = {"features": ((whole.dim,), DISK_TYPES[extractor.encoder.dtype])}
-    store = cache.open(name, [1] * len(indices), arrays, digest(*(reader.ids[index] for index in indices)))
+def encode_images(extractor: Extractor, split: Split, embedding: ImageEmbedding, cache: FeatureCache, name: str) -> ResumableArray:
+    """The features of the split's samples, an item each in the order of its indices; what an earlier try encoded is taken up."""
+    indices = split.indices
+    arrays: dict[str, Any] = {"features": ((embedding.dim,), DISK_TYPES[extractor.encoder.dtype])}
+    store = cache.open(name, [1] * len(indices), arrays, digest(*split.ids))
     item = {index: place for place, index in enumerate(indices)}
     missing = store.missing()
     with bar(f"features of {name}", len(indices)) as advance:
         advance(len(indices) - len(missing))
-        for batch, _, pixels_B3HW in extractor.batches(reader, [indices[place] for place in missing]):
-            for index, features_F in zip(batch, to_disk(whole.encode(pixels_B3HW)), strict=True):
+        for batch, _, pixels_B3HW in extractor.batches(split.reader, [indices[place] for place in missing]):
+            for index, features_F in zip(batch, to_disk(embedding.encode(pixels_B3HW)), strict=True):
                 store.write(item[index], features=features_F[None])
             advance(len(batch))
     return store

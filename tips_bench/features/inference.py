@@ -130,7 +130,7 @@ class Inference:
 
     def features(self, reader: Any, indices: list[int]) -> Iterator[Encoded]:
         """Features of the windows of all `indices`, from the cache where there is one; in the order in which batches are formed."""
-        if self.cache is None or self.cache.identity is None or self.window.mode != "whole" or not indices:
+        if self.cache is None or not self.cache.persistent or self.window.mode != "whole" or not indices:
             yield from self._encoded(reader, indices)
         else:
             yield from self._cached(reader, indices, self.cache)

@@ -35,7 +35,7 @@ def lifted_scans(
     reader: ScanReader, indices: list[int], extractor: Extractor, options: LiftingOptions, cache: FeatureCache | None = None
 ) -> Iterator[LiftedScan]:
     """Scans in the order of `indices`. cache: lifted features are kept on it if it is a cache; a work folder keeps none."""
-    if cache is None or cache.identity is None:
+    if cache is None or not cache.persistent:
         for index in indices:
             yield _lifted(reader, index, extractor, options)
         return

@@ -221,7 +221,7 @@ def _numbers(path: Path, record: Record, accepted: Sequence[Entry]) -> list[str]
     try:
         family = family_of(record)
         check_counts(counts_file)
-        counts = family.counts(record).read(counts_file)
+        counts = family.of_record(record).read(counts_file)
     except UserError as error:
         return [f"{record.per_sample}: {error.problem}"]
     if not len(counts):

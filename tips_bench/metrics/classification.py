@@ -9,7 +9,7 @@ Axes: N samples, S candidates, C classes; the axis of 3 is right at first, right
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -61,6 +61,11 @@ class ClassificationCounts(SampleCounts):
     specs: ClassVar[dict[str, MetricSpec]] = {"top1": PERCENT, "top5": PERCENT}
 
     summary = staticmethod(summary)
+
+    @classmethod
+    def of_record(cls, record: Any) -> ClassificationCounts:
+        """Of as many heads as the record scored beside the chosen one."""
+        return counts_of(len(record.selection.grid) if record.selection and "top1-best-on-test" in record.metrics else 0)
 
     def __init__(self, candidates: int = 0) -> None:
         super().__init__((3, 1 + candidates))

@@ -19,6 +19,7 @@ Axes: H W pixels, V the scored pixels of an image, S the sums of a sample (SUMS)
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -147,6 +148,11 @@ class DepthCounts(SampleCounts):
     }
 
     summary = staticmethod(summary)
+
+    @classmethod
+    def for_classes(cls, classes: Sequence[str]) -> DepthCounts:
+        """The same for every set."""
+        return cls()
 
     def __init__(self) -> None:
         super().__init__((len(SUMS),))

@@ -11,7 +11,9 @@ sixtieths of MP@5, queries.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -57,6 +59,10 @@ def summary(counts_xG3: np.ndarray) -> dict[str, np.ndarray]:
     return means
 
 
+def _domain_score(name: str, counts_xG3: np.ndarray) -> np.ndarray:
+    return domain_scores(counts_xG3)[name]
+
+
 class InstanceCounts(SampleCounts):
     """The counts_G3 of every query, and the means over domains of their sums."""
 
@@ -64,6 +70,14 @@ class InstanceCounts(SampleCounts):
     per_class_specs: ClassVar[dict[str, MetricSpec]] = {"domain R@1": PERCENT, "domain mMP@5": PERCENT}
 
     summary = staticmethod(summary)
+
+    per_class: ClassVar[Mapping[str, Any]] = {name: (f"domain {name}", partial(_domain_score, name)) for name in ("R@1", "mMP@5")}
+    item = "queries"
+
+    @classmethod
+    def for_classes(cls, classes: Sequence[str]) -> InstanceCounts:
+        """Of a set with these domains."""
+        return cls(len(classes))
 
     def __init__(self, domains: int) -> None:
         super().__init__((domains, 3))

@@ -14,6 +14,7 @@ Axes: H W pixels, V the scored pixels of an image, S the sums of a sample: SUMS,
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -98,6 +99,11 @@ class NormalsCounts(SampleCounts):
     specs: ClassVar[dict[str, MetricSpec]] = {name: PERCENT if name.startswith("acc") else DEGREES for name in (*VALUES, *POOLED)}
 
     summary = staticmethod(summary)
+
+    @classmethod
+    def for_classes(cls, classes: Sequence[str]) -> NormalsCounts:
+        """The same for every set."""
+        return cls()
 
     def __init__(self) -> None:
         super().__init__((len(SUMS) + BINS,))

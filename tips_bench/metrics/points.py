@@ -9,7 +9,9 @@ Axes: C classes, N samples; the axis of 3 is intersection, predicted, labelled; 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -50,6 +52,10 @@ def summary(counts_x23C: np.ndarray) -> dict[str, np.ndarray]:
     return found
 
 
+def _class_score(name: str, counts_x23C: np.ndarray) -> np.ndarray:
+    return class_scores(counts_x23C)[name]
+
+
 class PointCounts(SampleCounts):
     """The counts_23C of every scan of a split, and the scores of their sum."""
 
@@ -57,6 +63,16 @@ class PointCounts(SampleCounts):
     per_class_specs: ClassVar[dict[str, MetricSpec]] = {f"{name}_{scored}": PERCENT for scored in SCORED for name in ("IoU", "Acc")}
 
     summary = staticmethod(summary)
+
+    per_class: ClassVar[Mapping[str, Any]] = {
+        f"m{name}_{scored}": (f"{name}_{scored}", partial(_class_score, f"{name}_{scored}")) for scored in SCORED for name in ("IoU", "Acc")
+    }
+    item = "scans"
+
+    @classmethod
+    def for_classes(cls, classes: Sequence[str]) -> PointCounts:
+        """Of a set with these classes."""
+        return cls(len(classes))
 
     def __init__(self, classes: int) -> None:
         super().__init__((2, 3, classes))

@@ -13,6 +13,7 @@ Axes: E embeddings of an image, M counts, N images, k the three ranks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -74,6 +75,11 @@ class RetrievalCounts(SampleCounts):
     """The counts_EM of every image of a split."""
 
     summary = staticmethod(summary)
+
+    @classmethod
+    def of_record(cls, record: Any) -> RetrievalCounts:
+        """Of as many embeddings an image as the record's metrics name."""
+        return cls(embeddings_in(record.metrics))
 
     def __init__(self, embeddings: int) -> None:
         super().__init__((embeddings, COUNTS))

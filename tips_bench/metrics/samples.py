@@ -5,35 +5,52 @@ Axes: N samples, sorted by id.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from tips_bench.errors import UserError
 from tips_bench.files import atomic
 from tips_bench.metrics.spec import MetricSpec
-
-# What numpy and zipfile raise for a file that is no .npz, is cut short, encrypted, of an unknown compression, or claims absurd sizes.
-BROKEN = (ValueError, KeyError, EOFError, TypeError, AttributeError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+from tips_bench.npz import BROKEN
 
 
 class SampleCounts:
     """id -> (group, counts) with update / merge / save / load; a metric adds `check`, `summary` and the specs of what it computes.
 
     shape: of one sample's counts. dtype: int64, so that no sum drifts, or float64 where a metric measures; summed in the order of
-    ids. group: what is resampled together where samples are not independent (a scene, a video).
+    ids. group: what is resampled together where samples are not independent (a scene, a video). item: what one sample is, in the plural.
+    per_class: metric -> (name of its per-class score, summed counts ... -> values of shape ...C), for metrics that are means over classes.
+
+    A metric that is scored beside a family's own (registry METRICS) names in `families` those whose predictions its `observe` counts.
     """
 
     dtype: ClassVar[type] = np.int64
     specs: ClassVar[dict[str, MetricSpec]] = {}
     per_class_specs: ClassVar[dict[str, MetricSpec]] = {}
+    per_class: ClassVar[Mapping[str, tuple[str, Callable[[np.ndarray], Any]]]] = {}
+    item: ClassVar[str] = "images"
+    families: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
         self._samples: dict[str, tuple[str, np.ndarray]] = {}
+
+    @classmethod
+    def for_classes(cls, classes: Sequence[str]) -> Self:
+        """No samples yet, for a data set with these classes."""
+        raise NotImplementedError
+
+    @classmethod
+    def of_record(cls, record: Any) -> Self:
+        """No samples yet, of the shape that a record's counts have (tips_bench.results.record)."""
+        return cls.for_classes(record.dataset.classes)
+
+    def observe(self, prediction: Any, sample: Any, *, where: object) -> np.ndarray:
+        """The counts of one sample from what its family predicts of it; for metrics with `families`."""
+        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -91,19 +108,24 @@ class SampleCounts:
 
     def save(self, path: Path) -> None:
         """Write ids, groups and counts as a compressed .npz without pickles, atomically; the same samples give the same bytes."""
+        save_counts(path, self, {})
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Ids, groups and counts as they are saved."""
         counts_N = self.counts_N
         narrow = np.uint32 if self.dtype is np.int64 and counts_N.max(initial=0) <= np.iinfo(np.uint32).max else self.dtype
-        with atomic(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, ids=_text(self.ids), groups=_text(self.groups), counts=counts_N.astype(narrow))
+        return {"ids": _text(self.ids), "groups": _text(self.groups), "counts": counts_N.astype(narrow)}
 
-    def read(self, path: Path) -> Self:
+    def read(self, path: Path, metric: str | None = None) -> Self:
         """Add the samples of a saved file, and return self; all of them or, after an error, none.
 
+        metric: the name of a metric beside the family's own, None = the family's own counts.
         Errors: no such file, not such a file, counts of another metric, a sample that is there already.
         """
+        prefix = "" if metric is None else f"{metric}/"
         try:
             with np.load(path, allow_pickle=False) as data:
-                ids, groups, counts_N = data["ids"], data["groups"], data["counts"]
+                ids, groups, counts_N = (data[f"{prefix}{name}"] for name in ("ids", "groups", "counts"))
         except OSError as error:
             raise UserError(f"cannot read: {error.strerror or error}", where=path) from error
         except BROKEN as error:
@@ -138,6 +160,14 @@ class SampleCounts:
         if known:
             more = f" and {len(known) - 1} more" if len(known) > 1 else ""
             raise UserError(f"sample {known[0]!r}{more} would be counted twice", where=where, fix="Give each sample its own id.")
+
+
+def save_counts(path: Path, own: SampleCounts, beside: Mapping[str, SampleCounts]) -> None:
+    """Write a family's own counts, and those of metrics beside them under their names, into one compressed .npz, atomically."""
+    arrays = own.arrays()
+    arrays |= {f"{metric}/{name}": array for metric, counts in beside.items() for name, array in counts.arrays().items()}
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

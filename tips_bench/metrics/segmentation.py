@@ -12,7 +12,8 @@ Axes: H W pixels, C classes, N samples; the axis of 3 is intersection, predicted
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -120,11 +121,21 @@ class SegmentationCounts(SampleCounts):
     specs: ClassVar[dict[str, MetricSpec]] = {"mIoU": PERCENT, "aAcc": PERCENT, "mAcc": PERCENT}
     per_class_specs: ClassVar[dict[str, MetricSpec]] = {"IoU": PERCENT, "Acc": PERCENT}
 
+    per_class: ClassVar[Mapping[str, Any]] = {
+        "mIoU": ("IoU", lambda counts: class_scores(counts)["IoU"]),
+        "mAcc": ("Acc", lambda counts: class_scores(counts)["Acc"]),
+    }
+
     summary = staticmethod(summary)
 
     def __init__(self, classes: int) -> None:
         super().__init__((3, classes))
         self.classes = classes
+
+    @classmethod
+    def for_classes(cls, classes: Sequence[str]) -> SegmentationCounts:
+        """Of a set with these classes."""
+        return cls(len(classes))
 
     def check(self, counts: np.ndarray, *, where: object) -> None:
         intersection_C, predicted_C, labeled_C = counts

@@ -85,4 +85,4 @@ def save_cloud(cloud: Cloud, pca_M3: np.ndarray, palette: Sequence[tuple[int, in
             part[name] = values_M
         part["label"], part["predicted"] = cloud.truth_M, cloud.predicted_M
         parts.append(part)
-    write_vertices(np.concatenate(parts), path)
+    write_vertices(np.concatenate(parts), path.with_name(f"{path.name}.ply"))

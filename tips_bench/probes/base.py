@@ -1,4 +1,4 @@
-"""What a probe is: options read from a protocol card, and a fit on a training split that ends in a head."""
+"""What a probe is: options read from a protocol card, and a fit on a split that ends in a head."""
 
 from __future__ import annotations
 
@@ -6,31 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from tips_bench.cards import ModelCard, SelectionCard, WindowCard
-from tips_bench.features.cache import FeatureCache
-from tips_bench.features.extract import Extractor
-
-
-@dataclass(frozen=True)
-class FitContext:
-    """What every probe fits on. indices: the samples of the reader's split that may be used. work: folder for what a killed run takes up.
-
-    reader: of the family's kind. cache: where stores of features lie. model: the card of the encoder.
-    """
-
-    extractor: Extractor
-    reader: Any
-    indices: list[int]
-    inference: WindowCard
-    selection: SelectionCard
-    work: Path
-    cache: FeatureCache
-    seed: int
-    model: ModelCard | None = None
+from tips_bench.data.split import Split
+from tips_bench.features.context import RunContext
 
 
 class Head(Protocol):
-    """What a fit ends in. Its class also reads it: `load(path)`."""
+    """What a fit ends in. What its probe's `load` gives for a saved file is the same head."""
 
     def save(self, path: Path) -> None:
         """Write to one file, atomically."""
@@ -52,7 +33,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted head, None where nothing is fitted. report: iterations, loss, convergence. warnings: what makes the number incomparable."""
+    """A fitted head. report: iterations, loss, convergence. warnings: what makes the number incomparable."""
 
     head: Any
     report: dict[str, Any]
@@ -61,7 +42,18 @@ class Fit:
 
 
 class Probe(Protocol):
-    """Built from a card's `probe` mapping; Errors: an option that it does not have."""
+    """Built from a card's `probe` mapping and the name of the card for errors. Errors: an option that it does not have.
 
-    def fit(self, context: FitContext) -> Fit:
-        """Fit on the context's samples, taking up what an earlier try left in context.work."""
+    reads_train: whether it is fitted on samples of the training split; a released head is not.
+    """
+
+    reads_train: bool
+
+    def fit(self, context: RunContext, split: Split) -> Fit:
+        """Fit on the training split, or, where `reads_train` is false, without a sample, for the classes of the scored one.
+
+        What an earlier try left in the context's scratch folder is taken up.
+        """
+
+    def load(self, path: Path) -> Any:
+        """The head that an earlier try of this fit saved."""

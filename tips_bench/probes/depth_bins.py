@@ -11,7 +11,6 @@ Axes: B batch, S heads, C bins, h w token grid, H W pixels, N windows.
 from __future__ import annotations
 
 import functools
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,9 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tips_bench.errors import UserError
 from tips_bench.features.geometry import Kind, interpolation
-from tips_bench.files import atomic
+from tips_bench.npz import read_npz, save_npz
 from tips_bench.probes.linear_head import LinearHead
 from tips_bench.probes.network_head import expected_depth
 
@@ -105,16 +103,14 @@ class BinsHead:
         """Write as .npz, atomically."""
         linear, bins = self.linear, self.bins
         arrays = {"weight": linear.weight_CD.numpy(), "bias": linear.bias_C.numpy(), "depths": np.array(bins.depths)}
-        with atomic(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, floor=np.array(bins.floor), factor=np.array(bins.factor), **arrays)
+        save_npz(path, floor=np.array(bins.floor), factor=np.array(bins.factor), **arrays)
 
     @classmethod
     def load(cls, path: Path) -> BinsHead:
         """Read what `save` wrote. Errors: a broken file."""
-        try:
-            with np.load(path, allow_pickle=False) as data:
-                first, last = data["depths"].tolist()
-                bins = Bins((first, last), float(data["floor"]), int(data["factor"]))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise UserError("not a saved probe, or a broken one", where=path, fix="Delete it and run again.") from error
-        return cls(LinearHead.load(path), bins)
+
+        def bins(data: Any) -> Bins:
+            first, last = data["depths"].tolist()
+            return Bins((first, last), float(data["floor"]), int(data["factor"]))
+
+        return cls(LinearHead.load(path), read_npz(path, "probe", bins))

@@ -5,7 +5,6 @@ Axes: N images, Q images of a block, F features of an image, S candidates, L can
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tips_bench.errors import UserError
 from tips_bench.features.cache import from_disk
-from tips_bench.files import atomic
 from tips_bench.metrics.classification import ranks
+from tips_bench.npz import read_npz, save_npz
 from tips_bench.progress import bar
 
 BLOCK_VALUES = 1 << 25  # scores held at once
@@ -106,17 +104,16 @@ class AffineHeads:
         arrays: dict[str, Any] = {"choice": -1 if self.choice is None else self.choice}
         for n, part in enumerate(self.parts):
             arrays |= {f"columns{n}": part.columns_D, f"weight{n}": part.weight_LCD.cpu().numpy(), f"bias{n}": part.bias_LC.cpu().numpy()}
-        with atomic(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays)
+        save_npz(path, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> AffineHeads:
         """Read what `save` wrote. Errors: a broken file."""
-        try:
-            with np.load(path, allow_pickle=False) as data:
-                choice, count = int(data["choice"]), sum(name.startswith("bias") for name in data.files)
-                columns = [data[f"columns{n}"] for n in range(count)]
-                weights, biases = ([torch.from_numpy(data[f"{name}{n}"]) for n in range(count)] for name in ("weight", "bias"))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise UserError("not a saved probe, or a broken one", where=path, fix="Delete it and run again.") from error
-        return cls([Affine(*part) for part in zip(columns, weights, biases, strict=True)], None if choice < 0 else choice)
+
+        def heads(data: Any) -> AffineHeads:
+            choice, count = int(data["choice"]), sum(name.startswith("bias") for name in data.files)
+            columns = [data[f"columns{n}"] for n in range(count)]
+            weights, biases = ([torch.from_numpy(data[f"{name}{n}"]) for n in range(count)] for name in ("weight", "bias"))
+            return cls([Affine(*part) for part in zip(columns, weights, biases, strict=True)], None if choice < 0 else choice)
+
+        return read_npz(path, "probe", heads)

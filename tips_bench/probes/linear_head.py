@@ -5,18 +5,15 @@ Axes: h w token grid, D feature, C classes.
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from tips_bench.errors import UserError
 from tips_bench.features.geometry import Kind
-from tips_bench.files import atomic
+from tips_bench.npz import read_npz, save_npz
 
 NEVER = -1e30  # the logit of a class that the training split does not show; finite, so that interpolation stays finite
 
@@ -37,14 +34,9 @@ class LinearHead:
 
     def save(self, path: Path) -> None:
         """Write as .npz, atomically."""
-        with atomic(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, weight=self.weight_CD.numpy(), bias=self.bias_C.numpy())
+        save_npz(path, weight=self.weight_CD.numpy(), bias=self.bias_C.numpy())
 
     @classmethod
     def load(cls, path: Path) -> LinearHead:
         """Read what `save` wrote. Errors: a broken file."""
-        try:
-            with np.load(path, allow_pickle=False) as data:
-                return cls(torch.from_numpy(data["weight"]), torch.from_numpy(data["bias"]))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise UserError("not a saved probe, or a broken one", where=path, fix="Delete it and run again.") from error
+        return read_npz(path, "probe", lambda data: cls(torch.from_numpy(data["weight"]), torch.from_numpy(data["bias"])))

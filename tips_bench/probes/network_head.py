@@ -7,10 +7,9 @@ of the network, T values of a cell.
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,8 +20,8 @@ from tips_bench.cards import Strict, parse
 from tips_bench.errors import UserError
 from tips_bench.features.extract import Extractor
 from tips_bench.features.geometry import Kind
-from tips_bench.files import atomic
 from tips_bench.models.dpt import LAYERS, DptConfig, DptDecoder, Layer, published_widths
+from tips_bench.npz import read_npz, save_npz
 from tips_bench.probes.probe3d_decoder import Probe3dDecoder
 
 Values = Literal["classes", "depth", "normals"]
@@ -112,20 +111,19 @@ class NetworkHead:
     def save(self, path: Path) -> None:
         """Write as .npz, atomically."""
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self.network.state_dict().items()}
-        with atomic(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, spec=np.array(self.spec.model_dump_json()), **arrays)
+        save_npz(path, spec=np.array(self.spec.model_dump_json()), **arrays)
 
     @classmethod
     def load(cls, path: Path) -> NetworkHead:
         """Read what `save` wrote. Errors: a broken file."""
-        try:
-            with np.load(path, allow_pickle=False) as data:
-                spec = parse(HeadSpec, json.loads(str(data["spec"])), where=path)
-                network = spec.build()
-                network.load_state_dict({name: torch.from_numpy(data[name]) for name in data.files if name != "spec"})
-        except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-            raise UserError("not a saved head, or a broken one", where=path, fix="Delete it and run again.") from error
-        return cls(spec, network.eval().requires_grad_(False))
+
+        def head(data: Any) -> NetworkHead:
+            spec = parse(HeadSpec, json.loads(str(data["spec"])), where=path)
+            network = spec.build()
+            network.load_state_dict({name: torch.from_numpy(data[name]) for name in data.files if name != "spec"})
+            return cls(spec, network.eval().requires_grad_(False))
+
+        return read_npz(path, "head", head)
 
 
 def split(features_NhwD: Tensor, embed_dim: int, token: bool) -> list[Layer]:

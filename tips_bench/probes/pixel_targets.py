@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,9 +16,9 @@ import torch
 from torch import Tensor
 
 from tips_bench.data.base import DepthSample, NormalsSample
-from tips_bench.features.inference import PixelHead, mirror
+from tips_bench.features.inference import mirror
 from tips_bench.metrics import depth, normals
-from tips_bench.probes.base import Fit, FitContext
+from tips_bench.probes.base import Probe
 
 
 class PixelTarget(Protocol):
@@ -46,16 +45,10 @@ class PixelTarget(Protocol):
         """Metrics of summed sums."""
 
 
-class PixelProbe(Protocol):
-    """Built from a card's `probe` mapping, the name of the card for errors, and a target."""
+class PixelProbe(Probe, Protocol):
+    """A Probe that is built with a target, too, and whose head is a PixelHead."""
 
     def __init__(self, options: dict[str, Any], where: object, target: PixelTarget) -> None: ...
-
-    def fit(self, context: FitContext) -> Fit:
-        """Fit on the context's samples, taking up what an earlier try left in context.work. The fit's head is a PixelHead."""
-
-    def load_head(self, path: Path) -> PixelHead:
-        """The head that an earlier try of this fit saved."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from tips_bench.errors import UserError
 from tips_bench.metrics.samples import SampleCounts
-from tips_bench.results.families import Family, family_of
+from tips_bench.results.families import family_of
 from tips_bench.results.record import Record, load_record
 from tips_bench.results.untrusted_input import check_counts
 
@@ -29,7 +29,7 @@ class Scored:
     counts: SampleCounts
 
     @property
-    def family(self) -> Family:
+    def family(self) -> type[SampleCounts]:
         return family_of(self.record, where=self.path)
 
 
@@ -42,7 +42,7 @@ def load_scored(path: str | Path) -> Scored:
     record = load_record(path)
     family = family_of(record, where=path)
     check_counts(path.parent / record.per_sample)
-    counts = family.counts(record).read(path.parent / record.per_sample)
+    counts = family.of_record(record).read(path.parent / record.per_sample)
     found = family.summary(counts.total())
     for name, metric in record.metrics.items():
         value = float(found[name]) if name in found else math.nan

@@ -121,6 +121,7 @@ class Record(Part):
 
     comparable: false once any card value was overridden, listed in deviations. per_class: metric name -> class name -> value.
     probe: what the fit says of itself (iterations, convergence, loss).
+    beside: names of metrics whose counts stand beside the family's own in the file of counts.
     per_sample, pictures: files beside the record. cards: the task, protocol and model cards as used.
     """
 
@@ -133,6 +134,7 @@ class Record(Part):
     weights_sha256: str
     metrics: dict[str, MetricValue]
     per_class: dict[str, dict[str, Score]] = {}
+    beside: list[str] = []
     primary: str
     comparable: bool
     deviations: list[str]

@@ -22,7 +22,7 @@ from tips_bench.data.images import read_mask
 from tips_bench.data.masks import MaskReader
 from tips_bench.errors import UserError
 from tips_bench.progress import bar
-from tips_bench.registry import CHECKS, READERS
+from tips_bench.registry import FAMILIES, READERS
 
 # Faults that a terminal shows; JSON holds all of them.
 SHOWN = 20
@@ -98,7 +98,7 @@ def check_task(card: TaskCard, root: Path, roles: tuple[str, ...] = ("train", "t
         except UserError as error:
             reports.append(Report(card.name, split, str(folder), expected=expected, faults=[str(error)]))
             continue
-        reports.append(CHECKS.get(card.family)(reader, expected, workers))
+        reports.append(FAMILIES.get(card.family).check_of()(reader, expected, workers))
     return reports
 
 

@@ -13,10 +13,12 @@ import numpy as np
 import torch
 
 from tips_bench.cards import parse
+from tips_bench.data.split import Split
 from tips_bench.features.cache import from_disk
+from tips_bench.features.context import RunContext
 from tips_bench.features.extract import Extractor
 from tips_bench.features.image_embeddings import ImageEmbedding, encode_images
-from tips_bench.probes.base import Fit, FitContext
+from tips_bench.probes.base import Fit
 from tips_bench.probes.image_heads import Affine, AffineHeads
 from tips_bench.probes.linear_head import LinearHead
 from tips_bench.probes.solved.patch_bank import Bank
@@ -27,23 +29,24 @@ from tips_bench.probes.solved.softmax_regression import CHUNK_ROWS
 class ImageConvexProbe:
     """Built from a card's `probe` mapping."""
 
+    reads_train = True
     load = staticmethod(AffineHeads.load)
 
     def __init__(self, options: dict[str, Any], where: object) -> None:
         self.options = parse(SolverOptions, options, where=where, prefix="probe.")
 
-    def whole(self, extractor: Extractor) -> ImageEmbedding:
+    def embedding(self, extractor: Extractor) -> ImageEmbedding:
         """What of an image is looked at."""
         return ImageEmbedding.tokens(extractor)
 
-    def fit(self, context: FitContext) -> Fit:
+    def fit(self, context: RunContext, train: Split) -> Fit:
         """Encode the training images, choose the penalty off a held-out part of them, solve on all of them."""
-        whole = self.whole(context.extractor)
-        store = encode_images(context.extractor, context.reader, context.indices, whole, context.cache, "train-whole")
-        labels = OneHot(context.reader.labels_N[context.indices], len(context.reader.classes))
-        beside = {"counts": labels, "area": np.ones(len(context.indices), np.uint8)}
-        fit = fit_bank(self.options, context, Bank(store, context.indices, beside), accuracy)
-        head = Affine(np.arange(whole.dim), fit.head.weight_CD[None], fit.head.bias_C[None])
+        embedding = self.embedding(context.extractor)
+        store = encode_images(context.extractor, train, embedding, context.cache, "train-whole")
+        labels = OneHot(train.reader.labels_N[train.indices], len(train.reader.classes))
+        beside = {"counts": labels, "area": np.ones(len(train), np.uint8)}
+        fit = fit_bank(self.options, context, train, Bank(store, train.indices, beside), accuracy)
+        head = Affine(np.arange(embedding.dim), fit.head.weight_CD[None], fit.head.bias_C[None])
         report = {("images" if name == "patches" else name): value for name, value in fit.report.items()}
         return Fit(AffineHeads([head], None), report, fit.choice, fit.warnings)
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from tips_bench.data.split import Split
 from tips_bench.errors import UserError
 from tips_bench.features.cache import DISK_TYPES, ResumableArray, to_disk
+from tips_bench.features.context import RunContext
 from tips_bench.files import digest
-from tips_bench.probes.base import FitContext
 from tips_bench.probes.patch_labels import patch_counts
 from tips_bench.progress import bar
 
@@ -47,12 +48,12 @@ def choose(id: str, labeled_P: np.ndarray, quota: int) -> np.ndarray:
     return np.sort(order[:quota])
 
 
-def fill(context: FitContext, max_patches: int, patches_per_image: int) -> Bank:
+def fill(context: RunContext, train: Split, max_patches: int, patches_per_image: int) -> Bank:
     """Run the encoder over the samples that are not in the bank yet; the same number of patches is taken from each sample.
 
     Errors: more samples than patches.
     """
-    extractor, reader, indices = context.extractor, context.reader, context.indices
+    extractor, reader, indices = context.extractor, train.reader, train.indices
     classes = len(reader.classes)
     quota = min(patches_per_image, max_patches // len(indices))
     if quota == 0:
@@ -67,8 +68,7 @@ def fill(context: FitContext, max_patches: int, patches_per_image: int) -> Bank:
         "counts": ((classes,), counts_type),
         "area": ((), "uint32"),
     }
-    chosen = digest(*(reader.ids[index] for index in indices))
-    store = context.cache.open("bank", rows, arrays, chosen, quota)
+    store = context.cache.open("bank", rows, arrays, digest(*train.ids), quota)
     item = {index: position for position, index in enumerate(indices)}
     missing = store.missing()
     with bar("features of the training split", len(indices)) as advance:

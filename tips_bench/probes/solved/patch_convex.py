@@ -17,11 +17,12 @@ import torch
 from pydantic import Field, field_validator
 
 from tips_bench.cards import Strict, parse
-from tips_bench.data.validation_split import hold_out
+from tips_bench.data.split import Split
 from tips_bench.errors import UserError
 from tips_bench.features.cache import from_disk
+from tips_bench.features.context import RunContext
 from tips_bench.metrics.segmentation import summary
-from tips_bench.probes.base import Choice, Fit, FitContext
+from tips_bench.probes.base import Choice, Fit
 from tips_bench.probes.linear_head import NEVER, LinearHead
 from tips_bench.probes.solved.feature_spread import spread
 from tips_bench.probes.solved.patch_bank import Bank, fill
@@ -63,30 +64,29 @@ class ConvexOptions(SolverOptions):
 class ConvexProbe:
     """Built from a card's `probe` mapping."""
 
+    reads_train = True
+    load = staticmethod(LinearHead.load)
+
     def __init__(self, options: dict[str, Any], where: object) -> None:
         self.options = parse(ConvexOptions, options, where=where, prefix="probe.")
 
-    def fit(self, context: FitContext) -> Fit:
+    def fit(self, context: RunContext, train: Split) -> Fit:
         """Fill the bank, choose the penalty off the held-out part, solve on all of it."""
-        return fit_bank(self.options, context, fill(context, self.options.max_patches, self.options.patches_per_image))
+        return fit_bank(self.options, context, train, fill(context, train, self.options.max_patches, self.options.patches_per_image))
 
 
-def fit_bank(options: SolverOptions, context: FitContext, bank: Bank, score: Score | None = None) -> Fit:
+def fit_bank(options: SolverOptions, context: RunContext, train: Split, bank: Bank, score: Score | None = None) -> Fit:
     """Choose the penalty off the held-out part of a filled bank, solve on all of it, and let go of the bank.
 
     score: of a head on rows of the bank, higher is better; None = `patch_miou`.
     """
-    reader = context.reader
+    reader = train.reader
     choice = None
     start: Solution | None = None
     if len(options.penalties) > 1:
-        groups = [reader.groups[index] for index in context.indices]
-        ids = [reader.ids[index] for index in context.indices]
-        kept, held = hold_out(ids, groups, context.selection.fraction, context.selection.max_images)
-        kept, held = ([context.indices[place] for place in part] for part in (kept, held))
-        choice, start = _choose(options, context, bank, kept, held, score or patch_miou)
+        choice, start = _choose(options, context, train, bank, score or patch_miou)
     penalty = options.penalties[choice.index if choice else 0]
-    regression = SoftmaxRegression(_patches(options, context, bank, bank.rows(context.indices)))
+    regression = SoftmaxRegression(_patches(options, context, bank, bank.rows(train.indices)))
     _require_labels(regression, reader.name)
     same_classes = start is not None and len(start.bias_K) == len(regression.shown_K)
     begin = (start.weight_KD, start.bias_K) if start is not None and same_classes else None
@@ -109,16 +109,14 @@ def fit_bank(options: SolverOptions, context: FitContext, bank: Bank, score: Sco
     return Fit(_head(regression, solution, len(reader.classes)), report, choice, warnings)
 
 
-def _patches(options: SolverOptions, context: FitContext, bank: Bank, rows: np.ndarray) -> Patches:
-    device = context.extractor.encoder.device
-    return Patches(bank.arrays, rows, device, int(options.resident_gb * 1e9))
+def _patches(options: SolverOptions, context: RunContext, bank: Bank, rows: np.ndarray) -> Patches:
+    return Patches(bank.arrays, rows, context.encoder.device, int(options.resident_gb * 1e9))
 
 
-def _choose(
-    options: SolverOptions, context: FitContext, bank: Bank, kept: list[int], held: list[int], score_of: Score
-) -> tuple[Choice, Solution]:
+def _choose(options: SolverOptions, context: RunContext, train: Split, bank: Bank, score_of: Score) -> tuple[Choice, Solution]:
+    kept, held = train.validation(context.selection)
     regression = SoftmaxRegression(_patches(options, context, bank, bank.rows(kept)))
-    _require_labels(regression, context.reader.name)
+    _require_labels(regression, train.reader.name)
     held_rows = bank.rows(held)
     solution: Solution | None = None
     best: tuple[float, int, Solution] | None = None
@@ -126,8 +124,8 @@ def _choose(
     for index, penalty in enumerate(options.penalties):
         begin = (solution.weight_KD, solution.bias_K) if solution else None
         solution = regression.solve(penalty, options.selection_tolerance, options.max_iterations, begin)
-        head = _head(regression, solution, len(context.reader.classes))
-        score = scores[index] = score_of(head, bank, held_rows, context.extractor.encoder.device)
+        head = _head(regression, solution, len(train.reader.classes))
+        score = scores[index] = score_of(head, bank, held_rows, context.encoder.device)
         if best is not None and score < best[0]:
             break
         if best is None or score > best[0]:

@@ -23,10 +23,11 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from tips_bench.cards import Strict, parse
-from tips_bench.data.validation_split import hold_out
+from tips_bench.data.split import Split
 from tips_bench.errors import UserError
+from tips_bench.features.context import RunContext
 from tips_bench.files import digest
-from tips_bench.probes.base import Choice, Fit, FitContext
+from tips_bench.probes.base import Choice, Fit
 from tips_bench.probes.linear_head import LinearHead
 from tips_bench.probes.pixel_targets import PixelTarget
 from tips_bench.probes.solved.feature_spread import spread
@@ -96,36 +97,36 @@ def error(moments: Moments, weight_TD: Tensor, bias_T: Tensor) -> float:
 class RidgeProbe:
     """Built from a card's `probe` mapping, for a target."""
 
+    reads_train = True
+    load = staticmethod(LinearHead.load)
+
     def __init__(self, options: dict[str, Any], where: object, target: PixelTarget) -> None:
         self.options = parse(RidgeOptions, options, where=where, prefix="probe.")
         self.target = target
 
-    def fit(self, context: FitContext) -> Fit:
+    def fit(self, context: RunContext, train: Split) -> Fit:
         """Sum the moments, choose the penalty off the held-out part, solve on all of it."""
-        penalties, reader = self.options.penalties, context.reader
-        group_of = dict.fromkeys(context.indices, 0)
+        penalties = self.options.penalties
+        group_of = dict.fromkeys(train.indices, 0)
         held: list[int] = []
         if len(penalties) > 1:
-            ids, groups = ([names[index] for index in context.indices] for names in (reader.ids, reader.groups))
-            kept, held = hold_out(ids, groups, context.selection.fraction, context.selection.max_images)
-            group_of = dict.fromkeys(context.indices, 2)  # of a held-out group, but beyond the limit
-            group_of |= {context.indices[i]: 0 for i in kept} | {context.indices[i]: 1 for i in held}
-        groups = self._moments(context, group_of)
+            kept, held = train.validation(context.selection)
+            group_of = dict.fromkeys(train.indices, 2)  # of a held-out group, but beyond the limit
+            group_of |= dict.fromkeys(kept, 0) | dict.fromkeys(held, 1)
+        groups = self._moments(context, train, group_of)
         whole = groups[0]
         for other in groups[1:]:
             whole = whole + other
         if not whole.weight:
-            raise UserError("no training patch has a value to learn", where=reader.name, fix="Check the split: `tips-bench data check`.")
+            raise UserError(
+                "no training patch has a value to learn", where=train.reader.name, fix="Check the split: `tips-bench data check`."
+            )
         choice = self._choose(groups[0], groups[1], len(held)) if held else None
         penalty = penalties[choice.index if choice else 0]
         weight_TD, bias_T = RidgePath.of(whole).solve(penalty)
         fitted = {"penalty": penalty, "loss": error(whole, weight_TD, bias_T), "unit": self.target.unit}
         report = {**fitted, "patches": whole.weight, **spread(*whole.features())}
         return Fit(LinearHead(weight_TD.float().cpu(), bias_T.float().cpu()), report, choice)
-
-    def load_head(self, path: Path) -> LinearHead:
-        """The head that an earlier try saved."""
-        return LinearHead.load(path)
 
     def _choose(self, kept: Moments, held: Moments, images: int) -> Choice:
         for moments, what in ((kept, "the fitted"), (held, "the held-out")):
@@ -136,16 +137,16 @@ class RidgeProbe:
         grid = [{"penalty": penalty} for penalty in self.options.penalties]
         return Choice(grid, list(scores), min(range(len(scores)), key=scores.__getitem__), images, "RMSE of patches")
 
-    def _moments(self, context: FitContext, group_of: dict[int, int]) -> list[Moments]:
-        """Moments of each group of images, taken up from context.work."""
-        extractor, reader = context.extractor, context.reader
+    def _moments(self, context: RunContext, train: Split, group_of: dict[int, int]) -> list[Moments]:
+        """Moments of each group of images, taken up from the cache or the scratch folder."""
+        extractor, reader = context.extractor, train.reader
         device = extractor.encoder.device
 
         def start() -> list[Moments]:
             return [Moments.zero(extractor.dim, self.target.values, device) for _ in range(1 + max(group_of.values()))]
 
         # The order in which batches of one size are formed, whatever their size and wherever a run begins again.
-        order = sorted(context.indices, key=lambda index: extractor.inner_size(*reader.size(index)))
+        order = sorted(train.indices, key=lambda index: extractor.inner_size(*reader.size(index)))
         identity = digest(self.target, *(f"{reader.ids[index]} {group_of[index]}" for index in order))
         progress = Progress.resume(_path(context, identity), identity, start)
         with bar("moments of the training split", len(order)) as advance:
@@ -160,14 +161,13 @@ class RidgeProbe:
                     if progress.done % self.options.checkpoint_every == 0:
                         progress.save()
                 advance(len(batch))
-        if context.cache.identity is not None:
+        if context.cache.persistent:
             progress.save()
         return progress.groups
 
 
-def _path(context: FitContext, identity: str) -> Path:
+def _path(context: RunContext, identity: str) -> Path:
     """Where moments are kept: in a cache for later runs, too, else in the work folder."""
-    cache = context.cache
-    if cache.identity is None:
-        return context.work / "moments.npz"
-    return cache.folder / f"moments-{digest(cache.identity, identity)[:24]}.npz"
+    if not context.cache.persistent:
+        return context.folder / "moments.npz"
+    return context.cache.folder / f"moments-{digest(context.cache.identity, identity)[:24]}.npz"

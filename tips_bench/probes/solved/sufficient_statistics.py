@@ -9,7 +9,6 @@ Axes: P patches of an image, D feature, T values of a pixel, H W pixels, G group
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tips_bench.errors import UserError
-from tips_bench.files import atomic
+from tips_bench.npz import read_npz, save_npz
 from tips_bench.probes.patch_labels import patch_of
 
 
@@ -128,17 +126,17 @@ class Progress:
         groups = start()
         if not path.is_file():
             return cls(path, identity, 0, groups)
-        try:
-            with np.load(path, allow_pickle=False) as data:
-                if str(data["identity"]) != identity:
-                    return cls(path, identity, 0, groups)
-                for number, moments in enumerate(groups):
-                    moments.weight = float(data[f"{number}_weight"])
-                    for name in _ARRAYS:
-                        getattr(moments, name).copy_(torch.from_numpy(data[f"{number}_{name}"]))
-                return cls(path, identity, int(data["done"]), groups)
-        except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-            raise UserError("not saved moments, or broken ones", where=path, fix="Delete it and run again.") from error
+
+        def done(data: Any) -> int:
+            if str(data["identity"]) != identity:
+                return 0
+            for number, moments in enumerate(groups):
+                moments.weight = float(data[f"{number}_weight"])
+                for name in _ARRAYS:
+                    getattr(moments, name).copy_(torch.from_numpy(data[f"{number}_{name}"]))
+            return int(data["done"])
+
+        return cls(path, identity, read_npz(path, "set of moments", done), groups)
 
     def save(self) -> None:
         """Write all of it as .npz, atomically."""
@@ -146,8 +144,7 @@ class Progress:
         for number, moments in enumerate(self.groups):
             arrays[f"{number}_weight"] = np.array(moments.weight)
             arrays |= {f"{number}_{name}": getattr(moments, name).cpu().numpy() for name in _ARRAYS}
-        with atomic(self.path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays)
+        save_npz(self.path, **arrays)
 
 
 _ARRAYS = ("x_D", "xx_DD", "y_T", "yy_T", "xy_DT")

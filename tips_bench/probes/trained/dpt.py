@@ -9,7 +9,6 @@ Axes: B batch, H W pixels of a crop, T values of a pixel, C outputs.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -18,10 +17,12 @@ from torch import Tensor
 
 from tips_bench.cards import parse
 from tips_bench.data.crops.pixel_values import PixelValueCrops
+from tips_bench.data.split import Split
 from tips_bench.encoders.weights import seeded
+from tips_bench.features.context import RunContext
 from tips_bench.files import digest
 from tips_bench.models.dpt import LAYERS
-from tips_bench.probes.base import Fit, FitContext
+from tips_bench.probes.base import Fit
 from tips_bench.probes.network_head import HeadSpec, NetworkHead, check_layers
 from tips_bench.probes.pixel_targets import DepthTarget, PixelTarget
 from tips_bench.probes.trained.loop import Training
@@ -57,35 +58,33 @@ class DptOptions(NetworkOptions):
 class DptProbe:
     """Built from a card's `probe` mapping, for depth or normals."""
 
+    reads_train = True
+    load = staticmethod(NetworkHead.load)
+
     def __init__(self, options: dict[str, Any], where: object, target: PixelTarget) -> None:
         self.options, self.target = parse(DptOptions, options, where=where, prefix="probe."), target
 
-    def fit(self, context: FitContext) -> Fit:
+    def fit(self, context: RunContext, train: Split) -> Fit:
         """Train on random crops of the whole split; nothing is chosen. Errors: a loss that is not finite."""
         check_layers(context.extractor)
         options = self.options
         spec = self._spec(context)
         with seeded(context.seed):
             head = NetworkHead(spec, spec.build())
-        trainee = NetworkTrainee(options, context.extractor, head.network, self._objective(head), len(context.indices))
-        crops = PixelValueCrops(context.reader, options.augment, self._truth, self.target.unmirror, context.indices, context.seed)
-        names = (context.reader.ids[index] for index in context.indices)
+        trainee = NetworkTrainee(options, context.extractor, head.network, self._objective(head), len(train))
+        crops = PixelValueCrops(train.reader, options.augment, self._truth, self.target.unmirror, train.indices, context.seed)
         training = Training(
             trainee.total,
             options.checkpoint_every,
             NetworkBatches(crops, options.batch_size),
-            context.work / "network.pt",
-            digest(options.model_dump_json(), spec.model_dump_json(), context.seed, *names),
+            context.folder / "network.pt",
+            digest(options.model_dump_json(), spec.model_dump_json(), context.seed, *train.ids),
             context.extractor.workers,
         )
         (loss,) = training.run(trainee)
         head.network.eval().requires_grad_(False)
         parameters = sum(parameter.numel() for parameter in head.network.parameters())
         return Fit(head, {"iterations": trainee.total, "loss": loss, "lr": options.lr, "parameters": parameters})
-
-    def load_head(self, path: Path) -> NetworkHead:
-        """The head that an earlier try saved."""
-        return NetworkHead.load(path)
 
     def _truth(self, sample: Any) -> Any:
         """As the task scores it, but in the whole image: a crop is a rule of scoring."""
@@ -94,7 +93,7 @@ class DptProbe:
             target = replace(target, rule=target.rule.model_copy(update={"crop": "none"}))
         return target.truth(sample)
 
-    def _spec(self, context: FitContext) -> HeadSpec:
+    def _spec(self, context: RunContext) -> HeadSpec:
         options, target, token = self.options, self.target, context.extractor.features.global_token is not None
         embed_dim = context.extractor.dim // (2 * LAYERS if token else LAYERS)
         shared: dict[str, Any] = {"decoder": options.decoder, "channels": options.channels, "kernel": options.kernel}

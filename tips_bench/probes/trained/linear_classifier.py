@@ -20,14 +20,16 @@ from torch.utils.data import Dataset
 
 from tips_bench.cards import Strict, parse
 from tips_bench.data.crops.resized import ResizedCropCard, ResizedCrops
+from tips_bench.data.split import Split
 from tips_bench.errors import UserError
+from tips_bench.features.context import RunContext
 from tips_bench.features.extract import Extractor
 from tips_bench.features.image_embeddings import ImageEmbedding, encode_images
 from tips_bench.files import digest
-from tips_bench.probes.base import Choice, Fit, FitContext
+from tips_bench.probes.base import Choice, Fit
 from tips_bench.probes.image_heads import AffineHeads, best_of, rank_all
 from tips_bench.probes.trained.classifier_sweep import ClassifierSweep, Inputs
-from tips_bench.probes.trained.loop import Training, part
+from tips_bench.probes.trained.loop import Training, train_val_split
 from tips_bench.probes.trained.schedules import lr_factor
 
 LR_BATCH = 256  # images for which a learning rate is stated; the rate grows with the batch (dinov2/eval/linear.py, scale_lr)
@@ -75,23 +77,24 @@ class _Batches(Dataset):
 class LinearClassifierProbe:
     """Built from a card's `probe` mapping."""
 
+    reads_train = True
     load = staticmethod(AffineHeads.load)
 
     def __init__(self, options: dict[str, Any], where: object) -> None:
         self.options = parse(LinearClassifierOptions, options, where=where, prefix="probe.")
 
-    def whole(self, extractor: Extractor) -> ImageEmbedding:
+    def embedding(self, extractor: Extractor) -> ImageEmbedding:
         """What of an image is looked at. Errors: more blocks than the protocol takes layers."""
         if max(self.options.blocks) > len(extractor.layers) or min(self.options.blocks) < 1:
             problem = f"probe.blocks = {self.options.blocks}: the protocol takes {len(extractor.layers)} layers"
             raise UserError(problem, fix="Let features.layers name as many.")
         return ImageEmbedding.tokens(extractor, mean=True)
 
-    def fit(self, context: FitContext) -> Fit:
+    def fit(self, context: RunContext, train: Split) -> Fit:
         """Train all heads on the training split, less a held-out part where there are several, and choose one on that part."""
-        options, reader, extractor = self.options, context.reader, context.extractor
-        whole, device = self.whole(extractor), extractor.encoder.device
-        fitted, held = part(context, len(options.grid))
+        options, reader, extractor = self.options, train.reader, context.extractor
+        embedding, device = self.embedding(extractor), extractor.encoder.device
+        fitted, held = train_val_split(context, train, len(options.grid))
         layers, dim = len(extractor.layers), extractor.encoder.spec.embed_dim
         sweep = ClassifierSweep(
             [inputs.columns(dim, layers) for inputs in options.inputs],
@@ -105,14 +108,14 @@ class LinearClassifierProbe:
             options.iterations,
             options.checkpoint_every,
             _Batches(ResizedCrops(reader, options.crops, fitted, context.seed), options.batch_size),
-            context.work / "whole-linear.pt",
-            digest(options.model_dump_json(), context.seed, *(reader.ids[index] for index in fitted)),
+            context.folder / "whole-linear.pt",
+            digest(options.model_dump_json(), context.seed, *train.part(fitted).ids),
             extractor.workers,
         )
-        losses_S = training.run(_Trainee(options, whole, extractor.batch_size, sweep))
+        losses_S = training.run(_Trainee(options, embedding, extractor.batch_size, sweep))
         heads, choice = AffineHeads(sweep.heads(), None).on(device), None
         if held:
-            store = encode_images(extractor, reader, held, whole, context.cache, "held-out-whole")
+            store = encode_images(extractor, train.part(held), embedding, context.cache, "held-out-whole")
             scores, best = best_of(rank_all(heads, store.arrays["features"], reader.labels_N[held]))
             context.cache.finish(store)
             choice = Choice(options.grid, scores, best, len(held))
@@ -126,13 +129,13 @@ class LinearClassifierProbe:
 class _Trainee:
     """The sweep on what is looked at of each crop."""
 
-    def __init__(self, options: LinearClassifierOptions, whole: ImageEmbedding, batch_size: int, sweep: ClassifierSweep) -> None:
-        self.options, self.whole, self.batch_size, self.sweep = options, whole, batch_size, sweep
+    def __init__(self, options: LinearClassifierOptions, embedding: ImageEmbedding, batch_size: int, sweep: ClassifierSweep) -> None:
+        self.options, self.embedding, self.batch_size, self.sweep = options, embedding, batch_size, sweep
         self.state, self.restore = sweep.state, sweep.restore
 
     def step(self, iteration: int, batch: tuple[Tensor, Tensor]) -> Tensor:
         """One step of every head; losses_S before it."""
         pixels_B3HW, labels_B = batch
-        features_BF = torch.cat([self.whole.encode(piece.float() / 255) for piece in pixels_B3HW.split(self.batch_size)])
+        features_BF = torch.cat([self.embedding.encode(piece.float() / 255) for piece in pixels_B3HW.split(self.batch_size)])
         factor = lr_factor("cosine", iteration, self.options.iterations, 0, 1.0)
         return self.sweep.step(features_BF.float(), labels_B.to(features_BF.device), factor)

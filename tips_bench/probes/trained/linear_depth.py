@@ -9,7 +9,6 @@ Axes: B batch, S heads, C bins, h w token grid, H W pixels of a crop.
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,15 +20,16 @@ from torch.utils.data import Dataset
 from tips_bench.cards import parse
 from tips_bench.data.crops.depth import DepthAugmentCard, DepthCrops
 from tips_bench.data.images import to_pixels
+from tips_bench.data.split import Split
 from tips_bench.errors import UserError
+from tips_bench.features.context import RunContext
 from tips_bench.features.geometry import Upsampling, Windows
-from tips_bench.features.inference import Inference
 from tips_bench.files import digest
-from tips_bench.probes.base import Choice, Fit, FitContext
+from tips_bench.probes.base import Choice, Fit
 from tips_bench.probes.depth_bins import Bins, BinsHead
 from tips_bench.probes.pixel_targets import DepthTarget, PixelTarget
 from tips_bench.probes.trained.head_sweep import HeadSweep
-from tips_bench.probes.trained.loop import SweepTrainee, Training, TrainingOptions, part
+from tips_bench.probes.trained.loop import SweepTrainee, Training, TrainingOptions, train_val_split
 from tips_bench.probes.trained.pixel_losses import gradient_loss, log_residual, scale_invariant_loss
 from tips_bench.progress import bar
 
@@ -77,6 +77,9 @@ class DepthBatches(Dataset):
 class LinearBinsProbe:
     """Built from a card's `probe` mapping, for depth."""
 
+    reads_train = True
+    load = staticmethod(BinsHead.load)
+
     def __init__(self, options: dict[str, Any], where: object, target: PixelTarget) -> None:
         self.options = parse(LinearBinsOptions, options, where=where, prefix="probe.")
         if not isinstance(target, DepthTarget):
@@ -84,15 +87,11 @@ class LinearBinsProbe:
         self.target = target
         self.bins = Bins((self.options.min_depth, self.options.max_depth), self.options.floor, self.options.factor)
 
-    def load_head(self, path: Path) -> BinsHead:
-        """The head that an earlier try saved."""
-        return BinsHead.load(path)
-
-    def fit(self, context: FitContext) -> Fit:
+    def fit(self, context: RunContext, train: Split) -> Fit:
         """Train all heads, choose one off the held-out part where there are several."""
-        options, extractor, reader = self.options, context.extractor, context.reader
+        options, extractor, reader = self.options, context.extractor, train.reader
         grid = options.grid
-        fitted, held = part(context, len(grid))
+        fitted, held = train_val_split(context, train, len(grid))
         sweep = HeadSweep(
             len(grid),
             extractor.dim,
@@ -106,13 +105,13 @@ class LinearBinsProbe:
             options.iterations,
             options.checkpoint_every,
             DepthBatches(DepthCrops(reader, options.augment, fitted, context.seed), options.batch_size),
-            context.work / "linear-bins.pt",
-            digest(options.model_dump_json(), context.seed, *(reader.ids[index] for index in fitted)),
+            context.folder / "linear-bins.pt",
+            digest(options.model_dump_json(), context.seed, *train.part(fitted).ids),
             extractor.workers,
         )
         losses_S = training.run(SweepTrainee(options, extractor, sweep, self.loss))
         heads = [BinsHead(sweep.head(index), self.bins) for index in range(len(grid))]
-        choice = self._choose(context, heads, held, losses_S) if held else None
+        choice = self._choose(context, train.part(held), heads, losses_S) if held else None
         chosen = choice.index if choice else 0
         if not math.isfinite(losses_S[chosen]):
             raise UserError(f"the probe diverged: its loss is {losses_S[chosen]}", fix="Lower it: --set probe.lr=[1e-5].")
@@ -138,10 +137,10 @@ class LinearBinsProbe:
             losses.append(loss)
         return torch.stack(losses)
 
-    def _choose(self, context: FitContext, heads: list[BinsHead], held: list[int], losses_S: list[float]) -> Choice:
+    def _choose(self, context: RunContext, held: Split, heads: list[BinsHead], losses_S: list[float]) -> Choice:
         target, sums = self.target, []
         with bar("choosing the head", len(held)) as advance:
-            for found in Inference(context.extractor, context.inference).values(context.reader, held, heads, target.unmirror):
+            for found in context.without_cache().inference.values(held.reader, held.indices, heads, target.unmirror):
                 maps = [target.finished(values_THW).cpu().numpy() for values_THW in found.values_STHW]
                 sums.append([target.count(values_THW, found.sample, where=found.sample.id) for values_THW in maps])
                 advance()

@@ -1,8 +1,7 @@
-"""Probes on the points of scans, whose features are lifted from frames.
+"""The probe `linear-points`: one linear map on points, trained as Lexicon3D does it.
 
-`convex-points` is the probe `convex` with points in place of patches. `linear-points` trains one linear map as Lexicon3D does: all
-points of a scan are a batch, Adam, a fixed number of epochs. Both fit on a bank of the training scans' points that are labelled and
-that a frame sees; it is filled once, so every frame passes through the backbone once.
+All points of a scan are a batch, Adam, a fixed number of epochs, on a bank of the training scans' points that are labelled and that a
+frame sees; it is filled once, so every frame passes through the backbone once.
 
 Axes: N points of a scan, R rows of the bank, D feature, C classes.
 """
@@ -20,43 +19,19 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from tips_bench.cards import Strict, parse
+from tips_bench.data.split import Split
 from tips_bench.errors import UserError
-from tips_bench.features.cache import DISK_TYPES, from_disk, to_disk
-from tips_bench.features.lifted import lifted_scans
+from tips_bench.features.cache import from_disk
+from tips_bench.features.context import RunContext
 from tips_bench.features.lifting import LiftingOptions
 from tips_bench.files import digest
-from tips_bench.probes.base import Fit, FitContext
+from tips_bench.probes.base import Fit
 from tips_bench.probes.linear_head import LinearHead
-from tips_bench.probes.solved.patch_bank import Bank, choose
-from tips_bench.probes.solved.patch_convex import SolverOptions, fit_bank
+from tips_bench.probes.solved.patch_bank import Bank
+from tips_bench.probes.solved.point_bank import fill_points
 from tips_bench.probes.trained.loop import Training
-from tips_bench.progress import bar
 
 CHUNK_ROWS = 1 << 14
-
-
-class ConvexPointsOptions(SolverOptions):
-    """The knobs of `convex-points`. max_points: in the bank. points_per_scan: of one scan, at most."""
-
-    max_points: int = Field(gt=0)
-    points_per_scan: int = Field(gt=0)
-    lifting: LiftingOptions
-
-
-class ConvexPointsProbe:
-    """Built from a card's `probe` mapping."""
-
-    def __init__(self, options: dict[str, Any], where: object) -> None:
-        self.options = parse(ConvexPointsOptions, options, where=where, prefix="probe.")
-
-    def fit(self, context: FitContext) -> Fit:
-        """Fill the bank, choose the penalty off the held-out scans, solve on all of it."""
-        options = self.options
-        quota = min(options.points_per_scan, options.max_points // len(context.indices))
-        if not quota:
-            problem = f"max_points = {options.max_points}: fewer than the {len(context.indices)} training scans"
-            raise UserError(problem, fix="Give at least one point a scan.")
-        return fit_bank(options, context, fill_points(context, options.lifting, quota))
 
 
 class LinearPointsOptions(Strict):
@@ -80,55 +55,27 @@ class LinearPointsOptions(Strict):
 class LinearPointsProbe:
     """Built from a card's `probe` mapping."""
 
+    reads_train = True
+    load = staticmethod(LinearHead.load)
+
     def __init__(self, options: dict[str, Any], where: object) -> None:
         self.options = parse(LinearPointsOptions, options, where=where, prefix="probe.")
 
-    def fit(self, context: FitContext) -> Fit:
+    def fit(self, context: RunContext, train: Split) -> Fit:
         """Fill the bank, train on it. Errors: a loss that is not finite."""
         options = self.options
-        bank = fill_points(context, options.lifting, options.points_per_scan)
-        trainee = PointTrainee(options, context, bank)
-        scans = len(context.indices)
-        identity = digest(options.model_dump_json(), context.seed, *(context.reader.ids[index] for index in context.indices))
+        bank = fill_points(context, train, options.lifting, options.points_per_scan)
+        trainee = PointTrainee(options, context, bank, len(train.reader.classes))
+        scans = len(train)
+        identity = digest(options.model_dump_json(), context.seed, *train.ids)
         order = ScanOrder(scans, context.seed)
-        training = Training(options.epochs * scans, options.checkpoint_every, order, context.work / "points.pt", identity, workers=0)
+        training = Training(options.epochs * scans, options.checkpoint_every, order, context.folder / "points.pt", identity, workers=0)
         (loss,) = training.run(trainee)
         if not math.isfinite(loss):
             raise UserError(f"the probe diverged: its loss is {loss}", fix="Lower it: --set probe.lr=1e-5.")
         report = {"epochs": options.epochs, "steps": trainee.steps, "loss": loss, "points": int(bank.store.starts[-1])}
         context.cache.finish(bank.store)
         return Fit(LinearHead(trainee.weight_CD.detach().cpu(), trainee.bias_C.detach().cpu()), report)
-
-
-def fill_points(context: FitContext, lifting: LiftingOptions, quota: int) -> Bank:
-    """Lift the scans that are not in the bank yet; at most `quota` points of each, those that are labelled and seen first."""
-    extractor, reader, indices = context.extractor, context.reader, context.indices
-    classes = len(reader.classes)
-    rows = [min(quota, reader.points(index)) for index in indices]
-    arrays: dict[str, tuple[tuple[int, ...], str]] = {
-        "features": ((extractor.dim,), DISK_TYPES[extractor.encoder.dtype]),
-        "counts": ((classes,), "uint8"),
-        "area": ((), "uint8"),
-    }
-    chosen = digest(*(reader.ids[index] for index in indices))
-    store = context.cache.open("points", rows, arrays, chosen, quota, lifting.model_dump_json())
-    item = {index: position for position, index in enumerate(indices)}
-    missing = store.missing()
-    with bar("features of the training split", len(indices), "scans") as advance:
-        advance(len(indices) - len(missing))
-        for found in lifted_scans(reader, [indices[position] for position in missing], extractor, lifting):
-            labels_N, position = found.scan.labels_N, item[found.index]
-            usable_N = (labels_N < classes) & (found.number_N > 0).cpu().numpy()
-            picked = choose(found.scan.id, usable_N, rows[position])
-            counts_RC = np.zeros((len(picked), classes), np.uint8)
-            used_R = usable_N[picked]
-            counts_RC[used_R, labels_N[picked[used_R]]] = 1
-            features_RD = found.features_ND
-            if len(picked) < len(labels_N):  # else it would be a copy of all
-                features_RD = features_RD[torch.from_numpy(picked).to(features_RD.device)]
-            store.write(position, features=to_disk(features_RD), counts=counts_RC, area=np.ones(len(picked), np.uint8))
-            advance()
-    return Bank(store, indices)
 
 
 class ScanOrder(Dataset):
@@ -145,11 +92,11 @@ class ScanOrder(Dataset):
 class PointTrainee:
     """One linear map, and Adam. steps: of the optimiser, so far; a scan without a usable point makes none."""
 
-    def __init__(self, options: LinearPointsOptions, context: FitContext, bank: Bank) -> None:
-        self.options, self.bank, self.device = options, bank, context.extractor.encoder.device
+    def __init__(self, options: LinearPointsOptions, context: RunContext, bank: Bank, classes: int) -> None:
+        self.options, self.bank, self.device = options, bank, context.encoder.device
         generator, dim = torch.Generator().manual_seed(context.seed), context.extractor.dim
         # torch.nn.Linear's own initial values, which Lexicon3D takes
-        shapes = (len(context.reader.classes), dim), (len(context.reader.classes),)
+        shapes = (classes, dim), (classes,)
         weight_CD, bias_C = ((2 * torch.rand(shape, generator=generator) - 1) / math.sqrt(dim) for shape in shapes)
         self.weight_CD, self.bias_C = (values.to(self.device).requires_grad_() for values in (weight_CD, bias_C))
         decay: dict[str, Any] = {"lr": options.lr, "betas": options.betas, "weight_decay": options.weight_decay}

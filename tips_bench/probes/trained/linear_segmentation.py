@@ -19,16 +19,17 @@ from torch.utils.data import Dataset
 from tips_bench.cards import parse
 from tips_bench.data.crops.segmentation import AugmentCard, TrainCrops
 from tips_bench.data.images import to_pixels
+from tips_bench.data.split import Split
 from tips_bench.errors import UserError
+from tips_bench.features.context import RunContext
 from tips_bench.features.geometry import Upsampling, Windows
-from tips_bench.features.inference import Inference
 from tips_bench.files import digest
 from tips_bench.metrics.segmentation import count, summary
-from tips_bench.probes.base import Choice, Fit, FitContext
+from tips_bench.probes.base import Choice, Fit
 from tips_bench.probes.linear_head import LinearHead
 from tips_bench.probes.trained.cross_entropy import upsampled_cross_entropy
 from tips_bench.probes.trained.head_sweep import HeadSweep
-from tips_bench.probes.trained.loop import SweepTrainee, Training, TrainingOptions, part
+from tips_bench.probes.trained.loop import SweepTrainee, Training, TrainingOptions, train_val_split
 from tips_bench.progress import bar
 
 
@@ -53,14 +54,17 @@ class CropBatches(Dataset):
 class LinearProbe:
     """Built from a card's `probe` mapping."""
 
+    reads_train = True
+    load = staticmethod(LinearHead.load)
+
     def __init__(self, options: dict[str, Any], where: object) -> None:
         self.options = parse(LinearOptions, options, where=where, prefix="probe.")
 
-    def fit(self, context: FitContext) -> Fit:
+    def fit(self, context: RunContext, train: Split) -> Fit:
         """Train all heads, choose one off the held-out part where there are several."""
-        options, extractor, reader = self.options, context.extractor, context.reader
+        options, extractor, reader = self.options, context.extractor, train.reader
         grid = options.grid
-        fitted, held = part(context, len(grid))
+        fitted, held = train_val_split(context, train, len(grid))
         red, green, blue = (round(255 * value) for value in extractor.encoder.spec.mean)  # that is 0 after normalising
         crops = TrainCrops(reader, options.augment, indices=fitted, seed=context.seed, fill=(red, green, blue))
         sweep = HeadSweep(
@@ -76,24 +80,24 @@ class LinearProbe:
             options.iterations,
             options.checkpoint_every,
             CropBatches(crops, options.batch_size),
-            context.work / "linear.pt",
-            digest(options.model_dump_json(), context.seed, *(reader.ids[index] for index in fitted)),
+            context.folder / "linear.pt",
+            digest(options.model_dump_json(), context.seed, *train.part(fitted).ids),
             extractor.workers,
         )
         losses_S = training.run(trainee)
         heads = [sweep.head(index) for index in range(len(grid))]
-        choice = self._choose(context, heads, held, losses_S) if held else None
+        choice = self._choose(context, train.part(held), heads, losses_S) if held else None
         chosen = choice.index if choice else 0
         if not math.isfinite(losses_S[chosen]):
             raise UserError(f"the probe diverged: its loss is {losses_S[chosen]}", fix="Lower it: --set probe.lr=[1e-4].")
         report = {"iterations": options.iterations, "loss": losses_S[chosen], **vars(grid[chosen])}
         return Fit(heads[chosen], report, choice)
 
-    def _choose(self, context: FitContext, heads: list[LinearHead], held: list[int], losses_S: list[float]) -> Choice:
-        classes = len(context.reader.classes)
+    def _choose(self, context: RunContext, held: Split, heads: list[LinearHead], losses_S: list[float]) -> Choice:
+        classes = len(held.reader.classes)
         counts_S3C = np.zeros((len(heads), 3, classes), dtype=np.int64)
         with bar("choosing the head", len(held)) as advance:
-            for prediction in Inference(context.extractor, context.inference).predict(context.reader, held, heads):
+            for prediction in context.without_cache().inference.predict(held.reader, held.indices, heads):
                 for head, predicted_HW in enumerate(prediction.predicted_SHW):
                     counts_S3C[head] += count(predicted_HW, prediction.sample.labels_HW, classes, where=prediction.sample.id)
                 advance()

@@ -22,11 +22,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tips_bench.cards import Strict
-from tips_bench.data.validation_split import hold_out
+from tips_bench.data.split import Split
 from tips_bench.errors import UserError
+from tips_bench.features.context import RunContext
 from tips_bench.features.extract import Extractor
 from tips_bench.files import atomic
-from tips_bench.probes.base import FitContext
 from tips_bench.probes.trained.head_sweep import GridPoint, HeadSweep, optimizer
 from tips_bench.probes.trained.schedules import Schedule, lr_factor, one_cycle_momentum
 from tips_bench.progress import bar
@@ -179,11 +179,6 @@ class SweepTrainee:
         self.optimizer.load_state_dict(state["optimizer"])
 
 
-def part(context: FitContext, heads: int) -> tuple[list[int], list[int]]:
+def train_val_split(context: RunContext, train: Split, heads: int) -> tuple[list[int], list[int]]:
     """(fitted, held out) samples: all and none for one head, else the split less a held-out part on which a head is chosen."""
-    if heads == 1:
-        return context.indices, []
-    ids, groups = ([names[index] for index in context.indices] for names in (context.reader.ids, context.reader.groups))
-    parts = hold_out(ids, groups, context.selection.fraction, context.selection.max_images)
-    fitted, held = ([context.indices[place] for place in places] for places in parts)
-    return fitted, held
+    return (train.indices, []) if heads == 1 else train.validation(context.selection)

@@ -8,7 +8,6 @@ Axes: N windows of an image, h w token grid, D feature, T names, C classes that 
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +21,16 @@ from torch.nn import functional as F
 
 from tips_bench.cards import Strict
 from tips_bench.data.base import IGNORE
-from tips_bench.data.validation_split import hold_out
+from tips_bench.data.split import Split
 from tips_bench.errors import UserError
+from tips_bench.features.context import RunContext
 from tips_bench.features.geometry import Upsampling, Windows, interpolation
 from tips_bench.features.probabilities import Probabilities
 from tips_bench.features.prompts import check_prompts
-from tips_bench.files import atomic, digest
+from tips_bench.files import digest
 from tips_bench.metrics.segmentation import count, summary
-from tips_bench.probes.base import Choice, FitContext
+from tips_bench.npz import read_npz, save_npz
+from tips_bench.probes.base import Choice
 from tips_bench.probes.solved.patch_bank import choose
 from tips_bench.progress import bar
 
@@ -80,17 +81,12 @@ class Threshold:
 
     def save(self, path: Path) -> None:
         """Write as .npz, atomically."""
-        with atomic(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, threshold=np.float64(self.value))
+        save_npz(path, threshold=np.float64(self.value))
 
     @classmethod
     def load(cls, path: Path) -> Threshold:
         """Read what `save` wrote. Errors: a broken file."""
-        try:
-            with np.load(path, allow_pickle=False) as data:
-                return cls(float(data["threshold"]))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise UserError("not a saved threshold, or a broken one", where=path, fix="Delete it and run again.") from error
+        return read_npz(path, "threshold", lambda data: cls(float(data["threshold"])))
 
 
 @dataclass(frozen=True)
@@ -138,19 +134,22 @@ def best_class(chunks: Iterator[Tensor], id_C: Tensor) -> tuple[np.ndarray, np.n
 
 
 def choose_threshold(
-    context: FitContext, score: Callable[[list[int]], Iterator[Scored]], shares: list[float], background: int, *identity: object
+    context: RunContext,
+    train: Split,
+    score: Callable[[list[int]], Iterator[Scored]],
+    shares: list[float],
+    background: int,
+    *identity: object,
 ) -> tuple[float, Choice]:
     """The threshold with the best mIoU on held-out training images, and how it was chosen.
 
-    score: what the classes but the background give for samples of context.reader. identity: what shapes the scores besides the features.
+    score: what the classes but the background give for samples of `train`. identity: what shapes the scores besides the features.
     Up to KEPT_PIXELS labelled pixels of each image count, drawn by a hash of its id. Errors: no labelled pixel.
     """
-    reader = context.reader
-    ids, groups = ([names[index] for index in context.indices] for names in (reader.ids, reader.groups))
-    held = [context.indices[i] for i in hold_out(ids, groups, context.selection.fraction, context.selection.max_images)[1]]
+    reader, (_, held) = train.reader, train.validation(context.selection)
     rows = [min(KEPT_PIXELS, int(np.prod(reader.size(index)))) for index in held]
     arrays: dict[str, Any] = {"score": ((), "float32"), "predicted": ((), "uint8"), "label": ((), "uint8")}
-    store = context.cache.open("threshold", rows, arrays, digest(*(reader.ids[index] for index in held)), *identity)
+    store = context.cache.open("threshold", rows, arrays, digest(*train.part(held).ids), *identity)
     item = {index: place for place, index in enumerate(held)}
     missing = store.missing()
     with bar("threshold", len(held)) as advance:

@@ -9,7 +9,6 @@ Axes: N training images, Q images, F features, S numbers of neighbours, C classe
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,12 @@ import torch
 from pydantic import Field, field_validator
 
 from tips_bench.cards import Strict, parse
-from tips_bench.data.validation_split import hold_out
-from tips_bench.errors import UserError
+from tips_bench.data.split import Split
+from tips_bench.features.context import RunContext
 from tips_bench.features.image_embeddings import ImageEmbedding, encode_images, follow, point_to
 from tips_bench.features.search import Search
-from tips_bench.files import atomic
-from tips_bench.probes.base import Choice, Fit, FitContext
+from tips_bench.npz import read_npz, save_npz
+from tips_bench.probes.base import Choice, Fit
 from tips_bench.probes.image_heads import best_of, rank_all
 
 
@@ -82,58 +81,50 @@ class KnnHead:
 
     def save(self, path: Path) -> None:
         """Write all but the features, which stay where they are, as .npz, atomically."""
-        with atomic(path) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                **point_to(self.features_NF, path),
-                labels=self.labels_N,
-                classes=self.classes,
-                k=self.k,
-                temperature=self.temperature,
-                choice=-1 if self.choice is None else self.choice,
-            )
+        choice = -1 if self.choice is None else self.choice
+        votes = {"labels": self.labels_N, "classes": self.classes, "k": self.k, "temperature": self.temperature, "choice": choice}
+        save_npz(path, **point_to(self.features_NF, path), **votes)
 
     @classmethod
     def load(cls, path: Path) -> KnnHead:
         """Read what `save` wrote. Errors: a broken file, features that are not there any more."""
-        try:
-            with np.load(path, allow_pickle=False) as data:
-                choice, k = int(data["choice"]), data["k"].tolist()
-                values = follow(data, path), data["labels"], int(data["classes"]), k, float(data["temperature"])
-                return cls(*values, choice=None if choice < 0 else choice)
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            raise UserError("not a saved probe, or a broken one", where=path, fix="Delete its folder and run again.") from error
+
+        def head(data: Any) -> KnnHead:
+            choice, k = int(data["choice"]), data["k"].tolist()
+            values = follow(data, path), data["labels"], int(data["classes"]), k, float(data["temperature"])
+            return cls(*values, choice=None if choice < 0 else choice)
+
+        return read_npz(path, "probe", head)
 
 
 class KnnProbe:
     """Built from a card's `probe` mapping."""
 
+    reads_train = True
     load = staticmethod(KnnHead.load)
 
     def __init__(self, options: dict[str, Any], where: object) -> None:
         self.options = parse(KnnOptions, options, where=where, prefix="probe.")
 
-    def whole(self, extractor: Any) -> ImageEmbedding:
+    def embedding(self, extractor: Any) -> ImageEmbedding:
         """What of an image is looked at."""
         return ImageEmbedding.tokens(extractor)
 
-    def fit(self, context: FitContext) -> Fit:
+    def fit(self, context: RunContext, train: Split) -> Fit:
         """Encode the training images; choose k on a held-out part of them, with the rest as neighbours."""
-        options, reader, indices = self.options, context.reader, context.indices
-        device = context.extractor.encoder.device
-        store = encode_images(context.extractor, reader, indices, self.whole(context.extractor), context.cache, "train-whole")
-        features_NF, labels_N = store.arrays["features"], reader.labels_N[indices]
+        options, device = self.options, context.encoder.device
+        store = encode_images(context.extractor, train, self.embedding(context.extractor), context.cache, "train-whole")
+        features_NF, labels_N = store.arrays["features"], train.reader.labels_N[train.indices]
         store.close()  # the file stays for the head
-        classes, choice = len(reader.classes), None
+        classes, choice = len(train.reader.classes), None
         if len(options.k) > 1:
-            ids, groups = ([names[index] for index in indices] for names in (reader.ids, reader.groups))
-            kept, held = hold_out(ids, groups, context.selection.fraction, context.selection.max_images)
+            kept, held = train.validation_places(context.selection)
             among_N = np.array(kept)
             trial = KnnHead(features_NF, labels_N, classes, options.k, options.temperature, choice=None, among_N=among_N)
             scores, best = best_of(rank_all(trial.on(device), features_NF, labels_N, np.array(held)))
             choice = Choice([{"k": k} for k in options.k], scores, best, len(held))
         chosen = choice.index if choice else None
         head = KnnHead(features_NF, labels_N, classes, options.k, options.temperature, choice=chosen)
-        few = f"k = {options.k[-1]} is more than the {len(indices)} training images, which all vote then"
-        warnings = [few] if options.k[-1] > len(indices) else []
-        return Fit(head, {"k": options.k[chosen or 0], "images": len(indices)}, choice, warnings)
+        few = f"k = {options.k[-1]} is more than the {len(train)} training images, which all vote then"
+        warnings = [few] if options.k[-1] > len(train) else []
+        return Fit(head, {"k": options.k[chosen or 0], "images": len(train)}, choice, warnings)

@@ -1,0 +1,93 @@
+"""The samples of a data set that an evaluation uses, and the parts that a fit makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tips_bench.cards import DataCard, SelectionCard
+from tips_bench.data.base import Remarked
+from tips_bench.data.validation_split import hold_out
+from tips_bench.files import digest
+from tips_bench.registry import READERS
+
+
+@dataclass(frozen=True)
+class Split:
+    """A reader and the samples of it that are used. The reader has name, ids, groups, fingerprint, classes (may be empty) and a length."""
+
+    name: str
+    reader: Any
+    indices: list[int]
+
+    @classmethod
+    def open(cls, data: DataCard, root: Path, role: str, limit: int | None) -> Split:
+        """The split of a role ("train", "test"). limit: at most so many samples, by a hash of their ids."""
+        name = data.splits[role]  # type: ignore[index]
+        reader = READERS.get(data.reader)(root, name, **data.options)
+        indices = list(range(len(reader)))
+        if limit is not None and limit < len(indices):
+            indices = sorted(sorted(indices, key=lambda index: digest("limit", reader.ids[index]))[:limit])
+        return cls(name, reader, indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def ids(self) -> list[str]:
+        """The samples' ids, in the order of `indices`."""
+        return [self.reader.ids[index] for index in self.indices]
+
+    @property
+    def groups(self) -> list[str]:
+        """What each sample is resampled and held out together with, in the order of `indices`."""
+        return [self.reader.groups[index] for index in self.indices]
+
+    @property
+    def fingerprint(self) -> str:
+        """The reader's, or one of the chosen ids too where not all samples are used."""
+        if len(self.indices) == len(self.reader):
+            return self.reader.fingerprint
+        return digest(self.reader.fingerprint, *self.ids)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the reader has to say of its data."""
+        return self.reader.remarks if isinstance(self.reader, Remarked) else ()
+
+    def pick(self, number: int) -> list[int]:
+        """`number` samples to draw, by a hash of their ids."""
+        return sorted(self.indices, key=lambda index: digest("picture", self.reader.ids[index]))[:number]
+
+    def part(self, indices: list[int]) -> Split:
+        """The same reader with other samples."""
+        return replace(self, indices=indices)
+
+    def validation_places(self, selection: SelectionCard) -> tuple[list[int], list[int]]:
+        """(kept, held out) places in `indices` for the choice of a hyper-parameter, groups together, by a hash of their ids."""
+        return hold_out(self.ids, self.groups, selection.fraction, selection.max_images)
+
+    def validation(self, selection: SelectionCard) -> tuple[list[int], list[int]]:
+        """(kept, held out) samples for the choice of a hyper-parameter, groups together, by a hash of their ids."""
+        kept, held = ([self.indices[place] for place in places] for places in self.validation_places(selection))
+        return kept, held
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What an evaluation reads. train: None where nothing is fitted on samples."""
+
+    train: Split | None
+    test: Split
+
+    @classmethod
+    def open(cls, data: DataCard, root: Path, limit: int | None, *, train: bool) -> Splits:
+        """train: whether samples of the training split are needed; a set that has only the scored split can be scored without."""
+        return cls(Split.open(data, root, "train", limit) if train else None, Split.open(data, root, "test", limit))
+
+    def needed(self) -> Split:
+        """The training split of a family that always has one."""
+        if self.train is None:
+            raise ValueError("these splits were opened without a training split")
+        return self.train

@@ -1,0 +1,52 @@
+"""What fits, scores and pictures of one evaluation share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tips_bench.cards import ModelCard, ProtocolCard, SelectionCard
+from tips_bench.encoders.base import Encoder
+from tips_bench.features.cache import FeatureCache
+from tips_bench.features.extract import Extractor
+from tips_bench.features.inference import Inference
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """One evaluation's encoder, cards and folders.
+
+    extractor: the encoder over images. protocol, model: the cards as used. scratch: what a killed run takes up again, deleted at its
+    end. cache: where features go: kept for later runs, or the scratch folder. seed: of all that is drawn.
+    """
+
+    extractor: Extractor
+    protocol: ProtocolCard
+    model: ModelCard
+    scratch: FeatureCache
+    cache: FeatureCache
+    seed: int
+
+    @property
+    def encoder(self) -> Encoder:
+        """The frozen encoder."""
+        return self.extractor.encoder
+
+    @property
+    def inference(self) -> Inference:
+        """Heads applied to images as the protocol says, with features from the cache where it keeps them."""
+        return Inference(self.extractor, self.protocol.inference, self.cache)
+
+    @property
+    def selection(self) -> SelectionCard:
+        """How much of the training split is held out to choose a hyper-parameter."""
+        return self.protocol.selection
+
+    @property
+    def folder(self) -> Path:
+        """The scratch folder: for files that a killed run takes up again."""
+        return self.scratch.folder
+
+    def without_cache(self) -> RunContext:
+        """The same, with features of the scratch folder alone: for samples of which no features are to be kept."""
+        return replace(self, cache=self.scratch)
