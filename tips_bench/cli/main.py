@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from tips_bench import __version__
+from tips_bench import __version__, plugins
 from tips_bench.cli import check, compare, data, doctor, export, leaderboard, list_cards, quickstart, run, show, table, train
 from tips_bench.cli.output import print_error
 from tips_bench.errors import UserError
@@ -77,8 +77,15 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")] = False,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE", help="A Python module that adds task families, readers, probes, metrics or encoders (repeatable)."),
+    ] = None,
 ) -> None:
-    pass
+    for module in plugin or []:
+        plugins.name(module)
+    if plugin:
+        plugins.load()
 
 
 def main() -> None:

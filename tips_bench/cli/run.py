@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tips_bench.cli.names import Job, plan
+from tips_bench.cli.names import Job, plan, split
 from tips_bench.cli.output import print_error, print_json, print_scores
 from tips_bench.errors import UserError
+from tips_bench.registry import METRICS
 
 if TYPE_CHECKING:
     from tips_bench.results.record import Record
@@ -52,6 +53,7 @@ def run(
     limit: Annotated[int | None, typer.Option(min=1, help="Use only N images of each split; the record is not comparable.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all that is random.")] = 0,
     rerun: Annotated[bool, typer.Option("--rerun", help="Score again what this version has scored already.")] = False,
+    metrics: Annotated[str | None, typer.Option(help="Metrics to score beside the task's own, such as boundary-iou; a comma list.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False,
 ) -> None:
     """Score models on tasks under protocols, and keep a record of each.
@@ -80,6 +82,7 @@ def run(
         "limit": limit,
         "seed": seed,
         "rerun": rerun,
+        "metrics": split(metrics, "--metrics", METRICS.names) if metrics else [],
     }
     records = evaluate_all(jobs, options)
     if as_json:
