@@ -79,7 +79,7 @@ def test_crops_are_those_of_mmseg_to_the_last_bit(change: dict[str, Any], root: 
     )
     for number in range(30):
         np.random.seed(crop_state(3, number))
-        result = their[crops.sample(number)]
+        result = their[crops.index(number)]
         image_HW3, labels_HW = crops.crop(number)
         np.testing.assert_array_equal(image_HW3, result["img"][:, :, ::-1])
         np.testing.assert_array_equal(labels_HW, result["gt_seg_map"])
@@ -124,7 +124,7 @@ def test_worker_processes_give_the_crops_of_the_main_process(reader: MaskReader)
 
 def test_every_sample_is_used_once_an_epoch_in_an_order_that_changes(reader: MaskReader) -> None:
     crops = TrainCrops(reader, AugmentCard(**CARD), indices=[1, 2, 4, 5, 6])
-    epochs = [[crops.sample(5 * epoch + position) for position in range(5)] for epoch in range(20)]
+    epochs = [[crops.index(5 * epoch + position) for position in range(5)] for epoch in range(20)]
     assert all(sorted(epoch) == [1, 2, 4, 5, 6] for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 10
 

@@ -49,43 +49,43 @@ def agrees(pixels_3SS, values_TSS, known_SS, slack=0.0):
 @pytest.mark.parametrize("options", [{}, {"zoom": 1.0}, {"flip": 1.0}, {"zoom": 1.0, "flip": 0.5}])
 def test_values_stay_under_their_pixels(options):
     for number in range(10):
-        assert agrees(*crops(**options).crop(number))
+        assert agrees(*crops(**options).tensors(number))
 
 
 @pytest.mark.parametrize("shape", ["center-crop", "square"])
 @pytest.mark.parametrize("size", [12, 31])
 def test_a_resized_crop_keeps_them_within_a_pixel(shape, size):
-    found = crops(size=size, shape=shape).crop(0)
+    found = crops(size=size, shape=shape).tensors(0)
     assert found[0].shape == (3, size, size) and agrees(*found, slack=1.5)
 
 
 def test_the_middle_is_taken_and_a_stretched_image_is_whole():
-    middle = crops().crop(0)[1]
+    middle = crops().tensors(0)[1]
     assert (middle[1].min(), middle[1].max(), middle[0].min(), middle[0].max()) == (6, 29, 0, 23)
-    whole = crops(shape="square").crop(0)[1]
+    whole = crops(shape="square").tensors(0)[1]
     assert (whole[1].min(), whole[1].max()) == (0, 35)
 
 
 def test_a_crop_is_a_function_of_seed_and_number_alone():
     options = {"jitter": 0.8, "zoom": 0.5, "flip": 0.5}
     first, again = crops(**options), crops(**options)
-    backwards = [again.crop(number) for number in reversed(range(8))][::-1]
+    backwards = [again.tensors(number) for number in reversed(range(8))][::-1]
     for number, later in enumerate(backwards):
-        assert all(torch.equal(a, b) for a, b in zip(first.crop(number), later, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(first.tensors(number), later, strict=True))
     other = crops(seed=1, **options)
-    assert any(not torch.equal(first.crop(number)[0], other.crop(number)[0]) for number in range(8))
+    assert any(not torch.equal(first.tensors(number)[0], other.tensors(number)[0]) for number in range(8))
 
 
 def test_each_run_through_the_samples_shows_every_one_once():
     found = crops(indices=(0, 2, 4))
-    blue = [round(float(found.crop(number)[0][2].max() * 255)) for number in range(6)]
+    blue = [round(float(found.tensors(number)[0][2].max() * 255)) for number in range(6)]
     assert sorted(blue[:3]) == sorted(blue[3:]) == [0, 2, 4]
 
 
 def test_the_zoomed_share_of_the_area_stays_in_its_range():
     found = crops(zoom=1.0)
     for number in range(20):
-        values = found.crop(number)[1]
+        values = found.tensors(number)[1]
         sides = [float(values[axis].max() - values[axis].min() + 1) for axis in (0, 1)]
         assert sides[0] == sides[1] and (sides[0] + 0.5) ** 2 >= 0.5 * 24**2 and sides[0] <= 24
 

@@ -1,94 +1,155 @@
-"""The reader contract: a data set on disk as samples with stable ids.
+"""The reader contract: a data set on disk as samples with stable ids, and what the readers of each family add to it.
 
-Axes: H W pixels.
+Axes: H W pixels, N samples, L labels of an image.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+
+from tips_bench.data.surface import Intrinsics
 
 IGNORE = 255
 
 
 @dataclass(frozen=True)
-class SegmentationSample:
-    """One image with its labels. image_HW3: uint8 RGB. labels_HW: uint8 class indices after the set's label rules, 255 = ignored."""
+class ImageSample:
+    """One image. id: unique in its split. group: what belongs together, as frames of one scene. image_HW3: uint8 RGB."""
 
     id: str
     group: str
     image_HW3: np.ndarray
+
+
+@dataclass(frozen=True)
+class SegmentationSample(ImageSample):
+    """One image with its labels. labels_HW: uint8 class indices after the set's label rules, 255 = ignored."""
+
     labels_HW: np.ndarray
 
 
-class SegmentationReader(Protocol):
-    """One split of a segmentation set, its samples sorted by id whatever the file system's order.
+@dataclass(frozen=True)
+class DepthSample(ImageSample):
+    """One image with its depth. depth_HW: float32 metres along the optical axis, 0 = unknown."""
 
-    root: the folder it reads. fingerprint: hex SHA-256 over ids, file sizes and label rule: the data's identity in records and caches.
+    depth_HW: np.ndarray
+
+
+@dataclass(frozen=True)
+class NormalsSample(ImageSample):
+    """One image with its surface normals.
+
+    normals_HW3: float32 unit vectors towards the camera, in its frame (x right, y down, z forward); 0 0 0 = unknown.
+    """
+
+    normals_HW3: np.ndarray
+
+
+@dataclass(frozen=True)
+class LabeledImage(ImageSample):
+    """One image of one class. label: index into the reader's classes."""
+
+    label: int
+
+
+@dataclass(frozen=True)
+class InstanceImage(ImageSample):
+    """One image of a retrieval set. labels: what it shows; an image of a common label in the domain is relevant."""
+
+    domain: str
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CaptionSample(ImageSample):
+    """One image with its captions."""
+
+    captions: tuple[str, ...]
+
+
+SampleT = TypeVar("SampleT", covariant=True)
+ImageSampleT = TypeVar("ImageSampleT", bound=ImageSample, covariant=True)
+
+
+class Reader(Protocol[SampleT]):
+    """One split of a data set, its samples sorted by id whatever the file system's order.
+
+    root: the folder it reads. classes: their names, empty for a set without any. groups: of each sample, what belongs together.
+    fingerprint: hex SHA-256 over ids, file sizes and label rule: the data's identity in records and caches.
     """
 
     name: str
     split: str
     root: str
-    classes: list[str]
-    palette: list[tuple[int, int, int]]
     ids: list[str]
     groups: list[str]
     fingerprint: str
 
+    @property
+    def classes(self) -> Sequence[str]: ...
+
     def __len__(self) -> int: ...
 
-    def size(self, index: int) -> tuple[int, int]:
-        """(height, width) of an image in pixels, from its header."""
-
-    def load(self, index: int) -> SegmentationSample:
+    def load(self, index: int) -> SampleT:
         """Decode one sample. Errors: a broken, missing or mismatched file, named."""
 
 
-@dataclass(frozen=True)
-class DepthSample:
-    """One image with its depth. image_HW3: uint8 RGB. depth_HW: float32 metres along the optical axis, 0 = unknown."""
+class ImageReader(Reader[ImageSampleT], Protocol[ImageSampleT]):
+    """A reader of images."""
 
-    id: str
-    group: str
-    image_HW3: np.ndarray
-    depth_HW: np.ndarray
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) in pixels of the image that `load` gives, from its header."""
 
 
-@dataclass(frozen=True)
-class NormalsSample:
-    """One image with its surface normals. image_HW3: uint8 RGB.
+class SegmentationReader(ImageReader[SegmentationSample], Protocol):
+    """Images with labels. palette: an RGB colour for each class."""
 
-    normals_HW3: float32 unit vectors towards the camera, in its frame (x right, y down, z forward); 0 0 0 = unknown.
-    """
-
-    id: str
-    group: str
-    image_HW3: np.ndarray
-    normals_HW3: np.ndarray
+    @property
+    def palette(self) -> Sequence[tuple[int, int, int]]: ...
 
 
-@dataclass(frozen=True)
-class LabeledImage:
-    """One image of one class. image_HW3: uint8 RGB. label: index into the reader's classes."""
+class PixelValueReader(ImageReader[ImageSampleT], Protocol[ImageSampleT]):
+    """Images with a measured value for every pixel. remarks: what a record has to say of the data, a sentence each."""
 
-    id: str
-    group: str
-    image_HW3: np.ndarray
-    label: int
+    remarks: tuple[str, ...]
+
+    def intrinsics(self, index: int) -> Intrinsics | None:
+        """The camera of a sample as `load` gives it, where the set tells it."""
 
 
-@dataclass(frozen=True)
-class InstanceImage:
-    """One image of a retrieval set. image_HW3: uint8 RGB. labels: what it shows; an image of a common label in the domain is relevant."""
+class DepthReader(PixelValueReader[DepthSample], Protocol):
+    """Images with depth. reach: metres between which the median depth of any split lies, for `data check`."""
 
-    id: str
-    group: str
-    image_HW3: np.ndarray
-    domain: str
-    labels: tuple[int, ...]
+    reach: tuple[float, float]
+
+
+NormalsReader = PixelValueReader[NormalsSample]
+"""Images with surface normals."""
+
+
+class ClassificationReader(ImageReader[LabeledImage], Protocol):
+    """Images of one class each. names: of the classes, for people. labels_N: the class of each sample."""
+
+    names: list[str]
+    labels_N: np.ndarray
+
+
+class InstanceReader(ImageReader[InstanceImage], Protocol):
+    """Images of a retrieval set, its classes the domains. domain_N: index of each image's. labels_NL: its labels, filled up with -1."""
+
+    domain_N: np.ndarray
+    labels_NL: np.ndarray
+
+
+class CaptionReader(ImageReader[CaptionSample], Protocol):
+    """Images with captions. captions: of each image. faults: a sentence each; a set that has any must not be scored."""
+
+    captions: list[tuple[str, ...]]
+    faults: list[str]
 
 
 @runtime_checkable

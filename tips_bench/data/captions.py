@@ -6,7 +6,7 @@
 
 The two dataset_*.json are those of "Deep Visual-Semantic Alignments for Generating Image Descriptions" (Karpathy and Fei-Fei, CVPR 2015).
 Of COCO it gives the split; the captions are read from the annotations of COCO with pycocotools. Each reader is a function
-(root, split, **options) -> CaptionReader.
+(root, split, **options) -> CaptionedImages.
 
 Axes: H W pixels.
 """
@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tips_bench.cards import Strict, load_card, parse
-from tips_bench.data.images import image_size, read_image
-from tips_bench.data.listing import file_sizes, group_of, group_pattern, inside, lacking
+from tips_bench.data.base import CaptionSample
+from tips_bench.data.image_files import ImageFiles
+from tips_bench.data.listing import group_pattern, inside, lacking
 from tips_bench.errors import UserError, unknown_name
 from tips_bench.files import digest
 
@@ -35,16 +35,6 @@ KARPATHY = {"coco": "dataset_coco.json", "flickr30k": "dataset_flickr30k.json"}
 COCO_CAPTIONS = "annotations/captions_{folder}.json"
 FLICKR_IMAGES = "flickr30k-images"
 DOCCI = "docci_descriptions.jsonlines"
-
-
-@dataclass(frozen=True)
-class CaptionSample:
-    """One image with its captions. image_HW3: uint8 RGB."""
-
-    id: str
-    group: str
-    image_HW3: np.ndarray
-    captions: tuple[str, ...]
 
 
 @dataclass
@@ -76,52 +66,38 @@ class CaptionOptions(Strict):
     group: str | None = None
 
 
-class CaptionReader:
-    """One split of images with captions, sorted by id. faults: a sentence each; a set that has any must not be scored.
-
-    Errors: an image file that is missing, with the number of all that are; an id in which `group` finds nothing.
-    """
+class CaptionedImages(ImageFiles):
+    """One split of images with captions. faults: a sentence each; a set that has any must not be scored."""
 
     classes: tuple[str, ...] = ()
 
     def __init__(self, name: str, split: str, root: Path, listed: Listed, options: CaptionOptions, *, how: str) -> None:
-        self.name, self.split, self.root = name, split, str(root)
-        pattern = group_pattern(options.group)
-        self.ids = sorted(listed.files)
-        self.groups = list(self.ids) if pattern is None else [group_of(pattern, id) for id in self.ids]
+        files = {id: str(file) for id, file in listed.files.items()}
+        super().__init__(name, split, root, files, how=how, group=group_pattern(options.group))
         self.captions = [tuple(listed.captions[id]) for id in self.ids]
-        self._files = [str(listed.files[id]) for id in self.ids]
         self.faults = listed.faults + [f"{id} has no caption" for id, said in zip(self.ids, self.captions, strict=True) if not said]
         number = sum(map(len, self.captions))
         if options.captions not in (None, number):
             self.faults.append(f"{number} captions, expected {options.captions}")
-        sizes = file_sizes(self._files, "an image that the split names is missing", how)
         said = [text for captions in self.captions for text in (len(captions), *captions)]
-        self.fingerprint = digest(*self.ids, *sizes, *said)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def size(self, index: int) -> tuple[int, int]:
-        """(height, width) of an image in pixels, from its header."""
-        return image_size(Path(self._files[index]))
+        self.fingerprint = digest(*self.ids, *self.image_bytes, *said)
 
     def load(self, index: int) -> CaptionSample:
         """Decode one sample. Errors: a broken or missing file, named."""
-        return CaptionSample(self.ids[index], self.groups[index], read_image(Path(self._files[index])), self.captions[index])
+        return CaptionSample(self.ids[index], self.groups[index], self.image(index), self.captions[index])
 
 
-def coco_karpathy(root: str | Path, split: str, **options: Any) -> CaptionReader:
+def coco_karpathy(root: str | Path, split: str, **options: Any) -> CaptionedImages:
     """COCO 2014 in the splits of Karpathy: train, restval, val and test (5,000 images, 25,010 captions)."""
     return _open("coco", Path(root), split, options, _coco)
 
 
-def flickr30k(root: str | Path, split: str, **options: Any) -> CaptionReader:
+def flickr30k(root: str | Path, split: str, **options: Any) -> CaptionedImages:
     """Flickr30k in the splits of Karpathy: train, val and test (1,000 images, 5,000 captions)."""
     return _open("flickr30k", Path(root), split, options, _flickr30k)
 
 
-def docci(root: str | Path, split: str, **options: Any) -> CaptionReader:
+def docci(root: str | Path, split: str, **options: Any) -> CaptionedImages:
     """DOCCI with its long descriptions. Splits: train, test, qual_dev, qual_test."""
     return _open("docci", Path(root), split, options, _docci)
 
@@ -130,7 +106,7 @@ NAMES = {"coco": "coco-karpathy", "flickr30k": "flickr30k", "docci": "docci"}
 FIRST_FILE = {"coco": KARPATHY["coco"], "flickr30k": KARPATHY["flickr30k"], "docci": DOCCI}
 
 
-def _open(kind: str, root: Path, split: str, options: dict[str, Any], read: Any) -> CaptionReader:
+def _open(kind: str, root: Path, split: str, options: dict[str, Any], read: Any) -> CaptionedImages:
     chosen = parse(CaptionOptions, options, where="data.options")
     how = load_card("task", f"{kind}-retrieval").how_to_get
     if lacking(root, [FIRST_FILE[kind]]):
@@ -138,7 +114,7 @@ def _open(kind: str, root: Path, split: str, options: dict[str, Any], read: Any)
     listed, splits = read(root, split, how)
     if not listed.files:
         raise unknown_name("split", split, splits, where=root / FIRST_FILE[kind])
-    return CaptionReader(NAMES[kind], split, root, listed, chosen, how=how)
+    return CaptionedImages(NAMES[kind], split, root, listed, chosen, how=how)
 
 
 class Known(BaseModel):

@@ -21,8 +21,8 @@ from pydantic import Field
 
 from tips_bench.cards import Strict, parse
 from tips_bench.data.base import LabeledImage
-from tips_bench.data.images import image_size, read_image
-from tips_bench.data.listing import IMAGE_SUFFIXES, file_sizes, files_below, group_of, group_pattern, read_lines
+from tips_bench.data.image_files import ImageFiles
+from tips_bench.data.listing import IMAGE_SUFFIXES, files_below, group_pattern, read_lines
 from tips_bench.errors import UserError, unknown_name
 from tips_bench.files import digest
 
@@ -35,12 +35,8 @@ DEVKIT = "ILSVRC2012_devkit_t12/data"
 NAMES = ("LOC_synset_mapping.txt", "labels.txt")  # "WNID name, other name", of Kaggle; "WNID,name", which DINOv2's reader asks for
 
 
-class ImageFolderReader:
-    """One split. names: of the classes, for people. labels_N: the class of each sample.
-
-    images: id -> (file, class index). group: what parts an id's group from it; without it each image is a group of its own.
-    Errors: no image at all, a class without an image, a file that is missing.
-    """
+class ImageFolderReader(ImageFiles):
+    """One split. names: of the classes, for people. labels_N: the class of each sample. images: id -> (file, class index)."""
 
     def __init__(
         self,
@@ -54,29 +50,15 @@ class ImageFolderReader:
         group: re.Pattern[str] | None = None,
         how: str = HOW,
     ) -> None:
-        self.name, self.split, self.root = name, split, str(root)
+        files = {id: file for id, (file, _) in images.items()}
+        super().__init__(name, split, root, files, how=how, group=group, missing="an image is missing")
         self.classes, self.names = classes, names or classes
-        self.ids = sorted(images)
-        self.groups = list(self.ids) if group is None else [group_of(group, sample) for sample in self.ids]
-        self._files = [images[sample][0] for sample in self.ids]
-        self.labels_N = np.array([images[sample][1] for sample in self.ids], dtype=np.int64)
-        sizes = file_sizes(self._files, "an image is missing", how)
-        self.fingerprint = digest(*self.ids, *sizes, *self.labels_N, *classes)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def file(self, index: int) -> Path:
-        """The image file of a sample."""
-        return Path(self._files[index])
-
-    def size(self, index: int) -> tuple[int, int]:
-        """(height, width) of an image in pixels, from its header."""
-        return image_size(self.file(index))
+        self.labels_N = np.array([images[id][1] for id in self.ids], dtype=np.int64)
+        self.fingerprint = digest(*self.ids, *self.image_bytes, *self.labels_N, *classes)
 
     def load(self, index: int) -> LabeledImage:
         """Decode one sample. Errors: a broken or missing file."""
-        return LabeledImage(self.ids[index], self.groups[index], read_image(self.file(index)), int(self.labels_N[index]))
+        return LabeledImage(self.ids[index], self.groups[index], self.image(index), int(self.labels_N[index]))
 
 
 class FolderOptions(Strict):

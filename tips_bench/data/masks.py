@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from tips_bench.data.base import IGNORE, SegmentationSample
-from tips_bench.data.images import image_size, read_image, read_mask
-from tips_bench.data.listing import file_sizes, group_of
+from tips_bench.data.image_files import ImagePairs
+from tips_bench.data.images import read_mask
 from tips_bench.errors import UserError
 from tips_bench.files import digest
 
@@ -58,13 +58,8 @@ class LabelRule:
         return np.take(self.table, mask_HW)
 
 
-class MaskReader:
-    """A SegmentationReader over pairs of files. rule: how stored ids become classes.
-
-    pairs: id -> (image file, label file). group: a regular expression whose first group, found in an id, names the sample's
-    group (frames of one scene); without it each sample is its own group. how: said where files are missing.
-    Errors: a file that is missing, with the number of all that are; an id in which `group` finds nothing.
-    """
+class MaskReader(ImagePairs):
+    """A SegmentationReader over pairs of files: id -> (image file, label file). rule: how stored ids become classes."""
 
     def __init__(
         self,
@@ -77,33 +72,13 @@ class MaskReader:
         how: str,
         group: re.Pattern[str] | None = None,
     ) -> None:
-        self.name, self.split, self.root, self.rule = name, split, str(root), rule
-        self.classes, self.palette = list(rule.classes), list(rule.palette)
-        self.ids = sorted(pairs)
-        self.groups = list(self.ids) if group is None else [group_of(group, sample) for sample in self.ids]
-        self._images = [pairs[sample][0] for sample in self.ids]
-        self._masks = [pairs[sample][1] for sample in self.ids]
-        image_sizes = file_sizes(self._images, "an image that the split names is missing", how)
-        mask_sizes = file_sizes(self._masks, "an image has no label file", how)
-        self.fingerprint = digest(*self.ids, *image_sizes, *mask_sizes, *rule.table, *rule.classes)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def files(self, index: int) -> tuple[Path, Path]:
-        """(image file, label file) of a sample."""
-        return Path(self._images[index]), Path(self._masks[index])
-
-    def size(self, index: int) -> tuple[int, int]:
-        """(height, width) of an image in pixels, from its header."""
-        return image_size(Path(self._images[index]))
+        super().__init__(name, split, root, pairs, how=how, group=group, no_target="an image has no label file")
+        self.rule, self.classes, self.palette = rule, list(rule.classes), list(rule.palette)
+        self.fingerprint = digest(*self.ids, *self.image_bytes, *self.target_bytes, *rule.table, *rule.classes)
 
     def load(self, index: int) -> SegmentationSample:
         """Decode one sample. Errors: a broken or missing file, a label file of another size or with ids outside the classes."""
-        image_path, mask_path = self.files(index)
-        image_HW3, mask_HW = read_image(image_path), read_mask(mask_path)
-        if image_HW3.shape[:2] != mask_HW.shape:
-            mask, image = ("x".join(map(str, array.shape[:2])) for array in (mask_HW, image_HW3))
-            problem = f"{mask} labels, but the image {image_path.name} is {image} (height x width)"
-            raise UserError(problem, where=mask_path, fix="Both must be of one size; get the pair again.")
-        return SegmentationSample(self.ids[index], self.groups[index], image_HW3, self.rule.apply(mask_HW, where=mask_path))
+        path = self.files(index)[1]
+        image_HW3, mask_HW = self.image(index), read_mask(path)
+        self.check_sizes(index, image_HW3, mask_HW, "labels")
+        return SegmentationSample(self.ids[index], self.groups[index], image_HW3, self.rule.apply(mask_HW, where=path))

@@ -92,7 +92,6 @@ class NyuLabelled:
     """
 
     classes: tuple[str, ...] = ()
-    palette: tuple[tuple[int, int, int], ...] = ()
     remarks: tuple[str, ...] = ()
     reach = REACH
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from tips_bench.data.base import DepthSample, NormalsSample
-from tips_bench.data.images import image_size, read_image, read_uint16
-from tips_bench.data.listing import file_sizes, group_of
+from tips_bench.data.image_files import ImagePairs
+from tips_bench.data.images import read_image, read_uint16
 from tips_bench.data.surface import Intrinsics
 from tips_bench.errors import UserError
 from tips_bench.files import digest
@@ -22,18 +22,14 @@ from tips_bench.files import digest
 Box = tuple[slice, slice]
 
 
-class PairReader:
-    """One split of a set of pairs of files, its samples sorted by id. A layout is a sub-class that says how `target` is read.
+class PairReader(ImagePairs):
+    """One split of a set of pairs of files: id -> (image file, file of the values). A layout is a sub-class that says how `target` is read.
 
-    pairs: id -> (image file, file of the values). rule: whatever else decides the values, as text; it enters the fingerprint.
-    group: a regular expression whose first group, found in an id, names what belongs together (frames of one scene); without it each
-    sample is its own group. how: said where files are missing. remarks: what a record has to say of the data.
+    rule: whatever else decides the values, as text; it enters the fingerprint. remarks: what a record has to say of the data.
     reach: metres between which the median depth of any split lies, for `data check`; a sub-class that knows its sensor narrows it.
-    Errors: a file that is missing, with the number of all that are; an id in which `group` finds nothing.
     """
 
     classes: tuple[str, ...] = ()
-    palette: tuple[tuple[int, int, int], ...] = ()
     sample: type[DepthSample] | type[NormalsSample] = DepthSample
     reach: tuple[float, float] = (0.05, 200.0)
 
@@ -49,25 +45,13 @@ class PairReader:
         group: re.Pattern[str] | None = None,
         remarks: tuple[str, ...] = (),
     ) -> None:
-        self.name, self.split, self.root, self.remarks = name, split, str(root), remarks
-        self.ids = sorted(pairs)
-        self.groups = list(self.ids) if group is None else [group_of(group, id) for id in self.ids]
-        self._images = [pairs[id][0] for id in self.ids]
-        self._targets = [pairs[id][1] for id in self.ids]
-        image_sizes = file_sizes(self._images, "an image that the split names is missing", how)
-        target_sizes = file_sizes(self._targets, "an image has no file of its values", how)
-        self.fingerprint = digest(*self.ids, *image_sizes, *target_sizes, rule)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def files(self, index: int) -> tuple[Path, Path]:
-        """(image file, file of the values) of a sample."""
-        return Path(self._images[index]), Path(self._targets[index])
+        super().__init__(name, split, root, pairs, how=how, group=group, no_target="an image has no file of its values")
+        self.remarks = remarks
+        self.fingerprint = digest(*self.ids, *self.image_bytes, *self.target_bytes, rule)
 
     def size(self, index: int) -> tuple[int, int]:
         """(height, width) in pixels that `load` gives, from the header of the image."""
-        size = image_size(Path(self._images[index]))
+        size = super().size(index)
         box = self.box(*size)
         return size if box is None else (box[0].stop - box[0].start, box[1].stop - box[1].start)
 
@@ -85,12 +69,8 @@ class PairReader:
 
     def load(self, index: int) -> Any:
         """Decode one sample. Errors: a broken or missing file, values of another size than the image."""
-        image_path, target_path = self.files(index)
-        image_HW3, target = read_image(image_path), self.target(index)
-        if image_HW3.shape[:2] != target.shape[:2]:
-            values, image = ("x".join(map(str, array.shape[:2])) for array in (target, image_HW3))
-            problem = f"{values} values, but the image {image_path.name} is {image} (height x width)"
-            raise UserError(problem, where=target_path, fix="Both must be of one size; get the pair again.")
+        image_HW3, target = self.image(index), self.target(index)
+        self.check_sizes(index, image_HW3, target, "values")
         box = self.box(*target.shape[:2])
         if box is not None:
             image_HW3, target = image_HW3[box], target[box]

@@ -13,6 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
+from tips_bench.data.base import Reader
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -61,25 +63,16 @@ class ScanFrames(Protocol):
         """Decode one frame. Errors: a broken or missing file, one of another size than the scan's."""
 
 
-class ScanReader(Protocol):
-    """One split of a set of scans, sorted by id. fingerprint: hex SHA-256 of the data's identity. group: scans of one place."""
+class ScanReader(Reader[Scan], Protocol):
+    """One split of a set of scans; those of one place are a group. palette: an RGB colour for each class.
 
-    name: str
-    split: str
-    root: str
-    classes: list[str]
+    Errors of `load`: a broken or missing file, labels that do not fit.
+    """
+
     palette: list[tuple[int, int, int]]
-    ids: list[str]
-    groups: list[str]
-    fingerprint: str
-
-    def __len__(self) -> int: ...
 
     def points(self, index: int) -> int:
         """N of a scan, from a header."""
-
-    def load(self, index: int) -> Scan:
-        """Read the cloud and its labels. Errors: a broken or missing file, labels that do not fit."""
 
     def frames(self, index: int) -> ScanFrames:
         """Open the frames. Errors: a broken or missing file, a missing pose, intrinsics of images of another size."""

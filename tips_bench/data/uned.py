@@ -21,8 +21,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from tips_bench.cards import Strict, parse
 from tips_bench.data.base import InstanceImage
-from tips_bench.data.images import image_size, read_image
-from tips_bench.data.listing import file_sizes, group_of, group_pattern, inside
+from tips_bench.data.image_files import ImageFiles
+from tips_bench.data.listing import group_pattern, inside
 from tips_bench.errors import UserError, unknown_name
 from tips_bench.files import digest
 
@@ -70,7 +70,7 @@ class _Found:
     labels: tuple[int, ...]
 
 
-class InstanceReader:
+class UnedReader(ImageFiles):
     """One split of all domains. classes: the domains. domain_N: index of each image's. labels_NL: its labels, filled up with -1.
 
     Ids are paths under images/: an image that is query and index has one id in both splits.
@@ -79,37 +79,23 @@ class InstanceReader:
     def __init__(
         self, name: str, split: str, root: Path, domains: list[str], found: dict[str, _Found], group: re.Pattern[str] | None = None
     ) -> None:
-        self.name, self.split, self.root, self.classes = name, split, str(root), domains
-        self.ids = sorted(found)
-        self.groups = list(self.ids) if group is None else [group_of(group, id) for id in self.ids]
-        images = [found[id] for id in self.ids]
-        self._files = [image.file for image in images]
+        files = {id: image.file for id, image in found.items()}
+        super().__init__(name, split, root, files, how=HOW, group=group, missing="an image that a list names is missing")
+        self.classes, images = domains, [found[id] for id in self.ids]
         self.domain_N = np.array([image.domain for image in images], dtype=np.int64)
         self.labels_NL = np.full((len(images), max(len(image.labels) for image in images)), NONE, dtype=np.int64)
         for row, image in enumerate(images):
             self.labels_NL[row, : len(image.labels)] = image.labels
-        sizes = file_sizes(self._files, "an image that a list names is missing", HOW)
-        self.fingerprint = digest(*self.ids, *sizes, *self.domain_N, *self.labels_NL.ravel(), *domains)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def file(self, index: int) -> Path:
-        """The image file of a sample."""
-        return Path(self._files[index])
-
-    def size(self, index: int) -> tuple[int, int]:
-        """(height, width) of an image in pixels, from its header."""
-        return image_size(self.file(index))
+        self.fingerprint = digest(*self.ids, *self.image_bytes, *self.domain_N, *self.labels_NL.ravel(), *domains)
 
     def load(self, index: int) -> InstanceImage:
         """Decode one sample. Errors: a broken or missing file."""
         labels = tuple(int(label) for label in self.labels_NL[index] if label != NONE)
         domain = self.classes[self.domain_N[index]]
-        return InstanceImage(self.ids[index], self.groups[index], read_image(self.file(index)), domain, labels)
+        return InstanceImage(self.ids[index], self.groups[index], self.image(index), domain, labels)
 
 
-def uned(root: str | Path, split: str, **options: Any) -> InstanceReader:
+def uned(root: str | Path, split: str, **options: Any) -> UnedReader:
     """The queries or the index images of all domains. Splits: query, index. Errors: a list that is missing or broken."""
     root = Path(root)
     chosen = parse(UnedOptions, options, where="data.options")
@@ -125,7 +111,7 @@ def uned(root: str | Path, split: str, **options: Any) -> InstanceReader:
             if not labels or min(labels) < 0:
                 raise UserError(f"class_id = {entry.class_id} of {entry.path!r}", where=path, fix="Ids are 0 or more, one or several.")
             found[entry.path] = _Found(_image(root, inside(entry.path, path)), number, labels)
-    return InstanceReader("uned", split, root, list(chosen.domains), found, group_pattern(chosen.group))
+    return UnedReader("uned", split, root, list(chosen.domains), found, group_pattern(chosen.group))
 
 
 def _entries(path: Path) -> list[Entry]:

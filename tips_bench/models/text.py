@@ -7,14 +7,13 @@ Axes in tensor names: T texts, L tokens of a text, D feature.
 from __future__ import annotations
 
 import math
-from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from tips_bench.errors import UserError
-from tips_bench.models import initial
 from tips_bench.models.configs import TextConfig
+from tips_bench.models.initialization import SeededTower
 from tips_bench.models.layers import Block, Mlp
 
 _MIN_TIMESCALE, _MAX_TIMESCALE = 1.0, 10_000.0
@@ -22,15 +21,14 @@ _MIN_TIMESCALE, _MAX_TIMESCALE = 1.0, 10_000.0
 _POOL_EPSILON = 1e-8
 
 
-class TextTower(nn.Module):
+class TextTower(SeededTower[TextConfig]):
     """Token ids to one embedding a text, not normalised. A text without tokens has the embedding zero.
 
     temperature: what cosines with global tokens are divided by to give logits; None where the weights came without one.
     """
 
     def __init__(self, config: TextConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.temperature: float | None = None
         self.token_embed = nn.Embedding(config.vocab_size, config.embed_dim)
         self.blocks = nn.ModuleList(
@@ -43,19 +41,6 @@ class TextTower(nn.Module):
             for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(config.embed_dim, eps=config.layer_norm_eps)
-
-    @classmethod
-    def random(cls, config: TextConfig, seed: int, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Self:
-        """A tower with the weights of a seed; leaves the global random state alone."""
-        with torch.device("meta"):
-            tower = cls(config)
-        tower = tower.to(dtype).to_empty(device=device)
-        tower.init_weights(seed)
-        return tower
-
-    def init_weights(self, seed: int) -> None:
-        """Sets every parameter from the seed: the same values on any device and in any process."""
-        initial.fill(self, seed)
 
     def forward(self, ids_TL: Tensor, paddings_TL: Tensor, *, multiple: int = 1) -> Tensor:
         """[T,D]. paddings_TL: 1 where a token is padding, 0 where it is real.

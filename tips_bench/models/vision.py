@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tips_bench.errors import UserError
-from tips_bench.models import cpu, initial
+from tips_bench.models import cpu
 from tips_bench.models.configs import VisionConfig
+from tips_bench.models.initialization import SeededTower
 from tips_bench.models.layers import Block, Mlp, SwiGlu
 
 
@@ -50,12 +51,11 @@ class PatchEmbed(nn.Module):
         return self.proj(pixels_B3HW).flatten(2).transpose(1, 2)
 
 
-class VisionTower(nn.Module):
+class VisionTower(SeededTower[VisionConfig]):
     """Pixels, already normalised as the model wants them (TIPS: in [0,1], mean 0, std 1), to global tokens and patch features."""
 
     def __init__(self, config: VisionConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         dim, grid = config.embed_dim, config.position_grid
         self.patch_embed = PatchEmbed(config.patch_size, dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
@@ -67,19 +67,10 @@ class VisionTower(nn.Module):
         self._packed: list[cpu.PackedBlock] | None = None
         self._positions: dict[tuple, Tensor] = {}
 
-    @classmethod
-    def random(cls, config: VisionConfig, seed: int, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Self:
-        """A tower with the weights of a seed; leaves the global random state alone."""
-        with torch.device("meta"):
-            tower = cls(config)
-        tower = tower.to(dtype).to_empty(device=device)
-        tower.init_weights(seed)
-        return tower
-
     def init_weights(self, seed: int) -> None:
         """Sets every parameter from the seed: the same values on any device and in any process."""
         self.unpack()
-        initial.fill(self, seed)
+        super().init_weights(seed)
 
     def forward(
         self,

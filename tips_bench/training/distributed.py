@@ -160,11 +160,6 @@ def sync_gradients(model: nn.Module, wanted: bool) -> None:
         model.set_requires_gradient_sync(wanted)
 
 
-def unwrap(model: nn.Module) -> Any:
-    """The model inside."""
-    return model.module if isinstance(model, DistributedDataParallel) else model
-
-
 def whole(tensor: Tensor) -> Tensor:
     """A tensor put together from its parts on all ranks."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

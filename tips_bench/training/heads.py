@@ -13,11 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tips_bench.models import initial
+from tips_bench.models.initialization import STD, seeded_fill
 from tips_bench.training.recipe import HeadPart
 
 _DINOV2_WIDTH = 2048
-_STD = 0.02  # what initial.fill gives
 
 
 class ProjectionHead(nn.Module):
@@ -36,11 +35,11 @@ class ProjectionHead(nn.Module):
         Values have DINOv2's spread in a head of its width, 2048; in a narrower one it is larger, for the norm of what comes before the
         normalisation is what gradients are divided by. Prototypes start as the weights of nn.Linear do.
         """
-        initial.fill(self, seed)
+        seeded_fill(self, seed)
         with torch.no_grad():
             for layer in self.layers:
                 layer.weight *= math.sqrt(_DINOV2_WIDTH / layer.in_features)
-            self.prototypes *= 1 / math.sqrt(3 * self.prototypes.shape[1]) / _STD
+            self.prototypes *= 1 / math.sqrt(3 * self.prototypes.shape[1]) / STD
             self.gain.fill_(1.0)
 
     def forward(self, x_ND: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ Axes in tensor names: N rows (images or patches), M student's views of a row, E 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -84,27 +84,25 @@ def prototype_loss(
     if row_weight_N is None:
         row_weight_N = torch.full_like(view_NME[:, 0, 0], 1 / len(view_NME))
     with torch.autocast(view_NME.device.type, enabled=False):
-        return cast(
-            "Tensor",
-            _PrototypeLoss.apply(
-                view_NME, weight_CE, target_NE.detach(), target_weight_CE.detach(), center, temperatures, row_weight_N, piece_values
-            ),
-        )
+        given = _Given(target_NE.detach(), target_weight_CE.detach(), center, temperatures, row_weight_N, piece_values)
+        return cast("Tensor", _PrototypeLoss.apply(view_NME, weight_CE, given))
+
+
+class _Given(NamedTuple):
+    """What the loss depends on and gives no gradient to, named as in `prototype_loss`."""
+
+    target_NE: Tensor
+    target_weight_CE: Tensor
+    center: Center
+    temperatures: Temperatures
+    row_weight_N: Tensor
+    piece_values: int
 
 
 class _PrototypeLoss(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        view_NME: Tensor,
-        weight_CE: Tensor,
-        target_NE: Tensor,
-        target_weight_CE: Tensor,
-        center: Center,
-        temperatures: Temperatures,
-        row_weight_N: Tensor,
-        piece_values: int,
-    ) -> Tensor:
+    def forward(ctx: Any, view_NME: Tensor, weight_CE: Tensor, given: _Given) -> Tensor:
+        target_NE, target_weight_CE, center, temperatures, row_weight_N, piece_values = given
         views = view_NME.shape[1]
         rows = max(1, piece_values // (views * len(weight_CE)))
         loss = view_NME.new_zeros(())
@@ -128,4 +126,4 @@ class _PrototypeLoss(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
         view_grad_NME, weight_grad_CE = ctx.saved_tensors
-        return grad * view_grad_NME, grad * weight_grad_CE, None, None, None, None, None, None
+        return grad * view_grad_NME, grad * weight_grad_CE, None

@@ -86,9 +86,9 @@ class ModelPart(Strict):
     """The towers: an architecture by its published name, or both towers written out.
 
     vision, text: the fields of VisionConfig and TextConfig; beside an architecture they change single fields of it.
-    initial: "vit", all weights with a standard deviation of 0.02; "narrow", see `training.narrow`.
+    initial: "vit", all weights with a standard deviation of 0.02; "narrow", see `models.initialization`.
     positions: of a crop whose grid is not that of the position table: "interpolated", the whole table at the crop's grid, as TIPS; or
-    "window", a random part of the table of the crop's size, see `training.positions`.
+    "window", a random part of the table of the crop's size, see `models.initialization`.
     begin: weights to train on from.
     """
 

@@ -19,11 +19,10 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from tips_bench.models.files.checkpoints import load_text, load_vision
+from tips_bench.models.initialization import rescale_narrow, wave_positions
 from tips_bench.models.text import TextTower
 from tips_bench.models.vision import VisionTower
 from tips_bench.training.batches import Texts
-from tips_bench.training.narrow import widen
-from tips_bench.training.positions import waves
 from tips_bench.training.prototypes import Temperatures, prototype_loss
 from tips_bench.training.recipe import BeginningPart, Recipe
 from tips_bench.training.teacher import PATCHES, SELF_DISTILLATION, Target, Teacher, make_heads
@@ -87,9 +86,9 @@ class Student(nn.Module):
         self.vision.init_weights(seed)
         self.text.init_weights(seed + _TEXT_SEED)
         if self.model.initial == "narrow":
-            widen(self.vision, self.text)
+            rescale_narrow(self.vision, self.text)
         if self.model.positions == "window":
-            waves(self.vision)
+            wave_positions(self.vision)
         for index, head in enumerate(self.heads.values()):
             head.init_weights(seed + _HEAD_SEED + index)
         self._begin(self.model.begin)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+
 from tips_bench.metrics.samples import SampleCounts, ratio
 from tips_bench.metrics.spec import PERCENT, MetricSpec
 

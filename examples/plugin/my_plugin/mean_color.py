@@ -8,11 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
+
 from tips_bench.cards import ModelCard
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
 from tips_bench.errors import UserError
-from torch import Tensor
-from torch.nn import functional as F
 
 
 class MeanColorEncoder(Encoder):

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import Field
+from torch import Tensor, nn
+
 from tips_bench.cards import Strict, parse
 from tips_bench.data.split import Split
 from tips_bench.features.cache import from_disk
@@ -19,7 +21,6 @@ from tips_bench.features.context import RunContext
 from tips_bench.npz import read_npz, save_npz
 from tips_bench.probes.base import Fit
 from tips_bench.probes.solved.patch_bank import fill
-from torch import Tensor, nn
 
 
 class MlpOptions(Strict):

@@ -8,22 +8,23 @@ Every sample is decoded; all faults are listed, not only the first.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from tips_bench.cards import TaskCard
-from tips_bench.data.base import IGNORE, SegmentationReader
+from tips_bench.data.base import IGNORE, ImageReader, ImageSample, SegmentationReader
 from tips_bench.data.images import read_mask
 from tips_bench.data.masks import MaskReader
 from tips_bench.errors import UserError
 from tips_bench.progress import bar
 from tips_bench.registry import FAMILIES, READERS
 
+T = TypeVar("T")
 # Faults that a terminal shows; JSON holds all of them.
 SHOWN = 20
 
@@ -102,7 +103,7 @@ def check_task(card: TaskCard, root: Path, roles: tuple[str, ...] = ("train", "t
     return reports
 
 
-def decoded(reader: Any, expected: int | None, workers: int) -> Report:
+def decoded(reader: ImageReader[ImageSample], expected: int | None, workers: int) -> Report:
     """A report of any reader whose samples hold an image: sizes, and what cannot be decoded as faults. expected: the number of images."""
     report = Report(reader.name, reader.split, reader.root, len(reader), expected, fingerprint=reader.fingerprint)
     sizes = Counter[str]()
@@ -114,16 +115,23 @@ def decoded(reader: Any, expected: int | None, workers: int) -> Report:
             return "", str(error)
         return f"{height}x{width}", ""
 
-    with bar(f"{reader.name} {reader.split}", len(reader)) as advance, ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(reader), 8 * workers):  # in blocks, so that Ctrl-C does not wait for a whole data set
-            for size, fault in pool.map(look, range(start, min(start + 8 * workers, len(reader)))):
-                advance()
-                report.faults += [fault] if fault else []
-                sizes[size] += not fault
+    with bar(f"{reader.name} {reader.split}", len(reader)) as advance:
+        for size, fault in looked_at(look, len(reader), workers):
+            advance()
+            report.faults += [fault] if fault else []
+            sizes[size] += not fault
     report.sizes = dict((+sizes).most_common())
     if expected is not None and report.samples != expected:
         report.faults.append(f"{report.samples} images, expected {expected}")
     return report
+
+
+def looked_at(look: Callable[[int], T], number: int, workers: int) -> Iterator[T]:
+    """look(0), look(1) ... of `number` samples in order, a few ahead in threads: in blocks, so that Ctrl-C does not wait for all."""
+    with ThreadPoolExecutor(workers) as pool:
+        block = 8 * workers
+        for start in range(0, number, block):
+            yield from pool.map(look, range(start, min(start + block, number)))
 
 
 @dataclass(frozen=True)
@@ -149,11 +157,7 @@ def _seen(reader: SegmentationReader, workers: int) -> Iterator[_Seen | str]:
             return f"{sample.id}: image {sample.image_HW3.shape[:2]}, labels {sample.labels_HW.shape}, header {size} (height, width)"
         return _Seen("x".join(map(str, size)), _histogram(sample.labels_HW), _histogram(stored_HW))
 
-    with ThreadPoolExecutor(workers) as pool:
-        # In blocks, so that Ctrl-C does not wait for a whole data set.
-        block = 8 * workers
-        for start in range(0, len(reader), block):
-            yield from pool.map(look, range(start, min(start + block, len(reader))))
+    return looked_at(look, len(reader), workers)
 
 
 def _histogram(labels_HW: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from collections import Counter
 
 import numpy as np
 
-from tips_bench.data.captions import CaptionReader
+from tips_bench.data.base import CaptionReader
 from tips_bench.data.checks.base import Report, decoded
 
 CONTEXTS = {"64 tokens (TIPS, SigLIP)": 64, "77 tokens (CLIP)": 75}  # words that fit; two tokens of CLIP's are its start and end

@@ -9,19 +9,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tips_bench.data.base import ClassificationReader, InstanceReader
 from tips_bench.data.checks.base import Report, decoded
-from tips_bench.data.imagefolder import ImageFolderReader
-from tips_bench.data.uned import NONE, InstanceReader
+from tips_bench.data.uned import NONE
 
 SOME = 8  # names that a remark lists
 
 
-def check_classes(reader: ImageFolderReader, expected: int | None = None, workers: int = 2) -> Report:
+def check_classes(reader: ClassificationReader, expected: int | None = None, workers: int = 2) -> Report:
     """Decode every image of a classification set and count its classes. expected: the number of images. workers: threads."""
     report = decoded(reader, expected, workers)
     images_C = np.bincount(reader.labels_N, minlength=len(reader.classes))
     report.facts["classes"] = f"{len(reader.classes)}, {images_C.min()} to {images_C.max()} images each"
-    if absent := [reader.classes[label] for label in np.flatnonzero(images_C == 0)]:
+    if absent := [reader.classes[label] for label in np.flatnonzero(images_C == 0).tolist()]:
         report.remarks.append(f"{len(absent)} classes have no image in this split: {_some(absent)}")
     return report
 

@@ -10,16 +10,17 @@ Axes: H W pixels.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from tips_bench.data.checks.base import Report
+from tips_bench.data.base import DepthReader, DepthSample, ImageSample, NormalsReader, NormalsSample, PixelValueReader
+from tips_bench.data.checks.base import Report, looked_at
 from tips_bench.data.nyu_normals import NyuNormals, parse_axes
 from tips_bench.data.surface import Intrinsics, normals_from_depth, points
 from tips_bench.errors import UserError
@@ -42,7 +43,7 @@ class Seen:
     faults: list[str] = field(default_factory=list)
 
 
-def check_depth(reader: Any, expected: int | None = None, workers: int = 2) -> Report:
+def check_depth(reader: DepthReader, expected: int | None = None, workers: int = 2) -> Report:
     """Decode every depth map of a reader and report. expected: the number of samples there should be. workers: threads."""
     report, seen = _look_at_all(reader, expected, workers, _depth)
     spans = np.array([one.values for one in seen if one.values])
@@ -54,9 +55,9 @@ def check_depth(reader: Any, expected: int | None = None, workers: int = 2) -> R
     return report
 
 
-def check_normals(reader: Any, expected: int | None = None, workers: int = 2) -> Report:
+def check_normals(reader: NormalsReader, expected: int | None = None, workers: int = 2) -> Report:
     """Decode every map of normals of a reader and report. expected: the number of samples there should be. workers: threads."""
-    report, seen = _look_at_all(reader, expected, workers, _normals)
+    report, seen = _look_at_all(reader, expected, workers, functools.partial(_normals, reader))
     facing = [one.values[0] for one in seen if one.values]
     if facing:
         report.facts["normals"] = f"{100 * float(np.mean(facing)):.1f} % face the camera"
@@ -69,7 +70,9 @@ def check_normals(reader: Any, expected: int | None = None, workers: int = 2) ->
     return report
 
 
-def _look_at_all(reader: Any, expected: int | None, workers: int, look: Callable[[Any, Any, Seen], None]) -> tuple[Report, list[Seen]]:
+def _look_at_all(
+    reader: PixelValueReader[ImageSample], expected: int | None, workers: int, look: Callable[[Any, Seen], None]
+) -> tuple[Report, list[Seen]]:
     report = Report(reader.name, reader.split, reader.root, len(reader), expected, fingerprint=reader.fingerprint)
     seen = []
     with bar(f"{reader.name} {reader.split}", len(reader)) as advance:
@@ -93,7 +96,7 @@ def _span(cameras: set[Intrinsics]) -> str:
     return f"{lengths[0]:.1f}" if lengths[0] == lengths[-1] else f"{lengths[0]:.1f} to {lengths[-1]:.1f}"
 
 
-def _each(reader: Any, workers: int, look: Callable[[Any, Any, Seen], None]) -> Iterator[Seen]:
+def _each(reader: PixelValueReader[ImageSample], workers: int, look: Callable[[Any, Seen], None]) -> Iterator[Seen]:
     """Every sample in order, decoded a few ahead."""
 
     def one(index: int) -> Seen:
@@ -101,7 +104,7 @@ def _each(reader: Any, workers: int, look: Callable[[Any, Any, Seen], None]) -> 
         try:
             sample, size = reader.load(index), reader.size(index)
             seen.camera = reader.intrinsics(index)
-            look(reader, sample, seen)
+            look(sample, seen)
         except UserError as error:
             return Seen(faults=[str(error)])
         seen.size = "x".join(map(str, size))
@@ -111,13 +114,10 @@ def _each(reader: Any, workers: int, look: Callable[[Any, Any, Seen], None]) -> 
             seen.faults.append(f"{sample.id}: {fault}")
         return seen
 
-    with ThreadPoolExecutor(workers) as pool:
-        block = 8 * workers  # so that Ctrl-C does not wait for a whole data set
-        for start in range(0, len(reader), block):
-            yield from pool.map(one, range(start, min(start + block, len(reader))))
+    return looked_at(one, len(reader), workers)
 
 
-def _depth(reader: Any, sample: Any, seen: Seen) -> None:
+def _depth(sample: DepthSample, seen: Seen) -> None:
     """values: least, median and greatest depth in metres."""
     depth_HW = sample.depth_HW
     if not np.isfinite(depth_HW).all() or depth_HW.min() < 0:
@@ -131,7 +131,7 @@ def _depth(reader: Any, sample: Any, seen: Seen) -> None:
     seen.values = float(known.min()), float(np.median(known)), float(known.max())
 
 
-def _normals(reader: Any, sample: Any, seen: Seen) -> None:
+def _normals(reader: NormalsReader, sample: NormalsSample, seen: Seen) -> None:
     """values: the share of normals that face the camera. agreement_33: sums of products with the normals that follow from depth."""
     normals_HW3 = sample.normals_HW3
     known_HW = normals_HW3.any(axis=-1)

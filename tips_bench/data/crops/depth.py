@@ -9,13 +9,18 @@ Axes: H W pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import cv2
 import numpy as np
+import torch
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from tips_bench.cards import Strict
+from tips_bench.data.base import DepthReader, DepthSample
+from tips_bench.data.crops.base import NumberedCrops
+from tips_bench.data.images import to_pixels
 from tips_bench.errors import UserError
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -52,24 +57,26 @@ class DepthAugmentCard(Strict):
         return self
 
 
-class DepthCrops:
-    """Crops by number, without end. reader: of depth. indices: the samples that may be used, in an order of its own each time."""
+class DepthCrops(NumberedCrops[DepthSample]):
+    """Crops by number, as the card says."""
 
-    def __init__(self, reader: Any, options: DepthAugmentCard, indices: Sequence[int], seed: int) -> None:
-        self.reader, self.options, self.indices, self.seed = reader, options, list(indices), seed
-        if not self.indices:
-            raise UserError("there is no sample to train on", where=reader.name)
+    def __init__(self, reader: DepthReader, options: DepthAugmentCard, indices: Sequence[int], seed: int) -> None:
+        super().__init__(reader, indices, seed)
+        self.options = options
 
     def crop(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """(image_HW3 float32 RGB from 0 to 255, depth_HW float32 metres, 0 = unknown), a function of (seed, number) alone.
 
         Errors: an image smaller than the crop.
         """
-        epoch, position = divmod(number, len(self.indices))
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.indices))
-        sample = self.reader.load(self.indices[order[position]])
+        sample = self.sample(number)
         image_HW3, depth_HW = _boxed(sample.image_HW3, sample.depth_HW, self.options.box)
         return augment(image_HW3, depth_HW, self.options, np.random.default_rng([self.seed, number, 1]), where=sample.id)
+
+    def tensors(self, number: int) -> tuple[Tensor, Tensor]:
+        """(pixels_3HW in [0, 1], depth_HW)."""
+        image_HW3, depth_HW = self.crop(number)
+        return to_pixels(image_HW3), torch.from_numpy(depth_HW)
 
 
 def _boxed(image_HW3: np.ndarray, depth_HW: np.ndarray, box: tuple[int, int, int, int] | None) -> tuple[np.ndarray, np.ndarray]:

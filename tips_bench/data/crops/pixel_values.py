@@ -9,7 +9,6 @@ Axes: H W pixels, S side of the crop, T values of a pixel.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -19,8 +18,9 @@ from torch import Tensor
 from torchvision.transforms import functional as color
 
 from tips_bench.cards import Strict
+from tips_bench.data.base import ImageSample, Reader
+from tips_bench.data.crops.base import NumberedCrops
 from tips_bench.data.images import center_crop, resize, to_pixels
-from tips_bench.errors import UserError
 
 Truth = Callable[[Any], tuple[np.ndarray, np.ndarray]]
 
@@ -49,24 +49,27 @@ class PixelValueCropCard(Strict):
         return self
 
 
-class PixelValueCrops:
-    """Crops by number, without end; each run through `indices` is in an order of its own.
+class PixelValueCrops(NumberedCrops[ImageSample]):
+    """Crops by number, as the card says.
 
     truth: sample -> (values_THW, known_HW). unmirror: values_THW of a mirrored image -> those of the image, its own inverse.
-    Errors: no sample at all.
     """
 
     def __init__(
-        self, reader: Any, card: PixelValueCropCard, truth: Truth, unmirror: Callable[[Tensor], Tensor], indices: Sequence[int], seed: int
+        self,
+        reader: Reader[ImageSample],
+        card: PixelValueCropCard,
+        truth: Truth,
+        unmirror: Callable[[Tensor], Tensor],
+        indices: Sequence[int],
+        seed: int,
     ) -> None:
-        self.reader, self.card, self.truth, self.unmirror, self.indices, self.seed = reader, card, truth, unmirror, list(indices), seed
-        if not self.indices:
-            raise UserError("there is no sample to train on", where=reader.name)
+        super().__init__(reader, indices, seed)
+        self.card, self.truth, self.unmirror = card, truth, unmirror
 
-    def crop(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+    def tensors(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """(pixels_3SS float32 in [0, 1], values_TSS float32, known_SS bool); a function of (seed, number) alone."""
-        epoch, position = divmod(number, len(self.indices))
-        sample = self.reader.load(self.indices[_order(self.seed, epoch, len(self.indices))[position]])
+        sample = self.sample(number)
         values_THW, known_HW = self.truth(sample)
         pixels_3SS, values_TSS, known_SS = self._square(sample.image_HW3, values_THW, known_HW)
         card, rng = self.card, np.random.default_rng([self.seed, number])
@@ -112,8 +115,3 @@ def _zoomed(size: int, share: float, rng: np.random.Generator) -> tuple[np.ndarr
 def _nearest(source: int, target: int) -> np.ndarray:
     """The pixel of the source under each pixel centre of the target."""
     return ((2 * np.arange(target) + 1) * source) // (2 * target)
-
-
-@lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, samples: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(samples)

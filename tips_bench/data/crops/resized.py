@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,7 +19,8 @@ from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.functional import hflip, pil_to_tensor, resized_crop
 
 from tips_bench.cards import Strict
-from tips_bench.errors import UserError
+from tips_bench.data.base import ClassificationReader, LabeledImage
+from tips_bench.data.crops.base import NumberedCrops
 
 _global_state = threading.Lock()
 
@@ -41,18 +41,16 @@ class ResizedCropCard(Strict):
         return self
 
 
-class ResizedCrops:
-    """Crops by number, without end; each run through `indices` is in an order of its own. Errors: no sample at all."""
+class ResizedCrops(NumberedCrops[LabeledImage]):
+    """Crops by number, as the card says."""
 
-    def __init__(self, reader: Any, card: ResizedCropCard, indices: Sequence[int], seed: int) -> None:
-        self.reader, self.card, self.indices, self.seed = reader, card, list(indices), seed
-        if not self.indices:
-            raise UserError("there is no sample to train on", where=reader.name)
+    def __init__(self, reader: ClassificationReader, card: ResizedCropCard, indices: Sequence[int], seed: int) -> None:
+        super().__init__(reader, indices, seed)
+        self.card = card
 
     def crop(self, number: int) -> tuple[Tensor, int]:
         """(pixels_3HW uint8, label); a function of (seed, number) alone."""
-        epoch, position = divmod(number, len(self.indices))
-        sample = self.reader.load(self.indices[_order(self.seed, epoch, len(self.indices))[position]])
+        sample = self.sample(number)
         image, card = Image.fromarray(sample.image_HW3), self.card
         with _global_state, torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(np.random.SeedSequence([self.seed, number]).generate_state(1, np.uint64)[0]))
@@ -61,7 +59,7 @@ class ResizedCrops:
         part = resized_crop(image, *box, [card.size, card.size], InterpolationMode(card.interpolation))
         return pil_to_tensor(hflip(part) if mirrored else part), sample.label
 
-
-@lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, samples: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(samples)
+    def tensors(self, number: int) -> tuple[Tensor, Tensor]:
+        """(pixels_3HW uint8, label)."""
+        pixels_3HW, label = self.crop(number)
+        return pixels_3HW, torch.tensor(label)

@@ -15,12 +15,14 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from tips_bench.cards import Strict
-from tips_bench.data.base import IGNORE, SegmentationReader
-from tips_bench.data.images import resize_shape
-from tips_bench.errors import UserError
+from tips_bench.data.base import IGNORE, SegmentationReader, SegmentationSample
+from tips_bench.data.crops.base import NumberedCrops
+from tips_bench.data.images import resize_shape, to_pixels
 from tips_bench.openmmlab import import_mmseg
 
 UNBOUNDED = 1 << 24  # pixels: a long side that no image reaches
@@ -53,11 +55,10 @@ class AugmentCard(Strict):
         return self
 
 
-class TrainCrops:
-    """Crops by number, without end. indices: the samples that may be used, all by default.
+class TrainCrops(NumberedCrops[SegmentationSample]):
+    """Crops by number, of all samples by default.
 
-    Each run through `indices` is in an order of its own. fill: RGB of the padding; the published pipelines pad with 0 after
-    normalisation, so the encoder's mean colour reproduces them.
+    fill: RGB of the padding; the published pipelines pad with 0 after normalisation, so the encoder's mean colour reproduces them.
     """
 
     def __init__(
@@ -69,19 +70,12 @@ class TrainCrops:
         seed: int = 0,
         fill: tuple[int, int, int] = (0, 0, 0),
     ) -> None:
-        self.reader, self.options, self.seed, self.fill = reader, options, seed, fill
-        self.indices = list(range(len(reader)) if indices is None else indices)
-        if not self.indices:
-            raise UserError("there is no sample to train on", where=reader.name)
-
-    def sample(self, number: int) -> int:
-        """The reader's index behind crop `number`."""
-        epoch, position = divmod(number, len(self.indices))
-        return self.indices[_order(self.seed, epoch, len(self.indices))[position]]
+        super().__init__(reader, range(len(reader)) if indices is None else indices, seed)
+        self.options, self.fill = options, fill
 
     def crop(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """(image_HW3 uint8 RGB, labels_HW uint8) of crop_size x crop_size pixels; a function of (seed, number) alone."""
-        sample = self.reader.load(self.sample(number))
+        sample = self.sample(number)
         if self.options.long_side is None:
             height, width = sample.labels_HW.shape
             resize_shape(height, width, int(self.options.short_side * self.options.ratio[1]))  # refuses a strip blown up
@@ -101,15 +95,15 @@ class TrainCrops:
                 np.random.set_state(before)
         return np.ascontiguousarray(results["img"][:, :, ::-1]), np.ascontiguousarray(results["gt_seg_map"])
 
+    def tensors(self, number: int) -> tuple[Tensor, Tensor]:
+        """(pixels_3HW in [0, 1], labels_HW uint8)."""
+        image_HW3, labels_HW = self.crop(number)
+        return to_pixels(image_HW3), torch.from_numpy(labels_HW)
+
 
 def crop_state(seed: int, number: int) -> np.ndarray:
     """Eight words that seed numpy's global state for one crop."""
     return np.random.SeedSequence([seed, number]).generate_state(8)
-
-
-@lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, samples: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(samples)
 
 
 @lru_cache(maxsize=4)

@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from tips_bench.cards import parse
+from tips_bench.data.crops.base import CropBatches
 from tips_bench.data.crops.pixel_values import PixelValueCrops
 from tips_bench.data.split import Split
 from tips_bench.encoders.weights import seeded
@@ -26,7 +27,7 @@ from tips_bench.probes.base import Fit
 from tips_bench.probes.network_head import HeadSpec, NetworkHead, check_layers
 from tips_bench.probes.pixel_targets import DepthTarget, PixelTarget
 from tips_bench.probes.trained.loop import Training
-from tips_bench.probes.trained.network_training import NetworkBatches, NetworkOptions, NetworkTrainee, Objective
+from tips_bench.probes.trained.network_training import NetworkOptions, NetworkTrainee, Objective
 from tips_bench.probes.trained.pixel_losses import angular_loss, gradient_loss, log_residual, scale_invariant_loss
 
 
@@ -76,7 +77,7 @@ class DptProbe:
         training = Training(
             trainee.total,
             options.checkpoint_every,
-            NetworkBatches(crops, options.batch_size),
+            CropBatches(crops, options.batch_size),
             context.folder / "network.pt",
             digest(options.model_dump_json(), spec.model_dump_json(), context.seed, *train.ids),
             context.extractor.workers,

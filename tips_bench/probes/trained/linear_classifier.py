@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from tips_bench.cards import Strict, parse
+from tips_bench.data.crops.base import CropBatches
 from tips_bench.data.crops.resized import ResizedCropCard, ResizedCrops
 from tips_bench.data.split import Split
 from tips_bench.errors import UserError
@@ -62,18 +62,6 @@ class LinearClassifierOptions(Strict):
         return [{"blocks": inputs.blocks, "mean": int(inputs.mean), "lr": lr} for inputs in self.inputs for lr in self.lr]
 
 
-class _Batches(Dataset):
-    """Batch number i: (pixels_B3HW uint8, labels_B)."""
-
-    def __init__(self, crops: ResizedCrops, batch_size: int) -> None:
-        self.crops, self.batch_size = crops, batch_size
-
-    def __getitem__(self, iteration: int) -> tuple[Tensor, Tensor]:
-        numbers = range(iteration * self.batch_size, (iteration + 1) * self.batch_size)
-        pixels, labels = zip(*(self.crops.crop(number) for number in numbers), strict=True)
-        return torch.stack(pixels), torch.tensor(labels)
-
-
 class LinearClassifierProbe:
     """Built from a card's `probe` mapping."""
 
@@ -107,7 +95,7 @@ class LinearClassifierProbe:
         training = Training(
             options.iterations,
             options.checkpoint_every,
-            _Batches(ResizedCrops(reader, options.crops, fitted, context.seed), options.batch_size),
+            CropBatches(ResizedCrops(reader, options.crops, fitted, context.seed), options.batch_size),
             context.folder / "whole-linear.pt",
             digest(options.model_dump_json(), context.seed, *train.part(fitted).ids),
             extractor.workers,

@@ -15,11 +15,10 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from tips_bench.cards import parse
+from tips_bench.data.crops.base import CropBatches
 from tips_bench.data.crops.depth import DepthAugmentCard, DepthCrops
-from tips_bench.data.images import to_pixels
 from tips_bench.data.split import Split
 from tips_bench.errors import UserError
 from tips_bench.features.context import RunContext
@@ -62,18 +61,6 @@ class LinearBinsOptions(TrainingOptions):
         return self
 
 
-class DepthBatches(Dataset):
-    """Batch number i of the crops: (pixels_B3HW, depth_BHW metres), a function of i alone."""
-
-    def __init__(self, crops: DepthCrops, batch_size: int) -> None:
-        self.crops, self.batch_size = crops, batch_size
-
-    def __getitem__(self, iteration: int) -> tuple[Tensor, Tensor]:
-        numbers = range(iteration * self.batch_size, (iteration + 1) * self.batch_size)
-        images, depths = zip(*(self.crops.crop(number) for number in numbers), strict=True)
-        return torch.stack([to_pixels(image_HW3) for image_HW3 in images]), torch.from_numpy(np.stack(depths))
-
-
 class LinearBinsProbe:
     """Built from a card's `probe` mapping, for depth."""
 
@@ -104,7 +91,7 @@ class LinearBinsProbe:
         training = Training(
             options.iterations,
             options.checkpoint_every,
-            DepthBatches(DepthCrops(reader, options.augment, fitted, context.seed), options.batch_size),
+            CropBatches(DepthCrops(reader, options.augment, fitted, context.seed), options.batch_size),
             context.folder / "linear-bins.pt",
             digest(options.model_dump_json(), context.seed, *train.part(fitted).ids),
             extractor.workers,

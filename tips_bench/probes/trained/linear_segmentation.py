@@ -12,13 +12,11 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from tips_bench.cards import parse
+from tips_bench.data.crops.base import CropBatches
 from tips_bench.data.crops.segmentation import AugmentCard, TrainCrops
-from tips_bench.data.images import to_pixels
 from tips_bench.data.split import Split
 from tips_bench.errors import UserError
 from tips_bench.features.context import RunContext
@@ -37,18 +35,6 @@ class LinearOptions(TrainingOptions):
     """The knobs of `linear`."""
 
     augment: AugmentCard
-
-
-class CropBatches(Dataset):
-    """Batch number i of the crops: (pixels_B3HW, labels_BHW uint8), a function of i alone."""
-
-    def __init__(self, crops: TrainCrops, batch_size: int) -> None:
-        self.crops, self.batch_size = crops, batch_size
-
-    def __getitem__(self, iteration: int) -> tuple[Tensor, Tensor]:
-        numbers = range(iteration * self.batch_size, (iteration + 1) * self.batch_size)
-        images, labels = zip(*(self.crops.crop(number) for number in numbers), strict=True)
-        return torch.stack([to_pixels(image_HW3) for image_HW3 in images]), torch.from_numpy(np.stack(labels))
 
 
 class LinearProbe:

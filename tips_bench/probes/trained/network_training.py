@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from tips_bench.cards import Strict
-from tips_bench.data.crops.pixel_values import PixelValueCropCard, PixelValueCrops
+from tips_bench.data.crops.pixel_values import PixelValueCropCard
 from tips_bench.errors import UserError
 from tips_bench.features.extract import Extractor
 from tips_bench.features.geometry import Kind, Upsampling, Windows
@@ -41,18 +40,6 @@ class NetworkOptions(Strict):
     def iterations(self, samples: int, epochs: float) -> int:
         """Batches in so many runs through the samples."""
         return round(epochs * samples / self.batch_size)
-
-
-class NetworkBatches(Dataset):
-    """Batch number i of the crops, a function of i alone."""
-
-    def __init__(self, crops: PixelValueCrops, batch_size: int) -> None:
-        self.crops, self.batch_size = crops, batch_size
-
-    def __getitem__(self, iteration: int) -> NetworkBatch:
-        numbers = range(iteration * self.batch_size, (iteration + 1) * self.batch_size)
-        pixels, values, known = zip(*(self.crops.crop(number) for number in numbers), strict=True)
-        return torch.stack(pixels), torch.stack(values), torch.stack(known)
 
 
 @dataclass(frozen=True)
