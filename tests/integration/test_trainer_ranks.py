@@ -52,7 +52,7 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What two ranks learned in each way."""
     folder = tmp_path_factory.mktemp("ranks")
     (folder / "recipes.json").write_text(json.dumps({name: values(**changes) for name, changes in WAYS.items()}))
-    done = torchrun(folder, str(ROOT / "tests" / "ranks.py"), str(folder / "out.pt"), str(folder / "recipes.json"))
+    done = torchrun(folder, str(ROOT / "tests" / "helpers" / "ranks.py"), str(folder / "out.pt"), str(folder / "recipes.json"))
     assert done.returncode == 0, done.stderr[-3000:]
     return torch.load(folder / "out.pt", weights_only=True)
 
