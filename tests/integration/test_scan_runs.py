@@ -177,7 +177,7 @@ def test_the_data_check_lists_every_fault_of_every_scan(place: Path, drawn: Path
     assert code == 1
     for words, report in (
         ("pose/1.txt: cannot read", train),
-        ("the colour intrinsics (focal 1170.0 1170.0, centre 647.8 483.8) do not fit images of 56x56 pixels", train),
+        ("the color intrinsics (focal 1170.0 1170.0, centre 647.8 483.8) do not fit images of 56x56 pixels", train),
         ("scene0002_00: the depth of all 3 frames is 0", train),
         ("its vertices have no label", test),
         ("scene5001_00: the median depth is 0.0", test),

@@ -167,7 +167,8 @@ class Inference:
             windows = Windows.of(inner, self.window)
             found = self.extractor.encode(torch.cat([windows.cut(image_3HW) for image_3HW in group]))
             for features_NhwD in found.features_BhwD.split(len(windows.tops) * len(windows.lefts)):
-                yield View(inner, mirrored, features_NhwD)
+                # One layout for every size of batch: a product may round otherwise where it reads along another axis.
+                yield View(inner, mirrored, features_NhwD.contiguous())
 
     def _cached(self, reader: Any, indices: list[int], cache: FeatureCache) -> Iterator[Encoded]:
         sizes = [reader.size(index) for index in range(len(reader))]
