@@ -15,7 +15,8 @@ import numpy as np
 from tips_bench.cards import load_card
 from tips_bench.files import write_text
 from tips_bench.results.comparison import Comparison, compare
-from tips_bench.results.counts import Scored, load_all
+from tips_bench.results.counts import Scored, load_scored
+from tips_bench.results.folders import read_records
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/ablation.md"
@@ -53,7 +54,7 @@ def load_runs(part: str) -> Runs:
     records = ROOT / "docs/records" / part
     if not records.is_dir():
         raise SystemExit(f"{records} holds no records: run benchmarks/ablation.py and copy its records there.")
-    for one in load_all(records)[0]:
+    for one in read_records(records, load_scored)[0]:
         row, seed = one.record.model.removeprefix(f"{part}-").rsplit("-seed", 1)
         task, protocol = one.record.task, one.record.protocol
         name = task if protocol == load_card("task", task).protocol else f"{task} ({protocol})"

@@ -1,11 +1,43 @@
 """tips-bench: dense evaluation of frozen vision encoders.
 
+Score an encoder. The record says what was measured, how sure it is and how it was made; it lies under results/:
+
     import tips_bench
 
-    record = tips_bench.run("rooms-seg", "tips-tiny-random", protocol="convex")
-    encoder = tips_bench.load_encoder("tips-b14")
+    record = tips_bench.run("rooms-seg", "tips-nano")
+    record = tips_bench.run("ade20k", "tips-b14", protocol="convex", limit=50, dtype="bf16")     # options: RunOptions
+    record = tips_bench.run("rooms-seg", my_backbone)      # a module or function: pixels [B,3,H,W] in [0, 1] -> [B,D,h,w]
 
-The names below are imported when they are first used, so `import tips_bench` loads neither torch nor anything else.
+    record.primary_metric.value, record.primary_metric.ci95
+    record.metrics["mAcc"].value
+    record.per_class["IoU"]["chair"]
+    record.deviations                                      # why it is not comparable, if it is not
+    record.samples().nsmallest(5, "mIoU")                  # the hardest images, a DataFrame
+    record.counts()                                        # what the numbers are computed from, a row a sample
+
+What there is:
+
+    tips_bench.list_tasks(), tips_bench.list_models(), tips_bench.list_protocols()
+
+Read records again, one or many, and compare them:
+
+    record = tips_bench.load_record("results/rooms-seg/tips-nano/convex-224-01234567.json")
+    frame = tips_bench.load_records("results/")            # a DataFrame, a row a record and metric
+    frame[frame["primary"]].pivot_table(index="model", columns="task", values="value")
+
+    found = tips_bench.compare(record_a, record_b)         # records or their files
+    found.verdict, found.gain, found.gain_interval
+    report = tips_bench.check("results/new", "baselines/") # did anything get worse?
+    report.passed, report.outcomes
+
+Use an encoder, or the features that a run with cache=True kept:
+
+    encoder = tips_bench.load_encoder("tips-b14", device="cuda")
+    patches = encoder.encode_image(pixels).patches[0]      # [B, h, w, D]
+    features = tips_bench.load_features(record)            # sample id -> [h, w, D]
+
+What a user can mend is a tips_bench.UserError. The command line does all of this, too: `tips-bench --help`. The names are imported when
+they are first used, so `import tips_bench` loads neither torch nor pandas.
 """
 
 from __future__ import annotations
@@ -15,33 +47,66 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tips_bench.encoders import load_encoder
+    from tips_bench.errors import UserError
+    from tips_bench.evaluation.cached_features import load_features
+    from tips_bench.evaluation.run import RunOptions
     from tips_bench.evaluation.run import evaluate as run
     from tips_bench.results.comparison import compare
-    from tips_bench.results.record import load_record
+    from tips_bench.results.frames import load_records
+    from tips_bench.results.record import Record, load_record
+    from tips_bench.results.regression import check
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compare", "list_models", "list_tasks", "load_encoder", "load_record", "run"]
+__all__ = [
+    "Record",
+    "RunOptions",
+    "UserError",
+    "__version__",
+    "check",
+    "compare",
+    "list_models",
+    "list_protocols",
+    "list_tasks",
+    "load_encoder",
+    "load_features",
+    "load_record",
+    "load_records",
+    "run",
+]
 
 _LAZY = {
-    "load_encoder": "tips_bench.encoders:load_encoder",
+    "Record": "tips_bench.results.record:Record",
+    "RunOptions": "tips_bench.evaluation.run:RunOptions",
+    "UserError": "tips_bench.errors:UserError",
+    "check": "tips_bench.results.regression:check",
     "compare": "tips_bench.results.comparison:compare",
+    "load_encoder": "tips_bench.encoders:load_encoder",
+    "load_features": "tips_bench.evaluation.cached_features:load_features",
     "load_record": "tips_bench.results.record:load_record",
+    "load_records": "tips_bench.results.frames:load_records",
     "run": "tips_bench.evaluation.run:evaluate",
 }
 
 
 def list_tasks() -> list[str]:
     """Names of all task cards, shipped and the user's own."""
-    from tips_bench.catalog import card_files
-
-    return list(card_files("task"))
+    return _names("task")
 
 
 def list_models() -> list[str]:
     """Names of all model cards, shipped and the user's own."""
+    return _names("model")
+
+
+def list_protocols() -> list[str]:
+    """Names of all protocol cards, shipped and the user's own."""
+    return _names("protocol")
+
+
+def _names(kind: str) -> list[str]:
     from tips_bench.catalog import card_files
 
-    return list(card_files("model"))
+    return list(card_files(kind))
 
 
 def __getattr__(name: str) -> Any:

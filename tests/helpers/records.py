@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tips_bench.results.record import Cost, DatasetIdentity, MetricValue, Record
+from tips_bench.results.record import Cost, DatasetIdentity, Deviation, MetricValue, Record
+
+
+def said(*sentences: str) -> list[Deviation]:
+    """Deviations that are sentences."""
+    return [Deviation(card="probe", text=sentence) for sentence in sentences]
 
 
 def record(task: str, model: str, protocol: str | None, **changes: Any) -> Record:

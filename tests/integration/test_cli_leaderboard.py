@@ -193,8 +193,8 @@ def test_a_table_of_200_models_and_40_tasks_is_under_a_megabyte() -> None:
     def entry(task: int, model: int) -> SimpleNamespace:
         value = 40 + (model * 7919 + task) % 1000 / 50
         metric = MetricValue(value=value, unit="%", higher_is_better=True, ci95=(value - 1.2, value + 1.1), n=2000)
-        record = SimpleNamespace(model=f"model-with-a-name-{model}", primary="mIoU", dataset=SimpleNamespace(n=2000))
-        return SimpleNamespace(id=f"{task:06x}{model:06x}", label=record.model, record=record, metric=metric)
+        record = SimpleNamespace(model_name=f"model-with-a-name-{model}", primary="mIoU", dataset=SimpleNamespace(n=2000))
+        return SimpleNamespace(id=f"{task:06x}{model:06x}", label=record.model_name, record=record, metric=metric)
 
     boards = [Board(f"task-{t}", "segmentation", "convex", str(t), [entry(t, m) for m in range(200)]) for t in range(40)]  # type: ignore[misc]
     ranks = [Rank(f"model-with-a-name-{m}", f"model-with-a-name-{m}", m + 1.0, (m + 0.5, m + 3.0)) for m in range(200)]

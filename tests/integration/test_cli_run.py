@@ -16,7 +16,9 @@ from tips_bench.catalog import card_files
 from tips_bench.cli.main import app
 from tips_bench.cli.run import run as run_command
 from tips_bench.errors import UserError
-from tips_bench.evaluation import run as adapters_run
+from tips_bench.evaluation import run as evaluation_run
+from tips_bench.evaluation.run import RunOptions
+from tips_bench.evaluation.spec import Spec
 from tips_bench.results.record import Record, record_path
 
 Call = dict[str, Any]
@@ -24,19 +26,21 @@ Call = dict[str, Any]
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
-    """Every call of the stand-in for evaluate, which saves a record and returns it; task `voc2012` has no data."""
+    """Every call of the stand-in for evaluate_spec, which saves a record and returns it; task `voc2012` has no data."""
     made: list[Call] = []
 
-    def evaluate(task: str, model: str, *, protocol: str | None = None, **options: Any) -> Record:
-        made.append({"task": task, "model": model, "protocol": protocol, **options})
+    def evaluate_spec(spec: Spec, options: RunOptions) -> Record:
+        task, model, protocol = spec.task.name, spec.model.name, spec.protocol.name
+        assert (spec.weights, spec.limit) == (options.weights, options.limit)
+        made.append({"task": task, "model": model, "protocol": protocol, **dataclasses.asdict(options)})
         if task == "voc2012":
             raise UserError("no such folder", where="data/VOC2012", fix="Download it.")
-        pictures = [f"{protocol or 'convex'}-01234567/{i}.png" for i in range(options.get("pictures", 0))]
+        pictures = [f"{protocol}-01234567/{i}.png" for i in range(options.pictures)]
         done = record(task, model, protocol, pictures=pictures)
-        done.save(record_path(Path(options["out"]), task, model, done.protocol, "01234567"))
+        done.save(record_path(Path(options.out), task, model, done.protocol, "01234567"))
         return done
 
-    monkeypatch.setattr(adapters_run, "evaluate", evaluate)
+    monkeypatch.setattr(evaluation_run, "evaluate_spec", evaluate_spec)
     return made
 
 
@@ -51,10 +55,10 @@ def cells(calls: list[Call]) -> list[tuple[str, str, str | None]]:
 def test_one_evaluation_prints_its_table_and_where_the_record_lies(calls: list[Call], tmp_path: Path) -> None:
     done = run("run", "--task", "rooms-seg", "--model", "pixels", "--out", str(tmp_path))
     assert done.exit_code == 0, done.output
-    assert cells(calls) == [("rooms-seg", "pixels", None)]
+    assert cells(calls) == [("rooms-seg", "pixels", "convex-224")]
     assert "41.25" in done.stdout and "pixels" in done.stdout
-    assert str(tmp_path / "rooms-seg" / "pixels" / "convex-01234567.json") in done.stdout
-    assert (tmp_path / "rooms-seg" / "pixels" / "convex-01234567.json").is_file()
+    assert str(tmp_path / "rooms-seg" / "pixels" / "convex-224-01234567.json") in done.stdout
+    assert (tmp_path / "rooms-seg" / "pixels" / "convex-224-01234567.json").is_file()
 
 
 def test_comma_lists_are_every_combination_model_by_model(calls: list[Call], tmp_path: Path) -> None:
@@ -89,14 +93,14 @@ def test_a_protocol_that_a_model_is_not_made_for_is_refused_by_name(calls: list[
 def test_options_reach_the_evaluation(calls: list[Call], tmp_path: Path) -> None:
     options = ["--weights", "random", "--device", "cpu", "--dtype", "bf16", "--batch-size", "3", "--workers", "5", "--data-root", "d"]
     options += ["--set", "image.short_side=112", "--set", "probe.max_iterations=7"]
-    options += ["--pictures", "2", "--cache", "--limit", "9", "--seed", "4", "--rerun"]
+    options += ["--pictures", "2", "--cache", "--limit", "9", "--seed", "4", "--rerun", "--metrics", "boundary-iou"]
     done = run("run", "--task", "rooms-seg", "--model", "pixels", "--out", str(tmp_path), *options)
     assert done.exit_code == 0, done.output
     assert calls == [
         {
             "task": "rooms-seg",
             "model": "pixels",
-            "protocol": None,
+            "protocol": "convex-224",
             "weights": "random",
             "device": "cpu",
             "dtype": "bf16",
@@ -110,6 +114,7 @@ def test_options_reach_the_evaluation(calls: list[Call], tmp_path: Path) -> None
             "limit": 9,
             "seed": 4,
             "rerun": True,
+            "metrics": ["boundary-iou"],
         }
     ]
     assert done.stdout.count("picture ") == 2
@@ -191,7 +196,7 @@ def test_json_is_the_records_as_they_were_saved(calls: list[Call], tmp_path: Pat
     done = run("run", "--task", "rooms-seg", "--model", "pixels,tips-tiny-random", "--out", str(tmp_path), "--json")
     files = sorted(tmp_path.rglob("*.json"))
     assert json.loads(done.stdout) == [json.loads(file.read_text()) for file in files]
-    assert [one["schema"] for one in json.loads(done.stdout)] == ["tips-bench/record/1"] * 2
+    assert [one["schema"] for one in json.loads(done.stdout)] == ["tips-bench/record/2"] * 2
 
 
 def test_json_with_nothing_but_failures_is_an_empty_list(calls: list[Call], tmp_path: Path) -> None:
@@ -218,7 +223,7 @@ def test_an_interruption_is_status_130_and_one_sentence(monkeypatch: pytest.Monk
     def interrupted(*_: Any, **__: Any) -> Record:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(adapters_run, "evaluate", interrupted)
+    monkeypatch.setattr(evaluation_run, "evaluate_spec", interrupted)
     done = run("run", "--task", "rooms-seg", "--model", "pixels")
     assert done.exit_code == 130
     assert done.stderr.splitlines()[-1] == "tips-bench: interrupted; what was finished is kept"
@@ -228,7 +233,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> Record:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(adapters_run, "evaluate", broken)
+    monkeypatch.setattr(evaluation_run, "evaluate_spec", broken)
     done = run("run", "--task", "rooms-seg", "--model", "pixels")
     assert isinstance(done.exception, ZeroDivisionError)
 
@@ -237,13 +242,13 @@ def test_a_message_with_line_breaks_and_escapes_is_still_one_printable_line(monk
     def hostile(*_: Any, **__: Any) -> Record:
         raise UserError("a name\nof two lines \x1b[31m", where="x\r\ny")
 
-    monkeypatch.setattr(adapters_run, "evaluate", hostile)
+    monkeypatch.setattr(evaluation_run, "evaluate_spec", hostile)
     done = run("run", "--task", "rooms-seg", "--model", "pixels")
-    assert done.stderr.splitlines()[-1] == "tips-bench: x y: a name of two lines ?[31m"
+    assert done.stderr.splitlines()[-1] == "tips-bench: x y: a name of two lines \N{REPLACEMENT CHARACTER}[31m"
 
 
 def test_every_option_of_an_evaluation_can_be_given_and_has_its_default() -> None:
     parameters = inspect.signature(run_command).parameters
-    for field in dataclasses.fields(adapters_run.RunOptions):
+    for field in dataclasses.fields(evaluation_run.RunOptions):
         default = parameters[field.name].default
         assert (str(default) if field.name == "out" else default) == field.default, field.name

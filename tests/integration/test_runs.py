@@ -56,12 +56,12 @@ def test_convex_learns_and_says_what_it_did(shapes):
     low, high = record.metrics["mIoU"].ci95
     assert low <= record.metrics["mIoU"].value <= high
     assert record.probe["converged"] and record.cost.image_forwards == 14 + 8
-    assert not record.comparable and record.deviations == [
+    assert not record.comparable and list(map(str, record.deviations)) == [
         "protocol.image.short_side = 84 (card: 448)",
         "protocol.probe.max_patches = 600 (card: 2000000)",
     ]
     path = next((shapes / "out" / "shapes" / "pixels").glob("convex-*.json"))
-    assert load_record(path) == record
+    assert load_record(path) == record and record.path == path
     assert all((path.parent / name).is_file() for name in [record.per_sample, *record.pictures])
     assert len(record.pictures) == 3 and not list(path.parent.glob(".*"))
 
@@ -194,7 +194,8 @@ def test_bf16_is_recorded_and_close(shapes):
 def test_a_limit_is_a_deviation_and_changes_the_fingerprint(shapes):
     record = evaluate("shapes", "pixels", out=shapes / "a", overrides=SMALL, limit=5)
     whole = evaluate("shapes", "pixels", out=shapes / "a", overrides=SMALL)
-    assert (record.dataset.n, record.dataset.train_n) == (5, 5) and "limit = 5 images of each split" in record.deviations
+    assert (record.dataset.n, record.dataset.train_n) == (5, 5) and record.limit == 5
+    assert "limit = 5 images of each split" in map(str, record.deviations)
     assert record.dataset.fingerprint != whole.dataset.fingerprint
 
 

@@ -140,8 +140,7 @@ def test_cached_features_give_the_same_record_without_the_backbone(place: Path) 
 
 def test_records_of_scans_are_compared_pair_by_pair(place: Path) -> None:
     first, second = (scored(place, "packed", weights=weights) for weights in ("random:0", "random:1"))
-    paths = {load_record(path).model: path for path in (place / "out").rglob("*.json")}
-    found = compare(paths[first.model], paths[second.model])
+    found = compare(first, second)
     one = found.metrics["mIoU_visible"]
     assert (one.a, one.b) == (first.metrics["mIoU_visible"].value, second.metrics["mIoU_visible"].value)
     assert len(found.samples) == 2 and {part.name for part in found.classes} >= {"wall", "floor"}

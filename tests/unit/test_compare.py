@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from torchmetrics.functional.segmentation import mean_iou
 
+from tests.helpers.records import said
 from tests.helpers.scored_records import names, pair, save_record
 from tips_bench.errors import UserError
 from tips_bench.results.comparison import as_data, compare, compare_folders, suite_data
 from tips_bench.results.comparison_text import bar, comparison_text, fitted, suite_text
-from tips_bench.results.counts import load_all, load_scored
+from tips_bench.results.counts import load_scored
+from tips_bench.results.folders import read_records
 from tips_bench.results.record import DatasetIdentity, load_record
 
 
@@ -209,7 +211,7 @@ def test_no_line_is_wider_than_80_columns_and_nothing_escapes(tmp_path_factory, 
     ids = [f"{text}{index}".replace("\x00", "") for index in range(6)]
     labels = [f"{index}{text}" for index in range(classes)]
     for model, file in enumerate(("a.json", "b.json")):
-        record = save_record(folder / file, counts_N23C[:, model], ids=ids, model=text, task=text, deviations=[text], comparable=False)
+        record = save_record(folder / file, counts_N23C[:, model], ids=ids, model=text, task=text, deviations=said(text), comparable=False)
         record.model_copy(update={"dataset": identity(record, classes=labels)}).save(folder / file)
     written = comparison_text(compare(folder / "a.json", folder / "b.json"))
     assert all(cell_len(line) <= 80 for line in written.splitlines())
@@ -270,15 +272,15 @@ def test_other_json_in_a_folder_is_passed_over_and_a_truncated_record_is_not(tmp
     (tmp_path / ".unfinished").mkdir()
     (tmp_path / ".unfinished" / "c.json").write_text("{")
     b.write_text(b.read_text()[:200])
-    found, broken = load_all(tmp_path)
+    found, broken = read_records(tmp_path, load_scored)
     assert [one.path for one in found] == [a] and [error.where for error in broken] == [str(b)]
 
 
 def test_a_folder_without_records_is_a_mistake(tmp_path):
     with pytest.raises(UserError, match="no records there"):
-        load_all(tmp_path)
+        read_records(tmp_path, load_scored)
     with pytest.raises(UserError, match="cannot read"):
-        load_all(tmp_path / "absent")
+        read_records(tmp_path / "absent", load_scored)
 
 
 def test_the_effects_of_all_samples_are_finite_or_not_scored(tmp_path):

@@ -174,7 +174,7 @@ def test_an_encoder_is_used_as_it_is() -> None:
     assert encoder.spec.embed_dim == 192 and encoder.spec.depth == 4
     card = resolve_model_card("users_own:encoder")
     assert (card.name, card.embed_dim, card.global_tokens) == ("users_own:encoder", 192, 2)
-    with pytest.raises(UserError, match="Choose device and precision inside the callable"):
+    with pytest.raises(UserError, match="Choose device and precision where you build it"):
         load_encoder("users_own:encoder", dtype="bf16")
 
 

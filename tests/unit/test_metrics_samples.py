@@ -153,7 +153,10 @@ def test_a_folder_that_takes_no_file_is_named(tmp_path):
 
 
 def test_a_better_score_is_found_by_direction_and_not_scored_loses():
-    error = MetricSpec(unit="m", higher_is_better=False, worst=float("inf"))
+    error = MetricSpec(unit="m", higher_is_better=False)
     assert PERCENT.better(2, 1) and not PERCENT.better(1, 2) and not PERCENT.better(1, 1)
     assert error.better(1, 2) and not error.better(2, 1)
     assert PERCENT.better(0, float("nan")) and not PERCENT.better(float("nan"), 0) and not PERCENT.better(float("nan"), float("nan"))
+    assert (PERCENT.gain(2.0, 1.5), error.gain(2.0, 1.5)) == (0.5, -0.5) and (PERCENT.arrow, error.arrow) == ("↑", "↓")
+    for metric, best_first in ((PERCENT, [3.0, 1.0, -2.0]), (error, [-2.0, 1.0, 3.0])):
+        assert sorted([1.0, float("nan"), -2.0, 3.0], key=metric.order)[:3] == best_first

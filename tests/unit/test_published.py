@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from tests.helpers.records import record
+from tests.helpers.records import record, said
 from tips_bench.cards import load_card
 from tips_bench.catalog import card_files, shipped
 from tips_bench.errors import UserError
@@ -137,8 +137,10 @@ def test_the_distance_is_measured_less_reported(tmp_path: Path) -> None:
 
 def test_differences_of_protocol_weights_and_overrides_are_named(tmp_path: Path) -> None:
     write(tmp_path, PAPER)
-    (found,) = beside_papers(measured("tips-b14@mine", "convex", deviations=["probe.l2 = 3"], comparable=False), protocols(), tmp_path)
-    assert found.differences[0] == "weights: mine in place of the released ones"
+    (found,) = beside_papers(
+        measured("tips-b14", "convex", weights="mine.pth", deviations=said("probe.l2 = 3"), comparable=False), protocols(), tmp_path
+    )
+    assert found.differences[0] == "weights: mine.pth in place of the released ones"
     assert found.differences[1] == "protocol: convex, the nearest to the paper's is linear-tips"
     assert any(line.startswith("probe.type: ") and "linear" in line for line in found.differences)
     assert found.differences[-1] == "probe.l2 = 3"

@@ -18,7 +18,8 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from tips_bench.errors import UserError
-from tips_bench.results.provenance import git_state, peak_memory_mb, reset_peak_memory, version_of, versions
+from tips_bench.memory import peak_memory_mb, reset_peak_memory
+from tips_bench.results.provenance import git_state, version_of, versions
 from tips_bench.results.record import SCHEMA, Cost, DatasetIdentity, MetricValue, Record, Selection, load_record, record_path
 
 
@@ -93,7 +94,7 @@ def changed(path: Path, change) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        pytest.param(lambda data: data.update(schema="tips-bench/record/2"), "not a record of schema", id="schema"),
+        pytest.param(lambda data: data.update(schema="tips-bench/record/3"), "not a record of schema", id="schema"),
         pytest.param(lambda data: data.pop("schema"), "not a record of schema", id="no-schema"),
         pytest.param(lambda data: data.update(surprise=1), "surprise: Extra inputs", id="unknown"),
         pytest.param(lambda data: data["cost"].update(surprise=1), "cost.surprise: Extra inputs", id="unknown-inside"),
@@ -123,7 +124,7 @@ def test_a_record_with_a_fault_is_refused_with_the_key(tmp_path, change, sentenc
         pytest.param(b"[]", id="list"),
         pytest.param(b"null", id="null"),
         pytest.param(b'{"schema": "tips-bench/record/1"}', id="bare"),
-        pytest.param(b'{"schema": "tips-bench/record/1", "schema_": 5}', id="two-schemas"),
+        pytest.param(b'{"schema": "tips-bench/record/2", "schema_": 5}', id="two-schemas"),
     ],
 )
 def test_hostile_json_is_one_sentence(tmp_path, content):
@@ -255,7 +256,8 @@ def test_reading_a_record_loads_neither_torch_nor_mmengine(tmp_path):
         [
             "import sys",
             "from tips_bench.results.record import load_record",
-            "from tips_bench.results.provenance import versions, peak_memory_mb",
+            "from tips_bench.memory import peak_memory_mb",
+            "from tips_bench.results.provenance import versions",
             f"load_record({str(tmp_path / 'r.json')!r}), versions(), peak_memory_mb()",
             "sys.exit(bool({'torch', 'mmengine', 'tips_bench.registry'} & set(sys.modules)))",
         ]

@@ -27,7 +27,9 @@ from tips_bench.leaderboard.published import Reported, StatedProtocol
 from tips_bench.leaderboard.run_report import write_report
 from tips_bench.leaderboard.site import build
 from tips_bench.leaderboard.site_files import MANIFEST, file_name, files_of
+from tips_bench.metrics.spec import MetricSpec
 from tips_bench.results.comparison import compare
+from tips_bench.results.record import Deviation
 
 SCRIPT = '<script>alert("x")</script>'
 VOID = {"meta", "link", "br", "input", "img", "wbr"}
@@ -65,6 +67,9 @@ class Page(HTMLParser):
         self.text += data
 
 
+CHANGED = Deviation(card="protocol", key="image.short_side", value=112, card_value=224)
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("results")
@@ -72,7 +77,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_record(out, model, quality, seed=0, pictures=number == 0, encoder_s=1.0 + number)
         write_record(out, model, quality, task="voc2012", protocol="convex")
     write_record(out, "clip-b16", 0.6)
-    write_record(out, "tips-b14", 0.9, seed=3, comparable=False, deviations=["protocol.image.short_side = 112 (card: 224)"])
+    write_record(
+        out,
+        "tips-b14",
+        0.9,
+        seed=3,
+        comparable=False,
+        deviations=[CHANGED],
+    )
     return out
 
 
@@ -258,7 +270,7 @@ def test_a_build_never_replaces_what_it_did_not_write(results: Path, tmp_path: P
 def test_a_build_that_fails_leaves_the_earlier_site(results: Path, tmp_path: Path) -> None:
     build([results], tmp_path / "site")
     before = (tmp_path / "site" / MANIFEST).read_bytes()
-    with pytest.raises(UserError, match="no such file or folder"):
+    with pytest.raises(UserError, match="No such file or directory"):
         build([tmp_path / "nowhere"], tmp_path / "site")
     with pytest.raises(UserError, match="no records there"):
         (tmp_path / "empty").mkdir()
@@ -309,10 +321,10 @@ scores = st.floats(-1e6, 1e6)
 @given(st.lists(st.tuples(st.text(max_size=30), st.floats(1e-3, 1e6), scores), max_size=12), st.booleans())
 def test_a_scatter_is_xml_and_its_front_is_beaten_by_no_point(points: list[tuple[str, float, float]], higher: bool) -> None:
     clean = [charts.Point("".join(filter(str.isprintable, label)), x, y, None, "#", "d") for label, x, y in points]
-    drawn = charts.scatter(clean, "ms", "%", higher_is_better=higher)
+    drawn = charts.scatter(clean, "ms", "%", MetricSpec("%", higher))
     if drawn:
         ET.fromstring(str(drawn))
-    for one in charts.pareto(clean, higher):
+    for one in charts.pareto(clean, MetricSpec("%", higher)):
         better = [p for p in clean if p.x <= one.x and (p.y > one.y if higher else p.y < one.y)]
         assert not better
 

@@ -23,6 +23,7 @@ from tips_bench.files import digest
 from tips_bench.leaderboard import ranking as boards
 from tips_bench.leaderboard.submission import validate
 from tips_bench.results import untrusted_input as guards
+from tips_bench.results.record import Deviation
 
 
 def card_of(kind: str, name: str) -> dict[str, Any] | None:
@@ -87,7 +88,10 @@ FORGERIES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a protocol hash": (lambda d: d.update(protocol_hash="0" * 64), "protocol_hash is not the hash of the protocol"),
     "no cards": (lambda d: d["cards"].pop("protocol"), "cards.protocol is missing"),
     "a changed model": (lambda d: d["cards"]["model"].update(patch_size=4), "patch_size: 4 in the record"),
-    "deviations denied": (lambda d: d.update(deviations=["limit = 24 images of each split"]), "comparable = true with 1 deviations"),
+    "deviations denied": (
+        lambda d: d.update(deviations=[{"card": "run", "key": "limit", "value": 24, "text": "limit = 24 images of each split"}]),
+        "comparable = true with 1 deviations",
+    ),
     "no reason": (lambda d: d.update(comparable=False), "comparable = false with 0 deviations"),
     "a cost below zero": (lambda d: d["cost"].update(wall_s=-1.0), "a cost below zero"),
     "counts elsewhere": (lambda d: d.update(per_sample="other.samples.npz"), "is not the file of this record's name"),
@@ -125,11 +129,11 @@ def test_a_changed_protocol_must_be_declared_and_then_stands_on_no_board(tmp_pat
     write_record(tmp_path / "quiet", "pixels", 0.5, **changed)
     (problem,) = problems(tmp_path / "quiet")
     assert problem.startswith("protocol 'convex-224' is not ours, and does not say so: image.short_side: 448 in the record, 224")
-    said = ["protocol.image.short_side = 448 (card: 224)"]
+    said = [Deviation(card="protocol", key="image.short_side", value=448, card_value=224)]
     write_record(tmp_path / "said", "pixels", 0.5, comparable=False, deviations=said, **changed)
     review = validate(tmp_path / "said", card_of)
     assert review.faults == []
-    assert review.notes[0].problem == f"not comparable, so on no board: {said[0]}"
+    assert review.notes[0].problem == "not comparable, so on no board: protocol.image.short_side = 448 (card: 224)"
 
 
 def test_one_data_set_has_one_fingerprint(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from tips_bench.cli.output import print_error, print_json
 from tips_bench.errors import UserError
+from tips_bench.terminal import printable
 
 if TYPE_CHECKING:
     from tips_bench.leaderboard.publish import Change
@@ -112,8 +113,7 @@ def validate(
 
 
 def _finding(kind: str, finding: Fault) -> str:
-    line = f"{kind:<6}{finding.where}: {finding.problem}"
-    return "".join(character if character.isprintable() else "?" for character in line)
+    return printable(f"{kind:<6}{finding.where}: {finding.problem}")
 
 
 def _card_of(kind: str, name: str) -> dict[str, Any] | None:

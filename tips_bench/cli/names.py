@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tips_bench.catalog import card_files
 from tips_bench.errors import NotAllowed, Unsuited, UserError
+
+if TYPE_CHECKING:
+    from tips_bench.evaluation.spec import Spec
 
 ALL = "all"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One evaluation. protocol: None = the task's own."""
+    """One evaluation as it was asked for. protocol: None = the task's own."""
 
     task: str
     model: str
-    protocol: str | None
-
-    def __str__(self) -> str:
-        return f"{self.task}, {self.model}, {self.protocol or 'its default protocol'}"
+    protocol: str | None = None
 
 
 def split(text: str, option: str, everything: Callable[[], list[str]]) -> list[str]:
@@ -32,8 +33,8 @@ def split(text: str, option: str, everything: Callable[[], list[str]]) -> list[s
     return list(dict.fromkeys(expanded))
 
 
-def plan(task: str, model: str, protocol: str | None, *, overrides: list[str], weights: str | None, limit: int | None) -> list[Job]:
-    """Every evaluation that the comma lists ask for, model by model, each with its cards read.
+def plan(task: str, model: str, protocol: str | None, *, overrides: list[str], weights: str | None, limit: int | None) -> list[Spec]:
+    """Every evaluation that the comma lists ask for, model by model, with its cards read and overridden.
 
     Where the protocols are `all`, those that a model is not made for are left out. Of several tasks and protocols, a task is not run
     under one that it does not allow, if it allows another one and another task allows that.
@@ -51,11 +52,12 @@ def plan(task: str, model: str, protocol: str | None, *, overrides: list[str], w
     if weights is not None and not weights.startswith("random") and len(models) > 1:
         fix = "Name one model, or use --weights random."
         raise UserError(f"{weights!r} cannot belong to {len(models)} models", where="--weights", fix=fix)
+    specs: list[Spec] = []
     jobs: list[Job] = []
     refused: list[tuple[Job, NotAllowed]] = []
     for job in (Job(t, m, p) for m in models for t in tasks for p in protocols(t)):
         try:
-            resolve(job.task, job.model, job.protocol, overrides, weights, limit)
+            specs.append(resolve(job.task, job.model, job.protocol, overrides=overrides, weights=weights, limit=limit))
         except Unsuited:
             if protocol != ALL:
                 raise
@@ -65,7 +67,7 @@ def plan(task: str, model: str, protocol: str | None, *, overrides: list[str], w
             continue
         jobs.append(job)
     _refuse_those_without(jobs, refused)
-    return jobs
+    return specs
 
 
 def _refuse_those_without(jobs: list[Job], refused: list[tuple[Job, NotAllowed]]) -> None:

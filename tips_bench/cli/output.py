@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tips_bench.terminal import one_line
+
 if TYPE_CHECKING:
     from tips_bench.results.record import Record
 
@@ -19,12 +21,7 @@ UNCUT = 24
 
 def print_error(error: Exception) -> None:
     """One line on standard error, whatever the message holds (a hostile file's name may hold line breaks or escapes)."""
-    print(f"tips-bench: {printable(str(error))}", file=sys.stderr)
-
-
-def printable(text: str) -> str:
-    """`text` on one line, with "?" for every character that does not print."""
-    return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
+    print(f"tips-bench: {one_line(str(error))}", file=sys.stderr)
 
 
 def print_json(data: Any) -> None:
@@ -46,7 +43,7 @@ def print_rich(*renderables: Any) -> None:
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, cut: bool = True) -> None:
     """Aligned columns on standard output, one line a row. cut: shorten the longest columns until a line fits the terminal, if it is one."""
-    cells = [[printable(spec) for spec in row] for row in (header, *rows)]
+    cells = [[one_line(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     if cut and sys.stdout.isatty():
         widths = _fit(widths, shutil.get_terminal_size().columns)

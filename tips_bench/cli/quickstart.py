@@ -7,15 +7,10 @@ from typing import Annotated
 
 import typer
 
-from tips_bench.cli.names import Job
 from tips_bench.cli.run import evaluate_all, print_records
 
-JOBS = (
-    Job("rooms-seg", "tips-nano", None),
-    Job("rooms-seg", "tips-nano-random", None),
-    Job("rooms-retrieval", "tips-nano", None),
-    Job("rooms-retrieval", "tips-nano-random", None),
-)
+TASKS = ("rooms-seg", "rooms-retrieval")
+MODELS = ("tips-nano", "tips-nano-random")
 PICTURES = 4
 
 
@@ -26,8 +21,11 @@ def quickstart(out: Annotated[Path, typer.Option(help="Folder for the records an
     Example:
       tips-bench quickstart --out results/
     """
-    records = evaluate_all(list(JOBS), {"out": out, "pictures": PICTURES})
+    from tips_bench.evaluation.spec import resolve
+
+    specs = [resolve(task, model) for task in TASKS for model in MODELS]
+    records = evaluate_all(specs, {"out": out, "pictures": PICTURES})
     if records:
-        print_records(records, out)
-    if len(records) < len(JOBS):
+        print_records(records)
+    if len(records) < len(specs):
         raise typer.Exit(2)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tips_bench.cli.names import Job, plan, split
+from tips_bench.cli.names import plan, split
 from tips_bench.cli.output import print_error, print_json, print_scores
 from tips_bench.errors import UserError
 from tips_bench.registry import METRICS
 
 if TYPE_CHECKING:
+    from tips_bench.evaluation.spec import Spec
     from tips_bench.results.record import Record
 
 
@@ -67,7 +68,7 @@ def run(
       tips-bench run --task ade20k --protocol convex --model timm:vit_base_patch14_dinov2 --weights my_run/checkpoint.pth
       tips-bench run --task rooms-seg --model my_package:build --set probe.patches_per_image=64
     """
-    jobs = plan(task, model, protocol, overrides=overrides or [], weights=weights, limit=limit)
+    specs = plan(task, model, protocol, overrides=overrides or [], weights=weights, limit=limit)
     options: dict[str, Any] = {
         "weights": weights,
         "device": device,
@@ -84,42 +85,34 @@ def run(
         "rerun": rerun,
         "metrics": split(metrics, "--metrics", METRICS.names) if metrics else [],
     }
-    records = evaluate_all(jobs, options)
+    records = evaluate_all(specs, options)
     if as_json:
-        print_json([json.loads(record_file(record, out).read_text(encoding="utf-8")) for record in records])
+        print_json([json.loads(record_path.read_text(encoding="utf-8")) for record in records if (record_path := record.path)])
     elif records:
-        print_records(records, out)
-    if len(records) < len(jobs):
+        print_records(records)
+    if len(records) < len(specs):
         raise typer.Exit(2)
 
 
-def evaluate_all(jobs: list[Job], options: dict[str, Any]) -> list[Record]:
-    """The records of the jobs that could be done, in order; what stands in the way of another is printed and the next one is tried."""
-    from tips_bench.evaluation.run import evaluate
+def evaluate_all(specs: list[Spec], options: dict[str, Any]) -> list[Record]:
+    """The records of what could be scored, in order; what stands in the way of another is printed and the next one is tried."""
+    from tips_bench.evaluation.run import RunOptions, evaluate_spec
 
     records = []
-    for number, job in enumerate(jobs, 1):
-        print(f"[{number}/{len(jobs)}] {job}", file=sys.stderr)
+    for number, spec in enumerate(specs, 1):
+        print(f"[{number}/{len(specs)}] {spec.task.name}, {spec.model_name}, {spec.protocol.name}", file=sys.stderr)
         try:
-            records.append(evaluate(job.task, job.model, protocol=job.protocol, **options))
+            records.append(evaluate_spec(spec, RunOptions(**options)))
         except UserError as error:
             print_error(error)
     return records
 
 
-def record_file(record: Record, out: Path) -> Path:
-    """The file that a record was saved to under `out`: it lies beside its per-sample counts."""
-    from tips_bench.results.record import record_path
-
-    folder = record_path(out, record.task, record.model, record.protocol, "").parent
-    return folder / f"{record.per_sample.removesuffix('.samples.npz')}.json"
-
-
-def print_records(records: list[Record], out: Path) -> None:
+def print_records(records: list[Record]) -> None:
     """The table of these records, then where they and their pictures lie."""
     print_scores(records)
     for record in records:
-        file = record_file(record, out)
-        print(f"record    {file}")
+        assert record.path is not None, "an evaluation saves its record"
+        print(f"record    {record.path}")
         for name in record.pictures:
-            print(f"picture   {file.parent / name}")
+            print(f"picture   {record.path.parent / name}")

@@ -18,16 +18,19 @@ def table(
 ) -> None:
     """Print a table of records with 95 % intervals: a row per model and protocol, a column per task.
 
-    A file in a folder that is not a record is named on standard error and left out.
+    A broken record in a folder is named on standard error and left out.
 
     \b
     Examples:
       tips-bench table results/
       tips-bench table results/ade20k other/record.json --format latex
     """
-    from tips_bench.results.tables import load_records
+    from tips_bench.results.folders import read_records
+    from tips_bench.results.record import load_record
 
-    records, broken = load_records(paths)
+    records, broken = read_records(paths, load_record)
     for error in broken:
         print_error(error)
+    if not records:
+        raise typer.Exit(2)
     print_scores(records, format)

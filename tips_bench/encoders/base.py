@@ -85,6 +85,12 @@ class Encoder(ABC):
     dtype: torch.dtype
     has_values: bool = False
 
+    def __repr__(self) -> str:
+        spec, precision = self.spec, str(self.dtype).removeprefix("torch.")
+        text = ", text" if spec.has_text else ""
+        shape = f"patch {spec.patch_size}, {spec.embed_dim} features, {spec.depth} blocks"
+        return f"<{type(self).__name__} {spec.name}: {shape}{text}; {precision} on {self.device}>"
+
     @torch.inference_mode()
     def encode_image(self, pixels_B3HW: Tensor, layers: tuple[int, ...] = (-1,), norm: bool = True, values: bool = False) -> ImageFeatures:
         """Features of images, RGB in [0, 1], any H x W.

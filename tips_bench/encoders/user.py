@@ -21,6 +21,7 @@ Axes: B batch, H W pixels, h w token grid, D feature.
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import importlib
@@ -62,14 +63,13 @@ class CallableEncoder(Encoder):
         # What is handed out is moved and converted in place; the next caller gets one of its own.
         _build.cache_clear()
         if isinstance(built, Encoder):
-            if (device is not None and resolve_device(device) != built.device) or (
-                dtype is not None and resolve_dtype(dtype) != built.dtype
-            ):
-                raise UserError(
-                    f"it is on {built.device} in {built.dtype}", where=target, fix="Choose device and precision inside the callable."
-                )
-            return built
-        encoder = cls(card, built, "none", resolve_device(device), resolve_dtype(dtype))
+            return _as_asked(built, device, dtype, target)
+        return cls.of(card, built, device, dtype)
+
+    @classmethod
+    def of(cls, card: ModelCard, function: Callable[[Tensor], Tensor], device: str | None, dtype: str | None) -> Encoder:
+        """The function as an encoder with this card; its hash is that of what it gives for one fixed image."""
+        encoder = cls(card, function, "none", resolve_device(device), resolve_dtype(dtype))
         features_BhwD = encoder._features(_probe_pixels().to(encoder.device, encoder.dtype))
         digest = hashlib.sha256(features_BhwD.float().cpu().numpy().tobytes()).hexdigest()
         encoder.spec = spec_from_card(card, f"output:{digest}")
@@ -79,16 +79,7 @@ class CallableEncoder(Encoder):
     def describe(cls, target: str) -> ModelCard:
         """The card of a callable: from its spec where it returns an Encoder, else from what it gives for one image."""
         built = _build(target)
-        stated = _from_spec(built.spec) if isinstance(built, Encoder) else _from_output(built, target)
-        return ModelCard(
-            name=target,
-            title=f"{target} (callable)",
-            source="callable",
-            architecture={"target": target},
-            **stated,
-            citation="none: a user's own encoder",
-            homepage=target,
-        )
+        return _card(target, _from_spec(built.spec) if isinstance(built, Encoder) else _from_output(built, target))
 
     def _encode(self, pixels_B3HW: Tensor, layers: tuple[int, ...], norm: bool, values: bool) -> ImageFeatures:
         features_BhwD = self._features(pixels_B3HW)
@@ -108,6 +99,47 @@ class CallableEncoder(Encoder):
             where=self.spec.name,
             fix="Return [B, D, h, w] or [B, h, w, D] with one cell a patch at every image size.",
         )
+
+
+def wrap(model: Any, device: str | None = None, dtype: str | None = None) -> Encoder:
+    """An Encoder as it is, or a module or function of pixels as one, named for its class or function; a module is copied first.
+
+    Errors: as for a callable that is named; an Encoder asked to change its device or precision.
+    """
+    if isinstance(model, Encoder):
+        return _as_asked(model, device, dtype, model.spec.name)
+    if not callable(model) or isinstance(model, type):
+        fix = "Give an Encoder, an nn.Module or a function of pixels, not its class."
+        raise UserError(f"a {type(model).__name__} is no encoder", where="model", fix=fix)
+    kind = type(model) if isinstance(model, nn.Module) or not hasattr(model, "__name__") else model
+    name = kind.__name__.strip("<>") if kind.__module__ == "__main__" else f"{kind.__module__}:{kind.__name__.strip('<>')}"
+    function = copy.deepcopy(model).to(torch.float32).eval() if isinstance(model, nn.Module) else model
+    return CallableEncoder.of(_card(name, _from_output(function, name)), function, device, dtype)
+
+
+def card_of(encoder: Encoder) -> ModelCard:
+    """The card that a user's own encoder has in a record."""
+    return _card(encoder.spec.name, _from_spec(encoder.spec))
+
+
+def _as_asked(encoder: Encoder, device: str | None, dtype: str | None, where: str) -> Encoder:
+    """The encoder. Errors: another device or precision was asked for than it has."""
+    if (device is not None and resolve_device(device) != encoder.device) or (dtype is not None and resolve_dtype(dtype) != encoder.dtype):
+        fix = "Choose device and precision where you build it."
+        raise UserError(f"it is on {encoder.device} in {encoder.dtype}", where=where, fix=fix)
+    return encoder
+
+
+def _card(name: str, stated: dict[str, Any]) -> ModelCard:
+    return ModelCard(
+        name=name,
+        title=f"{name} (callable)",
+        source="callable",
+        architecture={"target": name},
+        **stated,
+        citation="none: a user's own encoder",
+        homepage=name,
+    )
 
 
 @functools.lru_cache(maxsize=1)

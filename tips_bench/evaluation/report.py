@@ -16,7 +16,7 @@ from tips_bench.evaluation.spec import Spec
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.probes.base import Choice, Fit
 from tips_bench.results.provenance import git_state, versions
-from tips_bench.results.record import Cost, DatasetIdentity, MetricValue, Record, Selection
+from tips_bench.results.record import Cost, DatasetIdentity, Deviation, MetricValue, Record, Selection
 from tips_bench.results.statistics import intervals
 
 
@@ -29,18 +29,28 @@ def build_record(
     weights_sha256: str,
     seed: int,
     per_sample: str,
+    features_id: str,
 ) -> Record:
-    """The record of one spec, still without pictures. per_sample: name of the file of counts beside it."""
+    """The record of one spec, still without pictures.
+
+    per_sample: name of the file of counts beside it. features_id: what the cache files the features under.
+    """
     commit, dirty = git_state(PACKAGE)
     train, test = splits.train, splits.test
-    deviations = [*spec.deviations, *(fit.warnings if fit else []), *dict.fromkeys((*(train.remarks if train else ()), *test.remarks))]
+    remarks = dict.fromkeys((*(train.remarks if train else ()), *test.remarks))
+    deviations = [
+        *spec.deviations,
+        *(Deviation(card="probe", text=warning) for warning in (fit.warnings if fit else [])),
+        *(Deviation(card="data", text=remark) for remark in remarks),
+    ]
     every = (scores.counts, *scores.beside.values())
     return Record(
         task=spec.task.name,
         family=spec.task.family,
         protocol=spec.protocol.name,
         protocol_hash=spec.protocol_hash,
-        model=spec.model_name,
+        model=spec.model.name,
+        weights=spec.weights_name,
         weights_sha256=weights_sha256,
         metrics={name: value for counts in every for name, value in _metrics(counts).items()},
         per_class=_per_class(scores.counts, test.reader.classes),
@@ -51,6 +61,7 @@ def build_record(
         probe={**(fit.report if fit else {}), **scores.notes},
         selection=_selection(fit.choice if fit else None, spec.task.primary),
         dataset=_identity(splits),
+        features_id=features_id,
         cost=cost,
         versions=versions(),
         git_commit=commit,

@@ -18,11 +18,12 @@ from typing import Any
 import torch
 
 from tips_bench.adapters.base import Adapter, Scores, save_pictures
-from tips_bench.cards import TaskCard, load_card
+from tips_bench.cards import ModelCard, TaskCard, load_card
 from tips_bench.catalog import PACKAGE, cache_root, data_root, generated_root
 from tips_bench.data.split import Splits
 from tips_bench.encoders.base import Encoder
 from tips_bench.encoders.load import load_encoder
+from tips_bench.encoders.user import card_of, wrap
 from tips_bench.errors import UserError
 from tips_bench.evaluation.report import build_record
 from tips_bench.evaluation.spec import Spec, resolve
@@ -30,11 +31,12 @@ from tips_bench.features.cache import FeatureCache
 from tips_bench.features.context import RunContext
 from tips_bench.features.extract import Extractor
 from tips_bench.files import cannot_write, digest, write_text
+from tips_bench.memory import peak_memory_mb, reset_peak_memory
 from tips_bench.metrics.samples import SampleCounts, save_counts
 from tips_bench.probes.base import Choice, Fit, Probe
 from tips_bench.probes.training_free.released_head import released_head
 from tips_bench.registry import FAMILIES, METRICS
-from tips_bench.results.provenance import git_state, peak_memory_mb, reset_peak_memory
+from tips_bench.results.provenance import git_state
 from tips_bench.results.record import Cost, Record, load_record, record_path
 
 BATCH_SIZE = {"cpu": 4, "cuda": 32}
@@ -77,19 +79,42 @@ def misfit(task: TaskCard, root: Path) -> str | None:
     return None
 
 
-def evaluate(task: str, model: str, protocol: str | None = None, **options: Any) -> Record:
-    """Score `model` on `task` and write the record. options: the fields of RunOptions. protocol: the task's default if None.
+def evaluate(task: str, model: Any, protocol: str | None = None, **options: Any) -> Record:
+    """Score `model` on `task`, write the record and return it; `record.path` is its file.
 
+        record = tips_bench.run("rooms-seg", "tips-b14", limit=20)
+        record = tips_bench.run("rooms-seg", my_backbone)
+
+    model: a name, as for `load_encoder`, or what stands behind one: an Encoder, an nn.Module or a function of pixels [B,3,H,W] in [0, 1]
+    (tips_bench.encoders.user); a module is copied, so that one in training stays as it is. protocol: the task's default if None.
+    options: the fields of RunOptions.
     Errors: every fault of cards, data, weights and disk as a UserError, and then there is no record.
     """
     chosen = RunOptions(**options)
-    spec = resolve(task, model, protocol, chosen.overrides or [], chosen.weights, chosen.limit)
+    encoder = None
+    if not isinstance(model, str | Path | ModelCard):
+        encoder = _own_encoder(model, chosen)
+        model = card_of(encoder)
+    spec = resolve(task, model, protocol, overrides=chosen.overrides or [], weights=chosen.weights, limit=chosen.limit)
+    return evaluate_spec(spec, chosen, encoder)
+
+
+def _own_encoder(model: Any, options: RunOptions) -> Encoder:
+    changed = [assignment for assignment in options.overrides or [] if assignment.startswith("model.")]
+    if options.weights is not None or changed:
+        said = changed[0] if changed else f"weights = {options.weights!r}"
+        raise UserError(f"{said}: the model is an object, not a card", where="model", fix="Change the object itself.")
+    return wrap(model, options.device, options.dtype)
+
+
+def evaluate_spec(spec: Spec, chosen: RunOptions, encoder: Encoder | None = None) -> Record:
+    """As `evaluate`, of cards that are resolved; weights, limit and overrides are those of `spec`. encoder: in place of the card's."""
     adapter: Adapter = FAMILIES.get(spec.task.family).adapter_class()(spec.task, spec.protocol)
     if adapter.needs_text and not spec.model.has_text:
         raise _no_text(spec)
     beside = _metrics_beside(spec, chosen.metrics or [])
-    splits = adapter.open(_data_folder(spec, chosen), chosen.limit)
-    encoder = load_encoder(spec.model, chosen.weights, chosen.device, chosen.dtype)
+    splits = adapter.open(_data_folder(spec, chosen), spec.limit)
+    encoder = encoder or load_encoder(spec.model, spec.weights, chosen.device, chosen.dtype)
     if adapter.needs_text and not encoder.spec.has_text:
         raise _no_text(spec)
     run = _Run(spec, adapter, splits, encoder, beside, chosen)
@@ -145,7 +170,7 @@ class _Run:
         self.spec, self.adapter, self.splits, self.beside, self.options = spec, adapter, splits, beside, options
         batch_size = options.batch_size or BATCH_SIZE.get(encoder.device.type, BATCH_SIZE["cpu"])
         extractor = Extractor(encoder, spec.protocol.image, spec.protocol.features, batch_size, options.workers)
-        features = self._features_identity(encoder)
+        self.features_id = features = self._features_identity(encoder)
         trained_on = splits.train.fingerprint if splits.train else ""
         head = [released_head(spec.model, spec.task.family)[1]] if spec.takes_released_head else []
         decisive = digest(features, json.dumps(spec.cards(), sort_keys=True), splits.test.fingerprint, trained_on, options.seed, *head)
@@ -195,7 +220,7 @@ class _Run:
         """Write the counts, the pictures and, last of all, the record."""
         stem, weights = self.path.with_suffix(""), self.context.encoder.spec.weights_sha256
         samples = stem.with_name(f"{stem.name}.samples.npz")
-        record = build_record(self.spec, self.splits, fit, scores, cost, weights, self.options.seed, samples.name)
+        record = build_record(self.spec, self.splits, fit, scores, cost, weights, self.options.seed, samples.name, self.features_id)
         if self.options.pictures:
             drawn = self.adapter.draw(self.context, self.splits, fit.head if fit else None, self.options.pictures)
             record.pictures = save_pictures(drawn, stem)

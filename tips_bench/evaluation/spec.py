@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,19 +12,34 @@ from tips_bench.cards import CARDS, ModelCard, ProtocolCard, Strict, TaskCard, l
 from tips_bench.encoders.load import resolve_model_card
 from tips_bench.errors import NotAllowed, Unsuited, UserError
 from tips_bench.files import digest
+from tips_bench.results.record import Deviation, shown_name
 
 Kind = Literal["task", "model", "protocol"]
 
 
 @dataclass(frozen=True)
 class Spec:
-    """The cards as used. model_name: with the weights beside it where they are not the card's. deviations: what was overridden."""
+    """The cards as used. weights: a file, "random" or "random:SEED" in place of the card's. limit: at most so many samples of each split.
+
+    deviations: what was overridden.
+    """
 
     task: TaskCard
     model: ModelCard
     protocol: ProtocolCard
-    model_name: str
-    deviations: list[str]
+    weights: str | None
+    limit: int | None
+    deviations: list[Deviation]
+
+    @property
+    def weights_name(self) -> str | None:
+        """The weights as a record names them: a file by its name alone."""
+        return self.weights if self.weights is None or self.weights.startswith("random") else Path(self.weights).name
+
+    @property
+    def model_name(self) -> str:
+        """The model, with the weights behind it where they are not the card's."""
+        return shown_name(self.model.name, self.weights_name)
 
     def cards(self) -> dict[str, Any]:
         """All three as plain data, for the record."""
@@ -40,9 +56,18 @@ class Spec:
         return self.protocol.probe.get("type") == "released"
 
 
-def resolve(task: str, model: str, protocol: str | None, overrides: list[str], weights: str | None, limit: int | None) -> Spec:
+def resolve(
+    task: str,
+    model: str | Path | ModelCard,
+    protocol: str | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    weights: str | Path | None = None,
+    limit: int | None = None,
+) -> Spec:
     """Read the cards and apply `overrides`: "task.KEY=VALUE", "model.KEY=VALUE", and all others to the protocol.
 
+    model: as for `load_encoder`. protocol: the task's default if None.
     Errors: an unknown name, a protocol that the task does not allow or that is not for its family, a value that does not fit, a model
     without the released head that the protocol takes.
     """
@@ -53,7 +78,7 @@ def resolve(task: str, model: str, protocol: str | None, overrides: list[str], w
             chosen[prefix].append(rest)
         else:
             chosen["protocol"].append(assignment)
-    deviations: list[str] = []
+    deviations: list[Deviation] = []
     task_card = _changed("task", load_card("task", task), chosen["task"], deviations)
     name = protocol or task_card.protocol
     protocol_card = load_card("protocol", name)
@@ -64,11 +89,10 @@ def resolve(task: str, model: str, protocol: str | None, overrides: list[str], w
         families = ", ".join(protocol_card.families)
         raise UserError(f"protocol {name!r} is for {families}, not {task_card.family}", where=f"task {task_card.name}")
     protocol_card = _changed("protocol", protocol_card, chosen["protocol"], deviations)
-    model_card = _changed("model", resolve_model_card(model), chosen["model"], deviations)
+    model_card = _changed("model", model if isinstance(model, ModelCard) else resolve_model_card(model), chosen["model"], deviations)
     if limit is not None:
-        deviations.append(f"limit = {limit} images of each split")
-    shown = model_card.name if weights is None else f"{model_card.name}@{_weights_name(weights)}"
-    spec = Spec(task_card, model_card, protocol_card, shown, deviations)
+        deviations.append(Deviation(card="run", key="limit", value=limit, text=f"limit = {limit} images of each split"))
+    spec = Spec(task_card, model_card, protocol_card, None if weights is None else str(weights), limit, deviations)
     if spec.takes_released_head and task_card.family not in model_card.heads:
         raise _no_head(spec)
     return spec
@@ -82,11 +106,7 @@ def _no_head(spec: Spec) -> Unsuited:
     return Unsuited(problem, where=f"protocol {spec.protocol.name}", fix=fix)
 
 
-def _weights_name(weights: str) -> str:
-    return weights if weights.startswith("random") else Path(weights).stem
-
-
-def _changed(kind: Kind, card: Any, assignments: list[str], deviations: list[str]) -> Any:
+def _changed(kind: Kind, card: Any, assignments: list[str], deviations: list[Deviation]) -> Any:
     """The card with its overrides; each that changes something is added to `deviations` with the card's own value."""
     if not assignments:
         return card
@@ -98,7 +118,7 @@ def _changed(kind: Kind, card: Any, assignments: list[str], deviations: list[str
         key = assignment.partition("=")[0]
         old, new = _at(before, key), _at(after, key)
         if old != new:
-            deviations.append(f"{kind}.{key} = {json.dumps(new)} (card: {json.dumps(old)})")
+            deviations.append(Deviation(card=kind, key=key, value=new, card_value=old))
     return changed
 
 

@@ -113,6 +113,22 @@ class ResumableArray:
             self._lock = None
 
 
+def read_items(folder: Path, name: str) -> dict[int, np.ndarray]:
+    """Item -> its rows of an array in a store, for the items that were written, as memory maps that cannot be; none without a store.
+
+    No lock is taken: an item that was written does not change any more.
+    """
+    try:
+        header = json.loads((folder / "header.json").read_text(encoding="utf-8"))
+        done = np.flatnonzero(np.fromfile(folder / "done.bin", dtype=np.uint8))
+        shape, dtype = header["arrays"][name]
+        starts = np.concatenate([[0], np.cumsum(header["rows"])])
+        rows = np.memmap(folder / f"{name}.bin", dtype=dtype, mode="r", shape=(int(starts[-1]), *shape))
+    except (OSError, ValueError, KeyError):
+        return {}
+    return {int(item): rows[starts[item] : starts[item + 1]] for item in done}
+
+
 def _remove(folder: Path) -> None:
     """The header goes first: what a kill leaves of the rest is no store."""
     with contextlib.suppress(OSError):
@@ -154,10 +170,13 @@ class FeatureCache:
 
     def open(self, name: str, rows: Sequence[int], arrays: Mapping[str, tuple[tuple[int, ...], str]], *details: object) -> ResumableArray:
         """The store `name`, taken up where it was left. details: what shapes its content besides the identity."""
-        content = digest(self.identity, *details)
-        store = ResumableArray(self.folder / (name if self.identity is None else f"{name}-{content[:24]}"), rows, arrays, content)
+        store = ResumableArray(self.place(name, *details), rows, arrays, digest(self.identity, *details))
         self._open.append(store)
         return store
+
+    def place(self, name: str, *details: object) -> Path:
+        """The folder of the store `name`, whether it is there or not."""
+        return self.folder / (name if self.identity is None else f"{name}-{digest(self.identity, *details)[:24]}")
 
     def finish(self, store: ResumableArray) -> None:
         """A work folder's store is deleted, a cache's is kept."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from tips_bench.metrics.spec import MetricSpec
+
 WIDTH, HEIGHT = 640, 300
 LEFT, RIGHT, TOP, BOTTOM = 52, 16, 12, 44
 LETTER = 6.4  # mean width of a letter at the size of the labels
@@ -82,7 +84,7 @@ class Point:
     kind: int = 0
 
 
-def scatter(points: Sequence[Point], x_label: str, y_label: str, *, higher_is_better: bool) -> Markup:
+def scatter(points: Sequence[Point], x_label: str, y_label: str, metric: MetricSpec) -> Markup:
     """Scores against cost, cost on a log scale; a stepped line joins the points that no other point beats in both.
 
     The points of that line are labelled first, then the others where there is room.
@@ -94,7 +96,7 @@ def scatter(points: Sequence[Point], x_label: str, y_label: str, *, higher_is_be
     x = Scale(low / 1.25, high * 1.25, LEFT, WIDTH - LEFT - RIGHT, log=True)
     bounds = span([end for point in points for end in point.sure or (point.y,)])
     y = Scale(*bounds, HEIGHT - BOTTOM, -(HEIGHT - BOTTOM - TOP))
-    front = pareto(points, higher_is_better)
+    front = pareto(points, metric)
     parts = [*_axes(x, y, x_label, y_label), _steps([(x(p.x), y(p.y)) for p in front])]
     for point in points:
         bar = f'<path class="error" d="M{number(x(point.x))} {number(y(point.sure[0]))}V{number(y(point.sure[1]))}"/>' if point.sure else ""
@@ -105,12 +107,11 @@ def scatter(points: Sequence[Point], x_label: str, y_label: str, *, higher_is_be
     return Markup(f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{name}">{"".join(parts)}</svg>')
 
 
-def pareto(points: Sequence[Point], higher_is_better: bool) -> list[Point]:
+def pareto(points: Sequence[Point], metric: MetricSpec) -> list[Point]:
     """The points that no other point beats in cost and score, the cheapest first."""
-    sign = -1 if higher_is_better else 1
     front: list[Point] = []
-    for point in sorted(points, key=lambda point: (point.x, sign * point.y)):
-        if not front or sign * point.y < sign * front[-1].y:
+    for point in sorted(points, key=lambda point: (point.x, metric.order(point.y))):
+        if not front or metric.better(point.y, front[-1].y):
             front.append(point)
     return front
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from markupsafe import Markup, escape
 from tips_bench.catalog import shipped
 from tips_bench.leaderboard import charts
 from tips_bench.leaderboard.ranking import Entry, Interval
+from tips_bench.plain_data import leaves
 from tips_bench.results.record import Record
 from tips_bench.results.reproduce import command
 
@@ -89,15 +90,6 @@ def link(text: str | None) -> Markup | str:
     if text and re.fullmatch(r"https?://[^\s\"'<>\\]+", text):
         return Markup('<a href="{0}" rel="noreferrer nofollow">{0}</a>').format(text)
     return text or ""
-
-
-def leaves(card: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """("probe.iterations", 40000) for every value of a card, in the card's order."""
-    if isinstance(card, dict) and card:
-        for key, value in card.items():
-            yield from leaves(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, card
 
 
 def value_text(value: Any) -> str:

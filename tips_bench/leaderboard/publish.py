@@ -6,7 +6,6 @@ those of a site that somebody has edited since: both are conflicts, and nothing 
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from tips_bench.errors import UserError
 from tips_bench.files import atomic
+from tips_bench.git import git
 from tips_bench.leaderboard.site_files import MANIFEST, Manifest, hash_at, intact, read_manifest, some
 
 GIT_SECONDS = 600
@@ -150,11 +150,9 @@ def _top(change: Change) -> list[str]:
 
 def _git(folder: Path, url: str, *arguments: str) -> str:
     """git's output. Errors: git's own last line, what cannot be asked for is not asked for."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name in GIT_KEPT}
-    environment |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-    command = ["git", "-C", str(folder), *PLAIN_FILES, "-c", "protocol.ext.allow=never", *arguments]
+    options = (*PLAIN_FILES, "-c", "protocol.ext.allow=never")
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=GIT_SECONDS, check=False)
+        done = git(folder, *options, *arguments, seconds=GIT_SECONDS, keep=GIT_KEPT, GIT_TERMINAL_PROMPT="0", LC_ALL="C")
     except FileNotFoundError as error:
         raise UserError("git is not installed", where=url, fix="Install it, or publish to a folder.") from error
     except subprocess.TimeoutExpired as error:

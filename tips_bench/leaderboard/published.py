@@ -164,8 +164,7 @@ def beside_papers(record: Record, protocols: Mapping[str, Mapping[str, Any]], fo
 
     protocols: our protocol cards as plain data, by name. Errors: no paper reports this model on this task.
     """
-    model, _, weights = record.model.partition("@")
-    rows = reported(folder)
+    model, rows = record.model, reported(folder)
     found = [row for row in rows if row.model == model and row.task == record.task and row.metric in record.metrics]
     if not found:
         others = sorted({row.task for row in rows if row.model == model})
@@ -175,8 +174,8 @@ def beside_papers(record: Record, protocols: Mapping[str, Mapping[str, Any]], fo
     for row in found:
         metric = record.metrics[row.metric]
         inside = None if metric.ci95 is None else metric.ci95[0] <= row.value <= metric.ci95[1]
-        differences = [f"weights: {weights} in place of the released ones"] if weights else []
-        differences += _protocol_differences(record, row.protocol, protocols) + record.deviations
+        differences = [f"weights: {record.weights} in place of the released ones"] if record.weights else []
+        differences += _protocol_differences(record, row.protocol, protocols) + list(map(str, record.deviations))
         beside.append(Beside(row, metric, metric.value - row.value, inside, differences))
     return sorted(beside, key=lambda one: (one.reported.protocol.like != record.protocol, len(one.differences)))
 

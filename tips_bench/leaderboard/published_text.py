@@ -13,7 +13,9 @@ DIFFERENCES = 6  # shown; --json has all
 
 def papers_text(record: Record, found: Sequence[Beside]) -> str:
     """The measured number, then each reported one with its source, its protocol as stated and what is known to differ."""
-    parts = [wrapped(f"{record.model} on {record.task} with {record.protocol}. Reported numbers have no interval and are not mixed in.")]
+    parts = [
+        wrapped(f"{record.model_name} on {record.task} with {record.protocol}. Reported numbers have no interval and are not mixed in.")
+    ]
     for one in found:
         unit, metric = one.reported.unit, one.reported.metric
         lines = wrapped(f"{one.reported.paper}: {one.reported.where}. Printed as {one.reported.printed!r}.")

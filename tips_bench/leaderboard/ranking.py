@@ -22,6 +22,7 @@ from tips_bench.errors import UserError
 from tips_bench.files import digest
 from tips_bench.results.comparison import compare
 from tips_bench.results.counts import Scored, load_scored
+from tips_bench.results.folders import read_records
 from tips_bench.results.record import MetricValue, Record
 from tips_bench.results.statistics import group_sums
 
@@ -49,12 +50,12 @@ class Entry:
     @property
     def metric(self) -> MetricValue:
         """The primary one."""
-        return self.record.metrics[self.record.primary]
+        return self.record.primary_metric
 
     @property
     def identity(self) -> tuple[str, ...]:
         """What makes two records of one model a row of a table."""
-        return self.record.model, self.record.weights_sha256, str(self.record.seed), self.record.cost.dtype
+        return self.record.model_name, self.record.weights_sha256, str(self.record.seed), self.record.cost.dtype
 
     @property
     def encoder_ms(self) -> float:
@@ -109,38 +110,19 @@ class Standing:
     partial: dict[str, int] = field(default_factory=dict)
 
 
-def read(folders: Iterable[Path]) -> tuple[list[Entry], list[UserError]]:
+def read(folders: Path | Iterable[Path]) -> tuple[list[Entry], list[UserError]]:
     """The entries of all records in folders (or files), sorted by task, protocol and model; and what is wrong with what was left out.
 
     A record whose counts are missing, broken or give other numbers is left out. The same record found twice counts once.
-    Errors: a path that is not there, no record.
+    Errors: as `read_records`; no record that its counts bear out.
     """
-    entries: dict[str, Entry] = {}
-    broken: list[UserError] = []
-    named = [Path(path).resolve() for path in folders]
-    for file in _files(named):
-        try:
-            entry = _entry(file)
-        except UserError as error:
-            broken.append(error)
-        else:
-            entries.setdefault(entry.id, entry)
-    if not entries and broken and named == [Path(broken[0].where or "")]:
+    found, broken = read_records(folders, _entry)
+    if not found:
         raise broken[0]
-    if not entries:
-        fix = str(broken[0]) if broken else "Write some with `tips-bench run --out FOLDER`."
-        raise UserError("no records there", where=", ".join(map(str, named)), fix=fix)
+    entries: dict[str, Entry] = {}
+    for entry in found:
+        entries.setdefault(entry.id, entry)
     return _labeled(list(entries.values())), broken
-
-
-def _files(paths: Iterable[Path]) -> list[Path]:
-    found: dict[Path, None] = {}
-    for path in paths:
-        if not path.exists():
-            raise UserError("no such file or folder", where=path)
-        inside = sorted(path.rglob("*.json")) if path.is_dir() else [path]
-        found |= {file.resolve(): None for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)}
-    return list(found)
 
 
 def _entry(path: Path) -> Entry:
@@ -181,11 +163,11 @@ def _labeled(entries: list[Entry]) -> list[Entry]:
     for _, group in groupby(entries, key=lambda entry: (_key(entry), entry.identity)):
         for number, entry in enumerate(group, 1):
             # what is not comparable is named in full, and needs no room in the names of what is
-            alike = [e.identity for e in entries if e.record.model == entry.record.model and (_fair(e) or not _fair(entry))]
+            alike = [e.identity for e in entries if e.record.model_name == entry.record.model_name and (_fair(e) or not _fair(entry))]
             parts = zip(("weights ", "seed ", ""), entry.identity[1:], range(1, 4), strict=True)
             said = [what + text[:12] for what, text, place in parts if len({identity[place] for identity in alike}) > 1]
             said += [f"run {number}"] if number > 1 else []
-            result.append(replace(entry, label=f"{entry.record.model} ({', '.join(said)})" if said else entry.record.model))
+            result.append(replace(entry, label=f"{entry.record.model_name} ({', '.join(said)})" if said else entry.record.model_name))
     return result
 
 
@@ -214,8 +196,7 @@ def boards(entries: Sequence[Entry]) -> list[Board]:
 
 
 def _order(entry: Entry) -> float:
-    value = entry.metric.value
-    return math.inf if math.isnan(value) else -value if entry.metric.higher_is_better else value
+    return entry.metric.spec.order(entry.metric.value)
 
 
 def _told_apart(members: list[Entry]) -> tuple[frozenset[str], bool]:
@@ -229,7 +210,7 @@ def _told_apart(members: list[Entry]) -> tuple[frozenset[str], bool]:
         return frozenset(), False
     tied, close = set(), []
     for entry in rest:
-        lead_R = (best.drawn_R - entry.drawn_R) * (1 if best.metric.higher_is_better else -1)
+        lead_R = best.metric.spec.gain(best.drawn_R, entry.drawn_R)
         sure = _percentiles(lead_R)
         if sure is None:
             continue  # not scored
@@ -254,7 +235,7 @@ def standing(found: Sequence[Board]) -> Standing:
     mean_RM = np.mean([_ranks(board, full)[1] for board in kept], axis=0)
     low_M, high_M = np.quantile(mean_RM, [0.025, 0.975], axis=0)
     rows = [
-        Rank(label, kept[0].by_label[label].record.model, float(mean), (float(low), float(high)))
+        Rank(label, kept[0].by_label[label].record.model_name, float(mean), (float(low), float(high)))
         for label, mean, low, high in zip(full, mean_M, low_M, high_M, strict=True)
     ]
     return Standing(kept, sorted(rows, key=lambda row: (row.value, row.label)), partial)
@@ -265,8 +246,8 @@ def _ranks(board: Board, labels: list[str]) -> tuple[np.ndarray, np.ndarray]:
     from scipy.stats import rankdata
 
     entries = [board.by_label[label] for label in labels]
-    sign = -1.0 if board.metric.higher_is_better else 1.0
     values_M = np.array([entry.metric.value for entry in entries])
     values_RM = np.stack([entry.drawn_R for entry in entries], axis=1)
-    worst_last = [np.nan_to_num(sign * values, nan=np.inf, posinf=np.inf, neginf=-np.inf) for values in (values_M, values_RM)]
+    gain = board.metric.spec.gain
+    worst_last = [np.nan_to_num(-gain(values, np.zeros(())), nan=np.inf, posinf=np.inf, neginf=-np.inf) for values in (values_M, values_RM)]
     return rankdata(worst_last[0]), rankdata(worst_last[1], axis=1)

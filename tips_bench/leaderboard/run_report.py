@@ -21,9 +21,7 @@ def write_report(path: Path, to: Path) -> None:
     """
     if path.is_dir():
         raise UserError("a folder", where=path, fix="Name one record.")
-    entries, broken = read([path])
-    if broken:
-        raise broken[0]
+    entries, _ = read(path)
     entry = entries[0]
     pictures = []
     for file in picture_files(entry):

@@ -100,7 +100,7 @@ class _Site:
             self._page(table.href, "table.html.j2", {"table": table, "rows": _matrix(table), "scales": [_scale(b) for b in table.boards]})
         for task in sorted({entry.record.task for entry in self.entries}):
             self._page(f"tasks/{file_name(task)}.html", "task.html.j2", self._task(task, pictures))
-        for model in sorted({entry.record.model for entry in self.entries}):
+        for model in sorted({entry.record.model_name for entry in self.entries}):
             self._page(f"models/{file_name(model)}.html", "model.html.j2", self._model(model))
         for entry in self.entries:
             addresses = [f"../{name}" for name in pictures[entry.id]]
@@ -135,7 +135,7 @@ class _Site:
 
     def _rank(self, board: Board, entry: Entry) -> int:
         """1 + the number of entries with a better score."""
-        return 1 + sum(_better(board, other, entry) for other in board.entries)
+        return 1 + sum(board.metric.spec.better(other.metric.value, entry.metric.value) for other in board.entries)
 
     def _index(self) -> dict[str, Any]:
         overall = standing(self.boards)
@@ -147,7 +147,7 @@ class _Site:
             "entry_of": models,
             "leaders": {table.href: [rank for rank in table.standing.ranks[:3]] for table in self.tables},
             "counts": {
-                "models": len({entry.record.model for entry in self.entries}),
+                "models": len({entry.record.model_name for entry in self.entries}),
                 "tasks": len({entry.record.task for entry in self.entries}),
                 "runs": len(self.entries),
                 "images through an encoder": sum(entry.record.cost.image_forwards for entry in self.entries),
@@ -183,14 +183,13 @@ class _Site:
             for entry in board.entries
         ]
         label = f"{board.first.primary}, {unit}"
-        higher = board.metric.higher_is_better
         return {
             "board": board,
             "id": f"{file_name(board.protocol)}-{board.key[:8]}",
             "scale": _scale(board),
             "others": [name for name in board.first.metrics if name != board.first.primary],
             "papers": {entry.id: self._papers(entry) for entry in board.entries},
-            "chart": scatter(points, "milliseconds in the encoder, per image", label, higher_is_better=higher),
+            "chart": scatter(points, "milliseconds in the encoder, per image", label, board.metric.spec),
             "devices": devices,
             "classes": _class_table(board),
             "gallery": [(entry, pictures[entry.id]) for entry in board.entries if pictures[entry.id]][:GALLERY],
@@ -199,11 +198,11 @@ class _Site:
     def _papers(self, entry: Entry) -> list[Reported]:
         """What papers report of this model, task and metric; those with the nearest protocol first."""
         record = entry.record
-        found = [r for r in self.reported if (r.model, r.task, r.metric) == (record.model, record.task, record.primary)]
+        found = [r for r in self.reported if (r.model, r.task, r.metric) == (record.model_name, record.task, record.primary)]
         return sorted(found, key=lambda row: row.protocol.like != record.protocol)
 
     def _model(self, model: str) -> dict[str, Any]:
-        members = [entry for entry in self.entries if entry.record.model == model]
+        members = [entry for entry in self.entries if entry.record.model_name == model]
         return {
             "model": model,
             "card": members[0].record.cards.get("model") or {},
@@ -225,7 +224,7 @@ def _tables(found: list[Board]) -> list[Table]:
 def _matrix(table: Table) -> list[dict[str, Any]]:
     """A row a label: those with a mean rank first, then those on the most boards."""
     ranks = {rank.label: rank for rank in table.standing.ranks}
-    labels = {label: entry.record.model for board in table.boards for label, entry in board.by_label.items()}
+    labels = {label: entry.record.model_name for board in table.boards for label, entry in board.by_label.items()}
     rows = [
         {"label": label, "model": model, "rank": ranks.get(label), "cells": [board.by_label.get(label) for board in table.boards]}
         for label, model in labels.items()
@@ -236,12 +235,6 @@ def _matrix(table: Table) -> list[dict[str, Any]]:
 def _scale(board: Board) -> tuple[float, float]:
     """Of the intervals drawn for a board."""
     return span([end for entry in board.entries for end in entry.metric.ci95 or (entry.metric.value,)])
-
-
-def _better(board: Board, one: Entry, other: Entry) -> bool:
-    if math.isnan(other.metric.value) or math.isnan(one.metric.value):
-        return math.isnan(other.metric.value) and not math.isnan(one.metric.value)
-    return one.metric.value > other.metric.value if board.metric.higher_is_better else one.metric.value < other.metric.value
 
 
 def _class_table(board: Board) -> dict[str, Any] | None:

@@ -20,11 +20,10 @@ from tips_bench.files import digest
 from tips_bench.leaderboard.ranking import Entry
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.results.counts import card_differences
-from tips_bench.results.families import family_of
+from tips_bench.results.per_sample import read_counts
 from tips_bench.results.record import Record, load_record, record_path
-from tips_bench.results.reproduce import changed_values, limit
 from tips_bench.results.statistics import intervals
-from tips_bench.results.untrusted_input import MAX_JSON, check_counts, check_file, check_picture, hostile, texts
+from tips_bench.results.untrusted_input import MAX_JSON, check_file, check_picture, hostile, texts
 
 MAX_FILES = 20_000
 WELCOME = {"README.md", "LICENSE"}  # at the top of a submission, beside the records
@@ -77,10 +76,10 @@ def validate(folder: Path, card_of: CardOf, accepted: Sequence[Entry] = ()) -> R
         beside = [(Path(name).parent / other).as_posix() for other in (record.per_sample, *record.pictures)]
         used |= {name, *beside}
         problems = [*_names(record), *_place(name, record), *_files(folder, name, record), *_cards(record, card_of)]
-        problems += _numbers(folder / name, record, accepted)
+        problems += _numbers(record, accepted)
         review.faults += [Fault(name, problem) for problem in problems]
         if record.deviations:
-            review.notes.append(Fault(name, f"not comparable, so on no board: {'; '.join(record.deviations)}"))
+            review.notes.append(Fault(name, f"not comparable, so on no board: {'; '.join(map(str, record.deviations))}"))
     review.faults += [Fault(name, "belongs to no record") for name in files if name not in used | WELCOME]
     review.faults += _together(records, accepted)
     if not review.records and not review.faults:
@@ -119,7 +118,7 @@ def _names(record: Record) -> Iterator[str]:
     named = {
         "task": record.task,
         "protocol": record.protocol,
-        "model": record.model,
+        "model": record.model_name,
         "dataset.name": data.name,
         "dataset.split": data.split,
     }
@@ -139,7 +138,7 @@ def _names(record: Record) -> Iterator[str]:
 
 def _place(name: str, record: Record) -> Iterator[str]:
     """Whether the file is where `tips-bench run` puts it, so that two records never claim one cell unseen."""
-    expected = record_path(Path(), record.task, record.model, record.protocol, "0" * 8)
+    expected = record_path(Path(), record.task, record.model_name, record.protocol, "0" * 8)
     pattern = re.escape(expected.as_posix().removesuffix("00000000.json")) + r"[0-9a-f]{8}\.json"
     if not re.fullmatch(pattern, name):
         yield f"lies in another place than the record says: {expected.parent.as_posix()}/{expected.name.replace('0' * 8, '*')}"
@@ -166,8 +165,8 @@ def _cards(record: Record, card_of: CardOf) -> Iterator[str]:
     """The cards in the record against ours; what differs must be declared as a deviation."""
     if record.comparable == bool(record.deviations):
         yield f"comparable = {json.dumps(record.comparable)} with {len(record.deviations)} deviations"
-    declared = changed_values(record)
-    for kind, name in (("task", record.task), ("protocol", record.protocol), ("model", record.model.partition("@")[0])):
+    declared = record.changed_values
+    for kind, name in (("task", record.task), ("protocol", record.protocol), ("model", record.model)):
         used, ours = record.cards.get(kind), card_of(kind, name)
         if not isinstance(used, dict):
             yield f"cards.{kind} is missing"
@@ -188,7 +187,7 @@ def _cards(record: Record, card_of: CardOf) -> Iterator[str]:
     yield from _against_cards(record, card_of)
 
 
-def _declared(kind: str, difference: str, declared: Mapping[str, str]) -> bool:
+def _declared(kind: str, difference: str, declared: Mapping[str, Any]) -> bool:
     key = difference.partition(":")[0]
     if any(key == prose or key.startswith(f"{prose}.") for prose in PROSE):
         return True
@@ -198,7 +197,7 @@ def _declared(kind: str, difference: str, declared: Mapping[str, str]) -> bool:
 def _against_cards(record: Record, card_of: CardOf) -> Iterator[str]:
     """What our cards say of the record's other fields."""
     task = card_of("task", record.task)
-    declared = changed_values(record)
+    declared = record.changed_values
     if task is not None:
         for key, value in (("family", record.family), ("primary", record.primary)):
             if task[key] != value and f"task.{key}" not in declared:
@@ -207,40 +206,38 @@ def _against_cards(record: Record, card_of: CardOf) -> Iterator[str]:
             yield f"the task does not allow the protocol {record.protocol!r}"
         expected = task["data"]["expected"]
         for split, number in ((record.dataset.split, record.dataset.n), (record.dataset.train_split, record.dataset.train_n)):
-            if limit(record) is None and expected.get(split, number) != number:
+            if record.limit is None and expected.get(split, number) != number:
                 yield f"{number} samples of {split!r}, where the data set has {expected[split]}"
-    model = card_of("model", record.model)
+    model = card_of("model", record.model) if record.weights is None else None
     hash = ((model or {}).get("weights") or {}).get("sha256")
     if hash is not None and hash != record.weights_sha256:
         yield f"weights_sha256 = {record.weights_sha256[:12]}, the card's is {hash[:12]}"
 
 
-def _numbers(path: Path, record: Record, accepted: Sequence[Entry]) -> list[str]:
+def _numbers(record: Record, accepted: Sequence[Entry]) -> list[str]:
     """Everything that the counts give, against what the record says."""
-    counts_file = path.parent / record.per_sample
     try:
-        family = family_of(record)
-        check_counts(counts_file)
-        counts = family.of_record(record).read(counts_file)
+        every = read_counts(record)
     except UserError as error:
         return [f"{record.per_sample}: {error.problem}"]
-    if not len(counts):
+    own = every[""]
+    if not all(map(len, every.values())):
         return [f"{record.per_sample}: holds no samples"]
-    total = counts.total()
-    found = {name: float(value) for name, value in family.summary(total).items()}
-    sure = intervals(counts.counts_N, counts.groups, family.summary)
-    problems = list(_metrics(record, counts, found, sure))
-    for name, per_class in family.per_class.values():
+    problems = [problem for counts in every.values() for problem in _metrics(record, counts)]
+    computed = {name for counts in every.values() for name in counts.specs}
+    problems += [f"metrics.{name}: a {record.family} record has no such metric" for name in record.metrics if name not in computed]
+    total = own.total()
+    for name, per_class in own.per_class.values():
         values = dict(zip(record.dataset.classes, map(float, per_class(total)), strict=True))
         said = record.per_class.get(name, {})
         wrong = [label for label in {**values, **said} if label not in values or not _same(said.get(label), values[label])]
         if said and wrong:
             problems.append(f"per_class.{name} is not what the counts give for {', '.join(map(repr, wrong[:3]))}, {len(wrong)} in all")
-    if record.dataset.n != len(counts):
-        problems.append(f"dataset.n = {record.dataset.n}, the counts are of {len(counts)} samples")
-    samples = digest(*counts.ids, "", *counts.groups)
+    if record.dataset.n != len(own):
+        problems.append(f"dataset.n = {record.dataset.n}, the counts are of {len(own)} samples")
+    samples = digest(*own.ids, "", *own.groups)
     others = [one for one in accepted if one.record.task == record.task and one.record.dataset.fingerprint == record.dataset.fingerprint]
-    if others and limit(record) is None and samples not in {one.samples for one in others}:
+    if others and record.limit is None and samples not in {one.samples for one in others}:
         problems.append("its samples are not those of the accepted records of the same data")
     cost = record.cost
     if min(cost.wall_s, cost.encoder_s, cost.image_forwards, cost.images_per_s, cost.peak_memory_mb) < 0:
@@ -248,18 +245,19 @@ def _numbers(path: Path, record: Record, accepted: Sequence[Entry]) -> list[str]
     return problems
 
 
-def _metrics(record: Record, counts: SampleCounts, found: Mapping[str, float], sure: Mapping[str, Any]) -> Iterator[str]:
-    specs = counts.specs
-    for name in specs.keys() - record.metrics.keys():
-        yield f"metrics.{name} is missing"
-    for name, metric in record.metrics.items():
-        if name not in found:
-            yield f"metrics.{name}: a {record.family} record has no such metric"
+def _metrics(record: Record, counts: SampleCounts) -> Iterator[str]:
+    """What the record says of the metrics that these counts give, where it is something else."""
+    found = {name: float(value) for name, value in counts.summary(counts.total()).items()}
+    sure = intervals(counts.counts_N, counts.groups, counts.summary)
+    for name, spec in counts.specs.items():
+        metric = record.metrics.get(name)
+        if metric is None:
+            yield f"metrics.{name} is missing"
             continue
         if not _same(metric.value, found[name]):
             yield f"metrics.{name}.value = {metric.value}, the counts give {found[name]}"
-        if (metric.unit, metric.higher_is_better) != (specs[name].unit, specs[name].higher_is_better):
-            yield f"metrics.{name} is in {specs[name].unit}, {'higher' if specs[name].higher_is_better else 'lower'} is better"
+        if metric.spec != spec:
+            yield f"metrics.{name} is in {spec.unit}, {'higher' if spec.higher_is_better else 'lower'} is better"
         if metric.n != len(counts):
             yield f"metrics.{name}.n = {metric.n}, the counts are of {len(counts)} samples"
         if not _like(metric.ci95, sure[name]):
@@ -294,7 +292,7 @@ def _together(records: list[tuple[str, Record]], accepted: Sequence[Entry]) -> I
 
 def _fingerprints(record: Record) -> list[tuple[tuple[str, str, int], str]]:
     """((task, split, number of samples), fingerprint); nothing of a task whose card was changed."""
-    if any(key.startswith("task.") for key in changed_values(record)):
+    if any(key.startswith("task.") for key in record.changed_values):
         return []
     data = record.dataset
     return [

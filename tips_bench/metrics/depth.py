@@ -134,8 +134,8 @@ def summary(sums_xS: np.ndarray) -> dict[str, np.ndarray]:
     return means | {name: np.sqrt(np.maximum(ratio(sums[squares], sums["pixels"]), 0)) for name, squares in SQUARES.items()}
 
 
-METERS = MetricSpec(unit="m", higher_is_better=False, worst=math.inf)
-FRACTION = MetricSpec(unit="", higher_is_better=False, worst=math.inf)
+METERS = MetricSpec(unit="m", higher_is_better=False)
+FRACTION = MetricSpec(unit="", higher_is_better=False)
 UNITS = {"delta1": PERCENT, "delta2": PERCENT, "delta3": PERCENT, "SqRel": METERS, "RMSE": METERS, "RMSE_pooled": METERS}
 
 

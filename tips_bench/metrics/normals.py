@@ -89,7 +89,7 @@ def _median(histogram_xB: np.ndarray) -> np.ndarray:
     return BIN * (bin_x1 + ratio(half_x1 - before_x1, inside_x1))[..., 0]
 
 
-DEGREES = MetricSpec(unit="deg", higher_is_better=False, worst=180.0)
+DEGREES = MetricSpec(unit="deg", higher_is_better=False)
 
 
 class NormalsCounts(SampleCounts):

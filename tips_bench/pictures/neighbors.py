@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from tips_bench.pictures.panels import CAPTION, FAINT, GAP, INK, LINE, PAPER, font
-from tips_bench.results.table_formats import printable
+from tips_bench.terminal import printable
 
 SHOWN = 5
 SIDE = 176  # of the box of an image

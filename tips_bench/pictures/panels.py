@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tips_bench.files import atomic
-from tips_bench.results.table_formats import printable
+from tips_bench.terminal import printable
 
 TILE = 300  # side of the box that each of the four pictures fits in
 GAP = 8

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from tips_bench.pictures.panels import CAPTION, FAINT, GAP, INK, LINE, PAPER, TILE, font
-from tips_bench.results.table_formats import printable
+from tips_bench.terminal import printable
 
 SHOWN = 5
 SMALL = 176  # side of the box of a found image

@@ -6,7 +6,8 @@ import xml.etree.ElementTree as ET
 
 from tips_bench.results.comparison_text import WIDTH, fitted, p_text, plain, signed, wrapped
 from tips_bench.results.regression import FAILED, Outcome, Report
-from tips_bench.results.table_formats import markdown_text, printable
+from tips_bench.results.table_formats import markdown_text
+from tips_bench.terminal import printable
 
 SIGNS = {
     "regression": "❌",
@@ -44,7 +45,7 @@ def _numbers(one: Outcome) -> tuple[str, str, str, str, str]:
     """Baseline, new, gain, its interval and q, rounded."""
     assert one.comparison is not None and one.comparison.gain_interval is not None
     record = one.comparison.a.record
-    unit = record.metrics[record.primary].unit
+    unit = record.primary_metric.unit
     low, high = one.comparison.gain_interval
     return (
         plain(one.comparison.primary.a, unit),

@@ -16,7 +16,10 @@ from typing import Any, Literal
 import numpy as np
 
 from tips_bench.errors import UserError
-from tips_bench.results.counts import Scored, load_all, load_scored, mismatches
+from tips_bench.plain_data import null_for_nan
+from tips_bench.results.counts import Scored, load_scored, mismatches
+from tips_bench.results.folders import read_records
+from tips_bench.results.record import Record
 from tips_bench.results.statistics import Difference, adjusted, contributions, differences
 
 ALPHA = 0.05
@@ -67,18 +70,15 @@ class Comparison:
     @property
     def gain(self) -> float:
         """B's lead on the primary metric in its unit: positive where B is better, whatever the metric's direction."""
-        return self.primary.value * self.direction
+        return self.a.record.primary_metric.spec.gain(self.primary.b, self.primary.a)
 
     @property
     def gain_interval(self) -> tuple[float, float] | None:
         """The 95 % interval of `gain`."""
-        interval = self.primary.interval
-        return interval if interval is None or self.direction > 0 else (-interval[1], -interval[0])
-
-    @property
-    def direction(self) -> int:
-        """1 where a higher value of the primary metric is better, else -1."""
-        return 1 if self.a.record.metrics[self.a.record.primary].higher_is_better else -1
+        if self.primary.interval is None:
+            return None
+        low, high = sorted(self.a.record.primary_metric.spec.gain(end, 0.0) for end in self.primary.interval)
+        return low, high
 
     @property
     def verdict(self) -> Verdict:
@@ -89,8 +89,11 @@ class Comparison:
         return "B is better" if interval[0] > 0 else "A is better"
 
 
-def compare(a: str | Path | Scored, b: str | Path | Scored, *, detail: bool = True) -> Comparison:
-    """Compare two records. detail: classes and samples, too. Errors: as `load_scored`; records that are not alike, with what differs."""
+def compare(a: str | Path | Record | Scored, b: str | Path | Record | Scored, *, detail: bool = True) -> Comparison:
+    """Compare two records, or those in two files. detail: classes and samples, too.
+
+    Errors: as `load_scored`; records that are not alike, with what differs.
+    """
     a, b = (one if isinstance(one, Scored) else load_scored(one) for one in (a, b))
     wrong = mismatches(a, b)
     if wrong:
@@ -111,8 +114,8 @@ def compare(a: str | Path | Scored, b: str | Path | Scored, *, detail: bool = Tr
             values |= {f"class {index}": values_xC[..., index] for index in range(len(labels))}
         return values
 
-    found = differences(counts_N2, a.counts.groups, summary)
-    metrics = {key: found[key] for key in sorted(a.record.metrics, key=lambda key: key != name)}
+    found = differences(counts_N2, a.counts.groups, summary) | _beside(a, b)
+    metrics = {key: found[key] for key in sorted(a.record.metrics, key=lambda key: key != name) if key in found}
     classes = [(label, found[f"class {index}"]) for index, label in enumerate(labels)] if per_class is not None else []
     scored = [(label, one) for label, one in classes if not math.isnan(one.value)]
     q = adjusted([one.p for _, one in scored])
@@ -126,12 +129,21 @@ def compare(a: str | Path | Scored, b: str | Path | Scored, *, detail: bool = Tr
     )
 
 
+def _beside(a: Scored, b: Scored) -> dict[str, Difference]:
+    """The metrics beside the family's own that both records hold, on the same samples."""
+    found: dict[str, Difference] = {}
+    for name in a.beside.keys() & b.beside.keys():
+        one, two = a.beside[name], b.beside[name]
+        if (one.ids, one.groups) == (two.ids, two.groups):
+            found |= differences(np.stack([one.counts_N, two.counts_N], axis=1), one.groups, one.summary)
+    return found
+
+
 def _samples(a: Scored, counts_N2: np.ndarray) -> list[SampleDifference]:
-    name, summary = a.record.primary, a.family.summary
-    direction = 1 if a.record.metrics[name].higher_is_better else -1
-    effects_N = direction * contributions(counts_N2, summary)[name]
+    name, summary, metric = a.record.primary, a.family.summary, a.record.primary_metric.spec
+    effects_N = metric.gain(contributions(counts_N2, summary)[name], np.zeros(len(counts_N2)))
     alone_N2 = summary(counts_N2)[name]
-    gains_N = direction * (alone_N2[:, 1] - alone_N2[:, 0])
+    gains_N = metric.gain(alone_N2[:, 1], alone_N2[:, 0])
     order = np.lexsort((np.nan_to_num(effects_N), np.nan_to_num(gains_N)))  # by gain, then by effect
     ids = a.counts.ids
     return [SampleDifference(ids[i], *(float(x) for x in (*alone_N2[i], gains_N[i], effects_N[i]))) for i in order]
@@ -148,14 +160,14 @@ class Suite:
     broken: list[UserError]
 
 
-def compare_folders(folder_a: Path, folder_b: Path) -> Suite:
+def compare_folders(folder_a: str | Path, folder_b: str | Path) -> Suite:
     """Every cell that both folders hold, without classes and samples; q over all of them.
 
     A cell is a task, a model and a protocol. Where each folder holds a single model, its name does not matter: that is how a
     checkpoint is compared with another one. Errors: a folder without records, two records of one cell.
     """
-    (left, broken_a), (right, broken_b) = load_all(folder_a), load_all(folder_b)
-    by_model = not all(len({one.record.model for one in side}) == 1 for side in (left, right))
+    (left, broken_a), (right, broken_b) = (read_records(folder, load_scored) for folder in (folder_a, folder_b))
+    by_model = not all(len({one.record.model_name for one in side}) == 1 for side in (left, right))
     cells_a, cells_b = _cells(left, by_model), _cells(right, by_model)
     both = [cell for cell in cells_a if cell in cells_b]
     unlike = {cell: wrong for cell in both if (wrong := mismatches(cells_a[cell], cells_b[cell]))}
@@ -173,7 +185,7 @@ def compare_folders(folder_a: Path, folder_b: Path) -> Suite:
 def _cells(records: list[Scored], by_model: bool) -> dict[str, Scored]:
     cells: dict[str, Scored] = {}
     for one in records:
-        parts = [one.record.task, *([one.record.model] if by_model else []), one.record.protocol]
+        parts = [one.record.task, *([one.record.model_name] if by_model else []), one.record.protocol]
         cell = ", ".join(parts)
         if cell in cells:
             problem = f"a second record of {cell}, beside {cells[cell].path}"
@@ -188,12 +200,12 @@ def as_data(comparison: Comparison) -> dict[str, Any]:
     data = {
         "task": record.task,
         "protocol": record.protocol,
-        "a": {"model": record.model, "record": str(comparison.a.path)},
-        "b": {"model": comparison.b.record.model, "record": str(comparison.b.path)},
+        "a": {"model": record.model_name, "record": str(comparison.a.path)},
+        "b": {"model": comparison.b.record.model_name, "record": str(comparison.b.path)},
         "n": len(comparison.a.counts),
         "groups": len(set(comparison.a.counts.groups)),
         "primary": record.primary,
-        "unit": record.metrics[record.primary].unit,
+        "unit": record.primary_metric.unit,
         "verdict": comparison.verdict,
         "gain": comparison.gain,
         "gain_ci95": comparison.gain_interval,
@@ -203,7 +215,7 @@ def as_data(comparison: Comparison) -> dict[str, Any]:
         "classes": [{"name": one.name, **_plain(one.difference), "q": one.q} for one in comparison.classes],
         "samples": [asdict(one) for one in comparison.samples],
     }
-    plain: dict[str, Any] = _known(data)
+    plain: dict[str, Any] = null_for_nan(data)
     return plain
 
 
@@ -220,12 +232,3 @@ def suite_data(suite: Suite) -> dict[str, Any]:
 
 def _plain(one: Difference) -> dict[str, Any]:
     return {"a": one.a, "b": one.b, "difference": one.value, "ci95": one.interval, "p": one.p, "detectable": one.detectable}
-
-
-def _known(data: Any) -> Any:
-    """NaN as null, for JSON has none."""
-    if isinstance(data, dict):
-        return {key: _known(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_known(value) for value in data]
-    return None if isinstance(data, float) and math.isnan(data) else data

@@ -15,7 +15,7 @@ from rich.text import Text
 from tips_bench.results.comparison import ALPHA, ClassDifference, Comparison, Suite
 from tips_bench.results.counts import Scored
 from tips_bench.results.statistics import Difference
-from tips_bench.results.table_formats import printable
+from tips_bench.terminal import printable
 
 WIDTH = 80
 NAME = 24
@@ -37,7 +37,7 @@ def comparison_text(comparison: Comparison) -> str:
     ]
     if comparison.classes:
         label = comparison.a.family.per_class[record.primary][0]
-        parts.append(_classes(comparison.classes, label, record.metrics[record.primary].unit))
+        parts.append(_classes(comparison.classes, label, record.primary_metric.unit))
     parts.append(_samples(comparison))
     notes = [_note(name, side) for name, side in (("A", comparison.a), ("B", comparison.b)) if side.record.deviations]
     parts.append([line for note in notes for line in wrapped(note)])
@@ -47,7 +47,7 @@ def comparison_text(comparison: Comparison) -> str:
 def sentence(comparison: Comparison) -> str:
     """What was found, for one pair of records."""
     record, one, interval = comparison.a.record, comparison.primary, comparison.gain_interval
-    unit = record.metrics[record.primary].unit
+    unit = record.primary_metric.unit
     if interval is None or one.interval is None:
         item = comparison.a.family.item
         return f"Cannot tell: the {item} are one group, or none was scored, so nothing says how sure {record.primary} is."
@@ -62,7 +62,7 @@ def _interval(one: Difference, unit: str) -> str:
 
 def _resolution(comparison: Comparison) -> str:
     record = comparison.a.record
-    unit, number = record.metrics[record.primary].unit, len(comparison.a.counts)
+    unit, number = record.primary_metric.unit, len(comparison.a.counts)
     groups = len(set(comparison.a.counts.groups))
     drawn = f"{number} {comparison.a.family.item}" + (f" in {groups} groups" if groups < number else "")
     if math.isnan(comparison.primary.detectable):
@@ -113,15 +113,15 @@ def _setting(scored: Scored) -> str:
 
 def _sides(comparison: Comparison) -> list[str]:
     names = {"A": comparison.a, "B": comparison.b}
-    wide = min(34, max(cell_len(printable(one.record.model)) for one in names.values()))
+    wide = min(34, max(cell_len(printable(one.record.model_name)) for one in names.values()))
     return [
-        f"{name}  {fitted(one.record.model, wide)}  {fitted(str(one.path), WIDTH - wide - 5, keep_end=True)}".rstrip()
+        f"{name}  {fitted(one.record.model_name, wide)}  {fitted(str(one.path), WIDTH - wide - 5, keep_end=True)}".rstrip()
         for name, one in names.items()
     ]
 
 
 def _note(name: str, side: Scored) -> str:
-    return f"{name} is not comparable with others' numbers: {', '.join(side.record.deviations)}"
+    return f"{name} is not comparable with others' numbers: {', '.join(map(str, side.record.deviations))}"
 
 
 def _metrics(comparison: Comparison) -> list[str]:
@@ -129,7 +129,7 @@ def _metrics(comparison: Comparison) -> list[str]:
     for name, one in comparison.metrics.items():
         metric = comparison.a.record.metrics[name]
         unit = metric.unit
-        title = f"{name} {unit} {'↑' if metric.higher_is_better else '↓'}"
+        title = f"{name} {unit} {metric.spec.arrow}"
         scores = f"{plain(one.a, unit):>9} {plain(one.b, unit):>9} {signed(one.value, unit):>9}"
         lines.append(f"{fitted(title, METRIC)} {scores}   {_interval(one, unit):^17} {p_text(one.p):>6}".rstrip())
     a, b = comparison.a.record.spread, comparison.b.record.spread
@@ -171,7 +171,7 @@ def bar(share: float) -> str:
 
 def _samples(comparison: Comparison) -> list[str]:
     record = comparison.a.record
-    unit = record.metrics[record.primary].unit
+    unit = record.primary_metric.unit
     losses = [one for one in comparison.samples[:SAMPLES_EACH_WAY] if one.gain < 0]
     gains = [one for one in reversed(comparison.samples[-SAMPLES_EACH_WAY:]) if one.gain > 0]
     if not losses and not gains:
@@ -192,7 +192,7 @@ def suite_text(suite: Suite) -> str:
     """Two folders compared: a line per cell, then what could not be compared."""
     lines = [f"{'cell':<30} {'A':>8} {'B':>8} {'B - A':>8} {'q':>6}  finding"]
     for cell, one in suite.comparisons.items():
-        unit = one.a.record.metrics[one.a.record.primary].unit
+        unit = one.a.record.primary_metric.unit
         scores = f"{plain(one.primary.a, unit):>8} {plain(one.primary.b, unit):>8} {signed(one.primary.value, unit):>8} {p_text(one.q):>6}"
         lines.append(f"{fitted(cell, 30)} {scores}  {one.verdict}")
     notes = [

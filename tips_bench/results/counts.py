@@ -4,82 +4,55 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tips_bench.errors import UserError
 from tips_bench.metrics.samples import SampleCounts
-from tips_bench.results.families import family_of
+from tips_bench.plain_data import leaves
+from tips_bench.results.per_sample import read_counts
 from tips_bench.results.record import Record, load_record
-from tips_bench.results.untrusted_input import check_counts
 
 NAMED = 3  # ids that a message names before it says how many more there are
 PROSE = {"name", "title", "source", "notes", "version", "families"}  # of a protocol card: they change no number
-RECORD_SCHEMAS = "tips-bench/record/"
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A record with the counts that it was made from."""
+    """A record with the counts that it was made from. beside: those of the metrics beside its family's own, by the metric's name."""
 
-    path: Path
     record: Record
     counts: SampleCounts
+    beside: dict[str, SampleCounts]
+
+    @property
+    def path(self) -> Path:
+        """The record's file."""
+        assert self.record.path is not None, "its counts were read beside it"
+        return self.record.path
 
     @property
     def family(self) -> type[SampleCounts]:
-        return family_of(self.record, where=self.path)
+        """The class of the counts of the record's task family."""
+        return type(self.counts)
 
 
-def load_scored(path: str | Path) -> Scored:
-    """A record and its counts, which must give the record's numbers.
+def load_scored(source: str | Path | Record) -> Scored:
+    """A record, or the one in a file, and its counts, which must give the record's numbers.
 
-    Errors: as `load_record`, `check_counts` and `SampleCounts.read`; a number that the counts do not give.
+    Errors: as `load_record` and `read_counts`; a number that the counts do not give.
     """
-    path = Path(path)
-    record = load_record(path)
-    family = family_of(record, where=path)
-    check_counts(path.parent / record.per_sample)
-    counts = family.of_record(record).read(path.parent / record.per_sample)
-    found = family.summary(counts.total())
+    record = source if isinstance(source, Record) else load_record(source)
+    counts = read_counts(record)
+    found = {name: (float(value), len(one)) for one in counts.values() for name, value in one.summary(one.total()).items()}
     for name, metric in record.metrics.items():
-        value = float(found[name]) if name in found else math.nan
+        value, number = found.get(name, (math.nan, metric.n))
         same = math.isclose(value, metric.value, rel_tol=1e-9, abs_tol=1e-9) or (math.isnan(value) and math.isnan(metric.value))
-        if not same or metric.n != len(counts):
-            said = f"{name} = {metric.value} of {metric.n} samples in the record, {value} of {len(counts)} from its counts"
-            raise UserError(said, where=path, fix="Run the task again.")
-    return Scored(path, record, counts)
-
-
-def load_all(path: Path) -> tuple[list[Scored], list[UserError]]:
-    """The records of a folder and those below it, sorted by path, and what is wrong with the broken ones; or the one record of a file.
-
-    JSON that does not claim to be a record is passed over. Errors: no such path, no record there, a file that is no record.
-    """
-    if not path.is_dir():
-        return [load_scored(path)], []
-    found: list[Scored] = []
-    broken: list[UserError] = []
-    for file in sorted(path.rglob("*.json")):
-        if any(part.startswith(".") for part in file.relative_to(path).parts) or _is_other_json(file):
-            continue  # a run that is not done works in a hidden folder
-        try:
-            found.append(load_scored(file))
-        except UserError as error:
-            broken.append(error)
-    if not found and not broken:
-        raise UserError("no records there", where=path, fix="Write some with `tips-bench run --out FOLDER`.")
-    return found, broken
-
-
-def _is_other_json(file: Path) -> bool:
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False  # load_record says what is wrong with it
-    return not (isinstance(data, dict) and str(data.get("schema")).startswith(RECORD_SCHEMAS))
+        if not same or metric.n != number:
+            said = f"{name} = {metric.value} of {metric.n} samples in the record, {value} of {number} from its counts"
+            raise UserError(said, where=record.path, fix="Run the task again.")
+    return Scored(record, counts.pop(""), counts)
 
 
 def mismatches(a: Scored, b: Scored) -> list[str]:
@@ -125,7 +98,7 @@ def _some(names: list[str]) -> str:
 
 def card_differences(one: Any, two: Any, name_one: str, name_two: str) -> list[str]:
     """The values in which two cards differ: "probe.iterations: 40000 in A, 10 in B"; names, titles and notes are no values."""
-    first, second = dict(_leaves(one)), dict(_leaves(two))
+    first, second = _values(one), _values(two)
     return [
         f"{key}: {_shown(first, key)} in {name_one}, {_shown(second, key)} in {name_two}"
         for key in sorted({*first, *second})
@@ -133,13 +106,10 @@ def card_differences(one: Any, two: Any, name_one: str, name_two: str) -> list[s
     ]
 
 
-def _leaves(card: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(card, dict):
-        for key, value in card.items():
-            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
-    elif prefix:
-        yield prefix, card
+def _values(card: Any) -> dict[str, Any]:
+    """The values of a card by their dotted keys; an empty mapping is none."""
+    return {key: value for key, value in leaves(card) if key and value != {}}
 
 
-def _shown(leaves: dict[str, Any], key: str) -> str:
-    return json.dumps(leaves[key], ensure_ascii=False)[:60] if key in leaves else "nothing"
+def _shown(values: dict[str, Any], key: str) -> str:
+    return json.dumps(values[key], ensure_ascii=False)[:60] if key in values else "nothing"

@@ -1,18 +1,14 @@
-"""Where a number comes from: versions, the state of the source tree, and how much memory it took.
-
-Nothing here imports torch; what torch knows is asked only where it is loaded already.
-"""
+"""Where a number comes from: versions and the state of the source tree. Imports no torch; it is asked only where it is loaded already."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import platform
-import re
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+
+from tips_bench.git import git
 
 PACKAGES = (
     "tips-bench torch torchvision numpy scipy scikit-learn pillow opencv-python-headless opencv-python "
@@ -60,37 +56,9 @@ def git_state(folder: Path) -> tuple[str | None, bool | None]:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """git's output, None where it fails. The caller's GIT_ variables would point it elsewhere; no lock is taken."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    environment["GIT_OPTIONAL_LOCKS"] = "0"
-    command = ["git", "-C", str(folder), *arguments]
+    """git's output, None where it fails; no lock is taken."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=GIT_SECONDS, check=False)
+        done = git(folder, *arguments, seconds=GIT_SECONDS, GIT_OPTIONAL_LOCKS="0")
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
-
-
-def reset_peak_memory(device: str = "cpu") -> None:
-    """Let `peak_memory_mb` count from now. On the CPU only Linux can; elsewhere the peak is that of the process."""
-    if device.startswith("cuda"):
-        sys.modules["torch"].cuda.reset_peak_memory_stats(device)
-        return
-    with contextlib.suppress(OSError):  # no such file elsewhere, or not ours to write in a container
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory_mb(device: str = "cpu") -> float:
-    """Peak memory in MB (10^6 bytes): of this process on the CPU (resident), of torch's allocator on a CUDA device."""
-    if device.startswith("cuda"):
-        return float(sys.modules["torch"].cuda.max_memory_allocated(device)) / 1e6
-    try:
-        peak = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
-    except OSError:
-        peak = None
-    if peak:
-        return int(peak[1]) * 1024 / 1e6
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from html import escape
+from pathlib import Path, PurePath, PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    PrivateAttr,
     ValidationError,
     ValidationInfo,
     field_serializer,
@@ -25,8 +27,13 @@ from pydantic import (
 
 from tips_bench.errors import UserError
 from tips_bench.files import digest, write_text
+from tips_bench.metrics.spec import MetricSpec
+from tips_bench.results.upgrade import OLDER_SCHEMAS, upgraded
 
-SCHEMA = "tips-bench/record/1"
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = "tips-bench/record/2"
 MOST_CHANNELS = 1e6  # no features have as many; what claims more was not written by us
 # A score of a class or a grid point; NaN becomes null, as JSON has none.
 Score = Annotated[float | None, AfterValidator(lambda value: None if value is None or math.isnan(value) else value)]
@@ -63,6 +70,37 @@ class MetricValue(Part):
     @field_serializer("value")
     def _nan_is_null(self, value: float) -> float | None:
         return None if math.isnan(value) else value
+
+    @property
+    def spec(self) -> MetricSpec:
+        """The metric's unit and direction: what is better than what."""
+        return MetricSpec(self.unit, self.higher_is_better)
+
+
+class Deviation(Part):
+    """One reason why a record is not comparable with others of its task and protocol.
+
+    card: whose value was changed ("task", "protocol", "model"), or what the reason is about: the "run" (a limit), the "data" (a remark of
+    their reader), the "probe" (a warning of its fit). key: the dotted key that was changed, to `value` from `card_value`; None for a
+    remark. text: the reason as a sentence, where the key and its values do not say it.
+    """
+
+    card: Literal["task", "protocol", "model", "run", "data", "probe"]
+    key: str | None = None
+    value: Any = None
+    card_value: Any = None
+    text: str | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.key is None and self.text is None:
+            raise ValueError("a deviation has a key or a text")
+        return self
+
+    def __str__(self) -> str:
+        if self.text is not None:
+            return self.text
+        return f"{self.card}.{self.key} = {json.dumps(self.value)} (card: {json.dumps(self.card_value)})"
 
 
 class Selection(Part):
@@ -119,28 +157,33 @@ class Spread(NamedTuple):
 class Record(Part):
     """One evaluation of one model on one task under one protocol.
 
-    comparable: false once any card value was overridden, listed in deviations. per_class: metric name -> class name -> value.
-    probe: what the fit says of itself (iterations, convergence, loss).
-    beside: names of metrics whose counts stand beside the family's own in the file of counts.
-    per_sample, pictures: files beside the record. cards: the task, protocol and model cards as used.
+    model: the card's name. weights: what stood in place of the card's own weights, the name of a file or "random:SEED"; None = nothing.
+    comparable: false once there is a deviation. per_class: metric name -> class name -> value. probe: what the fit says of itself
+    (iterations, convergence, loss). beside: metrics that were scored beside the family's own, whose counts are in the same file, under
+    their names. features_id: hex, equal in two records whose features of an image are equal; the cache files them
+    under it. per_sample, pictures: files beside the record. cards: the task, protocol and model cards as used.
+
+    Two records are equal where all of this is, wherever they lie.
     """
 
-    schema_: Literal["tips-bench/record/1"] = "tips-bench/record/1"
+    schema_: Literal["tips-bench/record/2"] = "tips-bench/record/2"
     task: str
     family: str
     protocol: str
     protocol_hash: str
     model: str
+    weights: str | None = None
     weights_sha256: str
     metrics: dict[str, MetricValue]
     per_class: dict[str, dict[str, Score]] = {}
     beside: list[str] = []
     primary: str
     comparable: bool
-    deviations: list[str]
+    deviations: list[Deviation]
     probe: dict[str, Any] = {}
     selection: Selection | None = None
     dataset: DatasetIdentity
+    features_id: str | None = None
     cost: Cost
     versions: dict[str, str]
     git_commit: str | None
@@ -151,6 +194,7 @@ class Record(Part):
     pictures: list[str] = []
     seed: int
     cards: dict[str, Any]
+    _path: Path | None = PrivateAttr(None)
 
     @field_validator("per_sample", "pictures")
     @classmethod
@@ -175,11 +219,85 @@ class Record(Part):
             return None
         return Spread(rank, share) if 0 <= rank < MOST_CHANNELS and 0 <= share <= 1 else None
 
+    @property
+    def path(self) -> Path | None:
+        """The file that it was read from or saved to; None before."""
+        return self._path
+
+    @property
+    def model_name(self) -> str:
+        """The model, with the weights behind it where they are not the card's: "tips-b14@checkpoint"."""
+        return shown_name(self.model, self.weights)
+
+    @property
+    def primary_metric(self) -> MetricValue:
+        """The number that stands for the record."""
+        return self.metrics[self.primary]
+
+    @property
+    def changed_values(self) -> dict[str, Any]:
+        """ "protocol.image.short_side" -> its value, of every value of a card that was changed."""
+        return {f"{one.card}.{one.key}": one.value for one in self.deviations if one.key and one.card in ("task", "protocol", "model")}
+
+    @property
+    def limit(self) -> int | None:
+        """To how many samples of each split the run was limited."""
+        said = (one.value for one in self.deviations if (one.card, one.key) == ("run", "limit"))
+        return next((value for value in said if isinstance(value, int)), None)
+
+    def counts(self, metric: str = "") -> pd.DataFrame:
+        """What every number is computed from: a row a sample with its id, its group and its counts (results/per_sample.py).
+
+        metric: one of `beside`, whose counts are wanted; the family's own where none is named.
+        Errors: a record that was never saved, counts that are missing or broken, another metric.
+        """
+        from tips_bench.results.per_sample import counts_frame
+
+        return counts_frame(self, metric)
+
+    def samples(self) -> pd.DataFrame:
+        """A row a sample with its id, its group and the metrics of this sample alone: sort it to find the hardest. Errors: as `counts`."""
+        from tips_bench.results.per_sample import samples_frame
+
+        return samples_frame(self)
+
     def save(self, path: Path) -> None:
         """Write the record to `path` atomically, with the key `schema` first."""
         data = self.model_dump(mode="json")
         data = {"schema": data.pop("schema_"), **data}
         write_text(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        self._path = path
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Record) and self.model_dump(mode="json") == other.model_dump(mode="json")
+
+    def __repr__(self) -> str:
+        metric, deviations = self.primary_metric, f", {len(self.deviations)} deviations" if self.deviations else ""
+        interval = f" [{metric.ci95[0]:.4g}, {metric.ci95[1]:.4g}]" if metric.ci95 else ""
+        score = f"{self.primary} {metric.value:.4g} {metric.unit}".rstrip() + interval
+        return f"<Record {self.task}, {self.model_name}, {self.protocol}: {score}, n = {metric.n}{deviations}>"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what was scored, a row a metric, and the deviations."""
+        head = escape(f"{self.model_name} on {self.task}, {self.protocol}")
+        rows = [
+            f"<tr><td>{escape(name)} {escape(one.unit)} {one.spec.arrow}</td><td>{one.value:.4g}</td>"
+            f"<td>{f'{one.ci95[0]:.4g} to {one.ci95[1]:.4g}' if one.ci95 else ''}</td><td>{one.n}</td></tr>"
+            for name, one in sorted(self.metrics.items(), key=lambda item: item[0] != self.primary)
+        ]
+        notes = "".join(f"<li>{escape(str(one))}</li>" for one in self.deviations)
+        notes = f"<p>Not comparable:</p><ul>{notes}</ul>" if notes else ""
+        titles = "<tr><th>metric</th><th>value</th><th>95 % interval</th><th>samples</th></tr>"
+        return f"<table><caption>{head}</caption>{titles}{''.join(rows)}</table>{notes}"
+
+
+def shown_name(model: str, weights: str | None) -> str:
+    """A model's name with that of the weights behind it: "tips-b14@checkpoint" for a file, "tips-b14@random:1", or the model's alone."""
+    if weights is None:
+        return model
+    return f"{model}@{weights if weights.startswith('random') else PurePath(weights).stem}"
 
 
 def record_path(out: Path, task: str, model: str, protocol: str, hash8: str) -> Path:
@@ -199,21 +317,40 @@ def _file_name(name: str) -> str:
 
 
 def load_record(path: str | Path) -> Record:
-    """Read a record; needs no registry and no torch. Errors: no file, not JSON, not a record, of another schema."""
+    """Read a record of this schema or an older one; needs no registry and no torch.
+
+    Errors: no file, not JSON, not a record, of a schema that is not known.
+    """
     path = Path(path)
+    data = _read_json(path)
+    schema = data.pop("schema", None) if isinstance(data, dict) else None
+    if schema in OLDER_SCHEMAS:
+        data = upgraded(data)
+    elif schema != SCHEMA:
+        raise UserError(f"not a record of schema {SCHEMA!r} or an older one", where=path)
+    data["schema_"] = SCHEMA
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read: {error.strerror}", where=path) from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"not JSON: {error}", where=path, fix="Delete it and run the task again.") from error
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        raise UserError(f"not a record of schema {SCHEMA!r}", where=path)
-    data["schema_"] = data.pop("schema")
-    try:
-        return Record.model_validate(data)
+        record = Record.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         problem = first["msg"].removeprefix("Value error, ")
         raise UserError(f"{key}: {problem}" if key else problem, where=path) from error
+    record._path = path
+    return record
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite)
+    except OSError as error:
+        raise UserError(f"cannot read: {error.strerror}", where=path) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"not JSON: {error}", where=path, fix="Delete it and run the task again.") from error
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is not finite")
+    return number

@@ -82,20 +82,20 @@ def read_tolerances(said: str) -> dict[str, float]:
     return found
 
 
-def check(new: Path, baseline: Path, tolerances: Mapping[str, float] = TOLERANCES) -> Report:
+def check(new: str | Path, baseline: str | Path, tolerances: Mapping[str, float] = TOLERANCES) -> Report:
     """Compare every cell of the baseline with its new record. tolerances: the drop that is borne, by the metric's unit.
 
     Errors: as `compare_folders`; a baseline with a broken record.
     """
     suite = compare_folders(baseline, new)
-    units = {cell: one.a.record.metrics[one.a.record.primary].unit for cell, one in suite.comparisons.items()}
+    units = {cell: one.a.record.primary_metric.unit for cell, one in suite.comparisons.items()}
     borne = {unit: tolerances.get(unit, 0.0) for unit in sorted(set(units.values()))}
     outcomes = [_judge(cell, one, borne[units[cell]]) for cell, one in suite.comparisons.items()] + _faults(suite, new)
     outcomes += [Outcome(cell, "new", f"{cell} has no baseline yet.") for cell in suite.only_b]
     return Report(sorted(outcomes, key=lambda one: (STATUSES.index(one.status), one.cell)), borne)
 
 
-def _faults(suite: Suite, new: Path) -> list[Outcome]:
+def _faults(suite: Suite, new: str | Path) -> list[Outcome]:
     faults = [(cell, f"{cell} is not the same measurement as its baseline: {'; '.join(wrong)}.") for cell, wrong in suite.unlike.items()]
     faults += [(cell, f"{cell} is missing in {new}.") for cell in suite.only_a]
     faults += [(error.where or "a record", str(error)) for error in suite.broken]
@@ -104,7 +104,7 @@ def _faults(suite: Suite, new: Path) -> list[Outcome]:
 
 def _judge(cell: str, comparison: Comparison, tolerance: float) -> Outcome:
     record, gain, interval = comparison.a.record, comparison.gain, comparison.gain_interval
-    unit = record.metrics[record.primary].unit
+    unit = record.primary_metric.unit
     status: Status
     if interval is None:
         return Outcome(

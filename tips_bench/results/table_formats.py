@@ -5,12 +5,13 @@ Names come from files that others wrote, so each format escapes them and charact
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from tips_bench.terminal import printable
 
 if TYPE_CHECKING:
     from tips_bench.results.table_layout import Cell, Column, Layout, Row
@@ -25,12 +26,6 @@ LATEX = {
     '"': r"\textquotedbl{}", "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--",
 }  # fmt: skip
 NAME_WIDTH = 32
-FORMULA = ("=", "+", "-", "@")
-
-
-def printable(text: str) -> str:
-    """`text` with every character that does not print (line breaks, terminal escapes) replaced."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def score(cell: Cell | None, unit: str) -> str:
@@ -58,7 +53,7 @@ def costs(row: Row) -> list[str]:
 
 def title(column: Column) -> tuple[str, str]:
     """The task, and its metric with unit and direction."""
-    return column.task, f"{column.metric} {column.unit} {'↑' if column.higher_is_better else '↓'}"
+    return column.task, f"{column.metric} {column.spec.unit} {column.spec.arrow}"
 
 
 def body(layout: Layout, cell_text: Callable[[Cell | None, str], str]) -> list[list[str]]:
@@ -67,7 +62,7 @@ def body(layout: Layout, cell_text: Callable[[Cell | None, str], str]) -> list[l
         [
             row.model,
             row.protocol,
-            *(cell_text(cell, column.unit) for cell, column in zip(row.cells, layout.columns, strict=True)),
+            *(cell_text(cell, column.spec.unit) for cell, column in zip(row.cells, layout.columns, strict=True)),
             *costs(row),
         ]
         for row in layout.rows
@@ -179,28 +174,22 @@ def _latex_sign(sign: str) -> str:
 
 def as_csv(layout: Layout) -> str:
     """Full precision; four columns a task: the score, the ends of its interval, and its footnotes."""
+    import pandas as pd
+
+    from tips_bench.results.frames import to_csv
+
     heads = ["model", "protocol"]
     for column in layout.columns:
         name = f"{column.task} {column.metric}"
-        heads += [f"{name} ({column.unit})", f"{name} low", f"{name} high", f"{name} notes"]
-    lines: list[list[object]] = [[*heads, *COST, "resumed"]]
+        heads += [f"{name} ({column.spec.unit})", f"{name} low", f"{name} high", f"{name} notes"]
+    lines: list[list[object]] = []
     for row in layout.rows:
         line: list[object] = [row.model, row.protocol]
         for cell in row.cells:
             ends = cell.interval if cell is not None and cell.interval is not None else ("", "")
             line += ["", "", "", ""] if cell is None else [_number(cell.value), *ends, "; ".join(layout.notes[sign] for sign in cell.signs)]
         lines.append([*line, row.images, row.minutes, _number(row.images_per_s), row.resumed])
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    for items in lines:
-        writer.writerow([_csv(item) if isinstance(item, str) else item for item in items])
-    return buffer.getvalue()
-
-
-def _csv(text: str) -> str:
-    """A spreadsheet runs a cell that looks like a formula."""
-    text = printable(text)
-    return f"'{text}" if text.startswith(FORMULA) else text
+    return to_csv(pd.DataFrame(lines, columns=[*heads, *COST, "resumed"], dtype=object))
 
 
 def _number(value: float) -> float | str:
@@ -218,8 +207,8 @@ def as_json(layout: Layout) -> str:
             {
                 "task": column.task,
                 "metric": column.metric,
-                "unit": column.unit,
-                "higher_is_better": column.higher_is_better,
+                "unit": column.spec.unit,
+                "higher_is_better": column.spec.higher_is_better,
                 "value": known(cell.value),
                 "ci95": cell.interval,
                 "n": cell.n,

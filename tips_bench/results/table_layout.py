@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tips_bench.metrics.spec import MetricSpec
+
 
 @dataclass(frozen=True)
 class Column:
@@ -11,8 +13,7 @@ class Column:
 
     task: str
     metric: str
-    unit: str
-    higher_is_better: bool
+    spec: MetricSpec
 
 
 @dataclass(frozen=True)

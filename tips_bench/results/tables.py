@@ -9,39 +9,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from tips_bench.errors import UserError, unknown_name
-from tips_bench.results.record import Record, load_record
+from tips_bench.results.record import Record
 from tips_bench.results.table_formats import FORMATS
 from tips_bench.results.table_layout import Cell, Column, Layout, Row
-
-
-def load_records(paths: Iterable[str | Path]) -> tuple[list[Record], list[UserError]]:
-    """The records in files and, recursively, in folders, sorted by path; and what is wrong with each broken .json of a folder.
-
-    Errors: a path that is not there, a file named outright that is no record, no record at all.
-    """
-    found: dict[Path, Record] = {}
-    broken: list[UserError] = []
-    named = [Path(path) for path in paths]
-    for path in named:
-        if not path.is_dir():
-            found[path.resolve()] = load_record(path)
-            continue
-        for file in sorted(path.rglob("*.json")):
-            if any(part.startswith(".") for part in file.relative_to(path).parts):
-                continue  # a run that is not done works in a hidden folder
-            try:
-                found[file.resolve()] = load_record(file)
-            except UserError as error:
-                broken.append(error)
-    if not found:
-        fix = str(broken[0]) if broken else "Write some with `tips-bench run --out FOLDER`."
-        raise UserError("no records there", where=", ".join(map(str, named)), fix=fix)
-    return [found[path] for path in sorted(found)], broken
 
 
 def table(records: Sequence[Record], format: str = "terminal", *, width: int = 80, color: bool = False) -> str:
@@ -60,7 +34,7 @@ def table(records: Sequence[Record], format: str = "terminal", *, width: int = 8
 
 def layout(records: Sequence[Record]) -> Layout:
     """Columns by task; rows by protocol, the best model first."""
-    columns = sorted({_column(record) for record in records}, key=lambda column: (column.task, column.metric, column.unit))
+    columns = sorted({_column(record) for record in records}, key=lambda column: (column.task, column.metric, column.spec.unit))
     marks, notes = _footnotes(records)
     rows = []
     for model, protocol, members in _rows(records):
@@ -73,8 +47,7 @@ def layout(records: Sequence[Record]) -> Layout:
 
 
 def _column(record: Record) -> Column:
-    metric = record.metrics[record.primary]
-    return Column(record.task, record.primary, metric.unit, metric.higher_is_better)
+    return Column(record.task, record.primary, record.primary_metric.spec)
 
 
 def _rows(records: Sequence[Record]) -> list[tuple[str, str, list[Record]]]:
@@ -95,7 +68,7 @@ def _rows(records: Sequence[Record]) -> list[tuple[str, str, list[Record]]]:
 
 
 def _identity(record: Record) -> tuple[str, ...]:
-    return record.model, record.protocol, record.weights_sha256, record.protocol_hash, str(record.seed), record.cost.dtype
+    return record.model_name, record.protocol, record.weights_sha256, record.protocol_hash, str(record.seed), record.cost.dtype
 
 
 def _data(record: Record) -> tuple[str, str]:
@@ -125,7 +98,7 @@ def _footnotes(records: Sequence[Record]) -> tuple[dict[int, tuple[str, ...]], d
 
 
 def _deviation(record: Record) -> str:
-    return f"not comparable: {', '.join(record.deviations) or 'the record does not say why'}"
+    return f"not comparable: {', '.join(map(str, record.deviations)) or 'the record does not say why'}"
 
 
 def _describe(record: Record) -> str:
@@ -135,7 +108,7 @@ def _describe(record: Record) -> str:
 
 
 def _cell(record: Record, marks: dict[int, tuple[str, ...]]) -> Cell:
-    metric = record.metrics[record.primary]
+    metric = record.primary_metric
     return Cell(metric.value, metric.ci95, metric.n, marks[id(record)])
 
 
@@ -148,9 +121,7 @@ def _cost(members: Sequence[Record]) -> tuple[int, float, float]:
 
 def _rank(column: Column, cell: Cell | None) -> tuple[int, float]:
     """Sorts the best first, then what was not scored, then what was not run."""
-    if cell is None or math.isnan(cell.value):
-        return (2 if cell is None else 1), 0.0
-    return 0, -cell.value if column.higher_is_better else cell.value
+    return (1, 0.0) if cell is None else (0, column.spec.order(cell.value))
 
 
 def _bold(columns: Sequence[Column], rows: list[Row]) -> list[Row]:

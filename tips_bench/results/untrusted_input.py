@@ -25,6 +25,7 @@ MAX_NAME = 200
 MAX_TEXT = 20_000
 PNG = b"\x89PNG\r\n\x1a\n"
 MEMBERS = {"ids.npy", "groups.npy", "counts.npy"}
+MAX_SETS = 20  # of counts in one file
 
 
 def check_file(path: Path, limit: int) -> None:
@@ -41,7 +42,11 @@ def check_file(path: Path, limit: int) -> None:
 
 
 def check_counts(path: Path) -> None:
-    """Refuse a `.samples.npz` that would unpack to more than it should. Errors: as `check_file`; no zip, odd members, a zip bomb."""
+    """Refuse a `.samples.npz` that would unpack to more than it should.
+
+    It holds the family's own counts and, in folders named for them, those of metrics beside it. Errors: as `check_file`; no zip, odd
+    members, a zip bomb.
+    """
     check_file(path, MAX_COUNTS)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -49,7 +54,9 @@ def check_counts(path: Path) -> None:
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise UserError("not a file of per-sample counts, or a broken one", where=path, fix="Run the task again.") from error
     names = [member.filename for member in members]
-    if sorted(names) != sorted(MEMBERS):
+    metrics = {name.rpartition("/")[0] for name in names}
+    wanted = [f"{metric}/{name}" if metric else name for metric in metrics | {""} for name in MEMBERS]
+    if sorted(names) != sorted(wanted) or len(metrics) > MAX_SETS:
         raise UserError(f"holds {', '.join(map(ascii, names[:5])) or 'nothing'}, not {', '.join(sorted(MEMBERS))}", where=path)
     for member in members:
         if member.file_size > MAX_UNPACKED or member.file_size > MAX_RATIO * max(1, member.compress_size):

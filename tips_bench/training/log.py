@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import resource
-import sys
 import time
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -15,6 +13,7 @@ from typing import Any
 import torch
 
 from tips_bench.files import cannot_write, write_text
+from tips_bench.memory import peak_memory_mb
 
 LOG_FILE = "log.jsonl"
 _BOARD = "tensorboard"
@@ -41,10 +40,10 @@ class Log:
         self._images += images
 
     def numbers(self, step: int, report: Mapping[str, float], device: torch.device) -> dict[str, float]:
-        """Writes a step's numbers with images/s since the last ones and the peak of memory in MB; gives them all."""
+        """Writes a step's numbers with images/s since the last ones and the peak of memory in MB (10^6 bytes); gives them all."""
         seconds, images = time.perf_counter() - self._started, self._images
         self._started, self._images = time.perf_counter(), 0
-        found = {**report, "images_per_s": images / seconds, "memory_mb": peak_memory_mb(device)}
+        found = {**report, "images_per_s": images / seconds, "memory_mb": peak_memory_mb(str(device))}
         self._write({"step": step, **found})
         if self.board is not None:
             for name, value in found.items():
@@ -87,11 +86,3 @@ def _lines_until(path: Path, step: int) -> list[str]:
 
 def _whole_lines(path: Path) -> list[str]:
     return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """Of the GPU's memory that this process allocated, or of the process itself."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -5,13 +5,13 @@ recipe = load_recipe("recipes/tips-nano.yaml", ["stages.0.steps=100"])
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tips_bench.cards import override, parse, read_yaml
 from tips_bench.catalog import shipped
 from tips_bench.errors import UserError, unknown_name
+from tips_bench.plain_data import leaves
 from tips_bench.training.recipe import Recipe
 
 OURS = "ours:"
@@ -73,19 +73,8 @@ def figures(recipe: Recipe) -> list[Figure]:
     return [
         Figure(key, value, _source(key, recipe.sources))
         for part in ("data", "model", "method", "optimizer", "stages")
-        for key, value in _leaves(part, recipe.model_dump(mode="json")[part])
+        for key, value in leaves(recipe.model_dump(mode="json")[part], part)
     ]
-
-
-def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for name, inner in value.items():
-            yield from _leaves(f"{key}.{name}", inner)
-    elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
-        for index, inner in enumerate(value):
-            yield from _leaves(f"{key}.{index}", inner)
-    else:
-        yield key, value
 
 
 def _source(key: str, sources: dict[str, str]) -> str | None:

@@ -100,8 +100,8 @@ class ValueCounts(SampleCounts):
 
     dtype = np.float64
     specs: ClassVar[dict[str, MetricSpec]] = {
-        "MAE": MetricSpec(unit="", higher_is_better=False, worst=float("inf")),
-        "RMSE": MetricSpec(unit="", higher_is_better=False, worst=float("inf")),
+        "MAE": MetricSpec(unit="", higher_is_better=False),
+        "RMSE": MetricSpec(unit="", higher_is_better=False),
     }
 
     def __init__(self) -> None:
