@@ -36,6 +36,10 @@ Use an encoder, or the features that a run with cache=True kept:
     patches = encoder.encode_image(pixels).patches[0]      # [B, h, w, D]
     features = tips_bench.load_features(record)            # sample id -> [h, w, D]
 
+Add task families, readers, probes, metrics or encoders of your own (docs/plugins.md):
+
+    tips_bench.load_plugin("my_plugin")
+
 What a user can mend is a tips_bench.UserError. The command line does all of this, too: `tips-bench --help`. The names are imported when
 they are first used, so `import tips_bench` loads neither torch nor pandas.
 """
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
     from tips_bench.evaluation.cached_features import load_features
     from tips_bench.evaluation.run import RunOptions
     from tips_bench.evaluation.run import evaluate as run
+    from tips_bench.plugins import load_plugin
     from tips_bench.results.comparison import compare
     from tips_bench.results.frames import load_records
     from tips_bench.results.record import Record, load_record
@@ -69,6 +74,7 @@ __all__ = [
     "list_tasks",
     "load_encoder",
     "load_features",
+    "load_plugin",
     "load_record",
     "load_records",
     "run",
@@ -82,6 +88,7 @@ _LAZY = {
     "compare": "tips_bench.results.comparison:compare",
     "load_encoder": "tips_bench.encoders:load_encoder",
     "load_features": "tips_bench.evaluation.cached_features:load_features",
+    "load_plugin": "tips_bench.plugins:load_plugin",
     "load_record": "tips_bench.results.record:load_record",
     "load_records": "tips_bench.results.frames:load_records",
     "run": "tips_bench.evaluation.run:evaluate",

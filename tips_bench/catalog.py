@@ -60,6 +60,11 @@ def find_card(kind: str, name: str) -> Path:
     return files[name]
 
 
+def is_shipped(kind: str, name: str) -> bool:
+    """Whether a card, or a path to one, is one that ships with tips-bench and not the user's own or a plugin's."""
+    return find_card(kind, name).resolve().parent == shipped(KINDS[kind]).resolve()
+
+
 def cache_root() -> Path:
     """Where downloads, features and generated rooms are kept: $TIPS_BENCH_CACHE or ~/.cache/tips-bench."""
     return Path(os.environ.get("TIPS_BENCH_CACHE") or "~/.cache/tips-bench").expanduser()

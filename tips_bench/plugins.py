@@ -42,10 +42,10 @@ def card_folders() -> list[Path]:
     return list(_card_folders)
 
 
-def name(module: str) -> None:
-    """Name a plugin module for this process and those that it starts."""
-    named = [*_named(), module]
-    os.environ[VARIABLE] = ",".join(dict.fromkeys(named))
+def load_plugin(module: str) -> None:
+    """Load a plugin by the name of its module, in this process and in those that it starts. Errors: it cannot be loaded."""
+    os.environ[VARIABLE] = ",".join(dict.fromkeys([*_named(), module]))
+    load()
 
 
 def load() -> None:

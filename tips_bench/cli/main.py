@@ -83,9 +83,7 @@ def _options(
     ] = None,
 ) -> None:
     for module in plugin or []:
-        plugins.name(module)
-    if plugin:
-        plugins.load()
+        plugins.load_plugin(module)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tips_bench.cards import CARDS, ModelCard, ProtocolCard, Strict, TaskCard, load_card, override, parse
+from tips_bench.catalog import is_shipped
 from tips_bench.encoders.load import resolve_model_card
 from tips_bench.errors import NotAllowed, Unsuited, UserError
 from tips_bench.files import digest
@@ -67,7 +68,7 @@ def resolve(
 ) -> Spec:
     """Read the cards and apply `overrides`: "task.KEY=VALUE", "model.KEY=VALUE", and all others to the protocol.
 
-    model: as for `load_encoder`. protocol: the task's default if None.
+    model: as for `load_encoder`. protocol: the task's default if None; one of the user's own runs on every task of its families.
     Errors: an unknown name, a protocol that the task does not allow or that is not for its family, a value that does not fit, a model
     without the released head that the protocol takes.
     """
@@ -82,7 +83,7 @@ def resolve(
     task_card = _changed("task", load_card("task", task), chosen["task"], deviations)
     name = protocol or task_card.protocol
     protocol_card = load_card("protocol", name)
-    if protocol_card.name not in task_card.protocols:
+    if protocol_card.name not in task_card.protocols and is_shipped("protocol", name):
         fix = f"It allows {', '.join(task_card.protocols)}."
         raise NotAllowed(f"protocol {protocol_card.name!r} is not one that the task allows", where=f"task {task_card.name}", fix=fix)
     if task_card.family not in protocol_card.families:
