@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 
 from tips_bench.adapters.base import Picture, Scores
 from tips_bench.cards import ProtocolCard, Strict, TaskCard, parse
+from tips_bench.data.base import ClassificationReader
 from tips_bench.data.split import Split, Splits
 from tips_bench.errors import UserError
 from tips_bench.features.cache import ResumableArray
@@ -62,7 +63,7 @@ class ClassificationAdapter:
         self.needs_text = self.zero_shot is not None
         self._named: AffineHeads | None = None
 
-    def open(self, root: Path, limit: int | None) -> Splits:
+    def open(self, root: Path, limit: int | None) -> Splits[ClassificationReader]:
         """No train split for zero-shot. Errors: splits of other classes; a list of names of another length."""
         splits = Splits.open(self.task.data, root, limit, train=self.probe is not None)
         test = splits.test
@@ -74,7 +75,9 @@ class ClassificationAdapter:
             raise UserError(problem, where=test.reader.root, fix="Let both have the same folders, or set data.options.classes_of.")
         return splits
 
-    def score(self, context: RunContext, splits: Splits, head: ImageHead | None, beside: dict[str, SampleCounts]) -> Scores:
+    def score(
+        self, context: RunContext, splits: Splits[ClassificationReader], head: ImageHead | None, beside: dict[str, SampleCounts]
+    ) -> Scores:
         """Counts of every image of the test split."""
         test, reader = splits.test, splits.test.reader
         store = self._features(context, test)
@@ -86,7 +89,7 @@ class ClassificationAdapter:
             result.update(reader.ids[index], reader.groups[index], count(ranks_S, head.choice))
         return Scores(result, notes)
 
-    def _features(self, context: RunContext, test: Split) -> ResumableArray:
+    def _features(self, context: RunContext, test: Split[ClassificationReader]) -> ResumableArray:
         """Features of the test split, an item an image. Errors: an embedding that the encoder does not have."""
         extractor, encoder = context.extractor, context.encoder
         if self.zero_shot is None:
@@ -99,7 +102,7 @@ class ClassificationAdapter:
             embedding = ImageEmbedding.embedding(extractor, self.zero_shot.token, width)
         return encode_images(extractor, test, embedding, context.cache, "test-whole")
 
-    def _head(self, context: RunContext, test: Split, fitted: ImageHead | None) -> tuple[ImageHead, dict[str, Any]]:
+    def _head(self, context: RunContext, test: Split[ClassificationReader], fitted: ImageHead | None) -> tuple[ImageHead, dict[str, Any]]:
         """The fitted head, or the classes' names as one, whose scores are cosines times the length of an image's embedding; and notes."""
         if self.zero_shot is None:
             fitted = cast(ImageHead, fitted)  # what the probe fitted
@@ -112,7 +115,7 @@ class ClassificationAdapter:
             self._named = AffineHeads([affine], None).on(context.encoder.device)
         return self._named, {"classes": len(names), "prompts": len(prompts)}
 
-    def draw(self, context: RunContext, splits: Splits, head: ImageHead | None, number: int) -> list[Picture]:
+    def draw(self, context: RunContext, splits: Splits[ClassificationReader], head: ImageHead | None, number: int) -> list[Picture]:
         """For `number` images their nearest training images, or the first guesses of the head."""
         test = splits.test
         chosen, store = test.pick(number), self._features(context, test)
@@ -127,7 +130,9 @@ class ClassificationAdapter:
         )
         return [Picture(image_HW3) for image_HW3 in panels]
 
-    def _neighbors(self, splits: Splits, chosen: list[int], head: KnnHead, features_NF: np.ndarray) -> list[np.ndarray]:
+    def _neighbors(
+        self, splits: Splits[ClassificationReader], chosen: list[int], head: KnnHead, features_NF: np.ndarray
+    ) -> list[np.ndarray]:
         train, test, panels = splits.needed(), splits.test, []
         found = head.search.nearest(features_NF, SHOWN)
         for index, rows_k, near_k in zip(chosen, found.rows_Qk, found.similarities_Qk, strict=True):
@@ -137,7 +142,7 @@ class ClassificationAdapter:
             panels.append(neighbor_panel(sample.image_HW3, test.reader.names[sample.label], tiles))
         return panels
 
-    def _guesses(self, test: Split, chosen: list[int], head: ImageHead, features_NF: np.ndarray) -> list[np.ndarray]:
+    def _guesses(self, test: Split[ClassificationReader], chosen: list[int], head: ImageHead, features_NF: np.ndarray) -> list[np.ndarray]:
         panels = []
         for index, scores_C in zip(chosen, head.scores(features_NF)[head.choice or 0], strict=True):
             sample, order = test.reader.load(index), np.argsort(-scores_C, kind="stable")[:SHOWN]

@@ -18,6 +18,7 @@ import numpy as np
 
 from tips_bench.adapters.base import Picture, Scores
 from tips_bench.cards import ProtocolCard, Strict, TaskCard, parse
+from tips_bench.data.base import InstanceReader
 from tips_bench.data.split import Split, Splits
 from tips_bench.data.uned import NONE
 from tips_bench.features.context import RunContext
@@ -59,7 +60,7 @@ class IndexProbe:
     reads_train = True
     load = staticmethod(Index.load)
 
-    def fit(self, context: RunContext, train: Split) -> Fit:
+    def fit(self, context: RunContext, train: Split[InstanceReader]) -> Fit:
         """Encode the index."""
         store = encode_images(context.extractor, train, ImageEmbedding.tokens(context.extractor), context.cache, "index-whole")
         features_NF = store.arrays["features"]
@@ -77,11 +78,11 @@ class InstanceAdapter:
         self.options = parse(InstanceOptions, protocol.probe, where=f"protocol {protocol.name}", prefix="probe.")
         self.probe = IndexProbe()
 
-    def open(self, root: Path, limit: int | None) -> Splits:
+    def open(self, root: Path, limit: int | None) -> Splits[InstanceReader]:
         """The index as the training split, the queries as the test split."""
         return Splits.open(self.task.data, root, limit, train=True)
 
-    def score(self, context: RunContext, splits: Splits, head: Index, beside: dict[str, SampleCounts]) -> Scores:
+    def score(self, context: RunContext, splits: Splits[InstanceReader], head: Index, beside: dict[str, SampleCounts]) -> Scores:
         """Counts of every query of the test split."""
         test, pairs = splits.test, _Pairs.of(splits)
         reader, domains = test.reader, len(test.reader.classes)
@@ -112,7 +113,7 @@ class InstanceAdapter:
             found.similarities_Qk[own_Q, : near.rows_Qk.shape[1]] = near.similarities_Qk
         return found
 
-    def draw(self, context: RunContext, splits: Splits, head: Index, number: int) -> list[Picture]:
+    def draw(self, context: RunContext, splits: Splits[InstanceReader], head: Index, number: int) -> list[Picture]:
         """For `number` queries their nearest images."""
         train, test = splits.needed(), splits.test
         chosen = test.part(test.pick(number))
@@ -131,7 +132,7 @@ class InstanceAdapter:
         return pictures
 
 
-def _queries(context: RunContext, test: Split, head: Index, pairs: _Pairs) -> np.ndarray:
+def _queries(context: RunContext, test: Split[InstanceReader], head: Index, pairs: _Pairs) -> np.ndarray:
     """Features of the queries [Q,F]; those that are in the index are taken from there."""
     features_QF = np.empty((len(test), head.features_NF.shape[1]), head.features_NF.dtype)
     known_Q = pairs.itself_Q >= 0
@@ -155,7 +156,7 @@ class _Pairs:
     labels_NL: np.ndarray
 
     @classmethod
-    def of(cls, splits: Splits) -> _Pairs:
+    def of(cls, splits: Splits[InstanceReader]) -> _Pairs:
         """Of the queries and the index images of an evaluation."""
         index, test = splits.needed(), splits.test
         row = {id: number for number, id in enumerate(index.ids)}

@@ -6,9 +6,11 @@ Axes: H W pixels of the labels, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from tips_bench.adapters.base import Picture, Scores
 from tips_bench.adapters.scoring import Scored, score_samples
+from tips_bench.data.base import SegmentationReader
 from tips_bench.data.split import Split
 from tips_bench.features.context import RunContext
 from tips_bench.features.inference import Prediction
@@ -20,7 +22,7 @@ from tips_bench.pictures.panels import panel, pca_basis
 Predict = Callable[[list[int]], Iterator[Prediction]]
 
 
-def count_maps(context: RunContext, test: Split, predict: Predict, beside: dict[str, SampleCounts]) -> Scores:
+def count_maps(context: RunContext, test: Split[SegmentationReader], predict: Predict, beside: dict[str, SampleCounts]) -> Scores:
     """Counts of every sample of the test split; what an earlier try counted is taken up."""
     reader, classes = test.reader, test.reader.classes
 
@@ -33,13 +35,13 @@ def count_maps(context: RunContext, test: Split, predict: Predict, beside: dict[
     return score_samples(context, test, SegmentationCounts.for_classes(classes), beside, outcomes)
 
 
-def draw_maps(predict: Predict, test: Split, number: int) -> list[Picture]:
+def draw_maps(predict: Predict, test: Split[SegmentationReader], number: int) -> list[Picture]:
     """Image | truth | prediction | PCA of the features, for `number` samples."""
     reader, chosen = test.reader, test.pick(number)
     found = sorted(predict(chosen), key=lambda prediction: chosen.index(prediction.index))
     features = [prediction.features_NhwD[0].float().cpu().numpy() for prediction in found]
-    shown = {"palette": reader.palette, "classes": reader.classes, "basis": pca_basis(features)}
+    shown = partial(panel, palette=reader.palette, classes=reader.classes, basis=pca_basis(features))
     return [
-        Picture(panel(one.sample.image_HW3, one.sample.labels_HW, one.predicted_SHW[0], features_hwD, **shown))
+        Picture(shown(one.sample.image_HW3, one.sample.labels_HW, one.predicted_SHW[0], features_hwD))
         for one, features_hwD in zip(found, features, strict=True)
     ]

@@ -16,6 +16,7 @@ import torch
 from tips_bench.adapters.base import Picture, Scores
 from tips_bench.adapters.scoring import Scored, score_samples
 from tips_bench.cards import ProtocolCard, TaskCard
+from tips_bench.data.scans import ScanReader
 from tips_bench.data.split import Split, Splits
 from tips_bench.features.context import RunContext
 from tips_bench.features.lifted import LiftedScan, lifted_scans
@@ -40,11 +41,11 @@ class PointSegmentationAdapter:
         self.task = task
         self.probe: Any = PROBES.get(str(protocol.probe.get("type")))(protocol.probe, f"protocol {protocol.name}")
 
-    def open(self, root: Path, limit: int | None) -> Splits:
+    def open(self, root: Path, limit: int | None) -> Splits[ScanReader]:
         """Both splits."""
         return Splits.open(self.task.data, root, limit, train=True)
 
-    def score(self, context: RunContext, splits: Splits, head: LinearHead, beside: dict[str, SampleCounts]) -> Scores:
+    def score(self, context: RunContext, splits: Splits[ScanReader], head: LinearHead, beside: dict[str, SampleCounts]) -> Scores:
         """Counts of every scan of the test split, and the numbers of NOTES over all of them."""
         reader, classes = splits.test.reader, splits.test.reader.classes
 
@@ -58,7 +59,7 @@ class PointSegmentationAdapter:
 
         return score_samples(context, splits.test, PointCounts.for_classes(classes), beside, outcomes, NOTES)
 
-    def draw(self, context: RunContext, splits: Splits, head: LinearHead, number: int) -> list[Picture]:
+    def draw(self, context: RunContext, splits: Splits[ScanReader], head: LinearHead, number: int) -> list[Picture]:
         """Cloud | truth | prediction | PCA of the features.
 
         Beside each picture of a scan lies a PLY of the same name: truth, prediction and PCA as three colored clouds in a row.
@@ -75,7 +76,7 @@ class PointSegmentationAdapter:
             pictures.append(Picture(cloud_panel(cloud, pca_M3, reader.palette, reader.classes), save))
         return pictures
 
-    def _lifted(self, context: RunContext, test: Split, indices: list[int]) -> Any:
+    def _lifted(self, context: RunContext, test: Split[ScanReader], indices: list[int]) -> Any:
         return lifted_scans(test.reader, indices, context.extractor, self.probe.options.lifting, context.cache)
 
 

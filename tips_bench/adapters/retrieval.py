@@ -15,6 +15,7 @@ from pydantic import field_validator
 
 from tips_bench.adapters.base import Picture, Scores
 from tips_bench.cards import ProtocolCard, Strict, TaskCard, parse
+from tips_bench.data.base import CaptionReader
 from tips_bench.data.split import Split, Splits
 from tips_bench.errors import UserError
 from tips_bench.features.cache import ResumableArray
@@ -52,7 +53,7 @@ class RetrievalAdapter:
         self.task = task
         self.tokens = parse(RetrievalOptions, protocol.probe, where=f"protocol {protocol.name}", prefix="probe.").tokens
 
-    def open(self, root: Path, limit: int | None) -> Splits:
+    def open(self, root: Path, limit: int | None) -> Splits[CaptionReader]:
         """The test split alone. Errors: a set with faults."""
         splits = Splits.open(self.task.data, root, limit, train=False)
         test = splits.test
@@ -62,7 +63,7 @@ class RetrievalAdapter:
             raise UserError(f"{first}{f', and {more} more faults' if more else ''}", where=test.reader.root, fix=fix)
         return splits
 
-    def score(self, context: RunContext, splits: Splits, head: None, beside: dict[str, SampleCounts]) -> Scores:
+    def score(self, context: RunContext, splits: Splits[CaptionReader], head: None, beside: dict[str, SampleCounts]) -> Scores:
         """Counts of every image of the test split."""
         test, encoder = splits.test, context.encoder
         if max(self.tokens) >= encoder.embeddings:
@@ -82,7 +83,7 @@ class RetrievalAdapter:
         texts.close()
         return Scores(result, notes)
 
-    def draw(self, context: RunContext, splits: Splits, head: None, number: int) -> list[Picture]:
+    def draw(self, context: RunContext, splits: Splits[CaptionReader], head: None, number: int) -> list[Picture]:
         """For `number` images, their nearest captions and the nearest images of their first caption, by the first token scored."""
         test = splits.test
         images, texts = _embed_images(context, test), _embed_texts(context, test)
@@ -107,7 +108,7 @@ class RetrievalAdapter:
         return pictures
 
 
-def _embed_images(context: RunContext, test: Split) -> ResumableArray:
+def _embed_images(context: RunContext, test: Split[CaptionReader]) -> ResumableArray:
     """embeddings_IED of `fixed_point`, an item an image of the split's indices; only what is missing is made."""
     extractor = context.extractor
     encoder, indices = extractor.encoder, test.indices
@@ -126,7 +127,7 @@ def _embed_images(context: RunContext, test: Split) -> ResumableArray:
     return store
 
 
-def _embed_texts(context: RunContext, test: Split) -> ResumableArray:
+def _embed_texts(context: RunContext, test: Split[CaptionReader]) -> ResumableArray:
     """embeddings_TD of `fixed_point`, an item an image with a row a caption; a batch of which anything is missing is made whole."""
     reader, extractor = test.reader, context.extractor
     captions = [reader.captions[index] for index in test.indices]
@@ -158,7 +159,7 @@ def _batches(store: ResumableArray) -> list[range]:
     return [range(start, end) for start, end in itertools.pairwise(ends)]
 
 
-def _first_text(context: RunContext, test: Split) -> np.ndarray:
+def _first_text(context: RunContext, test: Split[CaptionReader]) -> np.ndarray:
     """The embedding of the split's first caption, [D] of `fixed_point`."""
     text = test.reader.captions[test.indices[0]][0]
     return fixed_point(context.encoder.encode_text([text]).float().cpu().numpy())[0]

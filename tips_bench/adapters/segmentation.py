@@ -7,6 +7,7 @@ from pathlib import Path
 from tips_bench.adapters.base import Picture, Scores
 from tips_bench.adapters.label_maps import count_maps, draw_maps
 from tips_bench.cards import ProtocolCard, TaskCard
+from tips_bench.data.base import SegmentationReader
 from tips_bench.data.split import Splits
 from tips_bench.features.context import RunContext
 from tips_bench.features.inference import PixelHead
@@ -24,16 +25,16 @@ class SegmentationAdapter:
         self.task = task
         self.probe: Probe = PROBES.get(str(protocol.probe.get("type")))(protocol.probe, f"protocol {protocol.name}")
 
-    def open(self, root: Path, limit: int | None) -> Splits:
+    def open(self, root: Path, limit: int | None) -> Splits[SegmentationReader]:
         """No train split for a released head."""
         return Splits.open(self.task.data, root, limit, train=self.probe.reads_train)
 
-    def score(self, context: RunContext, splits: Splits, head: PixelHead, beside: dict[str, SampleCounts]) -> Scores:
+    def score(self, context: RunContext, splits: Splits[SegmentationReader], head: PixelHead, beside: dict[str, SampleCounts]) -> Scores:
         """Counts of every image of the test split."""
         test = splits.test
         return count_maps(context, test, lambda indices: context.inference.predict(test.reader, indices, [head]), beside)
 
-    def draw(self, context: RunContext, splits: Splits, head: PixelHead, number: int) -> list[Picture]:
+    def draw(self, context: RunContext, splits: Splits[SegmentationReader], head: PixelHead, number: int) -> list[Picture]:
         """Image | truth | prediction | PCA of the features."""
         test = splits.test
         return draw_maps(lambda indices: context.inference.predict(test.reader, indices, [head]), test, number)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from pydantic import field_validator, model_validator
 from tips_bench.adapters.base import Picture, Scores
 from tips_bench.adapters.label_maps import count_maps, draw_maps
 from tips_bench.cards import ProtocolCard, Strict, TaskCard, load_card, parse
+from tips_bench.data.base import SegmentationReader
 from tips_bench.data.split import Split, Splits
 from tips_bench.errors import UserError
 from tips_bench.features.context import RunContext
@@ -78,23 +78,25 @@ class ZeroShotAdapter:
         self.probe = ThresholdProbe(self) if self._thresholded and self.options.threshold is None else None
         self._head: TextHead | None = None
 
-    def open(self, root: Path, limit: int | None) -> Splits:
+    def open(self, root: Path, limit: int | None) -> Splits[SegmentationReader]:
         """A training split only where a threshold is chosen on it. Errors: names that are not the reader's classes."""
         splits = Splits.open(self.task.data, root, limit, train=self.probe is not None)
         check_names(list(self.classes.names), splits.test.reader.classes, where=f"task {self.task.name}")
         return splits
 
-    def score(self, context: RunContext, splits: Splits, head: Threshold | None, beside: dict[str, SampleCounts]) -> Scores:
+    def score(
+        self, context: RunContext, splits: Splits[SegmentationReader], head: Threshold | None, beside: dict[str, SampleCounts]
+    ) -> Scores:
         """Counts of every image of the test split."""
         test = splits.test
         return count_maps(context, test, lambda indices: self._predict(context, test.reader, indices, head), beside)
 
-    def draw(self, context: RunContext, splits: Splits, head: Threshold | None, number: int) -> list[Picture]:
+    def draw(self, context: RunContext, splits: Splits[SegmentationReader], head: Threshold | None, number: int) -> list[Picture]:
         """Image | truth | prediction | PCA of the features."""
         test = splits.test
         return draw_maps(lambda indices: self._predict(context, test.reader, indices, head), test, number)
 
-    def fit_threshold(self, context: RunContext, train: Split) -> Fit:
+    def fit_threshold(self, context: RunContext, train: Split[SegmentationReader]) -> Fit:
         """The threshold, chosen on held-out training images."""
         identity = self.options.model_dump_json(), self.classes.model_dump_json()
         value, choice = choose_threshold(
@@ -115,14 +117,14 @@ class ZeroShotAdapter:
     def _background(self) -> int:
         return list(self.classes.names).index(str(self.classes.background))
 
-    def _predict(self, context: RunContext, reader: Any, indices: list[int], head: Threshold | None) -> Iterator[Prediction]:
+    def _predict(self, context: RunContext, reader: SegmentationReader, indices: list[int], head: Threshold | None) -> Iterator[Prediction]:
         threshold = head.value if head else self.options.threshold
         for index, sample, score_HW, predicted_HW, features_NhwD in self._scored(context, reader, indices):
             if self._thresholded:
                 predicted_HW = np.where(score_HW < threshold, np.uint8(self._background), predicted_HW)
             yield Prediction(index, sample, predicted_HW[None], features_NhwD)
 
-    def _scored(self, context: RunContext, reader: Any, indices: list[int]) -> Iterator[Scored]:
+    def _scored(self, context: RunContext, reader: SegmentationReader, indices: list[int]) -> Iterator[Scored]:
         """The best class of each pixel with its score; the background competes only by its names."""
         head, inference = self._text_head(context), context.inference
         for index, sample, (view,) in inference.features(reader, indices):

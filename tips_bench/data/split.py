@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from tips_bench.cards import DataCard, SelectionCard
-from tips_bench.data.base import Remarked
+from tips_bench.data.base import Reader, Remarked
 from tips_bench.data.validation_split import hold_out
 from tips_bench.files import digest
 from tips_bench.registry import READERS
 
+ReaderT = TypeVar("ReaderT", bound=Reader[Any])
+
 
 @dataclass(frozen=True)
-class Split:
-    """A reader and the samples of it that are used. The reader has name, ids, groups, fingerprint, classes (may be empty) and a length."""
+class Split(Generic[ReaderT]):
+    """A reader, of the family's kind, and the samples of it that are used."""
 
     name: str
-    reader: Any
+    reader: ReaderT
     indices: list[int]
 
     @classmethod
-    def open(cls, data: DataCard, root: Path, role: str, limit: int | None) -> Split:
+    def open(cls, data: DataCard, root: Path, role: str, limit: int | None) -> Split[Any]:
         """The split of a role ("train", "test"). limit: at most so many samples, by a hash of their ids."""
         name = data.splits[role]  # type: ignore[index]
         reader = READERS.get(data.reader)(root, name, **data.options)
@@ -60,7 +62,7 @@ class Split:
         """`number` samples to draw, by a hash of their ids."""
         return sorted(self.indices, key=lambda index: digest("picture", self.reader.ids[index]))[:number]
 
-    def part(self, indices: list[int]) -> Split:
+    def part(self, indices: list[int]) -> Split[ReaderT]:
         """The same reader with other samples."""
         return replace(self, indices=indices)
 
@@ -75,18 +77,18 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Splits:
+class Splits(Generic[ReaderT]):
     """What an evaluation reads. train: None where nothing is fitted on samples."""
 
-    train: Split | None
-    test: Split
+    train: Split[ReaderT] | None
+    test: Split[ReaderT]
 
     @classmethod
-    def open(cls, data: DataCard, root: Path, limit: int | None, *, train: bool) -> Splits:
+    def open(cls, data: DataCard, root: Path, limit: int | None, *, train: bool) -> Splits[Any]:
         """train: whether samples of the training split are needed; a set that has only the scored split can be scored without."""
         return cls(Split.open(data, root, "train", limit) if train else None, Split.open(data, root, "test", limit))
 
-    def needed(self) -> Split:
+    def needed(self) -> Split[ReaderT]:
         """The training split of a family that always has one."""
         if self.train is None:
             raise ValueError("these splits were opened without a training split")

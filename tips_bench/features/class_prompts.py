@@ -6,6 +6,7 @@ ships them, and held to a checksum, so that no version of it can change a number
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tips_bench.encoders.weights import require_package
@@ -27,7 +28,7 @@ def prompts_of(chosen: list[str] | str) -> list[str]:
     return _held(OPENAI_PROMPTS, [template(PLACEHOLDER) for template in _metadata().OPENAI_IMAGENET_TEMPLATES])
 
 
-def names_of(chosen: list[str] | str, classes: list[str], *, where: object) -> list[str]:
+def names_of(chosen: list[str] | str, classes: Sequence[str], *, where: object) -> list[str]:
     """The names of a set's classes, in their order. Errors: a list of another length; no open_clip; another version's names."""
     if chosen == "folders":
         return [name.replace("_", " ") for name in classes]

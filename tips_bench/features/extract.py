@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -57,6 +57,16 @@ def layer_indices(layers: list[int] | str, encoder: Encoder) -> tuple[int, ...]:
     if layers == "quarters":
         return tuple(-(-depth * quarter // 4) - 1 for quarter in range(1, 5))
     return (4, 11, 17, 23) if depth == 24 else tuple(round(depth * quarter / 4) - 1 for quarter in range(1, 5))
+
+
+class Images(Protocol):
+    """What has images of known size: a reader, or the frames of a scan."""
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) of an image in pixels, from its header."""
+
+    def load(self, index: int) -> Any:
+        """A sample with image_HW3. Errors: a broken or missing file, named."""
 
 
 @dataclass
@@ -155,7 +165,7 @@ class Extractor:
         self.meter.encoder_s += time.perf_counter() - start
         self.meter.image_forwards += images
 
-    def batches(self, reader: Any, indices: Sequence[int]) -> Iterator[tuple[list[int], list[Any], Tensor]]:
+    def batches(self, reader: Images, indices: Sequence[int]) -> Iterator[tuple[list[int], list[Any], Tensor]]:
         """(indices, samples, pixels_B3HW) for all `indices`, grouped by size; the next batches are decoded meanwhile."""
         groups: dict[tuple[int, int], list[int]] = {}
         square = self.inner_size(1, 1) if self.image.shape != "aspect" else None  # the same for all: a million headers are not read

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tips_bench.cards import WindowCard
-from tips_bench.data.base import SegmentationReader, SegmentationSample
+from tips_bench.data.base import ImageReader, SegmentationReader, SegmentationSample
 from tips_bench.features.cache import DISK_TYPES, FeatureCache, ResumableArray, from_disk, to_disk
 from tips_bench.features.extract import Extractor
 from tips_bench.features.geometry import Kind, Upsampling, Windows
@@ -92,7 +92,7 @@ class Inference:
             yield Prediction(index, sample, np.stack(maps), views[0].features_NhwD)
 
     def values(
-        self, reader: Any, indices: list[int], heads: Sequence[PixelHead], unmirror: Callable[[Tensor], Tensor] = mirror
+        self, reader: ImageReader[Any], indices: list[int], heads: Sequence[PixelHead], unmirror: Callable[[Tensor], Tensor] = mirror
     ) -> Iterator[ValuePrediction]:
         """Values for all `indices` at the image's own resolution, in the order in which batches of one size are formed.
 
@@ -128,14 +128,14 @@ class Inference:
         """(scale, mirrored) of each view, the first at scale 1 and not mirrored wherever a protocol has that one."""
         return list(product(self.window.scales, (False, True) if self.window.flip else (False,)))
 
-    def features(self, reader: Any, indices: list[int]) -> Iterator[Encoded]:
+    def features(self, reader: ImageReader[Any], indices: list[int]) -> Iterator[Encoded]:
         """Features of the windows of all `indices`, from the cache where there is one; in the order in which batches are formed."""
         if self.cache is None or not self.cache.persistent or self.window.mode != "whole" or not indices:
             yield from self._encoded(reader, indices)
         else:
             yield from self._cached(reader, indices, self.cache)
 
-    def _encoded(self, reader: Any, indices: list[int]) -> Iterator[Encoded]:
+    def _encoded(self, reader: ImageReader[Any], indices: list[int]) -> Iterator[Encoded]:
         for batch, samples, pixels_B3HW in self.extractor.batches(reader, indices):
             together = self._images_together((pixels_B3HW.shape[-2], pixels_B3HW.shape[-1]))
             for start in range(0, len(batch), together):
@@ -170,7 +170,7 @@ class Inference:
                 # One layout for every size of batch: a product may round otherwise where it reads along another axis.
                 yield View(inner, mirrored, features_NhwD.contiguous())
 
-    def _cached(self, reader: Any, indices: list[int], cache: FeatureCache) -> Iterator[Encoded]:
+    def _cached(self, reader: ImageReader[Any], indices: list[int], cache: FeatureCache) -> Iterator[Encoded]:
         sizes = [reader.size(index) for index in range(len(reader))]
         stores = [self._store(reader, sizes, cache, *view) for view in self._views]
         missing = sorted(set(indices) & {item for store in stores for item in store.missing()})
@@ -187,7 +187,9 @@ class Inference:
         for store in stores:
             cache.finish(store)
 
-    def _store(self, reader: Any, sizes: list[tuple[int, int]], cache: FeatureCache, scale: float, mirrored: bool) -> ResumableArray:
+    def _store(
+        self, reader: ImageReader[Any], sizes: list[tuple[int, int]], cache: FeatureCache, scale: float, mirrored: bool
+    ) -> ResumableArray:
         extractor = self.extractor
         rows = [int(np.prod(extractor.grid(*size, scale))) for size in sizes]
         name = "whole" + f"-{scale}" * (scale != 1) + "-mirrored" * mirrored
