@@ -112,7 +112,6 @@ def print_records(records: list[Record]) -> None:
     """The table of these records, then where they and their pictures lie."""
     print_scores(records)
     for record in records:
-        assert record.path is not None, "an evaluation saves its record"
-        print(f"record    {record.path}")
+        print(f"record    {record.file}")
         for name in record.pictures:
-            print(f"picture   {record.path.parent / name}")
+            print(f"picture   {record.file.parent / name}")

@@ -83,7 +83,7 @@ class NyuNormals(NyuLabelled):
         """normals_HW3, float32, of length 1, 0 0 0 where the source's mask has nothing."""
         if self.source == "depth":
             return normals_from_depth(self.depth(index), self.intrinsics(index))
-        stored_HW3, known_HW = self._png(index) if self.source == "png" else self._array_of(index)
+        stored_HW3, known_HW = self._png(index) if self._arrays is None else self._array_of(index, *self._arrays)
         if stored_HW3.shape[:2] != self.size(index) or known_HW.shape != self.size(index):
             problem = f"the normals of image {self.ids[index]} are {stored_HW3.shape[:2]}, their mask {known_HW.shape}, not 480x640"
             raise UserError(problem, where=self.folder, fix="Get the set again.")
@@ -97,9 +97,7 @@ class NyuNormals(NyuLabelled):
         normals_HW3 = read_png(self.folder / PNGS / name).astype(np.float32) / np.float32(127.5) - 1
         return normals_HW3, read_mask(self.folder / "normals_gt/masks" / name) > 0
 
-    def _array_of(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        assert self._arrays is not None
-        normals, masks = self._arrays
+    def _array_of(self, index: int, normals: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.asarray(normals[self.numbers[index] - 1], dtype=np.float32), np.asarray(masks[self.numbers[index] - 1]) > 0
 
     def _open_arrays(self) -> tuple[np.ndarray, np.ndarray]:

@@ -29,13 +29,12 @@ class Watched:
 
     block: nn.Module
     mask: str
-    input_BND: Tensor | None = None
+    input_BND: Tensor = field(default_factory=lambda: torch.empty(0))
     options: dict[str, Any] = field(default_factory=dict)
 
     def alone(self) -> Tensor:
-        """[B,N,D]: the block's output if each token attended to itself alone."""
+        """[B,N,D]: the block's output if each token attended to itself alone; after the block has run."""
         x_BND = self.input_BND
-        assert x_BND is not None, "the block has run"
         mask_NN = torch.full((x_BND.shape[1],) * 2, -torch.inf, dtype=x_BND.dtype, device=x_BND.device).fill_diagonal_(0)
         found = self.block(x_BND, **{**self.options, self.mask: mask_NN})
         return found if isinstance(found, Tensor) else found[0]

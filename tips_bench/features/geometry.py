@@ -59,9 +59,8 @@ class Windows:
     @classmethod
     def of(cls, inner: tuple[int, int], card: WindowCard) -> Windows:
         """As the protocol says: one window for "whole", else windows of card.window pixels every card.stride."""
-        if card.mode == "whole":
+        if card.window is None or card.stride is None:  # mode "whole", as WindowCard checks
             return cls(inner, inner, (0,), (0,))
-        assert card.window is not None and card.stride is not None, "WindowCard checks this"
         size = min(card.window, inner[0]), min(card.window, inner[1])
         return cls(inner, size, *(window_starts(length, side, card.stride) for length, side in zip(inner, size, strict=True)))
 

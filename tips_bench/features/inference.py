@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import product
 from typing import Any, Protocol
 
@@ -108,8 +109,7 @@ class Inference:
             logits_NChw = head(views[0].features_NhwD)
             upsampling, windows = self._upsampling(views[0], outer, logits_NChw, head.interpolation)
             return upsampling.argmax(windows.mosaic(logits_NChw))
-        shares_CHW = sum(torch.softmax(self._upsampled(head, view, outer, mirror), 0) for view in views)
-        assert isinstance(shares_CHW, Tensor), "there is at least one view"
+        shares_CHW = reduce(torch.add, (torch.softmax(self._upsampled(head, view, outer, mirror), 0) for view in views))
         return shares_CHW.argmax(0).to(torch.uint8)
 
     def _upsampled(self, head: PixelHead, view: View, outer: tuple[int, int], unmirror: Callable[[Tensor], Tensor]) -> Tensor:

@@ -88,8 +88,7 @@ class NetworkHead:
     def read(self, outputs_NChw: Tensor) -> Tensor:
         """[N,T,h',w'] values: logits as they are, metres, or normals."""
         spec = self.spec
-        if spec.values == "depth":
-            assert spec.depths is not None, "a head for depth has bins"
+        if spec.depths is not None:
             values_NThw = expected_depth(outputs_NChw, spec.depths, spec.floor)
         elif spec.values == "normals":
             normals_N3hw = outputs_NChw[:, :3]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
+from tips_bench.results.comparison import Comparison
 from tips_bench.results.comparison_text import WIDTH, fitted, p_text, plain, signed, wrapped
-from tips_bench.results.regression import FAILED, Outcome, Report
+from tips_bench.results.regression import FAILED, Report
 from tips_bench.results.table_formats import markdown_text
 from tips_bench.terminal import printable
 
@@ -35,24 +36,22 @@ def check_text(report: Report) -> str:
         if one.comparison is None or one.comparison.gain_interval is None:
             lines.append(f"{one.status:<16} {fitted(one.cell, WIDTH - 17, keep_end=True)}".rstrip())
             continue
-        base, new, gain, interval, _ = _numbers(one)
+        base, new, gain, interval, _ = _numbers(one.comparison, one.comparison.gain_interval)
         lines.append(f"{one.status:<16} {fitted(one.cell, 24)} {base:>7} {new:>7} {gain:>7} {interval:>15}")
     notes = [one.message for one in report.outcomes if one.status in TOLD]
     return "\n".join([*lines, *(line for note in notes for line in ["", *wrapped(note)]), "", verdict(report)]) + "\n"
 
 
-def _numbers(one: Outcome) -> tuple[str, str, str, str, str]:
+def _numbers(found: Comparison, interval: tuple[float, float]) -> tuple[str, str, str, str, str]:
     """Baseline, new, gain, its interval and q, rounded."""
-    assert one.comparison is not None and one.comparison.gain_interval is not None
-    record = one.comparison.a.record
-    unit = record.primary_metric.unit
-    low, high = one.comparison.gain_interval
+    unit = found.a.record.primary_metric.unit
+    low, high = interval
     return (
-        plain(one.comparison.primary.a, unit),
-        plain(one.comparison.primary.b, unit),
-        signed(one.comparison.gain, unit),
+        plain(found.primary.a, unit),
+        plain(found.primary.b, unit),
+        signed(found.gain, unit),
         f"{signed(low, unit)}..{signed(high, unit)}",
-        p_text(one.comparison.q),
+        p_text(found.q),
     )
 
 
@@ -107,8 +106,8 @@ def markdown(report: Report) -> str:
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for one in report.outcomes:
-        known = one.comparison is not None and one.comparison.gain_interval is not None
-        numbers = _numbers(one) if known else ("", "", "", "", "")
+        found = one.comparison
+        numbers = ("",) * 5 if found is None or found.gain_interval is None else _numbers(found, found.gain_interval)
         lines.append(f"| {SIGNS[one.status]} {one.status} | {' | '.join([markdown_text(one.cell), *numbers])} |")
     told = [f"- {markdown_text(one.message)}" for one in report.outcomes if one.status in TOLD]
     caption = "gain: positive is better. q: p adjusted for the number of cells (Benjamini-Hochberg)."

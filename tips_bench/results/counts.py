@@ -29,8 +29,7 @@ class Scored:
     @property
     def path(self) -> Path:
         """The record's file."""
-        assert self.record.path is not None, "its counts were read beside it"
-        return self.record.path
+        return self.record.file
 
     @property
     def family(self) -> type[SampleCounts]:

@@ -261,6 +261,13 @@ class Record(Part):
 
         return samples_frame(self)
 
+    @property
+    def file(self) -> Path:
+        """The file of a record that was saved or loaded. Errors: one that was neither."""
+        if self._path is None:
+            raise UserError("the record is in no file yet", where=f"{self.task}, {self.model_name}", fix="Save it first.")
+        return self._path
+
     def save(self, path: Path) -> None:
         """Write the record to `path` atomically, with the key `schema` first."""
         data = self.model_dump(mode="json")

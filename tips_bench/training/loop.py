@@ -144,13 +144,14 @@ class _Run:
 
     def _keep(self) -> None:
         """A checkpoint and an evaluation, where their step has come."""
-        evaluation = self.recipe.evaluation
-        due = evaluation is not None and self.evaluate is not None and self.step % evaluation.every == 0
-        if due or self.step % self.recipe.running.checkpoint_every == 0:
+        evaluation, evaluate = self.recipe.evaluation, self.evaluate
+        if evaluation is not None and evaluate is not None and self.step % evaluation.every == 0:
             folder = self._save()
-            if due and self.world.is_first:
-                assert evaluation is not None and self.evaluate is not None
-                self._score(evaluation, self.evaluate, folder)
+            if self.world.is_first:
+                self._score(evaluation, evaluate, folder)
+            barrier()
+        elif self.step % self.recipe.running.checkpoint_every == 0:
+            self._save()
             barrier()
 
     def _score(self, part: EvaluationPart, evaluate: Evaluate, folder: Path) -> None:

@@ -24,7 +24,7 @@ from tips_bench.training.batches import Batch, Texts
 from tips_bench.training.contrastive import contrastive_loss
 from tips_bench.training.distributed import World, add_up, sync_gradients
 from tips_bench.training.optim import clip_gradients, make_optimizer, set_rates
-from tips_bench.training.recipe import Recipe
+from tips_bench.training.recipe import ContrastivePart, Recipe
 from tips_bench.training.schedule import cosine, learning_rate
 from tips_bench.training.student import CONTRASTIVE, Lesson, Piece, Student, checkpoint_activations
 from tips_bench.training.teacher import Teacher, parts_with_heads, temperatures
@@ -87,9 +87,8 @@ class Learner:
         set_rates(self.optimizer, rate, decay)
         self.optimizer.step()
         report = {"learning_rate": rate, "weight_decay": decay}
-        if self.teacher is not None:
-            part = recipe.method.teacher
-            assert part is not None
+        part = recipe.method.teacher
+        if self.teacher is not None and part is not None:
             if part.momentum is not None:
                 report["momentum"] = cosine(*part.momentum, number, recipe.steps)
                 self.teacher.follow(self.student, report["momentum"])
@@ -101,7 +100,8 @@ class Learner:
     def _backward(self, batch: Batch, number: int) -> dict[str, Tensor]:
         """Fills the gradients; gives every loss, "loss" being their weighted sum, and the temperature."""
         pieces, method, taught = self._pieces(batch), self.recipe.method, self._taught(number)
-        cached = self._cached(batch, pieces) if method.contrastive is not None and len(pieces) > 1 else None
+        contrastive = method.contrastive
+        cached = self._cached(batch, pieces, contrastive) if contrastive is not None and len(pieces) > 1 else None
         terms: dict[str, Tensor] = {} if cached is None else dict(cached.terms)
         for index, here in enumerate(pieces):
             piece = _piece(batch, here, self.world.device)
@@ -118,30 +118,21 @@ class Learner:
                 objective = objective + (cached.image_KBD[:, here] * out["image_KBD"]).sum()
                 objective = objective + (cached.text_KBD[:, here] * out["text_KBD"]).sum()
                 objective = objective + cached.temperature * out["temperature"] / len(pieces)
-            elif method.contrastive is not None:
-                found = self._contrastive(out)
+            elif contrastive is not None:
+                found = _contrastive_terms(out, contrastive.chunk)
                 terms |= found
-                objective = objective + method.contrastive.weight * found[CONTRASTIVE]
+                objective = objective + contrastive.weight * found[CONTRASTIVE]
             objective.backward()
         return {name: term.detach() for name, term in self._with_total(terms, taught).items()}
 
-    def _cached(self, batch: Batch, pieces: list[slice]) -> _Cached:
-        assert self.recipe.method.contrastive is not None
+    def _cached(self, batch: Batch, pieces: list[slice], part: ContrastivePart) -> _Cached:
         with torch.no_grad(), self._autocast():
             outs = [self.model(_piece(batch, rows, self.world.device), None, embed_only=True) for rows in pieces]
         whole = {name: torch.cat([out[name] for out in outs], dim=1).requires_grad_() for name in ("image_KBD", "text_KBD")}
         whole["temperature"] = outs[0]["temperature"].detach().requires_grad_()
-        terms = self._contrastive(whole)
-        gradients = torch.autograd.grad(self.recipe.method.contrastive.weight * terms[CONTRASTIVE], list(whole.values()))
+        terms = _contrastive_terms(whole, part.chunk)
+        gradients = torch.autograd.grad(part.weight * terms[CONTRASTIVE], list(whole.values()))
         return _Cached(terms, *gradients)
-
-    def _contrastive(self, out: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The loss of each global token, their mean, and the temperature."""
-        assert self.recipe.method.contrastive is not None
-        chunk, temperature = self.recipe.method.contrastive.chunk, out["temperature"]
-        losses = [contrastive_loss(*pair, temperature, chunk) for pair in zip(out["image_KBD"], out["text_KBD"], strict=True)]
-        named = {f"{CONTRASTIVE}/{token}": loss for token, loss in enumerate(losses)}
-        return {CONTRASTIVE: torch.stack(losses).mean(), **(named if len(named) > 1 else {}), "temperature": temperature}
 
     def _fill_gradients(self) -> None:
         """Zeros for what no loss has reached yet, so that the optimiser holds the same from the first step on."""
@@ -225,3 +216,11 @@ def _pixels(image_B3HW: Tensor) -> Tensor:
 
 def _finite(value: float) -> bool:
     return value - value == 0
+
+
+def _contrastive_terms(out: dict[str, Tensor], chunk: int) -> dict[str, Tensor]:
+    """The loss of each global token, their mean, and the temperature."""
+    temperature = out["temperature"]
+    losses = [contrastive_loss(*pair, temperature, chunk) for pair in zip(out["image_KBD"], out["text_KBD"], strict=True)]
+    named = {f"{CONTRASTIVE}/{token}": loss for token, loss in enumerate(losses)}
+    return {CONTRASTIVE: torch.stack(losses).mean(), **(named if len(named) > 1 else {}), "temperature": temperature}

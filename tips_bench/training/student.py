@@ -109,6 +109,11 @@ class Student(nn.Module):
         yield from self.text.blocks
 
     @property
+    def masked_patches_alone(self) -> bool:
+        """Whether the patch loss is iBOT's, on masked patches, and not iBOT++'s, on all."""
+        return self.method.patches is not None and self.method.patches.patches == "masked"
+
+    @property
     def temperature(self) -> Tensor:
         """What cosines are divided by."""
         return self.log_temperature.exp().squeeze()
@@ -119,33 +124,29 @@ class Student(nn.Module):
         embed_only: nothing but the embeddings.
         """
         out: dict[str, Tensor] = {}
-        whole, masked = self._global_views(piece, embed_only)
+        unmasked, masked = self._global_views(piece, embed_only)
         if self.method.contrastive is not None:
-            assert whole is not None
             texts = len(piece.texts)
-            out["image_KBD"] = F.normalize(_wide(whole.globals_BKD[:, :texts].transpose(0, 1)), dim=-1)
+            out["image_KBD"] = F.normalize(_wide(unmasked.globals_BKD[:, :texts].transpose(0, 1)), dim=-1)
             out["text_KBD"] = F.normalize(_wide(self._encode_texts(piece.texts)), dim=-1)
             out["temperature"] = self.temperature
         if embed_only or lesson is None:
             return out
-        target = lesson.target or whole
-        assert target is not None
+        target = lesson.target or unmasked
         if self.method.self_distillation is not None:
-            out[SELF_DISTILLATION] = self._self_distillation(piece, target, lesson)
+            out[SELF_DISTILLATION] = self._self_distillation(piece, target, lesson, self.method.self_distillation.token)
         if self.method.patches is not None:
-            seen = masked or whole
-            assert seen is not None
-            out[PATCHES] = self._patch_loss(piece, seen, target, lesson)
+            out[PATCHES] = self._patch_loss(piece, masked, target, lesson)
         return out
 
-    def _global_views(self, piece: Piece, embed_only: bool) -> tuple[Target | None, Target | None]:
-        """The global crops seen whole, if anything needs that, and masked, if the patch loss does."""
+    def _global_views(self, piece: Piece, embed_only: bool) -> tuple[Target, Target]:
+        """The global crops seen whole and masked; both are the same where only one of them is needed."""
         pixels_B3HW, mask_BP, window_B2 = piece.global_B3HW, None if embed_only else piece.mask_BP, piece.window_B2
         need_whole = self.method.contrastive is not None or self.shares_encoder or mask_BP is None
         if mask_BP is None:
-            return self._see(pixels_B3HW, None, window_B2), None
+            return (self._see(pixels_B3HW, None, window_B2),) * 2
         if not need_whole:
-            return None, self._see(pixels_B3HW, mask_BP, window_B2)
+            return (self._see(pixels_B3HW, mask_BP, window_B2),) * 2
         windows_V2 = None if window_B2 is None else torch.cat([window_B2, window_B2])
         both = self._see(torch.cat([pixels_B3HW, pixels_B3HW]), torch.cat([torch.zeros_like(mask_BP), mask_BP]), windows_V2)
         (whole_BKD, masked_BKD), (whole_BPD, masked_BPD) = both.globals_BKD.chunk(2), both.patches_BPD.chunk(2)
@@ -163,19 +164,15 @@ class Student(nn.Module):
         text_TD = torch.cat([self.text(ids_TL[rows], paddings_TL[rows], multiple=_TEXT_MULTIPLE) for rows in groups])
         return text_TD[order_T.argsort()].unflatten(0, (len(texts), -1))
 
-    def _self_distillation(self, piece: Piece, target: Target, lesson: Lesson) -> Tensor:
-        assert self.method.self_distillation is not None
-        token = self.method.self_distillation.token
+    def _self_distillation(self, piece: Piece, target: Target, lesson: Lesson, token: int) -> Tensor:
         seen = self.vision(torch.cat(piece.locals), layers=(), windows_B2=torch.cat(piece.windows[1:]) if piece.windows else None)
         view_BMD = seen.globals_BKD[:, token].unflatten(0, (len(piece.locals), -1)).transpose(0, 1)
         return self._teach(SELF_DISTILLATION, view_BMD, target.globals_BKD[:, token], lesson, None)
 
     def _patch_loss(self, piece: Piece, seen: Target, target: Target, lesson: Lesson) -> Tensor:
         """iBOT's loss on the masked patches, or iBOT++'s on all; every image counts alike."""
-        assert self.method.patches is not None
         view_RD, target_RD, weight_R = seen.patches_BPD.flatten(0, 1), target.patches_BPD.flatten(0, 1), None
-        if self.method.patches.patches == "masked":
-            assert piece.mask_rows_R is not None and piece.mask_BP is not None
+        if self.masked_patches_alone and piece.mask_rows_R is not None and piece.mask_BP is not None:
             rows_R, counts_B = piece.mask_rows_R, piece.mask_BP.sum(dim=1)
             view_RD, target_RD = view_RD[rows_R], target_RD[rows_R]
             weight_R = 1 / (len(counts_B) * counts_B[rows_R // piece.mask_BP.shape[1]].to(view_RD.dtype))

@@ -119,20 +119,20 @@ def _choose(options: SolverOptions, context: RunContext, train: Split, bank: Ban
     _require_labels(regression, train.reader.name)
     held_rows = bank.rows(held)
     solution: Solution | None = None
-    best: tuple[float, int, Solution] | None = None
+    found: list[tuple[float, int, Solution]] = []
     scores: list[float | None] = [None] * len(options.penalties)
     for index, penalty in enumerate(options.penalties):
         begin = (solution.weight_KD, solution.bias_K) if solution else None
         solution = regression.solve(penalty, options.selection_tolerance, options.max_iterations, begin)
         head = _head(regression, solution, len(train.reader.classes))
         score = scores[index] = score_of(head, bank, held_rows, context.encoder.device)
-        if best is not None and score < best[0]:
+        if found and score < found[-1][0]:
             break
-        if best is None or score > best[0]:
-            best = (score, index, solution)
-    assert best is not None, "there is at least one penalty"
+        if not found or score > found[-1][0]:
+            found.append((score, index, solution))
+    _, chosen, best = found[-1]
     grid = [{"penalty": penalty} for penalty in options.penalties]
-    return Choice(grid, scores, best[1], len(held)), best[2]
+    return Choice(grid, scores, chosen, len(held)), best
 
 
 def _require_labels(regression: SoftmaxRegression, name: str) -> None:
