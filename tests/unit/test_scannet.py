@@ -277,6 +277,7 @@ def test_a_header_that_lies_is_refused_before_memory_is_taken(tmp_path: Path, co
 
 def test_faces_are_not_looked_at(tmp_path: Path) -> None:
     path = tmp_path / "x.ply"
-    header = "ply\nformat binary_little_endian 1.0\nelement vertex 1\nproperty float x\nelement face 99999999\nproperty list uint float y\nend_header\n"
+    faces = "element face 99999999\nproperty list uint float y\n"
+    header = f"ply\nformat binary_little_endian 1.0\nelement vertex 1\nproperty float x\n{faces}end_header\n"
     path.write_bytes(header.encode() + np.float32(2.5).tobytes() + b"\xff\xff\xff\x3f")
     assert read_vertices(path)["x"].tolist() == [2.5]
