@@ -52,7 +52,7 @@ class Download(Strict):
 def _generator_options(options: dict[str, Any]) -> dict[str, Any]:
     """Errors: options that the generator of rooms does not have, or of another type."""
     layout, numbers = options.get("layout"), {name: value for name, value in options.items() if name != "layout"}
-    if unknown := sorted(numbers.keys() - {"seed", "train", "val", "size", "frames_per_scene"}):
+    if unknown := sorted(numbers.keys() - {"seed", "train", "val", "size", "frames_per_scene", "workers"}):
         raise ValueError(f"there is no option {unknown[0]!r}")
     if options and not (isinstance(layout, str) and {"train", "val"} <= numbers.keys() and all(type(n) is int for n in numbers.values())):
         raise ValueError("should hold a layout, and train and val as whole numbers")
