@@ -322,7 +322,7 @@ def load_card(kind: Literal["task", "protocol", "model"], name: str, assignments
     data = override(read_yaml(path), assignments or [])
     card = parse(CARDS[kind], data, where=path)
     if card.name != path.stem:  # type: ignore[attr-defined]
-        raise UserError(f"name = {card.name!r}, but the file is {path.name}", where=path, fix="Let them agree.")  # type: ignore[attr-defined]
+        raise UserError(f"name = {card.name[:100]!r}, but the file is {path.name}", where=path, fix="Let them agree.")  # type: ignore[attr-defined]
     return card
 
 

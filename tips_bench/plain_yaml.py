@@ -24,6 +24,7 @@ from tips_bench.errors import UserError
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 40
 MAX_BASES = 32
+MAX_PATH = 1000
 INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", re.IGNORECASE)
 _TAG = "tag:yaml.org,2002:"
@@ -126,8 +127,8 @@ def _with_bases(path: Path, above: tuple[str, ...], read: list[Path]) -> dict[st
     bases = data.pop("_base_", [])
     inherited: dict[str, Any] = {}
     for base in bases if isinstance(bases, list) else [bases]:
-        if not isinstance(base, str) or "\0" in base:
-            raise UserError(f"_base_ = {base!r}", where=path, fix="Name a .yaml file relative to this one.")
+        if not isinstance(base, str) or "\0" in base or len(base) > MAX_PATH:
+            raise UserError(f"_base_ = {repr(base)[:100]}", where=path, fix="Name a .yaml file relative to this one.")
         found = _with_bases(path.parent / base, (*above, real), read)
         if shared := sorted(inherited.keys() & found.keys()):
             raise UserError(f"cannot be merged: two bases have the key {shared[0]!r}", where=path, fix="Give each key in one base only.")
