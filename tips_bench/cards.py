@@ -1,47 +1,42 @@
 """Cards: what a task, a protocol or a model is, as strict typed data.
 
-YAML is read through mmengine.Config, so `_base_` inherits and merges. Reading a card never runs code: the YAML loader is
-PyYAML's SafeLoader, bases must be YAML too, and neither custom imports nor environment substitution take place.
+A card may name bases, with which it is merged as mmengine's configs are (`_base_`, `_delete_`). Reading a card never runs code: it is
+plain YAML, its bases must be too, and nothing in it is imported or substituted.
 """
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import re
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
-from mmengine.config import Config
-from mmengine.fileio import BaseFileHandler, register_handler
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tips_bench import plain_yaml
 from tips_bench.catalog import card_files, find_card
 from tips_bench.errors import UserError, unknown_name
 from tips_bench.files import digest
+from tips_bench.plain_yaml import override, read_yaml
 from tips_bench.registry import FAMILIES
 
-MAX_BASES = 32
-
-
-@register_handler(["yaml", "yml"])
-class SafeYamlHandler(BaseFileHandler):
-    """mmengine's YAML handler reads with a loader that builds any Python object; this one reads plain data only."""
-
-    def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
-        return yaml.load(file, Loader=plain_yaml.LOADER)
-
-    def dump_to_fileobj(self, obj: Any, file: Any, **kwargs: Any) -> None:
-        yaml.safe_dump(obj, file)
-
-    def dump_to_str(self, obj: Any, **kwargs: Any) -> str:
-        return yaml.safe_dump(obj)
+CARD_NAME = re.compile(r"[^\W_][\w.+-]{0,99}")
 
 
 class Strict(BaseModel):
     """A card or a part of one: unknown keys are errors, values never change after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+def _below(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not path or path.startswith("/") or ".." in parts or "\\" in path or ":" in path or not path.isprintable():
+        raise ValueError("should be a path inside its folder: relative, without '..', ':' and backslash")
+    return path
+
+
+PathBelow = Annotated[str, AfterValidator(_below)]
+"""A path that cannot lead out of the folder it is taken from: cards come from anywhere, and data are written where they say."""
 
 
 class Download(Strict):
@@ -51,20 +46,49 @@ class Download(Strict):
     size: int | None = None
     sha256: str | None = None
     md5: str | None = None
-    unpack_to: str | None = None
+    unpack_to: PathBelow | None = None
+
+
+def _generator_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Errors: options that the generator of rooms does not have, or of another type."""
+    layout, numbers = options.get("layout"), {name: value for name, value in options.items() if name != "layout"}
+    if unknown := sorted(numbers.keys() - {"seed", "train", "val", "size", "frames_per_scene", "workers"}):
+        raise ValueError(f"there is no option {unknown[0]!r}")
+    if options and not (isinstance(layout, str) and {"train", "val"} <= numbers.keys() and all(type(n) is int for n in numbers.values())):
+        raise ValueError("should hold a layout, and train and val as whole numbers")
+    return options
 
 
 class DataCard(Strict):
     """Which reader reads which files. root: relative to the data root. splits: role -> the reader's split name."""
 
     reader: str
-    root: str
-    splits: dict[Literal["train", "test"], str]
+    root: PathBelow
+    splits: dict[Literal["train", "test"], PathBelow]
     options: dict[str, Any] = {}
     expected: dict[str, int] = {}
     generator: Literal["rooms"] | None = None
-    generator_options: dict[str, Any] = {}
+    generator_options: Annotated[dict[str, Any], AfterValidator(_generator_options)] = {}
     download: list[Download] = []
+
+    @model_validator(mode="after")
+    def _what_is_scored_was_not_fitted_on(self) -> DataCard:
+        if "test" not in self.splits:
+            raise ValueError("splits.test is missing: the split that is scored")
+        if self.splits.get("train") == self.splits["test"]:
+            raise ValueError(
+                f"splits.train and splits.test are both {self.splits['test']!r}: a probe would be scored on what it was fitted on"
+            )
+        if (self.generator is None) == bool(self.generator_options):
+            raise ValueError("generator and generator_options go together")
+        return self
+
+    def split(self, role: Literal["train", "test"]) -> str:
+        """The reader's name of the split with a role. Errors: the card names none."""
+        if role not in self.splits:
+            fix = "Name it in the task's card, or choose a protocol that is fitted on nothing."
+            raise UserError(f"the data have no {role} split, and the protocol needs one", where=f"data.splits, {self.root}", fix=fix)
+        return self.splits[role]
 
 
 def _known_family(name: str) -> str:
@@ -252,93 +276,17 @@ CARDS: dict[str, type[Strict]] = {"task": TaskCard, "protocol": ProtocolCard, "m
 CardT = TypeVar("CardT", bound=Strict)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file with its bases merged in, as plain data. Errors: no file, not plain YAML, a base that is no YAML file, not a mapping."""
-    data = _check_bases(path, above=(), read=[])
-    if "_base_" not in data:
-        return data  # nothing to merge, and mmengine writes three files to read one
-    try:
-        config = Config.fromfile(
-            path, use_predefined_variables=False, import_custom_modules=False, use_environment_variables=False, lazy_import=False
-        )
-    except KeyError as error:
-        raise UserError(f"cannot be merged: {error.args[0]}", where=path, fix="Give each key in one base only.") from error
-    return config.to_dict()
-
-
-def _check_bases(path: Path, above: tuple[Path, ...], read: list[Path]) -> dict[str, Any]:
-    """What the file itself holds. Refuses what mmengine would execute or choke on, in it or in its bases, before mmengine reads it.
-
-    above: the files this is a base of. read: all files so far.
-    """
-    path = path.resolve()
-    if path in above:
-        raise UserError("`_base_` leads back to the file itself", where=path, fix="Break the circle.")
-    if path.suffix not in (".yaml", ".yml"):
-        raise UserError(f"a card is a .yaml file, not {path.suffix or 'a file without a suffix'}", where=path)
-    read.append(path)
-    if len(read) > MAX_BASES:
-        raise UserError(f"the card has over {MAX_BASES} bases, counted with theirs", where=read[0], fix="Merge some of them.")
-    data = plain_yaml.load(path)
-    bases = data.get("_base_", [])
-    for base in bases if isinstance(bases, list) else [bases]:
-        if not isinstance(base, str) or "::" in base:
-            raise UserError(f"_base_ = {base!r}", where=path, fix="Name a .yaml file relative to this one.")
-        _check_bases(path.parent / base, (*above, path), read)
-    return data
-
-
-def override(data: dict[str, Any], assignments: list[str], *, where: object = "--set") -> dict[str, Any]:
-    """A copy of `data` with each "a.b=value" applied; the value is read as YAML, a list item is named by its index.
-
-    Errors: no "=", a step through something that is neither a mapping nor a list.
-    """
-    changed = json.loads(json.dumps(data))
-    for assignment in assignments:
-        key, separator, text = assignment.partition("=")
-        if not separator or not key:
-            raise UserError(f"{assignment!r} is not KEY=VALUE", where=where, fix="Write for example --set image.short_side=448.")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"{assignment!r}: the value is not YAML", where=where) from error
-        *parents, last = key.split(".")
-        node: Any = changed
-        for part in parents:
-            node = _step(node, part, assignment, where)
-        if isinstance(node, list):
-            node[_index(node, last, assignment, where)] = value
-        elif isinstance(node, dict):
-            node[last] = value
-        else:
-            raise UserError(f"{assignment!r}: {'.'.join(parents)} holds no keys", where=where)
-    return changed
-
-
-def _step(node: Any, part: str, assignment: str, where: object) -> Any:
-    if isinstance(node, list):
-        return node[_index(node, part, assignment, where)]
-    if isinstance(node, dict):
-        return node.setdefault(part, {})
-    raise UserError(f"{assignment!r}: there is nothing below {part!r}", where=where)
-
-
-def _index(node: list[Any], part: str, assignment: str, where: object) -> int:
-    if not part.isdecimal() or int(part) >= len(node):
-        raise UserError(f"{assignment!r}: {part!r} is not an index below {len(node)}", where=where)
-    return int(part)
-
-
 def parse(kind: type[CardT], data: dict[str, Any], *, where: object, prefix: str = "") -> CardT:
     """Check `data` against a card type. prefix: of its keys in the file, for messages.
 
-    Errors: the first wrong key with its value, what was expected, and near names for an unknown key.
+    Errors: the first unknown key with near names, else the first wrong one with its value and what was expected.
     """
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = prefix + ".".join(map(str, first["loc"]))
+        # the unknown key first: beside a misspelt key, the right one is missing, too
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        key = prefix + ".".join(map(str, first["loc"]))[:200]
         if first["type"] == "extra_forbidden":
             known = [prefix + name for name in _known_keys(kind, first["loc"])]
             raise unknown_name("key", key, known, where=where) from error
@@ -368,16 +316,25 @@ def load_card(kind: Literal["task", "protocol", "model"], name: str, assignments
     Errors: an unknown name, a card that does not validate, a card whose `name` is not its file's.
     """
     path = find_card(kind, name)
+    if not CARD_NAME.fullmatch(path.stem):
+        fix = "Name it with letters, digits and . _ + -, a letter or a digit first, at most 100."
+        raise UserError(f"{path.stem!r} is no name for a card", where=path, fix=fix)
     data = override(read_yaml(path), assignments or [])
     card = parse(CARDS[kind], data, where=path)
     if card.name != path.stem:  # type: ignore[attr-defined]
-        raise UserError(f"name = {card.name!r}, but the file is {path.name}", where=path, fix="Let them agree.")  # type: ignore[attr-defined]
+        raise UserError(f"name = {card.name[:100]!r}, but the file is {path.name}", where=path, fix="Let them agree.")  # type: ignore[attr-defined]
     return card
 
 
-def list_cards(kind: Literal["task", "protocol", "model"]) -> list[Any]:
-    """All cards of a kind, shipped and the user's own, sorted by name."""
-    return [load_card(kind, str(path)) for path in card_files(kind).values()]
+def list_cards(kind: Literal["task", "protocol", "model"]) -> tuple[list[Any], list[UserError]]:
+    """All cards of a kind, shipped and the user's own, sorted by name, and what is wrong with those that cannot be read."""
+    cards, faults = [], []
+    for path in card_files(kind).values():
+        try:
+            cards.append(load_card(kind, str(path)))
+        except UserError as error:
+            faults.append(error)
+    return cards, faults
 
 
 def card_hash(card: Strict) -> str:

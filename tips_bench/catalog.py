@@ -26,12 +26,11 @@ def shipped(name: str) -> Path:
 
 def user_roots() -> list[Path]:
     """The user's card folders that exist, first match wins over the shipped cards."""
-    named = [Path(entry).expanduser() for entry in os.environ.get("TIPS_BENCH_CARDS", "").split(os.pathsep) if entry]
-    missing = [folder for folder in named if not folder.is_dir()]
+    named = [os.path.expanduser(entry) for entry in os.environ.get("TIPS_BENCH_CARDS", "").split(os.pathsep) if entry]
+    missing = [folder for folder in named if not os.path.isdir(folder)]
     if missing:
         raise UserError(f"{missing[0]} is not a folder", where="$TIPS_BENCH_CARDS", fix="Name folders that exist.")
-    local = Path(USER_FOLDER)
-    return named + ([local] if local.is_dir() else [])
+    return [Path(folder) for folder in [*named, USER_FOLDER] if os.path.isdir(folder)]
 
 
 def card_files(kind: str) -> dict[str, Path]:
@@ -39,7 +38,7 @@ def card_files(kind: str) -> dict[str, Path]:
     folders = [root / KINDS[kind] for root in (*user_roots(), *plugins.card_folders())] + [shipped(KINDS[kind])]
     found: dict[str, Path] = {}
     for folder in folders:
-        for path in sorted(folder.glob("*.yaml")):
+        for path in sorted(folder.glob("[!.]*.yaml")):  # an editor's and a system's own files begin with a dot
             found.setdefault(path.stem, path)
     return dict(sorted(found.items()))
 
@@ -50,10 +49,10 @@ def find_card(kind: str, name: str) -> Path:
     Errors: an unknown name suggests near ones; a path that is not there is said to be missing.
     """
     if name.endswith((".yaml", ".yml")):
-        path = Path(name).expanduser()
-        if not path.is_file():
+        path = os.path.expanduser(name)
+        if not os.path.isfile(path):
             raise UserError("no such card file", where=path)
-        return path
+        return Path(path)
     files = card_files(kind)
     if name not in files:
         raise unknown_name(kind, name, files)

@@ -23,7 +23,7 @@ def card(name: str) -> TaskCard:
 
 def test_every_task_of_the_first_release_has_a_card() -> None:
     assert {*KEPT, "rooms-seg"} <= set(NAMES)
-    assert [c.name for c in list_cards("task")] == NAMES
+    assert [c.name for c in list_cards("task")[0]] == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -11,7 +11,7 @@ from tips_bench.errors import UserError
 from tips_bench.openmmlab import import_mmseg
 from tips_bench.rooms.drawing.classes import NAMES
 
-TASKS = [card.name for card in list_cards("task") if card.family == "zeroshot-segmentation"]
+TASKS = [card.name for card in list_cards("task")[0] if card.family == "zeroshot-segmentation"]
 SIZES = {"ade150": 150, "pc59": 59, "pc60": 60, "voc20": 20, "voc21": 21, "cocostuff": 171, "cityscapes": 19}
 # TCL's prompts as google-deepmind/tips lists them, which MaskCLIP's 85 do not all hold
 TCL = 9

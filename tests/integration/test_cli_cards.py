@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from tests.helpers.records import record
+from tips_bench.cards import load_card
 from tips_bench.catalog import card_files
 from tips_bench.cli.main import app
 from tips_bench.cli.output import print_table
@@ -54,6 +55,13 @@ def test_a_users_own_card_is_listed_and_a_broken_one_is_named(tmp_path: Path, mo
     done = run("list", "models")
     assert done.exit_code == 2
     assert f"{tmp_path}/model_zoo/mine.yaml: there is no key named 'colour'" in done.stderr
+    assert "\npixels " in done.stdout
+    assert "pixels" in {card["name"] for card in json.loads(run("list", "models", "--json").stdout)}
+
+
+@pytest.mark.parametrize("assignment", ["probe.tolerance=1e-4", "probe.tolerance=0.0001"])
+def test_a_number_on_the_command_line_is_one_as_in_json(assignment: str) -> None:
+    assert load_card("protocol", "convex", [assignment]).probe["tolerance"] == 0.0001
 
 
 @pytest.mark.parametrize("name", ["ade20k", "convex", "pixels"])

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from tests.integration.broken_server import Server, running
 from tips_bench import fetch as fetching
 from tips_bench.cards import DataCard, Download, TaskCard
+from tips_bench.data.download import unpack as unpacking
 from tips_bench.data.download.task_data import download
-from tips_bench.data.download.task_data import unpack as unpacking
 from tips_bench.data.download.unpack import entry_path, unpack
 from tips_bench.errors import UserError
 
@@ -192,6 +192,25 @@ def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> 
     assert tree(tmp_path / "sets") == {}
 
 
+def test_every_member_of_a_tar_passes_pythons_own_filter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+        raise tarfile.OutsideDestinationError(member, folder)
+
+    (tmp_path / "set.tar").write_bytes(tarred(FILES, "w"))
+    monkeypatch.setattr(tarfile, "data_filter", refusing)
+    with pytest.raises(UserError, match="the archive is damaged"):
+        unpack(tmp_path / "set.tar", tmp_path / "sets", "toy")
+
+
+def test_a_tar_of_folders_alone_comes_to_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tarfile.TarInfo("set")
+    folder.type = tarfile.DIRTYPE
+    (tmp_path / "set.tar").write_bytes(tarred({}, "w", [folder] * 9))
+    monkeypatch.setattr(unpacking, "MAX_FOLDERS", 8)
+    with pytest.raises(UserError, match="more than 8 folders"):
+        unpack(tmp_path / "set.tar", tmp_path / "sets", "toy")
+
+
 def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         info = zipfile.ZipInfo("set/link")
@@ -288,13 +307,16 @@ def test_a_card_that_cannot_be_fetched_says_how_to_get_the_data(tmp_path: Path) 
     with pytest.raises(UserError, match=r"cannot be fetched by a program. Ask the owner."):
         download(task(), tmp_path)
     with pytest.raises(UserError, match="generated"):
-        download(task(generator="rooms"), tmp_path)
+        download(task(generator="rooms", generator_options={"layout": "rooms", "train": 1, "val": 1}), tmp_path)
 
 
 def test_a_card_that_unpacks_elsewhere_is_refused(server: Server, tmp_path: Path) -> None:
     url = server.serve("set.zip", zipped(FILES))
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "link").symlink_to(tmp_path)
     with pytest.raises(UserError, match="leads out of the data root"):
-        download(task(Download(url=url, unpack_to="../other")), tmp_path / "root")
+        download(task(Download(url=url, unpack_to="link/other")), tmp_path / "root")
+    assert not (tmp_path / "other").exists()
     with pytest.raises(UserError, match="did not hold sets/set"):
         download(task(Download(url=url, unpack_to="wrong")), tmp_path / "root")
 

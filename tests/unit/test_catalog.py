@@ -87,3 +87,20 @@ def test_without_an_environment_the_cache_is_in_the_home_and_the_data_here(monke
     monkeypatch.setenv("TIPS_BENCH_DATA", "")
     assert catalog.cache_root() == Path.home() / ".cache" / "tips-bench"
     assert catalog.data_root() == Path("data")
+
+
+def test_files_that_begin_with_a_dot_are_no_cards(shipped: Path, tmp_path: Path) -> None:
+    put(tmp_path / "checkout", "tasks/._one.yaml", "tasks/.#two.yaml")
+    assert list(catalog.card_files("task")) == ["one", "two"]
+
+
+@pytest.mark.parametrize("name", ["x" * 5000 + ".yaml", "a\0b.yaml", "~nobody-of-that-name/x.yaml", "."])
+def test_a_path_that_cannot_be_is_a_sentence(shipped: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"no such card file|no task named"):
+        catalog.find_card("task", name)
+
+
+def test_a_card_folder_that_cannot_be_is_a_sentence(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIPS_BENCH_CARDS", "x" * 5000)
+    with pytest.raises(UserError, match="is not a folder"):
+        catalog.card_files("task")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -293,3 +295,60 @@ def test_a_place_that_is_not_on_the_hub_says_how_to_write_it(sites: tuple[Path, 
 def test_a_repository_that_the_hub_does_not_know_says_so(sites: tuple[Path, Path], hub: Hub) -> None:
     with pytest.raises(UserError, match="404 Client Error"):
         publish(sites[0], "hf://spaces/owner/other", never)
+
+
+class Answering(BaseHTTPRequestHandler):
+    """A hub that answers every question with the status in `status`."""
+
+    status = 404
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[HTTPServer]:
+    """huggingface_hub itself, asking a server of this machine."""
+    server = HTTPServer(("127.0.0.1", 0), Answering)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_hub_that_refuses_is_one_sentence(
+    sites: tuple[Path, Path], endpoint: HTTPServer, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(Answering, "status", status)
+    with pytest.raises(
+        UserError, match=rf"hf://spaces/owner/board: the Hugging Face hub answered: .*{status}.* Nothing was sent"
+    ) as caught:
+        publish(sites[0], "hf://spaces/owner/board", never)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_hub_that_cannot_be_reached_is_one_sentence(
+    sites: tuple[Path, Path], endpoint: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint.shutdown()
+    endpoint.server_close()
+    with pytest.raises(UserError, match=r"the Hugging Face hub cannot be reached: .*refused.* Check the network"):
+        publish(sites[0], "hf://spaces/owner/board", never)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=r"the Hugging Face hub cannot be reached: .*offline"):
+        publish(sites[0], "hf://datasets/owner/board", never)
+
+
+@pytest.mark.parametrize("name", ["-owner/board", "owner/a--b", "owner/board.git", f"owner/{'x' * 200}"])
+def test_a_name_that_the_hub_does_not_allow_is_one_sentence(sites: tuple[Path, Path], endpoint: HTTPServer, name: str) -> None:
+    with pytest.raises(UserError, match="not a name of the hub"):
+        publish(sites[0], f"hf://spaces/{name}", never)

@@ -106,7 +106,7 @@ tables:
     [
         ("values: [40.0]", "values: [40.0, 1.0]", "tables.0: 'B' has 2 values for 1 columns"),
         ("values: [40.0]", "values: [forty]", "tables.0.rows.0.values.0: Input should be a valid number"),
-        ("values: [40.0]", "values: [.nan]", "tables.0.rows.0.values.0: Input should be a finite number"),
+        ("values: [40.0]", "values: [.nan]", "is not a finite number"),
         ("protocol: p}", "protocol: q}", "protocols named but not stated, or stated but not used: ['p', 'q']"),
         ("citation:", "cite:", "citation: Field required"),
         ("name: paper", "name: other", "name = 'other', but the file is paper.yaml"),

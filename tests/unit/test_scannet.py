@@ -255,3 +255,29 @@ def test_bytes_that_are_no_ply_are_refused(tmp_path: Path, data: bytes) -> None:
         path.write_bytes(start + data)
         with pytest.raises(UserError):
             read_vertices(path)
+
+
+@pytest.mark.parametrize(
+    ("count", "properties", "message"),
+    [
+        ("99999999999999", "property float x\n", "the file is truncated: 1 of 99999999999999 vertices"),
+        ("1" + "0" * 5000, "property float x\n", "does not begin with its vertices"),
+        ("-1", "property float x\n", "does not begin with its vertices"),
+        ("1", "", "vertices without a property"),
+        ("1", "property list uchar int x\n", "which is not understood"),
+        ("1", "property float x\nproperty float x\n", "contradictory properties"),
+    ],
+)
+def test_a_header_that_lies_is_refused_before_memory_is_taken(tmp_path: Path, count: str, properties: str, message: str) -> None:
+    path = tmp_path / "x.ply"
+    path.write_bytes(f"ply\nformat binary_little_endian 1.0\nelement vertex {count}\n{properties}end_header\n".encode() + bytes(4))
+    with pytest.raises(UserError, match=message):
+        read_vertices(path)
+
+
+def test_faces_are_not_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "x.ply"
+    faces = "element face 99999999\nproperty list uint float y\n"
+    header = f"ply\nformat binary_little_endian 1.0\nelement vertex 1\nproperty float x\n{faces}end_header\n"
+    path.write_bytes(header.encode() + np.float32(2.5).tobytes() + b"\xff\xff\xff\x3f")
+    assert read_vertices(path)["x"].tolist() == [2.5]

@@ -140,12 +140,10 @@ def cards() -> Iterator[Finding]:
     from tips_bench.cards import list_cards
 
     for kind in ("task", "protocol", "model"):
-        try:
-            found = list_cards(kind)
-        except UserError as error:
-            yield Finding("cards", f"{kind}s", error.problem, fault=True, fix=f"Mend {error.where}")
-            continue
+        found, faults = list_cards(kind)
         yield Finding("cards", f"{kind}s", str(len(found)))
+        for error in faults:
+            yield Finding("cards", f"{kind}s", error.problem, fault=True, fix=f"Mend {error.where}")
 
 
 def data_sets() -> Iterator[Finding]:

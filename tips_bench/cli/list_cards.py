@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tips_bench.cli.output import print_json, print_table
+from tips_bench.cli.output import print_error, print_json, print_table
 
 
 def _millions(parameters: int | None) -> str:
@@ -49,6 +49,8 @@ def list_(
 ) -> None:
     """List models, tasks or protocols: those that ship with tips-bench and your own cards.
 
+    A card that cannot be read is named after the others; the exit status is then 2.
+
     \b
     Examples:
       tips-bench list tasks
@@ -57,8 +59,12 @@ def list_(
     from tips_bench.cards import list_cards
 
     kind: Any = what.removesuffix("s")
-    cards = list_cards(kind)
+    cards, faults = list_cards(kind)
     if as_json:
         print_json([card.model_dump(mode="json") for card in cards])
     else:
         print_table(list(COLUMNS[kind]), [[column(card) for column in COLUMNS[kind].values()] for card in cards])
+    for fault in faults:
+        print_error(fault)
+    if faults:
+        raise typer.Exit(2)

@@ -34,8 +34,8 @@ def show(
     if as_json:
         print_json(cards)
         return
-    import yaml
+    from tips_bench import plain_yaml
 
     for kind in found:
         print(f"# {kind}, {card_files(kind)[name]}")
-        print(yaml.safe_dump(cards[kind], sort_keys=False, allow_unicode=True, width=120), end="")
+        print(plain_yaml.dump(cards[kind]), end="")

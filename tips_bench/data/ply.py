@@ -1,10 +1,15 @@
 """The vertices of binary PLY files (Turk, The PLY Polygon File Format, 1994), read without running over their faces.
 
+The package plyfile (1.1.5) is not used: it reads every element, and runs over the faces row by row unless all of them are known to be
+triangles. For a scan of 150,000 vertices and 300,000 faces it takes 1.4 s, and this module 4 ms; a header of 30 MB keeps it busy for
+21 s. It is under the GPL, too.
+
 Axes: N vertices.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +23,7 @@ TYPES = {
 }
 NAMES = {np.dtype(dtype): name for name, dtype in reversed(TYPES.items())}
 MAX_HEADER = 1 << 16
+_VERTICES = re.compile(r"element vertex [0-9]{1,15}")
 FIX = "Fetch it again."
 
 
@@ -27,13 +33,10 @@ def read_vertices(path: Path) -> np.ndarray:
     Errors: no such file, not a binary little-endian PLY that begins with its vertices, truncated.
     """
     dtype, count, start = _header(path)
-    with path.open("rb") as file:
-        file.seek(start)
-        data = file.read(count * dtype.itemsize)
-    if len(data) < count * dtype.itemsize:
-        problem = f"the file is truncated: {len(data) // dtype.itemsize} of {count} vertices"
-        raise UserError(problem, where=path, fix=FIX)
-    return np.frombuffer(data, dtype)
+    held = (path.stat().st_size - start) // dtype.itemsize
+    if held < count:
+        raise UserError(f"the file is truncated: {held} of {count} vertices", where=path, fix=FIX)
+    return np.fromfile(path, dtype, count, offset=start)
 
 
 def vertex_count(path: Path) -> int:
@@ -64,12 +67,14 @@ def _header(path: Path) -> tuple[np.dtype, int, int]:
     if ["format", "binary_little_endian", "1.0"] not in lines:
         raise UserError("a PLY file, but not a binary little-endian one", where=path, fix="Convert it.")
     elements = [position for position, line in enumerate(lines) if line[:1] == ["element"]]
-    if not elements or len(lines[elements[0]]) != 3 or lines[elements[0]][1] != "vertex" or not lines[elements[0]][2].isdecimal():
+    if not elements or not _VERTICES.fullmatch(" ".join(lines[elements[0]])):
         raise UserError("a PLY file that does not begin with its vertices", where=path, fix=FIX)
     rest = elements[1] if len(elements) > 1 else len(lines)
     properties = [line for line in lines[elements[0] + 1 : rest] if line[:1] == ["property"]]
     if wrong := [line for line in properties if len(line) != 3 or line[1] not in TYPES]:
         raise UserError(f"a vertex with {' '.join(wrong[0])!r}, which is not understood", where=path, fix=FIX)
+    if not properties:
+        raise UserError("vertices without a property", where=path, fix=FIX)
     try:
         dtype = np.dtype([(name, TYPES[kind]) for _, kind, name in properties])
     except ValueError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from tips_bench.cards import DataCard, SelectionCard
 from tips_bench.data.base import Reader, Remarked
@@ -24,9 +24,9 @@ class Split(Generic[ReaderT]):
     indices: list[int]
 
     @classmethod
-    def open(cls, data: DataCard, root: Path, role: str, limit: int | None) -> Split[Any]:
+    def open(cls, data: DataCard, root: Path, role: Literal["train", "test"], limit: int | None) -> Split[Any]:
         """The split of a role ("train", "test"). limit: at most so many samples, by a hash of their ids."""
-        name = data.splits[role]  # type: ignore[index]
+        name = data.split(role)
         reader = READERS.get(data.reader)(root, name, **data.options)
         indices = list(range(len(reader)))
         if limit is not None and limit < len(indices):

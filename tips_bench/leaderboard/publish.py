@@ -181,16 +181,23 @@ def _hub_name(to: str) -> tuple[str, str]:
 def _hub_copy(folder: Path, kind: str, repository: str, new: Manifest, to: str) -> Send:
     """Fetch what a publication may touch, at one revision; the returned function commits on top of that revision only."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-    from huggingface_hub.utils import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
 
     api = HfApi()
 
     def asked(call: Callable[..., object], **options: object) -> object:
         try:
             return call(repo_id=repository, repo_type=kind, **options)
-        except (HfHubHTTPError, OSError) as error:
+        except HFValidationError as error:
+            raise UserError("not a name of the hub", where=to, fix="Write hf://spaces/OWNER/NAME or hf://datasets/OWNER/NAME.") from error
+        except (HTTPError, OSError) as error:  # HTTPError: of the HTTP client that huggingface_hub has chosen
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            offline = isinstance(error, OfflineModeIsEnabled | ConnectionError | TimeoutError)
+            if offline or (isinstance(error, HTTPError) and not isinstance(error, HfHubHTTPError)):
+                fix = "Check the network, then publish again: nothing is sent twice."
+                raise UserError(f"the Hugging Face hub cannot be reached: {reason}", where=to, fix=fix) from error
             fix = "Does the repository exist, may you write to it (hf auth login), did it move on meanwhile? Nothing was sent."
-            raise UserError(f"the hub: {str(error).splitlines()[0] if str(error) else type(error).__name__}", where=to, fix=fix) from error
+            raise UserError(f"the Hugging Face hub answered: {reason}", where=to, fix=fix) from error
 
     revision = asked(api.repo_info).sha  # type: ignore[attr-defined]
     asked(api.snapshot_download, revision=revision, local_dir=folder, allow_patterns=[MANIFEST])

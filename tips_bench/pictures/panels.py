@@ -52,20 +52,20 @@ class PcaBasis:
 def pca_basis(features: Sequence[np.ndarray]) -> PcaBasis:
     """The basis for the pictures of a run, from the [h,w,D] features of all of them.
 
-    The sign of a component is that which makes its entry of the greatest magnitude positive. Fewer than three dimensions: the
-    missing components do not vary.
+    The sign of a component is that which makes its entry of the greatest magnitude positive. Fewer than three dimensions or patches:
+    the missing components do not vary.
     """
-    from scipy.linalg import eigh
+    from sklearn.decomposition import PCA
 
     features_ND = np.concatenate([features_hwD.reshape(-1, features_hwD.shape[-1]) for features_hwD in features]).astype(np.float64)
     mean_D = features_ND.mean(axis=0)
-    centered_ND = features_ND - mean_D
-    dimensions = len(mean_D)
-    found = min(3, dimensions)
-    _, vectors_Dk = eigh(centered_ND.T @ centered_ND, subset_by_index=[dimensions - found, dimensions - 1])
-    vectors_Dk = vectors_Dk[:, ::-1]
-    vectors_Dk *= np.sign(vectors_Dk[np.abs(vectors_Dk).argmax(axis=0), np.arange(found)])
-    components_D3 = np.pad(vectors_Dk, ((0, 0), (0, 3 - found)))
+    centered_ND = features_ND - mean_D  # PCA would take the mean off the covariance, where most of it cancels
+    components_D3 = np.zeros((len(mean_D), 3))
+    if len(features_ND) > 1:
+        with np.errstate(invalid="ignore"):  # shares of a variance that is zero
+            found_kD = PCA(min(3, *features_ND.shape), svd_solver="covariance_eigh").fit(centered_ND).components_
+        signs_k = np.sign(found_kD[np.arange(len(found_kD)), np.abs(found_kD).argmax(axis=1)])
+        components_D3[:, : len(found_kD)] = (found_kD * signs_k[:, None]).T
     low_3, high_3 = np.percentile(centered_ND @ components_D3, CLIPPED, axis=0)
     return PcaBasis(mean_D, components_D3, low_3, high_3)
 
