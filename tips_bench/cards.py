@@ -55,13 +55,16 @@ class Download(Strict):
 
 
 class DataCard(Strict):
-    """Which reader reads which files. root: relative to the data root. splits: role -> the reader's split name."""
+    """Which reader reads which files. root: relative to the data root. splits: role -> the reader's split name.
+
+    expected: split -> the number of samples that its publisher states, or several where lists of several lengths are passed around.
+    """
 
     reader: str
     root: str
     splits: dict[Literal["train", "test"], str]
     options: dict[str, Any] = {}
-    expected: dict[str, int] = {}
+    expected: dict[str, int | list[int]] = {}
     generator: Literal["rooms"] | None = None
     generator_options: dict[str, Any] = {}
     download: list[Download] = []
