@@ -10,6 +10,7 @@ import yaml
 
 from tips_bench.cards import load_card
 from tips_bench.catalog import KINDS, shipped
+from tips_bench.data.completeness import completeness
 from tips_bench.files import write_text
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -18,7 +19,7 @@ NOTE = "This page is written by `make docs` from the cards in `{folder}/`; chang
 
 def task(card: Any) -> str:
     """One task: what is scored, on which data, under which protocols, and how to get the data."""
-    splits = ", ".join(f"{role}: {name} ({card.data.expected.get(name, '?')} images)" for role, name in card.data.splits.items())
+    splits = ", ".join(f"{role}: {name} ({_expected(card.data, name)} images)" for role, name in card.data.splits.items())
     return "\n".join(
         [
             f"- Family: {card.family}, version {card.version}; primary metric: {card.primary}",
@@ -29,6 +30,10 @@ def task(card: Any) -> str:
             f"- Citation: {card.citation}",
         ]
     )
+
+
+def _expected(data: Any, split: str) -> str:
+    return " or ".join(map(str, completeness(data, split, 0).published)) or "?"
 
 
 def protocol(card: Any) -> str:

@@ -60,13 +60,16 @@ def _generator_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 class DataCard(Strict):
-    """Which reader reads which files. root: relative to the data root. splits: role -> the reader's split name."""
+    """Which reader reads which files. root: relative to the data root. splits: role -> the reader's split name.
+
+    expected: split -> the number of samples that its publisher states, or several where lists of several lengths are passed around.
+    """
 
     reader: str
     root: PathBelow
     splits: dict[Literal["train", "test"], PathBelow]
     options: dict[str, Any] = {}
-    expected: dict[str, int] = {}
+    expected: dict[str, int | list[int]] = {}
     generator: Literal["rooms"] | None = None
     generator_options: Annotated[dict[str, Any], AfterValidator(_generator_options)] = {}
     download: list[Download] = []

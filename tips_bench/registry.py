@@ -152,6 +152,7 @@ READERS: Registry[Any] = Registry(
         "coco-karpathy": "tips_bench.data.captions:coco_karpathy",
         "flickr30k": "tips_bench.data.captions:flickr30k",
         "docci": "tips_bench.data.captions:docci",
+        "captions-folder": "tips_bench.data.captions:captions_folder",
         "depth-folder": "tips_bench.data.dense:depth_folder",
         "normals-folder": "tips_bench.data.dense:normals_folder",
         "nyu-depth": "tips_bench.data.nyu:nyu_depth",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -105,3 +106,59 @@ def picture(seed: int, height: int, width: int) -> np.ndarray:
     """A smooth uint8 RGB image."""
     small = np.random.default_rng(seed).integers(0, 256, (height // 8 + 2, width // 8 + 2, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def to_cpp(folder: Path) -> None:
+    """Turn exported frames into what ScanNet's SensReader in C++ writes (SensReader/c++/src/sensorData.h:1342-1466)."""
+    cameras = {name: np.loadtxt(folder / f"intrinsic/intrinsic_{name}.txt") for name in ("color", "depth")}
+    sizes = {name: Image.open(next((folder / name).iterdir())).size for name in ("color", "depth")}
+    lines = ["m_versionNumber = 4", "m_sensorName = StructureSensor"]
+    lines += [f"m_{name}{side} = {sizes[name][axis]}" for name in sizes for axis, side in enumerate(("Width", "Height"))]
+    lines += ["m_depthShift = 1000"]
+    for name, title in (("color", "Color"), ("depth", "Depth")):
+        lines += [
+            f"m_calibration{title}{kind} = {_row(matrix)}" for kind, matrix in (("Intrinsic", cameras[name]), ("Extrinsic", np.eye(4)))
+        ]
+    (folder / "_info.txt").write_text("\n".join([*lines, "m_frames.size = 3", ""]))
+    for color in sorted((folder / "color").iterdir()):
+        stem = f"frame-{int(color.stem):06d}"
+        depth_HW = np.asarray(Image.open(folder / f"depth/{color.stem}.png")).astype(">u2")
+        head = f"P5\n# data values are 16-bit each; depth shift is 1000\n{depth_HW.shape[1]} {depth_HW.shape[0]}\n65535\n"
+        (folder / f"{stem}.depth.pgm").write_bytes(head.encode() + depth_HW.tobytes())
+        color.rename(folder / f"{stem}.color.jpg")
+        (folder / f"pose/{color.stem}.txt").rename(folder / f"{stem}.pose.txt")
+    for part in ("color", "depth", "pose", "intrinsic"):
+        shutil.rmtree(folder / part)
+
+
+def to_openscene(root: Path) -> None:
+    """Move exported frames into OpenScene's 2D set, depth and colour of one size and one camera (scripts/preprocess/README.md:57-78)."""
+    place = root / "scannet_2d"
+    for folder in sorted((root / "scans").iterdir()):
+        (place / folder.name).mkdir(parents=True)
+        size = Image.open(next((folder / "depth").iterdir())).size
+        for path in (folder / "color").iterdir():
+            small_HW3 = np.asarray(Image.open(path).resize(size, Image.Resampling.NEAREST))
+            path.write_bytes(jpeg(small_HW3))
+        np.savetxt(place / "intrinsics.txt", np.loadtxt(folder / "intrinsic/intrinsic_depth.txt"))
+        for part in ("color", "depth", "pose"):
+            (folder / part).rename(place / folder.name / part)
+        shutil.rmtree(folder / "intrinsic")
+
+
+def to_frames_25k(root: Path, inside: str = "") -> None:
+    """Move exported frames into scannet_frames_25k: six digits, intrinsics beside the folders."""
+    for folder in sorted((root / "scans").iterdir()):
+        place = root / inside / "scannet_frames_25k" / folder.name
+        for part in ("color", "depth", "pose"):
+            (place / part).mkdir(parents=True)
+            for path in (folder / part).iterdir():
+                path.rename(place / part / f"{int(path.stem):06d}{path.suffix}")
+            (folder / part).rmdir()
+        for name in ("color", "depth"):
+            (folder / f"intrinsic/intrinsic_{name}.txt").rename(place / f"intrinsics_{name}.txt")
+        shutil.rmtree(folder / "intrinsic")
+
+
+def _row(matrix_44: np.ndarray) -> str:
+    return " ".join(repr(float(value)) for value in matrix_44.ravel())

@@ -45,7 +45,7 @@ def shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for kind in ("images", "labels"):
             (root / kind / split).mkdir(parents=True)
         for k in range(2):
-            Image.fromarray(np.full((20, 30, 3), 40 * k, np.uint8)).save(root / "images" / split / f"{k}.png")
+            Image.fromarray(np.full((20, 30, 3), 40 * k + (split == "val"), np.uint8)).save(root / "images" / split / f"{k}.png")
             Image.fromarray(np.repeat([[0, 1]], 20, 0).repeat(15, 1).astype(np.uint8)).save(root / "labels" / split / f"{k}.png")
     (root / "classes.json").write_text(json.dumps({"classes": ["a", "b"], "palette": [[0, 0, 0], [9, 9, 9]]}))
     put_task(tmp_path, "shapes", root="shapes", expected={"train": 2, "val": 2})

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from tips_bench.cards import DataCard, TaskCard, load_card
 from tips_bench.data.base import SegmentationSample
-from tips_bench.data.checks.base import Report, check, check_task
+from tips_bench.data.checks.base import Report, check
+from tips_bench.data.checks.task import check_task
 from tips_bench.data.segmentation import ade20k, folder
 from tips_bench.evaluation.run import misfit
 from tips_bench.rooms.writing.writers import write_rooms

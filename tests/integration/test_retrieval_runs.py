@@ -18,7 +18,8 @@ from tests.helpers.caption_sets import change, coco
 from tests.helpers.text_models import small_tips
 from tips_bench import load_encoder
 from tips_bench.cli.main import app
-from tips_bench.data.captions import CaptionReader, coco_karpathy
+from tips_bench.data.base import CaptionReader
+from tips_bench.data.captions import coco_karpathy
 from tips_bench.encoders.base import Encoder, EncoderSpec, ImageFeatures
 from tips_bench.encoders.tips import TipsEncoder
 from tips_bench.errors import UserError

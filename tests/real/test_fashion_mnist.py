@@ -18,7 +18,7 @@ from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
 from tips_bench.cards import load_card
-from tips_bench.data.checks.base import check_task
+from tips_bench.data.checks.task import check_task
 from tips_bench.evaluation.run import evaluate
 
 FOLDER = Path(os.environ.get("FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))

@@ -13,8 +13,8 @@ from rich.console import Console
 from tests.helpers.caption_sets import NUMBERS, SETS, caption, change, coco, docci, flickr30k
 from tips_bench.cards import load_card
 from tips_bench.data import captions as readers
-from tips_bench.data.checks.base import check_task
 from tips_bench.data.checks.captions import check
+from tips_bench.data.checks.task import check_task
 from tips_bench.data.images import read_image
 from tips_bench.errors import UserError
 

@@ -50,7 +50,7 @@ def check(
     """
     from tips_bench import catalog
     from tips_bench.cards import load_card
-    from tips_bench.data.checks.base import check_task
+    from tips_bench.data.checks.task import check_task
     from tips_bench.evaluation.run import misfit
 
     card = load_card("task", task)

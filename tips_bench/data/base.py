@@ -157,3 +157,10 @@ class Remarked(Protocol):
     """A reader with something that a record has to say of its data, a sentence each; numbers on it do not compare with published ones."""
 
     remarks: tuple[str, ...]
+
+
+@runtime_checkable
+class LaidOut(Protocol):
+    """A reader that knows where the files of its set may lie, and says where it found them."""
+
+    layout: str

@@ -1,62 +1,35 @@
-"""Images with captions: COCO and Flickr30k in the splits of Karpathy, and DOCCI, in their publishers' layouts.
+"""Images with captions: COCO and Flickr30k in the splits of Karpathy, DOCCI, and any set with a plain list.
 
-    coco      dataset_coco.json  annotations/captions_val2014.json  val2014/COCO_val2014_000000000042.jpg
-    flickr    dataset_flickr30k.json  flickr30k-images/1000092795.jpg
-    docci     docci_descriptions.jsonlines  images/test_00000.jpg
+    coco      val2014/COCO_val2014_000000000042.jpg (or images/val2014/...)     beside a list of caption_files.py, in the set's folder or
+    flickr    flickr30k-images/1000092795.jpg (or flickr30k_images/ or flat)    in annotations/ or annotation/
+    docci     images/test_00000.jpg                                             docci_descriptions.jsonlines
+    any       images/ANY/NAME.jpg (or .png)                                     SPLIT.csv or SPLIT.jsonl
 
-The two dataset_*.json are those of "Deep Visual-Semantic Alignments for Generating Image Descriptions" (Karpathy and Fei-Fei, CVPR 2015).
-Of COCO it gives the split; the captions are read from the annotations of COCO with pycocotools. Each reader is a function
-(root, split, **options) -> CaptionedImages.
+Each reader is a function (root, split, **options) -> CaptionedImages. Images are read as Pillow gives them, never turned, as in
+CLIP_benchmark and torchvision's CocoCaptions.
 
 Axes: H W pixels.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from tips_bench.cards import Strict, load_card, parse
+from tips_bench.data import caption_files
 from tips_bench.data.base import CaptionSample
+from tips_bench.data.caption_files import Listed
 from tips_bench.data.image_files import ImageFiles
-from tips_bench.data.listing import group_pattern, inside, lacking
+from tips_bench.data.listing import group_pattern, inside
 from tips_bench.errors import UserError, unknown_name
 from tips_bench.files import digest
 
-KARPATHY = {"coco": "dataset_coco.json", "flickr30k": "dataset_flickr30k.json"}
-COCO_CAPTIONS = "annotations/captions_{folder}.json"
-FLICKR_IMAGES = "flickr30k-images"
-DOCCI = "docci_descriptions.jsonlines"
-
-
-@dataclass
-class Listed:
-    """What a set's files say. files: id -> image file; captions: id -> its captions, in the set's order. faults: a sentence each."""
-
-    files: dict[str, Path] = field(default_factory=dict)
-    captions: dict[str, list[str]] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
-
-    def image(self, id: str, file: Path) -> None:
-        """List an image; a second one of its id is a fault."""
-        if id in self.files:
-            self.faults.append(f"the id {id!r} is there twice")
-        self.files[id] = file
-        self.captions.setdefault(id, [])
-
-    def caption(self, id: str, text: str) -> None:
-        """List a caption of an image; an empty one is a fault."""
-        if not text.strip():
-            self.faults.append(f"an empty caption of {id}")
-        self.captions[id].append(text)
+FOLDERS = ("", "annotations", "annotation")  # where a list may lie
 
 
 class CaptionOptions(Strict):
@@ -70,6 +43,7 @@ class CaptionedImages(ImageFiles):
     """One split of images with captions. faults: a sentence each; a set that has any must not be scored."""
 
     classes: tuple[str, ...] = ()
+    turned = False
 
     def __init__(self, name: str, split: str, root: Path, listed: Listed, options: CaptionOptions, *, how: str) -> None:
         files = {id: str(file) for id, file in listed.files.items()}
@@ -87,192 +61,68 @@ class CaptionedImages(ImageFiles):
         return CaptionSample(self.ids[index], self.groups[index], self.image(index), self.captions[index])
 
 
+@dataclass(frozen=True)
+class _List:
+    """A form of list that a set is passed around with. name: of the file, with {split} where each split has one. title: whose it is."""
+
+    name: str
+    title: str
+    read: Callable[[Path, Path, str, str], tuple[Listed, set[str]]]
+
+
+COCO = (
+    _List("dataset_coco.json", "Karpathy's split with COCO's captions", caption_files.karpathy_coco),
+    _List("coco_{split}_karpathy.json", "CLIP_benchmark's list", caption_files.benchmark_coco),
+    _List("coco_karpathy_{split}.json", "BLIP's list", caption_files.salesforce),
+    _List("coco_{split}.json", "ALBEF's list", caption_files.salesforce),
+)
+FLICKR30K = (
+    _List("dataset_flickr30k.json", "Karpathy's split", caption_files.karpathy_flickr30k),
+    _List("flickr30k_{split}_karpathy.txt", "CLIP_benchmark's list", caption_files.benchmark_flickr30k),
+    _List("flickr30k_{split}.json", "BLIP's and ALBEF's list", caption_files.salesforce),
+)
+DOCCI = (_List("docci_descriptions.jsonlines", "the release", caption_files.docci),)
+PLAIN = (
+    _List("{split}.csv", "a table", caption_files.plain_list),
+    _List("{split}.jsonl", "JSON lines", caption_files.plain_list),
+)
+PLAIN_HOW = "Write SPLIT.csv with the columns image and caption, or SPLIT.jsonl with those keys, beside the folder images."
+
+
 def coco_karpathy(root: str | Path, split: str, **options: Any) -> CaptionedImages:
     """COCO 2014 in the splits of Karpathy: train, restval, val and test (5,000 images, 25,010 captions)."""
-    return _open("coco", Path(root), split, options, _coco)
+    return _open("coco-karpathy", Path(root), split, options, COCO, load_card("task", "coco-retrieval").how_to_get)
 
 
 def flickr30k(root: str | Path, split: str, **options: Any) -> CaptionedImages:
     """Flickr30k in the splits of Karpathy: train, val and test (1,000 images, 5,000 captions)."""
-    return _open("flickr30k", Path(root), split, options, _flickr30k)
+    return _open("flickr30k", Path(root), split, options, FLICKR30K, load_card("task", "flickr30k-retrieval").how_to_get)
 
 
 def docci(root: str | Path, split: str, **options: Any) -> CaptionedImages:
     """DOCCI with its long descriptions. Splits: train, test, qual_dev, qual_test."""
-    return _open("docci", Path(root), split, options, _docci)
+    return _open("docci", Path(root), split, options, DOCCI, load_card("task", "docci-retrieval").how_to_get)
 
 
-NAMES = {"coco": "coco-karpathy", "flickr30k": "flickr30k", "docci": "docci"}
-FIRST_FILE = {"coco": KARPATHY["coco"], "flickr30k": KARPATHY["flickr30k"], "docci": DOCCI}
+def captions_folder(root: str | Path, split: str, **options: Any) -> CaptionedImages:
+    """Any set: ROOT/SPLIT.csv (columns image, caption) or ROOT/SPLIT.jsonl, its images below ROOT/images or ROOT."""
+    return _open("captions-folder", Path(root), split, options, PLAIN, PLAIN_HOW)
 
 
-def _open(kind: str, root: Path, split: str, options: dict[str, Any], read: Any) -> CaptionedImages:
+def _open(name: str, root: Path, split: str, options: dict[str, Any], lists: tuple[_List, ...], how: str) -> CaptionedImages:
     chosen = parse(CaptionOptions, options, where="data.options")
-    how = load_card("task", f"{kind}-retrieval").how_to_get
-    if lacking(root, [FIRST_FILE[kind]]):
-        raise UserError(f"there is no {FIRST_FILE[kind]}", where=root, fix=how)
-    listed, splits = read(root, split, how)
-    if not listed.files:
-        raise unknown_name("split", split, splits, where=root / FIRST_FILE[kind])
-    return CaptionedImages(NAMES[kind], split, root, listed, chosen, how=how)
-
-
-class Known(BaseModel):
-    """What is used of a publisher's file; whatever else it holds is passed over."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
-
-
-class Sentence(Known):
-    """A caption in a Karpathy file."""
-
-    raw: str
-
-
-class SplitImage(Known):
-    """An image in a Karpathy file; COCO's have the folder and the number of the image in COCO, too."""
-
-    filename: str
-    split: str
-    sentences: list[Sentence]
-    filepath: str = ""
-    cocoid: int | None = None
-
-
-class Splits(Known):
-    """A Karpathy file."""
-
-    images: list[SplitImage]
-
-
-class CocoImage(Known):
-    """An image in a file of COCO's captions."""
-
-    id: int
-
-
-class CocoCaption(Known):
-    """A caption in a file of COCO's captions."""
-
-    id: int
-    image_id: int
-    caption: str
-
-
-class CocoCaptions(Known):
-    """A file of COCO's captions."""
-
-    images: list[CocoImage]
-    annotations: list[CocoCaption]
-
-
-class Description(Known):
-    """A line of DOCCI's descriptions."""
-
-    example_id: str
-    split: str
-    image_file: str
-    description: str
-
-
-KnownT = TypeVar("KnownT", bound=Known)
-
-
-def _read(kind: type[KnownT], path: Path, data: bytes | None = None, line: str = "") -> KnownT:
-    """A publisher's file, or a line of one. Errors: a file that cannot be read, or does not hold what it should."""
-    try:
-        return kind.model_validate_json(path.read_bytes() if data is None else data)
-    except OSError as error:
-        raise UserError(f"cannot read: {error.strerror or error}", where=path) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise UserError(f"{line}{key and key + ': '}{first['msg']}", where=path, fix="Get the file again.") from error
-
-
-def _in_split(kind: str, root: Path, split: str) -> tuple[list[SplitImage], set[str], Path]:
-    path = root / KARPATHY[kind]
-    images = _read(Splits, path).images
-    return [image for image in images if image.split == split], {image.split for image in images}, path
-
-
-def _flickr30k(root: Path, split: str, how: str) -> tuple[Listed, set[str]]:
-    chosen, splits, path = _in_split("flickr30k", root, split)
-    listed = Listed()
-    for image in chosen:
-        id = Path(image.filename).stem
-        listed.image(id, root / FLICKR_IMAGES / inside(image.filename, path))
-        for sentence in image.sentences:
-            listed.caption(id, sentence.raw)
-    return listed, splits
-
-
-def _coco(root: Path, split: str, how: str) -> tuple[Listed, set[str]]:
-    chosen, splits, path = _in_split("coco", root, split)
-    listed = Listed()
-    known = {folder: _CocoFile(root / COCO_CAPTIONS.format(folder=inside(folder, path)), how) for folder in {i.filepath for i in chosen}}
-    for file in known.values():
-        listed.faults += file.faults
-    for image in chosen:
-        id = Path(image.filename).stem
-        listed.image(id, root / image.filepath / inside(image.filename, path))
-        said = known[image.filepath].captions(image.cocoid)
-        if said is None:
-            listed.faults.append(f"{id}: image {image.cocoid} is not in {known[image.filepath].path.name}")
-        for caption in said or ():
-            listed.caption(id, caption)
-    return listed, splits
-
-
-class _CocoFile:
-    """A file of COCO's captions, as pycocotools reads it, and what is wrong with it."""
-
-    def __init__(self, path: Path, how: str) -> None:
-        from pycocotools.coco import COCO
-
+    for one in lists:
+        file = one.name.format(split=inside(split, root))
+        path = caption_files.first_there(root, FOLDERS, file)
         if not path.is_file():
-            raise UserError("the file of COCO's captions is missing", where=path, fix=how)
-        self.path = path
-        data = path.read_bytes()
-        checked = _read(CocoCaptions, path, data)
-        images = [image.id for image in checked.images]
-        self.faults = [f"{path.name}: image {id} is there twice" for id in _repeated(images)]
-        self.faults += [f"{path.name}: caption {id} is there twice" for id in _repeated(caption.id for caption in checked.annotations)]
-        there = set(images)
-        self.faults += [
-            f"{path.name}: caption {caption.id} is of image {caption.image_id}, which is not there"
-            for caption in checked.annotations
-            if caption.image_id not in there
-        ]
-        self._images = there
-        with contextlib.redirect_stdout(io.StringIO()):  # it tells of its progress
-            self._coco = COCO()
-            self._coco.dataset = json.loads(data)
-            self._coco.createIndex()
-
-    def captions(self, image: int | None) -> list[str] | None:
-        """The captions of an image by their ids, rising; None for an image that is not there."""
-        if image not in self._images:
-            return None
-        return [note["caption"] for note in self._coco.loadAnns(sorted(self._coco.getAnnIds(imgIds=[image])))]
-
-
-def _repeated(ids: Iterable[int]) -> list[int]:
-    return [id for id, times in Counter(ids).items() if times > 1]
-
-
-def _docci(root: Path, split: str, how: str) -> tuple[Listed, set[str]]:
-    path, listed, splits = root / DOCCI, Listed(), set()
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise UserError(f"cannot read: {error.strerror or error}", where=path) from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
             continue
-        found = _read(Description, path, line, f"line {number}: ")
-        splits.add(found.split)
-        if found.split == split:
-            listed.image(found.example_id, root / "images" / inside(found.image_file, path))
-            listed.caption(found.example_id, found.description)
-    return listed, splits
+        listed, splits = one.read(root, path, split, how)
+        if not listed.files and split in splits:
+            raise UserError("the list is empty", where=path, fix=how)
+        if not listed.files:
+            raise unknown_name("split", split, splits, where=path)
+        reader = CaptionedImages(name, split, root, listed, chosen, how=how)
+        reader.layout = f"{one.title}, {path.relative_to(root)}"
+        return reader
+    wanted = [one.name.format(split=split) for one in lists]
+    raise UserError(f"there is no {', nor '.join(wanted)}", where=root, fix=how)

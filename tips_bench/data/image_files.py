@@ -18,8 +18,13 @@ class ImageFiles:
 
     images: id -> image file. group: a regular expression whose first group, found in an id, names what belongs together (frames of one
     scene); without it each sample is its own group. missing: what an error calls a file that is not there; how: how to get it.
+    turned: whether images are turned as their EXIF data say; False where the set's published loaders do not. layout: where the files were
+    found, for people.
     Errors: a file that is missing, with the number of all that are; an id in which `group` finds nothing.
     """
+
+    turned = True
+    layout = ""
 
     def __init__(
         self,
@@ -47,11 +52,11 @@ class ImageFiles:
 
     def size(self, index: int) -> tuple[int, int]:
         """(height, width) of an image in pixels, from its header."""
-        return image_size(self.file(index))
+        return image_size(self.file(index), self.turned)
 
     def image(self, index: int) -> np.ndarray:
         """image_HW3, uint8 RGB. Errors: a broken or missing file, named."""
-        return read_image(self.file(index))
+        return read_image(self.file(index), self.turned)
 
 
 class ImagePairs(ImageFiles):

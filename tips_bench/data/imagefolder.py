@@ -36,7 +36,12 @@ NAMES = ("LOC_synset_mapping.txt", "labels.txt")  # "WNID name, other name", of 
 
 
 class ImageFolderReader(ImageFiles):
-    """One split. names: of the classes, for people. labels_N: the class of each sample. images: id -> (file, class index)."""
+    """One split. names: of the classes, for people. labels_N: the class of each sample. images: id -> (file, class index).
+
+    Images are not turned: torchvision and DINOv2 open them with Pillow and convert to RGB.
+    """
+
+    turned = False
 
     def __init__(
         self,
@@ -85,7 +90,8 @@ def imagenet(root: str | Path, split: str, **options: Any) -> ImageFolderReader:
         raise unknown_name("option", next(iter(options)), [], where="data.options of imagenet")
     if split not in IMAGENET_SPLITS:
         raise unknown_name("split", split, IMAGENET_SPLITS, where="imagenet")
-    if split == "val" and not any((root / split).glob("n????????")):
+    flat = split == "val" and not any((root / split).glob("n????????"))
+    if flat:
         images, classes = _flat_val(root)
     else:
         classes = _class_folders(root / split, IMAGENET_HOW)
@@ -93,7 +99,10 @@ def imagenet(root: str | Path, split: str, **options: Any) -> ImageFolderReader:
             raise UserError(f"the folder {stray[0]!r} is named for no WordNet id", where=root / split, fix=IMAGENET_HOW)
         images = {Path(id).name: found for id, found in _sorted_images(root / split, classes).items()}
     names = _names(root)
-    return ImageFolderReader("imagenet", split, root, images, classes, names=[names.get(wnid, wnid) for wnid in classes], how=IMAGENET_HOW)
+    shown = [names.get(wnid, wnid) for wnid in classes]
+    reader = ImageFolderReader("imagenet", split, root, images, classes, names=shown, how=IMAGENET_HOW)
+    reader.layout = f"{split}/, flat, with the devkit's labels" if flat else f"{split}/, sorted into folders of classes"
+    return reader
 
 
 def _class_folders(folder: Path, how: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Image files and label files as arrays, decoded and resized as mmsegmentation's pipelines do it.
 
-Images: OpenCV, turned as their EXIF orientation says. Label files: Pillow, never turned, a palette PNG read as ids. Resizing:
+Images: OpenCV, turned as their EXIF orientation says (mmcv's `imread`), or not, where a set's published loaders pass over it
+(torchvision and others open with Pillow and convert to RGB). Label files: Pillow, never turned, a palette PNG read as ids. Resizing:
 OpenCV without antialiasing (mmcv's `cv2` backend), or Pillow with it (torchvision's transforms), so that the published protocols hold.
 A broken file is an error, never a grey or half-filled picture.
 
@@ -10,6 +11,7 @@ Axes: H W pixels.
 from __future__ import annotations
 
 import io
+import re
 import struct
 from pathlib import Path
 from typing import IO, Literal
@@ -20,10 +22,13 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from tips_bench.data.integrity import check_regular, jpeg_is_cut, png_is_short, read_bytes
 from tips_bench.errors import UserError
 
 FORMATS = ("JPEG", "PNG")  # the only decoders that untrusted files reach
 MAX_PIXELS = 80_000_000
+MAX_SIDE = 1 << 14  # pixels after resizing: matrices of a side's square are made
+MAX_ASPECT = 128  # the longer side over the shorter
 ORIENTATION = 0x0112  # EXIF tag; from 5 on the sides are swapped
 INTERPOLATIONS = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 ANTIALIASED = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -31,13 +36,15 @@ Library = Literal["mmcv", "torchvision"]
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 MASK_FIX = "Save ids as 8-bit greyscale or palette PNG."
 GRAY, PALETTE = 0, 3  # PNG colour types
+PGM16 = re.compile(rb"P5\s+(?:#[^\n]*\n\s*)*(\d{1,6})\s+(\d{1,6})\s+65535\s")
 
 
 def resize_shape(height: int, width: int, short_side: int, multiple: int | None = None, library: Library = "mmcv") -> tuple[int, int]:
     """(height, width) in pixels after the shorter side is brought to `short_side` with the aspect kept.
 
     multiple: round both sides to the nearest multiple of it, at least one. Without it sides are rounded as mmcv's
-    `rescale_size` does, or, for the library "torchvision", down. Errors: a result of more than MAX_PIXELS (a thin strip blown up).
+    `rescale_size` does, or, for the library "torchvision", down. Errors: a result of more than MAX_PIXELS, or a side of more than
+    MAX_SIDE (a thin strip blown up).
     """
     short, unit = min(height, width), multiple or 1
     if library == "torchvision":
@@ -45,10 +52,10 @@ def resize_shape(height: int, width: int, short_side: int, multiple: int | None 
     else:
         scale = short_side / short
         resized = max(1, int(height * scale / unit + 0.5)) * unit, max(1, int(width * scale / unit + 0.5)) * unit
-    if resized[0] * resized[1] > MAX_PIXELS:
+    if resized[0] * resized[1] > MAX_PIXELS or max(resized) > MAX_SIDE:
         raise UserError(
             f"an image of {height}x{width} pixels would become {resized[0]}x{resized[1]} at a short side of {short_side}",
-            fix=f"Images of at most {MAX_PIXELS} pixels are scored: crop it or leave it out.",
+            fix=f"Images of at most {MAX_PIXELS} pixels, and of at most {MAX_SIDE} a side, are scored: crop it or leave it out.",
         )
     return resized
 
@@ -80,38 +87,43 @@ def to_pixels(image_HW3: np.ndarray) -> Tensor:
     return torch.from_numpy(planes_3HW).to(torch.float32).div_(255)
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) in pixels that `read_image` gives, from the header alone: sides are swapped where EXIF says so.
+def image_size(path: Path, turned: bool = True) -> tuple[int, int]:
+    """(height, width) in pixels that `read_image` gives, from the header alone: sides are swapped where EXIF says so and `turned`.
 
-    Errors: no such file, not a JPEG or PNG image, more than MAX_PIXELS.
+    Errors: no such file, not a JPEG or PNG image, more than MAX_PIXELS, a strip.
     """
+    check_regular(path)
     try:
         with path.open("rb") as file, _opened(file, path) as image:
-            return _turned_size(image)
+            return _turned_size(image) if turned else (image.height, image.width)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise UserError(f"cannot read: {error.strerror or error}", where=path) from error
 
 
-def read_image(path: Path) -> np.ndarray:
-    """image_HW3, uint8 RGB, in the orientation of its EXIF tag, greyscale and 16-bit files converted as OpenCV does.
+def read_image(path: Path, turned: bool = True) -> np.ndarray:
+    """image_HW3, uint8 RGB, greyscale, CMYK and 16-bit files converted as OpenCV does. turned: as the EXIF orientation says.
 
     Errors: those of `image_size`, and a file that is truncated or corrupt.
     """
-    return decode_image(_bytes(path), path)
+    return decode_image(read_bytes(path), path, turned)
 
 
-def decode_image(data: bytes, where: object) -> np.ndarray:
+def decode_image(data: bytes, where: object, turned: bool = True) -> np.ndarray:
     """As `read_image`, of the bytes of a JPEG or PNG file. where: named in errors."""
     with _opened(io.BytesIO(data), where) as image:
-        expected = _turned_size(image)
+        expected = _turned_size(image) if turned else (image.height, image.width)
         kind = "PNG" if image.format == "PNG" else "JPEG"
+        progressive = "progressive" in image.info
         if not data.endswith(ENDINGS[kind]):
             _decode(image, where)  # OpenCV may pad what a truncated file lacks; Pillow refuses it
-    image_HW3 = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    flags = cv2.IMREAD_COLOR if turned else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image_HW3 = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if image_HW3 is None:
         raise UserError("the image is truncated or corrupt", where=where, fix="Fetch it again.")
     if image_HW3.shape[:2] != expected:
         raise UserError("the orientation in its EXIF data is contradictory", where=where, fix="Save it again without EXIF data.")
+    if png_is_short(data) if kind == "PNG" else jpeg_is_cut(data, image_HW3, progressive):
+        raise UserError("a part of the picture is missing: the file was cut and closed again", where=where, fix="Fetch it again.")
     return cv2.cvtColor(image_HW3, cv2.COLOR_BGR2RGB, dst=image_HW3)
 
 
@@ -121,7 +133,7 @@ def read_mask(path: Path) -> np.ndarray:
     Errors: those of `read_image`; colours where ids are meant; ids of 16 bits, or of 2 or 4 bits without a palette, which
     decoders scale.
     """
-    data = _bytes(path)
+    data = read_bytes(path)
     with _opened(io.BytesIO(data), path) as image:
         if image.format != "PNG":
             raise UserError(f"a {image.format} where class ids are meant: its compression changes them", where=path, fix=MASK_FIX)
@@ -130,31 +142,33 @@ def read_mask(path: Path) -> np.ndarray:
             raise UserError("a colour image where class ids are meant", where=path, fix=MASK_FIX)
         if bits == 16 or (color == GRAY and bits in (2, 4)):
             raise UserError(f"a {bits}-bit PNG where 8-bit class ids are meant", where=path, fix=MASK_FIX)
-        if not data.endswith(ENDINGS["PNG"]):
+        if not data.endswith(ENDINGS["PNG"]) or png_is_short(data):
             raise UserError("the label file is truncated", where=path, fix="Fetch it again.")
         return _decode(image, path).astype(np.uint8, copy=False)
 
 
 def read_uint16(path: Path) -> np.ndarray:
     """values_HW, uint16, of a 16-bit greyscale PNG, as depth maps are kept. Errors: those of `read_image`; another kind of file."""
-    data = _bytes(path)
+    data = read_bytes(path)
     with _opened(io.BytesIO(data), path) as image:
         if image.format != "PNG" or (data[24], data[25]) != (16, GRAY):
             raise UserError("not a 16-bit greyscale PNG, as depth maps are kept", where=path, fix="Export it again.")
-        if not data.endswith(ENDINGS["PNG"]):
+        if not data.endswith(ENDINGS["PNG"]) or png_is_short(data):
             raise UserError("the depth map is truncated", where=path, fix="Fetch it again.")
         return _decode(image, path).astype(np.uint16, copy=False)
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: OSError) -> UserError:
-    return UserError(f"cannot read: {error.strerror or error}", where=path)
+def read_pgm16(path: Path) -> np.ndarray:
+    """values_HW, uint16, of a binary PGM file of 16 bits, as ScanNet's SensReader in C++ writes depth. Errors: another kind of file."""
+    data = read_bytes(path)
+    header = PGM16.match(data)
+    if header is None:
+        raise UserError("not a PGM file of 16 bits, as depth maps are kept", where=path, fix="Export it again.")
+    width, height = int(header[1]), int(header[2])
+    if width * height > MAX_PIXELS or len(data) - header.end() != 2 * width * height:
+        problem = f"{len(data) - header.end()} bytes of depth for {height}x{width} pixels of two bytes"
+        raise UserError(problem, where=path, fix="Export it again.")
+    return np.frombuffer(data, ">u2", offset=header.end()).astype(np.uint16).reshape(height, width)
 
 
 def _opened(file: IO[bytes], path: object) -> Image.Image:
@@ -170,6 +184,9 @@ def _opened(file: IO[bytes], path: object) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         size = f"{image.height}x{image.width}"
         raise UserError(f"an image of {size} pixels, more than {MAX_PIXELS}", where=path, fix="Crop it or leave it out.")
+    if max(image.size) > MAX_ASPECT * min(image.size):
+        size = f"{image.height}x{image.width}"
+        raise UserError(f"a strip of {size} pixels, more than {MAX_ASPECT} times as long as wide", where=path, fix="Leave it out.")
     return image
 
 

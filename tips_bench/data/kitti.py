@@ -2,6 +2,8 @@
 
 The lists are those of BTS (eigen_*_files_with_gt.txt) or of the Monocular-Depth-Estimation-Toolbox and DINOv2 (kitti_eigen_*.txt):
 23,158 training images, and 697 to test, of which 652 have an annotated depth map (J. Uhrig et al., 3DV 2017: 16-bit PNG, metres x 256).
+Depth maps are looked for where data_depth_annotated.zip unpacks them, `train/DRIVE/` and `val/DRIVE/`, in a folder of the archive's
+name, in gt_depth, or in the set's own folder; merged flat (DRIVE/ at once), as both sources have them, or not.
 `truth: velodyne` projects each image's laser scan instead, as Eigen's evaluation did, and needs no annotated maps: all 697 count.
 
 `crop: kb` keeps the bottom 352 rows and the middle 1216 columns, as the KITTI benchmark's own images and BTS's code have them; Garg's
@@ -20,18 +22,19 @@ import numpy as np
 
 from tips_bench.cards import Strict, load_card, parse
 from tips_bench.data.images import image_size
-from tips_bench.data.lists import ListedSplit, choose, read_listed, under
+from tips_bench.data.lists import ListedSplit, choose, found_in, read_listed, under
 from tips_bench.data.pairs import Box, DepthPairs, PairReader
 from tips_bench.data.surface import Intrinsics
 from tips_bench.errors import UserError, unknown_name
 
-ANNOTATED = ("data_depth_annotated", "data_depth_annotated/train", "data_depth_annotated/val")
-TOOLBOX = ("gt_depth", "gt_depth/train", "gt_depth/val")
+RELEASE = ("data_depth_annotated", "gt_depth", "")
+ANNOTATED = tuple(f"{folder}/{part}".strip("/") for folder in RELEASE for part in ("", "train", "val"))
+TOOLBOX = (*(folder for folder in ANNOTATED if folder.startswith("gt_depth")), *ANNOTATED)
 RAW = ("", "raw", "kitti_raw")
 SPLITS = {
     split: (
-        ListedSplit(f"kitti_eigen_{split}.txt", ("input",), TOOLBOX),
-        ListedSplit(f"eigen_{split}_files_with_gt.txt", RAW, ANNOTATED),
+        ListedSplit(f"kitti_eigen_{split}.txt", ("input", *RAW), TOOLBOX),
+        ListedSplit(f"eigen_{split}_files_with_gt.txt", (*RAW, "input"), ANNOTATED),
     )
     for split in ("train", "test")
 }
@@ -54,17 +57,19 @@ def kitti_depth(root: str | Path, split: str, **options: Any) -> PairReader:
         raise unknown_name("split", split, SPLITS, where="kitti-depth")
     root, how = Path(root), load_card("task", "kitti-depth").how_to_get
     layout = choose(root, SPLITS[split], f"the {split} split of KITTI", how)
-    pairs = {}
+    pairs: dict[str, tuple[str, str]] = {}
+    names: dict[str, tuple[str, str]] = {}
     for line in read_listed(root / layout.listing):
-        image = under(root, layout.images, line.image)
+        id, image = line.image.removesuffix(".png"), under(root, layout.images, line.image)
         if chosen.truth == "velodyne":
-            pairs[line.image.removesuffix(".png")] = (image, str(scan_of(Path(image))))
+            pairs[id], names[id] = (image, str(scan_of(Path(image)))), (line.image, str(scan_of(Path(line.image))))
         elif line.depth is not None:
-            pairs[line.image.removesuffix(".png")] = (image, under(root, layout.depths, line.depth))
+            pairs[id], names[id] = (image, under(root, layout.depths, line.depth)), (line.image, line.depth)
     kind = Annotated if chosen.truth == "annotated" else Velodyne
-    return kind(
-        "kitti-depth", split, root, pairs, scale=256.0, rule=f"{chosen.truth} {chosen.crop}", how=how, group=DRIVE, crop=chosen.crop
-    )
+    rule = f"{chosen.truth} {chosen.crop}"
+    reader = kind("kitti-depth", split, root, pairs, scale=256.0, rule=rule, how=how, group=DRIVE, crop=chosen.crop)
+    reader.layout = found_in(root, layout.listing, pairs, names)
+    return reader
 
 
 class Annotated(DepthPairs):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path
 
 from tips_bench.errors import UserError
@@ -14,11 +15,16 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 def files_below(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
     """id -> file, for the visible files below a folder; an id is the path inside the folder without its suffix, in whatever case.
 
-    Errors: a folder that cannot be read, two files of one id.
+    Errors: a folder that cannot be read, a folder that links lead to twice (as in a loop: its files would count twice), two files of
+    one id.
     """
     found: dict[str, str] = {}
+    seen: dict[tuple[int, int], str] = {}
     prefix = len(str(folder)) + 1
     for base, _, names in os.walk(folder, onerror=_unreadable, followlinks=True):
+        place = os.stat(base)
+        if (first := seen.setdefault((place.st_dev, place.st_ino), base)) != base:
+            raise UserError(f"a link leads to {first} again, and its files would count twice", where=base, fix="Remove the link.")
         for name in names:
             suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix.lower())), None)
             if suffix is None or name.startswith("."):
@@ -59,15 +65,19 @@ def lacking(root: Path, parts: list[str]) -> list[str]:
 def file_sizes(paths: list[str], fault: str, how: str) -> list[int]:
     """Bytes of each file, one system call a file: 118k pairs take about a second.
 
-    Errors: a missing file, with the number of all that are. fault: what is missing; how: how to get it.
+    Errors: a missing file, with the number of all that are; a folder, a pipe or a device. fault: what is missing; how: how to get it.
     """
     sizes: list[int] = []
     missing: list[str] = []
     for path in paths:
         try:
-            sizes.append(os.stat(path).st_size)
-        except OSError:  # whatever hides it, the file cannot be read
+            found = os.stat(path)
+        except (OSError, ValueError):  # whatever hides it, the file cannot be read
             missing.append(path)
+            continue
+        if not stat.S_ISREG(found.st_mode):
+            raise UserError("a folder, a pipe or a device where a file is meant", where=path, fix="Replace it by the file.")
+        sizes.append(found.st_size)
     if missing:
         raise UserError(f"{fault} ({len(missing)} of {len(paths)}, this is the first)", where=missing[0], fix=how)
     return sizes

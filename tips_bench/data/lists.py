@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,3 +60,10 @@ def under(root: Path, folders: tuple[str, ...], name: str) -> str:
     """The path of a file in the first folder that holds it; in the first folder where none does."""
     paths = [f"{root}/{folder}/{name}" if folder else f"{root}/{name}" for folder in folders]
     return next((path for path in paths if Path(path).exists()), paths[0])
+
+
+def found_in(root: Path, listing: str, pairs: Mapping[str, tuple[str, str]], names: Mapping[str, tuple[str, str]]) -> str:
+    """Which known layout a set has, for people. pairs: id -> (image file, depth file); names: id -> both, as the list has them."""
+    start = len(str(root)) + 1
+    images, depths = ({pairs[id][part][start:].removesuffix(names[id][part]) or "./" for id in pairs} for part in (0, 1))
+    return f"{listing}, images in {' and '.join(sorted(images))}, depth in {' and '.join(sorted(depths))}"

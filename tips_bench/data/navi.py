@@ -2,6 +2,10 @@
 
     OBJECT/{multiview*,wild_set}/{annotations.json, images/000.jpg, depth/000.png, masks/000.png}
 
+Either release is read: 1.0, as probe3d does, and 1.5, whose video scenes are passed over (google/navi 3fcfd40, README.md:8-33). Some
+images are stored turned, with the turn in their EXIF data, and the depth is of the upright one (mbanani/probe3d a1f1464,
+data_processing/resize_navi.py:45-47).
+
 Trained on the multiview collections and tested on the ones in the wild; an object without either is left out, and every 4th image is
 used (of the sorted list; probe3d takes the file system's order). Depth is stored as 655350 / millimetres in 16 bits, 0 = background.
 
@@ -34,6 +38,7 @@ from tips_bench.errors import UserError, unknown_name
 
 SIZE = 512
 INVERSE = (2**16 - 1) * 10 / 1000  # stored value x metres, of NAVI's data_util.py
+FOLDERS = ("", "navi_v1", "navi_v1.0", "navi_v1.5")  # of the objects, as the archives and probe3d's configuration name them
 COLLECTIONS = {"train": "multiview", "test": "wild_set"}
 
 
@@ -162,14 +167,18 @@ def _open(name: str, kind: type[NaviReader], root: str | Path, split: str, optio
     if split not in COLLECTIONS:
         raise unknown_name("split", split, COLLECTIONS, where=name)
     root, how = Path(root), load_card("task", name).how_to_get
-    views = views_of(root, split, chosen.prefix)
+    found = ((folder, views_of(root / folder, split, chosen.prefix)) for folder in FOLDERS)
+    place, views = next(((folder, views) for folder, views in found if views), ("", {}))
     if not views:
         problem = "there is no such folder" if not root.is_dir() else "it does not hold NAVI"
         wanted = f"OBJECT/{COLLECTIONS[split]}*/annotations.json, images/{chosen.prefix}000.jpg, depth/{chosen.prefix}000.png"
         raise UserError(f"{problem}; looked for {wanted}", where=root, fix=how)
     used = dict(list(views.items())[:: chosen.every])
     rule = f"1/{chosen.every} {chosen.prefix} {SIZE} {' '.join(repr(view.focal) for view in used.values())}"
-    return kind(name, split, root, used, rule=rule, how=how)
+    reader = kind(name, split, root, used, rule=rule, how=how)
+    video = any((root / place).glob("*/video*"))
+    reader.layout = f"NAVI {'1.5, without its video scenes' if video else '1.0'}, objects in {place or '.'}/"
+    return reader
 
 
 def views_of(root: Path, split: str, prefix: str) -> dict[str, View]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from tips_bench.cards import Strict, load_card, parse
 from tips_bench.data.base import DepthSample, NormalsSample
-from tips_bench.data.lists import ListedSplit, choose, read_listed, under
+from tips_bench.data.lists import ListedSplit, choose, found_in, read_listed, under
 from tips_bench.data.matlab import read_array
 from tips_bench.data.pairs import DepthPairs, PairReader
 from tips_bench.data.surface import Intrinsics
@@ -29,14 +29,16 @@ from tips_bench.files import digest
 
 # The colour camera of the set's toolbox (camera_params.m), whose pixel centres have whole numbers from 1 on: 0.5 less here.
 CAMERA = Intrinsics(518.85790117450188, 519.46961112127485, 325.58244941119034 - 0.5, 253.73616633400465 - 0.5, 480, 640)
+# The toolbox's archive holds the folders train and test, whose scenes its documentation then moves up.
+TRAIN, TEST = ("", "train", "sync"), ("", "test", "official_splits/test")
 SPLITS = {
     "train": (
-        ListedSplit("nyu_train.txt", ("",), ("",)),
-        ListedSplit("nyudepthv2_train_files_with_gt.txt", ("sync",), ("sync",)),
+        ListedSplit("nyu_train.txt", TRAIN, TRAIN),
+        ListedSplit("nyudepthv2_train_files_with_gt.txt", ("sync", *TRAIN), ("sync", *TRAIN)),
     ),
     "test": (
-        ListedSplit("nyu_test.txt", ("",), ("",)),
-        ListedSplit("nyudepthv2_test_files_with_gt.txt", ("official_splits/test",), ("official_splits/test",)),
+        ListedSplit("nyu_test.txt", TEST, TEST),
+        ListedSplit("nyudepthv2_test_files_with_gt.txt", ("official_splits/test", *TEST), ("official_splits/test", *TEST)),
     ),
 }
 REACH = (0.5, 10.0)  # metres, of a Kinect
@@ -63,14 +65,12 @@ def nyu_depth(root: str | Path, split: str, **options: Any) -> PairReader:
         raise unknown_name("split", split, SPLITS, where="nyu-depth")
     root, how = Path(root), load_card("task", "nyu-depth").how_to_get
     layout = choose(root, SPLITS[split], f"the {split} split of NYU Depth V2", how)
-    lines = [line for line in read_listed(root / layout.listing) if line.depth is not None]
-    pairs = {
-        str(Path(line.image).with_suffix("")): (under(root, layout.images, line.image), under(root, layout.depths, line.depth))
-        for line in lines
-        if line.depth is not None
-    }
+    names = {str(Path(line.image).with_suffix("")): (line.image, line.depth) for line in read_listed(root / layout.listing) if line.depth}
+    pairs = {id: (under(root, layout.images, image), under(root, layout.depths, depth)) for id, (image, depth) in names.items()}
     group = re.compile(r"^(.*?)[a-z]?/[^/]+$") if split == "train" else None
-    return NyuFolder("nyu-depth", split, root, pairs, scale=1000.0, how=how, group=group)
+    reader = NyuFolder("nyu-depth", split, root, pairs, scale=1000.0, how=how, group=group)
+    reader.layout = found_in(root, layout.listing, pairs, names)
+    return reader
 
 
 class LabeledOptions(Strict):

@@ -90,9 +90,10 @@ def coco_stuff164k(root: str | Path, split: str, **options: Any) -> MaskReader:
 
 
 class FolderOptions(Strict):
-    """group: as in MaskReader."""
+    """group: as in MaskReader. reduce_zero_label: stored id 0 is ignored and the others go down by one, as mmsegmentation calls it."""
 
     group: str | None = None
+    reduce_zero_label: bool = False
 
 
 Byte = Annotated[int, Field(ge=0, le=255)]
@@ -107,7 +108,10 @@ class FolderClasses(Strict):
 
 
 def folder(root: str | Path, split: str, **options: Any) -> MaskReader:
-    """A plain set: images/SPLIT/ID.jpg (or .png), labels/SPLIT/ID.png with ids 0..C-1 or 255, and classes.json."""
+    """A plain set: images/SPLIT/ID.jpg (or .png), labels/SPLIT/ID.png with ids 0..C-1 or 255, and classes.json.
+
+    Option reduce_zero_label: ids are 1..C, and 0 or 255 is ignored; classes.json names the C classes, not what is ignored.
+    """
     root = Path(root)
     chosen = parse(FolderOptions, options, where="data.options")
     images, masks = f"images/{split}", f"labels/{split}"
@@ -117,10 +121,11 @@ def folder(root: str | Path, split: str, **options: Any) -> MaskReader:
     if not found:
         raise _absent("folder", root, wanted, FOLDER_HOW)
     pairs = {sample: (path, f"{root}/{masks}/{sample}.png") for sample, path in found.items()}
-    return MaskReader("folder", split, root, pairs, _folder_rule(root / "classes.json"), how=FOLDER_HOW, group=group_pattern(chosen.group))
+    rule = _folder_rule(root / "classes.json", chosen.reduce_zero_label)
+    return MaskReader("folder", split, root, pairs, rule, how=FOLDER_HOW, group=group_pattern(chosen.group))
 
 
-def _folder_rule(path: Path) -> LabelRule:
+def _folder_rule(path: Path, reduce_zero_label: bool) -> LabelRule:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -134,7 +139,7 @@ def _folder_rule(path: Path) -> LabelRule:
             where=path,
             fix="Give each class a name of its own and a colour.",
         )
-    return LabelRule.of(stated.classes, stated.palette)
+    return LabelRule.of(stated.classes, stated.palette, reduce_zero_label)
 
 
 def _open(name: str, root: str | Path, split: str, options: dict[str, Any]) -> MaskReader:
@@ -147,13 +152,15 @@ def _open(name: str, root: str | Path, split: str, options: dict[str, Any]) -> M
     image_suffix, mask_suffix = _default(dataset, "img_suffix"), _default(dataset, "seg_map_suffix")
     images, masks, listing = layout.splits[split]
     missing = lacking(root, [part for part in (images, masks, listing) if part])
-    ids = [] if missing else _ids(root, images, listing, image_suffix)
-    if not ids:
+    found = {} if missing else _images(root, images, listing, image_suffix)
+    if not found:
         wanted = [f"{images}/*{image_suffix}", f"{masks}/*{mask_suffix}", *([listing] if listing else [])]
         raise _absent(name, root, wanted, load_card("task", name).how_to_get)
-    pairs = {sample: (f"{root}/{images}/{sample}{image_suffix}", f"{root}/{masks}/{sample}{mask_suffix}") for sample in ids}
+    pairs = {sample: (image, f"{root}/{masks}/{sample}{mask_suffix}") for sample, image in found.items()}
     how = f"`tips-bench show {name}` says how to get all of its files."
-    return MaskReader(name, split, root, pairs, _rule(dataset, layout.drop_background), how=how)
+    reader = MaskReader(name, split, root, pairs, _rule(dataset, layout.drop_background), how=how)
+    reader.layout = f"mmsegmentation's folders, {images}/ and {masks}/{f' with {listing}' if listing else ''}"
+    return reader
 
 
 def _rule(dataset: Any, drop_background: bool) -> LabelRule:
@@ -172,13 +179,14 @@ def _default(dataset: type, option: str) -> Any:
     raise KeyError(option)
 
 
-def _ids(root: Path, images: str, listing: str, suffix: str) -> list[str]:
+def _images(root: Path, images: str, listing: str, suffix: str) -> dict[str, str]:
+    """id -> image file: those that the list names, or all that lie in the folder."""
     if not listing:
-        return list(files_below(root / images, (suffix,)))
+        return files_below(root / images, (suffix,))
     ids = [inside(line, root / listing) for line in read_lines(root / listing)]
     if len(set(ids)) != len(ids):
         raise UserError("the list names an id twice", where=root / listing, fix="Get the list again.")
-    return ids
+    return {sample: f"{root}/{images}/{sample}{suffix}" for sample in ids}
 
 
 def _absent(name: str, root: Path, wanted: list[str], how: str) -> UserError:

@@ -73,8 +73,11 @@ class _Found:
 class UnedReader(ImageFiles):
     """One split of all domains. classes: the domains. domain_N: index of each image's. labels_NL: its labels, filled up with -1.
 
-    Ids are paths under images/: an image that is query and index has one id in both splits.
+    Ids are paths under images/: an image that is query and index has one id in both splits. Images are not turned: UnED's own reader
+    decodes them with TensorFlow, which passes over EXIF data.
     """
+
+    turned = False
 
     def __init__(
         self, name: str, split: str, root: Path, domains: list[str], found: dict[str, _Found], group: re.Pattern[str] | None = None

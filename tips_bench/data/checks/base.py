@@ -11,18 +11,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from tips_bench.cards import TaskCard
-from tips_bench.data.base import IGNORE, ImageReader, ImageSample, SegmentationReader
+from tips_bench.data.base import IGNORE, ImageReader, ImageSample, LaidOut, Reader, SegmentationReader
 from tips_bench.data.images import read_mask
 from tips_bench.data.masks import MaskReader
 from tips_bench.errors import UserError
 from tips_bench.progress import bar
-from tips_bench.registry import FAMILIES, READERS
 
 T = TypeVar("T")
 # Faults that a terminal shows; JSON holds all of them.
@@ -33,7 +30,8 @@ SHOWN = 20
 class Report:
     """What was found in one split.
 
-    samples, expected: number of images, and the number that the task's card states (None = it states none). sizes: "HxW" -> images.
+    layout: which known layout the files have. samples, expected: number of images, and the number that the task's card states (None = it
+    states none). sizes: "HxW" -> images.
     pixels: class name -> labelled pixels; ignored: pixels of no class. zero_label: how stored ids become classes. faults: one sentence
     each. remarks: what is allowed but worth a look. fingerprint: of the data, as in records. facts: what else a family counts. unit: of
     what `pixels` and `ignored` count.
@@ -42,6 +40,7 @@ class Report:
     name: str
     split: str
     root: str
+    layout: str = ""
     samples: int = 0
     expected: int | None = None
     sizes: dict[str, int] = field(default_factory=dict)
@@ -70,7 +69,7 @@ class Report:
 
 def check(reader: SegmentationReader, expected: int | None = None, workers: int = 2) -> Report:
     """Decode every sample of a segmentation reader and report. expected: the number of samples there should be. workers: threads."""
-    report = Report(reader.name, reader.split, reader.root, len(reader), expected, fingerprint=reader.fingerprint)
+    report = report_on(reader, expected)
     counts, stored, sizes = np.zeros(256, np.int64), np.zeros(256, np.int64), Counter[str]()
     with bar(f"{reader.name} {reader.split}", len(reader)) as advance:
         for seen in _seen(reader, workers):
@@ -88,24 +87,15 @@ def check(reader: SegmentationReader, expected: int | None = None, workers: int 
     return report
 
 
-def check_task(card: TaskCard, root: Path, roles: tuple[str, ...] = ("train", "test"), workers: int = 2) -> list[Report]:
-    """A report for each split of a task; one that cannot be opened has that as its fault. root: the data root."""
-    reports = []
-    for role in (role for role in roles if role in card.data.splits):
-        split, folder = card.data.splits[role], root / card.data.root
-        expected = card.data.expected.get(split)
-        try:
-            reader = READERS.get(card.data.reader)(folder, split, **card.data.options)
-        except UserError as error:
-            reports.append(Report(card.name, split, str(folder), expected=expected, faults=[str(error)]))
-            continue
-        reports.append(FAMILIES.get(card.family).check_of()(reader, expected, workers))
-    return reports
+def report_on(reader: Reader[Any], expected: int | None, unit: str = "pixels") -> Report:
+    """The report of a reader before anything is decoded. expected: the number of samples there should be."""
+    found = reader.layout if isinstance(reader, LaidOut) else ""
+    return Report(reader.name, reader.split, reader.root, found, len(reader), expected, fingerprint=reader.fingerprint, unit=unit)
 
 
 def decoded(reader: ImageReader[ImageSample], expected: int | None, workers: int) -> Report:
     """A report of any reader whose samples hold an image: sizes, and what cannot be decoded as faults. expected: the number of images."""
-    report = Report(reader.name, reader.split, reader.root, len(reader), expected, fingerprint=reader.fingerprint)
+    report = report_on(reader, expected)
     sizes = Counter[str]()
 
     def look(index: int) -> tuple[str, str]:
@@ -203,7 +193,12 @@ def _render(report: Report) -> Any:
 
     facts = Table(show_header=False, box=None, title=f"{report.name}, {report.split}", title_justify="left")
     expected = "" if report.expected is None else f" (expected {report.expected})"
-    rows = [("folder", report.root), ("samples", f"{report.samples}{expected}"), ("sizes (height x width)", _sizes(report.sizes))]
+    rows = [
+        ("folder", report.root),
+        ("layout", report.layout),
+        ("samples", f"{report.samples}{expected}"),
+        ("sizes (height x width)", _sizes(report.sizes)),
+    ]
     rows += [("label rule", report.zero_label), *report.facts.items(), ("fingerprint", report.fingerprint)]
     for name, value in rows:
         if value:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from tips_bench.data.base import DepthReader, DepthSample, ImageSample, NormalsReader, NormalsSample, PixelValueReader
-from tips_bench.data.checks.base import Report, looked_at
+from tips_bench.data.checks.base import Report, looked_at, report_on
 from tips_bench.data.nyu_normals import NyuNormals, parse_axes
 from tips_bench.data.surface import Intrinsics, normals_from_depth, points
 from tips_bench.errors import UserError
@@ -73,7 +73,7 @@ def check_normals(reader: NormalsReader, expected: int | None = None, workers: i
 def _look_at_all(
     reader: PixelValueReader[ImageSample], expected: int | None, workers: int, look: Callable[[Any, Seen], None]
 ) -> tuple[Report, list[Seen]]:
-    report = Report(reader.name, reader.split, reader.root, len(reader), expected, fingerprint=reader.fingerprint)
+    report = report_on(reader, expected)
     seen = []
     with bar(f"{reader.name} {reader.split}", len(reader)) as advance:
         for one in _each(reader, workers, look):

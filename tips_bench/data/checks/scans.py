@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tips_bench.data.base import IGNORE
-from tips_bench.data.checks.base import Report
+from tips_bench.data.checks.base import Report, report_on
 from tips_bench.data.scans import RgbdFrame, Scan, ScanFrames, ScanReader
 from tips_bench.errors import UserError
 from tips_bench.progress import bar
@@ -42,7 +42,7 @@ class _Seen:
 
 def check(reader: ScanReader, expected: int | None = None, workers: int = 2) -> Report:
     """Read every cloud and decode every frame that is used, and report. expected: the number of scans there should be."""
-    report = Report(reader.name, reader.split, reader.root, len(reader), expected, fingerprint=reader.fingerprint, unit="points")
+    report = report_on(reader, expected, "points")
     total, sizes = _Seen(), Counter[str]()
     with bar(f"{reader.name} {reader.split}", len(reader), "scans") as advance:
         for seen in _scans(reader, workers):
