@@ -8,6 +8,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from tips_bench.cards import DataCard, SelectionCard
 from tips_bench.data.base import Reader, Remarked
+from tips_bench.data.completeness import Completeness, completeness
 from tips_bench.data.validation_split import hold_out
 from tips_bench.files import digest
 from tips_bench.registry import READERS
@@ -17,11 +18,12 @@ ReaderT = TypeVar("ReaderT", bound=Reader[Any])
 
 @dataclass(frozen=True)
 class Split(Generic[ReaderT]):
-    """A reader, of the family's kind, and the samples of it that are used."""
+    """A reader, of the family's kind, and the samples of it that are used. size: what is on disk, beside what is published."""
 
     name: str
     reader: ReaderT
     indices: list[int]
+    size: Completeness | None = None
 
     @classmethod
     def open(cls, data: DataCard, root: Path, role: Literal["train", "test"], limit: int | None) -> Split[Any]:
@@ -31,7 +33,7 @@ class Split(Generic[ReaderT]):
         indices = list(range(len(reader)))
         if limit is not None and limit < len(indices):
             indices = sorted(sorted(indices, key=lambda index: digest("limit", reader.ids[index]))[:limit])
-        return cls(name, reader, indices)
+        return cls(name, reader, indices, completeness(data, name, len(reader)))
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -55,8 +57,9 @@ class Split(Generic[ReaderT]):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What the reader has to say of its data."""
-        return self.reader.remarks if isinstance(self.reader, Remarked) else ()
+        """What a record has to say of the data: the reader's own remarks, and a number of samples that is not the published one."""
+        own = self.reader.remarks if isinstance(self.reader, Remarked) else ()
+        return own if self.size is None or self.size.ok else (*own, self.size.sentence())
 
     def pick(self, number: int) -> list[int]:
         """`number` samples to draw, by a hash of their ids."""

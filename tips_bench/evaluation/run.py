@@ -9,6 +9,7 @@ after a kill takes it up; a finished run deletes it. The record is the last file
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import time
 from dataclasses import asdict, dataclass
@@ -39,6 +40,7 @@ from tips_bench.registry import FAMILIES, METRICS
 from tips_bench.results.provenance import git_state
 from tips_bench.results.record import Cost, Record, load_record, record_path
 
+logger = logging.getLogger("tips_bench")
 BATCH_SIZE = {"cpu": 4, "cuda": 32}
 
 
@@ -114,6 +116,9 @@ def evaluate_spec(spec: Spec, chosen: RunOptions, encoder: Encoder | None = None
         raise _no_text(spec)
     beside = _metrics_beside(spec, chosen.metrics or [])
     splits = adapter.open(_data_folder(spec, chosen), spec.limit)
+    for split in (splits.train, splits.test):
+        if split is not None and split.size is not None and not split.size.ok:
+            logger.warning("tips-bench: task %s: %s", spec.task.name, split.size.sentence())
     encoder = encoder or load_encoder(spec.model, spec.weights, chosen.device, chosen.dtype)
     if adapter.needs_text and not encoder.spec.has_text:
         raise _no_text(spec)
