@@ -1,4 +1,4 @@
-"""Cards: what a task, a protocol or a model is, as strict typed data.
+"""Cards: the descriptions of tasks, protocols and models, as strict typed data.
 
 YAML is read through mmengine.Config, so `_base_` inherits and merges. Reading a card never runs code: the YAML loader is
 PyYAML's SafeLoader, bases must be YAML too, and neither custom imports nor environment substitution take place.
@@ -39,13 +39,13 @@ class SafeYamlHandler(BaseFileHandler):
 
 
 class Strict(BaseModel):
-    """A card or a part of one: unknown keys are errors, values never change after reading."""
+    """A card, or a part of a card. Unknown keys are errors; values cannot be changed after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class Download(Strict):
-    """One file to fetch for a data set or a model. size in bytes; sha256 and md5 in hex, where published."""
+    """One file to download for a data set or a model. size: in bytes. sha256, md5: in hex, if published."""
 
     url: str
     size: int | None = None
@@ -55,7 +55,10 @@ class Download(Strict):
 
 
 class DataCard(Strict):
-    """Which reader reads which files. root: relative to the data root. splits: role -> the reader's split name."""
+    """Where the data are, and how they are read.
+
+    root: folder, relative to the data root. splits: role (train, test) -> name of the split for the reader.
+    """
 
     reader: str
     root: str
@@ -79,9 +82,9 @@ Family = Annotated[str, AfterValidator(_known_family)]  # a task family of the r
 
 
 class TaskCard(Strict):
-    """tasks/NAME.yaml: what is scored. protocol: the default; protocols: all that are allowed.
+    """tasks/NAME.yaml: what is scored. protocol: the default protocol. protocols: all protocols that are allowed.
 
-    options: what the family has to know of the set beyond its files; its adapter reads and checks them.
+    options: settings of the task family for this data set, for example class names; the adapter of the family checks them.
     """
 
     name: str
@@ -100,9 +103,9 @@ class TaskCard(Strict):
 
 
 class ImageCard(Strict):
-    """How an image becomes pixels for the encoder.
+    """How an image is resized and cropped before it goes to the encoder.
 
-    short_side: pixels, the shorter side after resizing; null = the image's own size. native: the encoder's resolution instead. shape:
+    short_side: length of the shorter side after resizing, in pixels; null = keep the size. native: use the encoder's resolution. shape:
     "aspect" keeps the aspect, "square" stretches both sides to short_side, "center-crop" keeps the aspect and then takes the middle
     square. crop: its side in pixels; null = short_side. patch_multiple: round both sides to a multiple of the encoder's patch size.
     library: "mmcv" resizes with OpenCV, without antialiasing, and rounds the longer side; "torchvision" resizes with Pillow, with
@@ -122,18 +125,20 @@ class ImageCard(Strict):
     @model_validator(mode="after")
     def _a_square_has_a_side(self) -> ImageCard:
         if self.native and (self.short_side is not None or self.crop is not None):
-            raise ValueError("native takes the encoder's resolution: set short_side and crop to null")
+            raise ValueError("native uses the encoder's resolution: set short_side and crop to null")
         if self.shape != "aspect" and self.short_side is None and not self.native:
             raise ValueError(f"shape {self.shape} needs a short_side")
         if self.crop is not None and (self.shape != "center-crop" or self.short_side is None or self.crop > self.short_side):
-            raise ValueError("crop is for shape center-crop, and no greater than short_side")
+            raise ValueError("crop needs shape center-crop, and must not be greater than short_side")
         if self.library == "torchvision" and self.patch_multiple:
             raise ValueError("library torchvision rounds sides down, not to a multiple of the patch size")
         return self
 
 
 class FeatureCard(Strict):
-    """What is taken from the encoder. layers: block indices, negative from the end, concatenated, or the name of four of them.
+    """Which features are taken from the encoder.
+
+    layers: block indices (negative ones count from the end), whose features are concatenated; or the name of a choice of four blocks.
 
     "last4" are the last four blocks; "even4" and "quarters" every fourth of the depth, for 12 blocks 2, 5, 8, 11, rounded as DINOv2 does
     it and as TIPSv2's DPT heads do, for 24 blocks 4, 11, 17, 23 and 5, 11, 17, 23. norm: the final norm is applied to
@@ -149,14 +154,15 @@ class FeatureCard(Strict):
     @model_validator(mode="after")
     def _values_stand_alone(self) -> FeatureCard:
         if self.values and (self.layers != [-1] or not self.norm or self.global_token is not None):
-            raise ValueError("values go with layers [-1], the norm and no global token")
+            raise ValueError("values: true needs layers: [-1], norm: true and global_token: null")
         return self
 
 
 class WindowCard(Strict):
-    """Inference on the scored split: the whole image at once, or windows (pixels of the resized image) whose logits are averaged.
+    """Inference on the scored split: the whole image at once, or sliding windows whose logits are averaged.
 
-    scales: the image is seen at each of these times its size, and predictions are averaged. flip: mirrored, too.
+    window, stride: in pixels of the resized image. scales: the image is resized by each of these factors, and the predictions are
+    averaged. flip: also predict the mirrored image, and average.
     """
 
     mode: Literal["whole", "slide"] = "whole"
@@ -168,21 +174,21 @@ class WindowCard(Strict):
     @model_validator(mode="after")
     def _slide_has_windows(self) -> WindowCard:
         if self.mode == "slide" and (self.window is None or self.stride is None or self.stride > self.window):
-            raise ValueError("mode slide needs a window, and a stride no longer than it")
+            raise ValueError("mode slide needs window and stride, and stride must not be greater than window")
         if self.mode == "whole" and (self.window is not None or self.stride is not None):
-            raise ValueError("mode whole has neither window nor stride; set them to null")
+            raise ValueError("mode whole has no window and no stride: set both to null")
         return self
 
 
 class SelectionCard(Strict):
-    """The held-out part of the TRAIN split on which hyper-parameters are chosen: a fraction of its groups, by a hash of their names."""
+    """The held-out part of the TRAIN split, on which hyperparameters are chosen: a fraction of its groups, by a hash of their names."""
 
     fraction: float = Field(0.1, gt=0, lt=1)
     max_images: int | None = Field(None, gt=0)
 
 
 class ProtocolCard(Strict):
-    """tasks/protocols/NAME.yaml: how it is scored, every number, and the paper or file it reproduces.
+    """tasks/protocols/NAME.yaml: how a task is scored, with every number, and the paper or code that it reproduces.
 
     probe: {type: NAME, **options}; the options are checked by the probe that reads them.
     """
@@ -201,10 +207,10 @@ class ProtocolCard(Strict):
 
 
 class WeightsCard(Strict):
-    """Where a model's weights come from: a url, else a Hugging Face repository, else a local path, else the seed of random ones.
+    """Where the weights of a model come from: a URL, a Hugging Face repository, a local file, or a seed for random weights.
 
-    hub beside a url names the same weights on the hub. file: the name inside a hub repository. path: relative to the working
-    directory, else to the shipped cards. size in bytes; sha256 in hex where published.
+    url: also with hub, which then names the same weights on the hub. file: the name inside a hub repository. path: relative to the
+    working directory, else to the shipped cards. size: in bytes. sha256: in hex, if published.
     """
 
     url: str | None = None
@@ -218,9 +224,9 @@ class WeightsCard(Strict):
 
 
 class ModelCard(Strict):
-    """model_zoo/NAME.yaml: a frozen encoder. architecture: options that the source's encoder class reads and checks.
+    """model_zoo/NAME.yaml: a frozen encoder. architecture: options for the encoder class of the source.
 
-    heads: dense heads that were released for it, by task family.
+    heads: released prediction heads for this encoder, by task family.
     """
 
     name: str
@@ -262,7 +268,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
             path, use_predefined_variables=False, import_custom_modules=False, use_environment_variables=False, lazy_import=False
         )
     except KeyError as error:
-        raise UserError(f"cannot be merged: {error.args[0]}", where=path, fix="Give each key in one base only.") from error
+        raise UserError(
+            f"the `_base_` cards cannot be merged: {error.args[0]}", where=path, fix="Set each key in one `_base_` card only."
+        ) from error
     return config.to_dict()
 
 
@@ -273,17 +281,17 @@ def _check_bases(path: Path, above: tuple[Path, ...], read: list[Path]) -> dict[
     """
     path = path.resolve()
     if path in above:
-        raise UserError("`_base_` leads back to the file itself", where=path, fix="Break the circle.")
+        raise UserError("`_base_` refers back to the file itself", where=path, fix="Remove one of the `_base_` entries.")
     if path.suffix not in (".yaml", ".yml"):
         raise UserError(f"a card is a .yaml file, not {path.suffix or 'a file without a suffix'}", where=path)
     read.append(path)
     if len(read) > MAX_BASES:
-        raise UserError(f"the card has over {MAX_BASES} bases, counted with theirs", where=read[0], fix="Merge some of them.")
+        raise UserError(f"the card has over {MAX_BASES} bases, counted with theirs", where=read[0], fix="Use fewer files.")
     data = plain_yaml.load(path)
     bases = data.get("_base_", [])
     for base in bases if isinstance(bases, list) else [bases]:
         if not isinstance(base, str) or "::" in base:
-            raise UserError(f"_base_ = {base!r}", where=path, fix="Name a .yaml file relative to this one.")
+            raise UserError(f"_base_ = {base!r} is not a file name", where=path, fix="Give the path of a .yaml file, relative to this one.")
         _check_bases(path.parent / base, (*above, path), read)
     return data
 
@@ -297,7 +305,7 @@ def override(data: dict[str, Any], assignments: list[str], *, where: object = "-
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
         if not separator or not key:
-            raise UserError(f"{assignment!r} is not KEY=VALUE", where=where, fix="Write for example --set image.short_side=448.")
+            raise UserError(f"{assignment!r} is not KEY=VALUE", where=where, fix="For example: --set image.short_side=448.")
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
@@ -311,7 +319,7 @@ def override(data: dict[str, Any], assignments: list[str], *, where: object = "-
         elif isinstance(node, dict):
             node[last] = value
         else:
-            raise UserError(f"{assignment!r}: {'.'.join(parents)} holds no keys", where=where)
+            raise UserError(f"{assignment!r}: {'.'.join(parents)} is a single value and has no keys", where=where)
     return changed
 
 
@@ -320,7 +328,7 @@ def _step(node: Any, part: str, assignment: str, where: object) -> Any:
         return node[_index(node, part, assignment, where)]
     if isinstance(node, dict):
         return node.setdefault(part, {})
-    raise UserError(f"{assignment!r}: there is nothing below {part!r}", where=where)
+    raise UserError(f"{assignment!r}: {part!r} cannot be looked up in a single value", where=where)
 
 
 def _index(node: list[Any], part: str, assignment: str, where: object) -> int:
@@ -337,7 +345,8 @@ def parse(kind: type[CardT], data: dict[str, Any], *, where: object, prefix: str
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
+        # a misspelled key comes first: the key that it should be is missing, too
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
         key = prefix + ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             known = [prefix + name for name in _known_keys(kind, first["loc"])]
@@ -371,7 +380,9 @@ def load_card(kind: Literal["task", "protocol", "model"], name: str, assignments
     data = override(read_yaml(path), assignments or [])
     card = parse(CARDS[kind], data, where=path)
     if card.name != path.stem:  # type: ignore[attr-defined]
-        raise UserError(f"name = {card.name!r}, but the file is {path.name}", where=path, fix="Let them agree.")  # type: ignore[attr-defined]
+        raise UserError(
+            f"name = {card.name!r}, but the file is {path.name}", where=path, fix="Give the card the name of its file, or rename the file."
+        )  # type: ignore[attr-defined]
     return card
 
 

@@ -26,7 +26,7 @@ def load(path: Path) -> dict[str, Any]:
     """The mapping that a file holds. Errors: no file, too large, not YAML, not plain, not a mapping."""
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"a card of over {MAX_BYTES} bytes", where=path, fix="Is it a card?")
+            raise UserError(f"a card of over {MAX_BYTES} bytes", where=path, fix="Check that this is a card.")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot read: {error.strerror}", where=path) from error

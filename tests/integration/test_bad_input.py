@@ -52,7 +52,7 @@ def label(folder, split="val", name="003"):
         ({"task": "shaps"}, ["no task named 'shaps'", "Did you mean 'shapes'"]),
         ({"model": "pixel"}, ["no model named 'pixel'", "Did you mean 'pixels'"]),
         ({"arguments": ["--protocol", "convexx"]}, ["no protocol named 'convexx'", "'convex'"]),
-        ({"task": "ade20k", "arguments": ["--protocol", "convex-224"]}, ["not one that the task allows", "linear-dinov2"]),
+        ({"task": "ade20k", "arguments": ["--protocol", "convex-224"]}, ["not allowed for this task", "linear-dinov2"]),
         ({"arguments": ["--set", "nothing"]}, ["KEY=VALUE"]),
         ({"arguments": ["--weights", "nowhere.npz"], "model": "tips-tiny-random"}, ["nowhere.npz"]),
         ({"arguments": ["--device", "tpu"]}, ["tpu"]),

@@ -54,6 +54,7 @@ def test_a_users_own_card_is_listed_and_a_broken_one_is_named(tmp_path: Path, mo
     done = run("list", "models")
     assert done.exit_code == 2
     assert f"{tmp_path}/model_zoo/mine.yaml: there is no key named 'colour'" in done.stderr
+    assert "\npixels " in done.stdout and "\nmine " not in done.stdout
 
 
 @pytest.mark.parametrize("name", ["ade20k", "convex", "pixels"])

@@ -115,7 +115,7 @@ def test_custom_imports_import_nothing(tmp_path: Path) -> None:
         ("_base_:\n", "_base_ = None"),
         ("_base_: 'mmseg::fcn/fcn_r50.yaml'\n", "_base_ = 'mmseg::"),
         ("_base_: absent.yaml\n", "absent.yaml: cannot read: No such file or directory"),
-        ("_base_: card.yaml\n", "`_base_` leads back to the file itself"),
+        ("_base_: card.yaml\n", "`_base_` refers back to the file itself"),
         ("_base_: /etc/passwd\n", "a card is a .yaml file, not a file without a suffix"),
         ("a: " + "x" * (1 << 20), "a card of over 1048576 bytes"),
     ],
@@ -125,7 +125,7 @@ def test_a_file_that_is_not_plain_data_is_refused_with_the_reason(tmp_path: Path
 
 
 def test_bases_in_a_circle_are_refused(tmp_path: Path) -> None:
-    assert "leads back to the file itself" in refused(put(tmp_path, card="_base_: b.yaml\n", b="_base_: c.yaml\n", c="_base_: b.yaml\n"))
+    assert "refers back to the file itself" in refused(put(tmp_path, card="_base_: b.yaml\n", b="_base_: c.yaml\n", c="_base_: b.yaml\n"))
 
 
 def test_bases_that_multiply_are_refused_before_they_are_read(tmp_path: Path) -> None:
@@ -205,8 +205,8 @@ def test_an_override_sets_one_value_read_as_yaml(assignment: str, expected: dict
         ("b.c.2=1", "'2' is not an index below 2"),
         ("b.c.x=1", "'x' is not an index below 2"),
         ("b.c.-1=1", "'-1' is not an index below 2"),
-        ("a.x=1", "holds no keys"),
-        ("a.x.y=1", "there is nothing below 'x'"),
+        ("a.x=1", "has no keys"),
+        ("a.x.y=1", "'x' cannot be looked up in a single value"),
     ],
 )
 def test_an_override_that_leads_nowhere_is_refused(assignment: str, message: str) -> None:
@@ -247,6 +247,12 @@ def test_a_wrong_value_is_named_with_its_key_and_what_was_expected(change: dict[
 def test_a_missing_key_is_named(key: str) -> None:
     with pytest.raises(UserError, match=f"p.yaml: {key} is missing"):
         parse(cards.ProtocolCard, {k: v for k, v in PROTOCOL.items() if k != key}, where="p.yaml")
+
+
+def test_a_misspelled_key_is_named_before_the_key_that_is_then_missing() -> None:
+    wrong = {("titel" if key == "title" else key): value for key, value in PROTOCOL.items()}
+    with pytest.raises(UserError, match=r"p.yaml: there is no key named 'titel'\. Did you mean 'title'"):
+        parse(cards.ProtocolCard, wrong, where="p.yaml")
 
 
 def test_a_card_does_not_change_after_reading() -> None:

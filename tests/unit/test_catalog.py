@@ -65,7 +65,7 @@ def test_a_path_to_a_card_is_taken_as_it_is(shipped: Path, tmp_path: Path) -> No
 
 
 def test_a_path_that_is_not_there_is_said_to_be_missing(shipped: Path) -> None:
-    with pytest.raises(UserError, match=r"absent\.yaml: no such card file"):
+    with pytest.raises(UserError, match=r"absent\.yaml: there is no such file"):
         catalog.find_card("task", "absent.yaml")
 
 

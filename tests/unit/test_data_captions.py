@@ -61,7 +61,7 @@ def test_the_fingerprint_follows_ids_images_and_captions(kind: str, tmp_path: Pa
 
 def test_groups_are_told_from_ids(tmp_path: Path) -> None:
     assert readers.docci(docci(tmp_path), "test", group="^(test)_").groups == ["test", "test"]
-    with pytest.raises(UserError, match="finds nothing in the id"):
+    with pytest.raises(UserError, match="does not match the id"):
         readers.docci(tmp_path, "test", group="^(train)_")
 
 

@@ -220,7 +220,7 @@ def test_a_wrong_classes_file_is_named_with_its_key(classes: dict[str, Any], rea
         folder(tmp_path, "val")
 
 
-BAD_GROUPS = [("(", "not a regular expression"), ("abc", "no group"), (r"^(x.*)_", "finds nothing in the id 'attic_00'")]
+BAD_GROUPS = [("(", "not a regular expression"), ("abc", "no part in parentheses"), (r"^(x.*)_", "does not match the id 'attic_00'")]
 
 
 @pytest.mark.parametrize(("group", "reason"), BAD_GROUPS)
@@ -235,7 +235,7 @@ def test_a_folder_with_two_images_of_one_id_or_without_a_part_is_an_error(tmp_pa
     with pytest.raises(UserError, match=r"looked for images/train/\*\.jpg \(or \.png\), labels/train/\*\.png, classes\.json\. Lay it out"):
         folder(tmp_path, "train")
     Image.fromarray(picture(1)).save(tmp_path / "images/val/hall_00.png")
-    with pytest.raises(UserError, match="two images have one id"):
+    with pytest.raises(UserError, match="two images have the same id"):
         folder(tmp_path, "val")
     (tmp_path / "classes.json").write_text("{")
     (tmp_path / "images/val/hall_00.png").unlink()

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 import tips_bench
 from tips_bench import load_encoder
 from tips_bench.encoders import resolve_model_card
-from tips_bench.encoders.weights import parse_weights, require_package
+from tips_bench.encoders.weights import parse_weights, prefix_fix, require_package
 from tips_bench.errors import UserError
 from tips_bench.models.configs import VisionConfig
 from tips_bench.models.files.checkpoints import save_checkpoint
@@ -132,6 +132,15 @@ def test_weights_that_do_not_exist_or_do_not_fit_are_one_sentence(checkpoint: Pa
         load_encoder("pixels", weights="random")
     with pytest.raises(UserError, match="no such file or folder"):
         load_encoder("./nowhere/")
+
+
+def test_a_prefix_of_training_code_is_named() -> None:
+    names = ["blocks.0.weight", "norm.weight"]
+    fix = prefix_fix(names, [f"teacher.backbone.{name}" for name in names] + ["teacher.head.weight"])
+    assert fix is not None and "begin with 'teacher.backbone.'" in fix
+    assert prefix_fix(names, ["teacher.blocks.0.weight", "student.norm.weight"]) is None
+    assert prefix_fix(names, names) is None
+    assert prefix_fix([], names) is None
 
 
 def test_a_checkpoint_with_nan_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""tips-bench list: the names that the other verbs take."""
+"""tips-bench list: the names that the other commands accept."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tips_bench.cli.output import print_json, print_table
+from tips_bench.cli.output import print_error, print_json, print_table
+from tips_bench.errors import UserError
 
 
 def _millions(parameters: int | None) -> str:
@@ -44,21 +45,32 @@ COLUMNS: dict[str, dict[str, Callable[[Any], str]]] = {
 
 
 def list_(
-    what: Annotated[Literal["models", "tasks", "protocols"], typer.Argument()],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole cards as JSON.")] = False,
+    what: Annotated[Literal["models", "tasks", "protocols"], typer.Argument(help="What to list.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the complete cards as JSON.")] = False,
 ) -> None:
-    """List models, tasks or protocols: those that ship with tips-bench and your own cards.
+    """List all models, tasks or protocols: those of tips-bench and your own.
+
+    A card that cannot be read is left out, its error is printed, and the exit
+    status is 2.
 
     \b
     Examples:
       tips-bench list tasks
       tips-bench list models --json
     """
-    from tips_bench.cards import list_cards
+    from tips_bench.cards import load_card
+    from tips_bench.catalog import card_files
 
     kind: Any = what.removesuffix("s")
-    cards = list_cards(kind)
+    files, cards = card_files(kind), []
+    for path in files.values():
+        try:
+            cards.append(load_card(kind, str(path)))
+        except UserError as error:
+            print_error(error)
     if as_json:
         print_json([card.model_dump(mode="json") for card in cards])
     else:
         print_table(list(COLUMNS[kind]), [[column(card) for column in COLUMNS[kind].values()] for card in cards])
+    if len(cards) < len(files):
+        raise typer.Exit(2)
