@@ -152,7 +152,7 @@ def test_nothing_is_written_through_a_link_in_the_data_folder(tmp_path: Path) ->
     (tmp_path / "sets/set").symlink_to(tmp_path / "elsewhere")
     archive = tmp_path / "set.zip"
     archive.write_bytes(zipped(FILES))
-    with pytest.raises(UserError, match="of another kind"):
+    with pytest.raises(UserError, match="contains something else under this name"):
         unpack(archive, tmp_path / "sets", "toy")
     assert tree(tmp_path / "elsewhere") == {}
 
@@ -285,7 +285,7 @@ def test_a_server_that_lies_about_the_size_gives_no_data(server: Server, tmp_pat
 
 
 def test_a_card_that_cannot_be_fetched_says_how_to_get_the_data(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot be fetched by a program. Ask the owner."):
+    with pytest.raises(UserError, match=r"must be downloaded by hand. Ask the owner."):
         download(task(), tmp_path)
     with pytest.raises(UserError, match="generated"):
         download(task(generator="rooms"), tmp_path)
@@ -295,7 +295,7 @@ def test_a_card_that_unpacks_elsewhere_is_refused(server: Server, tmp_path: Path
     url = server.serve("set.zip", zipped(FILES))
     with pytest.raises(UserError, match="points outside the data root"):
         download(task(Download(url=url, unpack_to="../other")), tmp_path / "root")
-    with pytest.raises(UserError, match="did not hold sets/set"):
+    with pytest.raises(UserError, match="after unpacking, there is no folder sets/set"):
         download(task(Download(url=url, unpack_to="wrong")), tmp_path / "root")
 
 

@@ -168,7 +168,7 @@ def test_devices_and_precisions_are_checked_before_any_work() -> None:
     for device in ("gpu", "cuda:99", "nope:0", "mps", "xpu:0"):
         with pytest.raises(UserError, match=f"device: '{device}'"):
             load_encoder("pixels", device=device)
-    with pytest.raises(UserError, match=r"dtype: 'fp16' is no precision\. Use fp32 or bf16"):
+    with pytest.raises(UserError, match=r"dtype: 'fp16' is not a precision\. Use fp32 or bf16"):
         load_encoder("pixels", dtype="fp16")
 
 

@@ -97,7 +97,9 @@ def expand_shards(patterns: list[str]) -> list[Path]:
     names = [str(Path(name).expanduser()) for pattern in patterns for name in expand_urls(pattern)]
     paths = [Path(found) for name in names for found in (sorted(glob(name)) or [name])]
     if not paths:
-        raise UserError("data.shards is empty", where="data.shards", fix="Give for example --set data.shards='rooms/train-{000..031}.tar'.")
+        raise UserError(
+            "the list of shards is empty", where="data.shards", fix="For example: --set data.shards='rooms/train-{000..031}.tar'."
+        )
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise UserError(
