@@ -380,9 +380,8 @@ def load_card(kind: Literal["task", "protocol", "model"], name: str, assignments
     data = override(read_yaml(path), assignments or [])
     card = parse(CARDS[kind], data, where=path)
     if card.name != path.stem:  # type: ignore[attr-defined]
-        raise UserError(
-            f"name = {card.name!r}, but the file is {path.name}", where=path, fix="Give the card the name of its file, or rename the file."
-        )  # type: ignore[attr-defined]
+        problem = f"name = {card.name!r}, but the file is {path.name}"  # type: ignore[attr-defined]
+        raise UserError(problem, where=path, fix="Give the card the name of its file, or rename the file.")
     return card
 
 

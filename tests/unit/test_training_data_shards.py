@@ -99,7 +99,7 @@ def test_missing_shards_are_named(tmp_path: Path) -> None:
     write_shards(tmp_path, [1, 1])
     with pytest.raises(UserError, match=r"train-002\.tar: 2 of 4 shards are missing.*Check the pattern"):
         expand_shards([f"{tmp_path}/train-{{000..003}}.tar"])
-    with pytest.raises(UserError, match=r"data\.shards: is empty"):
+    with pytest.raises(UserError, match=r"data\.shards: the list of shards is empty"):
         expand_shards([])
     with pytest.raises(UserError, match=r"train-000\.tar: the shard is named twice"):
         expand_shards([f"{tmp_path}/train-{{000..001}}.tar", f"{tmp_path}/train-000.tar"])
