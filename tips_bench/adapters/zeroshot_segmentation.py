@@ -74,7 +74,11 @@ class ZeroShotAdapter:
         if self.options.upsample == "labels" and window.mode != "whole":
             raise UserError("probe.upsample = labels does not work with sliding windows", where=where, fix="Set probe.upsample to image.")
         if window.scales != [1.0] or window.flip:
-            raise UserError("zero-shot segmentation uses each image at one scale, without flipping", where=where, fix="Remove inference.scales and inference.flip from the card.")
+            raise UserError(
+                "zero-shot segmentation uses each image at one scale, without flipping",
+                where=where,
+                fix="Remove inference.scales and inference.flip from the card.",
+            )
         self.probe = ThresholdProbe(self) if self._thresholded and self.options.threshold is None else None
         self._head: TextHead | None = None
 

@@ -58,11 +58,15 @@ def run(
             "several times. The record lists each change and is no longer comparable.",
         ),
     ] = None,
-    pictures: Annotated[int, typer.Option(min=0, help="Number of samples to draw: image, ground truth, prediction, PCA of the features.")] = 0,
+    pictures: Annotated[
+        int, typer.Option(min=0, help="Number of samples to draw: image, ground truth, prediction, PCA of the features.")
+    ] = 0,
     cache: Annotated[bool, typer.Option("--cache", help="Keep the features on disk, so that the next run can reuse them.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only N images of each split. The record is then not comparable.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed for everything random.")] = 0,
-    rerun: Annotated[bool, typer.Option("--rerun", help="Evaluate again, even if this version of tips-bench already wrote the record.")] = False,
+    rerun: Annotated[
+        bool, typer.Option("--rerun", help="Evaluate again, even if this version of tips-bench already wrote the record.")
+    ] = False,
     metrics: Annotated[str | None, typer.Option(help="Additional metrics, separated by commas, for example boundary-iou.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False,
 ) -> None:

@@ -118,9 +118,7 @@ class RidgeProbe:
         for other in groups[1:]:
             whole = whole + other
         if not whole.weight:
-            raise UserError(
-                "no training patch has a known value", where=train.reader.name, fix="Check the split: `tips-bench data check`."
-            )
+            raise UserError("no training patch has a known value", where=train.reader.name, fix="Check the split: `tips-bench data check`.")
         choice = self._choose(groups[0], groups[1], len(held)) if held else None
         penalty = penalties[choice.index if choice else 0]
         weight_TD, bias_T = RidgePath.of(whole).solve(penalty)
