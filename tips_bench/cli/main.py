@@ -87,7 +87,10 @@ def _options(
     version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")] = False,
     plugin: Annotated[
         list[str] | None,
-        typer.Option(metavar="MODULE", help="A Python module that adds task families, readers, probes, metrics or encoders (repeatable)."),
+        typer.Option(
+            metavar="MODULE",
+            help="A Python module that adds task families, readers, probes, metrics or encoders. May be given several times.",
+        ),
     ] = None,
 ) -> None:
     for module in plugin or []:
