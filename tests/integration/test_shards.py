@@ -194,7 +194,7 @@ def test_a_resumed_run_counts_every_fault_once(tmp_path: Path, tokenizer: Tokeni
 def test_an_epoch_without_one_usable_sample_stops_the_run_and_says_why(tmp_path: Path, tokenizer: Tokenizer, workers: int) -> None:
     write_shard(tmp_path / "a.tar", [sample(number, jpg=None) for number in range(5)])
     data = TrainingData(small_recipe(f"{tmp_path}/a.tar", f"data.workers={workers}"), tokenizer)
-    with pytest.raises(UserError, match=r"no sample of a whole epoch can be used \(skipped \d+ of \d+ samples: no image"):
+    with pytest.raises(UserError, match=r"not one sample of the shards can be used \(skipped \d+ of \d+ samples: no image"):
         take(data, 1)
 
 
