@@ -41,7 +41,7 @@ _AGENT = "tips-bench"
 
 
 class _Broken(Exception):
-    """A break that another attempt may mend. wait_s: what the server asked for."""
+    """An interruption after which another attempt may succeed. wait_s: the delay that the server asked for."""
 
     def __init__(self, reason: str, wait_s: float | None = None) -> None:
         super().__init__(reason)
