@@ -1,7 +1,13 @@
-"""Write docs/tasks.md, docs/protocols.md and docs/models.md from the shipped cards (make docs)."""
+"""Write the pages of the shipped cards (make docs).
+
+docs/tasks.md and docs/models.md have a section for each card. docs/protocols.md is an index, and each protocol has a page of its own in
+docs/protocols/.
+"""
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +20,13 @@ from tips_bench.data.completeness import completeness
 from tips_bench.files import write_text
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-NOTE = "This page is written by `make docs` from the cards in `{folder}/`; change the cards, not the page."
+NOTE = "This page is written by `make docs` from the cards in `{folder}/`. To change it, change the cards."
+
+PROTOCOLS_NOTE = (
+    "A protocol says how a task is scored: the image size, the layers, the probe, its training and what is chosen on held-out images. "
+    "`tips-bench run --protocol NAME` picks one; without it, each task uses its default protocol ([tasks](tasks.md)). Names that end in "
+    "`-224`, `-112` or `-84` are small versions for generated rooms and CI."
+)
 
 
 def task(card: Any) -> str:
@@ -37,12 +49,52 @@ def _expected(data: Any, split: str) -> str:
 
 
 def protocol(card: Any) -> str:
-    """One protocol: its source and every number in it."""
+    """The page of one protocol: the tasks that allow it, its source and every number in it."""
     numbers = card.model_dump(mode="json", include={"image", "features", "inference", "selection", "probe"}, exclude_none=True)
-    lines = [f"Version {card.version}, for {', '.join(card.families)}. Source: {card.source}"]
+    tasks = [task for task in shipped_cards("task") if card.name in task.protocols]
+    default = [f"`{task.name}`" for task in tasks if task.protocol == card.name]
+    lines = [
+        f"# {card.name}",
+        "",
+        f"{card.title}.",
+        "",
+        f"- Task families: {', '.join(card.families)}",
+        f"- Tasks that allow it: {', '.join(f'`{task.name}`' for task in tasks) or 'none of the shipped ones'}",
+        f"- Default protocol of: {', '.join(default) or 'no shipped task'}",
+        f"- Source: {card.source}",
+        f"- Version: {card.version}",
+    ]
     if card.notes:
         lines += ["", card.notes]
-    return "\n".join([*lines, "", "```yaml", yaml.safe_dump(numbers, sort_keys=False, width=100).rstrip(), "```"])
+    settings = yaml.safe_dump(numbers, sort_keys=False, width=100).rstrip()
+    note = NOTE.format(folder=KINDS["protocol"])
+    lines += [
+        "",
+        "## All settings",
+        "",
+        "To change one for a run: `--set KEY=VALUE`, with a key such as `image.interpolation`. The record then lists the change.",
+        "",
+        "```yaml",
+        settings,
+        "```",
+    ]
+    return "\n".join([*lines, "", f"[All protocols](../protocols.md). {note}", ""])
+
+
+def _index_row(card: Any) -> str:
+    """A protocol in the index; of its source only the paper or project, without the files."""
+    source = re.split(r"[:;]|(?<=\)), | \(py", card.source)[0]
+    return f"| [`{card.name}`](protocols/{card.name}.md) | {card.title} | {source} |"
+
+
+def protocol_index() -> str:
+    """A table for each task family: its protocols, each with a link to its page, what it does and whose it is."""
+    cards = shipped_cards("protocol")
+    parts = ["# Protocols", PROTOCOLS_NOTE, NOTE.format(folder=KINDS["protocol"])]
+    for family in dict.fromkeys(family for card in cards for family in card.families):
+        rows = [_index_row(card) for card in cards if family in card.families]
+        parts += [f"## {family}", "\n".join(["| protocol | what it does | source |", "| --- | --- | --- |", *rows])]
+    return "\n\n".join(parts) + "\n"
 
 
 def model(card: Any) -> str:
@@ -61,26 +113,36 @@ def model(card: Any) -> str:
     return "\n".join([*lines, *heads, *([f"- Notes: {card.notes}"] if card.notes else [])])
 
 
-PAGES: dict[str, tuple[str, Callable[[Any], str]]] = {
-    "task": ("Tasks", task),
-    "protocol": ("Protocols", protocol),
-    "model": ("Models", model),
-}
+def sections(kind: Any, title: str, section: Callable[[Any], str]) -> str:
+    """A page with a section for each card of a kind, sorted by name."""
+    parts = [f"## {card.name}\n\n{card.title}\n\n{section(card)}" for card in shipped_cards(kind)]
+    return "\n\n".join([f"# {title}", NOTE.format(folder=KINDS[kind]), *parts]) + "\n"
 
 
-def page(kind: Any) -> str:
-    """The page of a kind of `PAGES`, cards sorted by name."""
-    title, section = PAGES[kind]
-    folder = KINDS[kind]
-    cards = [load_card(kind, str(path)) for path in sorted(shipped(folder).glob("*.yaml"), key=lambda path: path.stem)]
-    parts = [f"# {title}", NOTE.format(folder=folder), *(f"## {card.name}\n\n{card.title}\n\n{section(card)}" for card in cards)]
-    return "\n\n".join(parts) + "\n"
+@functools.cache
+def shipped_cards(kind: Any) -> list[Any]:
+    """The shipped cards of a kind, sorted by name."""
+    return [load_card(kind, str(path)) for path in sorted(shipped(KINDS[kind]).glob("*.yaml"), key=lambda path: path.stem)]
+
+
+def pages() -> dict[str, str]:
+    """Path in docs/ -> text, for every page."""
+    return {
+        "tasks.md": sections("task", "Tasks", task),
+        "models.md": sections("model", "Models", model),
+        "protocols.md": protocol_index(),
+        **{f"protocols/{card.name}.md": protocol(card) for card in shipped_cards("protocol")},
+    }
 
 
 def main() -> None:
-    """Write all pages."""
-    for kind, (title, _) in PAGES.items():
-        write_text(DOCS / f"{title.lower()}.md", page(kind))
+    """Write all pages, and remove those of protocols that no longer exist."""
+    found = pages()
+    for path in (DOCS / "protocols").glob("*.md"):
+        if f"protocols/{path.name}" not in found:
+            path.unlink()
+    for name, text in found.items():
+        write_text(DOCS / name, text)
 
 
 if __name__ == "__main__":

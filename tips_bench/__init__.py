@@ -1,6 +1,6 @@
 """tips-bench: dense evaluation of frozen vision encoders.
 
-Score an encoder. The record says what was measured, how sure it is and how it was made; it lies under results/:
+Evaluate an encoder. The record contains the scores, their intervals, and how they were made. It is written to results/:
 
     import tips_bench
 
@@ -11,26 +11,26 @@ Score an encoder. The record says what was measured, how sure it is and how it w
     record.primary_metric.value, record.primary_metric.ci95
     record.metrics["mAcc"].value
     record.per_class["IoU"]["chair"]
-    record.deviations                                      # why it is not comparable, if it is not
+    record.deviations                                      # the reasons, if it is not comparable
     record.samples().nsmallest(5, "mIoU")                  # the hardest images, a DataFrame
-    record.counts()                                        # what the numbers are computed from, a row a sample
+    record.counts()                                        # the numbers behind the scores, one row per sample
 
-What there is:
+List what is available:
 
     tips_bench.list_tasks(), tips_bench.list_models(), tips_bench.list_protocols()
 
-Read records again, one or many, and compare them:
+Load records, one or many, and compare them:
 
     record = tips_bench.load_record("results/rooms-seg/tips-nano/convex-224-01234567.json")
-    frame = tips_bench.load_records("results/")            # a DataFrame, a row a record and metric
+    frame = tips_bench.load_records("results/")            # a DataFrame, one row per record and metric
     frame[frame["primary"]].pivot_table(index="model", columns="task", values="value")
 
     found = tips_bench.compare(record_a, record_b)         # records or their files
     found.verdict, found.gain, found.gain_interval
-    report = tips_bench.check("results/new", "baselines/") # did anything get worse?
+    report = tips_bench.check("results/new", "baselines/") # did a score get worse?
     report.passed, report.outcomes
 
-Use an encoder, or the features that a run with cache=True kept:
+Use an encoder, or the features of a run with cache=True:
 
     encoder = tips_bench.load_encoder("tips-b14", device="cuda")
     patches = encoder.encode_image(pixels).patches[0]      # [B, h, w, D]
@@ -40,8 +40,8 @@ Add task families, readers, probes, metrics or encoders of your own (docs/plugin
 
     tips_bench.load_plugin("my_plugin")
 
-What a user can mend is a tips_bench.UserError. The command line does all of this, too: `tips-bench --help`. The names are imported when
-they are first used, so `import tips_bench` loads neither torch nor pandas.
+Errors that you can fix are tips_bench.UserError. The command line can do all of this, too: see `tips-bench --help`. Each name is imported
+when it is first used, so `import tips_bench` loads neither torch nor pandas.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Cards: what a task, a protocol or a model is, as strict typed data.
+"""Cards: the descriptions of tasks, protocols and models, as strict typed data.
 
 A card may name bases, with which it is merged as mmengine's configs are (`_base_`, `_delete_`). Reading a card never runs code: it is
 plain YAML, its bases must be too, and nothing in it is imported or substituted.
@@ -23,7 +23,7 @@ CARD_NAME = re.compile(r"[^\W_][\w.+-]{0,99}")
 
 
 class Strict(BaseModel):
-    """A card or a part of one: unknown keys are errors, values never change after reading."""
+    """A card, or a part of a card. Unknown keys are errors; values cannot be changed after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -40,7 +40,7 @@ PathBelow = Annotated[str, AfterValidator(_below)]
 
 
 class Download(Strict):
-    """One file to fetch for a data set or a model. size in bytes; sha256 and md5 in hex, where published."""
+    """One file to download for a data set or a model. size: in bytes. sha256, md5: in hex, if published."""
 
     url: str
     size: int | None = None
@@ -60,7 +60,9 @@ def _generator_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 class DataCard(Strict):
-    """Which reader reads which files. root: relative to the data root. splits: role -> the reader's split name.
+    """Where the data are, and how they are read.
+
+    root: folder, relative to the data root. splits: role (train, test) -> name of the split for the reader.
 
     expected: split -> the number of samples that its publisher states, or several where lists of several lengths are passed around.
     """
@@ -106,9 +108,9 @@ Family = Annotated[str, AfterValidator(_known_family)]  # a task family of the r
 
 
 class TaskCard(Strict):
-    """tasks/NAME.yaml: what is scored. protocol: the default; protocols: all that are allowed.
+    """tasks/NAME.yaml: what is scored. protocol: the default protocol. protocols: all protocols that are allowed.
 
-    options: what the family has to know of the set beyond its files; its adapter reads and checks them.
+    options: settings of the task family for this data set, for example class names; the adapter of the family checks them.
     """
 
     name: str
@@ -127,9 +129,9 @@ class TaskCard(Strict):
 
 
 class ImageCard(Strict):
-    """How an image becomes pixels for the encoder.
+    """How an image is resized and cropped before it goes to the encoder.
 
-    short_side: pixels, the shorter side after resizing; null = the image's own size. native: the encoder's resolution instead. shape:
+    short_side: length of the shorter side after resizing, in pixels; null = keep the size. native: use the encoder's resolution. shape:
     "aspect" keeps the aspect, "square" stretches both sides to short_side, "center-crop" keeps the aspect and then takes the middle
     square. crop: its side in pixels; null = short_side. patch_multiple: round both sides to a multiple of the encoder's patch size.
     library: "mmcv" resizes with OpenCV, without antialiasing, and rounds the longer side; "torchvision" resizes with Pillow, with
@@ -149,18 +151,20 @@ class ImageCard(Strict):
     @model_validator(mode="after")
     def _a_square_has_a_side(self) -> ImageCard:
         if self.native and (self.short_side is not None or self.crop is not None):
-            raise ValueError("native takes the encoder's resolution: set short_side and crop to null")
+            raise ValueError("native uses the encoder's resolution: set short_side and crop to null")
         if self.shape != "aspect" and self.short_side is None and not self.native:
             raise ValueError(f"shape {self.shape} needs a short_side")
         if self.crop is not None and (self.shape != "center-crop" or self.short_side is None or self.crop > self.short_side):
-            raise ValueError("crop is for shape center-crop, and no greater than short_side")
+            raise ValueError("crop needs shape center-crop, and must not be greater than short_side")
         if self.library == "torchvision" and self.patch_multiple:
             raise ValueError("library torchvision rounds sides down, not to a multiple of the patch size")
         return self
 
 
 class FeatureCard(Strict):
-    """What is taken from the encoder. layers: block indices, negative from the end, concatenated, or the name of four of them.
+    """Which features are taken from the encoder.
+
+    layers: block indices (negative ones count from the end), whose features are concatenated; or the name of a choice of four blocks.
 
     "last4" are the last four blocks; "even4" and "quarters" every fourth of the depth, for 12 blocks 2, 5, 8, 11, rounded as DINOv2 does
     it and as TIPSv2's DPT heads do, for 24 blocks 4, 11, 17, 23 and 5, 11, 17, 23. norm: the final norm is applied to
@@ -176,14 +180,15 @@ class FeatureCard(Strict):
     @model_validator(mode="after")
     def _values_stand_alone(self) -> FeatureCard:
         if self.values and (self.layers != [-1] or not self.norm or self.global_token is not None):
-            raise ValueError("values go with layers [-1], the norm and no global token")
+            raise ValueError("values: true needs layers: [-1], norm: true and global_token: null")
         return self
 
 
 class WindowCard(Strict):
-    """Inference on the scored split: the whole image at once, or windows (pixels of the resized image) whose logits are averaged.
+    """Inference on the scored split: the whole image at once, or sliding windows whose logits are averaged.
 
-    scales: the image is seen at each of these times its size, and predictions are averaged. flip: mirrored, too.
+    window, stride: in pixels of the resized image. scales: the image is resized by each of these factors, and the predictions are
+    averaged. flip: also predict the mirrored image, and average.
     """
 
     mode: Literal["whole", "slide"] = "whole"
@@ -195,21 +200,21 @@ class WindowCard(Strict):
     @model_validator(mode="after")
     def _slide_has_windows(self) -> WindowCard:
         if self.mode == "slide" and (self.window is None or self.stride is None or self.stride > self.window):
-            raise ValueError("mode slide needs a window, and a stride no longer than it")
+            raise ValueError("mode slide needs window and stride, and stride must not be greater than window")
         if self.mode == "whole" and (self.window is not None or self.stride is not None):
-            raise ValueError("mode whole has neither window nor stride; set them to null")
+            raise ValueError("mode whole has no window and no stride: set both to null")
         return self
 
 
 class SelectionCard(Strict):
-    """The held-out part of the TRAIN split on which hyper-parameters are chosen: a fraction of its groups, by a hash of their names."""
+    """The held-out part of the TRAIN split, on which hyperparameters are chosen: a fraction of its groups, by a hash of their names."""
 
     fraction: float = Field(0.1, gt=0, lt=1)
     max_images: int | None = Field(None, gt=0)
 
 
 class ProtocolCard(Strict):
-    """tasks/protocols/NAME.yaml: how it is scored, every number, and the paper or file it reproduces.
+    """tasks/protocols/NAME.yaml: how a task is scored, with every number, and the paper or code that it reproduces.
 
     probe: {type: NAME, **options}; the options are checked by the probe that reads them.
     """
@@ -228,10 +233,10 @@ class ProtocolCard(Strict):
 
 
 class WeightsCard(Strict):
-    """Where a model's weights come from: a url, else a Hugging Face repository, else a local path, else the seed of random ones.
+    """Where the weights of a model come from: a URL, a Hugging Face repository, a local file, or a seed for random weights.
 
-    hub beside a url names the same weights on the hub. file: the name inside a hub repository. path: relative to the working
-    directory, else to the shipped cards. size in bytes; sha256 in hex where published.
+    url: also with hub, which then names the same weights on the hub. file: the name inside a hub repository. path: relative to the
+    working directory, else to the shipped cards. size: in bytes. sha256: in hex, if published.
     """
 
     url: str | None = None
@@ -245,9 +250,9 @@ class WeightsCard(Strict):
 
 
 class ModelCard(Strict):
-    """model_zoo/NAME.yaml: a frozen encoder. architecture: options that the source's encoder class reads and checks.
+    """model_zoo/NAME.yaml: a frozen encoder. architecture: options for the encoder class of the source.
 
-    heads: dense heads that were released for it, by task family.
+    heads: released prediction heads for this encoder, by task family.
     """
 
     name: str
@@ -323,9 +328,10 @@ def load_card(kind: Literal["task", "protocol", "model"], name: str, assignments
         fix = "Name it with letters, digits and . _ + -, a letter or a digit first, at most 100."
         raise UserError(f"{path.stem!r} is no name for a card", where=path, fix=fix)
     data = override(read_yaml(path), assignments or [])
-    card = parse(CARDS[kind], data, where=path)
-    if card.name != path.stem:  # type: ignore[attr-defined]
-        raise UserError(f"name = {card.name[:100]!r}, but the file is {path.name}", where=path, fix="Let them agree.")  # type: ignore[attr-defined]
+    card: Any = parse(CARDS[kind], data, where=path)
+    if card.name != path.stem:
+        problem = f"name = {card.name[:100]!r}, but the file is {path.name}"
+        raise UserError(problem, where=path, fix="Give the card the name of its file, or rename the file.")
     return card
 
 

@@ -16,6 +16,7 @@ from tips_bench.errors import UserError, unknown_name
 PACKAGE = Path(__file__).resolve().parent
 USER_FOLDER = "tips-bench-cards"
 KINDS = {"task": "tasks", "protocol": "tasks/protocols", "model": "model_zoo"}
+LIBRARY_HINT = "A model of timm, Hugging Face or open_clip needs a prefix: timm:NAME, hf:OWNER/NAME or open_clip:ARCH/TAG."
 
 
 def shipped(name: str) -> Path:
@@ -29,7 +30,7 @@ def user_roots() -> list[Path]:
     named = [os.path.expanduser(entry) for entry in os.environ.get("TIPS_BENCH_CARDS", "").split(os.pathsep) if entry]
     missing = [folder for folder in named if not os.path.isdir(folder)]
     if missing:
-        raise UserError(f"{missing[0]} is not a folder", where="$TIPS_BENCH_CARDS", fix="Name folders that exist.")
+        raise UserError(f"{missing[0]} is not a folder", where="$TIPS_BENCH_CARDS", fix="Remove it from the variable, or create it.")
     return [Path(folder) for folder in [*named, USER_FOLDER] if os.path.isdir(folder)]
 
 
@@ -51,11 +52,11 @@ def find_card(kind: str, name: str) -> Path:
     if name.endswith((".yaml", ".yml")):
         path = os.path.expanduser(name)
         if not os.path.isfile(path):
-            raise UserError("no such card file", where=path)
+            raise UserError("there is no such file", where=path, fix="Check the path.")
         return Path(path)
     files = card_files(kind)
     if name not in files:
-        raise unknown_name(kind, name, files)
+        raise unknown_name(kind, name, files, hint=LIBRARY_HINT if kind == "model" else "")
     return files[name]
 
 

@@ -1,4 +1,4 @@
-"""The one error a user is meant to read: printed as a sentence, never as a traceback.
+"""Errors for the user: printed as one sentence, never as a traceback.
 
 Every message says what is wrong and where (file and key), the value, why, and what to do:
 
@@ -14,7 +14,7 @@ LISTED = ("task", "protocol", "model")
 
 
 class UserError(Exception):
-    """Something the user can mend. The CLI prints it on one line and exits with status 2.
+    """An error that the user can fix. The CLI prints it on one line and exits with status 2.
 
     problem: what is wrong, with the offending value and the reason.
     where: the file, and the key inside it, if there is one.
@@ -32,19 +32,19 @@ class UserError(Exception):
 
 
 class Unsuited(UserError):
-    """A model that lacks what a protocol takes: a fault where it was asked for by name, no matter where it was one of `all`."""
+    """The model lacks something that the protocol needs. An error if the user named the protocol; ignored for `--protocol all`."""
 
 
 class NotAllowed(UserError):
-    """A protocol that a task does not allow: a fault, but for one of several that are named, where it is another task's."""
+    """The task does not allow the protocol. Not an error if several were named and another task allows it."""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str], *, where: object = None) -> UserError:
+def unknown_name(kind: str, name: str, known: Iterable[str], *, where: object = None, hint: str = "") -> UserError:
     """The error for a name that is not known, with the nearest known ones, whatever the case of their letters.
 
-    kind: what was looked for, in the singular ("task", "model", "class").
+    kind: what was looked for, in the singular ("task", "model", "class"). hint: a further sentence on what to do.
     """
-    known = sorted(known)
+    known = sorted(set(known))
     matches = difflib.get_close_matches(name.lower(), dict.fromkeys(one.lower() for one in known), n=3, cutoff=0.5)
     near = [one for match in matches for one in known if one.lower() == match]
     if near:
@@ -53,4 +53,4 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, where: object = 
         fix = f"See `tips-bench list {kind}s`."
     else:
         fix = f"Known: {', '.join(known) or 'none'}."
-    return UserError(f"there is no {kind} named {name!r}", where=where, fix=fix)
+    return UserError(f"there is no {kind} named {name!r}", where=where, fix=f"{fix} {hint}".rstrip())

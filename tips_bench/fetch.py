@@ -41,7 +41,7 @@ _AGENT = "tips-bench"
 
 
 class _Broken(Exception):
-    """A break that another attempt may mend. wait_s: what the server asked for."""
+    """An interruption after which another attempt may succeed. wait_s: the delay that the server asked for."""
 
     def __init__(self, reason: str, wait_s: float | None = None) -> None:
         super().__init__(reason)
@@ -107,7 +107,7 @@ def check_url(url: str, title: str) -> None:
     """Errors: anything but http and https."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"{url!r} is no http or https address", where=title)
+        raise UserError(f"{url!r} is not an http or https address", where=title)
 
 
 def check_file(path: Path, *, size: int | None, sha256: str | None, md5: str | None = None) -> None:
@@ -139,9 +139,9 @@ def _download(url: str, target: Path, size: int | None, has_hash: bool, title: s
             if failures >= ATTEMPTS:
                 of = "" if known.total is None else f" of {known.total}"
                 raise UserError(
-                    f"{url} broke off at {reached}{of} bytes: {error}",
+                    f"the download of {url} stopped at {reached}{of} bytes: {error}",
                     where=title,
-                    fix="Run the same command again: it goes on from there.",
+                    fix="Run the same command again: it continues from there.",
                 ) from error
             # Not all clients of a server that comes back should come back at once.
             time.sleep(error.wait_s if error.wait_s is not None else BACKOFF_S * 2 ** (failures - 1) * random.uniform(0.5, 1.0))
@@ -151,7 +151,9 @@ def _download(url: str, target: Path, size: int | None, has_hash: bool, title: s
         part.unlink()
         state.unlink(missing_ok=True)
         raise UserError(
-            f"{url} sent another file: {error.problem}", where=title, fix="Try again; if it stays so, the file has changed."
+            f"{url} sent another file: {error.problem}",
+            where=title,
+            fix="Try again. If the error stays, the file on the server has changed.",
         ) from error
     part.replace(target)
     state.unlink(missing_ok=True)
@@ -228,7 +230,11 @@ def _open(known: _Known, have: int, title: str) -> Any:
         ) from error
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError | socket.gaierror):
-            raise UserError(f"{known.url} cannot be reached: {first_line(error.reason)}", where=title, fix="Check the network.") from error
+            raise UserError(
+                f"{known.url} cannot be reached: {first_line(error.reason)}",
+                where=title,
+                fix="Check the internet connection; or get the file by other means, for weights with --weights FILE.",
+            ) from error
         raise _Broken(first_line(error.reason)) from error
     except (OSError, http.client.HTTPException) as error:
         raise _Broken(first_line(error)) from error
@@ -279,7 +285,7 @@ def _check_space(part: Path, needed: int) -> None:
 
 
 def _web_page(url: str, title: str) -> UserError:
-    return UserError(f"{url} sent a web page in place of the file", where=title, fix="Open the address in a browser: it may want a login.")
+    return UserError(f"{url} sent a web page instead of the file", where=title, fix="Open the address in a browser: it may want a login.")
 
 
 def first_line(error: object) -> str:
@@ -296,7 +302,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         check_url(newurl, self.title)
         if req.type == "https" and urlsplit(newurl).scheme != "https":
-            raise UserError(f"{req.full_url} leads to the unprotected {newurl}", where=self.title)
+            raise UserError(f"{req.full_url} redirects to the unencrypted address {newurl}", where=self.title)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

@@ -75,7 +75,7 @@ def load(path: Path) -> dict[str, Any]:
         if not S_ISREG(status.st_mode):
             raise UserError("it is not a file", where=path)
         if status.st_size > MAX_BYTES:
-            raise UserError(f"a card of over {MAX_BYTES} bytes", where=path, fix="Is it a card?")
+            raise UserError(f"a card of over {MAX_BYTES} bytes", where=path, fix="Check that this is a card.")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot read: {error.strerror}", where=path) from error
@@ -117,18 +117,20 @@ def _with_bases(path: Path, above: tuple[str, ...], read: list[Path]) -> dict[st
     """above: the real paths of the files that this is a base of. read: all files so far."""
     real = os.path.realpath(path)
     if real in above:
-        raise UserError("`_base_` leads back to the file itself", where=path, fix="Break the circle.")
+        raise UserError("`_base_` refers back to the file itself", where=path, fix="Remove one of the `_base_` entries.")
     if path.suffix not in (".yaml", ".yml"):
         raise UserError(f"a card is a .yaml file, not {path.suffix or 'a file without a suffix'}", where=path)
     read.append(path)
     if len(read) > MAX_BASES:
-        raise UserError(f"the card has over {MAX_BASES} bases, counted with theirs", where=read[0], fix="Merge some of them.")
+        raise UserError(f"the card has over {MAX_BASES} bases, counted with theirs", where=read[0], fix="Use fewer files.")
     data = load(path)
     bases = data.pop("_base_", [])
     inherited: dict[str, Any] = {}
     for base in bases if isinstance(bases, list) else [bases]:
         if not isinstance(base, str) or "\0" in base or len(base) > MAX_PATH:
-            raise UserError(f"_base_ = {repr(base)[:100]}", where=path, fix="Name a .yaml file relative to this one.")
+            raise UserError(
+                f"_base_ = {repr(base)[:100]} is not a file name", where=path, fix="Give the path of a .yaml file, relative to this one."
+            )
         found = _with_bases(path.parent / base, (*above, real), read)
         if shared := sorted(inherited.keys() & found.keys()):
             raise UserError(f"cannot be merged: two bases have the key {shared[0]!r}", where=path, fix="Give each key in one base only.")
@@ -159,7 +161,7 @@ def override(data: dict[str, Any], assignments: list[str], *, where: object = "-
         shown = repr(assignment if len(assignment) <= 200 else f"{assignment[:200]}...")
         key, separator, text = assignment.partition("=")
         if not separator or not key:
-            raise UserError(f"{shown} is not KEY=VALUE", where=where, fix="Write for example --set image.short_side=448.")
+            raise UserError(f"{shown} is not KEY=VALUE", where=where, fix="For example: --set image.short_side=448.")
         if key.count(".") > MAX_DEPTH:
             raise UserError(f"{shown}: the key is over {MAX_DEPTH} levels deep", where=where)
         value = _value(text, f"{where}: {shown}")
@@ -172,7 +174,7 @@ def override(data: dict[str, Any], assignments: list[str], *, where: object = "-
         elif isinstance(node, dict):
             node[last] = value
         else:
-            raise UserError(f"{shown}: {'.'.join(parents)} holds no keys", where=where)
+            raise UserError(f"{shown}: {'.'.join(parents)} is a single value and has no keys", where=where)
     return changed
 
 
@@ -181,7 +183,7 @@ def _step(node: Any, part: str, shown: str, where: object) -> Any:
         return node[_index(node, part, shown, where)]
     if isinstance(node, dict):
         return node.setdefault(part, {})
-    raise UserError(f"{shown}: there is nothing below {part!r}", where=where)
+    raise UserError(f"{shown}: {part!r} cannot be looked up in a single value", where=where)
 
 
 def _index(node: list[Any], part: str, shown: str, where: object) -> int:

@@ -141,7 +141,7 @@ def test_a_value_path_has_the_grid_of_the_patches_and_the_width_of_what_meets_te
     assert torch.allclose(both[1:], alone, atol=1e-4)
     if encoder.spec.has_text:
         assert encoder.embed_image(pixels).shape[-1] == encoder.values_dim
-    with pytest.raises(UserError, match="after the final norm"):
+    with pytest.raises(UserError, match="needs norm=True"):
         encoder.encode_image(pixels, values=True, norm=False)
 
 

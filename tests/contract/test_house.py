@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"adapters", "data", "encoders", "features", "probes", "metrics", "results", "rooms"},
     "training": {"models", "data", "metrics", "rooms"},
     "integrations": {"models", "encoders"},
-    "cli": {"evaluation", "adapters", "training", "encoders", "data", "rooms", "results", "leaderboard", "integrations"},
+    "cli": {"evaluation", "adapters", "training", "models", "encoders", "data", "rooms", "results", "leaderboard", "integrations"},
 }
 HEAVY = {"torch", "torchvision", "mmseg", "mmcv", "open3d", "timm", "transformers", "open_clip", "pandas", "matplotlib"}
 

@@ -52,7 +52,7 @@ def label(folder, split="val", name="003"):
         ({"task": "shaps"}, ["no task named 'shaps'", "Did you mean 'shapes'"]),
         ({"model": "pixel"}, ["no model named 'pixel'", "Did you mean 'pixels'"]),
         ({"arguments": ["--protocol", "convexx"]}, ["no protocol named 'convexx'", "'convex'"]),
-        ({"task": "ade20k", "arguments": ["--protocol", "convex-224"]}, ["not one that the task allows", "linear-dinov2"]),
+        ({"task": "ade20k", "arguments": ["--protocol", "convex-224"]}, ["not allowed for this task", "linear-dinov2"]),
         ({"arguments": ["--set", "nothing"]}, ["KEY=VALUE"]),
         ({"arguments": ["--weights", "nowhere.npz"], "model": "tips-tiny-random"}, ["nowhere.npz"]),
         ({"arguments": ["--device", "tpu"]}, ["tpu"]),
@@ -164,8 +164,8 @@ def test_memory_that_does_not_suffice_is_said_with_what_to_try(shapes, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(Extractor, "encode", full)
-        refused(shapes, "cpu has not enough memory", "Try --batch-size 4 or --dtype bf16 or", arguments=["--batch-size", "8"])
-        refused(shapes, "Try another --device; what", arguments=["--batch-size", "1", "--dtype", "bf16"])
+        refused(shapes, "cpu does not have enough memory", "Try --batch-size 4 or --dtype bf16 or", arguments=["--batch-size", "8"])
+        refused(shapes, "Try another --device. The run", arguments=["--batch-size", "1", "--dtype", "bf16"])
     assert run()[0] == 0
 
 

@@ -211,12 +211,12 @@ def test_class_names_are_compared_as_in_one_plain_matrix(things):
     assert record.probe == {"classes": 3, "prompts": 2} and record.dataset.train_n == 0 and record.cost.image_forwards == 17
     other = run(things / "other", "zeroshot-112", model, [*overrides, "probe.token=1"])
     assert other.metrics["top5"].value == 100.0
-    with pytest.raises(UserError, match=r"probe\.token = 2: encoder .* has 2 that can meet a text"):
+    with pytest.raises(UserError, match=r"probe\.token = 2: encoder .* has 2 that can be compared with text"):
         run(things / "other", "zeroshot-112", model, [*overrides, "probe.token=2"])
 
 
 def test_an_encoder_without_text_and_wrong_names_are_told_before_any_work(things):
-    with pytest.raises(UserError, match="has no text, and the task compares images with text"):
+    with pytest.raises(UserError, match="has no text tower, and the task compares images with text"):
         run(things / "out", "zeroshot-112", overrides=[])
     model = small_tips(things)
     for names, words in (("[a, b]", "2 names for the 3 classes"), ("openai-imagenet", "1000 names for the 3 classes")):
@@ -241,7 +241,7 @@ def test_openais_names_and_prompts_are_the_ones_that_were_checked(monkeypatch):
 
 def test_splits_of_other_classes_are_told(things):
     (things / "data" / "things" / "val" / "wall").rename(things / "data" / "things" / "val" / "roof")
-    with pytest.raises(UserError, match="have other classes: 'roof' is in one of them"):
+    with pytest.raises(UserError, match="have different classes: 'roof' is only in one of them"):
         run(things / "out")
 
 

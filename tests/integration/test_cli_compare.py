@@ -30,7 +30,7 @@ def records(tmp_path: Path) -> Path:
 def test_two_records_are_compared_in_words_bars_and_images(records: Path) -> None:
     done = run("compare", records / "a" / "record.json", records / "b" / "record.json")
     assert done.exit_code == 0, done.output
-    for words in ("B is worse: mIoU -", "model-a", "60 images tell", "IoU by class", "█", "loss", "image-000"):
+    for words in ("B is worse: mIoU -", "model-a", "60 images are enough to detect", "IoU by class", "█", "loss", "image-000"):
         assert words in done.stdout
 
 

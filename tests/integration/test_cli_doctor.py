@@ -103,7 +103,7 @@ def test_what_the_cache_holds_is_added_up(fast: None) -> None:
     cache = Path(os.environ["TIPS_BENCH_CACHE"])
     (cache / "weights").mkdir(parents=True)
     os.truncate(os.open(cache / "weights" / "a", os.O_CREAT | os.O_WRONLY), 2_500_000_000)  # sparse
-    assert ": 2.50 GB held" in findings()["$TIPS_BENCH_CACHE"]["value"]
+    assert ": 2.50 GB used" in findings()["$TIPS_BENCH_CACHE"]["value"]
 
 
 def test_a_broken_card_is_a_fault_that_names_the_file(fast: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,12 +112,14 @@ def test_a_broken_card_is_a_fault_that_names_the_file(fast: None, tmp_path: Path
     monkeypatch.setenv("TIPS_BENCH_CARDS", str(tmp_path))
     done = run()
     assert done.exit_code == 1
-    assert f"Mend {tmp_path}/tasks/mine.yaml" in done.stdout
+    assert f"Fix {tmp_path}/tasks/mine.yaml" in done.stdout
 
 
 def test_a_data_set_that_is_there_is_told_from_one_that_is_not(fast: None) -> None:
     root = yaml.safe_load(card_files("task")["ade20k"].read_text())["data"]["root"]
-    assert "is not there" in findings()["ade20k"]["value"] and not findings()["ade20k"]["fault"]
+    missing = findings()["ade20k"]
+    assert "is not there" in missing["value"] and missing["absent"] and not missing["fault"]
+    assert re.search(r"^- +data sets +ade20k ", run().stdout, re.MULTILINE)
     (Path(os.environ["TIPS_BENCH_DATA"]) / root).mkdir(parents=True)
     assert "is there" in findings()["ade20k"]["value"]
 

@@ -231,7 +231,7 @@ def test_publish_shows_the_change_and_needs_a_yes(site: Path, tmp_path: Path) ->
     assert tips_bench("publish", site, "--to", to, "--yes").exit_code == 0
     again = tips_bench("publish", site, "--to", to)
     assert again.exit_code == 0
-    assert "is as it should be" in again.stdout
+    assert "is up to date" in again.stdout
     (to / "index.html").write_text("edited")
     assert tips_bench("publish", site, "--to", to, "--yes").exit_code == 2
     assert (to / "index.html").read_text() == "edited"

@@ -52,7 +52,7 @@ def test_a_user_error_is_one_line_and_no_traceback() -> None:
 
 
 def test_a_bug_keeps_its_traceback_and_is_status_1() -> None:
-    code = "import tips_bench.cards; tips_bench.cards.list_cards = lambda kind: 1 / 0; from tips_bench.cli.main import main; main()"
+    code = "import tips_bench.cards; tips_bench.cards.load_card = lambda kind, name: 1 / 0; from tips_bench.cli.main import main; main()"
     process = start("list", "tasks", code=code)
     _, err = process.communicate()
     assert process.returncode == 1
@@ -62,8 +62,8 @@ def test_a_bug_keeps_its_traceback_and_is_status_1() -> None:
 def test_ctrl_c_is_status_130_and_one_sentence() -> None:
     code = (
         "import sys, time, tips_bench.cards\n"
-        "def wait(kind): print('started', flush=True); time.sleep(60)\n"
-        "tips_bench.cards.list_cards = wait\n"
+        "def wait(kind, name): print('started', flush=True); time.sleep(60)\n"
+        "tips_bench.cards.load_card = wait\n"
         "from tips_bench.cli.main import main; main()"
     )
     process = start("list", "tasks", code=code)

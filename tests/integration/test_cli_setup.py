@@ -136,9 +136,10 @@ def test_the_pages_of_the_cards_are_what_the_cards_say() -> None:
     assert spec and spec.loader
     card_pages = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(card_pages)
-    for kind, (title, _) in card_pages.PAGES.items():
-        written = (ROOT / "docs" / f"{title.lower()}.md").read_text(encoding="utf-8")
-        assert written == card_pages.page(kind), "run `make docs`"
+    pages = card_pages.pages()
+    for name, text in pages.items():
+        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == text, f"{name}: run `make docs`"
+    assert {f"protocols/{path.name}" for path in (ROOT / "docs" / "protocols").iterdir()} == {name for name in pages if "/" in name}
 
 
 def test_open3d_without_its_system_libraries_is_one_sentence_and_leaves_no_folder(tmp_path: Path) -> None:

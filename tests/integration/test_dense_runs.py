@@ -127,8 +127,8 @@ def test_four_layers_and_mirrored_views_are_cards_too(few, tmp_path):
         ("rooms-depth", ["task.options={}"], "options.max_depth is missing"),
         ("rooms-depth", ["task.options.crop=nyu-eigen"], "480x640"),
         ("rooms-depth", ["features.layers=even4"], "has 1 block"),
-        ("rooms-depth", ["task.options={max_depth: 0.01}"], "has a value to learn"),
-        ("rooms-normals", ["task.options={max_depth: 3}"], "none for normals"),
+        ("rooms-depth", ["task.options={max_depth: 0.01}"], "has a known value"),
+        ("rooms-normals", ["task.options={max_depth: 3}"], "family normals has no options"),
     ],
 )
 def test_a_wrong_override_is_one_sentence(few, tmp_path, task, overrides, words):
@@ -140,7 +140,7 @@ def test_a_wrong_override_is_one_sentence(few, tmp_path, task, overrides, words)
 
 def test_a_protocol_of_another_family_is_refused(few, tmp_path):
     for task, protocol in (("rooms-normals", "convex-depth"), ("rooms-depth", "convex-224")):
-        with pytest.raises(UserError, match="not one that the task allows"):
+        with pytest.raises(UserError, match="not allowed for this task"):
             evaluate(task, "pixels", protocol, out=tmp_path, data_root=few)
 
 

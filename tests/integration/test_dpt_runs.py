@@ -203,7 +203,7 @@ def test_training_learns(place, family, protocol):
 
 
 def test_a_head_takes_four_layers(place):
-    with pytest.raises(UserError, match="names 1, and the head takes 4"):
+    with pytest.raises(UserError, match="has 1 layers, but the head needs 4"):
         evaluate("tiny-depth", "tips-tiny-random", protocol="dpt-tips", overrides=["features.layers=[-1]"], out=place / "out")
 
 

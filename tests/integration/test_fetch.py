@@ -83,7 +83,7 @@ def test_a_transfer_that_breaks_off_goes_on_where_it_stopped(server: Server, tmp
 
 def test_a_run_that_was_killed_is_taken_up_by_the_next(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = server.serve("a.bin", CONTENT, breaks=[500_000] + [0] * 9)
-    with pytest.raises(UserError, match=f"broke off at 500000 of {len(CONTENT)} bytes"):
+    with pytest.raises(UserError, match=f"stopped at 500000 of {len(CONTENT)} bytes"):
         fetch(url, tmp_path / "a.bin", title="a")
     assert left(tmp_path) == {"a.bin.part", "a.bin.part.json"}
     server.files["/a.bin"].breaks.clear()
@@ -157,7 +157,7 @@ def test_answers_that_pass_are_waited_for(server: Server, tmp_path: Path) -> Non
 
 def test_a_server_that_never_recovers_is_given_up(server: Server, tmp_path: Path) -> None:
     url = server.serve("a.bin", CONTENT, statuses=[503] * 99)
-    with pytest.raises(UserError, match="broke off at 0 bytes: the server answered 503"):
+    with pytest.raises(UserError, match="stopped at 0 bytes: the server answered 503"):
         fetch(url, tmp_path / "a.bin", title="a")
     assert len(server.requests("a.bin")) == fetching.ATTEMPTS
 
@@ -173,7 +173,7 @@ def test_a_refusal_is_not_tried_again(server: Server, tmp_path: Path, status: in
 
 def test_a_claimed_length_longer_than_the_file_is_an_error(server: Server, tmp_path: Path) -> None:
     url = server.serve("a.bin", CONTENT, length=len(CONTENT) + 1000)
-    with pytest.raises(UserError, match=f"broke off at {len(CONTENT)} of {len(CONTENT) + 1000} bytes"):
+    with pytest.raises(UserError, match=f"stopped at {len(CONTENT)} of {len(CONTENT) + 1000} bytes"):
         fetch(url, tmp_path / "a.bin", title="a")
     assert "a.bin" not in left(tmp_path)
 
@@ -211,7 +211,7 @@ def test_an_answer_in_chunks_has_no_length_and_is_checked_by_hash(server: Server
 @pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/octet-stream"])
 def test_a_web_page_in_place_of_the_file_is_refused(server: Server, tmp_path: Path, kind: str) -> None:
     url = server.serve("a.bin", b"\n <!DOCTYPE html><html>Please log in</html>", kind=kind)
-    with pytest.raises(UserError, match="sent a web page in place of the file"):
+    with pytest.raises(UserError, match="sent a web page instead of the file"):
         fetch(url, tmp_path / "a.bin", title="a")
     assert "a.bin" not in left(tmp_path)
 
@@ -222,7 +222,7 @@ def test_a_redirect_is_followed_to_http_only(server: Server, tmp_path: Path) -> 
     good = server.serve("moved", redirect=server.serve("a.bin", CONTENT))
     assert fetch(good, tmp_path / "a.bin", title="a").read_bytes() == CONTENT
     for place in (secret.as_uri(), "ftp://127.0.0.1/x", "data:text/plain,x"):
-        with pytest.raises(UserError, match=r"is not allowed|no http or https address"):
+        with pytest.raises(UserError, match=r"is not allowed|not an http or https address"):
             fetch(server.serve("bad", redirect=place), tmp_path / "b.bin", title="a")
     assert not (tmp_path / "b.bin").exists()
 
@@ -234,14 +234,14 @@ def test_redirects_in_a_circle_end(server: Server, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://x/y", "a.bin", "http:///x", ""])
 def test_an_address_that_is_not_http_is_refused_before_any_work(tmp_path: Path, url: str) -> None:
-    with pytest.raises(UserError, match="no http or https address"):
+    with pytest.raises(UserError, match="not an http or https address"):
         fetch(url, tmp_path / "a.bin", title="a")
     assert left(tmp_path) == set()
 
 
 def test_a_server_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "BACKOFF_S", 0.001)
-    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9/a.* broke off at 0 bytes: .*refused"):
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9/a.* stopped at 0 bytes: .*refused"):
         fetch("http://127.0.0.1:9/a", tmp_path / "a.bin", title="a")
 
 

@@ -129,7 +129,7 @@ def test_a_preprocessor_that_normalises_is_refused() -> None:
 def test_a_size_that_the_encoder_would_pad_is_refused_where_it_pads() -> None:
     backbone = TipsBenchEncoder(**ENCODER)
     if backbone.encoder.spec.pad == "center":
-        with pytest.raises(UserError, match=r"60x64 pixels are no multiple of the patch size 16\. .*size_divisor=16"):
+        with pytest.raises(UserError, match=r"60x64 pixels are not a multiple of the patch size 16\. .*size_divisor=16"):
             backbone(torch.rand(1, 3, 60, 64))
     else:
         assert backbone(torch.rand(1, 3, 60, 64))[0].shape[-2:] == (4, 4)

@@ -48,8 +48,8 @@ def test_an_encoder_is_scored_as_an_object_and_a_module_stays_as_it_was(shapes):
     [
         (Colors, {}, "a type is no encoder. Give an Encoder, an nn.Module or a function of pixels, not its class."),
         (3, {}, "a int is no encoder"),
-        (Colors(), {"weights": "w.pth"}, "weights = 'w.pth': the model is an object, not a card"),
-        (Colors(), {"overrides": ["model.pad=resize"]}, "model.pad=resize: the model is an object, not a card"),
+        (Colors(), {"weights": "w.pth"}, "weights = 'w.pth': the model is a Python object, not a card"),
+        (Colors(), {"overrides": ["model.pad=resize"]}, "model.pad=resize: the model is a Python object, not a card"),
         (lambda pixels: pixels.mean((2, 3)), {}, r"it gave torch.float32 \[1, 3\] for pixels"),
     ],
 )

@@ -219,7 +219,7 @@ def test_cached_texts_are_not_those_of_another_text_tower(rooms, model, tmp_path
 
 @pytest.mark.parametrize("model_name", ["tips-tiny-random", "pixels", "dinov2-s14"])
 def test_an_encoder_without_text_is_refused_before_anything_is_read(model_name, tmp_path):
-    with pytest.raises(UserError, match="has no text, and the task compares images with text"):
+    with pytest.raises(UserError, match="has no text tower, and the task compares images with text"):
         evaluate("rooms-retrieval", model_name, out=tmp_path / "out", data_root=tmp_path / "none")
     assert not list(tmp_path.iterdir())
 
@@ -227,8 +227,8 @@ def test_an_encoder_without_text_is_refused_before_anything_is_read(model_name, 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["probe.tokens=[2]"], r"probe\.tokens = \[2\]: encoder 'text-tiny' has 2 that can meet a text"),
-        (["probe.tokens=[0, 1, 2]"], "has 2 that can meet a text"),
+        (["probe.tokens=[2]"], r"probe\.tokens = \[2\]: encoder 'text-tiny' has 2 that can be compared with text"),
+        (["probe.tokens=[0, 1, 2]"], "has 2 that can be compared with text"),
         (["probe.tokens=[1, 0]"], r"probe\.tokens = \[1, 0\]: .*one token, or several from 0 on"),
         (["probe.tokens=[]"], "one token, or several"),
         (["probe.token=0"], r"no key named 'probe\.token'.*probe\.tokens"),

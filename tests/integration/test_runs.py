@@ -215,9 +215,9 @@ def test_the_record_is_plain_json_that_stands_alone(shapes):
         (["features.global_token=0"], "global tokens"),
         (["probe.type=magic"], "there is no probe named 'magic'"),
         (["image.short_side=0"], "image.short_side"),
-        (["inference.mode=slide"], "needs a window"),
+        (["inference.mode=slide"], "needs window and stride"),
         (["task.data.reader=none"], "there is no reader named 'none'"),
-        (["probe.max_patches=3"], "fewer than the 14 training images"),
+        (["probe.max_patches=3"], "less than the number of training images, 14"),
     ],
 )
 def test_a_wrong_override_is_one_sentence(shapes, overrides, words):

@@ -207,7 +207,7 @@ def test_poses_of_another_scan_are_noticed(place: Path, drawn: Path, monkeypatch
         ("probe.lifting.occlusion=none", "probe.lifting.occlusion"),
         ("probe.lifting.depth=1", "there is no key named 'probe.lifting.depth'"),
         ("probe.max_points=2", "fewer than the 3 training scans"),
-        ("image.shape=center-crop", "points outside of the crop"),
+        ("image.shape=center-crop", "points outside the crop"),
         ("task.data.options.frame_step=0", "frame_step"),
     ],
 )

@@ -132,7 +132,7 @@ def test_a_second_stage_goes_on_behind_the_first_at_its_own_size(pattern: str, t
 def test_wildcards_name_the_same_shards_as_braces(pattern: str) -> None:
     folder = Path(pattern).parent
     assert expand_shards([f"{folder}/train-*.tar"]) == expand_shards([pattern])
-    with pytest.raises(UserError, match=r"val-\*\.tar: 1 of 1 shards are not there"):
+    with pytest.raises(UserError, match=r"val-\*\.tar: 1 of 1 shards are missing"):
         expand_shards([f"{folder}/val-*.tar"])
 
 
@@ -194,7 +194,7 @@ def test_a_resumed_run_counts_every_fault_once(tmp_path: Path, tokenizer: Tokeni
 def test_an_epoch_without_one_usable_sample_stops_the_run_and_says_why(tmp_path: Path, tokenizer: Tokenizer, workers: int) -> None:
     write_shard(tmp_path / "a.tar", [sample(number, jpg=None) for number in range(5)])
     data = TrainingData(small_recipe(f"{tmp_path}/a.tar", f"data.workers={workers}"), tokenizer)
-    with pytest.raises(UserError, match=r"no sample of a whole epoch can be used \(skipped \d+ of \d+ samples: no image"):
+    with pytest.raises(UserError, match=r"not one sample of the shards can be used \(skipped \d+ of \d+ samples: no image"):
         take(data, 1)
 
 
@@ -205,7 +205,7 @@ def test_a_broken_shard_stops_the_run_in_one_sentence_that_names_it(tmp_path: Pa
     shard.write_bytes(shard.read_bytes()[:3000])
     with pytest.raises(UserError) as raised:
         take(TrainingData(small_recipe(pattern, f"data.workers={workers}"), tokenizer), 4)
-    assert str(raised.value).startswith(f"{shard}: not a whole, uncompressed tar file") and "\n" not in str(raised.value)
+    assert str(raised.value).startswith(f"{shard}: not a complete, uncompressed tar file") and "\n" not in str(raised.value)
 
 
 def test_a_worker_that_is_killed_stops_the_run_in_one_sentence(pattern: str, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +231,7 @@ def test_a_state_of_another_run_is_refused(pattern: str, tokenizer: Tokenizer, t
 
 
 def test_a_batch_that_ranks_cannot_share_and_a_tokenizer_too_large_are_refused(pattern: str, tokenizer: Tokenizer) -> None:
-    with pytest.raises(UserError, match=r"batch = 6 cannot be shared by 4 ranks"):
+    with pytest.raises(UserError, match=r"batch = 6 cannot be divided equally among 4 ranks"):
         take(TrainingData(small_recipe(pattern), tokenizer, world=4), 1)
     with pytest.raises(UserError, match="the tokenizer has 40 pieces, the text tower embeds 39"):
         TrainingData(small_recipe(pattern, "model.text.vocab_size=39"), tokenizer)

@@ -165,7 +165,7 @@ def test_a_run_that_blows_up_says_which_term(shards: str, tmp_path: Path) -> Non
 
 
 def test_a_run_is_not_begun_twice_nor_resumed_with_another_recipe(finished: Path, shards: str) -> None:
-    with pytest.raises(UserError, match="there is a run already"):
+    with pytest.raises(UserError, match="this folder already contains a run"):
         train(recipe(shards), finished, device="cpu")
     with pytest.raises(UserError, match=r"another optimizer\.clip_norm"):
         train(recipe(shards, optimizer__clip_norm=1.0), finished, resume=True, device="cpu")
@@ -187,7 +187,7 @@ def test_a_place_that_is_a_file_and_a_device_that_is_none_are_one_sentence(shard
     (tmp_path / "taken").write_text("")
     with pytest.raises(UserError, match=r"taken: there is a file of that name\. Give another --out\."):
         train(recipe(shards), tmp_path / "taken", device="cpu")
-    with pytest.raises(UserError, match="device: 'gpu' is no device"):
+    with pytest.raises(UserError, match="device: 'gpu' is not a device"):
         train(recipe(shards), tmp_path / "run", device="gpu")
 
 
@@ -201,7 +201,7 @@ def test_memory_that_does_not_suffice_and_a_reader_that_died_in_a_step_are_one_s
         return step
 
     for error, words in (
-        (torch.OutOfMemoryError("CUDA out of memory"), r"running\.micro_batch = 4: the GPU has not enough memory"),
+        (torch.OutOfMemoryError("CUDA out of memory"), r"running\.micro_batch = 4: the GPU does not have enough memory"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error."), r"data\.workers: a process .* was killed"),
     ):
         monkeypatch.setattr(Learner, "step", raising(error))
@@ -268,7 +268,7 @@ def test_half_precision_halves_the_file_and_little_else(finished: Path, tmp_path
 
 
 def test_a_running_mean_can_be_exported_where_there_is_one(finished: Path, shards: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no encoder that is a running mean"):
+    with pytest.raises(UserError, match="no encoder of its own to export"):
         runs.export(finished, tmp_path / "no", weights="teacher")
     chosen = recipe(shards, steps=4, method__teacher={"kind": "ema", "momentum": [0.9, 0.9]})
     train(chosen, tmp_path / "run", device="cpu")

@@ -176,15 +176,15 @@ OWN = "tests.integration.test_zeroshot_runs:WithText"
 @pytest.mark.parametrize(
     ("model", "protocol", "changes", "words"),
     [
-        ("pixels", "tips-values", [], "encoder 'pixels' has no text, and the task compares images with text"),
+        ("pixels", "tips-values", [], "encoder 'pixels' has no text tower, and the task compares images with text"),
         (OWN, "tips-slide", [], "'own' has no value path, which protocol tips-slide compares with text. It can do patch-text."),
-        ("tests.integration.test_zeroshot_runs:wide", "patch-text", [], "'own' has 12 features a patch, and a text has 13"),
+        ("tests.integration.test_zeroshot_runs:wide", "patch-text", [], "'own' has 12 features per patch, but text embeddings have 13"),
         ("toy", "tips-values", ["probe.prompts=[a photo]"], "the prompt 'a photo' has no place for the name: put {} where it goes"),
         ("toy", "tips-values", ["probe.prompts=[]"], "there is no prompt"),
-        ("toy", "tips-slide", ["probe.upsample=labels", "probe.softmax=null"], "windows meet in the pixels of the image"),
-        ("toy", "tips-values", ["inference.flip=true"], "sees an image once"),
+        ("toy", "tips-slide", ["probe.upsample=labels", "probe.softmax=null"], "does not work with sliding windows"),
+        ("toy", "tips-values", ["inference.flip=true"], "uses each image at one scale"),
         ("toy", "tips-values", ["probe.type=convex"], "probe.type"),
-        ("toy", "tips-values", ["features.layers=[0]"], "values go with layers [-1]"),
+        ("toy", "tips-values", ["features.layers=[0]"], "values: true needs layers [-1]"),
         ("toy", "tips-values", ["task.options.names={ground: a, disc: b, bar: c}"], "options.names has 3 classes, and the labels have 4"),
         (
             "toy",
@@ -194,7 +194,7 @@ OWN = "tests.integration.test_zeroshot_runs:WithText"
         ),
         ("toy", "tips-values", ["task.options.names.ring=red disc"], "the name 'red disc' is given to 'disc' and to 'ring'"),
         ("toy", "tips-values", ["task.options.background=sky"], "background = 'sky' is none of the names' classes"),
-        ("toy", "linear-tips", [], "is not one that the task allows"),
+        ("toy", "linear-tips", [], "is not allowed for this task"),
     ],
 )
 def test_what_cannot_be_scored_is_one_sentence_before_any_work(

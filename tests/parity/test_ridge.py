@@ -204,7 +204,7 @@ def test_wrong_options_are_one_sentence(options, words):
 
 
 def test_a_split_without_any_value_is_a_user_error(tmp_path):
-    with pytest.raises(UserError, match="has a value to learn"):
+    with pytest.raises(UserError, match="has a known value"):
         RidgeProbe(OPTIONS, "here", TARGETS["depth"]).fit(*context(tmp_path, "depth", encoder="pixels", unknown=1.1))
     with pytest.raises(UserError, match="no training patch"):
         RidgeProbe(OPTIONS | {"penalties": [1.0]}, "here", TARGETS["depth"]).fit(*context(tmp_path, "depth", encoder="pixels", unknown=1.1))

@@ -65,7 +65,7 @@ def test_a_path_to_a_card_is_taken_as_it_is(shipped: Path, tmp_path: Path) -> No
 
 
 def test_a_path_that_is_not_there_is_said_to_be_missing(shipped: Path) -> None:
-    with pytest.raises(UserError, match=r"absent\.yaml: no such card file"):
+    with pytest.raises(UserError, match=r"absent\.yaml: there is no such file"):
         catalog.find_card("task", "absent.yaml")
 
 
@@ -96,7 +96,7 @@ def test_files_that_begin_with_a_dot_are_no_cards(shipped: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["x" * 5000 + ".yaml", "a\0b.yaml", "~nobody-of-that-name/x.yaml", "."])
 def test_a_path_that_cannot_be_is_a_sentence(shipped: Path, name: str) -> None:
-    with pytest.raises(UserError, match=r"no such card file|no task named"):
+    with pytest.raises(UserError, match=r"there is no such file|no task named"):
         catalog.find_card("task", name)
 
 

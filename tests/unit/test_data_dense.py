@@ -125,7 +125,7 @@ def test_bytes_colour_and_other_sizes_are_refused(tmp_path):
         reader_of["depth"](tmp_path, "val").load(0)
     write_pair(tmp_path, "a", "normals", np.full((24, 36, 3), 200, np.uint8))
     Image.fromarray(np.zeros((24, 36, 3), np.uint8)).save(tmp_path / "normals/val/a.png", "JPEG")
-    with pytest.raises(UserError, match="JPEG where normals are meant"):
+    with pytest.raises(UserError, match="JPEG where normals are expected"):
         reader_of["normals"](tmp_path, "val").load(0)
     Image.fromarray(np.zeros((12, 36), np.uint16)).save(tmp_path / "depth/val/a.png")
     with pytest.raises(UserError, match=r"12x36 values, but the image a\.jpg is 24x36"):

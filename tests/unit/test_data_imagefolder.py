@@ -57,7 +57,7 @@ def test_bad_folders_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no such folder"):
         imagefolder(tmp_path, "train")
     write_classes(tmp_path, {"train": 2})
-    with pytest.raises(UserError, match="no folder of a class"):
+    with pytest.raises(UserError, match="no class folders"):
         imagefolder(tmp_path, "train")
     write_classes(tmp_path / "val", {"a": 1})
     (tmp_path / "val" / "b").mkdir()
@@ -67,7 +67,7 @@ def test_bad_folders_are_told(tmp_path: Path) -> None:
     (tmp_path / "val" / "b").rmdir()
     (tmp_path / "val" / "z").rmdir()
     (tmp_path / "val" / "a" / "a_0.jpg").write_bytes((tmp_path / "val" / "a" / "a_0.png").read_bytes())
-    with pytest.raises(UserError, match="two images have one id"):
+    with pytest.raises(UserError, match="two images have the same id"):
         imagefolder(tmp_path, "val")
     with pytest.raises(UserError, match="there is no key named"):
         imagefolder(tmp_path, "val", classes="a")
@@ -150,7 +150,7 @@ def test_what_is_not_imagenet_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="neither folders of classes nor a flat val folder"):
         imagenet(tmp_path, "val")
     write_classes(tmp_path / "train", {"n01440764": 1, "dogs": 1})
-    with pytest.raises(UserError, match="'dogs' is named for no WordNet id"):
+    with pytest.raises(UserError, match="'dogs' is not named after a WordNet id"):
         imagenet(tmp_path, "train")
     with pytest.raises(UserError, match="there is no split named 'test'"):
         imagenet(tmp_path, "test")

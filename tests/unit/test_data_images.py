@@ -155,20 +155,20 @@ def test_palettes_of_few_bits_and_one_bit_masks_hold_ids_too(tmp_path: Path) -> 
 
 def test_a_16_bit_png_is_refused_where_ids_are_meant(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), 300, np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(UserError, match=r"deep\.png: a 16-bit PNG where 8-bit class ids are meant"):
+    with pytest.raises(UserError, match=r"deep\.png: a 16-bit PNG where 8-bit class ids are expected"):
         read_mask(tmp_path / "deep.png")
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
 def test_a_colour_image_is_refused_where_ids_are_meant(mode: str, tmp_path: Path) -> None:
     Image.fromarray(picture(0)).convert(mode).save(tmp_path / "colours.png")
-    with pytest.raises(UserError, match="a colour image where class ids are meant"):
+    with pytest.raises(UserError, match="a color image where class ids are expected"):
         read_mask(tmp_path / "colours.png")
 
 
 def test_a_jpeg_is_refused_where_ids_are_meant(tmp_path: Path) -> None:
     Image.fromarray(picture(0)[:, :, 0]).save(tmp_path / "mask.jpg")
-    with pytest.raises(UserError, match="a JPEG where class ids are meant"):
+    with pytest.raises(UserError, match="a JPEG where class ids are expected"):
         read_mask(tmp_path / "mask.jpg")
 
 

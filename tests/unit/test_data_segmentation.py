@@ -93,17 +93,17 @@ def test_an_empty_and_a_foreign_root_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the folder is empty; looked for images/validation/\*\.jpg"):
         ade20k(tmp_path, "validation")
     write_set(tmp_path, "cityscapes", {"town/a": MASK})
-    with pytest.raises(UserError, match=r"it is laid out like cityscapes; looked for images/validation/\*\.jpg"):
+    with pytest.raises(UserError, match=r"the files are in the layout of cityscapes, not of ade20k; looked for images/validation/\*\.jpg"):
         ade20k(tmp_path, "validation")
     shutil.rmtree(tmp_path / "gtFine")
-    with pytest.raises(UserError, match="it does not hold ade20k; looked for"):
+    with pytest.raises(UserError, match="the files are not in the layout of ade20k; looked for"):
         ade20k(tmp_path, "validation")
 
 
 def test_folders_without_a_single_image_are_no_data_set(tmp_path: Path) -> None:
     write_set(tmp_path, "ade20k", {"a": MASK})
     (tmp_path / "images/validation/a.jpg").rename(tmp_path / "images/validation/a.jpeg")
-    with pytest.raises(UserError, match="it does not hold ade20k"):
+    with pytest.raises(UserError, match="the files are not in the layout of ade20k"):
         ade20k(tmp_path, "validation")
 
 
@@ -122,7 +122,10 @@ def test_an_image_that_the_list_names_but_is_missing_is_named(tmp_path: Path) ->
         opened(tmp_path, "voc2012")
 
 
-@pytest.mark.parametrize(("text", "reason"), [("a\n../secret\n", "leads out"), ("/etc/passwd\n", "leads out"), ("a\nb\na\n", "twice")])
+HOSTILE = [("a\n../secret\n", "points outside"), ("/etc/passwd\n", "points outside"), ("a\nb\na\n", "twice")]
+
+
+@pytest.mark.parametrize(("text", "reason"), HOSTILE)
 def test_a_hostile_or_doubled_list_is_refused(text: str, reason: str, tmp_path: Path) -> None:
     write_set(tmp_path, "voc2012", dict.fromkeys(IDS, MASK))
     (tmp_path / KEPT["voc2012"].listing).write_text(text)
@@ -220,7 +223,7 @@ def test_a_wrong_classes_file_is_named_with_its_key(classes: dict[str, Any], rea
         folder(tmp_path, "val")
 
 
-BAD_GROUPS = [("(", "not a regular expression"), ("abc", "no group"), (r"^(x.*)_", "finds nothing in the id 'attic_00'")]
+BAD_GROUPS = [("(", "not a regular expression"), ("abc", "no part in parentheses"), (r"^(x.*)_", "does not match the id 'attic_00'")]
 
 
 @pytest.mark.parametrize(("group", "reason"), BAD_GROUPS)
@@ -235,7 +238,7 @@ def test_a_folder_with_two_images_of_one_id_or_without_a_part_is_an_error(tmp_pa
     with pytest.raises(UserError, match=r"looked for images/train/\*\.jpg \(or \.png\), labels/train/\*\.png, classes\.json\. Lay it out"):
         folder(tmp_path, "train")
     Image.fromarray(picture(1)).save(tmp_path / "images/val/hall_00.png")
-    with pytest.raises(UserError, match="two images have one id"):
+    with pytest.raises(UserError, match="two images have the same id"):
         folder(tmp_path, "val")
     (tmp_path / "classes.json").write_text("{")
     (tmp_path / "images/val/hall_00.png").unlink()

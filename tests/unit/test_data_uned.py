@@ -65,7 +65,7 @@ def test_the_check_counts_domains_and_labels(tmp_path: Path) -> None:
     ([{"path": "a.jpg", "class_id": "x"}], "class_id"),
     ([{"path": "a.jpg", "class_id": []}], "Ids are 0 or more"),
     ([{"path": "a.jpg", "class_id": -2}], "Ids are 0 or more"),
-    ([{"path": "../a.jpg", "class_id": 1}], "leads out of the folder"),
+    ([{"path": "../a.jpg", "class_id": 1}], "points outside the folder"),
     ([{"path": "cars/a.jpg", "class_id": 1}] * 2, "two entries of the image"),
     ([{"path": "cars/gone.jpg", "class_id": 1}], "is missing"),
     ([], "the list is empty"),

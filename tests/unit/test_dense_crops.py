@@ -108,7 +108,7 @@ def test_the_colours_are_those_of_torchvisions_jitter():
 
 
 def test_no_sample_is_a_user_error():
-    with pytest.raises(UserError, match="no sample"):
+    with pytest.raises(UserError, match="the training split is empty"):
         crops(indices=())
     with pytest.raises(ValueError, match="scale is"):
         PixelValueCropCard(**{**PLAIN, "scale": (0.5, 1.5)})

@@ -127,5 +127,5 @@ def test_a_broken_file_and_another_number_of_layers_are_user_errors(tmp_path):
     (tmp_path / "head.npz").write_bytes(b"PK\x03\x04 no archive")
     with pytest.raises(UserError, match="broken"):
         NetworkHead.load(tmp_path / "head.npz")
-    with pytest.raises(UserError, match="names 1, and the head takes 4"):
+    with pytest.raises(UserError, match="has 1 layers, but the head needs 4"):
         check_layers(Extractor(load_encoder("tips-tiny-random", device="cpu"), ImageCard(short_side=None), FeatureCard()))

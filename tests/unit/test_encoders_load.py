@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 import tips_bench
 from tips_bench import load_encoder
 from tips_bench.encoders import resolve_model_card
-from tips_bench.encoders.weights import parse_weights, require_package
+from tips_bench.encoders.weights import parse_weights, prefix_fix, require_package
 from tips_bench.errors import UserError
 from tips_bench.models.configs import VisionConfig
 from tips_bench.models.files.checkpoints import save_checkpoint
@@ -134,6 +134,15 @@ def test_weights_that_do_not_exist_or_do_not_fit_are_one_sentence(checkpoint: Pa
         load_encoder("./nowhere/")
 
 
+def test_a_prefix_of_training_code_is_named() -> None:
+    names = ["blocks.0.weight", "norm.weight"]
+    fix = prefix_fix(names, [f"teacher.backbone.{name}" for name in names] + ["teacher.head.weight"])
+    assert fix is not None and "begin with 'teacher.backbone.'" in fix
+    assert prefix_fix(names, ["teacher.blocks.0.weight", "student.norm.weight"]) is None
+    assert prefix_fix(names, names) is None
+    assert prefix_fix([], names) is None
+
+
 def test_a_checkpoint_with_nan_is_refused(tmp_path: Path) -> None:
     tower = VisionTower.random(CONFIG, 4)
     with torch.no_grad():
@@ -159,7 +168,7 @@ def test_devices_and_precisions_are_checked_before_any_work() -> None:
     for device in ("gpu", "cuda:99", "nope:0", "mps", "xpu:0"):
         with pytest.raises(UserError, match=f"device: '{device}'"):
             load_encoder("pixels", device=device)
-    with pytest.raises(UserError, match=r"dtype: 'fp16' is no precision\. Use fp32 or bf16"):
+    with pytest.raises(UserError, match=r"dtype: 'fp16' is not a precision\. Use fp32 or bf16"):
         load_encoder("pixels", dtype="fp16")
 
 

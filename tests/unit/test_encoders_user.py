@@ -182,7 +182,7 @@ def test_an_encoder_is_used_as_it_is() -> None:
     ("name", "message"),
     [
         ("pooled", r"it gave torch\.float32 \[1, 3\] for pixels"),
-        ("square", "its grid cannot be told"),
+        ("square", "the number of patches cannot be found"),
         ("number", "it returned a int"),
         ("CONSTANT", "it is a int, not callable"),
         ("nothing", "users_own has no 'nothing'"),
@@ -201,7 +201,7 @@ def test_a_grid_that_does_not_follow_the_image_is_found_out() -> None:
 
 
 def test_weights_and_missing_modules_are_one_sentence() -> None:
-    with pytest.raises(UserError, match="a callable brings its own"):
+    with pytest.raises(UserError, match="a callable loads its own weights"):
         load_encoder("users_own:first", weights="random")
     with pytest.raises(UserError, match="there is no module 'not_there'"):
         load_encoder("not_there.deep:build")

@@ -17,7 +17,7 @@ def test_a_message_says_where_then_what_then_what_to_do() -> None:
 
 
 def test_a_problem_that_ends_in_a_full_stop_gets_no_second_one() -> None:
-    assert str(UserError("It broke.", fix="Mend it.")) == "It broke. Mend it."
+    assert str(UserError("It broke.", fix="Fix it.")) == "It broke. Fix it."
 
 
 def test_a_message_without_place_or_advice_is_the_problem_alone() -> None:
@@ -57,3 +57,11 @@ def test_every_suggestion_is_a_known_name_that_difflib_finds_near(name: str, kno
     message = str(unknown_name("model", name, known))
     near = difflib.get_close_matches(name.lower(), sorted({one.lower() for one in known}), n=3, cutoff=0.5)
     assert all(repr(candidate) in message for candidate in known if candidate.lower() in near)
+
+
+def test_a_name_that_is_known_twice_is_suggested_once() -> None:
+    assert str(unknown_name("card", "uned1", ["uned", "uned"])).endswith("Did you mean 'uned'?")
+
+
+def test_a_hint_comes_last() -> None:
+    assert str(unknown_name("model", "ab", ["abc"], hint="Or use a prefix.")).endswith("Did you mean 'abc'? Or use a prefix.")

@@ -14,7 +14,7 @@ from tips_bench.errors import UserError
 def test_groups_are_held_out_whole_and_something_is_kept_and_held(numbers: list[int], fraction: float, limit: int | None) -> None:
     groups, ids = [f"room {number}" for number in numbers], [f"view {place}" for place in range(len(numbers))]
     if len(set(groups)) < 2:
-        with pytest.raises(UserError, match="of one group cannot be parted"):
+        with pytest.raises(UserError, match="of one group cannot be split"):
             hold_out(ids, groups, fraction, limit)
         return
     kept, held = hold_out(ids, groups, fraction, limit)

@@ -29,5 +29,5 @@ def test_the_aspect_may_be_kept():
     "values", [{"short_side": 224, "native": True}, {"short_side": None, "native": True, "crop": 8, "shape": "center-crop"}]
 )
 def test_a_side_of_its_own_contradicts_it(values):
-    with pytest.raises(UserError, match="native takes the encoder's resolution"):
+    with pytest.raises(UserError, match="native uses the encoder's resolution"):
         parse(ImageCard, values, where="protocol x")

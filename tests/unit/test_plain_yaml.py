@@ -97,7 +97,7 @@ def test_a_base_that_is_python_is_refused_and_not_run(tmp_path: Path) -> None:
         ("_base_:\n", "_base_ = None"),
         ('_base_: "b\\0.yaml"\n', "_base_ = 'b"),
         ("_base_: absent.yaml\n", "absent.yaml: cannot read: No such file or directory"),
-        ("_base_: card.yaml\n", "`_base_` leads back to the file itself"),
+        ("_base_: card.yaml\n", "`_base_` refers back to the file itself"),
         ("_base_: /etc/passwd\n", "a card is a .yaml file, not a file without a suffix"),
         ("a: " + "x" * (1 << 20), "a card of over 1048576 bytes"),
     ],
@@ -107,7 +107,7 @@ def test_a_file_that_is_not_plain_data_is_refused_with_the_reason(tmp_path: Path
 
 
 def test_bases_in_a_circle_are_refused(tmp_path: Path) -> None:
-    assert "leads back to the file itself" in refused(put(tmp_path, card="_base_: b.yaml\n", b="_base_: c.yaml\n", c="_base_: b.yaml\n"))
+    assert "refers back to the file itself" in refused(put(tmp_path, card="_base_: b.yaml\n", b="_base_: c.yaml\n", c="_base_: b.yaml\n"))
 
 
 def test_bases_that_multiply_are_refused_before_they_are_read(tmp_path: Path) -> None:
@@ -262,8 +262,8 @@ def test_an_override_sets_one_value_read_as_yaml(assignment: str, expected: dict
         ("b.c.2=1", "'2' is not an index below 2"),
         ("b.c.x=1", "'x' is not an index below 2"),
         ("b.c.-1=1", "'-1' is not an index below 2"),
-        ("a.x=1", "holds no keys"),
-        ("a.x.y=1", "there is nothing below 'x'"),
+        ("a.x=1", "has no keys"),
+        ("a.x.y=1", "'x' cannot be looked up in a single value"),
     ],
 )
 def test_an_override_that_leads_nowhere_is_refused(assignment: str, message: str) -> None:

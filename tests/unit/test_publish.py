@@ -189,7 +189,7 @@ def test_a_repository_that_moves_on_meanwhile_is_not_overwritten(sites: tuple[Pa
         commit_by_hand(repository, tmp_path / "w", "NEWS", "meanwhile")
         return True
 
-    with pytest.raises(UserError, match="moved on meanwhile; publish again"):
+    with pytest.raises(UserError, match="Somebody else pushed meanwhile: publish again"):
         publish(sites[1], str(repository), slowly)
     publish(sites[1], str(repository), yes)
     assert_same(checkout(repository, tmp_path / "seen"), sites[1], but={"NEWS"})

@@ -90,7 +90,7 @@ def test_a_truncated_laser_scan_and_a_missing_calibration_are_named(copied, kept
     reader = kitti_depth(root, "train", truth="velodyne")
     scan = reader.files(0)[1]
     scan.write_bytes(scan.read_bytes()[:kept])
-    with pytest.raises(UserError, match="no laser scan"):
+    with pytest.raises(UserError, match="not a laser scan"):
         reader.load(0)
     (root / "input/2011_09_26/calib_velo_to_cam.txt").unlink()
     with pytest.raises(UserError, match="calib_velo_to_cam"):
@@ -159,7 +159,7 @@ def test_navi_names_what_is_missing_or_broken(copied, tmp_path):
     notes.write_text(json.dumps(entries))
     depth = root / "object_000/multiview-00-rooms/depth/000.png"
     Image.fromarray(np.zeros((600, 800), np.uint16)).save(depth)
-    with pytest.raises(UserError, match="no pixel of the middle square has depth"):
+    with pytest.raises(UserError, match="no pixel in the central square has a depth value"):
         navi_depth(root, "train").load(0)
     depth.unlink()
     with pytest.raises(UserError, match="an image has no file of its values"):

@@ -75,7 +75,7 @@ def test_lines_without_depth_are_left_out(copied):
     "line, said",
     [
         ("/a/rgb.jpg", "names no depth map"),
-        ("../a.jpg ../b.png 1", "leads out of the folder"),
+        ("../a.jpg ../b.png 1", "points outside the folder"),
         ("/a/rgb.jpg /a/depth.png 518.8579", "an image that the split names is missing"),
     ],
 )

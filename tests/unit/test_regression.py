@@ -210,7 +210,7 @@ def test_a_tolerance_is_of_every_unit_or_of_those_that_are_named(said, found):
 
 @pytest.mark.parametrize("said", ["-0.1", "nan", "inf", "", "m=", "m=a lot", "0.2,", "%=-1"])
 def test_what_is_no_tolerance_is_a_mistake(said):
-    with pytest.raises(UserError, match="--tolerance: a tolerance of"):
+    with pytest.raises(UserError, match=r"--tolerance: .* is not a tolerance"):
         read_tolerances(said)
 
 

@@ -120,7 +120,7 @@ def test_a_set_that_is_there_is_kept_and_another_is_refused(tmp_path: Path, monk
     made = write_rooms("ade20k", root, train=1, val=1, size=32, workers=1)
     monkeypatch.setattr(writers, "_run", None)
     assert write_rooms("ade20k", root, train=1, val=1, size=32, workers=1) == made
-    with pytest.raises(UserError, match=r"another set of rooms.*size 32 instead of 48"):
+    with pytest.raises(UserError, match=r"rooms generated with other options.*size 32 instead of 48"):
         write_rooms("ade20k", root, train=1, val=1, size=48, workers=1)
 
 
@@ -140,7 +140,7 @@ def test_the_slower_of_two_writers_of_one_set_returns_it(tmp_path: Path, monkeyp
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="not a set of rooms"):
+    with pytest.raises(UserError, match="files that are not generated rooms"):
         write_rooms("rooms", tmp_path, train=1, val=1, size=32, workers=1)
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 

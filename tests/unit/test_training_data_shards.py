@@ -97,9 +97,9 @@ def test_patterns_keep_their_order_and_need_not_have_braces(tmp_path: Path) -> N
 
 def test_missing_shards_are_named(tmp_path: Path) -> None:
     write_shards(tmp_path, [1, 1])
-    with pytest.raises(UserError, match=r"train-002\.tar: 2 of 4 shards are not there.*Mend the pattern"):
+    with pytest.raises(UserError, match=r"train-002\.tar: 2 of 4 shards are missing.*Check the pattern"):
         expand_shards([f"{tmp_path}/train-{{000..003}}.tar"])
-    with pytest.raises(UserError, match=r"data\.shards: no shards are named"):
+    with pytest.raises(UserError, match=r"data\.shards: the list of shards is empty"):
         expand_shards([])
     with pytest.raises(UserError, match=r"train-000\.tar: the shard is named twice"):
         expand_shards([f"{tmp_path}/train-{{000..001}}.tar", f"{tmp_path}/train-000.tar"])
@@ -125,14 +125,14 @@ def broken(path: Path, how: str) -> None:
 def test_a_broken_shard_is_named_and_never_half_read(tmp_path: Path, how: str) -> None:
     path = write_shard(tmp_path / "train-000.tar", [sample(number) for number in range(3)])
     broken(path, how)
-    with pytest.raises(UserError, match=r"train-000\.tar: not a whole, uncompressed tar file .*leave it out of data\.shards"):
+    with pytest.raises(UserError, match=r"train-000\.tar: not a complete, uncompressed tar file .*remove it from data\.shards"):
         index_shard(path)
 
 
 def test_a_compressed_shard_is_refused(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w:gz") as tar:
         tar.addfile(tarfile.TarInfo("a.jpg"), io.BytesIO())
-    with pytest.raises(UserError, match="not a whole, uncompressed tar file"):
+    with pytest.raises(UserError, match="not a complete, uncompressed tar file"):
         index_shard(tmp_path / "a.tar")
 
 
@@ -143,7 +143,7 @@ def test_a_member_of_negative_size_does_not_lead_round_in_a_circle(tmp_path: Pat
     header[148:156] = b" " * 8
     header[148:156] = b"%06o\0 " % sum(header)
     (tmp_path / "a.tar").write_bytes(bytes(header) + bytes(1024))
-    with pytest.raises(UserError, match="not a whole, uncompressed tar file"):
+    with pytest.raises(UserError, match="not a complete, uncompressed tar file"):
         index_shard(tmp_path / "a.tar")
 
 
@@ -162,7 +162,7 @@ def test_a_shard_that_shrinks_while_it_is_read_is_named(tmp_path: Path) -> None:
     draws = ShardOrder([path], seed=0, shuffle=1).draws(START)
     draw = next(draws)
     path.write_bytes(path.read_bytes()[:600])
-    with pytest.raises(UserError, match=r"a\.tar: the shard changed while it was read"):
+    with pytest.raises(UserError, match=r"a\.tar: the shard was changed during training"):
         draw.read("jpg", "json")
 
 

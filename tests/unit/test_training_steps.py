@@ -195,7 +195,7 @@ def test_a_collapsed_teacher_stops_a_run_after_its_patience() -> None:
     [
         ({"loss": float("nan"), "patches": float("inf")}, "the term 'patches' is inf"),
         ({"loss": 1.0, "grad_norm": float("inf")}, "the norm of the gradient is inf"),
-        ({"loss": 1.0, "temperature": 1e-5}, "the contrastive temperature has run away to 1e-05"),
+        ({"loss": 1.0, "temperature": 1e-5}, "the contrastive temperature has diverged to 1e-05"),
     ],
 )
 def test_a_run_that_is_lost_says_by_which_term(report: dict[str, float], says: str) -> None:

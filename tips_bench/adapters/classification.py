@@ -71,8 +71,8 @@ class ClassificationAdapter:
             names_of(self.options.class_names, test.reader.classes, where=f"task {self.task.name}")
         elif splits.train.reader.classes != test.reader.classes:
             odd = sorted(set(splits.train.reader.classes) ^ set(test.reader.classes))
-            problem = f"the splits {splits.train.name} and {test.name} have other classes: {odd[0]!r} is in one of them"
-            raise UserError(problem, where=test.reader.root, fix="Let both have the same folders, or set data.options.classes_of.")
+            problem = f"the splits {splits.train.name} and {test.name} have different classes: {odd[0]!r} is only in one of them"
+            raise UserError(problem, where=test.reader.root, fix="Use the same class folders in both, or set data.options.classes_of.")
         return splits
 
     def score(
@@ -95,8 +95,8 @@ class ClassificationAdapter:
         if self.zero_shot is None:
             embedding = self.probe.embedding(extractor)
         elif self.zero_shot.token >= encoder.embeddings:
-            has = f"encoder {encoder.spec.name!r} has {encoder.embeddings} that can meet a text"
-            raise UserError(f"probe.token = {self.zero_shot.token}: {has}", fix="Use a protocol of the first token.")
+            has = f"encoder {encoder.spec.name!r} has {encoder.embeddings} that can be compared with text"
+            raise UserError(f"probe.token = {self.zero_shot.token}: {has}", fix="Use a protocol for the first global token.")
         else:
             width = encoder.encode_text([test.reader.names[0]]).shape[1]
             embedding = ImageEmbedding.embedding(extractor, self.zero_shot.token, width)

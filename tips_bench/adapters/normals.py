@@ -22,7 +22,7 @@ class NormalsAdapter(PixelValuesAdapter):
     def target_of(self, task: TaskCard) -> NormalsTarget:
         """Unit vectors."""
         if task.options:
-            raise UserError(f"options = {sorted(task.options)}: there are none for normals", where=f"task {task.name}")
+            raise UserError(f"options = {sorted(task.options)}: the family normals has no options", where=f"task {task.name}")
         return NormalsTarget()
 
     def panel(self, sample: NormalsSample, values_THW: np.ndarray, features_hwD: np.ndarray, basis: PcaBasis) -> np.ndarray:

@@ -34,7 +34,9 @@ class PixelValuesAdapter:
         self.task, self.target = task, self.target_of(task)
         where = f"protocol {protocol.name}"
         if protocol.image.shape == "center-crop":
-            raise UserError("image.shape = center-crop would leave pixels without a value", where=where, fix="Use aspect or square.")
+            raise UserError(
+                "image.shape = center-crop leaves pixels outside the crop without a prediction", where=where, fix="Use aspect or square."
+            )
         self.probe: PixelProbe = PIXEL_PROBES.get(str(protocol.probe.get("type")))(protocol.probe, where, self.target)
 
     def target_of(self, task: TaskCard) -> PixelTarget:

@@ -67,8 +67,8 @@ class RetrievalAdapter:
         """Counts of every image of the test split."""
         test, encoder = splits.test, context.encoder
         if max(self.tokens) >= encoder.embeddings:
-            has = f"encoder {encoder.spec.name!r} has {encoder.embeddings} that can meet a text"
-            raise UserError(f"probe.tokens = {self.tokens}: {has}", fix="Use a protocol of the first token.")
+            has = f"encoder {encoder.spec.name!r} has {encoder.embeddings} that can be compared with text"
+            raise UserError(f"probe.tokens = {self.tokens}: {has}", fix="Use a protocol for the first global token.")
         images, texts = _embed_images(context, test), _embed_texts(context, test)
         captions = [text for index in test.indices for text in test.reader.captions[index]]
         notes, cut = {"captions": len(captions)}, encoder.cut_texts(captions)

@@ -72,9 +72,13 @@ class ZeroShotAdapter:
         self.options = parse(TextOptions, protocol.probe, where=f"protocol {protocol.name}", prefix="probe.")
         window, where = protocol.inference, f"protocol {protocol.name}"
         if self.options.upsample == "labels" and window.mode != "whole":
-            raise UserError("probe.upsample = labels: windows meet in the pixels of the image", where=where, fix="Set it to image.")
+            raise UserError("probe.upsample = labels does not work with sliding windows", where=where, fix="Set probe.upsample to image.")
         if window.scales != [1.0] or window.flip:
-            raise UserError("zero-shot segmentation sees an image once", where=where, fix="Leave inference.scales and flip out.")
+            raise UserError(
+                "zero-shot segmentation uses each image at one scale, without flipping",
+                where=where,
+                fix="Remove inference.scales and inference.flip from the card.",
+            )
         self.probe = ThresholdProbe(self) if self._thresholded and self.options.threshold is None else None
         self._head: TextHead | None = None
 
@@ -140,12 +144,12 @@ class ZeroShotAdapter:
             extractor = context.extractor
             encoder, spec = extractor.encoder, extractor.encoder.spec
             if self.protocol.features.values and not encoder.has_values:
-                problem = f"encoder {spec.name!r} has no value path, which protocol {self.protocol.name} compares with text"
+                problem = f"encoder {spec.name!r} has no value path, which protocol {self.protocol.name} needs"
                 raise UserError(problem, where=f"task {self.task.name}", fix=self._others(values=False))
             spoken = [(name, place) for place, names in enumerate(self.classes.names.values()) for name in names]
             weight_TD = embed_names(encoder, [name for name, _ in spoken], self.options.prompts, context.cache)
             if weight_TD.shape[1] != extractor.dim:
-                problem = f"encoder {spec.name!r} has {extractor.dim} features a patch, and a text has {weight_TD.shape[1]}"
+                problem = f"encoder {spec.name!r} has {extractor.dim} features per patch, but text embeddings have {weight_TD.shape[1]}"
                 raise UserError(problem, where=f"protocol {self.protocol.name}", fix=self._others(values=True))
             head = TextHead(weight_TD, torch.tensor([place for _, place in spoken]), torch.arange(len(self.classes.names)))
             if self._thresholded:
@@ -156,7 +160,7 @@ class ZeroShotAdapter:
     def _others(self, values: bool) -> str:
         """Which of the task's protocols do, or do not, read the value path, as what to do."""
         names = [name for name in self.task.protocols if load_card("protocol", name).features.values == values]
-        return f"It can do {', '.join(names)}." if names else "Choose another encoder."
+        return f"Protocols that work: {', '.join(names)}." if names else "Choose another encoder."
 
 
 class ThresholdProbe:
@@ -173,7 +177,7 @@ def check_names(names: list[str], classes: list[str], *, where: object) -> None:
     """Refuse a card's class names that are not the reader's classes in the order of the label ids."""
     if len(names) != len(classes):
         problem = f"options.names has {len(names)} classes, and the labels have {len(classes)}"
-        raise UserError(problem, where=where, fix="Give each class of the labels its name, in the order of their ids.")
+        raise UserError(problem, where=where, fix="Give one entry for each class, in the order of the label ids.")
     for id, (name, label) in enumerate(zip_longest(names, classes)):
         if name.strip() != label.strip():
             problem = f"options.names has {name!r} as class {id}, and label id {id} means {label!r}"

@@ -1,4 +1,4 @@
-"""tips-bench check: did anything get worse than the baseline?"""
+"""tips-bench check: did any score get worse than the baseline?"""
 
 from __future__ import annotations
 
@@ -12,26 +12,30 @@ import typer
 
 
 def check(
-    new: Annotated[Path, typer.Argument(help="The new records: a folder, or one file.")],
-    against: Annotated[Path, typer.Option(help="The baseline: a folder of records, or one file.")],
+    new: Annotated[Path, typer.Argument(help="The new records: a folder or one file.")],
+    against: Annotated[Path, typer.Option(help="The baseline records: a folder or one file.")],
     tolerance: Annotated[
-        str, typer.Option(help="The drop that is borne: one number for every unit, or unit=number pairs.")
+        str, typer.Option(help="Largest drop that still passes: one number for all units, or UNIT=NUMBER pairs, separated by commas.")
     ] = "%=0.2,m=0.005,deg=0.1",
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
     junit_file: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write the report as JUnit XML.")] = None,
     markdown_file: Annotated[Path | None, typer.Option("--markdown", metavar="FILE", help="Write the report as a Markdown table.")] = None,
-    github: Annotated[bool, typer.Option("--github", help="Print GitHub annotations.")] = False,
+    github: Annotated[bool, typer.Option("--github", help="Print the findings as GitHub annotations.")] = False,
 ) -> None:
-    """Fail, with exit status 1, if a score got worse than its baseline.
+    """Compare new records with a baseline. Exit status 1 if a score got worse.
 
-    Worse is a paired drop whose 95 % interval excludes zero and which is greater than the tolerance. A spec of the baseline that is
-    missing, broken, or measured on other data or by another protocol fails, too, and so does a score that holds while the features fell
-    into less than half as many directions. Inside a GitHub job the table goes to its summary.
+    A score got worse if it dropped by more than the tolerance and the 95 %
+    interval of the paired difference excludes zero.
+    The check also fails if a record of the baseline has no counterpart, is
+    broken, or used other data or another protocol; and if the score held but the
+    effective rank of the features fell below half (feature collapse).
+    In a GitHub job, the table is also written to the job summary.
 
     \b
     Examples:
       tips-bench check results/new --against baselines/
-      tips-bench check results/new --against baselines/ --tolerance %=0.5,m=0.01 --junit check.xml --github
+      tips-bench check results/new --against baselines/ --tolerance %=0.5,m=0.01
+      tips-bench check results/new --against baselines/ --junit check.xml --github
     """
     from tips_bench.files import cannot_write, write_text
     from tips_bench.results.check_reports import check_text, github_annotations, junit, markdown

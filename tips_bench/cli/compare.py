@@ -14,23 +14,27 @@ from tips_bench.errors import UserError
 
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A", help="A record, or a folder of records.")],
-    b: Annotated[Path | None, typer.Argument(metavar="[B]", help="Another of the same task, data and protocol.")] = None,
-    published: Annotated[bool, typer.Option("--published", help="Beside A, what papers report of its model and task.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything at full precision, as JSON.")] = False,
+    b: Annotated[
+        Path | None, typer.Argument(metavar="[B]", help="A second record of the same task, data and protocol; or a second folder.")
+    ] = None,
+    published: Annotated[bool, typer.Option("--published", help="Show what papers report for the model and task of A.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything at full precision, as JSON.")] = False,
 ) -> None:
-    """Say whether B is better than A, by how much, how sure, on which classes and on which images.
+    """Is B better than A? Shows the difference, its 95 % interval, a p-value, and the classes and images that changed.
 
-    The same test images are drawn for both (paired bootstrap, 95 %), and the p-value is that of swapping the two models image by
-    image. Of two folders, every spec that both hold is compared and the p-values are adjusted for their number.
+    The interval is a paired bootstrap: it draws the same test images for both.
+    The p-value is from a randomization test that swaps the two models image by
+    image. With two folders, every task, model and protocol that both contain is
+    compared, and the p-values are adjusted for the number of tests.
 
     \b
     Examples:
-      tips-bench compare results/ade20k/tips-b14/a.json results/ade20k/dinov2-b14/b.json
+      tips-bench compare tips-b14.json dinov2-b14.json
       tips-bench compare results/monday results/tuesday
       tips-bench compare results/ade20k/tips-g14/a.json --published
     """
     if published == (b is not None):
-        raise UserError("name a second record, or ask for --published", where="compare", fix="See tips-bench compare --help.")
+        raise UserError("give either a second record or --published", where="compare", fix="See tips-bench compare --help.")
     if b is None:
         _with_papers(a, as_json)
     elif a.is_dir() or b.is_dir():

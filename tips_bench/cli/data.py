@@ -1,4 +1,4 @@
-"""tips-bench data: fetch data sets, look inside them, generate the embedded one."""
+"""tips-bench data: download data sets, check them, generate rooms."""
 
 from __future__ import annotations
 
@@ -9,14 +9,22 @@ import typer
 
 from tips_bench.cli.output import print_json, print_rich
 
-app = typer.Typer(help="Download, check and generate data sets.", no_args_is_help=True)
+EXAMPLES = """Download data sets, check them, or generate images of rooms.
 
-DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds the data sets; $TIPS_BENCH_DATA or ./data otherwise.")]
+\b
+Examples:
+  tips-bench data download voc2012
+  tips-bench data check voc2012
+  tips-bench data rooms /tmp/rooms
+"""
+app = typer.Typer(help=EXAMPLES, no_args_is_help=True)
+
+DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds the data sets. Default: $TIPS_BENCH_DATA, or ./data.")]
 
 
 @app.command("download")
-def download(task: Annotated[str, typer.Argument(help="The task whose data to fetch.")], data_root: DataRoot = None) -> None:
-    """Fetch a task's data: resumed after a break, checked, unpacked.
+def download(task: Annotated[str, typer.Argument(help="Name of the task whose data to download.")], data_root: DataRoot = None) -> None:
+    """Download the data of a task, verify them and unpack them. An interrupted download is resumed.
 
     \b
     Examples:
@@ -34,14 +42,16 @@ def download(task: Annotated[str, typer.Argument(help="The task whose data to fe
 
 @app.command("check")
 def check(
-    task: Annotated[str, typer.Argument(help="The task whose data to look at.")],
+    task: Annotated[str, typer.Argument(help="Name of the task whose data to check.")],
     data_root: DataRoot = None,
-    split: Annotated[Literal["train", "test", "all"], typer.Option(help="Which split of the task.")] = "all",
+    split: Annotated[Literal["train", "test", "all"], typer.Option(help="Which split to check.")] = "all",
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Look at every file of a task's data: counts, pairs, sizes, label ids and names of the classes, a fingerprint.
+    """Check every file of a task's data, and print what was found.
 
-    Exit status 1 if a fault was found.
+    Checked are the number of files, image-label pairs, sizes, label ids and class
+    names. The report also shows the fingerprint that records carry.
+    Exit status 1 if there is an error in the data.
 
     \b
     Examples:
@@ -74,7 +84,7 @@ def check(
 
 @app.command("rooms")
 def rooms(
-    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write to.")],
     layout: Annotated[
         Literal[
             "ade20k",
@@ -96,16 +106,18 @@ def rooms(
             "class-crops",
             "uned",
         ],
-        typer.Option(help="Whose files to mimic; `rooms` is our own, with depth and poses; `webdataset...` are for pretraining."),
+        typer.Option(
+            help="File layout: that of a data set, `rooms` (our own, with depth and poses), or `webdataset...` (shards for pretraining)."
+        ),
     ] = "rooms",
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
-    train: Annotated[int, typer.Option(min=1, help="Images of the train split.")] = 200,
-    val: Annotated[int, typer.Option(min=1, help="Images of the scored split.")] = 50,
-    size: Annotated[int, typer.Option(min=16, help="Side in pixels.")] = 224,
-    frames_per_scene: Annotated[int, typer.Option(min=1, help="Images along one path through one room.")] = 4,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a processor otherwise.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed. The same seed gives the same files, byte for byte.")] = 0,
+    train: Annotated[int, typer.Option(min=1, help="Number of images in the train split.")] = 200,
+    val: Annotated[int, typer.Option(min=1, help="Number of images in the test split.")] = 50,
+    size: Annotated[int, typer.Option(min=16, help="Width and height of each image, in pixels.")] = 224,
+    frames_per_scene: Annotated[int, typer.Option(min=1, help="Number of images of each room, along one camera path.")] = 4,
+    workers: Annotated[int | None, typer.Option(min=1, help="Number of processes. Default: one per CPU core.")] = None,
 ) -> None:
-    """Generate furnished rooms with labels, in the layout of a real data set.
+    """Generate images of furnished rooms with labels, in the file layout of a real data set.
 
     \b
     Examples:

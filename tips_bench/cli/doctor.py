@@ -1,8 +1,8 @@
-"""tips-bench doctor: is this machine ready, and what does it have.
+"""tips-bench doctor: is this machine ready to run tips-bench, and what is installed.
 
     tips-bench doctor --json
 
-Exit status 1 when something that tips-bench needs is missing or broken; a data set that is not there is no fault.
+Exit status 1 if something that tips-bench needs is missing or broken. A missing data set is not an error.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ NEEDED = {
     "safetensors": "safetensors",
     "huggingface_hub": "huggingface_hub",
     "filelock": "filelock",
+    "simplejpeg": "simplejpeg",
     "sentencepiece": "sentencepiece",
     "webdataset": "webdataset",
     "jinja2": "jinja2",
@@ -65,13 +66,19 @@ SYSTEM_LIBRARIES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report. fault: tips-bench does not work without it."""
+    """One line of the report. fault: tips-bench does not work without it. absent: not there, but not needed either."""
 
     section: str
     name: str
     value: str
     fault: bool = False
     fix: str = ""
+    absent: bool = False
+
+    @property
+    def mark(self) -> str:
+        """What the first column of the report says."""
+        return "FAULT" if self.fault else "-" if self.absent else "ok"
 
 
 def packages() -> Iterator[Finding]:
@@ -88,7 +95,7 @@ def packages() -> Iterator[Finding]:
         except ModuleNotFoundError as error:
             fix = "pip install -e . in the clone of tips-bench" if needed else f"pip install {distribution}"
             value = f"there is no module {error.name}{'' if needed else ' (optional)'}"
-            yield Finding("versions", distribution, value, fault=needed, fix=fix)
+            yield Finding("versions", distribution, value, fault=needed, fix=fix, absent=not needed)
         except (ImportError, OSError) as error:
             fix = f"pip install --force-reinstall {distribution}"
             yield Finding("versions", distribution, f"cannot be imported: {error}", fault=True, fix=fix)
@@ -111,7 +118,7 @@ def system_libraries() -> Iterator[Finding]:
 
 
 def devices() -> Iterator[Finding]:
-    """What torch can compute on, and with how many threads."""
+    """The devices that torch can use, and the number of CPU threads."""
     try:
         import torch
     except (ImportError, OSError):
@@ -123,16 +130,16 @@ def devices() -> Iterator[Finding]:
 
 
 def caches() -> Iterator[Finding]:
-    """The cache folder: can it be written, how much it holds, how much is free."""
+    """The cache folder: whether it is writable, how much it uses, how much is free."""
     from tips_bench.catalog import cache_root
 
     root = cache_root()
     existing = next(folder for folder in [root, *root.absolute().parents] if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        yield Finding("caches", "$TIPS_BENCH_CACHE", f"{root} cannot be written", fault=True, fix="Name another folder there")
+        yield Finding("caches", "$TIPS_BENCH_CACHE", f"{root} cannot be written", fault=True, fix="Set the variable to another folder")
         return
     held = sum(file.stat().st_size for file in root.rglob("*") if file.is_file())
-    yield Finding("caches", "$TIPS_BENCH_CACHE", f"{root}: {held / 1e9:.2f} GB held, {shutil.disk_usage(existing).free / 1e9:.0f} GB free")
+    yield Finding("caches", "$TIPS_BENCH_CACHE", f"{root}: {held / 1e9:.2f} GB used, {shutil.disk_usage(existing).free / 1e9:.0f} GB free")
 
 
 def cards() -> Iterator[Finding]:
@@ -143,11 +150,11 @@ def cards() -> Iterator[Finding]:
         found, faults = list_cards(kind)
         yield Finding("cards", f"{kind}s", str(len(found)))
         for error in faults:
-            yield Finding("cards", f"{kind}s", error.problem, fault=True, fix=f"Mend {error.where}")
+            yield Finding("cards", f"{kind}s", error.problem, fault=True, fix=f"Fix {error.where}")
 
 
 def data_sets() -> Iterator[Finding]:
-    """Which tasks' data are there."""
+    """Which tasks have their data on this machine."""
     from tips_bench.cards import load_card
     from tips_bench.catalog import card_files, data_root, generated_root
 
@@ -162,12 +169,15 @@ def data_sets() -> Iterator[Finding]:
 
 def _data_set(task: str, root: Path, generated: bool) -> Finding:
     if root.is_dir():
-        return Finding("data sets", task, f"{root} is there (tips-bench data check {task} looks inside)")
-    return Finding("data sets", task, "generated when first used" if generated else f"{root} is not there (tips-bench show {task})")
+        return Finding("data sets", task, f"{root} is there; to check the files: tips-bench data check {task}")
+    value = "generated when first used" if generated else f"{root} is not there; how to get it: tips-bench show {task}"
+    return Finding("data sets", task, value, absent=not generated)
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False) -> None:
-    """Report versions, devices, system libraries, caches and data sets; exit status 1 on a fault.
+    """Check that this machine can run tips-bench: packages, system libraries, GPUs, caches, cards and data sets.
+
+    Exit status 1 if something that tips-bench needs is missing or broken.
 
     \b
     Examples:
@@ -179,7 +189,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findi
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
-        rows = [["FAULT" if f.fault else "ok", f.section, f.name, f"{f.value}. {f.fix}" if f.fix else f.value] for f in findings]
+        rows = [[f.mark, f.section, f.name, f"{f.value}. {f.fix}" if f.fix else f.value] for f in findings]
         print_table(["", "", "name", "value"], rows, cut=False)
         print(f"{len(faults)} fault{'' if len(faults) == 1 else 's'}")
     if faults:

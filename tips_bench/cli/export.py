@@ -1,4 +1,4 @@
-"""tips-bench export: the model of a training run, for everyone else."""
+"""tips-bench export: write the model of a training run for other programs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ import typer
 
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
-    to: Annotated[Path, typer.Option(help="Folder to write, in Hugging Face layout.")],
+    to: Annotated[Path, typer.Option(help="Folder to write to, in Hugging Face layout.")],
     weights: Annotated[
-        Literal["student", "teacher"], typer.Option(help="Which image tower; the teacher's is a running mean of the student's.")
+        Literal["student", "teacher"],
+        typer.Option(help="Which image encoder. The teacher is an exponential moving average of the student."),
     ] = "student",
-    step: Annotated[int | None, typer.Option(help="Of a checkpoint that the run has kept; the newest otherwise.")] = None,
-    stored: Annotated[Literal["fp32", "fp16"], typer.Option(help="Precision of the file; fp16 is half as large.")] = "fp32",
+    step: Annotated[int | None, typer.Option(help="Training step of the checkpoint to export. Default: the newest checkpoint.")] = None,
+    stored: Annotated[Literal["fp32", "fp16"], typer.Option(help="Number format of the weight file. fp16 takes half the space.")] = "fp32",
 ) -> None:
-    """Write a run's towers and tokenizer as a folder that transformers' Tipsv2Model and --model load.
+    """Export the image encoder, text encoder and tokenizer of a training run.
+
+    The folder can be given to `tips-bench run --model`, and to Tipsv2Model of
+    transformers.
 
     \b
     Examples:

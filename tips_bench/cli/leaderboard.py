@@ -1,4 +1,4 @@
-"""tips-bench leaderboard: records as a site, a submission checked, a site published, a report of one run."""
+"""tips-bench leaderboard: build a site from records, check a submission, publish a site, report on one run."""
 
 from __future__ import annotations
 
@@ -16,23 +16,32 @@ if TYPE_CHECKING:
     from tips_bench.leaderboard.publish import Change
     from tips_bench.leaderboard.submission import Fault
 
-app = typer.Typer(help="Build, serve, check and publish a leaderboard.", no_args_is_help=True)
+EXAMPLES = """Build a leaderboard website from records, check submissions, and publish it.
+
+\b
+Examples:
+  tips-bench leaderboard build results/ --to site/
+  tips-bench leaderboard serve site/
+"""
+app = typer.Typer(help=EXAMPLES, no_args_is_help=True)
 LISTED = 12  # paths shown of each kind of change
 
 
 @app.command("build")
 def build(
-    results: Annotated[list[Path], typer.Argument(help="Records, and folders that hold them.")],
-    to: Annotated[Path, typer.Option("--to", help="The folder of the site; an earlier site there is replaced.")],
+    results: Annotated[list[Path], typer.Argument(help="Record files, or folders that contain them.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder to write the site to. An earlier site there is replaced.")],
     title: Annotated[str, typer.Option(help="Name of the leaderboard.")] = "tips-bench leaderboard",
-    published: Annotated[bool, typer.Option("--published/--no-published", help="Show what papers report beside the measured.")] = True,
+    published: Annotated[
+        bool, typer.Option("--published/--no-published", help="Show scores from papers beside the measured scores.")
+    ] = True,
 ) -> None:
-    """Build a static site from records. What is wrong with a record that is left out is said on standard error.
+    """Build a static website from records. Broken records are left out, and their errors are printed.
 
     \b
     Examples:
       tips-bench leaderboard build results/ --to site/
-      tips-bench leaderboard build results/ accepted/ --to site/ --title "Our encoders"
+      tips-bench leaderboard build results/ accepted/ --to site/ --title Ours
     """
     from tips_bench.leaderboard.published import reported
     from tips_bench.leaderboard.site import build as build_site
@@ -50,10 +59,10 @@ def _counted(number: int, noun: str) -> str:
 
 @app.command("serve")
 def serve(
-    site: Annotated[Path, typer.Argument(help="The folder of a built site.")],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    site: Annotated[Path, typer.Argument(help="Folder of a site, as `leaderboard build` wrote it.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port. 0: any free port.")] = 8000,
 ) -> None:
-    """Serve a site to this machine only, until interrupted.
+    """Show a site in the browser of this machine. Stop it with Ctrl-C.
 
     \b
     Examples:
@@ -74,7 +83,7 @@ def serve(
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), partial(Quiet, directory=str(site)))
     except OSError as error:
-        raise UserError(f"port {port}: {error.strerror}", where="--port", fix="Choose another, or 0 for a free one.") from error
+        raise UserError(f"port {port}: {error.strerror}", where="--port", fix="Choose another port, or 0 for any free one.") from error
     with server:
         print(f"http://127.0.0.1:{server.server_address[1]}/ (interrupt to stop)", flush=True)
         try:
@@ -85,11 +94,16 @@ def serve(
 
 @app.command("validate")
 def validate(
-    submission: Annotated[Path, typer.Argument(help="A folder of records with their counts, as `run --out` writes it.")],
-    against: Annotated[Path | None, typer.Option(help="Your folder of accepted records: the data must be theirs.")] = None,
+    submission: Annotated[Path, typer.Argument(help="A folder of records with their per-sample counts, as `run --out` writes it.")],
+    against: Annotated[
+        Path | None, typer.Option(help="Folder of the records that you have accepted so far. The submission must use the same data.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Check a submission: every number computed again, cards and data held against ours. Exit status 1 if it has faults.
+    """Check a submission. Exit status 1 if it has an error.
+
+    Every number is computed again from the per-sample counts. Cards and data are
+    compared with those of this installation.
 
     \b
     Examples:
@@ -128,17 +142,25 @@ def _card_of(kind: str, name: str) -> dict[str, Any] | None:
 
 @app.command("publish")
 def publish(
-    site: Annotated[Path, typer.Argument(help="The folder of a built site.")],
-    to: Annotated[str, typer.Option("--to", help="A folder, a git URL, hf://spaces/OWNER/NAME or hf://datasets/OWNER/NAME.")],
-    branch: Annotated[str | None, typer.Option(help="Branch of the git repository, such as gh-pages; its default otherwise.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    site: Annotated[Path, typer.Argument(help="Folder of a site, as `leaderboard build` wrote it.")],
+    to: Annotated[
+        str, typer.Option("--to", help="Where to publish: a folder, a git URL, hf://spaces/OWNER/NAME or hf://datasets/OWNER/NAME.")
+    ],
+    branch: Annotated[
+        str | None, typer.Option(help="Branch of the git repository, for example gh-pages. Default: its default branch.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Publish without asking.")] = False,
 ) -> None:
-    """Put a site where people read it. What would change is shown first; files that no site wrote there are never touched.
+    """Publish a site to a folder, a git repository or the Hugging Face hub.
+
+    The changes are shown first, and you are asked to confirm. Files that an
+    earlier publication did not write are never changed or removed.
 
     \b
     Examples:
       tips-bench leaderboard publish site/ --to /srv/www/leaderboard
-      tips-bench leaderboard publish site/ --to git@github.com:OWNER/NAME.git --branch gh-pages
+      tips-bench leaderboard publish site/ --branch gh-pages \\
+        --to git@github.com:OWNER/NAME.git
       tips-bench leaderboard publish site/ --to hf://spaces/OWNER/NAME --yes
     """
     from tips_bench.leaderboard.publish import publish as send
@@ -148,39 +170,39 @@ def publish(
         if yes:
             return True
         if not sys.stdin.isatty():
-            raise UserError("nobody is there to say yes", where="--yes", fix="Give --yes to publish without being asked.")
+            raise UserError("there is no terminal to confirm on", where="--yes", fix="Add --yes to publish without being asked.")
         return typer.confirm(f"Publish to {to}?")
 
     change = send(site, to, confirm, branch=branch)
     if change is None:
         print("nothing was published")
     elif not change:
-        print(f"{to} is as it should be: {change.same} files")
+        print(f"{to} is up to date: {change.same} files")
     else:
         print(f"published to {to}")
 
 
 def print_change(change: Change, to: str) -> None:
-    """The paths that a publication adds, changes and removes, the first of each."""
+    """Prints which paths a publication adds, changes and removes; of each kind at most LISTED."""
     for sign, paths in (("+", change.added), ("~", change.changed), ("-", change.removed)):
         for path in sorted(paths, key=lambda path: (path.count("/"), path))[:LISTED]:
             print(f"{sign} {path}")
         if len(paths) > LISTED:
             print(f"{sign} and {len(paths) - LISTED} more")
-    counts = f"{len(change.added)} added, {len(change.changed)} changed, {len(change.removed)} removed, {change.same} as they are"
+    counts = f"{len(change.added)} added, {len(change.changed)} changed, {len(change.removed)} removed, {change.same} unchanged"
     print(f"{to}: {counts}")
 
 
 @app.command("report")
 def report(
-    record: Annotated[Path, typer.Argument(help="A record.")],
+    record: Annotated[Path, typer.Argument(help="The record (a .json file).")],
     to: Annotated[Path, typer.Option("--to", help="The HTML file to write.")] = Path("report.html"),
 ) -> None:
-    """Write one HTML file about a run: numbers, intervals, classes, pictures, cost, how to make it again.
+    """Write one HTML file about one record: scores, intervals, classes, pictures, cost, and the command to repeat it.
 
     \b
     Examples:
-      tips-bench leaderboard report results/rooms-seg/tips-b14/convex-224-01234567.json
+      tips-bench leaderboard report results/ade20k/tips-b14/convex-0123.json
       tips-bench leaderboard report RECORD.json --to report.html
     """
     from tips_bench.leaderboard.run_report import write_report

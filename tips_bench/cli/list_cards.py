@@ -1,4 +1,4 @@
-"""tips-bench list: the names that the other verbs take."""
+"""tips-bench list: the names that the other commands accept."""
 
 from __future__ import annotations
 
@@ -44,18 +44,20 @@ COLUMNS: dict[str, dict[str, Callable[[Any], str]]] = {
 
 
 def list_(
-    what: Annotated[Literal["models", "tasks", "protocols"], typer.Argument()],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole cards as JSON.")] = False,
+    what: Annotated[Literal["models", "tasks", "protocols"], typer.Argument(help="What to list.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the complete cards as JSON.")] = False,
 ) -> None:
-    """List models, tasks or protocols: those that ship with tips-bench and your own cards.
+    """List all models, tasks or protocols: those of tips-bench and your own.
 
-    A card that cannot be read is named after the others; the exit status is then 2.
+    A card that cannot be read is left out, its error is printed, and the exit
+    status is 2.
 
     \b
     Examples:
       tips-bench list tasks
       tips-bench list models --json
     """
+
     from tips_bench.cards import list_cards
 
     kind: Any = what.removesuffix("s")

@@ -1,7 +1,7 @@
-"""tips-bench: the command itself, and what becomes of errors.
+"""tips-bench: the command itself, and how errors become exit statuses.
 
-Exit status: 0 fine; 1 a check failed; 2 the user can mend it (one line on standard error, no traceback); 130 interrupted.
-Anything else that is raised is a bug and keeps its traceback. The verbs' modules import nothing heavy until they are called.
+Exit status: 0 success; 1 a check failed; 2 an error that the user can fix (one line on standard error, no traceback); 130 interrupted.
+Any other exception is a bug and keeps its traceback. The verbs' modules import nothing heavy until they are called.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from tips_bench.cli import check, compare, data, doctor, export, leaderboard, li
 from tips_bench.cli.output import print_error
 from tips_bench.errors import UserError
 
-EXAMPLES = """Score frozen vision encoders on dense benchmarks.
+EXAMPLES = """Evaluate frozen vision encoders on dense prediction benchmarks.
+
+New here? Start with `tips-bench quickstart`: it needs no download.
 
 \b
 Examples:
@@ -32,7 +34,7 @@ Examples:
 
 
 class Commands(TyperGroup):
-    """The verbs, with the errors of all of them turned into exit statuses."""
+    """The subcommands. An error in any of them becomes an exit status."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -45,14 +47,20 @@ class Commands(TyperGroup):
             print("tips-bench: interrupted; what was finished is kept", file=sys.stderr)
             raise typer.Exit(130) from error
         except BrokenPipeError as error:
-            # The reader (head, less) has gone; the interpreter's last flush must not complain of it.
+            # The program that reads our output (head, less) has ended; the last flush must not fail because of that.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(141) from error
         return result
 
 
 app = typer.Typer(
-    cls=Commands, help=EXAMPLES, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
+    cls=Commands,
+    help=EXAMPLES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},  # sub-commands inherit it
 )
 app.command("run")(run.run)
 app.command("list")(list_cards.list_)
@@ -79,7 +87,10 @@ def _options(
     version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")] = False,
     plugin: Annotated[
         list[str] | None,
-        typer.Option(metavar="MODULE", help="A Python module that adds task families, readers, probes, metrics or encoders (repeatable)."),
+        typer.Option(
+            metavar="MODULE",
+            help="A Python module that adds task families, readers, probes, metrics or encoders. May be given several times.",
+        ),
     ] = None,
 ) -> None:
     for module in plugin or []:

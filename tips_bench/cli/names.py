@@ -1,4 +1,4 @@
-"""The names on a command line: comma lists and `all`, every one checked before any work starts."""
+"""The names on a command line: lists separated by commas, and `all`. All names are checked before any work starts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def split(text: str, option: str, everything: Callable[[], list[str]]) -> list[s
     """The names of a comma list in order, each once; `all` stands for `everything`. Errors: a list that names nothing."""
     names = [part.strip() for part in text.split(",") if part.strip()]
     if not names:
-        raise UserError(f"{text!r} names nothing", where=option)
+        raise UserError(f"{text!r} contains no name", where=option, fix="Give one or more names, separated by commas, or `all`.")
     expanded = [one for name in names for one in (everything() if name == ALL else [name])]
     return list(dict.fromkeys(expanded))
 
@@ -50,8 +50,8 @@ def plan(task: str, model: str, protocol: str | None, *, overrides: list[str], w
     tasks = split(task, "--task", lambda: list(card_files("task")))
     models = split(model, "--model", lambda: list(card_files("model")))
     if weights is not None and not weights.startswith("random") and len(models) > 1:
-        fix = "Name one model, or use --weights random."
-        raise UserError(f"{weights!r} cannot belong to {len(models)} models", where="--weights", fix=fix)
+        fix = "Give one model, or use --weights random."
+        raise UserError(f"{weights!r} is one weight file, but there are {len(models)} models", where="--weights", fix=fix)
     specs: list[Spec] = []
     jobs: list[Job] = []
     refused: list[tuple[Job, NotAllowed]] = []

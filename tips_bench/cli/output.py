@@ -1,4 +1,4 @@
-"""What the verbs print: tables, JSON, the one line of an error."""
+"""What the subcommands print: tables, JSON, errors on one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""tips-bench quickstart: the main job in one command, on the embedded data set."""
+"""tips-bench quickstart: a complete evaluation in one command, on generated data."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ MODELS = ("tips-nano", "tips-nano-random")
 PICTURES = 4
 
 
-def quickstart(out: Annotated[Path, typer.Option(help="Folder for the records and pictures.")] = Path("results")) -> None:
-    """Score the shipped encoder and its random twin on generated rooms, with no download, and print a table with intervals.
+def quickstart(out: Annotated[Path, typer.Option(help="Folder to write the records and pictures to.")] = Path("results")) -> None:
+    """Evaluate a small pretrained encoder and the same encoder with random weights, and print a table. Takes about a minute.
+
+    Nothing is downloaded: the images are generated rooms.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""tips-bench run: score models on tasks under protocols."""
+"""tips-bench run: evaluate models on tasks under protocols."""
 
 from __future__ import annotations
 
@@ -20,55 +20,76 @@ if TYPE_CHECKING:
 
 
 def run(
-    task: Annotated[str, typer.Option(help="Task names, a comma list, or `all`.")],
+    task: Annotated[str, typer.Option(help="Task names, separated by commas, or `all`.")],
     model: Annotated[
         str,
         typer.Option(
-            help="Zoo names, timm:NAME, hf:REPO, open_clip:ARCH/TAG, module.path:callable, card files, folders of exported models or "
-            "weight files of TIPS; a comma list, or `all`."
+            help="Models, separated by commas, or `all`. Each is a name from `tips-bench list models`, timm:NAME, hf:REPO, "
+            "open_clip:ARCH/TAG, module.path:callable, a model card (.yaml), the folder of an exported model, or a TIPS weight file."
         ),
     ],
     protocol: Annotated[
         str | None,
-        typer.Option(help="Protocol names, a comma list, of which each task is run under those that it allows; `all` are all of these."),
+        typer.Option(
+            help="Protocol names, separated by commas, or `all`. Each task runs under those of them that it allows. "
+            "Default: the default protocol of each task."
+        ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the records.")] = Path("results"),
+    out: Annotated[Path, typer.Option(help="Folder to write the records to.")] = Path("results"),
     weights: Annotated[
-        str | None, typer.Option(help="A weight file of the model's architecture, `random` or `random:SEED`; the card's otherwise.")
+        str | None,
+        typer.Option(
+            help="Weights to load: a file for the architecture of the model, `random` or `random:SEED`. Default: as the card says."
+        ),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; the first GPU where there is one, otherwise.")] = None,
-    dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Precision of the encoder.")] = "fp32",
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a batch.")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Threads or processes that decode images; 0 for none.")] = 2,
-    data_root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets; $TIPS_BENCH_DATA or ./data otherwise.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N. Default: the first GPU, or cpu if there is none.")] = None,
+    dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Number format in which the encoder computes.")] = "fp32",
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per batch. Default: 32 on a GPU, 4 on a CPU.")] = None,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Number of threads or processes that decode images. 0: decode in the main thread.")
+    ] = 2,
+    data_root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets. Default: $TIPS_BENCH_DATA, or ./data.")] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Override a value of the protocol's card, or task.KEY, model.KEY of the other two (repeatable); the record says so.",
+            help="Change one value of the protocol card. task.KEY and model.KEY change the other two cards. May be given "
+            "several times. The record lists each change and is no longer comparable.",
         ),
     ] = None,
-    pictures: Annotated[int, typer.Option(min=0, help="Samples to draw: image, truth, prediction, PCA of the features.")] = 0,
-    cache: Annotated[bool, typer.Option("--cache", help="Keep the features on disk for the next run.")] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only N images of each split; the record is not comparable.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of all that is random.")] = 0,
-    rerun: Annotated[bool, typer.Option("--rerun", help="Score again what this version has scored already.")] = False,
-    metrics: Annotated[str | None, typer.Option(help="Metrics to score beside the task's own, such as boundary-iou; a comma list.")] = None,
+    pictures: Annotated[
+        int, typer.Option(min=0, help="Number of samples to draw: image, ground truth, prediction, PCA of the features.")
+    ] = 0,
+    cache: Annotated[bool, typer.Option("--cache", help="Keep the features on disk, so that the next run can reuse them.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only N images of each split. The record is then not comparable.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for everything random.")] = 0,
+    rerun: Annotated[
+        bool, typer.Option("--rerun", help="Evaluate again, even if this version of tips-bench already wrote the record.")
+    ] = False,
+    metrics: Annotated[str | None, typer.Option(help="Additional metrics, separated by commas, for example boundary-iou.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False,
 ) -> None:
-    """Score models on tasks under protocols, and keep a record of each.
+    """Evaluate models on tasks, and write one record (JSON) for each evaluation.
 
-    An evaluation that fails on its data or weights is reported and the next one is run; the exit status is then 2.
+    A protocol says how a task is scored: image size, layers, probe, training.
+    If the data or the weights of one evaluation are missing or broken, the error
+    is printed and the next evaluation starts. The exit status is then 2.
 
     \b
     Examples:
       tips-bench run --task ade20k --model tips-g14
       tips-bench run --task ade20k,voc2012 --model tips-b14,tips-l14 --dtype bf16
-      tips-bench run --task ade20k --protocol convex --model timm:vit_base_patch14_dinov2 --weights my_run/checkpoint.pth
-      tips-bench run --task rooms-seg --model my_package:build --set probe.patches_per_image=64
+      tips-bench run --task rooms-seg --model my_package:build
+      tips-bench run --task ade20k --protocol convex --weights checkpoint.pth \\
+        --model timm:vit_base_patch14_dinov2
+      tips-bench run --task rooms-seg --model tips-nano \\
+        --set probe.patches_per_image=64
     """
+    from tips_bench.models.devices import resolve_device
+
     specs = plan(task, model, protocol, overrides=overrides or [], weights=weights, limit=limit)
+    resolve_device(device)  # a wrong one is found before any data are read
     options: dict[str, Any] = {
         "weights": weights,
         "device": device,
@@ -95,7 +116,7 @@ def run(
 
 
 def evaluate_all(specs: list[Spec], options: dict[str, Any]) -> list[Record]:
-    """The records of what could be scored, in order; what stands in the way of another is printed and the next one is tried."""
+    """The records of the evaluations that succeeded, in order. The error of one that fails is printed, and the next one starts."""
     from tips_bench.evaluation.run import RunOptions, evaluate_spec
 
     records = []
@@ -109,7 +130,7 @@ def evaluate_all(specs: list[Spec], options: dict[str, Any]) -> list[Record]:
 
 
 def print_records(records: list[Record]) -> None:
-    """The table of these records, then where they and their pictures lie."""
+    """Prints a table of these records, then the paths of the records and of their pictures."""
     print_scores(records)
     for record in records:
         print(f"record    {record.file}")

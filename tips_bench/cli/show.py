@@ -1,4 +1,4 @@
-"""tips-bench show: one card, as it is after its bases were merged in."""
+"""tips-bench show: one card, after its `_base_` cards were merged in."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Kind = Literal["task", "protocol", "model"]
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="A task, protocol or model.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of YAML.")] = False,
+    name: Annotated[str, typer.Argument(help="Name of a task, protocol or model.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of YAML.")] = False,
 ) -> None:
-    """Print everything a card says.
+    """Print the complete card of a task, protocol or model: every value, the license, and how to get the data.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""tips-bench table: records side by side."""
+"""tips-bench table: several records in one table."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tips_bench.cli.output import print_error, print_scores
 
 
 def table(
-    paths: Annotated[list[Path], typer.Argument(help="Records, and folders that hold them.")],
+    paths: Annotated[list[Path], typer.Argument(help="Record files, or folders that contain them.")],
     format: Annotated[
-        Literal["terminal", "markdown", "csv", "latex", "json"], typer.Option(help="csv and json keep full precision.")
+        Literal["terminal", "markdown", "csv", "latex", "json"], typer.Option(help="Output format. csv and json keep full precision.")
     ] = "terminal",
 ) -> None:
-    """Print a table of records with 95 % intervals: a row per model and protocol, a column per task.
+    """Print records as a table with 95 % intervals: one row per model and protocol, one column per task.
 
-    A broken record in a folder is named on standard error and left out.
+    Broken records are left out, and named on standard error.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""tips-bench train: pretrain a recipe, alone or under torchrun."""
+"""tips-bench train: pretrain a model by a recipe, in one process or under torchrun."""
 
 from __future__ import annotations
 
@@ -18,23 +18,27 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name, or its .yaml file.")],
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or its .yaml file.")],
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the recipe (repeatable).")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe. May be given several times.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run, if there is one.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME otherwise.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU for each rank where there are any, otherwise.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint of the run, if it has one.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for the run. Default: runs/NAME, with the name of the recipe.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda. Default: one GPU per rank, or cpu if there is no GPU.")] = None,
 ) -> None:
-    """Pretrain a model from image-text shards.
+    """Pretrain a model on image-text pairs, by the method of TIPS.
 
-    A SIGTERM ends the run after its step, with a checkpoint, and exit status 0.
+    For several GPUs, start it with torchrun. On SIGTERM the current step is
+    finished, a checkpoint is written, and the exit status is 0.
 
     \b
     Examples:
-      tips-bench train recipes/tips-nano.yaml --set data.shards='rooms/train-{000..031}.tar'
-      torchrun --nproc-per-node 8 -m tips_bench train recipes/tipsv2-g14.yaml --set data.shards='shards/*.tar'
-      tips-bench train recipes/tips-nano.yaml --set data.shards='rooms/train-{000..031}.tar' --resume
+      tips-bench train recipes/tips-nano.yaml \\
+        --set data.shards='rooms/train-{000..031}.tar'
+      tips-bench train recipes/tips-nano.yaml --resume \\
+        --set data.shards='rooms/train-{000..031}.tar'
+      torchrun --nproc-per-node 8 -m tips_bench train recipes/tipsv2-g14.yaml \\
+        --set data.shards='shards/*.tar'
     """
     from tips_bench.training import distributed
     from tips_bench.training.loop import train as train_recipe

@@ -90,4 +90,4 @@ class ImagePairs(ImageFiles):
         if image_HW3.shape[:2] != target.shape[:2]:
             sizes = ["x".join(map(str, array.shape[:2])) for array in (target, image_HW3)]
             problem = f"{sizes[0]} {kind}, but the image {image_path.name} is {sizes[1]} (height x width)"
-            raise UserError(problem, where=target_path, fix="Both must be of one size; get the pair again.")
+            raise UserError(problem, where=target_path, fix="Image and label must have the same size: download both again.")

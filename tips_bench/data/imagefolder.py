@@ -96,7 +96,7 @@ def imagenet(root: str | Path, split: str, **options: Any) -> ImageFolderReader:
     else:
         classes = _class_folders(root / split, IMAGENET_HOW)
         if stray := [name for name in classes if not WNID.fullmatch(name)]:
-            raise UserError(f"the folder {stray[0]!r} is named for no WordNet id", where=root / split, fix=IMAGENET_HOW)
+            raise UserError(f"the folder {stray[0]!r} is not named after a WordNet id", where=root / split, fix=IMAGENET_HOW)
         images = {Path(id).name: found for id, found in _sorted_images(root / split, classes).items()}
     names = _names(root)
     shown = [names.get(wnid, wnid) for wnid in classes]
@@ -111,7 +111,7 @@ def _class_folders(folder: Path, how: str) -> list[str]:
         raise UserError("there is no such folder", where=folder, fix=how)
     found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not found:
-        raise UserError("there is no folder of a class in it", where=folder, fix=how)
+        raise UserError("it contains no class folders", where=folder, fix=how)
     return found
 
 
@@ -125,7 +125,9 @@ def _sorted_images(folder: Path, classes: list[str]) -> dict[str, tuple[str, int
     empty = [name for name in classes if number[name] not in shown and (folder / name).is_dir()]
     if empty:
         more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
-        raise UserError(f"the class folder {empty[0]!r}{more} holds no image", where=folder, fix="Fill it, or remove it from every split.")
+        raise UserError(
+            f"the class folder {empty[0]!r}{more} holds no image", where=folder, fix="Add images, or remove the folder from every split."
+        )
     return found
 
 

@@ -121,7 +121,7 @@ def decode_image(data: bytes, where: object, turned: bool = True) -> np.ndarray:
     if image_HW3 is None:
         raise UserError("the image is truncated or corrupt", where=where, fix="Fetch it again.")
     if image_HW3.shape[:2] != expected:
-        raise UserError("the orientation in its EXIF data is contradictory", where=where, fix="Save it again without EXIF data.")
+        raise UserError("the EXIF data contain two different orientations", where=where, fix="Save it again without EXIF data.")
     if png_is_short(data) if kind == "PNG" else jpeg_is_cut(data, image_HW3, progressive):
         raise UserError("a part of the picture is missing: the file was cut and closed again", where=where, fix="Fetch it again.")
     return cv2.cvtColor(image_HW3, cv2.COLOR_BGR2RGB, dst=image_HW3)
@@ -136,12 +136,12 @@ def read_mask(path: Path) -> np.ndarray:
     data = read_bytes(path)
     with _opened(io.BytesIO(data), path) as image:
         if image.format != "PNG":
-            raise UserError(f"a {image.format} where class ids are meant: its compression changes them", where=path, fix=MASK_FIX)
+            raise UserError(f"a {image.format} where class ids are expected: its compression changes the ids", where=path, fix=MASK_FIX)
         bits, color = data[24], data[25]  # of the IHDR chunk, which is always first
         if color not in (GRAY, PALETTE):
-            raise UserError("a colour image where class ids are meant", where=path, fix=MASK_FIX)
+            raise UserError("a color image where class ids are expected", where=path, fix=MASK_FIX)
         if bits == 16 or (color == GRAY and bits in (2, 4)):
-            raise UserError(f"a {bits}-bit PNG where 8-bit class ids are meant", where=path, fix=MASK_FIX)
+            raise UserError(f"a {bits}-bit PNG where 8-bit class ids are expected", where=path, fix=MASK_FIX)
         if not data.endswith(ENDINGS["PNG"]) or png_is_short(data):
             raise UserError("the label file is truncated", where=path, fix="Fetch it again.")
         return _decode(image, path).astype(np.uint8, copy=False)
@@ -152,7 +152,7 @@ def read_uint16(path: Path) -> np.ndarray:
     data = read_bytes(path)
     with _opened(io.BytesIO(data), path) as image:
         if image.format != "PNG" or (data[24], data[25]) != (16, GRAY):
-            raise UserError("not a 16-bit greyscale PNG, as depth maps are kept", where=path, fix="Export it again.")
+            raise UserError("a depth map must be a 16-bit grayscale PNG", where=path, fix="Export it again.")
         if not data.endswith(ENDINGS["PNG"]) or png_is_short(data):
             raise UserError("the depth map is truncated", where=path, fix="Fetch it again.")
         return _decode(image, path).astype(np.uint16, copy=False)

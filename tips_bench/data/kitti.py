@@ -126,7 +126,7 @@ def read_scan(path: Path) -> np.ndarray:
     except OSError as error:
         raise UserError(f"cannot read: {error.strerror or error}", where=path) from error
     if len(data) % 16 or not data:
-        raise UserError(f"{len(data)} bytes are no laser scan: four floats a point", where=path, fix=FIX)
+        raise UserError(f"{len(data)} bytes are not a laser scan, which has four floats per point", where=path, fix=FIX)
     return np.frombuffer(data, "<f4").reshape(-1, 4)[:, :3]
 
 

@@ -32,7 +32,9 @@ def files_below(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
             path = f"{base}/{name}"
             if found.setdefault(path[prefix : -len(suffix)], path) != path:
                 raise UserError(
-                    f"two images have one id: {name} and {Path(found[path[prefix : -len(suffix)]]).name}", where=folder, fix="Keep one."
+                    f"two images have the same id: {name} and {Path(found[path[prefix : -len(suffix)]]).name}",
+                    where=folder,
+                    fix="Keep one.",
                 )
     return found
 
@@ -53,7 +55,7 @@ def read_lines(path: Path) -> list[str]:
 def inside(name: str, where: Path) -> str:
     """A name from a list, relative to the set's folder. where: the list. Errors: a name that leads out of the folder."""
     if name.startswith("/") or ".." in name.split("/"):
-        raise UserError(f"the id {name!r} leads out of the folder", where=where, fix="Get the list again.")
+        raise UserError(f"the id {name!r} points outside the folder", where=where, fix="Download the list again.")
     return name
 
 
@@ -92,7 +94,7 @@ def group_pattern(group: str | None) -> re.Pattern[str] | None:
     except re.error as error:
         raise UserError(f"group = {group!r}: not a regular expression ({error})", where="data.options") from error
     if not pattern.groups:
-        raise UserError(f"group = {group!r}: it has no group in parentheses", where="data.options", fix="Write for example ^(.*)_\\d+$.")
+        raise UserError(f"group = {group!r}: it has no part in parentheses", where="data.options", fix="For example: ^(.*)_\\d+$.")
     return pattern
 
 
@@ -101,6 +103,8 @@ def group_of(pattern: re.Pattern[str], sample: str) -> str:
     found = pattern.search(sample)
     if found is None or found[1] is None:
         raise UserError(
-            f"group = {pattern.pattern!r} finds nothing in the id {sample!r}", where="data.options", fix="Adapt the expression."
+            f"group = {pattern.pattern!r} does not match the id {sample!r}",
+            where="data.options",
+            fix="Change the expression, so that it matches every id.",
         )
     return found[1]

@@ -32,7 +32,7 @@ def choose(root: Path, layouts: tuple[ListedSplit, ...], name: str, how: str) ->
     for layout in layouts:
         if (root / layout.listing).is_file():
             return layout
-    problem = "there is no such folder" if not root.is_dir() else f"it does not hold {name}"
+    problem = "there is no such folder" if not root.is_dir() else f"the files are not in the layout of {name}"
     wanted = ", or ".join(f"{layout.listing} with {_places(layout.images[0], layout.depths[0])}" for layout in layouts)
     raise UserError(f"{problem}; looked for {wanted}", where=root, fix=how)
 

@@ -96,7 +96,7 @@ class NaviReader(PairReader):
             raise UserError(sizes, where=self.files(index)[1], fix="Get the pair again.")
         small_HW = self._square(depth_HW)
         if not small_HW.any():
-            raise UserError("no pixel of the middle square has depth", where=self.files(index)[1], fix="Get the file again.")
+            raise UserError("no pixel in the central square has a depth value", where=self.files(index)[1], fix="Get the file again.")
         box = object_box(small_HW)
         image_HW3 = _square(cv2.resize(image_HW3, _short(depth_HW.shape)[::-1], interpolation=cv2.INTER_AREA))
         target = self.values(small_HW[box], self._camera(index, depth_HW.shape).boxed(*box))
@@ -170,7 +170,7 @@ def _open(name: str, kind: type[NaviReader], root: str | Path, split: str, optio
     found = ((folder, views_of(root / folder, split, chosen.prefix)) for folder in FOLDERS)
     place, views = next(((folder, views) for folder, views in found if views), ("", {}))
     if not views:
-        problem = "there is no such folder" if not root.is_dir() else "it does not hold NAVI"
+        problem = "there is no such folder" if not root.is_dir() else "the files are not in the layout of NAVI"
         wanted = f"OBJECT/{COLLECTIONS[split]}*/annotations.json, images/{chosen.prefix}000.jpg, depth/{chosen.prefix}000.png"
         raise UserError(f"{problem}; looked for {wanted}", where=root, fix=how)
     used = dict(list(views.items())[:: chosen.every])

@@ -115,5 +115,5 @@ def read_png(path: Path) -> np.ndarray:
     values_HW3 = read_image(path)
     with path.open("rb") as file:
         if file.read(4) != b"\x89PNG":
-            raise UserError("a JPEG where normals are meant: its compression changes them", where=path, fix="Save them as PNG.")
+            raise UserError("a JPEG where normals are expected: its compression changes the normals", where=path, fix="Save them as PNG.")
     return values_HW3

@@ -185,7 +185,7 @@ def _images(root: Path, images: str, listing: str, suffix: str) -> dict[str, str
         return files_below(root / images, (suffix,))
     ids = [inside(line, root / listing) for line in read_lines(root / listing)]
     if len(set(ids)) != len(ids):
-        raise UserError("the list names an id twice", where=root / listing, fix="Get the list again.")
+        raise UserError("the list contains an id twice", where=root / listing, fix="Get the list again.")
     return {sample: f"{root}/{images}/{sample}{suffix}" for sample in ids}
 
 
@@ -199,5 +199,9 @@ def _absent(name: str, root: Path, wanted: list[str], how: str) -> UserError:
         others = [
             other for other, layout in LAYOUTS.items() if any(not lacking(root, [*filter(None, parts)]) for parts in layout.splits.values())
         ]
-        problem = f"it is laid out like {' or '.join(others)}" if others and name not in others else f"it does not hold {name}"
+        problem = (
+            f"the files are in the layout of {' or '.join(others)}, not of {name}"
+            if others and name not in others
+            else f"the files are not in the layout of {name}"
+        )
     return UserError(f"{problem}; looked for {', '.join(wanted)}", where=root, fix=how)

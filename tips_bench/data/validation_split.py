@@ -15,8 +15,8 @@ def hold_out(ids: Sequence[str], groups: Sequence[str], fraction: float, limit: 
     """
     order = sorted(set(groups), key=lambda group: digest("held out", group))
     if len(order) < 2:
-        problem = f"{len(ids)} training sample(s) of one group cannot be parted into fitting and held-out samples"
-        raise UserError(problem, fix="Give samples of more groups.")
+        problem = f"{len(ids)} training sample(s) of one group cannot be split into fitted and held-out samples"
+        raise UserError(problem, fix="Use samples of at least two groups.")
     chosen = set(order[: min(max(1, round(fraction * len(order))), len(order) - 1)])
     kept = [index for index, group in enumerate(groups) if group not in chosen]
     held = [index for index, group in enumerate(groups) if group in chosen]

@@ -1,4 +1,4 @@
-"""The Encoder contract: what every frozen backbone gives, whatever it came from.
+"""The Encoder contract: what every frozen backbone provides, from whichever library it comes.
 
 Axes: B batch, H W pixels, h w token grid, D feature, K global tokens, T texts, E embeddings of a whole image.
 """
@@ -19,12 +19,13 @@ from tips_bench.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderSpec:
-    """What a caller has to know of an encoder.
+    """The properties of an encoder that a caller needs.
 
-    embed_dim: D of one layer's patch features. depth: number of blocks. mean, std: of RGB in [0, 1]. resolution: native side
-    in pixels. global_tokens: K. pad: what happens to a side that is no multiple of patch_size: "center" pads with zeros after
-    normalisation (DINOv2's rule), "resize" enlarges bilinearly to the next multiple.
-    weights_sha256: of the weight file; "random:SEED"; "output:HEX" for a callable, from what it gave for one fixed image; or "none".
+    embed_dim: D of one layer's patch features. depth: number of blocks. mean, std: of RGB in [0, 1], for normalization. resolution: native
+    image side in pixels. global_tokens: K. pad: what happens to an image side that is not a multiple of patch_size: "center" pads
+    both ends with zeros after normalization (DINOv2's rule), "resize" enlarges the image bilinearly to the next multiple.
+    weights_sha256: SHA-256 of the weight file; or "random:SEED"; or, for a callable, "output:HEX", a hash of its output for one fixed
+    image; or "none".
     """
 
     name: str
@@ -42,7 +43,7 @@ class EncoderSpec:
 
 
 def spec_from_card(card: ModelCard, weights_sha256: str, *, has_text: bool | None = None) -> EncoderSpec:
-    """The spec a card states, for the weights that were loaded. has_text: None = as the card says."""
+    """The spec of a model card, for the weights that were loaded. has_text: None = as the card says."""
     return EncoderSpec(
         name=card.name,
         patch_size=card.patch_size,
@@ -63,9 +64,10 @@ def spec_from_card(card: ModelCard, weights_sha256: str, *, has_text: bool | Non
 class ImageFeatures:
     """One batch of features.
 
-    globals_BKD: global tokens after the final norm, K may be 0. patches: one [B,h,w,D] a layer asked for. layer_globals: one [B,K,D] a
-    layer asked for, normed like its patches; a token that attention pools from the last layer stands in every layer.
-    padding: (left, top, right, bottom) pixels added around the input before patches were cut, (0, 0, 0, 0) where it was resized.
+    globals_BKD: global tokens after the final norm; K may be 0. patches: one tensor [B,h,w,D] per requested layer. layer_globals: one
+    tensor [B,K,D] per requested layer, normalized like its patches; a token made by attention pooling of the last layer is repeated for
+    every layer.
+    padding: (left, top, right, bottom) pixels that were added around the input; (0, 0, 0, 0) if it was resized instead.
     """
 
     globals_BKD: Tensor
@@ -75,9 +77,10 @@ class ImageFeatures:
 
 
 class Encoder(ABC):
-    """A frozen encoder. Sub-classes set `spec` and `device`/`dtype` and implement `_encode` (and `encode_text` where has_text).
+    """A frozen encoder.
 
-    has_values: whether `values=True` is understood.
+    A subclass sets `spec`, `device` and `dtype`, and implements `_encode`; with has_text also `encode_text`.
+    has_values: whether `encode_image` accepts `values=True`.
     """
 
     spec: EncoderSpec
@@ -95,15 +98,19 @@ class Encoder(ABC):
     def encode_image(self, pixels_B3HW: Tensor, layers: tuple[int, ...] = (-1,), norm: bool = True, values: bool = False) -> ImageFeatures:
         """Features of images, RGB in [0, 1], any H x W.
 
-        layers: block indices, negative from the end. norm: apply the final norm to each layer. values: the text-aligned value
-        path of the last block in place of its output, projected to the space of the texts: `values_dim` features.
-        Errors: not [B,3,H,W], a layer that the encoder does not have, no such value path, features that are not finite.
+        layers: block indices; negative ones count from the end. norm: apply the final norm to each layer. values: return the value
+        features of the last block (as MaskCLIP does) instead of its output, projected into the space of the text embeddings:
+        `values_dim` features.
+        Errors: pixels that are not [B,3,H,W]; a layer that does not exist; values=True without a value path; features that are not
+        finite.
         """
         if values and not self.has_values:
-            fix = "Use an encoder with text, or values=False."
+            fix = "Use an encoder with a text tower, or values=False."
             raise UserError("this encoder has no text-aligned value path", where=self.spec.name, fix=fix)
         if values and not norm:
-            raise UserError("the value path is defined after the final norm", where=self.spec.name, fix="Use norm=True with values=True.")
+            raise UserError(
+                "values=True needs norm=True: the value path includes the final norm", where=self.spec.name, fix="Set norm=True."
+            )
         self._check_pixels(pixels_B3HW)
         layers = self.resolve_layers(layers)
         pixels_B3HW, padding = self._prepared(pixels_B3HW)
@@ -119,12 +126,12 @@ class Encoder(ABC):
 
     @property
     def embeddings(self) -> int:
-        """E: how many embeddings of a whole image can be compared with a text's; 0 without text."""
+        """E: how many embeddings of a whole image can be compared with a text embedding; 0 if the encoder has no text tower."""
         return self.spec.global_tokens if self.spec.has_text else 0
 
     @torch.inference_mode()
     def embed_image(self, pixels_B3HW: Tensor) -> Tensor:
-        """[B,E,D] embeddings of whole images, RGB in [0, 1], in the space of `encode_text`, not normalised.
+        """[B,E,D] embeddings of whole images, RGB in [0, 1], in the same space as `encode_text`, not normalized to length 1.
 
         Errors: an encoder without text, not [B,3,H,W], embeddings that are not finite.
         """
@@ -134,11 +141,11 @@ class Encoder(ABC):
         return self._own(self._embed(self._prepared(pixels_B3HW)[0]))
 
     def encode_text(self, texts: list[str]) -> Tensor:
-        """[T,D] text embeddings, not normalised. Errors: an encoder without text."""
+        """[T,D] text embeddings, not normalized to length 1. Errors: an encoder without a text tower."""
         raise self._no_text()
 
     def cut_texts(self, texts: list[str]) -> int | None:
-        """How many of the texts are longer than the text tower takes, so that their ends are not read; None = it cannot be told.
+        """How many of the texts are too long for the text tower, so that it does not read their ends; None = not known.
 
         Errors: an encoder without text.
         """
@@ -147,7 +154,7 @@ class Encoder(ABC):
         return None
 
     def resolve_layers(self, layers: tuple[int, ...]) -> tuple[int, ...]:
-        """Layer indices in [0, depth). Errors: one outside."""
+        """The layers as indices in [0, depth). Errors: an index outside that range."""
         depth = self.spec.depth
         if not layers or any(not -depth <= layer < depth for layer in layers):
             raise UserError(
@@ -157,10 +164,10 @@ class Encoder(ABC):
 
     @abstractmethod
     def _encode(self, pixels_B3HW: Tensor, layers: tuple[int, ...], norm: bool, values: bool) -> ImageFeatures:
-        """Features of normalised pixels whose sides are multiples of the patch size; layers are in [0, depth)."""
+        """Features of normalized pixels whose sides are multiples of the patch size. layers: indices in [0, depth)."""
 
     def _embed(self, pixels_B3HW: Tensor) -> Tensor:
-        """[B,E,D] embeddings of such pixels in the space of `encode_text`; the global tokens, unless a tower projects or pools first."""
+        """[B,E,D] embeddings of such pixels, in the space of `encode_text`. By default the global tokens."""
         return self._encode(pixels_B3HW, (self.spec.depth - 1,), True, False).globals_BKD
 
     def _check_pixels(self, pixels_B3HW: Tensor) -> None:
@@ -170,14 +177,14 @@ class Encoder(ABC):
             )
 
     def _prepared(self, pixels_B3HW: Tensor) -> tuple[Tensor, tuple[int, int, int, int]]:
-        """Normalised pixels on the encoder's device, their sides multiples of the patch size, and the padding around them."""
+        """The pixels, normalized, on the encoder's device, with sides that are multiples of the patch size; and their padding."""
         pixels_B3HW = pixels_B3HW.to(self.device, torch.float32)
         mean, std = (torch.tensor(values_3, device=self.device).view(3, 1, 1) for values_3 in (self.spec.mean, self.spec.std))
         pixels_B3HW, padding = pad_to_patches((pixels_B3HW - mean) / std, self.spec.patch_size, self.spec.pad)
         return pixels_B3HW.to(self.dtype), padding
 
     def _own(self, features: Tensor) -> Tensor:
-        """The features on the encoder's device and in its precision, whatever a tower gave. Errors: features that are not finite."""
+        """The features, on the encoder's device and in its precision. Errors: features that are not finite."""
         features = features.to(self.device, self.dtype)
         if not torch.isfinite(features).all():
             raise UserError(
@@ -186,7 +193,9 @@ class Encoder(ABC):
         return features
 
     def _no_text(self) -> UserError:
-        return UserError("this encoder has no text tower", where=self.spec.name, fix="Choose one with text: `tips-bench list models`.")
+        return UserError(
+            "this encoder has no text tower", where=self.spec.name, fix="Choose an encoder with text: see `tips-bench list models`."
+        )
 
 
 def padding_of(height: int, width: int, patch_size: int, rule: str) -> tuple[int, int, int, int]:

@@ -23,7 +23,11 @@ def fetch_weights(card: WeightsCard, title: str) -> Path:
         target = cache_root() / "weights" / digest(card.url)[:12] / name
         return fetch(card.url, target, size=card.size, sha256=card.sha256, title=title)
     if card.hub is None or card.file is None:
-        raise UserError("the weights have neither a url nor a hub repository with a file", where=title, fix="Mend the card.")
+        raise UserError(
+            "the weights have neither a url nor a hub repository with a file",
+            where=title,
+            fix="Fix the model card: give weights.url, or weights.hub and weights.file.",
+        )
     path = hub_model(card.hub, card.revision, title) if card.file == SINGLE_FILE else hub_file(card.hub, card.file, card.revision, title)
     check_file(path, size=card.size, sha256=card.sha256)
     if card.sha256 is None:
@@ -56,9 +60,9 @@ def shard_names(index: Path) -> list[str]:
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError("it is no index of shards", where=index, fix="Fetch it again.") from error
+        raise UserError("it is not an index of weight shards", where=index, fix="Delete it to download it again.") from error
     if bad := [name for name in names if not isinstance(name, str) or Path(name).name != name]:
-        raise UserError(f"the shard {bad[0]!r} leads out of its folder", where=index, fix="Do not use this repository.")
+        raise UserError(f"the shard {bad[0]!r} points outside its folder", where=index, fix="Do not use this repository.")
     return sorted(names)
 
 
@@ -79,14 +83,20 @@ def hub_file(repo: str, name: str, revision: str | None, title: str) -> Path:
     try:
         return Path(hf_hub_download(repo, name, revision=revision))
     except GatedRepoError as error:
-        raise UserError("the repository is gated", where=where, fix=f"Accept its licence at {page} and run `hf auth login`.") from error
+        raise UserError(
+            "you need permission to download from this repository",
+            where=where,
+            fix=f"Accept its license at {page} and run `hf auth login`.",
+        ) from error
     except LocalEntryNotFoundError as error:
         raise UserError(
-            "the Hugging Face hub cannot be reached and the file is not in its cache", where=where, fix="Go online, or give --weights FILE."
+            "the Hugging Face hub cannot be reached and the file is not in its cache",
+            where=where,
+            fix="Connect to the internet, or give --weights FILE.",
         ) from error
     except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError, HFValidationError) as error:
         raise UserError(
-            "there is no such repository, revision or file", where=where, fix=f"See {page}; a private one needs `hf auth login`."
+            "there is no such repository, revision or file", where=where, fix=f"See {page}. A private repository needs `hf auth login`."
         ) from error
     except HfHubHTTPError as error:
         raise UserError(f"the Hugging Face hub answered: {first_line(error)}", where=where, fix="Try again later.") from error

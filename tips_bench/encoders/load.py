@@ -89,7 +89,7 @@ def _describe_path(path: Path) -> ModelCard:
     except UserError as error:
         if path.is_dir():
             raise
-        # What mends a file of TIPS is of no use for one that PyTorch wrote.
+        # Advice for a TIPS file does not help with a file that PyTorch wrote.
         fixes = [error.fix, _AS_WEIGHTS] if path.suffix in TIPS_SUFFIXES else [_AS_WEIGHTS]
         raise UserError(error.problem, where=error.where, fix=" ".join(filter(None, fixes))) from error
 

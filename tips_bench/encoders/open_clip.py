@@ -140,7 +140,9 @@ class OpenClipEncoder(Encoder):
                 self._tokenizer = require_package("open_clip").get_tokenizer(self.name)
             except (OSError, ValueError) as error:
                 raise UserError(
-                    f"its tokenizer cannot be loaded: {str(error).splitlines()[0]}", where=self.spec.name, fix="Go online."
+                    f"its tokenizer cannot be loaded: {str(error).splitlines()[0]}",
+                    where=self.spec.name,
+                    fix="Connect to the internet, so that it can be downloaded.",
                 ) from error
         return self._tokenizer(texts, *length)
 
@@ -164,7 +166,7 @@ def pretrained(name: str, tag: str) -> dict[str, Any]:
     tags = open_clip.list_pretrained_tags_by_model(name)
     if tag not in tags:
         raise UserError(
-            f"{tag!r} is no checkpoint of {name}", where="open_clip", fix=f"Use ARCH/TAG with one of {', '.join(tags) or 'none'}."
+            f"{tag!r} is not a checkpoint of {name}", where="open_clip", fix=f"Use ARCH/TAG with one of {', '.join(tags) or 'none'}."
         )
     config = open_clip.get_pretrained_cfg(name, tag)
     if not config.get("hf_hub"):
@@ -181,7 +183,9 @@ def build(name: str, device: str = "cpu") -> nn.Module:
         model = open_clip.create_model(name, pretrained=None, load_weights=False, pretrained_hf=False, device=device)
     except OSError as error:
         raise UserError(
-            f"its text tower needs a file: {str(error).splitlines()[0]}", where=f"open_clip:{name}", fix="Go online."
+            f"its text tower needs a file: {str(error).splitlines()[0]}",
+            where=f"open_clip:{name}",
+            fix="Connect to the internet, so that it can be downloaded.",
         ) from error
     finally:
         logging.disable(logging.NOTSET)

@@ -100,11 +100,15 @@ def build(name: str) -> nn.Module:
         raise UserError(
             f"timm's {family} networks have no grid of patches that is the same in every block at any image size",
             where=where,
-            fix=f"Use one of {', '.join(FAMILIES)}, or wrap the model in a callable.",
+            fix=f"Use one of {', '.join(FAMILIES)}, or write a Python function that calls the model, and give --model MODULE:FUNCTION.",
         )
     model = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
     if not all(hasattr(model, needed) for needed in ("blocks", "num_prefix_tokens", "norm", "pretrained_cfg")):
-        raise UserError(f"{type(model).__name__} is no plain vision transformer", where=where, fix="Wrap the model in a callable.")
+        raise UserError(
+            f"{type(model).__name__} is not a plain vision transformer",
+            where=where,
+            fix="Write a Python function that calls it, and give --model MODULE:FUNCTION.",
+        )
     return model
 
 
@@ -130,7 +134,9 @@ def check_card(card: ModelCard, found: Mapping[str, Any]) -> None:
     for key, value in found.items():
         stated = getattr(card, key)
         if stated is not None and stated != value:
-            raise UserError(f"{key} = {stated}, but the model has {value}", where=card.name, fix="Mend the card.")
+            raise UserError(
+                f"{key} = {stated}, but the model has {value}", where=card.name, fix=f"Fix the model card: set {key} to {value}."
+            )
 
 
 def _pooled(model: nn.Module) -> bool:

@@ -150,9 +150,14 @@ def check_card(card: ModelCard) -> None:
         ("global_tokens", vision.num_global_tokens),
     ):
         if getattr(card, key) != built:
-            raise UserError(f"{key} = {getattr(card, key)}, but its architecture has {built}", where=card.name, fix="Mend the card.")
+            raise UserError(
+                f"{key} = {getattr(card, key)}, but its architecture has {built}",
+                where=card.name,
+                fix=f"Fix the model card: set {key} to {built}.",
+            )
     if card.has_text and (text is None or card.tokenizer is None):
-        raise UserError("has_text, but no text architecture or no tokenizer", where=card.name, fix="Mend the card.")
+        fix = "Fix the model card: add architecture.text and tokenizer, or set has_text to false."
+        raise UserError("has_text is true, but architecture.text or tokenizer is missing", where=card.name, fix=fix)
 
 
 def _text_source(card: ModelCard, weights: Weights, *, own: bool) -> TextSource | None:

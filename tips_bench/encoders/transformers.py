@@ -25,6 +25,7 @@ from tips_bench.encoders.weights import (
     check_finite,
     choose_weights,
     freeze,
+    prefix_fix,
     read_tensors,
     reading,
     require_package,
@@ -248,7 +249,11 @@ def _check_card(card: ModelCard, facts: dict[str, Any]) -> None:
     for key, value in facts.items():
         # A card may leave a text tower unused, or state another resolution to start from.
         if key not in ("resolution", "has_text") and getattr(card, key) != value:
-            raise UserError(f"{key} = {getattr(card, key)}, but the model has {value}", where=card.name, fix="Mend the card.")
+            raise UserError(
+                f"{key} = {getattr(card, key)}, but the model has {value}",
+                where=card.name,
+                fix=f"Fix the model card: set {key} to {value}.",
+            )
 
 
 def _describe(folder: Path, name: str, architecture: dict[str, Any], weights: WeightsCard, homepage: str) -> ModelCard:
@@ -287,8 +292,8 @@ def _build(config: Any, weights: Weights) -> nn.Module:
 
 
 def _check_report(info: dict[str, Any], path: Path) -> None:
-    """transformers says what did not fit and goes on; here that is an error."""
-    fix = "Give the weights of that architecture."
+    """transformers only reports tensors that do not fit; here they are an error."""
+    fix = prefix_fix(info["missing_keys"], info["unexpected_keys"]) or "Give weights of the same architecture as the model."
     if info["mismatched_keys"]:
         key, found, expected = min(info["mismatched_keys"])
         raise UserError(f"{key} has shape {list(found)}, expected {list(expected)}", where=path, fix=fix)

@@ -58,7 +58,7 @@ class CallableEncoder(Encoder):
         """Errors: weights, which a callable brings itself; an Encoder asked to change its device or precision."""
         target = str(card.architecture["target"])
         if weights is not None:
-            raise UserError(f"weights = {str(weights)!r}: a callable brings its own", where=target, fix="Leave --weights out.")
+            raise UserError(f"weights = {str(weights)!r}: a callable loads its own weights", where=target, fix="Leave --weights out.")
         built = _build(target)
         # What is handed out is moved and converted in place; the next caller gets one of its own.
         _build.cache_clear()
@@ -97,7 +97,7 @@ class CallableEncoder(Encoder):
         raise UserError(
             f"it gave {list(features.shape)} for pixels of {list(pixels_B3HW.shape)}, expected {list(wanted)}",
             where=self.spec.name,
-            fix="Return [B, D, h, w] or [B, h, w, D] with one cell a patch at every image size.",
+            fix="Return [B, D, h, w] or [B, h, w, D] with one grid cell per patch, for every image size.",
         )
 
 
@@ -155,7 +155,9 @@ def _build(target: str) -> Any:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
         raise UserError(
-            f"there is no module {error.name!r}", where=target, fix="Run from its folder, or add that to PYTHONPATH."
+            f"there is no module {error.name!r}",
+            where=target,
+            fix="Run the command in the folder of that module, or add the folder to PYTHONPATH.",
         ) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -213,9 +215,9 @@ def _from_output(function: Callable[[Tensor], Tensor], target: str) -> dict[str,
     height, dim = (first, third) if is_last else (second, first)
     if is_last == is_first or _PROBE[0] % height:
         raise UserError(
-            f"it gave {[1, first, second, third]} for an image of {_PROBE[0]} x {_PROBE[1]} pixels: its grid cannot be told",
+            f"it gave {[1, first, second, third]} for an image of {_PROBE[0]} x {_PROBE[1]} pixels: the number of patches cannot be found",
             where=target,
-            fix="Return [B, D, h, w] or [B, h, w, D] with one cell a patch, or an Encoder with a spec.",
+            fix="Return [B, D, h, w] or [B, h, w, D] with one grid cell per patch, or write an Encoder with a spec.",
         )
     return {
         "patch_size": _PROBE[0] // height,

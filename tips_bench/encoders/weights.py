@@ -24,7 +24,7 @@ from tips_bench.files import digest
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _RANDOM = re.compile(r"random(?::(\d+))?")
-_FIX = "Give the weights of that architecture."
+_FIX = "Give weights of the same architecture as the model."
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def parse_weights(asked: str | Path) -> Weights:
         return random_weights(int(match[1] or 0))
     path = Path(asked).expanduser()
     if not path.exists():
-        raise UserError(f"there is no weight file {str(path)!r}", where="weights", fix="Give a file, or random, or random:SEED.")
+        raise UserError(f"there is no weight file {str(path)!r}", where="weights", fix="Check the path, or give random or random:SEED.")
     return file_weights(path)
 
 
@@ -90,7 +90,7 @@ def weights_path(card: WeightsCard, title: str) -> Path:
 def resolve_dtype(dtype: str | None) -> torch.dtype:
     """Errors: anything but fp32 and bf16."""
     if dtype is not None and dtype not in DTYPES:
-        raise UserError(f"{dtype!r} is no precision", where="dtype", fix=f"Use {' or '.join(DTYPES)}.")
+        raise UserError(f"{dtype!r} is not a precision", where="dtype", fix=f"Use {' or '.join(DTYPES)}.")
     return DTYPES[dtype or "fp32"]
 
 
@@ -115,7 +115,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turns what PyTorch and safetensors say of a broken or hostile file into one sentence."""
+    """Turns the errors of PyTorch and safetensors about a broken or hostile file into a UserError of one sentence."""
     from safetensors import SafetensorError
 
     try:
@@ -124,7 +124,9 @@ def reading(path: Path) -> Iterator[None]:
         raise UserError("the file holds Python objects, which could run code and are never loaded", where=path, fix=_FIX) from error
     except (SafetensorError, EOFError, ValueError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"the weights cannot be loaded: {reason}", where=path, fix="Give a whole file of that architecture.") from error
+        raise UserError(
+            f"the weights cannot be loaded: {reason}", where=path, fix="Give a complete file, of the same architecture as the model."
+        ) from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -148,7 +150,8 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], path: Path, dro
     """
     own = module.state_dict()
     if missing := sorted(set(own) - set(state)):
-        raise UserError(f"{len(missing)} of {len(own)} tensors are missing, the first is {missing[0]!r}", where=path, fix=_FIX)
+        fix = prefix_fix(own, state) or _FIX
+        raise UserError(f"{len(missing)} of {len(own)} tensors are missing, the first is {missing[0]!r}", where=path, fix=fix)
     extra = sorted(key for key in set(state) - set(own) if not key.startswith(tuple(dropped)))
     if extra:
         raise UserError(f"{len(extra)} tensors are not part of the model, the first is {extra[0]!r}", where=path, fix=_FIX)
@@ -159,11 +162,21 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], path: Path, dro
     check_finite(module, path)
 
 
+def prefix_fix(wanted: Iterable[str], found: Iterable[str]) -> str | None:
+    """What to do about names that are right but for a prefix, as training code writes them ("teacher.backbone."); None = it is not that."""
+    names, found = sorted(wanted), set(found)
+    ends = sorted((name for name in found if name.endswith(f".{names[0]}")), key=len) if names else []
+    for prefix in (name.removesuffix(names[0]) for name in ends):
+        if all(prefix + name in found for name in names):
+            return f"The names in the file begin with {prefix!r}: save these tensors to a file of their own, without that prefix."
+    return None
+
+
 def check_finite(module: nn.Module, where: object) -> None:
     """Errors: the first parameter or buffer with a value that is NaN or infinite."""
     for name, tensor in module.state_dict().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise UserError(f"{name} holds values that are NaN or infinite", where=where, fix="Use a checkpoint that is whole.")
+            raise UserError(f"{name} holds values that are NaN or infinite", where=where, fix="Use another checkpoint: this one is broken.")
 
 
 def freeze(module: Any, device: torch.device, dtype: torch.dtype) -> Any:

@@ -1,9 +1,9 @@
-"""Score one model on one task under one protocol, and keep a record of it.
+"""Evaluate one model on one task under one protocol, and write a record.
 
     tips-bench run --task ade20k --model tips-g14
 
-A run leaves its unfinished work in a folder beside the record, named for everything that decides the outcome. The same command
-after a kill takes it up; a finished run deletes it. The record is the last file to appear.
+A run keeps its unfinished work in a folder beside the record. The name of the folder depends on everything that can change the
+result. After an interruption, the same command continues from that folder; a finished run deletes it. The record is written last.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ BATCH_SIZE = {"cpu": 4, "cuda": 32}
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How to run, none of which is part of a card.
+    """The settings of a run that are not part of a card.
 
-    weights: a file or "random" or "random:SEED" in place of the card's. device: None = the first GPU where there is one. dtype:
-    "fp32" or "bf16", of the encoder. batch_size: images a batch. workers: threads or processes that decode images. out: folder
-    of the records. data_root: folder of the data sets. overrides: "KEY=VALUE" on a card, recorded as deviations. pictures:
-    samples to draw. cache: keep features for later runs. limit: at most so many samples of each split, a deviation. seed: of
-    whatever the protocol draws. rerun: score again although this version has the record already. metrics: names of metrics to score
-    beside the family's own, from the same predictions.
+    weights: a file, "random" or "random:SEED"; None = as the card says. device: None = the first GPU, or the CPU if there is none.
+    dtype: precision of the encoder, "fp32" or "bf16". batch_size: images per batch. workers: threads or processes that decode images.
+    out: folder for the records. data_root: folder of the data sets. overrides: "KEY=VALUE" changes a value of a card; the record
+    lists it as a deviation. pictures: number of samples to draw. cache: keep the features for later runs. limit: use at most so
+    many samples of each split; a deviation. seed: for everything random. rerun: evaluate again, even if this version of tips-bench
+    already wrote the record. metrics: names of additional metrics, computed from the same predictions.
     """
 
     weights: str | None = None
@@ -73,7 +73,7 @@ class RunOptions:
 
 
 def misfit(task: TaskCard, root: Path) -> str | None:
-    """What keeps a task's card from its data, as class names of another length; None where the two fit. root: the data root."""
+    """Why the card of a task does not fit its data, for example too few class names; None = they fit. root: the data root."""
     try:
         FAMILIES.get(task.family).adapter_class()(task, load_card("protocol", task.protocol)).open(root / task.data.root, None)
     except UserError as error:
@@ -82,15 +82,15 @@ def misfit(task: TaskCard, root: Path) -> str | None:
 
 
 def evaluate(task: str, model: Any, protocol: str | None = None, **options: Any) -> Record:
-    """Score `model` on `task`, write the record and return it; `record.path` is its file.
+    """Evaluate `model` on `task`, write the record and return it; `record.path` is its file.
 
         record = tips_bench.run("rooms-seg", "tips-b14", limit=20)
         record = tips_bench.run("rooms-seg", my_backbone)
 
-    model: a name, as for `load_encoder`, or what stands behind one: an Encoder, an nn.Module or a function of pixels [B,3,H,W] in [0, 1]
-    (tips_bench.encoders.user); a module is copied, so that one in training stays as it is. protocol: the task's default if None.
-    options: the fields of RunOptions.
-    Errors: every fault of cards, data, weights and disk as a UserError, and then there is no record.
+    model: a name, as for `load_encoder`, or an object: an Encoder, an nn.Module or a function of pixels [B,3,H,W] in [0, 1] (see
+    tips_bench.encoders.user). A module is copied, so that a model in training is not changed. protocol: None = the default protocol
+    of the task. options: the fields of RunOptions.
+    Errors: UserError for every problem with cards, data, weights or the disk; no record is written then.
     """
     chosen = RunOptions(**options)
     encoder = None
@@ -105,12 +105,12 @@ def _own_encoder(model: Any, options: RunOptions) -> Encoder:
     changed = [assignment for assignment in options.overrides or [] if assignment.startswith("model.")]
     if options.weights is not None or changed:
         said = changed[0] if changed else f"weights = {options.weights!r}"
-        raise UserError(f"{said}: the model is an object, not a card", where="model", fix="Change the object itself.")
+        raise UserError(f"{said}: the model is a Python object, not a card", where="model", fix="Change the object itself.")
     return wrap(model, options.device, options.dtype)
 
 
 def evaluate_spec(spec: Spec, chosen: RunOptions, encoder: Encoder | None = None) -> Record:
-    """As `evaluate`, of cards that are resolved; weights, limit and overrides are those of `spec`. encoder: in place of the card's."""
+    """As `evaluate`, for resolved cards; weights, limit and overrides are those of `spec`. encoder: used instead of the card's."""
     adapter: Adapter = FAMILIES.get(spec.task.family).adapter_class()(spec.task, spec.protocol)
     if adapter.needs_text and not spec.model.has_text:
         raise _no_text(spec)
@@ -131,21 +131,21 @@ def evaluate_spec(spec: Spec, chosen: RunOptions, encoder: Encoder | None = None
     except torch.OutOfMemoryError as error:
         half = run.context.extractor.batch_size // 2
         ways = [*([f"--batch-size {half}"] if half else []), *(["--dtype bf16"] if chosen.dtype == "fp32" else []), "another --device"]
-        fix = f"Try {' or '.join(ways)}; what is done so far is kept."
-        raise UserError(f"{encoder.device} has not enough memory", where=f"model {spec.model_name}", fix=fix) from error
+        fix = f"Try {' or '.join(ways)}. The run continues where it stopped."
+        raise UserError(f"{encoder.device} does not have enough memory", where=f"model {spec.model_name}", fix=fix) from error
     finally:
         run.close()
 
 
 def _no_text(spec: Spec) -> UserError:
-    fix = "Choose one with text: `tips-bench list models`."
+    fix = "Choose a model with a text tower: see `tips-bench list models`."
     return UserError(
-        f"encoder {spec.model_name!r} has no text, and the task compares images with text", where=f"task {spec.task.name}", fix=fix
+        f"encoder {spec.model_name!r} has no text tower, and the task compares images with text", where=f"task {spec.task.name}", fix=fix
     )
 
 
 def _data_folder(spec: Spec, options: RunOptions) -> Path:
-    """Where the task's data lie; rooms are generated on first use, in the cache unless a data root is given."""
+    """The folder with the data of the task. Rooms are generated at first use, in the cache unless a data root is given."""
     data, root = spec.task.data, None if options.data_root is None else Path(options.data_root)
     if data.generator is None:
         return (root or data_root()) / data.root

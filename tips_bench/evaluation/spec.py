@@ -84,11 +84,13 @@ def resolve(
     name = protocol or task_card.protocol
     protocol_card = load_card("protocol", name)
     if protocol_card.name not in task_card.protocols and is_shipped("protocol", name):
-        fix = f"It allows {', '.join(task_card.protocols)}."
-        raise NotAllowed(f"protocol {protocol_card.name!r} is not one that the task allows", where=f"task {task_card.name}", fix=fix)
+        fix = f"Use one of: {', '.join(task_card.protocols)}."
+        raise NotAllowed(f"protocol {protocol_card.name!r} is not allowed for this task", where=f"task {task_card.name}", fix=fix)
     if task_card.family not in protocol_card.families:
         families = ", ".join(protocol_card.families)
-        raise UserError(f"protocol {name!r} is for {families}, not {task_card.family}", where=f"task {task_card.name}")
+        raise UserError(
+            f"protocol {name!r} is for {families}, not {task_card.family}", where=f"task {task_card.name}", fix="Choose another protocol."
+        )
     protocol_card = _changed("protocol", protocol_card, chosen["protocol"], deviations)
     model_card = _changed("model", model if isinstance(model, ModelCard) else resolve_model_card(model), chosen["model"], deviations)
     if limit is not None:
@@ -101,9 +103,9 @@ def resolve(
 
 def _no_head(spec: Spec) -> Unsuited:
     heads, family = spec.model.heads, spec.task.family
-    has = f"has released heads for {', '.join(heads)} alone" if heads else "has no released heads"
-    problem = f"model {spec.model.name!r} {has}, and the protocol takes the one for {family}"
-    fix = f"Choose a TIPSv2 model, whose heads are published, or another protocol: {', '.join(spec.task.protocols)}."
+    has = f"has released heads only for {', '.join(heads)}" if heads else "has no released heads"
+    problem = f"model {spec.model.name!r} {has}, and the protocol needs one for {family}"
+    fix = f"Choose a TIPSv2 model, which has published heads, or another protocol: {', '.join(spec.task.protocols)}."
     return Unsuited(problem, where=f"protocol {spec.protocol.name}", fix=fix)
 
 

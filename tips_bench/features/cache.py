@@ -148,7 +148,7 @@ def _lock(folder: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
-        raise UserError("another run is using these features", where=folder, fix="Wait for it, or stop it.") from error
+        raise UserError("another run is using these features", where=folder, fix="Wait until it has finished, or stop it.") from error
     return descriptor
 
 

@@ -51,7 +51,7 @@ def layer_indices(layers: list[int] | str, encoder: Encoder) -> tuple[int, ...]:
     depth, name = encoder.spec.depth, encoder.spec.name
     if depth < 4:
         problem = f"features.layers = {layers}: encoder {name!r} has {depth} block{'s' * (depth > 1)}"
-        raise UserError(problem, fix="Use a protocol of the last layer, or --set features.layers=[-1].")
+        raise UserError(problem, fix="Use a protocol that reads only the last layer, or --set features.layers=[-1].")
     if layers == "last4":
         return tuple(range(depth - 4, depth))
     if layers == "quarters":

@@ -68,9 +68,9 @@ class TipsBenchEncoder(BaseModule):
             height, width = pixels_B3HW.shape[-2:]
             patch = self.encoder.spec.patch_size
             raise UserError(
-                f"inputs of {height}x{width} pixels are no multiple of the patch size {patch}",
+                f"inputs of {height}x{width} pixels are not a multiple of the patch size {patch}",
                 where=self.encoder.spec.name,
-                fix=f"Choose a crop size that is, and data_preprocessor.test_cfg=dict(size_divisor={patch}).",
+                fix=f"Choose a crop size that is a multiple, and set data_preprocessor.test_cfg=dict(size_divisor={patch}).",
             )
         # cloned, because a tensor made in inference mode takes no part in training a head
         return tuple(

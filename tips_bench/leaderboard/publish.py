@@ -160,7 +160,7 @@ def _git(folder: Path, url: str, *arguments: str) -> str:
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("hint:")]
         moved = "push" in arguments and "rejected" in done.stderr
-        fix = "It has moved on meanwhile; publish again." if moved else "Nothing was sent; mend it and publish again."
+        fix = "Somebody else pushed meanwhile: publish again." if moved else "Nothing was sent. Fix this and publish again."
         raise UserError(f"git: {'; '.join(lines[-3:]) or 'failed'}", where=url, fix=fix)
     return done.stdout
 

@@ -115,7 +115,9 @@ def read_paper(path: Path) -> Paper:
         problem = first["msg"].removeprefix("Value error, ")
         raise UserError(f"{key}: {problem}" if key else problem, where=path) from error
     if paper.name != path.stem:
-        raise UserError(f"name = {paper.name!r}, but the file is {path.name}", where=path, fix="Let them agree.")
+        raise UserError(
+            f"name = {paper.name!r}, but the file is {path.name}", where=path, fix="Give the card the name of its file, or rename the file."
+        )
     return paper
 
 

@@ -14,9 +14,11 @@ def resolve_device(device: str | None) -> torch.device:
     try:
         found = torch.device(device)
     except RuntimeError as error:
-        raise UserError(f"{device!r} is no device", where="device", fix="Use cpu, cuda or cuda:N.") from error
+        raise UserError(f"{device!r} is not a device", where="device", fix="Use cpu, cuda or cuda:N.") from error
     if found.type not in ("cpu", "cuda"):
-        raise UserError(f"{device!r} is a device that scores were never computed on", where="device", fix="Use cpu, cuda or cuda:N.")
+        raise UserError(f"{device!r} is a kind of device that is not supported", where="device", fix="Use cpu, cuda or cuda:N.")
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"{device!r}: this machine has {torch.cuda.device_count()} CUDA devices", where="device", fix="Use cpu.")
+        raise UserError(
+            f"{device!r}: this machine has {torch.cuda.device_count()} CUDA devices", where="device", fix="Use cpu, or leave --device out."
+        )
     return found

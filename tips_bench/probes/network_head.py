@@ -145,5 +145,5 @@ def check_layers(extractor: Extractor) -> None:
     """Errors: another number of layers than a head takes."""
     count = len(extractor.layers)
     if count != LAYERS:
-        problem = f"features.layers names {count}, and the head takes {LAYERS}"
-        raise UserError(problem, fix="Keep the protocol's own: quarters.")
+        problem = f"features.layers has {count} layers, but the head needs {LAYERS}"
+        raise UserError(problem, fix="Use features.layers: quarters, as the protocol does.")

@@ -98,9 +98,9 @@ def compare(a: str | Path | Record | Scored, b: str | Path | Record | Scored, *,
     wrong = mismatches(a, b)
     if wrong:
         raise UserError(
-            f"cannot be compared with {a.path}, they differ in {'; '.join(wrong)}",
+            f"cannot be compared with {a.path}, because these differ: {'; '.join(wrong)}",
             where=b.path,
-            fix="Compare records of one task, data set and protocol.",
+            fix="Compare records of the same task, data set and protocol.",
         )
     name, family = a.record.primary, a.family
     counts_N2 = np.stack([a.counts.counts_N, b.counts.counts_N], axis=1)

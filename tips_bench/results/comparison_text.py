@@ -50,7 +50,7 @@ def sentence(comparison: Comparison) -> str:
     unit = record.primary_metric.unit
     if interval is None or one.interval is None:
         item = comparison.a.family.item
-        return f"Cannot tell: the {item} are one group, or none was scored, so nothing says how sure {record.primary} is."
+        return f"Cannot tell: all {item} are in one group, or none was scored, so {record.primary} has no interval."
     size = f"{record.primary} {signed(one.value, unit)} {unit} {_interval(one, unit)}"
     head = {"B is better": "B is better", "A is better": "B is worse", "cannot tell": "Cannot tell B from A"}[comparison.verdict]
     return f"{head}: {size} at 95 %, p = {p_text(one.p)}."
@@ -68,8 +68,8 @@ def _resolution(comparison: Comparison) -> str:
     if math.isnan(comparison.primary.detectable):
         return f"{drawn}."
     return (
-        f"{drawn} tell two such models apart where they differ by {plain(comparison.primary.detectable, unit)} {unit} or more "
-        "(80 % power at 5 %)."
+        f"{drawn} are enough to detect a true difference of {plain(comparison.primary.detectable, unit)} {unit} or more "
+        "(80 % power, 5 % level)."
     )
 
 
@@ -177,8 +177,8 @@ def _samples(comparison: Comparison) -> list[str]:
     if not losses and not gains:
         return []
     lines = wrapped(
-        f"{comparison.a.family.item.capitalize()} with the greatest loss and gain: {record.primary} {unit} of each alone, and what it adds "
-        "to B's lead"
+        f"{comparison.a.family.item.capitalize()} with the greatest loss and gain: {record.primary} {unit} of each one, and its "
+        "contribution to B's lead"
     )
     lines.append(f"{'':<4} {'A':>7} {'B':>7} {'gain':>8} {'adds':>9}".rstrip())
     for title, samples in (("loss", losses), ("gain", gains)):
@@ -196,7 +196,8 @@ def suite_text(suite: Suite) -> str:
         scores = f"{plain(one.primary.a, unit):>8} {plain(one.primary.b, unit):>8} {signed(one.primary.value, unit):>8} {p_text(one.q):>6}"
         lines.append(f"{fitted(cell, 30)} {scores}  {one.verdict}")
     notes = [
-        f"q: p adjusted for {len(suite.comparisons)} cells (Benjamini-Hochberg); a finding needs q <= {ALPHA} and an interval without 0."
+        f"q: p adjusted for {len(suite.comparisons)} cells (Benjamini-Hochberg); A or B is better only if q <= {ALPHA} "
+        "and the interval excludes 0."
     ]
     notes += [f"{cell} cannot be compared: {'; '.join(wrong)}" for cell, wrong in suite.unlike.items()]
     notes += [f"Only in {name}: {', '.join(cells)}" for name, cells in (("A", suite.only_a), ("B", suite.only_b)) if cells]

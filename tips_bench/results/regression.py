@@ -28,7 +28,7 @@ Status = Literal["regression", "fault", "collapse", "improvement", "within toler
 STATUSES: tuple[Status, ...] = ("regression", "fault", "collapse", "cannot tell", "within tolerance", "improvement", "new")
 FAILED: tuple[Status, ...] = ("regression", "fault", "collapse")
 COLLAPSED = 0.5  # ours; of the baseline's effective rank
-# Ours: the drop that is borne, by the unit of the primary metric; "" is that of ratios, as AbsRel is. A unit that is not here bears none.
+# Ours: the largest drop that still passes, by the unit of the primary metric; "" is the unit of ratios such as AbsRel. Other units: 0.
 TOLERANCES = {"%": 0.2, "m": 0.005, "deg": 0.1, "": 0.002}
 
 
@@ -44,7 +44,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Report:
-    """outcomes: the worst first. tolerances: unit of a primary metric -> the drop that is borne."""
+    """outcomes: the worst first. tolerances: unit of a primary metric -> the largest drop that still passes."""
 
     outcomes: list[Outcome]
     tolerances: Mapping[str, float]
@@ -76,14 +76,14 @@ def read_tolerances(said: str) -> dict[str, float]:
         except ValueError:
             value = math.nan
         if not 0 <= value < math.inf:
-            fix = 'Give the drop that is borne, 0 or more: "0.5", or "%=0.5,m=0.01".'
-            raise UserError(f"a tolerance of {number!r}", where="--tolerance", fix=fix)
+            fix = 'Give the largest drop that still passes, 0 or more. For example: "0.5" or "%=0.5,m=0.01".'
+            raise UserError(f"{number!r} is not a tolerance", where="--tolerance", fix=fix)
         found |= {unit: value} if unit else dict.fromkeys(TOLERANCES, value)
     return found
 
 
 def check(new: str | Path, baseline: str | Path, tolerances: Mapping[str, float] = TOLERANCES) -> Report:
-    """Compare every cell of the baseline with its new record. tolerances: the drop that is borne, by the metric's unit.
+    """Compare every cell of the baseline with its new record. tolerances: the largest drop that still passes, by its unit.
 
     Errors: as `compare_folders`; a baseline with a broken record.
     """

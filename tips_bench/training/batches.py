@@ -106,7 +106,9 @@ class TrainingData:
         """
         if stage.batch % self.world:
             raise UserError(
-                f"batch = {stage.batch} cannot be shared by {self.world} ranks", where=f"stage {stage.name!r}", fix="Use a multiple."
+                f"batch = {stage.batch} cannot be divided equally among {self.world} ranks",
+                where=f"stage {stage.name!r}",
+                fix="Use a multiple of the number of ranks.",
             )
         with closing(self._chunks(stage)) as chunks:
             held: list[Chunk] = []
@@ -166,7 +168,7 @@ class TrainingData:
             else:
                 self.report.skipped += 1
             if outcome.after.epoch > self._last_whole + 1:
-                raise UserError(f"no sample of a whole epoch can be used ({self.report})", where="data.shards", fix="Mend the shards.")
+                raise UserError(f"not one sample of the shards can be used ({self.report})", where="data.shards", fix="Fix the shards.")
         return len(outcomes), numbers
 
     def _assembled(self, tensors: list[Tensor], samples_B: Tensor) -> Batch:
@@ -190,7 +192,9 @@ class TrainingData:
         differs = [said[key] for key, value in own.items() if state.get(key) != value]
         if differs:
             raise UserError(
-                f"the checkpoint was written with {' and '.join(differs)}", where="data", fix="Resume as it was started, or start anew."
+                f"the checkpoint was written with {' and '.join(differs)}",
+                where="data",
+                fix="Resume with the same settings, or start a new run.",
             )
         self.cursor, self.report = Cursor(*state["cursor"]), Report(**state["report"])
         self._last_whole = self.cursor.epoch
@@ -215,7 +219,7 @@ def _check_tokenizer(recipe: Recipe, tokenizer: Tokenizer | None) -> None:
         raise UserError(
             f"the tokenizer has {tokenizer.vocab_size} pieces, the text tower embeds {embedded}",
             where="model.text.vocab_size",
-            fix="Let them agree.",
+            fix="Set model.text.vocab_size to the size of the tokenizer.",
         )
 
 

@@ -36,7 +36,7 @@ class Watch:
                 raise UserError(f"{what} is {report[term]}", where=where, fix=_WRONG_RATE)
         low, high = _TEMPERATURES
         if not low <= report.get("temperature", 1.0) <= high:
-            raise UserError(f"the contrastive temperature has run away to {report['temperature']:.3g}", where=where, fix=_WRONG_RATE)
+            raise UserError(f"the contrastive temperature has diverged to {report['temperature']:.3g}", where=where, fix=_WRONG_RATE)
         for key in report:
             if key.startswith("entropy/"):
                 self._check_teacher(key.partition("/")[2], report, where)
@@ -47,7 +47,7 @@ class Watch:
         if self._collapsed[name] >= self.patience:
             how = "one prototype has taken all" if of_mean < math.log(2) else "its targets are the same for every image"
             raise UserError(
-                f"the teacher of {name!r} has collapsed, {how}: for {self.patience} steps its targets said nothing of the image",
+                f"the teacher of {name!r} has collapsed, {how}: for {self.patience} steps its targets did not depend on the image",
                 where=where,
                 fix="Lower the teacher's temperature if its targets are flat, raise it if one prototype takes all; or the learning rate.",
             )

@@ -126,7 +126,9 @@ class _Run:
         except torch.OutOfMemoryError as error:
             where = f"running.micro_batch = {json.dumps(self.recipe.running.micro_batch)}"
             raise UserError(
-                "the GPU has not enough memory for a step", where=where, fix="Set it to fewer images of a rank; the batch stays whole."
+                "the GPU does not have enough memory for one step",
+                where=where,
+                fix="Lower it: the number of images per forward pass. The batch stays the same.",
             ) from error
         except RuntimeError as error:
             raise_if_reader_died(error)

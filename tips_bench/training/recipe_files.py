@@ -33,7 +33,11 @@ def load_recipe(name: str, assignments: list[str] | None = None) -> Recipe:
             data["sources"] = kept | {key: f"{OURS} set by the user"}
     recipe = parse(Recipe, data, where=path)
     if recipe.name != path.stem:
-        raise UserError(f"name = {recipe.name!r}, but the file is {path.name}", where=path, fix="Let them agree.")
+        raise UserError(
+            f"name = {recipe.name!r}, but the file is {path.name}",
+            where=path,
+            fix="Give the recipe the name of its file, or rename the file.",
+        )
     return recipe
 
 

@@ -47,14 +47,14 @@ def begin(run: Path, recipe: Recipe, *, resume: bool) -> None:
     """
     path = run / RECIPE_FILE
     if run.exists() and not run.is_dir():
-        raise UserError("there is a file of that name", where=run, fix="Give another --out.")
+        raise UserError("this is a file, not a folder", where=run, fix="Give another --out.")
     if checkpoint.newest(run) is None:
         for left in (TOKENIZER, LOG_FILE):
             (run / left).unlink(missing_ok=True)
         write_text(path, json.dumps(recipe.model_dump(mode="json"), indent=1) + "\n")
         return
     if not resume:
-        raise UserError("there is a run already", where=run, fix="Give --resume to go on with it, or another --out.")
+        raise UserError("this folder already contains a run", where=run, fix="Add --resume to continue it, or give another --out.")
     before, now = read_recipe(run).model_dump(mode="json"), recipe.model_dump(mode="json")
     if changed := sorted(key for key in _differences("", before, now) if not _FREE.match(key)):
         raise UserError(f"the run was started with another {', '.join(changed)}", where=run, fix="Use its own recipe, or another --out.")
@@ -66,7 +66,9 @@ def read_recipe(run: Path) -> Recipe:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"this is not the folder of a training run: {error}", where=path, fix="Name the --out of a training.") from error
+        raise UserError(
+            f"this is not the folder of a training run: {error}", where=path, fix="Give the folder that was --out of `tips-bench train`."
+        ) from error
     return parse(Recipe, values, where=path)
 
 
@@ -79,7 +81,7 @@ def export(run: Path, to: Path, *, weights: Weights = "student", step: int | Non
     """
     recipe, folder = read_recipe(run), _checkpoint(run, step)
     if weights == "teacher" and (recipe.method.teacher is None or recipe.method.teacher.kind != "ema"):
-        raise UserError("its teacher has no encoder that is a running mean", where=run, fix="Export the student.")
+        raise UserError("the teacher of this run has no encoder of its own to export", where=run, fix="Use --weights student.")
     vision, text = VisionTower(recipe.model.vision_config), TextTower(recipe.model.text_config)
     log_temperature = torch.zeros(1)
     wanted = {f"{weights}.vision.{name}": value for name, value in vision.state_dict().items()}
@@ -133,7 +135,7 @@ def _with_heads_of(method: MethodPart, theirs: MethodPart, run: Path) -> MethodP
             raise UserError(f"that run had no {name}, so its teacher has no head for it", where=f"method.teacher.run = {run}")
         if parts[name].head.prototypes != part.head.prototypes:
             problem = f"{part.head.prototypes} prototypes, and the teacher's has {parts[name].head.prototypes}"
-            raise UserError(problem, where=f"method.{name}.head.prototypes", fix="Let them agree.")
+            raise UserError(problem, where=f"method.{name}.head.prototypes", fix="Use the same number of prototypes as the teacher.")
         changed[name] = part.model_copy(update={"head": parts[name].head})
     return method.model_copy(update=changed)
 
@@ -141,7 +143,7 @@ def _with_heads_of(method: MethodPart, theirs: MethodPart, run: Path) -> MethodP
 def _checkpoint(run: Path, step: int | None) -> Path:
     kept = checkpoint.whole_ones(run)
     if not kept:
-        raise UserError("the run has no checkpoint yet", where=run, fix="Train it on with --resume.")
+        raise UserError("the run has no checkpoint yet", where=run, fix="Continue the training with --resume.")
     if step is None:
         return kept[-1]
     folder = checkpoint.folder_at(run, step)

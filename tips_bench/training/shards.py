@@ -84,7 +84,7 @@ class Draw:
                 except OSError as error:
                     raise _unreadable(self.path, error) from error
                 if len(read[extension]) != size:
-                    raise UserError("the shard changed while it was read", where=self.path, fix="Resume when it is whole.")
+                    raise UserError("the shard was changed during training", where=self.path, fix="Resume when the file is complete.")
         return read
 
     @property
@@ -97,13 +97,15 @@ def expand_shards(patterns: list[str]) -> list[Path]:
     names = [str(Path(name).expanduser()) for pattern in patterns for name in expand_urls(pattern)]
     paths = [Path(found) for name in names for found in (sorted(glob(name)) or [name])]
     if not paths:
-        raise UserError("no shards are named", where="data.shards", fix="Give for example --set data.shards='rooms/train-{000..031}.tar'.")
+        raise UserError(
+            "the list of shards is empty", where="data.shards", fix="For example: --set data.shards='rooms/train-{000..031}.tar'."
+        )
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise UserError(
-            f"{len(missing)} of {len(paths)} shards are not there, the first is {missing[0].name}",
+            f"{len(missing)} of {len(paths)} shards are missing, the first is {missing[0].name}",
             where=missing[0],
-            fix="Mend the pattern data.shards, or bring the file. Quote braces, so that no shell expands them.",
+            fix="Check the pattern data.shards, and put quotes around braces, so that the shell does not expand them.",
         )
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
@@ -126,9 +128,9 @@ def index_shard(path: Path) -> list[Entry]:
                 raise tarfile.ReadError(f"no valid header and no end of the archive at byte {tar.offset}")
     except tarfile.TarError as error:
         raise UserError(
-            f"not a whole, uncompressed tar file ({error})",
+            f"not a complete, uncompressed tar file ({error})",
             where=path,
-            fix="Write or fetch the shard again, or leave it out of data.shards.",
+            fix="Write or download the shard again, or remove it from data.shards.",
         ) from error
     except OSError as error:
         raise _unreadable(path, error) from error

@@ -29,7 +29,7 @@ class NumberedCrops(Generic[SampleT]):
     def __init__(self, reader: Reader[SampleT], indices: Sequence[int], seed: int) -> None:
         self.reader, self.indices, self.seed = reader, list(indices), seed
         if not self.indices:
-            raise UserError("there is no sample to train on", where=reader.name)
+            raise UserError("the training split is empty", where=reader.name)
 
     def index(self, number: int) -> int:
         """The reader's index behind crop `number`."""

@@ -93,7 +93,9 @@ def augment(
     height, width = depth_HW.shape
     if height < card.crop[0] or width < card.crop[1]:
         problem = f"an image of {height}x{width} pixels is smaller than the crop of {card.crop[0]}x{card.crop[1]}"
-        raise UserError(problem, where=where, fix="Use a protocol for this set, or --set probe.augment.crop.")
+        raise UserError(
+            problem, where=where, fix="Use a protocol for this data set, or set a smaller crop: --set probe.augment.crop=[HEIGHT,WIDTH]."
+        )
     turned, angle = generator.random() < card.rotate_share, generator.uniform(-card.rotate, card.rotate)
     if turned:
         image_HW3, depth_HW = rotate(image_HW3, angle, cv2.INTER_LINEAR), rotate(depth_HW, angle, cv2.INTER_NEAREST)

@@ -28,28 +28,30 @@ def download(card: TaskCard, root: Path) -> Path:
     Errors: a task whose data cannot be fetched by a program, with how to get it; those of `fetch` and `unpack`.
     """
     if card.data.generator is not None:
-        raise UserError("its data are generated, not downloaded", where=card.name, fix="They are made when a run needs them.")
+        raise UserError("the data of this task are generated, not downloaded", where=card.name, fix="Just start the run.")
     if not card.data.download:
-        raise UserError("its data cannot be fetched by a program", where=card.name, fix=card.how_to_get)
+        raise UserError("the data of this task must be downloaded by hand", where=card.name, fix=card.how_to_get)
     folder = root / card.data.root
     for item in card.data.download:
         _download(item, root, folder, card.name)
     if not folder.is_dir():
-        raise UserError(f"the archives did not hold {card.data.root}", where=card.name, fix="Mend unpack_to in its card.")
+        raise UserError(
+            f"after unpacking, there is no folder {card.data.root}", where=card.name, fix="Fix data.download.unpack_to in the task card."
+        )
     return folder
 
 
 def _download(item: Download, root: Path, wanted: Path, title: str) -> None:
     name = unquote(urlsplit(item.url).path).rpartition("/")[2]
     if not name or name.startswith("."):
-        raise UserError(f"{item.url!r} names no file", where=title)
+        raise UserError(f"{item.url!r} does not end in a file name", where=title)
     archive = root / ARCHIVES / name
     if item.unpack_to is None:
         fetch(item.url, archive, size=item.size, sha256=item.sha256, md5=item.md5, title=title)
         return
     folder = root / item.unpack_to
     if not folder.resolve().is_relative_to(root.resolve()):
-        raise UserError(f"unpack_to = {item.unpack_to!r} leads out of the data root", where=title)
+        raise UserError(f"unpack_to = {item.unpack_to!r} points outside the data root", where=title)
     done = archive.with_name(f"{name}.unpacked")
     try:
         archive.parent.mkdir(parents=True, exist_ok=True)

@@ -82,13 +82,19 @@ def merge(source: Path, target: Path) -> None:
     for item in sorted(source.iterdir()):
         place = target / item.name
         if place.is_symlink() or (place.exists() and place.is_dir() != item.is_dir()):
-            raise UserError("the archive has something of another kind of that name", where=place, fix="Move it away.")
+            raise UserError(
+                "the archive contains something else under this name", where=place, fix="Move it away, and run the command again."
+            )
         if not place.exists():
             os.replace(item, place)
         elif item.is_dir():
             merge(item, place)
         elif not filecmp.cmp(item, place, shallow=False):
-            raise UserError("a file of that name is there already, and differs from the archive's", where=place, fix="Move it away.")
+            raise UserError(
+                "a file with this name exists already, and differs from the one in the archive",
+                where=place,
+                fix="Move it away, and run the command again.",
+            )
 
 
 def _write_all(archive: Path, work: Path, title: str) -> None:
@@ -120,7 +126,7 @@ def entry_path(name: str, archive: Path) -> PurePosixPath:
     """The name of an entry as a path below a folder. Errors: one that would lead out of it."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or not path.parts or ":" in path.parts[0]:
-        raise UserError(f"it holds {name!r}, which leads out of its folder", where=archive, fix="Do not use this archive.")
+        raise UserError(f"it holds {name!r}, which points outside its folder", where=archive, fix="Do not use this archive.")
     return path
 
 
@@ -139,7 +145,9 @@ def _zip_entries(archive: Path, work: Path) -> Iterator[_Entry]:
         # A zip declares its sizes beforehand, so that a bomb is refused before a byte is written.
         declared, packed = sum(info.file_size for info in infos), archive.stat().st_size
         if declared > max(FREE_BYTES, MAX_RATIO * packed):
-            raise UserError(f"its {packed} bytes declare to hold {declared}", where=archive, fix="Is it the right file?")
+            raise UserError(
+                f"an archive of {packed} bytes claims to unpack to {declared} bytes", where=archive, fix="Is it the right file?"
+            )
         if declared > (free := shutil.disk_usage(work).free):
             raise UserError(
                 f"unpacking needs {declared / 1e9:.2f} GB, {free / 1e9:.2f} GB are free", where=work.parent, fix="Free space there."
@@ -181,7 +189,9 @@ def _tar_entries(archive: Path, work: Path) -> Iterator[_Entry]:
 
 def _not_plain(name: str, archive: Path) -> UserError:
     return UserError(
-        f"it holds {name!r}, which is a link, a device or another thing than a plain file", where=archive, fix="Do not use this archive."
+        f"it holds {name!r}, which is a link, a device or something else that is not a plain file",
+        where=archive,
+        fix="Do not use this archive.",
     )
 
 

@@ -32,7 +32,7 @@ KINDS: tuple[Kind, ...] = ("segmentation", "depth", "normals")
 BINS = "bin_centers"  # a buffer that the PyTorch depth head stores beside its parameters
 _FLAX_HEADS: dict[Kind, str] = {"segmentation": "pixel_segmentation", "depth": "pixel_depth_classif", "normals": "pixel_normals"}
 _MIN_OVERLAP = 0.5  # of a head's names; with fewer a file is of another kind, with more a damaged one of this kind
-_FIX = "Give the whole file of the head."
+_FIX = "Give the complete file of the head."
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _find_layout(file: WeightFile, kind: Kind) -> Layout:
         held = sorted({layout.kind for layout in LAYOUTS if layout.kind and layout.key("head.weight") in file.shapes})
         what = f"it holds one for {', '.join(held)}" if held else f"its names are like {', '.join(sorted(file.shapes)[:3]) or 'none'}"
         known = ", ".join(dict.fromkeys(layout.name for layout in LAYOUTS))
-        raise UserError(f"there is no DPT head for {kind} in this file: {what}", where=file.path, fix=f"Known namings: {known}.")
+        raise UserError(f"there is no DPT head for {kind} in this file: {what}", where=file.path, fix=f"Known formats: {known}.")
     if best.kind is None and (BINS in file.shapes) != (kind == "depth"):
         what = "a buffer of depth bins, so its head is for depth" if kind != "depth" else f"no {BINS}, so its head is not for depth"
         raise UserError(f"a head for {kind} is wanted, and the file holds {what}", where=file.path, fix="Give the other file.")
@@ -190,7 +190,7 @@ def _check(file: WeightFile, layout: Layout, expected: Mapping[str, Tensor]) -> 
     if missing := [name for name in expected if name not in file.shapes]:
         raise UserError(f"missing: {len(missing)} of the {len(expected)} tensors of the head", where=where + missing[0], fix=_FIX)
     if extra := sorted(name for name in file.shapes if name not in expected and not name.startswith(layout.beside)):
-        raise UserError(f"unexpected: {len(extra)} tensors are no part of the head", where=where + extra[0], fix=_FIX)
+        raise UserError(f"unexpected: {len(extra)} tensors do not belong to the head", where=where + extra[0], fix=_FIX)
     for name, tensor in expected.items():
         if file.shapes[name] != tuple(tensor.shape):
             problem = f"the shape is {list(file.shapes[name])} where {list(tensor.shape)} is expected"

@@ -43,7 +43,7 @@ def find_layout(file: WeightFile, kind: Kind) -> Layout:
     other, names = _OTHER[kind], _some(sorted(file.shapes)) or "none"
     what = f"it holds {_ARTICLE[other]} {NOUN[other]}" if _best(file, other) else f"its names are like {names}"
     known = ", ".join(dict.fromkeys(naming.name for naming in _NAMINGS[kind]))
-    raise UserError(f"there is no {NOUN[kind]} in this file: {what}", where=file.path, fix=f"Known namings: {known}.")
+    raise UserError(f"there is no {NOUN[kind]} in this file: {what}", where=file.path, fix=f"Known formats: {known}.")
 
 
 def _best(file: WeightFile, kind: Kind) -> Layout | None:
@@ -170,15 +170,15 @@ def check(file: WeightFile, layout: Layout, config: Config, expected: Mapping[st
         raise UserError(
             f"missing: {len(missing)} of the {len(expected)} tensors of {config.name!r}, the first of shape {shape}",
             where=f"{file.path}: {_some(missing)}",
-            fix="Give the whole file, of that architecture.",
+            fix="Give a complete file of that architecture.",
         )
     others = (*TOWER_PREFIXES[_OTHER[layout.kind]], *HEAD_PREFIXES)
     known = {*expected, *TEMPERATURE_KEYS}
     if extra := [name for name in file.shapes if name not in known and not name.startswith(others)]:
         raise UserError(
-            f"unexpected: {len(extra)} tensors are no part of {config.name!r} with its {config.depth} blocks",
+            f"unexpected: {len(extra)} tensors do not belong to {config.name!r} with its {config.depth} blocks",
             where=f"{file.path}: {_some(extra)}",
-            fix="Give the weights of that architecture alone.",
+            fix="Give a file that contains only the weights of that architecture.",
         )
     for name, tensor in expected.items():
         if file.shapes[name] != tuple(tensor.shape):

@@ -57,8 +57,8 @@ def fill(context: RunContext, train: Split, max_patches: int, patches_per_image:
     classes = len(reader.classes)
     quota = min(patches_per_image, max_patches // len(indices))
     if quota == 0:
-        problem = f"max_patches = {max_patches}: fewer than the {len(indices)} training images"
-        raise UserError(problem, fix="Give at least one patch an image.")
+        problem = f"max_patches = {max_patches} is less than the number of training images, {len(indices)}"
+        raise UserError(problem, fix="Set probe.max_patches to at least one patch per image.")
     sizes = [reader.size(index) for index in indices]
     rows = [min(quota, int(np.prod(extractor.grid(*size)))) for size in sizes]
     most_pixels = max(size[0] * size[1] / np.prod(extractor.grid(*size)) for size in sizes)

@@ -137,7 +137,11 @@ def _choose(options: SolverOptions, context: RunContext, train: Split, bank: Ban
 
 def _require_labels(regression: SoftmaxRegression, name: str) -> None:
     if len(regression.shown_K) < 2:
-        raise UserError(f"the training patches show {len(regression.shown_K)} class(es)", where=name, fix="A probe needs two or more.")
+        raise UserError(
+            f"the training patches show {len(regression.shown_K)} class(es)",
+            where=name,
+            fix="A probe needs at least two classes: use more training images.",
+        )
 
 
 def _head(regression: SoftmaxRegression, solution: Solution, classes: int) -> LinearHead:

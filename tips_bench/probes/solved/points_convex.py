@@ -40,5 +40,5 @@ class ConvexPointsProbe:
         quota = min(options.points_per_scan, options.max_points // len(train))
         if not quota:
             problem = f"max_points = {options.max_points}: fewer than the {len(train)} training scans"
-            raise UserError(problem, fix="Give at least one point a scan.")
+            raise UserError(problem, fix="Allow at least one point per scan.")
         return fit_bank(options, context, train, fill_points(context, train, options.lifting, quota))

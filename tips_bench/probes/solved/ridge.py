@@ -118,9 +118,7 @@ class RidgeProbe:
         for other in groups[1:]:
             whole = whole + other
         if not whole.weight:
-            raise UserError(
-                "no training patch has a value to learn", where=train.reader.name, fix="Check the split: `tips-bench data check`."
-            )
+            raise UserError("no training patch has a known value", where=train.reader.name, fix="Check the split: `tips-bench data check`.")
         choice = self._choose(groups[0], groups[1], len(held)) if held else None
         penalty = penalties[choice.index if choice else 0]
         weight_TD, bias_T = RidgePath.of(whole).solve(penalty)
@@ -131,7 +129,7 @@ class RidgeProbe:
     def _choose(self, kept: Moments, held: Moments, images: int) -> Choice:
         for moments, what in ((kept, "the fitted"), (held, "the held-out")):
             if not moments.weight:
-                raise UserError(f"no patch of {what} training images has a value to learn", fix="Give more images or groups.")
+                raise UserError(f"no patch of {what} training images has a known value", fix="Give more images or groups.")
         path = RidgePath.of(kept)
         scores = [error(held, *path.solve(penalty)) for penalty in self.options.penalties]
         grid = [{"penalty": penalty} for penalty in self.options.penalties]

@@ -71,7 +71,7 @@ class Moments:
 
     @classmethod
     def zero(cls, dim: int, values: int, device: torch.device) -> Moments:
-        """Of no patch."""
+        """The statistics of zero patches: all sums are zero."""
 
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(*shape, dtype=torch.float64, device=device)

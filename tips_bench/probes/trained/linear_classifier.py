@@ -110,7 +110,7 @@ class LinearClassifierProbe:
             heads.choice = best
         chosen = heads.choice or 0
         if not np.isfinite(losses_S[chosen]):
-            raise UserError(f"the probe diverged: its loss is {losses_S[chosen]}", fix="Lower it: --set probe.lr=[1e-3].")
+            raise UserError(f"the probe diverged: its loss is {losses_S[chosen]}", fix="Lower the learning rate: --set probe.lr=[1e-3].")
         return Fit(heads, {"iterations": options.iterations, "loss": losses_S[chosen], **options.grid[chosen]}, choice)
 
 

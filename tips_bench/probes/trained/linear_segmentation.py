@@ -75,7 +75,7 @@ class LinearProbe:
         choice = self._choose(context, train.part(held), heads, losses_S) if held else None
         chosen = choice.index if choice else 0
         if not math.isfinite(losses_S[chosen]):
-            raise UserError(f"the probe diverged: its loss is {losses_S[chosen]}", fix="Lower it: --set probe.lr=[1e-4].")
+            raise UserError(f"the probe diverged: its loss is {losses_S[chosen]}", fix="Lower the learning rate: --set probe.lr=[1e-4].")
         report = {"iterations": options.iterations, "loss": losses_S[chosen], **vars(grid[chosen])}
         return Fit(heads[chosen], report, choice)
 

@@ -78,7 +78,7 @@ class NetworkTrainee:
         loss = self.objective.loss(maps_BCSS, values_BTSS.to(device), known_BSS.to(device))
         if not torch.isfinite(loss):
             problem = f"the head diverged at iteration {iteration}: its loss is {loss.item()}"
-            raise UserError(problem, fix="Lower the rate: --set probe.lr=1e-4.")
+            raise UserError(problem, fix="Lower the learning rate: --set probe.lr=1e-4.")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()

@@ -62,7 +62,7 @@ class ReleasedProbe:
         wanted = {"segmentation": len(test.reader.classes), "normals": 3, "depth": outputs}[family]
         if outputs != wanted:
             problem = f"the head gives {outputs} values for each pixel, and {test.reader.name} has {wanted}"
-            raise UserError(problem, where=path, fix="Give the head that was trained on this set.")
+            raise UserError(problem, where=path, fix="Give a head that was trained on this data set.")
         spec = HeadSpec(
             decoder="tips",
             values="classes" if family == "segmentation" else family,

@@ -60,11 +60,13 @@ class Manifest:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError as error:
             raise UserError(
-                "there is no manifest, so this is no generated set", where=path, fix="Generate it anew in another folder."
+                "this is not a folder of generated rooms: it has no manifest",
+                where=path,
+                fix="Generate the rooms again, in another folder.",
             ) from error
         except (ValueError, TypeError) as error:
             raise UserError(
-                f"not a manifest of generated rooms ({error})", where=path, fix="Remove the folder and generate it anew."
+                f"not a manifest of generated rooms ({error})", where=path, fix="Remove the folder and generate the rooms again."
             ) from error
 
     def faults(self, root: Path) -> list[str]:
@@ -147,7 +149,7 @@ def write_rooms(
         raise cannot_write(root, error) from error
     except BrokenProcessPool as error:
         raise UserError(
-            "a process that drew rooms ended early",
+            "a worker process ended early",
             where=root,
             fix='Use fewer workers if memory is short; call it below `if __name__ == "__main__":` in a script of yours.',
         ) from error
@@ -184,14 +186,16 @@ def _present(root: Path, wanted: Manifest) -> Manifest | None:
     if root.is_dir() and not any(root.iterdir()):
         return None
     if not (root / MANIFEST).is_file():
-        raise UserError("the folder holds something that is not a set of rooms", where=root, fix="Choose another folder.")
+        raise UserError("the folder contains files that are not generated rooms", where=root, fix="Choose another folder.")
     present = Manifest.read(root)
     names = ("schema", "version", "layout", "seed", "size", "frames_per_scene", "counts")
     pairs = {name: (getattr(present, name), getattr(wanted, name)) for name in names}
     differs = [f"{name} {there!r} instead of {asked!r}" for name, (there, asked) in pairs.items() if there != asked]
     if differs:
         raise UserError(
-            f"the folder holds another set of rooms ({'; '.join(differs)})", where=root, fix="Remove it or choose another folder."
+            f"the folder contains rooms generated with other options ({'; '.join(differs)})",
+            where=root,
+            fix="Remove it or choose another folder.",
         )
     return present
 
