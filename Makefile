@@ -1,24 +1,31 @@
 # demo   set up .venv and score a small encoder and its random twin on embedded data
-# test   set up .venv and run the tests (small tensors: more threads only wait for each other)
+# check  lint and the quick tests, in under two minutes on two cores: run it before each commit
+# test   all tests
 # lint   ruff and mypy
 # bench  speed and memory against peers
 # docs   write the task, protocol and model pages from the cards
 #
 # Each sets up what it needs by itself. Another Python: make PYTHON=/path/to/python3.12 demo
 
-.PHONY: demo test lint bench docs
+.PHONY: demo check test lint bench docs
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?=
+# A test file a process, so that what its tests share is made once.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 demo: $(VENV)/.installed
 	$(BIN)/tips-bench quickstart
 
+check: lint
+	$(PYTEST) -q -m "not slow and not nightly" tests/unit tests/contract
+
 test: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed-test
@@ -37,5 +44,6 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
+	@sh scripts/test_packages.sh
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $(VENV)/.installed $@

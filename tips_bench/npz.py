@@ -30,7 +30,7 @@ def read_npz(path: Path, what: str, read: Callable[[Any], ReadT]) -> ReadT:
     Errors: a file that is missing, broken or of something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:  # numpy itself leaves a broken file open
             return read(data)
     except UserError:
         raise

@@ -54,6 +54,10 @@ def test_every_committed_file_of_the_package_and_of_the_card_folders_is_inside(w
     assert expected <= inside, sorted(expected - inside)
 
 
+def test_type_checkers_are_told_that_the_package_has_types(wheel: Path) -> None:
+    assert "tips_bench/py.typed" in zipfile.ZipFile(wheel).namelist()
+
+
 def test_nothing_else_is_inside(wheel: Path) -> None:
     assert {name.split("/")[0].split("-")[0] for name in zipfile.ZipFile(wheel).namelist()} == {"tips_bench"}
 

@@ -1,5 +1,6 @@
 """Per-sample counts: shards, files and what they refuse."""
 
+import io
 import zipfile
 
 import numpy as np
@@ -111,6 +112,12 @@ def huge(path):
             file.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
 
 
+def array_file(array):
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
 NAMES = np.array(["a", "b"])
 GOOD = np.zeros((2, 3, CLASSES), dtype=np.int64)
 
@@ -121,7 +128,7 @@ GOOD = np.zeros((2, 3, CLASSES), dtype=np.int64)
         pytest.param(lambda path: path.write_bytes(b""), id="empty"),
         pytest.param(lambda path: path.write_bytes(b"PK\x03\x04 and then nothing"), id="cut"),
         pytest.param(lambda path: path.write_text("{}"), id="text"),
-        pytest.param(lambda path: np.save(path.open("wb"), GOOD), id="npy"),
+        pytest.param(lambda path: path.write_bytes(array_file(GOOD)), id="npy"),
         pytest.param(lambda path: write(path, ids=NAMES), id="keys"),
         pytest.param(lambda path: write(path, ids=np.array([{}, []], dtype=object), groups=NAMES, counts=GOOD), id="pickled"),
         pytest.param(lambda path: write(path, ids=NAMES[:1], groups=NAMES, counts=GOOD), id="lengths"),

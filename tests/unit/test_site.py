@@ -159,10 +159,11 @@ def test_the_same_records_give_the_same_bytes_wherever_they_lie(results: Path, s
 
 
 def test_csv_and_json_hold_every_number_at_full_precision(results: Path, site: Path) -> None:
-    rows = list(csv.DictReader((site / "data" / "results.csv").open(encoding="utf-8")))
+    with (site / "data" / "results.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
     said = {(row["task"], row["model"], row["created"], row["metric"]): row for row in rows if not row["deviations"]}
-    for file in results.rglob("*.json"):
-        record = json.loads(file.read_text())
+    for path in results.rglob("*.json"):
+        record = json.loads(path.read_text())
         if record["deviations"]:
             continue
         for name, metric in record["metrics"].items():

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from tips_bench.cards import ModelCard, WeightsCard
@@ -36,6 +36,7 @@ from tips_bench.errors import UserError, unknown_name
 from tips_bench.models.devices import resolve_device
 
 WEIGHTS_FILE = "open_clip_model.safetensors"
+Network = timm_source.Network  # or one of open_clip's: its attributes are declared nowhere, either
 
 
 class OpenClipEncoder(Encoder):
@@ -174,7 +175,7 @@ def pretrained(name: str, tag: str) -> dict[str, Any]:
     return config
 
 
-def build(name: str, device: str = "cpu") -> nn.Module:
+def build(name: str, device: str = "cpu") -> Network:
     """The model with initial weights. Errors: an image tower without a plain grid of patches, a text tower whose config is not at hand."""
     open_clip = require_package("open_clip")
     # It warns, through the root logger, that no weights were loaded; they are loaded later, or meant to be random.
@@ -202,7 +203,7 @@ def build(name: str, device: str = "cpu") -> nn.Module:
     return model
 
 
-def facts(model: nn.Module, name: str) -> dict[str, Any]:
+def facts(model: Network, name: str) -> dict[str, Any]:
     """The fields of a card that the built model determines; the parameters are those of the image tower, as for every other card."""
     visual = model.visual
     parameters = sum(parameter.numel() for parameter in visual.parameters())
@@ -220,12 +221,12 @@ def facts(model: nn.Module, name: str) -> dict[str, Any]:
     }
 
 
-def pooling(visual: nn.Module) -> str:
+def pooling(visual: Network) -> str:
     """How the tower's output comes from its tokens: "tok" or "token" from CLS, "map" by attention, or otherwise."""
     return visual.trunk.global_pool if hasattr(visual, "trunk") else visual.pool_type
 
 
-def run(visual: nn.Module, pixels_B3HW: Tensor, layers: tuple[int, ...], norm: bool) -> ImageFeatures:
+def run(visual: Network, pixels_B3HW: Tensor, layers: tuple[int, ...], norm: bool) -> ImageFeatures:
     """Features of open_clip's own vision transformer; layers are in [0, depth)."""
     maps_BDhw = visual.conv1(pixels_B3HW)
     grid = tuple(maps_BDhw.shape[-2:])
@@ -250,7 +251,7 @@ def positions(table_ND: Tensor, table_grid: tuple[int, int], grid: tuple[int, ..
     return torch.cat([table_ND[:1], resized_1Dhw[0].flatten(1).T.to(table_ND.dtype)])
 
 
-def _any_size(trunk: nn.Module, name: str) -> nn.Module:
+def _any_size(trunk: Network, name: str) -> Network:
     """The same timm trunk, built so that it takes images of any size."""
     config = require_package("open_clip").get_model_config(name)["vision_cfg"]
     timm = require_package("timm")
@@ -267,7 +268,7 @@ def _any_size(trunk: nn.Module, name: str) -> nn.Module:
     return free
 
 
-def _load_file(model: nn.Module, path: Path) -> None:
+def _load_file(model: Network, path: Path) -> None:
     """Fill a model from a checkpoint of open_clip, or of the code it was converted from. Errors: anything that does not fit."""
     open_clip = require_package("open_clip")
     with reading(path):

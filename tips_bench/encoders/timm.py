@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
@@ -33,6 +33,8 @@ from tips_bench.encoders.weights import (
 from tips_bench.errors import UserError
 from tips_bench.models.devices import resolve_device
 
+# A model of timm: its attributes are declared nowhere.
+Network = Any
 # The modules of timm whose models take images of any size.
 FAMILIES = ("vision_transformer", "eva", "deit")
 
@@ -85,7 +87,7 @@ def architecture(card: ModelCard) -> str:
     return str(card.architecture["name"])
 
 
-def build(name: str) -> nn.Module:
+def build(name: str) -> Network:
     """The model with initial weights, no classifier, any image size. Errors: a name timm does not know; another kind of network."""
     timm = require_package("timm")
     plain, where = name.partition(".")[0], f"timm:{name}"
@@ -112,7 +114,7 @@ def build(name: str) -> nn.Module:
     return model
 
 
-def facts(model: nn.Module) -> dict[str, Any]:
+def facts(model: Network) -> dict[str, Any]:
     """The fields of a card that timm's configuration and the model's shape determine."""
     config, patch = model.pretrained_cfg, model.patch_embed.patch_size
     if patch[0] != patch[1]:
@@ -139,12 +141,12 @@ def check_card(card: ModelCard, found: Mapping[str, Any]) -> None:
             )
 
 
-def _pooled(model: nn.Module) -> bool:
+def _pooled(model: Network) -> bool:
     """Whether attention pooling stands in for a global token."""
     return not model.num_prefix_tokens and getattr(model, "attn_pool", None) is not None
 
 
-def run(model: nn.Module, pixels_B3HW: Tensor, layers: tuple[int, ...], norm: bool) -> ImageFeatures:
+def run(model: Network, pixels_B3HW: Tensor, layers: tuple[int, ...], norm: bool) -> ImageFeatures:
     """Features of a timm vision transformer; layers are in [0, depth)."""
     distinct = sorted(set(layers))
     final_BND, found = model.forward_intermediates(
@@ -158,7 +160,7 @@ def run(model: nn.Module, pixels_B3HW: Tensor, layers: tuple[int, ...], norm: bo
     return ImageFeatures(globals_BKD, grids, [globals_BKD] * len(layers))
 
 
-def load_file(model: nn.Module, path: Path) -> None:
+def load_file(model: Network, path: Path) -> None:
     """Fill a model from a checkpoint of timm, or of the code it was converted from. Errors: anything that does not fit."""
     helpers = require_package("timm.models")
     with reading(path):

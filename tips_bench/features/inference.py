@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import product
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -101,7 +101,7 @@ class Inference:
         """
         for index, sample, views in self.features(reader, indices):
             outer = sample.image_HW3.shape[:2]
-            means = [sum(self._upsampled(head, view, outer, unmirror) for view in views) / len(views) for head in heads]
+            means = [cast(Tensor, sum(self._upsampled(head, view, outer, unmirror) for view in views)) / len(views) for head in heads]
             yield ValuePrediction(index, sample, torch.stack(means), views[0].features_NhwD)
 
     def _argmax(self, head: PixelHead, views: list[View], outer: tuple[int, int]) -> Tensor:

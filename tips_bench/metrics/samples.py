@@ -124,7 +124,7 @@ class SampleCounts:
         """
         prefix = "" if metric is None else f"{metric}/"
         try:
-            with np.load(path, allow_pickle=False) as data:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
                 ids, groups, counts_N = (data[f"{prefix}{name}"] for name in ("ids", "groups", "counts"))
         except OSError as error:
             raise UserError(f"cannot read: {error.strerror or error}", where=path) from error

@@ -97,6 +97,7 @@ class Reassembling(nn.Module):
     def _map(self, index: int, global_BD: Tensor | None, patches_BhwD: Tensor) -> Tensor:
         if global_BD is not None:
             linear, dim = self.readout_projects[index], global_BD.shape[-1]
+            assert isinstance(linear, nn.Linear)
             # The global token is the same beside every patch: its half of the map is applied once.
             once_B11D = F.linear(global_BD, linear.weight[:, dim:], linear.bias)[:, None, None]
             patches_BhwD = F.gelu(F.linear(patches_BhwD, linear.weight[:, :dim]) + once_B11D, approximate="tanh")

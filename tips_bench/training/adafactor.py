@@ -9,7 +9,7 @@ Axes in tensor names: R rows, C columns of a matrix; tensors of more axes are ma
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -41,7 +41,7 @@ class Adafactor(Optimizer):
         super().__init__(params, {"lr": lr, "decay": decay, "clip": clip, "beta1": beta1, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure: nothing here evaluates twice
         """One update of every parameter that has a gradient."""
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -94,7 +94,7 @@ def _root_mean_square(tensor: Tensor) -> Tensor:
 
 def _like(tensor: Tensor, parameter: Tensor) -> Tensor:
     """Cut up as a parameter is."""
-    return tensor.redistribute(placements=parameter.placements) if isinstance(parameter, DTensor) else tensor
+    return cast(DTensor, tensor).redistribute(placements=parameter.placements) if isinstance(parameter, DTensor) else tensor
 
 
 def _replicated(tensor: Tensor) -> Tensor:

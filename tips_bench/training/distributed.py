@@ -133,8 +133,7 @@ def spread(model: nn.Module, blocks: Iterable[nn.Module], world: World, running:
         return model
     if running.parallel == "ddp":
         devices = [world.device.index] if world.device.type == "cuda" else None
-        options = {"gradient_as_bucket_view": True, "find_unused_parameters": unused}
-        return DistributedDataParallel(model, device_ids=devices, **options)
+        return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True, find_unused_parameters=unused)
     return cut_up(model, blocks, world, running.precision, keep_whole=True)
 
 

@@ -38,8 +38,9 @@ class ProjectionHead(nn.Module):
         seeded_fill(self, seed)
         with torch.no_grad():
             for layer in self.layers:
-                layer.weight *= math.sqrt(_DINOV2_WIDTH / layer.in_features)
-            self.prototypes *= 1 / math.sqrt(3 * self.prototypes.shape[1]) / STD
+                assert isinstance(layer, nn.Linear)
+                layer.weight.mul_(math.sqrt(_DINOV2_WIDTH / layer.in_features))
+            self.prototypes.mul_(1 / math.sqrt(3 * self.prototypes.shape[1]) / STD)
             self.gain.fill_(1.0)
 
     def forward(self, x_ND: Tensor) -> Tensor:

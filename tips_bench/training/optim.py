@@ -40,7 +40,7 @@ def set_rates(optimizer: Optimizer, learning_rate: float, weight_decay: float) -
 def clip_gradients(model: nn.Module, clip_norm: float | None) -> Tensor:
     """Scales all gradients together so that their norm is at most `clip_norm`; gives the norm they had."""
     trained = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    norm = nn.utils.get_total_norm([parameter.grad for parameter in trained])
+    norm = nn.utils.get_total_norm([grad for parameter in trained if (grad := parameter.grad) is not None])
     if clip_norm is not None:
         nn.utils.clip_grads_with_norm_(trained, clip_norm, norm)
     return whole(norm)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,8 @@ from tips_bench.models.initialization import rescale_narrow, wave_positions
 from tips_bench.models.text import TextTower
 from tips_bench.models.vision import VisionTower
 from tips_bench.training.batches import Texts
-from tips_bench.training.prototypes import Temperatures, prototype_loss
+from tips_bench.training.heads import ProjectionHead
+from tips_bench.training.prototypes import Center, Temperatures, prototype_loss
 from tips_bench.training.recipe import BeginningPart, Recipe
 from tips_bench.training.teacher import PATCHES, SELF_DISTILLATION, Target, Teacher, make_heads
 
@@ -90,7 +92,7 @@ class Student(nn.Module):
         if self.model.positions == "window":
             wave_positions(self.vision)
         for index, head in enumerate(self.heads.values()):
-            head.init_weights(seed + _HEAD_SEED + index)
+            cast(ProjectionHead, head).init_weights(seed + _HEAD_SEED + index)
         self._begin(self.model.begin)
 
     @torch.no_grad()
@@ -179,7 +181,8 @@ class Student(nn.Module):
         return self._teach(PATCHES, view_RD[:, None], target_RD, lesson, weight_R)
 
     def _teach(self, name: str, view_NMD: Tensor, target_ND: Tensor, lesson: Lesson, weight_N: Tensor | None) -> Tensor:
-        head, teacher, center = self.heads[name], lesson.teacher.heads[name], lesson.teacher.centers[name]
+        head, teacher = cast(ProjectionHead, self.heads[name]), cast(ProjectionHead, lesson.teacher.heads[name])
+        center = cast(Center, lesson.teacher.centers[name])
         with torch.no_grad():
             target_NE, target_weight_CE = teacher(target_ND), teacher.weight_CE
         return prototype_loss(head(view_NMD), head.weight_CE, target_NE, target_weight_CE, center, lesson.temperatures[name], weight_N)

@@ -6,7 +6,7 @@ Axes in tensor names: B images, K global tokens, P patches, D feature, H W pixel
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +77,7 @@ class Teacher(nn.Module):
 
     def move_centers(self) -> dict[str, Tensor]:
         """Ends a step; the centres' notes on it, as "entropy/NAME" and so on."""
-        return {f"{key}/{name}": value for name, center in self.centers.items() for key, value in center.move().items()}
+        return {f"{key}/{name}": value for name, center in self.centers.items() for key, value in cast(Center, center).move().items()}
 
 
 def temperatures(part: SharpeningPart, step: float, steps: float) -> Temperatures:

@@ -75,7 +75,7 @@ def fill(context: RunContext, train: Split, max_patches: int, patches_per_image:
         advance(len(indices) - len(missing))
         for batch, samples, pixels_B3HW in extractor.batches(reader, [indices[position] for position in missing]):
             found = extractor.encode(pixels_B3HW)
-            inner, grid = tuple(pixels_B3HW.shape[-2:]), tuple(found.features_BhwD.shape[1:3])
+            inner, grid = (pixels_B3HW.shape[2], pixels_B3HW.shape[3]), (found.features_BhwD.shape[1], found.features_BhwD.shape[2])
             for index, sample, features_hwD in zip(batch, samples, found.features_BhwD, strict=True):
                 counts_PC = patch_counts(sample.labels_HW, grid, inner, found.padding, classes)
                 area_P = patch_counts(np.zeros_like(sample.labels_HW), grid, inner, found.padding, 1)[:, 0]

@@ -78,9 +78,10 @@ class Moments:
     @classmethod
     def of(cls, patches: Patches) -> Moments:
         """Two passes, sums in float64. A feature that does not vary gets deviation 1."""
-        mass_C = sum(shares_NC.double().sum(0) for _, shares_NC in patches.chunks())
+        zero = torch.zeros((), dtype=torch.float64, device=patches.device)
+        mass_C = sum((shares_NC.double().sum(0) for _, shares_NC in patches.chunks()), zero)
         total = mass_C.sum()
-        mean_D = sum(shares_NC.sum(1).double() @ features_ND.double() for features_ND, shares_NC in patches.chunks()) / total
+        mean_D = sum((shares_NC.sum(1).double() @ features_ND.double() for features_ND, shares_NC in patches.chunks()), zero) / total
         covariance_DD = torch.zeros(patches.dim, patches.dim, dtype=torch.float64, device=patches.device)
         for features_ND, shares_NC in patches.chunks():
             weighted_ND = (features_ND - mean_D.float()) * shares_NC.sum(1, keepdim=True).sqrt()

@@ -37,6 +37,9 @@ class HeadSweep(nn.Module):
     initial: "normal" weights of INITIAL_DEVIATION with a bias of 0, or as "torch" begins a convolution.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(
         self,
         heads: int,
