@@ -76,11 +76,11 @@ def test_ctrl_c_is_status_130_and_one_sentence() -> None:
 
 @pytest.mark.parametrize("arguments", [["list", "tasks"], ["list", "tasks", "--json"], ["show", "ade20k"]])
 def test_a_reader_that_goes_away_is_no_error_to_print(arguments: list[str]) -> None:
-    process = start(*arguments)
-    assert process.stdout is not None and process.stderr is not None
-    process.stdout.close()
-    err = process.stderr.read()
-    assert process.wait(timeout=20) == 141
+    with start(*arguments) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        err = process.stderr.read()
+        assert process.wait(timeout=20) == 141
     assert err == ""
 
 

@@ -99,15 +99,17 @@ def test_a_log_tells_of_every_term_of_speed_and_of_memory(finished: Path) -> Non
 def test_a_run_killed_at_once_and_resumed_ends_with_the_same_bits(shards: str, tmp_path: Path) -> None:
     path = write_recipe(tmp_path / "tiny.yaml", shards, steps=24, running={"checkpoint_every": 4, "log_every": 1})
     whole = start(tmp_path, path.name, "--out", "whole")
-    assert whole.wait(timeout=120) == 0, whole.communicate()
+    said = whole.communicate(timeout=120)
+    assert whole.returncode == 0, said
     killed = start(tmp_path, path.name, "--out", "killed")
     wait_for_step(tmp_path / "killed", 6, killed)
     killed.kill()
-    killed.wait()
+    killed.communicate()
     newest = checkpoint.newest(tmp_path / "killed")
     assert newest is not None and newest.name != "step-00000024"
     resumed = start(tmp_path, path.name, "--out", "killed", "--resume")
-    assert resumed.wait(timeout=120) == 0, resumed.communicate()
+    said = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, said
     wanted, found = learned(tmp_path / "whole"), learned(tmp_path / "killed")
     assert set(wanted) == set(found) and all(torch.equal(found[name], value) for name, value in wanted.items())
     timed = ("images_per_s", "memory_mb")

@@ -37,7 +37,8 @@ def version_of(distribution: str) -> str:
     Errors: PackageNotFoundError.
     """
     stated = metadata.version(distribution)
-    own = str(getattr(sys.modules.get(distribution), "__version__", ""))
+    module = sys.modules.get(distribution)
+    own = "" if module is None else str(vars(module).get("__version__", ""))  # a lazy one may be deprecated, as markupsafe's is
     return own if own.startswith(f"{stated}+") else stated
 
 
