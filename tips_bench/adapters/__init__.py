@@ -1,1 +1,20 @@
-"""One task family per module: joins encoder, reader, probe and metric."""
+"""One task family per module: joins encoder, reader, probe and metric.
+
+What all share:
+
+    base                   Adapter: splits, a probe, counts and pictures, as every family gives them to an evaluation
+    scoring                samples scored one by one, so that a killed run is taken up at the next
+    label_maps             a class for each pixel: predicted, counted, drawn
+    pixel_values           a value for each pixel: the same for depth and normals
+
+A family each:
+
+    segmentation           label maps from a head of class logits
+    zeroshot_segmentation  label maps from the names of classes
+    depth                  metres from a head of values
+    normals                unit vectors from a head of values
+    point_segmentation     classes of points, from features lifted to scans
+    classification         one class for an image
+    retrieval              images and captions that find each other
+    instance_retrieval     images that find others of the same thing
+"""

@@ -1,1 +1,21 @@
-"""The command line, one module per verb."""
+"""The command line, one module per verb.
+
+    main         the command itself, and what becomes of errors
+    names        comma lists and `all`, checked before any work starts
+    output       tables, JSON, the one line of an error
+
+The verbs:
+
+    quickstart   the main job in one command
+    run          score models on tasks under protocols
+    table        records side by side
+    compare      two records, or two folders of them
+    check        new records against a baseline
+    leaderboard  a site of records, submissions, publishing
+    train        pretrain a recipe
+    export       the model of a training run
+    list_cards   the names that other verbs take
+    show         one card in full
+    data         fetch, check and generate data sets
+    doctor       whether this machine is ready
+"""

@@ -1,1 +1,4 @@
-"""Other projects: OpenMMLab, exports, launchers."""
+"""Encoders in the code of other projects.
+
+    mmseg_backbone  an encoder as a frozen backbone of an mmsegmentation config
+"""

@@ -1,1 +1,17 @@
-"""Records and published numbers as a site, and what strangers may send to it."""
+"""Records and published numbers as a site, and what strangers may send to it.
+
+    ranking         boards of records that may be compared, and how sure a rank is
+    published       what papers report
+    published_text  a record beside what papers report
+    submission      what others send: every number recomputed
+
+The site:
+
+    site            records as static pages
+    site_files      names, the manifest, a folder that is replaced whole
+    html            records and boards as what a page shows
+    charts          inline SVG
+    downloads       CSV and JSON at full precision
+    run_report      one run as one HTML file
+    publish         to a folder, a git repository or the hub
+"""

@@ -1,1 +1,17 @@
-"""Pure accumulators: update, merge, compute."""
+"""Pure accumulators: update, merge, compute.
+
+    spec            MetricSpec: unit and direction
+    samples         counts of each sample, merged in any order
+
+By family:
+
+    segmentation    IoU and accuracy of pixels
+    boundary_iou    IoU near contours
+    points          IoU of points, seen and all
+    depth           RMSE, AbsRel, delta and others
+    normals         angles in degrees
+    classification  top-1 and top-5
+    ranks           nearest captions and images, exactly
+    retrieval       R@1, R@5 and R@10, both ways
+    instances       R@1 and mMP@5 over domains
+"""

@@ -1,10 +1,15 @@
 """The networks this project owns: the TIPS image and text towers, their tokenizer, and the files their weights come in.
 
-    configs      VisionConfig, TextConfig, vision_config(name), text_config(name): the published sizes (imports no torch)
-    vision       VisionTower: normalised pixels -> global tokens and patch features
-    text         TextTower: token ids -> one embedding a text
-    tokenizer    Tokenizer: strings -> token ids and paddings
-    checkpoints  load_vision, load_text, save_checkpoint, export_huggingface
+    configs         VisionConfig, TextConfig, vision_config(name), text_config(name): the published sizes (imports no torch)
+    vision          VisionTower: normalised pixels -> global tokens and patch features
+    text            TextTower: token ids -> one embedding a text
+    layers          the transformer blocks of both
+    cpu             a faster way through a block on a CPU
+    initialization  first weights from a seed
+    tokenizer       Tokenizer: strings -> token ids and paddings
+    dpt             the DPT decoder
+    devices         which device a run computes on
+    files/          load_vision, load_text, save_checkpoint, export_huggingface
 
 From a card to features:
 

@@ -1,1 +1,25 @@
-"""Records, statistics, tables and pictures."""
+"""Records, statistics and tables.
+
+Records:
+
+    record           Record: one cell of a table
+    upgrade          records of older schemas
+    folders          records found in files and folders
+    per_sample       the counts of each sample, as arrays and tables
+    counts           records with their counts, checked against each other
+    frames           records as a DataFrame
+    provenance       versions and the state of the source tree
+    reproduce        the command that makes a number again
+    untrusted_input  what strangers sent
+
+What follows from them:
+
+    statistics       bootstrap intervals
+    comparison       is B better than A, and how sure
+    comparison_text  that, for people
+    regression       new records against a baseline
+    check_reports    that, for people, JUnit and GitHub
+    tables           records side by side
+    table_layout     a table before it is text
+    table_formats    a table as text, Markdown, CSV, LaTeX, JSON
+"""

@@ -17,10 +17,12 @@ What a step does:
 
     contrastive  InfoNCE in chunks, over all ranks
     heads        ProjectionHead: features to a point among prototypes
-    prototypes   Centre, prototype_loss: teaching over prototypes, in pieces
+    prototypes   Center, prototype_loss: teaching over prototypes, in pieces
     teacher      Teacher: a running mean, of the heads alone, or a frozen run
     student      Student: what is trained, and the losses of a piece
-    optim        the optimiser a recipe names; adafactor, schedule
+    optim        the optimizer a recipe names
+    adafactor    Adafactor
+    schedule     rates by the number of the step
     step         Learner: one step, in one piece or in several
     distributed  ranks, DDP and FSDP
 
@@ -29,5 +31,6 @@ What a run does:
     loop        train: from the first or the newest step to the last
     checkpoint  whole or not there, of all ranks together
     runs        the folder of a run; export; a frozen teacher
-    log, watch  what it says of itself, and when it stops
+    log         what it says of itself
+    divergence  when it stops
 """

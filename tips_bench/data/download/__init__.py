@@ -1,1 +1,5 @@
-"""Fetching and unpacking data sets."""
+"""Fetching and unpacking data sets.
+
+    task_data  a task's files: resumed, checked, unpacked
+    unpack     archives from strangers
+"""
