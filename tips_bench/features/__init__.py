@@ -1,15 +1,15 @@
 """Running an encoder over a data set: batching, windows, precision, cache.
 
-    context           RunContext: what fits, scores and pictures of one evaluation share
-    extract           an encoder over the images of a reader: resized, batched, decoded ahead
-    inference         heads over a split: whole images or windows, scales, mirrored
-    probabilities     windows averaged after a softmax
-    geometry          from token grids to pixels
-    image_embeddings  features of whole images
-    lifting           patch features of frames onto the points of a scan
-    lifted            the scans of a reader with such features
-    prompts           class names as text embeddings
-    class_prompts     names and prompts of zero-shot classification
-    search            exact nearest neighbors by cosine
-    cache             arrays on disk that survive a kill
+context           RunContext: what fits, scores and pictures of one evaluation share
+extract           an encoder over the images of a reader: resized, batched, decoded ahead
+inference         heads over a split: whole images or windows, scales, mirrored
+probabilities     windows averaged after a softmax
+geometry          from token grids to pixels
+image_embeddings  features of whole images
+lifting           patch features of frames onto the points of a scan
+lifted            the scans of a reader with such features
+prompts           class names as text embeddings
+class_prompts     names and prompts of zero-shot classification
+search            exact nearest neighbors by cosine
+cache             arrays on disk that survive a kill
 """

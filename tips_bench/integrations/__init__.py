@@ -1,4 +1,4 @@
 """Encoders in the code of other projects.
 
-    mmseg_backbone  an encoder as a frozen backbone of an mmsegmentation config
+mmseg_backbone  an encoder as a frozen backbone of an mmsegmentation config
 """

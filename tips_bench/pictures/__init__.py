@@ -1,8 +1,8 @@
 """Pictures of what a model sees, as PNG and PLY.
 
-    panels        image, truth, prediction and principal components, with a legend
-    dense         the same for depth and normals
-    point_clouds  labeled clouds, as a view and as PLY
-    neighbors     an image and its nearest others
-    retrieval     captions of an image, images of a caption
+panels        image, truth, prediction and principal components, with a legend
+dense         the same for depth and normals
+point_clouds  labeled clouds, as a view and as PLY
+neighbors     an image and its nearest others
+retrieval     captions of an image, images of a caption
 """

@@ -1,10 +1,10 @@
 """Looking at every file of a data set before an evaluation spends hours on it.
 
-    task           all splits of a task, by its family's check
-    base           the report, and label maps
-    pixel_values   depth maps and normals
-    scans          labels, poses, intrinsics and depth of scans
-    images         images of classification and retrieval of instances
-    captions       images and their captions
-    shared_images  images of the training split that are scored, too
+task           all splits of a task, by its family's check
+base           the report, and label maps
+pixel_values   depth maps and normals
+scans          labels, poses, intrinsics and depth of scans
+images         images of classification and retrieval of instances
+captions       images and their captions
+shared_images  images of the training split that are scored, too
 """

@@ -1,5 +1,5 @@
 """Fetching and unpacking data sets.
 
-    task_data  a task's files: resumed, checked, unpacked
-    unpack     archives from strangers
+task_data  a task's files: resumed, checked, unpacked
+unpack     archives from strangers
 """

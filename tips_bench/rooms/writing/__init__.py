@@ -1,12 +1,12 @@
 """Rooms on disk, in the layouts of real data sets.
 
-    layouts       where each layout keeps its files
-    layout_table  every layout by its name
-    writers       sets drawn by several processes, whole or not at all
-    dense_sets    as NYU, KITTI and NAVI
-    scannet       as ScanNet
-    caption_sets  as COCO, Flickr30k and DOCCI
-    class_crops   as folders of classes, and for retrieval
-    close_ups     as shards of close-ups
-    packing       tar shards, the same bytes always
+layouts       where each layout keeps its files
+layout_table  every layout by its name
+writers       sets drawn by several processes, whole or not at all
+dense_sets    as NYU, KITTI and NAVI
+scannet       as ScanNet
+caption_sets  as COCO, Flickr30k and DOCCI
+class_crops   as folders of classes, and for retrieval
+close_ups     as shards of close-ups
+packing       tar shards, the same bytes always
 """
