@@ -150,6 +150,7 @@ def test_pixels_that_are_not_finite_are_found_out(encoder: Encoder, pixels: torc
         encoder.encode_image(pixels * float("nan"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES[:4])
 def test_bf16_is_close_to_fp32_and_stated(name: str) -> None:
     weights = "random" if ":" in name else None
@@ -160,6 +161,7 @@ def test_bf16_is_close_to_fp32_and_stated(name: str) -> None:
     assert F.cosine_similarity(found.float(), wanted, dim=-1).min() > 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tips-tiny-random", "timm:vit_tiny_patch16_224", "open_clip:PE-Core-T-16-384/meta"])
 def test_random_weights_follow_their_seed_and_leave_the_global_state_alone(name: str) -> None:
     pixels = torch.rand(1, 3, 48, 48)

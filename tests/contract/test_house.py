@@ -181,6 +181,7 @@ def third_parties(tree: ast.Module) -> set[str]:
     return {module.split(".")[0] for module in imports(tree)} - set(sys.stdlib_module_names) - {"tips_bench", "tests"}
 
 
+@pytest.mark.slow
 def test_every_package_that_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]

@@ -32,6 +32,7 @@ def test_importing_the_package_loads_nothing_of_others() -> None:
     assert added - {"tips_bench"} <= set(sys.stdlib_module_names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code",
     [

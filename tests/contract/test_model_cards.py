@@ -126,6 +126,7 @@ def _states_the_same(card: ModelCard, found: ModelCard) -> None:
     assert card.model_dump(exclude=told) == found.model_dump(exclude=told)
 
 
+@pytest.mark.slow
 def test_reading_all_cards_loads_no_torch() -> None:
     code = (
         "import sys, tips_bench.cards, tips_bench.catalog as c; from tips_bench.encoders import resolve_model_card;"

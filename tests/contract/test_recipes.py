@@ -31,6 +31,7 @@ def test_every_figure_names_a_paper_or_says_that_it_is_ours(name: str) -> None:
         assert not figure.ours or len(figure.source.removeprefix(OURS).strip()) > 5, figure
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_source_speaks_of_a_figure(name: str) -> None:
     recipe = load_recipe(name)

@@ -264,6 +264,7 @@ def python(code: str) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_mmseg_imports_without_a_compiler_in_silence_and_leaves_the_process_as_it_was() -> None:
     code = """
 import random, sys, numpy as np, torch, cv2

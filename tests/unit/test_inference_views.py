@@ -99,6 +99,7 @@ def test_windows_and_views_go_together():
         assert found.values_STHW.shape == whole[found.index].shape and torch.isfinite(found.values_STHW).all()
 
 
+@pytest.mark.slow
 def test_windows_are_held_for_a_few_images_at_a_time(monkeypatch):
     """All windows at all scales of a batch of 32 images of ADE20K are a hundred gigabytes of features of a ViT-B."""
     reader, weights = Walls("depth", images=6), head(2)

@@ -183,6 +183,7 @@ def test_nearest_is_torchs():
     assert np.array_equal(nearest(values, (61, 20)), theirs.numpy())
 
 
+@pytest.mark.slow
 def test_the_same_seed_writes_the_same_bytes(made, tmp_path):
     for layout, root in made.items():
         again = write_rooms(layout, tmp_path / layout, **OPTIONS)

@@ -79,6 +79,7 @@ def _plain(names: tuple[str, ...]) -> list[str]:
     return ["a", "an", "and", "books", "curtains", "flowers", *names]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layout", "most"), [("webdataset-close-ups", 2), ("webdataset-details", 3)])
 def test_shards_of_close_ups_hold_each_frame_and_its_parts_and_are_the_same_twice(tmp_path: Path, layout: str, most: int) -> None:
     per_frame = LAYOUTS[layout].per_frame

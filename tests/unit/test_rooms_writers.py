@@ -35,6 +35,7 @@ def tree(root: Path) -> dict[str, str]:
     return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
+@pytest.mark.slow
 def test_two_workers_write_the_bytes_of_one(written: tuple[Path, Manifest], tmp_path: Path) -> None:
     write_rooms("rooms", tmp_path / "again", workers=2, **OPTIONS)
     assert tree(tmp_path / "again") == tree(written[0])
@@ -181,6 +182,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_generation_that_is_stopped_leaves_no_set_and_no_process(how: signal.Signals, tmp_path: Path) -> None:
     call = f"write_rooms('rooms', Path({str(tmp_path / 'set')!r}), train=400, val=4, workers=2)"

@@ -337,6 +337,7 @@ def test_ticks_lie_within_their_axis(low: float, width: float) -> None:
         assert all(low - 1e-6 * width <= tick <= low + width * (1 + 1e-6) for tick in found) or math.isclose(width, 0)
 
 
+@pytest.mark.slow
 def test_ten_tasks_of_sixty_models_are_built_in_seconds(tmp_path: Path) -> None:
     import time
 

@@ -55,6 +55,7 @@ def test_the_seed_decides_the_order(pattern: str) -> None:
     assert orders[0] == orders[1] != orders[2]
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(world=st.integers(1, 40), shuffle=st.integers(1, 50), seed=st.integers(0, 3))
 def test_ranks_share_the_one_order_without_overlap_or_gap(pattern: str, world: int, shuffle: int, seed: int) -> None:
@@ -65,6 +66,7 @@ def test_ranks_share_the_one_order_without_overlap_or_gap(pattern: str, world: i
     assert shared == [whole[rank::world] for rank in range(world)]
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(world=st.integers(1, 5), shuffle=st.integers(1, 50), stop=st.integers(0, 3 * TOTAL), data=st.data())
 def test_a_cursor_goes_on_where_it_was_taken(pattern: str, world: int, shuffle: int, stop: int, data: st.DataObject) -> None:
@@ -83,6 +85,7 @@ def test_a_larger_pool_mixes_shards(pattern: str) -> None:
     assert runs(1) == len(COUNTS) - 1 < runs(TOTAL)
 
 
+@pytest.mark.slow
 def test_first_draws_are_uniform_over_samples(pattern: str) -> None:
     paths = expand_shards([pattern])
     first = Counter(names(ShardOrder(paths, seed=seed, shuffle=TOTAL), 1)[0][1] for seed in range(340))

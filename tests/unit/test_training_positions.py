@@ -17,6 +17,7 @@ from tips_bench.training.captions import tokenizer_file
 from tips_bench.training.student import Student
 
 
+@pytest.mark.slow
 def test_windows_are_drawn_uniformly_for_each_view_and_are_the_same_again(tmp_path: Path) -> None:
     chosen = recipe(write_shards(tmp_path / "shards"), model__positions="window", model__vision__position_grid=[6, 5])
     tokenizer = Tokenizer(tokenizer_file(chosen, shard_order(chosen), tmp_path))

@@ -140,6 +140,7 @@ def test_a_shared_encoder_halves_what_a_teacher_holds() -> None:
     assert sizes["ema"] - sizes["ema-heads"] == vision
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ema", "ema-heads"])
 @pytest.mark.parametrize(
     "running", [{"micro_batch": 1}, {"micro_batch": 2}, {"micro_batch": 3}, {"text_groups": 5}, {"activation_checkpointing": True}]
