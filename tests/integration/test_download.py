@@ -314,7 +314,7 @@ def test_a_card_that_unpacks_elsewhere_is_refused(server: Server, tmp_path: Path
     url = server.serve("set.zip", zipped(FILES))
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "link").symlink_to(tmp_path)
-    with pytest.raises(UserError, match="leads out of the data root"):
+    with pytest.raises(UserError, match="points outside the data root"):
         download(task(Download(url=url, unpack_to="link/other")), tmp_path / "root")
     assert not (tmp_path / "other").exists()
     with pytest.raises(UserError, match="after unpacking, there is no folder sets/set"):

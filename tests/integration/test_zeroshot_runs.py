@@ -177,14 +177,14 @@ OWN = "tests.integration.test_zeroshot_runs:WithText"
     ("model", "protocol", "changes", "words"),
     [
         ("pixels", "tips-values", [], "encoder 'pixels' has no text tower, and the task compares images with text"),
-        (OWN, "tips-slide", [], "'own' has no value path, which protocol tips-slide compares with text. It can do patch-text."),
+        (OWN, "tips-slide", [], "'own' has no value path, which protocol tips-slide needs. Protocols that work: patch-text."),
         ("tests.integration.test_zeroshot_runs:wide", "patch-text", [], "'own' has 12 features per patch, but text embeddings have 13"),
         ("toy", "tips-values", ["probe.prompts=[a photo]"], "the prompt 'a photo' has no place for the name: put {} where it goes"),
         ("toy", "tips-values", ["probe.prompts=[]"], "there is no prompt"),
         ("toy", "tips-slide", ["probe.upsample=labels", "probe.softmax=null"], "does not work with sliding windows"),
         ("toy", "tips-values", ["inference.flip=true"], "uses each image at one scale"),
         ("toy", "tips-values", ["probe.type=convex"], "probe.type"),
-        ("toy", "tips-values", ["features.layers=[0]"], "values: true needs layers [-1]"),
+        ("toy", "tips-values", ["features.layers=[0]"], "values: true needs layers: [-1]"),
         ("toy", "tips-values", ["task.options.names={ground: a, disc: b, bar: c}"], "options.names has 3 classes, and the labels have 4"),
         (
             "toy",
