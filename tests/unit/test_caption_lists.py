@@ -86,7 +86,7 @@ def test_all_lists_that_were_looked_for_are_named(tmp_path: Path) -> None:
     words = r"no dataset_coco\.json, nor coco_test_karpathy\.json, nor coco_karpathy_test\.json, nor coco_test\.json"
     with pytest.raises(UserError, match=words):
         readers.coco_karpathy(tmp_path, "test")
-    with pytest.raises(UserError, match="leads out of the folder"):
+    with pytest.raises(UserError, match="points outside the folder"):
         readers.coco_karpathy(tmp_path, "../x")
 
 
@@ -94,7 +94,7 @@ def test_all_lists_that_were_looked_for_are_named(tmp_path: Path) -> None:
     ("name", "text", "words"),
     [
         ("coco_test.json", '[{"image": "val2014/a.jpg"}]', r"0\.caption: Field required"),
-        ("coco_test.json", '[{"image": "../a.jpg", "caption": "a"}]', "leads out of the folder"),
+        ("coco_test.json", '[{"image": "../a.jpg", "caption": "a"}]', "points outside the folder"),
         ("coco_test.json", "[", r"coco_test\.json"),
         ("coco_test.json", "[]", "the list is empty"),
         ("flickr30k_test_karpathy.txt", "image,caption\na.png,x\n", r"line 2 is not NAME\.jpg,CAPTION"),
@@ -138,7 +138,7 @@ def test_a_plain_list_gives_images_with_their_captions(write: Callable[[Path], N
         ("val.csv", "image,caption\n", "the list is empty"),
         ("val.jsonl", '{"image": "a.jpg"}\n', "line 1: caption: Field required"),
         ("val.jsonl", "\n{\n", "line 2: "),
-        ("val.csv", "image,caption\n/etc/a.jpg,x\n", "leads out of the folder"),
+        ("val.csv", "image,caption\n/etc/a.jpg,x\n", "points outside the folder"),
         ("val.csv", "image,caption\nnone.jpg,x\n", "an image that the split names is missing"),
         ("other", "", r"there is no val\.csv, nor val\.jsonl.*Write SPLIT\.csv"),
     ],
