@@ -121,7 +121,7 @@ def test_four_layers_and_mirrored_views_are_cards_too(few, tmp_path):
 @pytest.mark.parametrize(
     ("task", "overrides", "words"),
     [
-        ("rooms-depth", ["image.shape=center-crop"], "without a value"),
+        ("rooms-depth", ["image.shape=center-crop"], "without a prediction"),
         ("rooms-depth", ["probe.type=magic"], "no probe of pixel values named 'magic'"),
         ("rooms-depth", ["probe.penalty=1"], "no key named 'probe.penalty'"),
         ("rooms-depth", ["task.options={}"], "options.max_depth is missing"),

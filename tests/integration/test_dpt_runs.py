@@ -151,9 +151,9 @@ def test_a_released_head_on_other_weights_is_a_deviation(place):
 
 def test_a_model_without_the_head_is_refused_before_anything_is_loaded(place, monkeypatch):
     monkeypatch.setattr("tips_bench.evaluation.run.load_encoder", lambda *a, **b: pytest.fail("loaded"))
-    with pytest.raises(UserError, match="'tips-tiny-random' has no released heads, and the protocol takes the one for depth"):
+    with pytest.raises(UserError, match="'tips-tiny-random' has no released heads, and the protocol needs one for depth"):
         evaluate("tiny-depth", "tips-tiny-random", out=place / "out")
-    with pytest.raises(UserError, match="has released heads for depth, normals alone"):
+    with pytest.raises(UserError, match="has released heads only for depth, normals"):
         evaluate("tiny-segmentation", "with-heads", out=place / "out", overrides=['model.heads={"depth": {}, "normals": {}}'])
     assert not (place / "out").exists()
 

@@ -187,7 +187,7 @@ def test_a_run_goes_on_with_other_readers_and_with_its_shards_in_another_place(f
 
 def test_a_place_that_is_a_file_and_a_device_that_is_none_are_one_sentence(shards: str, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
-    with pytest.raises(UserError, match=r"taken: there is a file of that name\. Give another --out\."):
+    with pytest.raises(UserError, match=r"taken: this is a file, not a folder\. Give another --out\."):
         train(recipe(shards), tmp_path / "taken", device="cpu")
     with pytest.raises(UserError, match="device: 'gpu' is not a device"):
         train(recipe(shards), tmp_path / "run", device="gpu")
