@@ -10,8 +10,8 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "tips_bench"
 ROOMS = sorted(str(path.parent.relative_to(PACKAGE)) for path in PACKAGE.glob("*/**/__init__.py"))
-# "    name, name  what it is": an indented line with two spaces or more before the words
-LINE = re.compile(r"^    ([a-z]\w*/?(?:, [a-z]\w*/?)*)  +\S")
+# "name, name  what it is": a line, indented or not, with two spaces or more before the words
+LINE = re.compile(r"^(?:    )?([a-z]\w*/?(?:, [a-z]\w*/?)*)  +\S")
 
 
 def named(docstring: str) -> list[str]:
