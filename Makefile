@@ -11,8 +11,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?=
-# A test file a process, so that what its tests share is made once.
-PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
+# A test file a process, so that what its tests share is made once; in their order, so that the long ones are not the last.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 demo: $(VENV)/.installed
 	$(BIN)/tips-bench quickstart

@@ -14,6 +14,8 @@ from tips_bench.rooms.drawing.classes import CLASSES, IGNORE, NAMES, lookup_tabl
 from tips_bench.rooms.generate import room
 from tips_bench.rooms.writing.writers import write_rooms
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = {"seed": 2, "train": 3, "val": 2, "size": 64, "frames_per_scene": 2, "workers": 1}
 
 

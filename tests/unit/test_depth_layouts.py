@@ -108,7 +108,9 @@ def test_nyus_frames_may_lie_in_the_folder_of_the_toolboxs_archive(made: dict[st
             (root / scene).rename(root / inside / scene)
     listing = root / "nyu_train.txt"
     listing.write_text(
-        "".join(f"/{image.lstrip('/')} /{depth.lstrip('/')} 518.8579\n" for image, depth, _ in map(str.split, listing.open()))
+        "".join(
+            f"/{image.lstrip('/')} /{depth.lstrip('/')} 518.8579\n" for image, depth, _ in map(str.split, listing.read_text().splitlines())
+        )
     )
     reader = nyu_depth(root, "train")
     assert reader.fingerprint == before.fingerprint and reader.ids == before.ids

@@ -61,6 +61,7 @@ def test_a_store_taken_up_again_lacks_only_what_was_not_written(tmp_path: Path) 
     assert np.array_equal(again.read(2, "features"), values(2)["features"])
 
 
+@pytest.mark.slow
 def test_a_kill_after_an_item_keeps_it(tmp_path: Path) -> None:
     killed(tmp_path / "s", "store.write(1, features=np.ones((1, 4), 'float32'), labels=np.ones(1, 'uint8')); os.kill(os.getpid(), 9)")
     store = ResumableArray(tmp_path / "s", ROWS, LAYOUT)
@@ -68,6 +69,7 @@ def test_a_kill_after_an_item_keeps_it(tmp_path: Path) -> None:
     assert store.read(1, "features").tolist() == [[1.0] * 4]
 
 
+@pytest.mark.slow
 def test_a_kill_between_the_arrays_of_an_item_leaves_it_missing(tmp_path: Path) -> None:
     killed(
         tmp_path / "s",

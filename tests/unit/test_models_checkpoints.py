@@ -167,6 +167,7 @@ def test_shards_listed_by_an_index_are_read_as_one(tmp_path: Path) -> None:
     assert_same(load_vision(tmp_path, MLP), tower)
 
 
+@pytest.mark.slow
 def test_published_shapes_need_no_config(tmp_path: Path) -> None:
     tower = load_vision(None, VisionConfig(name="s", embed_dim=384, depth=12, num_heads=6, mlp_dim=1536, position_grid=(4, 4)), seed=0)
     assert load_vision(write(tmp_path / "s.npz", tensors_of(tower, VISION_NAMINGS[0], ""))).config.num_heads == 6

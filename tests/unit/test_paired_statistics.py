@@ -68,6 +68,7 @@ def test_groups_are_swapped_whole():
     assert differences(counts_N2, names(200), summary, **FEW)["aAcc"].p == 1 / 200
 
 
+@pytest.mark.slow
 def test_what_can_be_detected_is_detected_four_times_in_five():
     """The spread that is told from one set, against how often a true difference of that size is found in 300 others."""
     rng = np.random.default_rng(5)

@@ -163,6 +163,7 @@ def test_the_same_sample_is_drawn_to_the_same_bytes_and_a_png_is_whole_or_absent
         save_png(draw(), tmp_path / "file" / "a.png")
 
 
+@pytest.mark.slow
 def test_drawing_leaves_pyplot_and_torch_alone():
     code = "\n".join(
         [

@@ -10,6 +10,7 @@ from tests.helpers.rates import false_discoveries, mean_iou, rates, recall, rmse
 TRIALS = 120
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "world", [mean_iou(120, 10, groups=40), unlike_accuracy(100), rmse(100), recall(60)], ids=lambda world: world.metric
 )
@@ -20,6 +21,7 @@ def test_intervals_and_tests_are_about_right(world) -> None:
     assert found.rejected < 0.05 + tolerance
 
 
+@pytest.mark.slow
 def test_false_discoveries_are_about_as_rare_as_said() -> None:
     rate, power = false_discoveries(12, tests=40, changed=10)
     assert rate < 0.10 and power > 0.5

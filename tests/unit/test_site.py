@@ -330,6 +330,7 @@ def test_a_scatter_is_xml_and_its_front_is_beaten_by_no_point(points: list[tuple
         assert not better
 
 
+@pytest.mark.slow
 @given(scores, st.floats(1e-6, 1e6))
 def test_ticks_lie_within_their_axis(low: float, width: float) -> None:
     if low + width > low:

@@ -85,6 +85,7 @@ def test_the_same_seed_gives_the_same_digits_whatever_the_size_of_the_pieces(mon
     assert intervals(counts_N3C, ids(23), summary, resamples=301, seed=4) != whole
 
 
+@pytest.mark.slow
 def test_a_mean_of_independent_samples_is_covered_nineteen_times_in_twenty():
     """400 sets of 60 images; the share of intervals that hold the truth may miss 95 % by 3.5 standard errors."""
     rng = np.random.default_rng(11)
@@ -109,6 +110,7 @@ def rare(number: int, classes: int, rng: np.random.Generator) -> np.ndarray:
     return counts_N3C
 
 
+@pytest.mark.slow
 def test_rare_classes_do_not_push_the_mean_iou_out_of_its_interval():
     """80 sets of 300 images and 40 classes, the rarest in four images; plain percentiles cover the truth three times in four."""
     truth = float(summary(rare(100_000, 40, np.random.default_rng(99)).sum(axis=0))["mIoU"])

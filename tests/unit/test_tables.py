@@ -226,6 +226,7 @@ def test_latex_escapes_what_latex_would_read():
 HOSTILE = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(model=HOSTILE, task=HOSTILE, deviation=HOSTILE)
 def test_hostile_names_break_no_format(model, task, deviation):

@@ -30,6 +30,7 @@ def encoded(array: np.ndarray, kind: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(300, 400), (60, 900)])
 @pytest.mark.parametrize("scale", [(0.32, 1.0), (0.05, 0.32)])
 def test_boxes_are_distributed_as_those_of_torchvision(shape: tuple[int, int], scale: tuple[float, float]) -> None:

@@ -82,6 +82,7 @@ plain = st.none() | st.booleans() | st.integers() | st.text(max_size=20)
 json_values = st.recursive(plain, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
 
 
+@pytest.mark.slow
 @given(st.fixed_dictionaries({}, optional={"cards": json_values, "model": json_values, "deviations": json_values}))
 def test_nothing_that_stands_in_a_file_breaks_the_upgrade(data: dict[str, Any]) -> None:
     before = json.dumps(data)
