@@ -1,9 +1,9 @@
 """Many linear heads trained on one stream of frozen features: the learning-rate x weight-decay grid at the cost of one backbone pass.
 
-Every head is BatchNorm -> Dropout2d -> 1x1 convolution, or has Dropout2d first. The batch statistics of frozen features are the same for
-all heads, so they are computed once, and each head's scale, shift, dropout mask and convolution fold into one affine map: the logits of all S
-heads are one matrix product. All heads start from the same weights and see the same masks; with the same learning rate two
-heads stay equal.
+Every head is BatchNorm -> Dropout2d -> 1x1 convolution, or has Dropout2d first. The batch statistics of frozen features are the same
+for all heads, so they are computed once, and each head's scale, shift, dropout mask and convolution fold into one affine map: the
+logits of all S heads are one matrix product. All heads start from the same weights and see the same masks; with the same learning rate
+two heads stay equal.
 
 Axes: B batch, P patches (B*h*w), h w token grid, D feature, S heads, C classes.
 """
