@@ -137,6 +137,6 @@ def test_a_table_that_a_program_reads_is_never_cut(capsys: pytest.CaptureFixture
 
 def test_show_prints_what_a_protocol_does_differently_from_its_source() -> None:
     shown = json.loads(run("show", "linear-dinov3", "--json").stdout)["protocol"]["deviations_from_source"]
-    assert any("linear_head.py" in one["where"] for one in shown)
+    assert any("dinov3/eval/segmentation/train.py" in one["where"] for one in shown)
     assert "source_does:" in run("show", "linear-dinov3").stdout
     assert json.loads(run("show", "convex", "--json").stdout)["protocol"]["deviations_from_source"] == []
