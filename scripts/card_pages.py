@@ -22,6 +22,9 @@ from tips_bench.files import write_text
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 NOTE = "This page is written by `make docs` from the cards in `{folder}/`. To change it, change the cards."
 
+OWN = "tips-bench's own"  # the source of a protocol that reproduces nothing
+INDEX_HEAD = ["| protocol | what it does | source | differences from it |", "| --- | --- | --- | --- |"]
+
 PROTOCOLS_NOTE = (
     "A protocol says how a task is scored: the image size, the layers, the probe, its training and what is chosen on held-out images. "
     "`tips-bench run --protocol NAME` picks one; without it, each task uses its default protocol ([tasks](tasks.md)). Names that end in "
@@ -66,6 +69,7 @@ def protocol(card: Any) -> str:
     ]
     if card.notes:
         lines += ["", card.notes]
+    lines += source_deviations(card)
     settings = yaml.safe_dump(numbers, sort_keys=False, width=100).rstrip()
     note = NOTE.format(folder=KINDS["protocol"])
     lines += [
@@ -81,10 +85,22 @@ def protocol(card: Any) -> str:
     return "\n".join([*lines, "", f"[All protocols](../protocols.md). {note}", ""])
 
 
+def source_deviations(card: Any) -> list[str]:
+    """The lines about what a protocol does differently from its source, an item each."""
+    if not card.deviations_from_source:
+        return []
+    lines = ["", "## Differences from the source", ""]
+    for one in card.deviations_from_source:
+        only = f" Only on {', '.join(f'`{task}`' for task in one.tasks)}." if one.tasks else ""
+        lines.append(f"- Source: {one.source_does} Here: {one.we_do}{only} Why: {one.why} Effect: {one.effect} ({one.where})")
+    return lines
+
+
 def _index_row(card: Any) -> str:
-    """A protocol in the index; of its source only the paper or project, without the files."""
+    """A protocol in the index, with its number of differences; of its source only the paper or project, without the files."""
     source = re.split(r"[:;]|(?<=\)), | \(py", card.source)[0]
-    return f"| [`{card.name}`](protocols/{card.name}.md) | {card.title} | {source} |"
+    differences = len(card.deviations_from_source) or "none"
+    return f"| [`{card.name}`](protocols/{card.name}.md) | {card.title} | {source} | {'' if source == OWN else differences} |"
 
 
 def protocol_index() -> str:
@@ -93,7 +109,7 @@ def protocol_index() -> str:
     parts = ["# Protocols", PROTOCOLS_NOTE, NOTE.format(folder=KINDS["protocol"])]
     for family in dict.fromkeys(family for card in cards for family in card.families):
         rows = [_index_row(card) for card in cards if family in card.families]
-        parts += [f"## {family}", "\n".join(["| protocol | what it does | source |", "| --- | --- | --- |", *rows])]
+        parts += [f"## {family}", "\n".join([*INDEX_HEAD, *rows])]
     return "\n\n".join(parts) + "\n"
 
 

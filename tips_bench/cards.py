@@ -213,10 +213,26 @@ class SelectionCard(Strict):
     max_images: int | None = Field(None, gt=0)
 
 
+class SourceDeviation(Strict):
+    """One thing that a protocol does differently from its source.
+
+    where: the source's repository, commit, file and line, or the section of a paper. effect: on scores, and whether it was measured or is
+    an estimate. tasks: those that it concerns; none named = all.
+    """
+
+    source_does: str = Field(min_length=1)
+    where: str = Field(min_length=1)
+    we_do: str = Field(min_length=1)
+    why: str = Field(min_length=1)
+    effect: str = Field(min_length=1)
+    tasks: list[str] = []
+
+
 class ProtocolCard(Strict):
     """tasks/protocols/NAME.yaml: how a task is scored, with every number, and the paper or code that it reproduces.
 
-    probe: {type: NAME, **options}; the options are checked by the probe that reads them.
+    probe: {type: NAME, **options}; the options are checked by the probe that reads them. deviations_from_source changes no score, so it is
+    not dumped: it is in no record, in no hash and in no comparison of cards. `in_full` has it.
     """
 
     name: str
@@ -230,6 +246,7 @@ class ProtocolCard(Strict):
     inference: WindowCard = WindowCard()
     selection: SelectionCard = SelectionCard()
     probe: dict[str, Any]
+    deviations_from_source: list[SourceDeviation] = Field([], exclude=True)
 
 
 class WeightsCard(Strict):
@@ -344,6 +361,14 @@ def list_cards(kind: Literal["task", "protocol", "model"]) -> tuple[list[Any], l
         except UserError as error:
             faults.append(error)
     return cards, faults
+
+
+def in_full(card: Strict) -> dict[str, Any]:
+    """Everything that a card says, as plain data without what is null; of a protocol, the deviations from its source too."""
+    data = card.model_dump(mode="json", exclude_none=True)
+    if isinstance(card, ProtocolCard):
+        data["deviations_from_source"] = [one.model_dump(mode="json") for one in card.deviations_from_source]
+    return data
 
 
 def card_hash(card: Strict) -> str:

@@ -133,3 +133,10 @@ def test_a_table_has_a_line_for_every_row_and_fits_the_terminal(rows: list[tuple
 def test_a_table_that_a_program_reads_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(("a", "b"), [("x", "y" * 500)])
     assert capsys.readouterr().out == f"a  b\nx  {'y' * 500}\n"
+
+
+def test_show_prints_what_a_protocol_does_differently_from_its_source() -> None:
+    shown = json.loads(run("show", "linear-dinov3", "--json").stdout)["protocol"]["deviations_from_source"]
+    assert any("dinov3/eval/segmentation/train.py" in one["where"] for one in shown)
+    assert "source_does:" in run("show", "linear-dinov3").stdout
+    assert json.loads(run("show", "convex", "--json").stdout)["protocol"]["deviations_from_source"] == []

@@ -202,6 +202,7 @@ def test_a_table_of_200_models_and_40_tasks_is_under_a_megabyte() -> None:
     templates = environment()
     templates.globals |= {"site_title": "t", "tables": [table], "model_href": "models/{}.html".format, "task_href": "tasks/{}.html".format}
     templates.globals["run_href"] = lambda entry: f"runs/{entry.id}.html"
+    templates.globals["deviations"] = lambda protocol: ()
     rows, scales = _matrix(table), [(30.0, 70.0)] * 40
     page = templates.get_template("table.html.j2").render(root="../", here=table.href, table=table, rows=rows, scales=scales)
     assert page.count("<td") == 200 * 41

@@ -11,7 +11,7 @@ from tips_bench.cards import WindowCard
 from tips_bench.features.geometry import CHUNK_ELEMENTS, Upsampling, Windows
 from tips_bench.probes.trained.cross_entropy import upsampled_cross_entropy
 from tips_bench.probes.trained.head_sweep import GridPoint, HeadSweep, optimizer
-from tips_bench.probes.trained.schedules import lr_factor, one_cycle_momentum
+from tips_bench.probes.trained.schedules import lr_factor, momentum_after_warmup, one_cycle_momentum
 
 
 def upsampling(size=24, grid=7, padding=(2, 2, 2, 2)):
@@ -89,6 +89,32 @@ def test_a_head_is_what_torch_modules_train_to():
     torch.testing.assert_close(ours(features), convolution(norm(features.permute(0, 3, 1, 2))), atol=1e-4, rtol=1e-4)
 
 
+def test_with_dropout_first_a_head_is_what_dinov3s_order_of_torch_modules_trains_to():
+    """Dropout, BatchNorm, convolution in training, without dropout afterwards; features have a mean, so the order is seen."""
+    ours = HeadSweep(1, 10, 6, batch_norm=True, dropout=0.1, dropout_first=True, seed=5)
+    norm, convolution = nn.BatchNorm2d(10), nn.Conv2d(10, 6, 1)
+    with torch.no_grad():
+        convolution.weight.copy_(ours.weight[0][..., None, None])
+        convolution.bias.zero_()
+    point = GridPoint(1e-2, 1e-3)
+    mine = optimizer(ours, [point], (0.9, 0.999))
+    theirs = torch.optim.AdamW([*norm.parameters(), *convolution.parameters()], lr=point.lr, weight_decay=point.weight_decay)
+    for iteration, (features, labels) in enumerate(stream(25)):
+        mask = ours._mask(2, 10, iteration)[..., None, None]  # Dropout2d draws from torch's own state
+        found, expected = ours(features, iteration), convolution(norm(features.permute(0, 3, 1, 2) * mask))
+        torch.testing.assert_close(found[:, 0], expected, atol=1e-4, rtol=1e-4)
+        mine.zero_grad()
+        theirs.zero_grad()
+        upsampled_cross_entropy(found, labels, upsampling()).sum().backward()
+        pixels = F.interpolate(expected, (28, 28), mode="bilinear")[..., 2:-2, 2:-2]
+        F.cross_entropy(pixels, labels.long()).backward()
+        mine.step()
+        theirs.step()
+    norm.eval()
+    features = next(stream(1))[0].permute(0, 3, 1, 2)
+    torch.testing.assert_close(ours.head(0)(features.permute(0, 2, 3, 1)), convolution(norm(features)), atol=1e-4, rtol=1e-4)
+
+
 def test_dropout_drops_whole_channels_and_keeps_their_mean():
     sweep = HeadSweep(1, 10000, 2, batch_norm=False, dropout=0.1, seed=0)
     mask = sweep._mask(2, 10000, 7)
@@ -152,3 +178,13 @@ def test_the_momentum_of_one_cycle_is_torchs():
         if iteration < 399:
             adam.step()
             schedule.step()
+
+
+def test_the_momentum_of_dinov3_is_zero_in_the_warm_up_and_rises_on_torchs_cosine():
+    """dinov3/eval/depth/schedulers.py at commit 6876159: the annealing of torch, over what follows the warm-up."""
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.85), 270, eta_min=0.95)
+    assert {momentum_after_warmup(iteration, 400, 130, 0.85, 0.95) for iteration in range(130)} == {0.0}
+    for iteration in range(130, 400):
+        assert momentum_after_warmup(iteration, 400, 130, 0.85, 0.95) == pytest.approx(schedule.get_last_lr()[0], abs=1e-12)
+        schedule.optimizer.step()
+        schedule.step()

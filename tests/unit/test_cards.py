@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tips_bench import cards, catalog, registry
-from tips_bench.cards import card_hash, load_card, parse
+from tips_bench.cards import ProtocolCard, card_hash, load_card, parse
 from tips_bench.errors import UserError
 
 PROTOCOL: dict[str, Any] = {
@@ -218,3 +218,9 @@ def test_a_users_card_folder_is_read_beside_the_shipped_ones(tmp_path: Path, mon
     put(tmp_path / "tasks" / "protocols", p=yaml.safe_dump(PROTOCOL))
     monkeypatch.setenv("TIPS_BENCH_CARDS", str(tmp_path) + os.pathsep)
     assert load_card("protocol", "p").title == "A protocol"
+
+
+def test_a_deviation_from_the_source_is_whole_or_an_error() -> None:
+    data = load_card("protocol", "linear-dinov3").model_dump(mode="json")
+    with pytest.raises(UserError, match=r"deviations_from_source\.0\.where is missing"):
+        parse(ProtocolCard, data | {"deviations_from_source": [{"source_does": "a"}]}, where="x.yaml")

@@ -122,3 +122,10 @@ def test_scales_are_positive(scales):
 
 def test_one_view_is_the_card_without_views():
     assert dataclasses.is_dataclass(Inference) and WindowCard().scales == [1.0] and not WindowCard().flip
+
+
+def test_a_scaled_short_side_is_cut_to_whole_pixels_as_mmcv_does() -> None:
+    """640 x 1.32 = 844.8: mmcv 1.x's MultiScaleFlipAug takes 844."""
+    card = ImageCard(short_side=640)
+    found = Extractor(load_encoder("tips-tiny-random", device="cpu"), card, FeatureCard(), 1)
+    assert [found.inner_size(640, 640, scale) for scale in (1.0, 1.32, 1.73, 2.28, 3.0)] == [(n, n) for n in (640, 844, 1107, 1459, 1920)]

@@ -356,3 +356,14 @@ def test_ten_tasks_of_sixty_models_are_built_in_seconds(tmp_path: Path) -> None:
     built = build([tmp_path / "r"], tmp_path / "site")
     assert built.records == 600
     assert time.perf_counter() - start < 60  # 2 s on an idle core
+
+
+def test_a_protocol_with_a_source_says_what_it_does_differently_and_others_say_nothing(tmp_path: Path) -> None:
+    write_record(tmp_path / "a", "tips-b14", 0.8, task="voc2012", protocol="linear-tips")
+    write_record(tmp_path / "b", "tips-b14", 0.8, task="voc2012", protocol="convex")
+    differs = {"source_does": "<b>", "where": "a.py:1", "we_do": "b", "why": "c", "effect": "Small.", "tasks": ["voc2012"]}
+    build([tmp_path / "a", tmp_path / "b"], tmp_path / "site", deviations={"linear-tips": [differs], "convex": []})
+    pages = {path.name: path.read_text() for path in (tmp_path / "site" / "tables").glob("*.html")}
+    assert [name for name, text in pages.items() if "Differences from the source: 1" in text] == ["segmentation-linear-tips.html"]
+    assert "Only on voc2012." in pages["segmentation-linear-tips.html"] and "&lt;b&gt;" in pages["segmentation-linear-tips.html"]
+    assert (tmp_path / "site" / "tasks" / "voc2012.html").read_text().count("Differences from the source") == 1

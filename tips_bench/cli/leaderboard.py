@@ -43,10 +43,12 @@ def build(
       tips-bench leaderboard build results/ --to site/
       tips-bench leaderboard build results/ accepted/ --to site/ --title Ours
     """
+    from tips_bench.cards import in_full, list_cards
     from tips_bench.leaderboard.published import reported
     from tips_bench.leaderboard.site import build as build_site
 
-    built = build_site(results, to, reported=reported() if published else (), title=title)
+    deviations = {card.name: in_full(card)["deviations_from_source"] for card in list_cards("protocol")[0]}
+    built = build_site(results, to, reported=reported() if published else (), deviations=deviations, title=title)
     for error in built.broken:
         print_error(error)
     left = f", {_counted(len(built.broken), 'fault')}" if built.broken else ""

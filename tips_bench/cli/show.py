@@ -23,14 +23,14 @@ def show(
       tips-bench show ade20k
       tips-bench show tips-g14 --json
     """
-    from tips_bench.cards import load_card
+    from tips_bench.cards import in_full, load_card
     from tips_bench.catalog import card_files
 
     kinds: tuple[Kind, ...] = get_args(Kind)
     found = [kind for kind in kinds if name in card_files(kind)]
     if not found:
         raise unknown_name("card", name, [known for kind in kinds for known in card_files(kind)])
-    cards: dict[str, Any] = {kind: load_card(kind, name).model_dump(mode="json", exclude_none=True) for kind in found}
+    cards: dict[str, Any] = {kind: in_full(load_card(kind, name)) for kind in found}
     if as_json:
         print_json(cards)
         return

@@ -111,7 +111,7 @@ class Extractor:
         if card.short_side is not None and card.shape == "square":
             height = width = card.short_side
         multiple = self.encoder.spec.patch_size if card.patch_multiple else None
-        short_side = max(1, round((card.short_side or min(height, width)) * scale))
+        short_side = max(1, int((card.short_side or min(height, width)) * scale))  # mmcv cuts: 640 x 1.32 is 844
         return resize_shape(height, width, short_side, multiple, card.library)
 
     def padding(self, height: int, width: int) -> tuple[int, int, int, int]:

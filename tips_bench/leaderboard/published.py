@@ -54,12 +54,13 @@ class Row(Part):
 
 
 class Table(Part):
-    """where: the table, section or file it stands in."""
+    """where: the table, section or file it stands in. second_hand: which of its numbers are not the authors' own, and whose they are."""
 
     where: str
     scores: list[Score]
     rows: list[Row]
     note: str = ""
+    second_hand: str = ""
 
     @model_validator(mode="after")
     def _a_value_a_column(self) -> Self:
@@ -70,12 +71,13 @@ class Table(Part):
 
 
 class Paper(Part):
-    """One file of leaderboards/published/."""
+    """One file of leaderboards/published/. read_in: what was read to write its numbers down."""
 
     name: str
     title: str
     citation: str
     url: str | None
+    read_in: str
     protocols: dict[str, StatedProtocol]
     tables: list[Table]
 
@@ -137,7 +139,7 @@ def reported(folder: Path | None = None) -> list[Reported]:
             citation=paper.citation,
             url=paper.url,
             where=table.where,
-            note=" ".join(note for note in (row.note, table.note) if note),
+            note=" ".join(_notes(paper, table, row)),
         )
         for paper in papers
         for table in paper.tables
@@ -145,6 +147,11 @@ def reported(folder: Path | None = None) -> list[Reported]:
         for score, value in zip(table.scores, row.values, strict=True)
         if value is not None
     ]
+
+
+def _notes(paper: Paper, table: Table, row: Row) -> list[str]:
+    second_hand = f"Second-hand: {table.second_hand}" if table.second_hand else ""
+    return [note for note in (row.note, table.note, second_hand, f"Read in {paper.read_in}.") if note]
 
 
 @dataclass(frozen=True)

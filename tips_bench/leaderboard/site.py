@@ -10,7 +10,7 @@ The same records give the same bytes, wherever and whenever they are built.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -25,6 +25,9 @@ from tips_bench.leaderboard.published import Reported
 from tips_bench.leaderboard.ranking import Board, Entry, Standing, boards, read, standing
 from tips_bench.leaderboard.site_files import file_name, replaced
 from tips_bench.results.untrusted_input import check_picture
+
+# a protocol's name -> what it does differently from its source, the fields of its card
+Deviations = Mapping[str, Sequence[Mapping[str, Any]]]
 
 STATIC = ("style.css", "table.js")
 CLASS_COLUMNS = 8  # models in the per-class table of a page; the CSV has all
@@ -55,15 +58,17 @@ class Built:
     broken: list[UserError]
 
 
-def build(folders: Iterable[Path], to: Path, *, reported: Sequence[Reported] = (), title: str = TITLE) -> Built:
+def build(
+    folders: Iterable[Path], to: Path, *, reported: Sequence[Reported] = (), deviations: Deviations | None = None, title: str = TITLE
+) -> Built:
     """Build the site of the records in `folders` at `to`, in the place of an earlier one.
 
-    reported: numbers from papers, shown beside measured ones and never among them.
+    reported: numbers from papers, shown beside measured ones and never among them. deviations: of protocols from their sources.
     Errors: no record, a folder that holds files no site wrote.
     """
     entries, broken = read(folders)
     with replaced(to) as folder:
-        site = _Site(folder, entries, list(reported), title)
+        site = _Site(folder, entries, list(reported), deviations or {}, title)
         broken += site.write()
     return Built(len(entries), site.pages, broken)
 
@@ -71,7 +76,7 @@ def build(folders: Iterable[Path], to: Path, *, reported: Sequence[Reported] = (
 class _Site:
     """One build. hrefs in templates start at the site's root, which each page names relative to itself."""
 
-    def __init__(self, folder: Path, entries: list[Entry], reported: list[Reported], title: str) -> None:
+    def __init__(self, folder: Path, entries: list[Entry], reported: list[Reported], deviations: Deviations, title: str) -> None:
         self.folder = folder
         self.entries = entries
         self.boards = boards(entries)
@@ -87,6 +92,7 @@ class _Site:
             "task_href": lambda task: f"tasks/{file_name(task)}.html",
             "run_href": lambda entry: f"runs/{entry.id}.html",
             "board_rank": self._rank,
+            "deviations": lambda protocol: deviations.get(protocol, ()),
             "place": {entry.id: board for board in self.boards for entry in board.entries}.get,
         }
 

@@ -1,9 +1,9 @@
 """Many linear heads trained on one stream of frozen features: the learning-rate x weight-decay grid at the cost of one backbone pass.
 
-Every head is BatchNorm -> Dropout2d -> 1x1 convolution. The batch statistics of frozen features are the same for all heads, so
-they are computed once, and each head's scale, shift, dropout mask and convolution fold into one affine map: the logits of all S
-heads are one matrix product. All heads start from the same weights and see the same masks; with the same learning rate two
-heads stay equal.
+Every head is BatchNorm -> Dropout2d -> 1x1 convolution, or has Dropout2d first. The batch statistics of frozen features are the same
+for all heads, so they are computed once, and each head's scale, shift, dropout mask and convolution fold into one affine map: the
+logits of all S heads are one matrix product. All heads start from the same weights and see the same masks; with the same learning rate
+two heads stay equal.
 
 Axes: B batch, P patches (B*h*w), h w token grid, D feature, S heads, C classes.
 """
@@ -34,6 +34,9 @@ class GridPoint:
 class HeadSweep(nn.Module):
     """S heads on features of D channels. batch_norm: as in the protocol; without it features go straight to the convolution.
 
+    dropout_first: before BatchNorm, whose statistics are then those of what dropout leaves (DINOv3, eval/segmentation/models/heads/
+    linear_head.py).
+
     initial: "normal" weights of INITIAL_DEVIATION with a bias of 0, or as "torch" begins a convolution.
     """
 
@@ -48,6 +51,7 @@ class HeadSweep(nn.Module):
         *,
         batch_norm: bool,
         dropout: float,
+        dropout_first: bool = False,
         seed: int,
         initial: Literal["normal", "torch"] = "normal",
     ) -> None:
@@ -62,7 +66,7 @@ class HeadSweep(nn.Module):
         self.shift = nn.ParameterList(nn.Parameter(torch.zeros(dim)) for _ in range(heads if batch_norm else 0))
         self.register_buffer("running_mean", torch.zeros(dim))
         self.register_buffer("running_var", torch.ones(dim))
-        self.batch_norm, self.dropout, self.seed = batch_norm, dropout, seed
+        self.batch_norm, self.dropout, self.dropout_first, self.seed = batch_norm, dropout, dropout_first, seed
 
     def parameters_of(self, head: int) -> list[nn.Parameter]:
         """All parameters of one head: the published optimisers decay every one of them."""
@@ -73,9 +77,12 @@ class HeadSweep(nn.Module):
         """logits_BSChw of a training batch; the running statistics move on. iteration: what the dropout mask is drawn from."""
         batch, height, width, dim = features_BhwD.shape
         features_PD = features_BhwD.reshape(-1, dim).float()
+        mask_BD = self._mask(batch, dim, iteration).to(features_PD.device)
+        if self.dropout_first:
+            features_PD = (features_PD.view(batch, -1, dim) * mask_BD[:, None]).view(-1, dim)
+            mask_BD = torch.ones_like(mask_BD)
         if self.batch_norm:
             features_PD = self._normalized(features_PD)
-        mask_BD = self._mask(batch, dim, iteration).to(features_PD.device)
         weight_SCD, bias_SC = torch.stack(list(self.weight)), torch.stack(list(self.bias))
         if self.batch_norm:
             scale_SD, shift_SD = torch.stack(list(self.scale)), torch.stack(list(self.shift))

@@ -85,6 +85,7 @@ class LinearBinsProbe:
             options.bins,
             batch_norm=options.batch_norm,
             dropout=options.dropout,
+            dropout_first=options.dropout_first,
             seed=context.seed,
             initial=options.initial,
         )

@@ -59,6 +59,7 @@ class LinearProbe:
             len(reader.classes),
             batch_norm=options.batch_norm,
             dropout=options.dropout,
+            dropout_first=options.dropout_first,
             seed=context.seed,
         )
         trainee = SweepTrainee(options, extractor, sweep, cross_entropy)

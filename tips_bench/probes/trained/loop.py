@@ -28,7 +28,7 @@ from tips_bench.features.context import RunContext
 from tips_bench.features.extract import Extractor
 from tips_bench.files import atomic
 from tips_bench.probes.trained.head_sweep import GridPoint, HeadSweep, optimizer
-from tips_bench.probes.trained.schedules import Schedule, lr_factor, one_cycle_momentum
+from tips_bench.probes.trained.schedules import Schedule, lr_factor, momentum_after_warmup, one_cycle_momentum
 from tips_bench.progress import bar
 
 
@@ -108,8 +108,8 @@ class _Carried(Dataset):
 class TrainingOptions(Strict):
     """The knobs of training linear heads. lr, weight_decay: their product is the grid. checkpoint_every: iterations between checkpoints.
 
-    momentum: [least, greatest] first beta of the one-cycle policy, instead of the first of `betas`. clip: greatest norm of a head's
-    gradient.
+    momentum: [least, greatest] first beta of the one-cycle policy, instead of the first of `betas`; with the schedule "one-cycle" that of
+    DINOv3, which begins after the warm-up. clip: greatest norm of a head's gradient. dropout_first: before BatchNorm, not after it.
     """
 
     type: str
@@ -125,6 +125,7 @@ class TrainingOptions(Strict):
     warmup_ratio: float = Field(ge=0, le=1)
     batch_norm: bool
     dropout: float = Field(ge=0, lt=1)
+    dropout_first: bool = False
     checkpoint_every: int = Field(gt=0)
 
     @property
@@ -167,7 +168,13 @@ class SweepTrainee:
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
             if options.momentum is not None:
-                group["betas"] = (one_cycle_momentum(iteration, options.iterations, *options.momentum), options.betas[1])
+                group["betas"] = (self._momentum(iteration, options.momentum), options.betas[1])
+
+    def _momentum(self, iteration: int, between: tuple[float, float]) -> float:
+        options = self.options
+        if options.schedule == "one-cycle":
+            return momentum_after_warmup(iteration, options.iterations, options.warmup, *between)
+        return one_cycle_momentum(iteration, options.iterations, *between)
 
     def state(self) -> dict[str, Any]:
         """Heads, running statistics and the optimiser's moments."""

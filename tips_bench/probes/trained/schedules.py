@@ -51,3 +51,13 @@ def one_cycle_momentum(iteration: int, total: int, least: float, greatest: float
     if iteration <= turn:
         return least + (greatest - least) * _half_cosine(iteration / turn if turn > 0 else 1.0)
     return greatest + (least - greatest) * _half_cosine((iteration - turn) / max(last - turn, 1e-9))
+
+
+def momentum_after_warmup(iteration: int, total: int, warmup: int, first: float, last: float) -> float:
+    """The first beta: 0 during the warm-up, then from `first` to `last` on half a cosine, as DINOv3's WarmupOneCycleLR has it.
+
+    Source: dinov3/eval/depth/schedulers.py, facebookresearch/dinov3 commit 6876159, lines 97-129.
+    """
+    if iteration < warmup:
+        return 0.0
+    return last + (first - last) * _half_cosine((iteration - warmup) / (total - warmup))
