@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from tips_bench.cli.main import app
+from tips_bench.cli.app import app
 from tips_bench.encoders.load import load_encoder
 from tips_bench.features.extract import Extractor
 from tips_bench.models.files.checkpoints import save_checkpoint

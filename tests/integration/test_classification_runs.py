@@ -17,7 +17,7 @@ from tests.helpers.text_models import small_tips
 from tests.helpers.whole_sets import write_classes
 from tips_bench import load_encoder
 from tips_bench.cards import FeatureCard, load_card
-from tips_bench.cli.main import app
+from tips_bench.cli.app import app
 from tips_bench.data.imagefolder import imagefolder
 from tips_bench.errors import UserError
 from tips_bench.evaluation.run import evaluate

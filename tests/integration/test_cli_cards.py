@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 from tests.helpers.records import record
 from tips_bench.cards import load_card
 from tips_bench.catalog import card_files
-from tips_bench.cli.main import app
+from tips_bench.cli.app import app
 from tips_bench.cli.output import print_table
 
 

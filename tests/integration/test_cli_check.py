@@ -17,7 +17,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from tests.helpers.scored_records import pair, save_record
-from tips_bench.cli.main import app
+from tips_bench.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from tests.helpers.records import record
 from tests.helpers.scored_records import pair, save_record
 from tips_bench.cards import load_card
-from tips_bench.cli.main import app
+from tips_bench.cli.app import app
 
 
 def run(*arguments: object) -> Result:

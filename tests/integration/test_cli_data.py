@@ -19,7 +19,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from tips_bench.catalog import card_files
-from tips_bench.cli.main import app
+from tips_bench.cli.app import app
 
 SMALL = ["--train", "2", "--val", "1", "--size", "64", "--frames-per-scene", "1", "--workers", "1"]
 

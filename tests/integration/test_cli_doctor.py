@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 from tips_bench.catalog import card_files
 from tips_bench.cli import doctor
-from tips_bench.cli.main import app
+from tips_bench.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -18,7 +18,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.helpers.results_sets import write_record
-from tips_bench.cli.main import app
+from tips_bench.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = '<script>document.title="hacked"</script>'

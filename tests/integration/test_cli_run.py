@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from tests.helpers.records import record
 from tips_bench.catalog import card_files
-from tips_bench.cli.main import app
+from tips_bench.cli.app import app
 from tips_bench.cli.run import run as run_command
 from tips_bench.errors import UserError
 from tips_bench.evaluation import run as evaluation_run

@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.integration.test_runs import Killed, kill_after, stable
-from tips_bench.cli.main import app
+from tips_bench.cli.app import app
 from tips_bench.errors import UserError
 from tips_bench.evaluation.run import evaluate
 from tips_bench.probes.depth_bins import BinsHead

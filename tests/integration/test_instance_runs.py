@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from tests.helpers.whole_sets import write_uned
 from tips_bench import load_encoder
 from tips_bench.cards import FeatureCard, load_card
-from tips_bench.cli.main import app
+from tips_bench.cli.app import app
 from tips_bench.data.uned import uned
 from tips_bench.errors import UserError
 from tips_bench.evaluation.run import evaluate

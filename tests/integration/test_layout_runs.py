@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.helpers.scans import OPTIONS, to_cpp, to_frames_25k, to_openscene, write_task
-from tips_bench.cli.main import app
+from tips_bench.cli.app import app
 from tips_bench.data.ply import read_vertices, write_vertices
 from tips_bench.evaluation.run import evaluate
 from tips_bench.rooms.writing.writers import write_rooms

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from tests.helpers.caption_sets import change, coco
 from tests.helpers.text_models import small_tips
 from tips_bench import load_encoder
-from tips_bench.cli.main import app
+from tips_bench.cli.app import app
 from tips_bench.data.base import CaptionReader
 from tips_bench.data.captions import coco_karpathy
 from tips_bench.encoders.base import Encoder, EncoderSpec, ImageFeatures

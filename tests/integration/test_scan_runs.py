@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.helpers.scans import write_both, write_task
-from tips_bench.cli.main import app
+from tips_bench.cli.app import app
 from tips_bench.data.sens import open_sens
 from tips_bench.errors import UserError
 from tips_bench.evaluation.run import evaluate

@@ -17,7 +17,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from tests.helpers.shards import picture, sample, small_recipe, write_shard, write_shards
-from tips_bench.cli.main import app
+from tips_bench.cli.app import app
 from tips_bench.errors import UserError
 from tips_bench.models.tokenizer import Tokenizer
 from tips_bench.rooms.writing.writers import Manifest, write_rooms

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from tests.helpers.pretraining import recipe, write_recipe, write_shards
 from tips_bench import load_encoder
-from tips_bench.cli.main import app
+from tips_bench.cli.app import app
 from tips_bench.errors import UserError
 from tips_bench.training import checkpoint, runs
 from tips_bench.training.log import read_log

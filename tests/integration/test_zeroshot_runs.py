@@ -14,7 +14,7 @@ from tests.helpers.segmentation_sets import write_set
 from tests.helpers.toy_tips import write_toy
 from tests.integration.conftest import write_shapes
 from tips_bench.cards import load_card
-from tips_bench.cli.main import app
+from tips_bench.cli.app import app
 from tips_bench.data.validation_split import hold_out
 from tips_bench.encoders.base import Encoder, EncoderSpec, ImageFeatures
 from tips_bench.encoders.tips import TipsEncoder

@@ -25,8 +25,13 @@ def print_error(error: Exception) -> None:
 
 
 def print_json(data: Any) -> None:
-    """JSON on standard output."""
-    print(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False))
+    """JSON on standard output, escaped where that is not UTF-8 or a text is not."""
+    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        text = json.dumps(data, indent=1, allow_nan=False)
+    print(text)
 
 
 def print_rich(*renderables: Any) -> None:
@@ -64,6 +69,9 @@ def print_scores(records: Sequence[Record], format: str = "terminal") -> None:
     """A table of records on standard output, in a format of results.tables."""
     from tips_bench.results.tables import table
 
+    if format == "json":
+        print_json(json.loads(table(records, format)))
+        return
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else PIPED_WIDTH
     sys.stdout.write(table(records, format, width=width, color=terminal))

@@ -66,7 +66,7 @@ def build_record(
         versions=versions(),
         git_commit=commit,
         git_dirty=dirty,
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]).encode("utf-8", "backslashreplace").decode(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         per_sample=per_sample,
         seed=seed,

@@ -1,0 +1,98 @@
+"""tips-bench: the command itself, and how errors become exit statuses.
+
+Exit status: 0 success; 1 a check failed; 2 an error that the user can fix (one line on standard error, no traceback); 130 interrupted.
+Any other exception is a bug and keeps its traceback. The verbs' modules import nothing heavy until they are called.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from tips_bench import __version__, plugins
+from tips_bench.cli import check, compare, data, doctor, export, leaderboard, list_cards, quickstart, run, show, table, train
+from tips_bench.cli.interrupt import INTERRUPTED, interruptible
+from tips_bench.cli.output import print_error
+from tips_bench.cli.streams import drop_output
+from tips_bench.errors import UserError
+
+EXAMPLES = """Evaluate frozen vision encoders on dense prediction benchmarks.
+
+New here? Start with `tips-bench quickstart`: it needs no download.
+
+\b
+Examples:
+  tips-bench quickstart
+  tips-bench list models
+  tips-bench show tips-g14
+  tips-bench run --task ade20k --model tips-g14
+  tips-bench run --task ade20k,voc2012 --model tips-b14 --protocol convex
+  tips-bench table results/ --format markdown
+"""
+
+
+class Commands(TyperGroup):
+    """The subcommands. An error in any of them becomes an exit status."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            with interruptible():
+                result = super().invoke(ctx)
+                sys.stdout.flush()
+        except UserError as error:
+            print_error(error)
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt as error:
+            print(INTERRUPTED, file=sys.stderr)
+            raise typer.Exit(130) from error
+        except BrokenPipeError as error:
+            drop_output()  # the program that reads our output (head, less) has ended
+            raise typer.Exit(141) from error
+        return result
+
+
+app = typer.Typer(
+    cls=Commands,
+    help=EXAMPLES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},  # sub-commands inherit it
+)
+app.command("run")(run.run)
+app.command("list")(list_cards.list_)
+app.command("show")(show.show)
+app.command("doctor")(doctor.doctor)
+app.command("quickstart")(quickstart.quickstart)
+app.command("table")(table.table)
+app.command("compare")(compare.compare)
+app.command("check")(check.check)
+app.command("train")(train.train)
+app.command("export")(export.export)
+app.add_typer(data.app, name="data")
+app.add_typer(leaderboard.app, name="leaderboard")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tips-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")] = False,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE",
+            help="A Python module that adds task families, readers, probes, metrics or encoders. May be given several times.",
+        ),
+    ] = None,
+) -> None:
+    for module in plugin or []:
+        plugins.load_plugin(module)
