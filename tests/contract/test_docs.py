@@ -39,7 +39,7 @@ def test_no_page_is_longer_than_a_reader_can_search(page: Path) -> None:
 def test_the_first_pages_of_a_beginner_name_only_commands_that_exist() -> None:
     from typer.main import get_command
 
-    from tips_bench.cli.main import app
+    from tips_bench.cli.app import app
 
     commands: dict[str, object] = vars(get_command(app))["commands"]
     for page in (ROOT / "README.md", ROOT / "docs" / "index.md", ROOT / "docs" / "new-encoder.md", ROOT / "docs" / "new-task.md"):

@@ -6,11 +6,13 @@ import os
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tips_bench.errors import UserError
 from tips_bench.evaluation.run import evaluate
 from tips_bench.features.extract import Extractor
 from tips_bench.probes.trained.loop import Training
+from tips_bench.results.comparison import compare
 from tips_bench.results.record import load_record
 
 SMALL = ["image.short_side=84", "probe.max_patches=600"]
@@ -184,6 +186,33 @@ def test_cached_features_give_the_same_record_without_the_backbone(shapes):
     assert other.cost.image_forwards == seeded.cost.image_forwards == 22
 
 
+@pytest.mark.parametrize("place", ["images/val", "labels/val", "images/train"])
+def test_a_file_replaced_by_another_of_its_size_makes_a_new_record_and_new_features(shapes, place, monkeypatch):
+    monkeypatch.setattr("tips_bench.evaluation.run.git_state", lambda folder: ("abc", False))
+    monkeypatch.setattr("tips_bench.evaluation.report.git_state", lambda folder: ("abc", False))
+    folder = shapes / "data" / "shapes" / place
+    for file in folder.iterdir():
+        Image.open(file).save(file, compress_level=0)  # the size is then that of the pixels
+    first = evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL, cache=True)
+    size, file = (folder / "003.png").stat().st_size, folder / "003.png"
+    Image.fromarray(np.asarray(Image.open(file))[::-1]).save(file, compress_level=0)
+    assert file.stat().st_size == size
+    second = evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL, cache=True)
+    assert second.path != first.path and second.cost.image_forwards == 22
+    names = [name for name, value in first.dataset if value != getattr(second.dataset, name)]
+    assert names == ["train_content_fingerprint" if "train" in place else "content_fingerprint"]
+    with pytest.raises(UserError, match="contents of the"):
+        compare(first, second)
+
+
+def test_records_of_before_contents_were_hashed_still_compare(shapes):
+    first = evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL)
+    old = json.loads(first.path.read_text())
+    del old["dataset"]["content_fingerprint"], old["dataset"]["train_content_fingerprint"]
+    (first.path.parent / "old.json").write_text(json.dumps(old))
+    assert compare(first.path.parent / "old.json", first).verdict == "cannot tell"
+
+
 def test_bf16_is_recorded_and_close(shapes):
     full = evaluate("shapes", "tips-tiny-random", out=shapes / "a", overrides=SMALL)
     half = evaluate("shapes", "tips-tiny-random", out=shapes / "a", overrides=SMALL, dtype="bf16")
@@ -227,13 +256,14 @@ def test_a_wrong_override_is_one_sentence(shapes, overrides, words):
     assert not list((shapes / "out").rglob("*.json"))
 
 
-def test_a_finished_record_of_this_commit_is_kept_and_not_scored_again(shapes, monkeypatch):
+def test_a_finished_record_of_this_commit_is_kept_and_not_scored_again(shapes, monkeypatch, caplog):
     monkeypatch.setattr("tips_bench.evaluation.run.git_state", lambda folder: ("abc", False))
     monkeypatch.setattr("tips_bench.evaluation.report.git_state", lambda folder: ("abc", False))
     first = evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL)
     with pytest.MonkeyPatch.context() as patch:
         kill_after(patch, 0)
         assert evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL) == first
+        assert f"this is the record of {first.created}" in caplog.text and "rerun" in caplog.text
         with pytest.raises(Killed):
             evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL, rerun=True)
     drawn = evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL, pictures=1)

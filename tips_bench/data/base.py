@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -157,6 +158,14 @@ class Remarked(Protocol):
     """A reader with something that a record has to say of its data, a sentence each; numbers on it do not compare with published ones."""
 
     remarks: tuple[str, ...]
+
+
+@runtime_checkable
+class Sourced(Protocol):
+    """A reader that says which files a sample is read from: what they hold is then a part of the data's identity."""
+
+    def sources(self, index: int) -> list[Path]:
+        """The files of a sample; several samples may share one."""
 
 
 @runtime_checkable

@@ -50,6 +50,10 @@ class ImageFiles:
         """The image file of a sample."""
         return Path(self._images[index])
 
+    def sources(self, index: int) -> list[Path]:
+        """The files that a sample is read from."""
+        return [self.file(index)]
+
     def size(self, index: int) -> tuple[int, int]:
         """(height, width) of an image in pixels, from its header."""
         return image_size(self.file(index), self.turned)
@@ -83,6 +87,10 @@ class ImagePairs(ImageFiles):
     def files(self, index: int) -> tuple[Path, Path]:
         """(image file, file of the targets) of a sample."""
         return self.file(index), Path(self._targets[index])
+
+    def sources(self, index: int) -> list[Path]:
+        """The files that a sample is read from."""
+        return list(self.files(index))
 
     def check_sizes(self, index: int, image_HW3: np.ndarray, target: np.ndarray, kind: str) -> None:
         """Errors: an image of another size than its target. kind: what an error calls the target."""

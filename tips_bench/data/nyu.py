@@ -116,6 +116,10 @@ class NyuLabelled:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_open": {}}  # a worker opens the file for itself
 
+    def sources(self, index: int) -> list[Path]:
+        """The files that a sample is read from."""
+        return [self.path]
+
     def size(self, index: int) -> tuple[int, int]:
         """(480, 640)."""
         return CAMERA.height, CAMERA.width

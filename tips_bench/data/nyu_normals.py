@@ -75,6 +75,11 @@ class NyuNormals(NyuLabelled):
         self.remarks = (FROM_DEPTH,) if self.source == "depth" else ()
         self.fingerprint = digest(self.fingerprint, self.source, self.axes)
 
+    def sources(self, index: int) -> list[Path]:
+        """The files that a sample is read from."""
+        truth = {"png": self._pngs(index), "array": [self.folder / ARRAY, self.folder / MASKS], "depth": []}
+        return [*super().sources(index), *truth[self.source]]
+
     def load(self, index: int) -> NormalsSample:
         """One image with its normals. Errors: a broken or missing file."""
         return NormalsSample(self.ids[index], self.groups[index], self.image(index), self.normals(index))
@@ -92,10 +97,14 @@ class NyuNormals(NyuLabelled):
         normals_HW3 = np.where(known_HW[..., None], stored_HW3, 0) / np.where(known_HW[..., None], length_HW1, 1)
         return (normals_HW3[..., self._order] * self._signs).astype(np.float32)
 
-    def _png(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def _pngs(self, index: int) -> list[Path]:
+        """The file of the normals and that of their mask."""
         name = f"{self.numbers[index] - 1:04d}.png"
-        normals_HW3 = read_png(self.folder / PNGS / name).astype(np.float32) / np.float32(127.5) - 1
-        return normals_HW3, read_mask(self.folder / "normals_gt/masks" / name) > 0
+        return [self.folder / PNGS / name, self.folder / "normals_gt/masks" / name]
+
+    def _png(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        normals, mask = self._pngs(index)
+        return read_png(normals).astype(np.float32) / np.float32(127.5) - 1, read_mask(mask) > 0
 
     def _array_of(self, index: int, normals: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.asarray(normals[self.numbers[index] - 1], dtype=np.float32), np.asarray(masks[self.numbers[index] - 1]) > 0

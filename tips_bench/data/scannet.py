@@ -105,6 +105,11 @@ class ScanNetReader:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def sources(self, index: int) -> list[Path]:
+        """The files that a scan is read from."""
+        frames = [path for path in self._sources[index].files(self.frame_step) if path.exists()]
+        return [self._cloud(index), self._labels(index), *frames]
+
     def points(self, index: int) -> int:
         """N of a scan, from a header."""
         return vertex_count(self._cloud(index))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from tips_bench.cards import DataCard, SelectionCard
-from tips_bench.data.base import Reader, Remarked
+from tips_bench.data.base import Reader, Remarked, Sourced
 from tips_bench.data.completeness import Completeness, completeness
+from tips_bench.data.contents import content_hashes
 from tips_bench.data.validation_split import hold_out
 from tips_bench.files import digest
 from tips_bench.registry import READERS
@@ -54,6 +56,20 @@ class Split(Generic[ReaderT]):
         if len(self.indices) == len(self.reader):
             return self.reader.fingerprint
         return digest(self.reader.fingerprint, *self.ids)
+
+    @cached_property
+    def content_fingerprint(self) -> str | None:
+        """Of what the files of the chosen samples hold, too; None where the reader does not name them. Reads files that are new."""
+        if not isinstance(self.reader, Sourced):
+            return None
+        files = [str(file) for index in self.indices for file in self.reader.sources(index)]
+        hashes = content_hashes(files)
+        return digest(self.fingerprint, *(hashes[file] for file in files))
+
+    @property
+    def identity(self) -> str:
+        """The best that is known of the data: what the files hold where the reader names them."""
+        return self.content_fingerprint or self.fingerprint
 
     @property
     def remarks(self) -> tuple[str, ...]:

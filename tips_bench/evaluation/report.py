@@ -107,5 +107,7 @@ def _identity(splits: Splits) -> DatasetIdentity:
         train_split=train.name if train else "",
         train_n=len(train.indices) if train else 0,
         train_fingerprint=train.fingerprint if train else "",
+        content_fingerprint=test.content_fingerprint,
+        train_content_fingerprint=train.content_fingerprint if train else None,
         classes=list(test.reader.classes),
     )

@@ -125,6 +125,8 @@ def evaluate_spec(spec: Spec, chosen: RunOptions, encoder: Encoder | None = None
     run = _Run(spec, adapter, splits, encoder, beside, chosen)
     done = None if chosen.rerun else run.finished()
     if done is not None:
+        said = "tips-bench: %s, %s: scored before, this is the record of %s (to score again: --rerun, or rerun=True)"
+        logger.warning(said, spec.task.name, spec.model_name, done.created)
         return done
     try:
         return run.finish()
@@ -191,7 +193,7 @@ class _Run:
         card, splits = self.spec.protocol, self.splits
         parts = [json.dumps(asdict(encoder.spec)), json.dumps(self.spec.model.model_dump(mode="json"), sort_keys=True)]
         parts += [card.image.model_dump_json(), card.features.model_dump_json(), self.options.dtype, encoder.device.type]
-        return digest(*parts, splits.train.reader.fingerprint if splits.train else "", splits.test.reader.fingerprint)
+        return digest(*parts, splits.train.identity if splits.train else "", splits.test.identity)
 
     def finished(self) -> Record | None:
         """The record of an earlier run of the same thing by the same commit, if it has the pictures and metrics that are asked for."""

@@ -295,7 +295,10 @@ def _fingerprints(record: Record) -> list[tuple[tuple[str, str, int], str]]:
     if any(key.startswith("task.") for key in record.changed_values):
         return []
     data = record.dataset
-    return [
+    said = [
         ((record.task, data.split, data.n), data.fingerprint),
         ((record.task, data.train_split, data.train_n), data.train_fingerprint),
+        ((record.task, f"{data.split}, contents", data.n), data.content_fingerprint),
+        ((record.task, f"{data.train_split}, contents", data.train_n), data.train_content_fingerprint),
     ]
+    return [(key, fingerprint) for key, fingerprint in said if fingerprint is not None]

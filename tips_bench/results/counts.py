@@ -66,6 +66,7 @@ def mismatches(a: Scored, b: Scored) -> list[str]:
             ("protocol", one.protocol, two.protocol),
             ("scored data", _data(one, "test"), _data(two, "test")),
             ("data the probe was fitted on", _data(one, "train"), _data(two, "train")),
+            *_contents(one, two),
         )
         if first != second
     ]
@@ -88,6 +89,15 @@ def _data(record: Record, role: str) -> str:
         (data.split, data.n, data.fingerprint) if role == "test" else (data.train_split, data.train_n, data.train_fingerprint)
     )
     return f"{split} of {number} ({fingerprint[:12]})"
+
+
+def _contents(one: Record, two: Record) -> list[tuple[str, str, str]]:
+    """What the files hold, where both records say it: (what, in A, in B)."""
+    pairs = (
+        ("contents of the scored files", one.dataset.content_fingerprint, two.dataset.content_fingerprint),
+        ("contents of the files the probe was fitted on", one.dataset.train_content_fingerprint, two.dataset.train_content_fingerprint),
+    )
+    return [(what, a[:12], b[:12]) for what, a, b in pairs if a is not None and b is not None]
 
 
 def _some(names: list[str]) -> str:

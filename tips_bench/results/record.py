@@ -116,7 +116,8 @@ class Selection(Part):
 class DatasetIdentity(Part):
     """What was scored. fingerprint: of the scored split; train_fingerprint: of the split the probe was fitted on.
 
-    The train fields are "", 0 and "" where nothing was fitted.
+    content_fingerprint, train_content_fingerprint: of what the files hold, too; None in records from before it was kept, and of readers
+    that do not name their files. The train fields are "", 0 and "" where nothing was fitted.
     """
 
     name: str
@@ -126,6 +127,8 @@ class DatasetIdentity(Part):
     train_split: str
     train_n: int
     train_fingerprint: str
+    content_fingerprint: str | None = None
+    train_content_fingerprint: str | None = None
     classes: list[str]
 
 
@@ -160,7 +163,7 @@ class Record(Part):
     model: the card's name. weights: what stood in place of the card's own weights, the name of a file or "random:SEED"; None = nothing.
     comparable: false once there is a deviation. per_class: metric name -> class name -> value. probe: what the fit says of itself
     (iterations, convergence, loss). beside: metrics that were scored beside the family's own, whose counts are in the same file, under
-    their names. features_id: hex, equal in two records whose features of an image are equal; the cache files them
+    their names. features_id: hex, equal in two records of the same samples whose features are equal; the cache files them
     under it. per_sample, pictures: files beside the record. cards: the task, protocol and model cards as used.
 
     Two records are equal where all of this is, wherever they lie.
