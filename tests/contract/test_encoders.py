@@ -59,6 +59,15 @@ def pixels(encoder: Encoder) -> torch.Tensor:
     return torch.rand(2, 3, 3 * patch, 5 * patch, generator=torch.Generator().manual_seed(1))
 
 
+def test_pixels_that_are_not_in_0_1_are_refused(encoder: Encoder, pixels: torch.Tensor) -> None:
+    encoder._has_seen_pixels = False
+    encoder.encode_image(torch.zeros_like(pixels))  # black says nothing of the range
+    for wrong, said in ((pixels * 255, r"to 25\d, expected \[0, 1\]"), ((pixels - 0.45) / 0.22, "expected")):
+        with pytest.raises(UserError, match=said):
+            encoder.encode_image(wrong)
+    encoder.encode_image(pixels * 1.1 - 0.05)
+
+
 def test_features_have_the_shapes_that_the_spec_states(encoder: Encoder, pixels: torch.Tensor) -> None:
     found = encoder.encode_image(pixels, layers=tuple(range(encoder.spec.depth)))
     assert found.globals_BKD.shape == (2, encoder.spec.global_tokens, encoder.spec.embed_dim)

@@ -105,6 +105,17 @@ def test_folders_that_cannot_be_read_are_one_sentence(tmp_path: Path) -> None:
             load_encoder(folder)
 
 
+def test_a_changed_config_is_another_encoder(tmp_path: Path) -> None:
+    folder = make_folder("dinov2", tmp_path / "model")
+    before = load_encoder(folder, device="cpu").spec
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"layer_norm_eps": 0.1}))
+    after = load_encoder(folder, device="cpu").spec
+    assert after != before and after.weights_sha256 == before.weights_sha256
+    (folder / "tokenizer.json").write_text("{}")
+    assert load_encoder(folder, device="cpu").spec != after
+
+
 def test_code_in_a_folder_is_never_run(tmp_path: Path) -> None:
     folder = make_folder("dinov2", tmp_path / "good")
     config = json.loads((folder / "config.json").read_text())

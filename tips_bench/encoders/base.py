@@ -16,6 +16,9 @@ from torch.nn import functional as F
 from tips_bench.cards import ModelCard
 from tips_bench.errors import UserError
 
+# Ours: bicubic resizing leaves [0, 1] by less; pixels of 0-255 and normalized ones leave it by more.
+RANGE = (-0.5, 1.5)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderSpec:
@@ -24,6 +27,7 @@ class EncoderSpec:
     embed_dim: D of one layer's patch features. depth: number of blocks. mean, std: of RGB in [0, 1], for normalization. resolution: native
     image side in pixels. global_tokens: K. pad: what happens to an image side that is not a multiple of patch_size: "center" pads
     both ends with zeros after normalization (DINOv2's rule), "resize" enlarges the image bilinearly to the next multiple.
+    config_sha256: SHA-256 of the files beside the weights that also decide the features, as config.json; "" if the card states it all.
     weights_sha256: SHA-256 of the weight file; or "random:SEED"; or, for a callable, "output:HEX", a hash of its output for one fixed
     image; or "none".
     """
@@ -40,6 +44,7 @@ class EncoderSpec:
     weights_sha256: str
     license: str
     pad: str = "center"
+    config_sha256: str = ""
 
 
 def spec_from_card(card: ModelCard, weights_sha256: str, *, has_text: bool | None = None) -> EncoderSpec:
@@ -87,6 +92,7 @@ class Encoder(ABC):
     device: torch.device
     dtype: torch.dtype
     has_values: bool = False
+    _has_seen_pixels = False
 
     def __repr__(self) -> str:
         spec, precision = self.spec, str(self.dtype).removeprefix("torch.")
@@ -96,12 +102,13 @@ class Encoder(ABC):
 
     @torch.inference_mode()
     def encode_image(self, pixels_B3HW: Tensor, layers: tuple[int, ...] = (-1,), norm: bool = True, values: bool = False) -> ImageFeatures:
-        """Features of images, RGB in [0, 1], any H x W.
+        """Features of images, RGB in [0, 1], any H x W. The range is checked once, on the first batch that is not black.
 
         layers: block indices; negative ones count from the end. norm: apply the final norm to each layer. values: return the value
         features of the last block (as MaskCLIP does) instead of its output, projected into the space of the text embeddings:
         `values_dim` features.
-        Errors: pixels that are not [B,3,H,W]; a layer that does not exist; values=True without a value path; features that are not
+        Errors: pixels that are not [B,3,H,W], or far outside [0, 1]; a layer that does not exist; values=True without a value path;
+        features that are not
         finite.
         """
         if values and not self.has_values:
@@ -175,6 +182,12 @@ class Encoder(ABC):
             raise UserError(
                 f"pixels are {pixels_B3HW.dtype} {tuple(pixels_B3HW.shape)}, not floating point [B, 3, H, W]", where=self.spec.name
             )
+        if not self._has_seen_pixels and pixels_B3HW.numel():
+            low, high = (float(end) for end in pixels_B3HW.aminmax())
+            if low < RANGE[0] or high > RANGE[1]:
+                fix = "Divide bytes by 255, and leave the normalization to the encoder."
+                raise UserError(f"pixels from {low:.3g} to {high:.3g}, expected [0, 1]", where=self.spec.name, fix=fix)
+            self._has_seen_pixels = high > 0
 
     def _prepared(self, pixels_B3HW: Tensor) -> tuple[Tensor, tuple[int, int, int, int]]:
         """The pixels, normalized, on the encoder's device, with sides that are multiples of the patch size; and their padding."""

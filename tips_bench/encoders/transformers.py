@@ -8,7 +8,7 @@ Axes: B batch, H W pixels, h w token grid, K global tokens, T texts, D feature.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from tips_bench.encoders.weights import (
     seeded,
 )
 from tips_bench.errors import UserError
+from tips_bench.files import digest, sha256
 from tips_bench.models.devices import resolve_device
 
 
@@ -66,6 +67,7 @@ FAMILIES = {
     "siglip_vision_model": _SIGLIP,
 }
 WITH_TEXT = ("clip", "siglip")
+TOKENIZER_FILES = ("tokenizer*.*", "vocab.*", "merges.txt", "spiece.model", "special_tokens_map.json", "added_tokens.json")
 # Beginnings of names that a checkpoint may hold beyond the model, or lack, as they make no patch features. Old ones hold position_ids, too.
 _UNUSED = ("decoder.", "classifier.", "mask_token", "vit.pooler.", "pooler.")
 
@@ -79,6 +81,7 @@ class TransformersEncoder(Encoder):
         config = _config(folder)
         self.family = FAMILIES[config.model_type]
         _check_card(card, _facts(config))
+        self.spec = replace(self.spec, config_sha256=_config_sha256(folder, card))
         self.model = freeze(_build(config, weights), device, dtype)
         self.vision = self.model.vision_model if config.model_type in WITH_TEXT else self.model
         self.has_values = self.spec.has_text and (self.family.cls or self.spec.global_tokens > 0)
@@ -198,6 +201,12 @@ def _folder(card: ModelCard) -> Path:
     if "repo" not in keys or not keys <= {"repo", "revision"}:
         raise UserError(f"architecture has the keys {sorted(keys)}", where=card.name, fix="Give {repo: OWNER/NAME} or {folder: PATH}.")
     return _fetch_folder(card.architecture["repo"], card.architecture.get("revision"))
+
+
+def _config_sha256(folder: Path, card: ModelCard) -> str:
+    """Of config.json, and in a local folder of the tokenizer's files; a repository's are fetched later, and its revision fixes them."""
+    beside = sorted(path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)) if "folder" in card.architecture else []
+    return digest(*(f"{path.name} {sha256(path)}" for path in [folder / CONFIG_FILE, *beside]))
 
 
 def _fetch_folder(repo: str, revision: str | None) -> Path:
