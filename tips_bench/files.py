@@ -13,9 +13,10 @@ from tips_bench.errors import UserError
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary sibling of `path`, renamed onto it when the block ends well and removed when it does not.
 
+    durable: on the disk when the block has ended, whatever happens to the power.
     An operating-system error (read-only folder, full disk) becomes a UserError that names the file.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
@@ -23,16 +24,29 @@ def atomic(path: Path) -> Iterator[Path]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
+            if durable:
+                _sync(temporary)
             os.replace(temporary, path)
+            if durable:
+                _sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(path, error) from error
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, atomically."""
-    with atomic(path) as temporary:
+def _sync(path: Path) -> None:
+    """Hand a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str, *, durable: bool = False) -> None:
+    """Write `text` as UTF-8, atomically. durable: as for `atomic`."""
+    with atomic(path, durable=durable) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

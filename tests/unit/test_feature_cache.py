@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tips_bench.errors import UserError
-from tips_bench.features.cache import DISK_TYPES, FeatureCache, ResumableArray, to_disk
+from tips_bench.features.cache import DISK_TYPES, FeatureCache, ResumableArray, read_items, to_disk
 
 LAYOUT: dict[str, tuple[tuple[int, ...], str]] = {"features": ((4,), "float32"), "labels": ((), "uint8")}
 ROWS = [3, 1, 5]
@@ -106,7 +106,7 @@ def test_another_layout_empties_the_store(tmp_path: Path, rows: list[int], layou
     store = ResumableArray(tmp_path / "s", rows, layout)
     assert store.missing() == list(range(len(rows)))
     assert not np.asarray(store.arrays["features"]).any()
-    assert {path.stem for path in (tmp_path / "s").iterdir()} == {*layout, "done", "header"}
+    assert {path.stem for path in (tmp_path / "s").iterdir()} == {*layout, "done", "checks", "header"}
 
 
 def test_a_kill_while_the_store_was_created_starts_it_again(tmp_path: Path) -> None:
@@ -217,3 +217,25 @@ def test_features_go_to_disk_without_loss(dtype: torch.dtype) -> None:
     stored = to_disk(features)
     assert stored.dtype == DISK_TYPES[dtype]
     assert torch.equal(torch.from_numpy(stored.copy()).view(dtype), features)
+
+
+@pytest.mark.parametrize("name", ["features", "labels", "checks"])
+def test_an_item_whose_bytes_are_not_what_was_written_is_missing(tmp_path: Path, name: str) -> None:
+    filled(tmp_path / "s", 0, 1, 2).close()
+    path = tmp_path / "s" / f"{name}.bin"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert set(read_items(tmp_path / "s", "labels")) == ({0, 1, 2} if name == "features" else {0, 1})
+    again = ResumableArray(tmp_path / "s", ROWS, LAYOUT)
+    assert again.missing() == [2]
+    again.write(2, **values(2))
+    again.close()
+    assert ResumableArray(tmp_path / "s", ROWS, LAYOUT).missing() == []
+
+
+def test_a_power_cut_that_leaves_zeros_leaves_items_missing(tmp_path: Path) -> None:
+    filled(tmp_path / "s", 0, 1, 2).close()
+    path = tmp_path / "s" / "features.bin"
+    path.write_bytes(path.read_bytes()[: 4 * 4 * 4] + bytes(path.stat().st_size - 4 * 4 * 4))
+    assert ResumableArray(tmp_path / "s", ROWS, LAYOUT).missing() == [2]

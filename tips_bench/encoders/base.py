@@ -108,8 +108,7 @@ class Encoder(ABC):
         features of the last block (as MaskCLIP does) instead of its output, projected into the space of the text embeddings:
         `values_dim` features.
         Errors: pixels that are not [B,3,H,W], or far outside [0, 1]; a layer that does not exist; values=True without a value path;
-        features that are not
-        finite.
+        features that are not finite.
         """
         if values and not self.has_values:
             fix = "Use an encoder with a text tower, or values=False."

@@ -232,6 +232,7 @@ class _Run:
             drawn = self.adapter.draw(self.context, self.splits, fit.head if fit else None, self.options.pictures)
             record.pictures = save_pictures(drawn, stem)
         save_counts(samples, scores.counts, scores.beside)
+        self.context.cache.flush()
         record.save(self.path)
         shutil.rmtree(self.work, ignore_errors=True)
         return record

@@ -1,8 +1,9 @@
 """Arrays on disk that are filled item by item, survive a kill, and are found again by what they hold.
 
-A store is a folder: one flat file an array, `done.bin` with a byte an item, `header.json`. An item's byte is set after its
-rows are written, so a run taken up again does only what is missing. Space is reserved at creation: a full disk is an error
-then, not a crash later.
+A store is a folder: one flat file an array, `done.bin` with a byte an item, `checks.bin` with a CRC-32 an item and array,
+`header.json`. An item's byte is set after its rows are written, so a run taken up again does only what is missing; an item whose
+rows are not what was written (after a power cut, or a fault of the disk) is missing, too. Space is reserved at creation: a full
+disk is an error then, not a crash later.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import fcntl
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -39,7 +41,7 @@ class ResumableArray:
         header = json.dumps({"rows": list(map(int, rows)), "arrays": kinds, "content": content})
         total = int(self.starts[-1])
         self._sizes = {name: total * int(np.prod(shape)) * np.dtype(dtype).itemsize for name, (shape, dtype) in arrays.items()}
-        self._sizes["done"] = len(rows)
+        self._sizes |= {"done": len(rows), "checks": 4 * len(rows) * len(arrays)}
         self._lock: int | None = _lock(folder)
         try:
             self._open(arrays, header)
@@ -48,11 +50,19 @@ class ResumableArray:
             raise
 
     def _open(self, arrays: Mapping[str, tuple[tuple[int, ...], str]], header: str) -> None:
-        if not self._is_whole(header):
+        taken_up = self._is_whole(header)
+        if not taken_up:
             self._create(header)
         for name, (shape, dtype) in arrays.items():
             self.arrays[name] = self._map(name, (int(self.starts[-1]), *shape), dtype)
         self._done = self._map("done", (len(self.starts) - 1,), "uint8")
+        self._checks = self._map("checks", (len(self.starts) - 1, len(arrays)), "uint32")
+        if taken_up:
+            for item in np.flatnonzero(self._done).tolist():
+                self._done[item] = self._checksums(item) == self._checks[item].tolist()
+
+    def _checksums(self, item: int) -> list[int]:
+        return [checksum(array[self.rows(item)]) for array in self.arrays.values()]
 
     def _is_whole(self, header: str) -> bool:
         """Whether the folder holds this store with every file at its size: one that was cut off would be read as zeros."""
@@ -91,14 +101,20 @@ class ResumableArray:
         return slice(int(self.starts[item]), int(self.starts[item + 1]))
 
     def write(self, item: int, **values: np.ndarray) -> None:
-        """Write all arrays of one item, then mark it done."""
+        """Write all arrays of one item and their checksums, then mark it done."""
         for name, array in self.arrays.items():
             array[self.rows(item)] = values[name]
+        self._checks[item] = self._checksums(item)
         self._done[item] = 1
 
     def read(self, item: int, name: str) -> np.ndarray:
         """The rows of an item, copied into memory."""
         return np.array(self.arrays[name][self.rows(item)])
+
+    def flush(self) -> None:
+        """Hand everything to the disk: a power cut after it loses nothing."""
+        for array in (*self.arrays.values(), self._checks, self._done):
+            array.flush()
 
     def delete(self) -> None:
         """Remove the folder."""
@@ -121,12 +137,19 @@ def read_items(folder: Path, name: str) -> dict[int, np.ndarray]:
     try:
         header = json.loads((folder / "header.json").read_text(encoding="utf-8"))
         done = np.flatnonzero(np.fromfile(folder / "done.bin", dtype=np.uint8))
+        checks = np.fromfile(folder / "checks.bin", dtype=np.uint32).reshape(len(header["rows"]), -1)[:, list(header["arrays"]).index(name)]
         shape, dtype = header["arrays"][name]
         starts = np.concatenate([[0], np.cumsum(header["rows"])])
         rows = np.memmap(folder / f"{name}.bin", dtype=dtype, mode="r", shape=(int(starts[-1]), *shape))
     except (OSError, ValueError, KeyError):
         return {}
-    return {int(item): rows[starts[item] : starts[item + 1]] for item in done}
+    found = {int(item): rows[starts[item] : starts[item + 1]] for item in done}
+    return {item: one for item, one in found.items() if checksum(one) == checks[item]}
+
+
+def checksum(rows: np.ndarray) -> int:
+    """CRC-32 of an array's bytes."""
+    return zlib.crc32(np.ascontiguousarray(rows).view(np.uint8).data) if rows.size else 0
 
 
 def _remove(folder: Path) -> None:
@@ -180,7 +203,16 @@ class FeatureCache:
 
     def finish(self, store: ResumableArray) -> None:
         """A work folder's store is deleted, a cache's is kept."""
-        store.close() if self.persistent else store.delete()
+        if self.persistent:
+            store.flush()
+            store.close()
+        else:
+            store.delete()
+
+    def flush(self) -> None:
+        """Hand what later runs share to the disk."""
+        for store in self._open if self.persistent else ():
+            store.flush()
 
     def close(self) -> None:
         """Let go of every store, whatever happened."""

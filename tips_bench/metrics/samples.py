@@ -166,7 +166,7 @@ def save_counts(path: Path, own: SampleCounts, beside: Mapping[str, SampleCounts
     """Write a family's own counts, and those of metrics beside them under their names, into one compressed .npz, atomically."""
     arrays = own.arrays()
     arrays |= {f"{metric}/{name}": array for metric, counts in beside.items() for name, array in counts.arrays().items()}
-    with atomic(path) as temporary, temporary.open("wb") as file:
+    with atomic(path, durable=True) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 

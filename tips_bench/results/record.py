@@ -275,7 +275,7 @@ class Record(Part):
         """Write the record to `path` atomically, with the key `schema` first."""
         data = self.model_dump(mode="json")
         data = {"schema": data.pop("schema_"), **data}
-        write_text(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        write_text(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n", durable=True)
         self._path = path
 
     def __eq__(self, other: object) -> bool:
