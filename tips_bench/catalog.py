@@ -44,6 +44,11 @@ def card_files(kind: str) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def shipped_card_files(kind: str) -> dict[str, Path]:
+    """Card name -> file, of those that ship with tips-bench alone, whatever the working directory holds."""
+    return {path.stem: path for path in sorted(shipped(KINDS[kind]).glob("[!.]*.yaml"))}
+
+
 def find_card(kind: str, name: str) -> Path:
     """The file of the card `name`; a path to a .yaml file is taken as it is.
 

@@ -1,4 +1,4 @@
-"""Plain data, as JSON and YAML have it: flattened to dotted keys, and with null for NaN."""
+"""Plain data, as JSON and YAML have it: flattened to dotted keys, with null for NaN, and how deep it is nested."""
 
 from __future__ import annotations
 
@@ -30,3 +30,12 @@ def null_for_nan(data: Any) -> Any:
     if isinstance(data, list | tuple):
         return [null_for_nan(value) for value in data]
     return None if isinstance(data, float) and math.isnan(data) else data
+
+
+def deepest(data: Any) -> int:
+    """How many lists and mappings stand in one another at the deepest place; 0 for a single value."""
+    level, depth = [data], 0
+    while nested := [item for item in level if isinstance(item, dict | list)]:
+        level = [value for item in nested for value in (item.values() if isinstance(item, dict) else item)]
+        depth += 1
+    return depth

@@ -15,7 +15,7 @@ from tests.helpers.records import said
 from tests.helpers.scored_records import names, pair, save_record
 from tips_bench.errors import UserError
 from tips_bench.results.comparison import as_data, compare, compare_folders, suite_data
-from tips_bench.results.comparison_text import bar, comparison_text, fitted, suite_text
+from tips_bench.results.comparison_text import bar, comparison_text, fitted, suite_text, wrapped
 from tips_bench.results.counts import load_scored
 from tips_bench.results.folders import read_records
 from tips_bench.results.record import DatasetIdentity, load_record
@@ -286,3 +286,24 @@ def test_a_folder_without_records_is_a_mistake(tmp_path):
 def test_the_effects_of_all_samples_are_finite_or_not_scored(tmp_path):
     for one in compare(*two(tmp_path)).samples:
         assert math.isfinite(one.effect) and one.gain == pytest.approx(one.b - one.a)
+
+
+def test_of_few_groups_it_is_said_that_no_difference_can_be_told(tmp_path):
+    counts_N23C = pair(np.random.default_rng(0), 40, 4, drop=0.5)
+    for groups, told in ((5, False), (6, True)):
+        for model, file in enumerate(("a.json", "b.json")):
+            save_record(tmp_path / file, counts_N23C[:, model], groups=[str(index % groups) for index in range(40)])
+        found = compare(tmp_path / "a.json", tmp_path / "b.json")
+        assert math.isnan(found.primary.detectable) is not told
+        text = " ".join(comparison_text(found).split())
+        assert ("in 5 groups are too few to tell two models apart: no p below 0.06 exists" in text) is not told
+        assert ("are enough to detect a true difference of" in text) is told
+        assert found.primary.p >= 2.0 ** (1 - groups) * 0.9
+
+
+@pytest.mark.parametrize("command", ["::error::owned", "##[error]owned", "::stop-commands::x"])
+def test_no_line_of_a_report_is_a_command_to_a_runner(command):
+    for before in range(90):
+        lines = wrapped("x" * before + " " + command + " y" * 40)
+        assert not any(line.lstrip().startswith(("::", "##[")) for line in lines)
+        assert command.replace(" ", "") in "".join(lines) and all(cell_len(line) <= 80 for line in lines)

@@ -21,6 +21,7 @@ from tips_bench.catalog import card_files
 from tips_bench.errors import UserError
 from tips_bench.files import digest
 from tips_bench.leaderboard import ranking as boards
+from tips_bench.leaderboard.site import build
 from tips_bench.leaderboard.submission import validate
 from tips_bench.results import untrusted_input as guards
 from tips_bench.results.record import Deviation
@@ -68,6 +69,10 @@ def test_what_an_evaluation_wrote_passes(sent: Path) -> None:
     assert (review.records, review.faults, review.notes) == (1, [], [])
 
 
+def selection(**changes: Any) -> dict[str, Any]:
+    return {"metric": "mIoU", "grid": [{"lr": 1.0}], "scores": [1.0], "choice": 0, "held_out": 3} | changes
+
+
 FORGERIES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a better score": (lambda d: d["metrics"]["mIoU"].update(value=99.0), "metrics.mIoU.value = 99.0, the counts give"),
     "a score not scored": (lambda d: d["metrics"]["mAcc"].update(value=None), "metrics.mAcc.value = nan, the counts give"),
@@ -75,6 +80,16 @@ FORGERIES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "no interval": (lambda d: d["metrics"]["mIoU"].update(ci95=None), "metrics.mIoU.ci95 = None"),
     "the other direction": (lambda d: d["metrics"]["mIoU"].update(higher_is_better=False), "higher is better"),
     "more samples": (lambda d: d["metrics"]["mIoU"].update(n=2000), "metrics.mIoU.n = 2000"),
+    "half a character": (lambda d: d["probe"].update({"\ud800": 1}), "surrogates not allowed"),
+    "a choice outside the grid": (lambda d: d.update(selection=selection(choice=999)), "choice 999 of 1 points"),
+    "scores of no points": (lambda d: d.update(selection=selection(scores=[])), "choice 0 of 1 points with 0 scores"),
+    "another precision": (lambda d: d["cost"].update(dtype="int1"), "cost.dtype = 'int1'"),
+    "another split": (lambda d: d["dataset"].update(split="moon"), "'moon' is the test split of the record"),
+    "a number without end": (lambda d: d["cost"].update(image_forwards=10**320), "has 321 digits"),
+    "a bottomless list": (lambda d: d["probe"].update(a=json.loads("[" * 900 + "]" * 900)), "nested more than 50 deep"),
+    "a card that is none": (lambda d: d["cards"].update(model="x"), "cards.model: Input should be a valid dictionary"),
+    "another source": (lambda d: d["cards"]["model"].update(source="timm"), "source = 'timm', our card's is 'pixels'"),
+    "a score of classes of its own": (lambda d: d["per_class"].update(zzz={"a": 1.0}), "per_class.zzz: a segmentation record has no"),
     "a metric of its own": (lambda d: d["metrics"].update(wow=d["metrics"]["mIoU"]), "no such metric"),
     "a metric left out": (lambda d: d["metrics"].pop("mAcc"), "metrics.mAcc is missing"),
     "a class": (lambda d: d["per_class"]["IoU"].update(chair=100.0), "per_class.IoU is not what the counts give for 'chair'"),
@@ -253,3 +268,27 @@ def test_a_name_of_letters_and_digits_is_never_hostile(name: str) -> None:
 @given(st.text(), st.characters(categories=["Cc", "Cf"]), st.text())
 def test_an_invisible_character_in_a_name_always_is(before: str, hidden: str, after: str) -> None:
     assert guards.hostile(before + hidden + after, name=True) is not None
+
+
+@pytest.mark.parametrize("forgery", ["half a character", "a number without end", "a bottomless list", "a card that is none"])
+def test_what_is_refused_stops_no_site(sent: Path, tmp_path: Path, forgery: str) -> None:
+    write_record(tmp_path / "good", "tips-nano", 0.5, cards=cards())
+    change(sent, FORGERIES[forgery][0])
+    built = build([sent, tmp_path / "good"], tmp_path / "site")
+    assert built.records == 1 and len(built.broken) == 1
+
+
+@pytest.mark.parametrize("ending", [".samples.npz", "0.png"])
+def test_a_file_that_cannot_be_read_is_a_fault_and_stops_no_site(sent: Path, tmp_path: Path, ending: str, monkeypatch: Any) -> None:
+    write_record(tmp_path / "good", "tips-nano", 0.5, cards=cards())
+    opened = io.open
+
+    def refuse(path: Any, *arguments: Any, **options: Any) -> Any:
+        if str(path).endswith(ending) and "sent" in str(path):
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(io, "open", refuse)
+    monkeypatch.setattr("builtins.open", refuse)
+    assert any("cannot read: Permission denied" in problem for problem in problems(sent))
+    assert len(build([sent, tmp_path / "good"], tmp_path / "site").broken) == 1

@@ -290,3 +290,27 @@ def test_the_tables_module_is_in_the_package_without_torch():
 
     code = "import sys, tips_bench.results.tables; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("ends", "text"),
+    [
+        ((39.5, 40.5), "40.00 ±0.50"),
+        ((39.5, 40.6), "40.00 ±0.55"),
+        ((25.22, 43.28), "40.00 [25.22, 43.28]"),
+        ((40.0, 60.0), "40.00 [40.00, 60.00]"),
+        ((40.0, 40.0), "40.00 ±0.00"),
+    ],
+)
+def test_an_interval_whose_middle_is_not_the_score_is_shown_by_both_ends(ends, text):
+    one = record("a", metric={"ci95": ends})
+    uneven = "[" in text
+    for format in ("terminal", "markdown", "latex"):
+        shown = table([one], format, width=200)
+        assert text in shown.replace(r"$\pm$", "±").replace("\\[", "[")
+        assert ("[low, high]" in shown.replace("\\[", "[").replace("\\]", "]")) is uneven
+
+
+def test_a_carriage_return_in_a_name_begins_no_row_of_a_csv():
+    text = table([record("a\r=1+1"), record("b\n=2")], "csv")
+    assert "\r" not in text and len(text.splitlines()) == 3

@@ -100,23 +100,29 @@ def validate(
     against: Annotated[
         Path | None, typer.Option(help="Folder of the records that you have accepted so far. The submission must use the same data.")
     ] = None,
+    own_cards: Annotated[
+        bool,
+        typer.Option("--own-cards", help="Also accept your own cards: those in ./tips-bench-cards, $TIPS_BENCH_CARDS and plugins."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check a submission. Exit status 1 if it has an error.
 
     Every number is computed again from the per-sample counts. Cards and data are
-    compared with those of this installation.
+    compared with those that ship with tips-bench.
 
     \b
     Examples:
       tips-bench leaderboard validate submission/
       tips-bench leaderboard validate submission/ --against accepted/ --json
     """
+    from functools import partial
+
     from tips_bench.leaderboard.ranking import read
     from tips_bench.leaderboard.submission import validate as review_submission
 
     accepted = read([against])[0] if against is not None else []
-    review = review_submission(submission, _card_of, accepted)
+    review = review_submission(submission, partial(_card_of, own=own_cards), accepted)
     if as_json:
         print_json({"records": review.records, "faults": list(map(vars, review.faults)), "notes": list(map(vars, review.notes))})
     else:
@@ -132,14 +138,13 @@ def _finding(kind: str, finding: Fault) -> str:
     return printable(f"{kind:<6}{finding.where}: {finding.problem}")
 
 
-def _card_of(kind: str, name: str) -> dict[str, Any] | None:
-    """A card here by its name, never by a path that a stranger wrote."""
+def _card_of(kind: str, name: str, *, own: bool) -> dict[str, Any] | None:
+    """A card here by its name, never by a path that a stranger wrote. own: also the user's, who may have a stranger's folder at hand."""
     from tips_bench.cards import load_card
-    from tips_bench.catalog import card_files
+    from tips_bench.catalog import card_files, shipped_card_files
 
-    if name not in card_files(kind):
-        return None
-    return load_card(kind, name).model_dump(mode="json")  # type: ignore[arg-type]
+    file = (card_files(kind) if own else shipped_card_files(kind)).get(name)
+    return None if file is None else load_card(kind, str(file)).model_dump(mode="json")  # type: ignore[arg-type]
 
 
 @app.command("publish")

@@ -37,8 +37,10 @@ from tips_bench.metrics.samples import SampleCounts, save_counts
 from tips_bench.probes.base import Choice, Fit, Probe
 from tips_bench.probes.training_free.released_head import released_head
 from tips_bench.registry import FAMILIES, METRICS
+from tips_bench.results.comparison import ALPHA
 from tips_bench.results.provenance import git_state
 from tips_bench.results.record import Cost, Record, load_record, record_path
+from tips_bench.results.statistics import least_p
 
 logger = logging.getLogger("tips_bench")
 BATCH_SIZE = {"cpu": 4, "cuda": 32}
@@ -119,6 +121,10 @@ def evaluate_spec(spec: Spec, chosen: RunOptions, encoder: Encoder | None = None
     for split in (splits.train, splits.test):
         if split is not None and split.size is not None and not split.size.ok:
             logger.warning("tips-bench: task %s: %s", spec.task.name, split.size.sentence())
+    groups = len(set(splits.test.groups))
+    if least_p(groups) > ALPHA:
+        said = "tips-bench: task %s: %d samples in %d groups are too few to tell two models apart: no p below %.2g exists"
+        logger.warning(said, spec.task.name, len(splits.test), groups, least_p(groups))
     encoder = encoder or load_encoder(spec.model, spec.weights, chosen.device, chosen.dtype)
     if adapter.needs_text and not encoder.spec.has_text:
         raise _no_text(spec)

@@ -36,7 +36,7 @@ def environment() -> Environment:
         keep_trailing_newline=True,
     )
     templates.filters |= {
-        "score": score, "range": interval_text, "half": half_width, "quantity": quantity, "link": link, "short": lambda text: text[:HEX],
+        "score": score, "range": interval_text, "quantity": quantity, "link": link, "short": lambda text: text[:HEX],
         "name": breakable, "leaves": lambda card: list(leaves(card)), "value": value_text, "seconds": seconds,
     }  # fmt: skip
     templates.globals |= {"interval": charts.interval, "tiny_interval": charts.tiny_interval}
@@ -63,11 +63,6 @@ def score(value: float | None, unit: str) -> str:
 def interval_text(sure: Interval | None, unit: str) -> str:
     """ "40.12–42.50", "" without one."""
     return "" if sure is None else f"{score(sure[0], unit)}–{score(sure[1], unit)}"
-
-
-def half_width(sure: Interval | None, unit: str) -> str:
-    """ "±0.85", "" without one."""
-    return "" if sure is None else f"±{(sure[1] - sure[0]) / 2:{'.2f' if unit == '%' else '.2g'}}"
 
 
 def quantity(value: float | None, digits: int = 3) -> str:

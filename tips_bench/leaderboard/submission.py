@@ -27,6 +27,7 @@ from tips_bench.results.untrusted_input import MAX_JSON, check_file, check_pictu
 
 MAX_FILES = 20_000
 WELCOME = {"README.md", "LICENSE"}  # at the top of a submission, beside the records
+DTYPES = ("fp32", "bf16")
 SLACK = 0.05  # of an interval's width: between versions of the libraries that draw it
 PROSE = {"license", "citation", "homepage", "how_to_get", "data.download", "protocols", "published"}
 # (kind, name) -> the card of that name here as plain data, None where there is none
@@ -179,6 +180,8 @@ def _cards(record: Record, card_of: CardOf) -> Iterator[str]:
             if kind != "model":
                 yield f"there is no {kind} {name!r} here"
             continue
+        if kind == "model" and used.get("source") != ours["source"] and "model.source" not in declared:
+            yield f"model {name!r} is not ours: source = {used.get('source')!r}, our card's is {ours['source']!r}"
         changed = [text for text in card_differences(used, dict(ours), "the record", "our card") if not _declared(kind, text, declared)]
         yield from (f"{kind} {name!r} is not ours, and does not say so: {text}" for text in changed)
         same = digest(json.dumps(dict(ours), sort_keys=True)) == record.protocol_hash
@@ -204,6 +207,8 @@ def _against_cards(record: Record, card_of: CardOf) -> Iterator[str]:
                 yield f"{key} = {value!r}, the task's is {task[key]!r}"
         if record.protocol not in task["protocols"]:
             yield f"the task does not allow the protocol {record.protocol!r}"
+        if not any(key.startswith("task.data") for key in declared):
+            yield from _splits(record, task["data"]["splits"])
         expected = task["data"]["expected"]
         for split, number in ((record.dataset.split, record.dataset.n), (record.dataset.train_split, record.dataset.train_n)):
             if record.limit is None and expected.get(split, number) != number:
@@ -212,6 +217,14 @@ def _against_cards(record: Record, card_of: CardOf) -> Iterator[str]:
     hash = ((model or {}).get("weights") or {}).get("sha256")
     if hash is not None and hash != record.weights_sha256:
         yield f"weights_sha256 = {record.weights_sha256[:12]}, the card's is {hash[:12]}"
+
+
+def _splits(record: Record, splits: Mapping[str, str]) -> Iterator[str]:
+    """The record's splits against the task's; where nothing was fitted there is no training split."""
+    said = {"test": record.dataset.split, "train": record.dataset.train_split or splits.get("train")}
+    for role, split in said.items():
+        if split != splits.get(role):
+            yield f"dataset: {split!r} is the {role} split of the record, {splits.get(role)!r} that of the task"
 
 
 def _numbers(record: Record, accepted: Sequence[Entry]) -> list[str]:
@@ -233,6 +246,8 @@ def _numbers(record: Record, accepted: Sequence[Entry]) -> list[str]:
         wrong = [label for label in {**values, **said} if label not in values or not _same(said.get(label), values[label])]
         if said and wrong:
             problems.append(f"per_class.{name} is not what the counts give for {', '.join(map(repr, wrong[:3]))}, {len(wrong)} in all")
+    if unknown := sorted(set(record.per_class) - {name for name, _ in own.per_class.values()}):
+        problems.append(f"per_class.{unknown[0]}: a {record.family} record has no such score of a class")
     if record.dataset.n != len(own):
         problems.append(f"dataset.n = {record.dataset.n}, the counts are of {len(own)} samples")
     samples = digest(*own.ids, "", *own.groups)
@@ -242,6 +257,8 @@ def _numbers(record: Record, accepted: Sequence[Entry]) -> list[str]:
     cost = record.cost
     if min(cost.wall_s, cost.encoder_s, cost.image_forwards, cost.images_per_s, cost.peak_memory_mb) < 0:
         problems.append("a cost below zero")
+    if cost.dtype not in DTYPES:
+        problems.append(f"cost.dtype = {cost.dtype!r}, an encoder runs in {' or '.join(DTYPES)}")
     return problems
 
 

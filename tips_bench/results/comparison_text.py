@@ -14,12 +14,13 @@ from rich.text import Text
 
 from tips_bench.results.comparison import ALPHA, ClassDifference, Comparison, Suite
 from tips_bench.results.counts import Scored
-from tips_bench.results.statistics import Difference
+from tips_bench.results.statistics import Difference, least_p
 from tips_bench.terminal import printable
 
 WIDTH = 80
 NAME = 24
 METRIC = 20
+COMMANDS = ("::", "##[")  # actions/runner, ActionCommand.cs: how a line begins that its runner obeys
 HALF_BAR = 12  # cells each side of zero
 _CONSOLE = Console(width=WIDTH, _environ={})
 BLOCKS = " ▏▎▍▌▋▊▉█"
@@ -65,6 +66,8 @@ def _resolution(comparison: Comparison) -> str:
     unit, number = record.primary_metric.unit, len(comparison.a.counts)
     groups = len(set(comparison.a.counts.groups))
     drawn = f"{number} {comparison.a.family.item}" + (f" in {groups} groups" if groups < number else "")
+    if least_p(groups) > ALPHA and comparison.primary.interval is not None:
+        return f"{drawn} are too few to tell two models apart: no p below {p_text(least_p(groups))} exists."
     if math.isnan(comparison.primary.detectable):
         return f"{drawn}."
     return (
@@ -101,9 +104,14 @@ def fitted(text: str, width: int, *, keep_end: bool = False) -> str:
 
 
 def wrapped(text: str, *, indent: str = "") -> list[str]:
-    """A paragraph in lines of at most 80 cells (textwrap counts characters); lines but the first begin with `indent`."""
-    lines = Text(printable(text)).wrap(_CONSOLE, WIDTH - cell_len(indent))
-    return [f"{indent if number else ''}{line.plain.rstrip()}" for number, line in enumerate(lines)]
+    """A paragraph in lines of at most 80 cells (textwrap counts characters); lines but the first begin with `indent`.
+
+    No line begins as a command to GitHub's runner does: a name from a file that others wrote could give one.
+    """
+    room = WIDTH - cell_len(indent) - any(command in text for command in COMMANDS)
+    lines = [line.plain.rstrip() for line in Text(printable(text)).wrap(_CONSOLE, room)]
+    lines = [f"\\{line}" if line.lstrip().startswith(COMMANDS) else line for line in lines]
+    return [f"{indent if number else ''}{line}" for number, line in enumerate(lines)]
 
 
 def _setting(scored: Scored) -> str:

@@ -17,6 +17,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Field,
     PrivateAttr,
     ValidationError,
     ValidationInfo,
@@ -28,12 +29,14 @@ from pydantic import (
 from tips_bench.errors import UserError
 from tips_bench.files import digest, write_text
 from tips_bench.metrics.spec import MetricSpec
+from tips_bench.plain_data import deepest
 from tips_bench.results.upgrade import OLDER_SCHEMAS, upgraded
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = "tips-bench/record/2"
+MOST_NESTED, MOST_DIGITS = 50, 20  # in a file that is read; what claims more was not written by us either
 MOST_CHANNELS = 1e6  # no features have as many; what claims more was not written by us
 # A score of a class or a grid point; NaN becomes null, as JSON has none.
 Score = Annotated[float | None, AfterValidator(lambda value: None if value is None or math.isnan(value) else value)]
@@ -110,7 +113,13 @@ class Selection(Part):
     grid: list[dict[str, float]]
     scores: list[Score]
     choice: int
-    held_out: int
+    held_out: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _choice_is_of_the_grid(self) -> Self:
+        if not 0 <= self.choice < len(self.grid) or len(self.scores) != len(self.grid):
+            raise ValueError(f"choice {self.choice} of {len(self.grid)} points with {len(self.scores)} scores")
+        return self
 
 
 class DatasetIdentity(Part):
@@ -196,7 +205,7 @@ class Record(Part):
     per_sample: str
     pictures: list[str] = []
     seed: int
-    cards: dict[str, Any]
+    cards: dict[str, dict[str, Any]]
     _path: Path | None = PrivateAttr(None)
 
     @field_validator("per_sample", "pictures")
@@ -352,11 +361,23 @@ def load_record(path: str | Path) -> Record:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite)
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text, parse_float=_finite, parse_constant=_finite, parse_int=_whole)
+        if deepest(data) > MOST_NESTED:
+            raise ValueError(f"nested more than {MOST_NESTED} deep")
+        if "\\u" in text:
+            json.dumps(data, ensure_ascii=False).encode("utf-8")  # an escape may stand for half a character
+        return data
     except OSError as error:
         raise UserError(f"cannot read: {error.strerror}", where=path) from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"not JSON: {error}", where=path, fix="Delete it and run the task again.") from error
+
+
+def _whole(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"{text[:20]}... has {len(text)} digits")
+    return int(text)
 
 
 def _finite(text: str) -> float:

@@ -59,7 +59,8 @@ class Difference:
     """A metric of two models on the same samples, in the metric's unit; NaN where it was not scored.
 
     interval: of b - a, None where there is nothing to resample. p: two-sided, of the randomisation test; NaN without a difference.
-    detectable: the least true difference that a set like this tells from none with 80 % power at 5 %, from the spread of resamples.
+    detectable: the least true difference that a set like this tells from none with 80 % power at 5 %, from the spread of resamples; NaN
+    where there are so few groups that the test never gives 5 % (`least_p`).
     """
 
     a: float
@@ -98,10 +99,15 @@ def differences(
             b=float(b),
             interval=_bca(drawn[name], float(b - a), left_out[name], LEVEL),
             p=_p_value(swapped[name], float(b - a)),
-            detectable=_detectable(drawn[name], left_out[name]),
+            detectable=_detectable(drawn[name], left_out[name]) if least_p(len(counts_G2)) <= 1 - LEVEL else np.nan,
         )
         for name, (a, b) in whole.items()
     }
+
+
+def least_p(groups: int) -> float:
+    """The least p that the test of two models has on a set of so many groups: two of the 2**groups ways to swap differ as the data do."""
+    return max(2.0 ** (1 - groups), 1 / (SWAPS + 1))
 
 
 def contributions(counts_N2: np.ndarray, summary: Summary) -> dict[str, np.ndarray]:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from tips_bench.results.table_layout import Cell, Column, Layout, Row
 
 COST = ("images", "minutes", "images/s")
-CAPTION = "± half of the 95 % bootstrap interval over test images (or groups of them). images: through the backbone, fit and test."
+CAPTION = "±: 95 % bootstrap interval over test images (or groups of them). images: through the backbone, fit and test."
+UNEVEN = "[low, high]: the same, where the score is not in its middle."
+EVEN = 0.2  # ours: by what share of half the interval its ends may be unlike in their distance from the score
 RESUMED = "+ and more: the run was interrupted, and what it did before is not counted."
 BOLD = "Bold: best of its protocol, its interval excludes the others' scores."
 LATEX = {
@@ -29,14 +31,29 @@ NAME_WIDTH = 32
 
 
 def score(cell: Cell | None, unit: str) -> str:
-    """ "41.23 ±0.85", "–" for not scored, "" for not run; two decimals for percent, else four digits."""
+    """ "41.23 ±0.85", "41.23 [38.10, 42.02]" where the interval is uneven, "–" for not scored, "" for not run.
+
+    Two decimals for percent, else four digits.
+    """
     if cell is None:
         return ""
     if math.isnan(cell.value):
         return "–"
     digits = ".2f" if unit == "%" else ".4g"
-    half = "" if cell.interval is None else f" ±{(cell.interval[1] - cell.interval[0]) / 2:{'.2f' if unit == '%' else '.2g'}}"
-    return f"{cell.value:{digits}}{half}"
+    if cell.interval is None:
+        return f"{cell.value:{digits}}"
+    low, high = cell.interval
+    if not _is_even(cell):
+        return f"{cell.value:{digits}} [{low:{digits}}, {high:{digits}}]"
+    return f"{cell.value:{digits}} ±{(high - low) / 2:{'.2f' if unit == '%' else '.2g'}}"
+
+
+def _is_even(cell: Cell | None) -> bool:
+    """Whether the score is in the middle of its interval; True without one."""
+    if cell is None or cell.interval is None or math.isnan(cell.value):
+        return True
+    low, high = cell.interval
+    return abs(high + low - 2 * cell.value) <= EVEN * (high - low) / 2
 
 
 def marked(cell: Cell | None, text: str) -> str:
@@ -73,7 +90,8 @@ def captions(layout: Layout, bold: bool = True, cost: bool = True) -> list[str]:
     """What the signs in the cells mean, but for the footnotes. bold, cost: whether the format shows them."""
     best = bold and any(cell is not None and cell.best for row in layout.rows for cell in row.cells)
     resumed = cost and any(row.resumed for row in layout.rows)
-    return [CAPTION, *([BOLD] if best else []), *([RESUMED] if resumed else [])]
+    uneven = any(not _is_even(cell) for row in layout.rows for cell in row.cells)
+    return [CAPTION, *([UNEVEN] if uneven else []), *([BOLD] if best else []), *([RESUMED] if resumed else [])]
 
 
 def terminal(layout: Layout, width: int, color: bool) -> str:

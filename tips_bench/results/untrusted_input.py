@@ -51,6 +51,8 @@ def check_counts(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
+    except OSError as error:
+        raise UserError(f"cannot read: {error.strerror}", where=path) from error
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise UserError("not a file of per-sample counts, or a broken one", where=path, fix="Run the task again.") from error
     names = [member.filename for member in members]
@@ -66,8 +68,11 @@ def check_counts(path: Path) -> None:
 def check_picture(path: Path) -> tuple[int, int]:
     """(width, height) in pixels of a PNG, from its header. Errors: as `check_file`; no PNG, too many pixels."""
     check_file(path, MAX_PICTURE)
-    with path.open("rb") as file:
-        header = file.read(24)
+    try:
+        with path.open("rb") as file:
+            header = file.read(24)
+    except OSError as error:
+        raise UserError(f"cannot read: {error.strerror}", where=path) from error
     if len(header) < 24 or header[:8] != PNG or header[12:16] != b"IHDR":
         raise UserError("not a PNG picture", where=path)
     width, height = struct.unpack(">II", header[16:24])
