@@ -15,9 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner, Result
 
 from tests.helpers.results_sets import write_record
+from tips_bench.cards import load_card
 from tips_bench.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -221,6 +223,18 @@ def test_validate_lists_faults_and_exits_with_1(tmp_path: Path) -> None:
     assert as_json.exit_code == 1
     assert any("99.0" in fault["problem"] for fault in json.loads(as_json.stdout)["faults"])
     assert tips_bench("validate", tmp_path / "nowhere").exit_code == 2
+
+
+def test_cards_in_the_working_directory_are_trusted_only_when_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_record(tmp_path / "sent", "pixels", 0.5)
+    own = tmp_path / "tips-bench-cards" / "tasks"
+    own.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    card = load_card("task", "rooms-seg").model_dump(mode="json")
+    (own / "rooms-seg.yaml").write_text(yaml.safe_dump(card | {"primary": "mAcc"}))
+    refused = "primary = 'mIoU', the task's is 'mAcc'"
+    assert refused not in tips_bench("validate", tmp_path / "sent").stdout
+    assert refused in tips_bench("validate", tmp_path / "sent", "--own-cards").stdout
 
 
 def test_publish_shows_the_change_and_needs_a_yes(site: Path, tmp_path: Path) -> None:
