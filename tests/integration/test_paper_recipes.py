@@ -49,7 +49,12 @@ def options(recipe: Recipe) -> dict[str, Any]:
     names = ("method.teacher.run", "method.contrastive.captions")
     chosen = {key: value for key, value in found.items() if isinstance(value, str | bool | None) and not key.startswith(names)}
     config = recipe.model.vision_config.to_dict()
-    return chosen | {"stages": len(recipe.stages), "ffn": config["ffn"], "initial": recipe.model.initial, "positions": recipe.model.positions}
+    return chosen | {
+        "stages": len(recipe.stages),
+        "ffn": config["ffn"],
+        "initial": recipe.model.initial,
+        "positions": recipe.model.positions,
+    }
 
 
 def test_the_recipes_that_run_here_have_every_option_of_those_that_are_shipped() -> None:

@@ -82,7 +82,7 @@ def test_half_precision_changes_gradients_by_its_rounding_alone(tmp_path: Path) 
     """bf16 with every option that recipes of published size have, 30 steps at a rate that lets no rounding grow."""
     checkpointed, fsdp = {"activation_checkpointing": True}, {"parallel": "fsdp"}
     options = {"plain": {}, "checkpointed": checkpointed, "fsdp": fsdp, "both": checkpointed | fsdp}
-    common = {"method__teacher": FULL, "stages__0__learning_rate": 1e-4}
+    common = {"steps": 30, "method__teacher": FULL, "stages__0__learning_rate": 1e-4}
     ways = {name: {**common, "running": {"precision": "bf16", **running}} for name, running in options.items()}
     found = learned(tmp_path, {"fp32": {**common, "running": {}}, **ways}, 30)
     norms = {name: torch.tensor([report["grad_norm"] for report in done["reports"]]) for name, done in found.items()}

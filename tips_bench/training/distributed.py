@@ -127,7 +127,8 @@ class _Gather(torch.autograd.Function):
 def spread(model: nn.Module, blocks: Iterable[nn.Module], world: World, running: RunningPart, *, unused: bool) -> nn.Module:
     """The model as all ranks train it together: copied ("ddp"), or its parameters cut up and put together block by block ("fsdp").
 
-    In "bf16" the blocks' parameters are sent in bfloat16, but on a CPU; what is learned stays float32. unused: some steps leave parameters out.
+    In "bf16" the blocks' parameters are sent in bfloat16, except on a CPU; what is learned stays float32.
+    unused: some steps leave parameters out.
     """
     if world.size == 1:
         return model
