@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import traceback
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe. May be given several times.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue from the newest checkpoint of the run, if it has one, with the values set for it before.")
+        bool, typer.Option("--resume", help="Continue from the newest checkpoint of the run, if it has one, with what was set before.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the run. Default: runs/NAME, with the name of the recipe.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda. Default: one GPU per rank, or cpu if there is no GPU.")] = None,
@@ -58,14 +59,31 @@ def train(
             print_error(error)
             distributed.end(2)
         raise
+    except KeyboardInterrupt:
+        distributed.end(130)
+        raise
     except Exception:
         if distributed.is_launched():
             traceback.print_exc()
             distributed.end(1)
         raise
     if os.environ.get("RANK", "0") == "0":
-        print(f"{outcome}  {folder}")
+        print_end(outcome, folder, recipe)
     distributed.end()
+
+
+def print_end(outcome: str, run: Path, recipe: str) -> None:
+    """How a run ended, its last loss, and the command that comes next."""
+    from tips_bench.training.log import read_log
+
+    losses = [line for line in read_log(run) if line.get("loss") is not None]
+    at = f"  step {losses[-1]['step']}, loss {losses[-1]['loss']:.4g}" if losses else ""
+    print(f"{outcome}  {run}{at}")
+    place = shlex.quote(str(run))
+    if outcome == "finished":
+        print(f"Next: tips-bench export {place} --to {shlex.quote(run.name)}/")
+    else:
+        print(f"Next: tips-bench train {shlex.quote(recipe)} --out {place} --resume")
 
 
 def evaluate(part: EvaluationPart, model: Path, out: Path, *, device: str | None = None) -> dict[str, float]:

@@ -31,7 +31,8 @@ from tips_bench.training.batches import Batch, Report, TrainingData, raise_if_re
 from tips_bench.training.captions import TOKENIZER, tokenizer_file
 from tips_bench.training.claim import Changes, claimed, write_recipe
 from tips_bench.training.distributed import World, add_up, barrier
-from tips_bench.training.divergence import Watch
+from tips_bench.training.divergence import WINDOW, Watch
+from tips_bench.training.first_samples import check_first_samples
 from tips_bench.training.log import Log
 from tips_bench.training.recipe import EvaluationPart, Recipe
 from tips_bench.training.step import Learner
@@ -40,7 +41,6 @@ Outcome = Literal["finished", "preempted"]
 Evaluate = Callable[[EvaluationPart, Path, Path], dict[str, float]]
 """Scores the model in a folder, keeps the record in another, and gives the metrics by name."""
 EVALUATIONS = "evaluations"
-_LEAST_PATIENCE = 200  # steps
 
 
 def train(recipe: Recipe, run: Path, *, resume: bool = False, device: str | None = None, evaluate: Evaluate | None = None) -> Outcome:
@@ -68,6 +68,8 @@ class _Run:
 
     def __init__(self, recipe: Recipe, run: Path, world: World, evaluate: Evaluate | None) -> None:
         self.recipe, self.run, self.world, self.evaluate = recipe, run, world, evaluate
+        if world.is_first and checkpoint.newest(run) is None:
+            check_first_samples(recipe, shard_order(recipe))
         tokenizer = self._tokenizer()
         self.learner = Learner(recipe, world, runs.frozen_teacher(recipe))
         state = self._restore()
@@ -77,7 +79,7 @@ class _Run:
             recipe, tokenizer, rank=world.rank, world=world.size, state=None if state is None else state.data[world.rank]
         )
         self.report = Report()  # of all ranks, at the newest checkpoint
-        self.watch = Watch(max(_LEAST_PATIENCE, 2 * recipe.stages[0].warmup))
+        self.watch = Watch(max(WINDOW, 2 * recipe.stages[0].warmup))
         self.log = Log(run if world.is_first else None, self.step)
 
     def take_note_of(self, changes: Changes) -> None:
@@ -143,7 +145,7 @@ class _Run:
     def _take_note(self, report: dict[str, float]) -> None:
         running = self.recipe.running
         try:
-            self.watch.check(self.step, report)
+            self.watch.check(self.step, report, stage=self.recipe.stage_at(self.step - 1)[0])
         except UserError:
             self.log.numbers(self.step, report, self.world.device)
             raise
