@@ -1,4 +1,4 @@
-"""The folder of a run: the recipe it was started with, and what has been learned, for whoever comes after."""
+"""What a run was trained with and what it has learned, for whoever comes after: an export, a frozen teacher."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Export:
 
 
 def read_recipe(run: Path) -> Recipe:
-    """The recipe a run was started with. Errors: a folder that is no run's."""
+    """The recipe a run is trained with. Errors: a folder that is no run's."""
     path = run / RECIPE_FILE
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
