@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -66,13 +67,13 @@ def test_the_recipes_that_run_here_have_every_option_of_those_that_are_shipped()
 
 def test_recipes_of_published_size_run_when_made_small(tmp_path: Path) -> None:
     shards = write_shards(tmp_path / "shards")
+    (tmp_path / "sets.json").write_text(json.dumps({name: [f"data.shards={shards}", *smaller(name)] for name in RUN}))
+    script = str(ROOT / "tests" / "helpers" / "small_recipes.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, "sets.json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
     for name in RUN:
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tips_bench", "train"]
-        sets = [part for value in [f"data.shards={shards}", *smaller(name)] for part in ("--set", value)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        command += [f"recipes/{name}.yaml", "--device", "cpu", *sets]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=200)
-        assert done.returncode == 0, (name, done.stderr[-3000:])
         lines = read_log(tmp_path / "runs" / name)
         assert lines[-1]["event"] == "finished" and lines[-1]["step"] == 4, name
         assert {line["step"] for line in lines if "loss" in line} >= {1, 4}, name
