@@ -1,6 +1,6 @@
 """What each process of integration/test_trainer_ranks.py does: steps on its part of fixed batches, then what was learned to a file.
 
-torchrun --nproc-per-node 2 tests/helpers/ranks.py OUT.pt RECIPE.json
+torchrun --nproc-per-node 2 tests/helpers/ranks.py OUT.pt RECIPES.json [STEPS]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STEPS, IMAGES = 3, 8
 
 
-def learn(recipe: Any, world: Any) -> dict[str, Any]:
+def learn(recipe: Any, world: Any, steps: int = STEPS) -> dict[str, Any]:
     """Reports of each step, and everything that was learned, put together from all ranks."""
     from tests.helpers.pretraining import random_batch, rows_of
     from tips_bench.training.checkpoint import tensors_of
@@ -28,12 +28,12 @@ def learn(recipe: Any, world: Any) -> dict[str, Any]:
     share = IMAGES // world.size
     own = slice(world.rank * share, (world.rank + 1) * share)
     table = recipe.model.vision_config.position_grid[0] if recipe.model.positions == "window" else 0
-    reports = [learner.step(rows_of(random_batch(IMAGES, seed=step, table=table), own), step) for step in range(STEPS)]
+    reports = [learner.step(rows_of(random_batch(IMAGES, seed=step, table=table), own), step) for step in range(steps)]
     tensors = tensors_of(learner.student, learner.teacher, learner.optimizer)
     return {"reports": reports, "tensors": {name: whole(tensor).clone() for name, tensor in tensors.items()}}
 
 
-def main(out: str, recipes: str) -> None:
+def main(out: str, recipes: str, steps: str = str(STEPS)) -> None:
     # some installed packages bring a "tests" of their own; this is ours, as pytest has it
     sys.modules["tests"] = ModuleType("tests")
     sys.modules["tests"].__path__ = [str(ROOT / "tests")]
@@ -42,7 +42,8 @@ def main(out: str, recipes: str) -> None:
     from tips_bench.training.recipe import Recipe
 
     world = distributed.enter("cpu")
-    done = {name: learn(Recipe.model_validate(plain), world) for name, plain in json.loads(Path(recipes).read_text()).items()}
+    plain = json.loads(Path(recipes).read_text())
+    done = {name: learn(Recipe.model_validate(values), world, int(steps)) for name, values in plain.items()}
     if world.is_first:
         torch.save(done, out)
     distributed.barrier()

@@ -47,14 +47,18 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What two ranks learned in each way."""
-    folder = tmp_path_factory.mktemp("ranks")
-    (folder / "recipes.json").write_text(json.dumps({name: values(**changes) for name, changes in WAYS.items()}))
-    done = torchrun(folder, str(ROOT / "tests" / "helpers" / "ranks.py"), str(folder / "out.pt"), str(folder / "recipes.json"))
+def learned(folder: Path, ways: dict[str, dict[str, Any]], steps: int) -> dict[str, Any]:
+    """What two ranks learn in each way."""
+    (folder / "recipes.json").write_text(json.dumps({name: values(**changes) for name, changes in ways.items()}))
+    script = str(ROOT / "tests" / "helpers" / "ranks.py")
+    done = torchrun(folder, script, str(folder / "out.pt"), str(folder / "recipes.json"), str(steps))
     assert done.returncode == 0, done.stderr[-3000:]
     return torch.load(folder / "out.pt", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return learned(tmp_path_factory.mktemp("ranks"), WAYS, 3)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -72,6 +76,21 @@ def test_two_ranks_learn_what_one_does(way: str, two_ranks: dict[str, Any]) -> N
                 tensor.unflatten(0, (3, -1))[::2] if name.endswith("qkv.bias") else tensor for tensor in (found["tensors"][name], value)
             ]
             torch.testing.assert_close(*pair, rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_half_precision_changes_gradients_by_its_rounding_alone(tmp_path: Path) -> None:
+    """bf16 with every option that recipes of published size have, 30 steps at a rate that lets no rounding grow."""
+    checkpointed, fsdp = {"activation_checkpointing": True}, {"parallel": "fsdp"}
+    options = {"plain": {}, "checkpointed": checkpointed, "fsdp": fsdp, "both": checkpointed | fsdp}
+    common = {"steps": 30, "method__teacher": FULL, "stages__0__learning_rate": 1e-4}
+    ways = {name: {**common, "running": {"precision": "bf16", **running}} for name, running in options.items()}
+    found = learned(tmp_path, {"fp32": {**common, "running": {}}, **ways}, 30)
+    norms = {name: torch.tensor([report["grad_norm"] for report in done["reports"]]) for name, done in found.items()}
+    for name in options:
+        assert float(norms[name].mean()) == pytest.approx(float(norms["fp32"].mean()), rel=0.02), name
+        assert (norms[name] / norms["fp32"] - 1).abs().max() < 0.05, name
+    assert torch.equal(norms["checkpointed"], norms["plain"]) and torch.equal(norms["both"], norms["fsdp"])
+    assert not torch.equal(norms["plain"], norms["fp32"])
 
 
 def test_two_ranks_resume_where_they_stopped(tmp_path: Path) -> None:

@@ -246,10 +246,10 @@ def test_an_export_is_read_by_this_project_and_by_transformers_alike(finished: P
 
 def test_a_checkpoint_that_was_kept_can_be_exported(finished: Path, tmp_path: Path) -> None:
     def exported(*step: str) -> Any:
-        return CliRunner().invoke(app, ["export", str(finished), "--to", str(tmp_path / "_".join(step)), *step])
+        return CliRunner().invoke(app, ["export", str(finished), "--to", str(tmp_path / "_".join(step or ["newest"])), *step])
 
     assert "step 10 " in exported("--step", "10").stdout and "step 20 " in exported().stdout
-    before, after = (load_file(folder / "model.safetensors") for folder in (tmp_path / "--step_10", tmp_path))
+    before, after = (load_file(folder / "model.safetensors") for folder in (tmp_path / "--step_10", tmp_path / "newest"))
     assert not torch.equal(before["vision_encoder.norm.weight"], after["vision_encoder.norm.weight"])
     refused = exported("--step", "15")
     assert refused.exit_code == 2 and not (tmp_path / "--step_15").exists()

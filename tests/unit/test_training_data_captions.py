@@ -18,6 +18,7 @@ from tips_bench.errors import UserError
 from tips_bench.models.tokenizer import Tokenizer
 from tips_bench.training.batches import shard_order
 from tips_bench.training.captions import Captions, choose, read_captions, tokenizer_file, train_tokenizer, wanted_kinds
+from tips_bench.training.first_samples import check_first_samples
 from tips_bench.training.recipe import ContrastivePart
 from tips_bench.training.shards import SampleFault
 
@@ -41,6 +42,7 @@ def method(captions: list[list[str]], synthetic: str = "uniform") -> Contrastive
         ({"txt": b"a\nb\nc\n"}, ["a"], ["b", "c"]),
         ({"txt": "ä\r\nb".encode()}, ["ä"], ["b"]),
         ({"txt": b"x\ny", **in_json(web="a", synthetic="b")}, ["a"], ["b"]),
+        ({"txt": b"x\ny", **in_json(caption="x", key="0", status="success")}, ["x"], ["y"]),  # as img2dataset writes it
     ],
 )
 def test_captions_are_read_from_json_or_else_from_the_lines_of_a_text(
@@ -141,3 +143,29 @@ def test_a_tokenizer_that_is_named_is_taken(tmp_path: Path) -> None:
     pattern = write_shards(tmp_path, [2])
     recipe = small_recipe(pattern, f"data.tokenizer={{file: {tmp_path}/own.model}}")
     assert tokenizer_file(recipe, shard_order(recipe), tmp_path / "run") == tmp_path / "own.model"
+
+
+def img2dataset(number: int) -> dict[str, Any]:
+    """A sample as img2dataset writes it: what it knows of the image in a .json, the caption in a .txt."""
+    said = {"caption": f"a thing {number}", "url": "https://example.org/a.jpg", "key": f"{number:09d}", "status": "success", "width": 48}
+    return sample(number, json=json.dumps(said).encode(), txt=f"a thing {number}".encode())
+
+
+def test_shards_of_img2dataset_are_found_before_the_first_step_and_read_where_web_captions_suffice(tmp_path: Path) -> None:
+    shard = str(write_shard(tmp_path / "00000.tar", [img2dataset(number) for number in range(12)]))
+    recipe = small_recipe(shard)
+    with pytest.raises(UserError) as raised:
+        check_first_samples(recipe, shard_order(recipe))
+    said = str(raised.value)
+    assert "none of the first 12 samples can be used (no synthetic caption 12)" in said and "captions=[[web]]" in said
+    assert ".jpg" in said and ".txt" in said and "\n" not in said
+    web = small_recipe(shard, "method.contrastive.captions=[[web]]")
+    check_first_samples(web, shard_order(web))
+
+
+def test_one_sample_that_can_be_used_lets_a_run_begin(tmp_path: Path) -> None:
+    recipe = small_recipe(str(write_shard(tmp_path / "a.tar", [*(sample(number, json=None) for number in range(8)), sample(8)])))
+    check_first_samples(recipe, shard_order(recipe))
+    none = small_recipe(str(write_shard(tmp_path / "b.tar", [sample(number, jpg=None) for number in range(3)])))
+    with pytest.raises(UserError, match=r"no image 3"):
+        check_first_samples(none, shard_order(none))

@@ -17,6 +17,7 @@ def export(
     ] = "student",
     step: Annotated[int | None, typer.Option(help="Training step of the checkpoint to export. Default: the newest checkpoint.")] = None,
     stored: Annotated[Literal["fp32", "fp16"], typer.Option(help="Number format of the weight file. fp16 takes half the space.")] = "fp32",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that holds other files. They are kept.")] = False,
 ) -> None:
     """Export the image encoder, text encoder and tokenizer of a training run.
 
@@ -31,5 +32,5 @@ def export(
     """
     from tips_bench.training.runs import export as export_run
 
-    done = export_run(run, to, weights=weights, step=step, stored=stored)
+    done = export_run(run, to, weights=weights, step=step, stored=stored, overwrite=overwrite)
     print(f"step {done.step}  {done.folder}")

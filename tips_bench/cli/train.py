@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import traceback
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,9 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe. May be given several times.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint of the run, if it has one.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the newest checkpoint of the run, if it has one, with what was set before.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the run. Default: runs/NAME, with the name of the recipe.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda. Default: one GPU per rank, or cpu if there is no GPU.")] = None,
 ) -> None:
@@ -35,17 +38,20 @@ def train(
     Examples:
       tips-bench train recipes/tips-nano.yaml \\
         --set data.shards='rooms/train-{000..031}.tar'
+      tips-bench train recipes/tips-nano.yaml --resume
       tips-bench train recipes/tips-nano.yaml --resume \\
-        --set data.shards='rooms/train-{000..031}.tar'
+        --set stages.0.learning_rate=0.00025
       torchrun --nproc-per-node 8 -m tips_bench train recipes/tipsv2-g14.yaml \\
         --set data.shards='shards/*.tar'
     """
     from tips_bench.training import distributed
     from tips_bench.training.loop import train as train_recipe
-    from tips_bench.training.recipe_files import load_recipe
+    from tips_bench.training.recipe_files import find_recipe, load_recipe
+    from tips_bench.training.runs import RECIPE_FILE, read_recipe
 
-    chosen = load_recipe(recipe, overrides or [])
-    folder = out or Path("runs") / chosen.name
+    folder = out or Path("runs") / find_recipe(recipe).stem
+    resumed = read_recipe(folder) if resume and (folder / RECIPE_FILE).is_file() else None
+    chosen = load_recipe(recipe, overrides or [], resumed=resumed)
     try:
         outcome = train_recipe(chosen, folder, resume=resume, device=device, evaluate=partial(evaluate, device=device))
     except UserError as error:
@@ -53,14 +59,31 @@ def train(
             print_error(error)
             distributed.end(2)
         raise
+    except KeyboardInterrupt:
+        distributed.end(130)
+        raise
     except Exception:
         if distributed.is_launched():
             traceback.print_exc()
             distributed.end(1)
         raise
     if os.environ.get("RANK", "0") == "0":
-        print(f"{outcome}  {folder}")
+        print_end(outcome, folder, recipe)
     distributed.end()
+
+
+def print_end(outcome: str, run: Path, recipe: str) -> None:
+    """How a run ended, its last loss, and the command that comes next."""
+    from tips_bench.training.log import read_log
+
+    losses = [line for line in read_log(run) if line.get("loss") is not None]
+    at = f"  step {losses[-1]['step']}, loss {losses[-1]['loss']:.4g}" if losses else ""
+    print(f"{outcome}  {run}{at}")
+    place = shlex.quote(str(run))
+    if outcome == "finished":
+        print(f"Next: tips-bench export {place} --to {shlex.quote(run.name)}/")
+    else:
+        print(f"Next: tips-bench train {shlex.quote(recipe)} --out {place} --resume")
 
 
 def evaluate(part: EvaluationPart, model: Path, out: Path, *, device: str | None = None) -> dict[str, float]:

@@ -29,8 +29,10 @@ What a step does:
 What a run does:
 
     loop        train: from the first or the newest step to the last
+    claim       the folder of a run: for one process, resumed with what may change
+    first_samples  whether the recipe can use its shards
     checkpoint  whole or not there, of all ranks together
-    runs        the folder of a run; export; a frozen teacher
+    runs        what a run has learned: export; a frozen teacher
     log         what it says of itself
     divergence  when it stops
 """

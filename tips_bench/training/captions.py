@@ -2,7 +2,8 @@
 
 A sample states its captions in a .json member {"web": "...", "synthetic": ["...", "..."]}, each one string or a list of them, other keys
 do not matter; or in a .txt member, whose first line is the web caption and whose other lines are the synthetic ones. The .json counts
-where both are there. Of web captions the first is used.
+where both are there, unless it has neither of the two keys: img2dataset writes such a one beside the caption. Of web captions the first is
+used.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -27,6 +29,7 @@ from tips_bench.training.recipe import CaptionKind, ContrastivePart, Recipe
 from tips_bench.training.shards import Cursor, SampleFault, ShardOrder
 
 EXTENSIONS = ("json", "txt")
+KINDS = ("web", "synthetic")
 TOKENIZER = "tokenizer.model"
 
 
@@ -42,7 +45,8 @@ class Captions:
 def read_captions(members: dict[str, bytes], wanted: Iterable[CaptionKind]) -> Captions:
     """The captions of a sample. Errors: SampleFault where one of the wanted kinds is missing or empty, or nothing can be read."""
     if "json" in members:
-        given = _from_json(members["json"])
+        stated = _object(members["json"])
+        given = _from_lines(members["txt"]) if "txt" in members and not {*KINDS} & {*stated} else _from_object(stated)
     elif "txt" in members:
         given = _from_lines(members["txt"])
     else:
@@ -54,15 +58,19 @@ def read_captions(members: dict[str, bytes], wanted: Iterable[CaptionKind]) -> C
     return Captions(kept["web"], kept["synthetic"], tuple(f"empty {kind} caption" for kind in wanted if len(kept[kind]) < len(given[kind])))
 
 
-def _from_json(data: bytes) -> dict[str, list[str]]:
+def _object(data: bytes) -> dict[str, Any]:
     try:
         stated = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise SampleFault("broken captions") from error
     if not isinstance(stated, dict):
         raise SampleFault("broken captions")
+    return stated
+
+
+def _from_object(stated: dict[str, Any]) -> dict[str, list[str]]:
     given = {}
-    for kind in ("web", "synthetic"):
+    for kind in KINDS:
         texts = stated.get(kind)
         texts = [] if texts is None else texts if isinstance(texts, list) else [texts]
         if not all(isinstance(text, str) for text in texts):

@@ -89,6 +89,7 @@ def save(run: Path, world: World, tensors: Mapping[str, Tensor], state: State, k
     except OSError as error:
         raise cannot_write(final, error) from error
     except CheckpointException as error:
+        _raise_if_interrupted(error)
         raise UserError(f"cannot write: {_first_cause(error)}", where=final, fix="Free space there or choose another folder.") from error
     barrier()
     return final
@@ -122,6 +123,7 @@ def load(folder: Path, tensors: Mapping[str, Tensor], *, together: bool) -> Stat
         with _alone_on_purpose():
             dcp.load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=alone)
     except (CheckpointException, RuntimeError, ValueError, OSError) as error:
+        _raise_if_interrupted(error)
         fix = "Use the recipe this run was started with, or start another run."
         raise UserError(f"it does not fit the recipe or is damaged: {_first_cause(error)}", where=folder, fix=fix) from error
     return state
@@ -153,6 +155,12 @@ def _alone_on_purpose() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         yield
+
+
+def _raise_if_interrupted(error: BaseException) -> None:
+    """A Ctrl-C on any rank is wrapped up with what the others raise."""
+    if isinstance(error, CheckpointException) and any(isinstance(cause, KeyboardInterrupt) for cause, _ in error.failures.values()):
+        raise KeyboardInterrupt from error
 
 
 def _first_cause(error: BaseException) -> str:

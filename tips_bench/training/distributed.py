@@ -127,7 +127,8 @@ class _Gather(torch.autograd.Function):
 def spread(model: nn.Module, blocks: Iterable[nn.Module], world: World, running: RunningPart, *, unused: bool) -> nn.Module:
     """The model as all ranks train it together: copied ("ddp"), or its parameters cut up and put together block by block ("fsdp").
 
-    In "bf16" the blocks' parameters are sent in bfloat16; what is learned stays float32. unused: some steps leave parameters out.
+    In "bf16" the blocks' parameters are sent in bfloat16, except on a CPU; what is learned stays float32.
+    unused: some steps leave parameters out.
     """
     if world.size == 1:
         return model
@@ -141,10 +142,10 @@ def cut_up(model: nn.Module, blocks: Iterable[nn.Module], world: World, precisio
     """FSDP2 over all ranks, in place. keep_whole: what is not in a block stays put together from its forward to its backward pass."""
     # Without a mesh it would take a GPU that is there, whatever the run computes on.
     mesh = init_device_mesh(world.device.type, (world.size,))
-    # The residual stream stays float32: inputs are not cast, autocast does that for each operation.
-    policy = MixedPrecisionPolicy(
-        param_dtype=torch.bfloat16 if precision == "bf16" else None, reduce_dtype=torch.float32, cast_forward_inputs=False
-    )
+    # The residual stream stays float32: inputs are not cast, autocast does that for each operation. On a CPU it leaves layer_norm as it is,
+    # which takes no bfloat16 weights beside a float32 input there; so parameters are sent as they are.
+    sent = torch.bfloat16 if precision == "bf16" and world.device.type != "cpu" else None
+    policy = MixedPrecisionPolicy(param_dtype=sent, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for block in blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False), reshard_after_forward=not keep_whole)

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -29,8 +29,10 @@ from tips_bench.progress import Advance, bar
 from tips_bench.training import checkpoint, distributed, runs
 from tips_bench.training.batches import Batch, Report, TrainingData, raise_if_reader_died, shard_order
 from tips_bench.training.captions import TOKENIZER, tokenizer_file
+from tips_bench.training.claim import Changes, claimed, write_recipe
 from tips_bench.training.distributed import World, add_up, barrier
-from tips_bench.training.divergence import Watch
+from tips_bench.training.divergence import WINDOW, Watch
+from tips_bench.training.first_samples import check_first_samples
 from tips_bench.training.log import Log
 from tips_bench.training.recipe import EvaluationPart, Recipe
 from tips_bench.training.step import Learner
@@ -39,7 +41,6 @@ Outcome = Literal["finished", "preempted"]
 Evaluate = Callable[[EvaluationPart, Path, Path], dict[str, float]]
 """Scores the model in a folder, keeps the record in another, and gives the metrics by name."""
 EVALUATIONS = "evaluations"
-_LEAST_PATIENCE = 200  # steps
 
 
 def train(recipe: Recipe, run: Path, *, resume: bool = False, device: str | None = None, evaluate: Evaluate | None = None) -> Outcome:
@@ -50,14 +51,14 @@ def train(recipe: Recipe, run: Path, *, resume: bool = False, device: str | None
     fails has to end its process, which ends the others: they may wait for it in a collective, and leaving them would wait for that.
     """
     world = distributed.enter(device)
-    if recipe.running.precision == "bf16":
-        torch.set_float32_matmul_precision("high")
-    if world.is_first:
-        runs.begin(run, recipe, resume=resume)
-    barrier()
-    with _sigterm() as told, closing(_Run(recipe, run, world, evaluate)) as running:
-        outcome = running.to_the_end(told)
-    barrier()  # none leaves while another still waits for it
+    with ExitStack() as stack:
+        changes = stack.enter_context(claimed(run, recipe, resume=resume)) if world.is_first else {}
+        barrier()
+        with _sigterm() as told, closing(_Run(recipe, run, world, evaluate)) as running:
+            if changes:
+                running.take_note_of(changes)
+            outcome = running.to_the_end(told)
+        barrier()  # none leaves while another still waits for it
     distributed.leave()
     return outcome
 
@@ -67,6 +68,8 @@ class _Run:
 
     def __init__(self, recipe: Recipe, run: Path, world: World, evaluate: Evaluate | None) -> None:
         self.recipe, self.run, self.world, self.evaluate = recipe, run, world, evaluate
+        if world.is_first and checkpoint.newest(run) is None:
+            check_first_samples(recipe, shard_order(recipe))
         tokenizer = self._tokenizer()
         self.learner = Learner(recipe, world, runs.frozen_teacher(recipe))
         state = self._restore()
@@ -76,8 +79,13 @@ class _Run:
             recipe, tokenizer, rank=world.rank, world=world.size, state=None if state is None else state.data[world.rank]
         )
         self.report = Report()  # of all ranks, at the newest checkpoint
-        self.watch = Watch(max(_LEAST_PATIENCE, 2 * recipe.stages[0].warmup))
+        self.watch = Watch(max(WINDOW, 2 * recipe.stages[0].warmup))
         self.log = Log(run if world.is_first else None, self.step)
+
+    def take_note_of(self, changes: Changes) -> None:
+        """A run that goes on with other values says so in its log, and its recipe has them from now on."""
+        self.log.event(self.step, "changed", values={key: list(pair) for key, pair in changes.items()})
+        write_recipe(self.run, self.recipe)
 
     def to_the_end(self, told: threading.Event) -> Outcome:
         """All steps that are left. told: set when the run is to end early."""
@@ -137,7 +145,7 @@ class _Run:
     def _take_note(self, report: dict[str, float]) -> None:
         running = self.recipe.running
         try:
-            self.watch.check(self.step, report)
+            self.watch.check(self.step, report, stage=self.recipe.stage_at(self.step - 1)[0])
         except UserError:
             self.log.numbers(self.step, report, self.world.device)
             raise
@@ -158,8 +166,7 @@ class _Run:
 
     def _score(self, part: EvaluationPart, evaluate: Evaluate, folder: Path) -> None:
         model = runs.export(self.run, self.run / EVALUATIONS / folder.name, step=self.step).folder
-        with _full_precision():
-            metrics = evaluate(part, model, self.run / EVALUATIONS / "records")
+        metrics = evaluate(part, model, self.run / EVALUATIONS / "records")
         self.log.event(self.step, "evaluation", task=part.task, metrics=metrics)
 
     def _save(self) -> Path:
@@ -216,17 +223,6 @@ def _of_all_ranks(value: dict[str, Any], world: World) -> list[dict[str, Any]]:
     found: list[Any] = [None] * world.size
     dist.all_gather_object(found, value)
     return found
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """Products in float32 as a run of its own computes them: training lets a GPU take them in TF32, and the record would not say so."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 @contextmanager

@@ -5,6 +5,8 @@ recipe = load_recipe("recipes/tips-nano.yaml", ["stages.0.steps=100"])
 
 from __future__ import annotations
 
+import json
+from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,21 +18,25 @@ from tips_bench.training.recipe import Recipe
 
 OURS = "ours:"
 """How a source begins whose value no paper states."""
+SET_BY_USER = f"{OURS} set by the user"
+"""The source of what was given with --set."""
 
 
-def load_recipe(name: str, assignments: list[str] | None = None) -> Recipe:
+def load_recipe(name: str, assignments: list[str] | None = None, *, resumed: Recipe | None = None) -> Recipe:
     """A shipped recipe by its name, or one from a .yaml file, with "a.b=value" assignments applied; their sources become ours.
 
+    resumed: the recipe of a run that is to go on; what its user had set is set again, before the assignments.
     Errors: an unknown name or key; a value that does not fit; a `name` that is not its file's.
     """
     path = find_recipe(name)
     data = read_yaml(path)
-    for assignment in assignments or []:
+    earlier = [] if resumed is None else _assignments_of(resumed)
+    for assignment in [*earlier, *(assignments or [])]:
         key = assignment.partition("=")[0]
         data = override(data, [assignment])
         if isinstance(sources := data.get("sources", {}), dict):  # what is no dict is refused below
             kept = {known: source for known, source in sources.items() if not known.startswith(f"{key}.")}
-            data["sources"] = kept | {key: f"{OURS} set by the user"}
+            data["sources"] = kept | {key: SET_BY_USER}
     recipe = parse(Recipe, data, where=path)
     if recipe.name != path.stem:
         raise UserError(
@@ -39,6 +45,17 @@ def load_recipe(name: str, assignments: list[str] | None = None) -> Recipe:
             fix="Give the recipe the name of its file, or rename the file.",
         )
     return recipe
+
+
+def _assignments_of(recipe: Recipe) -> list[str]:
+    """What a user had set in a recipe, as "a.b=value" with the value as JSON, which is YAML."""
+    values = recipe.model_dump(mode="json")
+    keys = [key for key, source in recipe.sources.items() if source == SET_BY_USER]
+    return [f"{key}={json.dumps(reduce(_at, key.split('.'), values))}" for key in keys]
+
+
+def _at(node: Any, part: str) -> Any:
+    return node[int(part)] if isinstance(node, list) else node[part]
 
 
 def shipped_recipes() -> dict[str, Path]:

@@ -1,34 +1,36 @@
-"""The folder of a run: the recipe it was started with, and what has been learned, for whoever comes after."""
+"""What a run was trained with and what it has learned, for whoever comes after: an export, a frozen teacher."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from tips_bench.cards import parse
 from tips_bench.errors import UserError
-from tips_bench.files import atomic, write_text
+from tips_bench.files import cannot_write
 from tips_bench.models.files.checkpoints import export_huggingface
 from tips_bench.models.text import TextTower
 from tips_bench.models.vision import VisionTower
 from tips_bench.training import checkpoint
 from tips_bench.training.captions import TOKENIZER
-from tips_bench.training.log import LOG_FILE
 from tips_bench.training.recipe import MethodPart, Recipe
 from tips_bench.training.teacher import Teacher, parts_with_heads
 
 RECIPE_FILE = "recipe.json"
+EXPORTED = ("config.json", "preprocessor_config.json", TOKENIZER, "model.safetensors")
+"""The files of an export; the first says what the others are."""
 Weights = Literal["student", "teacher"]
 Stored = Literal["fp32", "fp16"]
-# What may change when a run goes on: how steps are computed and what is scored on the way. Shards may lie elsewhere; that they are the
-# same ones is seen from their names and sizes.
-_FREE = re.compile(r"(running|evaluation|sources|notes|title|data\.workers|data\.shards|method\.contrastive\.chunk)(\.|$)")
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
@@ -40,28 +42,8 @@ class Export:
     step: int
 
 
-def begin(run: Path, recipe: Recipe, *, resume: bool) -> None:
-    """Claims a run's folder for a recipe; what a run left there that had no checkpoint yet goes.
-
-    Errors: a run that is there already, or that another recipe started.
-    """
-    path = run / RECIPE_FILE
-    if run.exists() and not run.is_dir():
-        raise UserError("this is a file, not a folder", where=run, fix="Give another --out.")
-    if checkpoint.newest(run) is None:
-        for left in (TOKENIZER, LOG_FILE):
-            (run / left).unlink(missing_ok=True)
-        write_text(path, json.dumps(recipe.model_dump(mode="json"), indent=1) + "\n")
-        return
-    if not resume:
-        raise UserError("this folder already contains a run", where=run, fix="Add --resume to continue it, or give another --out.")
-    before, now = read_recipe(run).model_dump(mode="json"), recipe.model_dump(mode="json")
-    if changed := sorted(key for key in _differences("", before, now) if not _FREE.match(key)):
-        raise UserError(f"the run was started with another {', '.join(changed)}", where=run, fix="Use its own recipe, or another --out.")
-
-
 def read_recipe(run: Path) -> Recipe:
-    """The recipe a run was started with. Errors: a folder that is no run's."""
+    """The recipe a run is trained with. Errors: a folder that is no run's."""
     path = run / RECIPE_FILE
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -72,13 +54,17 @@ def read_recipe(run: Path) -> Recipe:
     return parse(Recipe, values, where=path)
 
 
-def export(run: Path, to: Path, *, weights: Weights = "student", step: int | None = None, stored: Stored = "fp32") -> Export:
+def export(
+    run: Path, to: Path, *, weights: Weights = "student", step: int | None = None, stored: Stored = "fp32", overwrite: bool = False
+) -> Export:
     """Writes a run's towers and tokenizer as a folder in Hugging Face layout, which transformers and `load_encoder` read.
 
     weights: "teacher" takes the image tower that is a running mean of the student's. step: of its checkpoint, the newest otherwise.
-    stored: the precision of the file, half of which is half as large.
-    Errors: a run without such a checkpoint, or whose teacher has no such tower.
+    stored: the precision of the file, half of which is half as large. overwrite: write into a folder that holds other files, too.
+    An earlier export in the folder is replaced as a whole.
+    Errors: a run without such a checkpoint, or whose teacher has no such tower; a folder that is no export.
     """
+    _check_target(to, overwrite=overwrite)
     recipe, folder = read_recipe(run), _checkpoint(run, step)
     if weights == "teacher" and (recipe.method.teacher is None or recipe.method.teacher.kind != "ema"):
         raise UserError("the teacher of this run has no encoder of its own to export", where=run, fix="Use --weights student.")
@@ -89,12 +75,49 @@ def export(run: Path, to: Path, *, weights: Weights = "student", step: int | Non
     wanted["student.log_temperature"] = log_temperature
     learned = checkpoint.load(folder, wanted, together=False).step
     text.temperature = math.exp(log_temperature.item())
-    export_huggingface(to, vision, text, resolution=recipe.resolution, dtype=_DTYPES[stored])
-    # without a contrastive loss the text tower has learned nothing, and without a tokenizer nobody takes it for one that has
-    if recipe.method.contrastive is not None:
-        with atomic(to / TOKENIZER) as temporary:
-            temporary.write_bytes(tokenizer_of(run, recipe).read_bytes())
+    with _whole_export(to) as folder:
+        export_huggingface(folder, vision, text, resolution=recipe.resolution, dtype=_DTYPES[stored])
+        # without a contrastive loss the text tower has learned nothing, and without a tokenizer nobody takes it for one that has
+        if recipe.method.contrastive is not None:
+            (folder / TOKENIZER).write_bytes(tokenizer_of(run, recipe).read_bytes())
+        # safetensors lets nobody else read its file; the others are as the user's umask says
+        shutil.copymode(folder / "config.json", folder / "model.safetensors")
     return Export(to, learned)
+
+
+def _check_target(to: Path, *, overwrite: bool) -> None:
+    if to.exists() and not to.is_dir():
+        raise UserError("this is a file, not a folder", where=to, fix="Name another folder.")
+    others = sorted(path.name for path in to.iterdir() if path.name not in EXPORTED) if to.is_dir() else []
+    if others and not overwrite:
+        fix = "Name another folder, or give --overwrite: other files stay as they are."
+        raise UserError(f"the folder holds files that no export wrote, the first is {others[0]!r}", where=to, fix=fix)
+
+
+@contextmanager
+def _whole_export(to: Path) -> Iterator[Path]:
+    """A folder beside `to`, whose files take the place of an earlier export's when the block ends well.
+
+    config.json goes first and comes last: without it nobody takes the folder for a model, should the process be killed in between.
+    """
+    to = to.absolute()
+    temporary = to.with_name(f".{to.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+            if not to.exists():
+                os.replace(temporary, to)
+                return
+            for name in EXPORTED:
+                (to / name).unlink(missing_ok=True)
+            for name in reversed(EXPORTED):
+                if (temporary / name).exists():
+                    os.replace(temporary / name, to / name)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise cannot_write(to, error) from error
 
 
 def tokenizer_of(run: Path, recipe: Recipe) -> Path:
@@ -151,10 +174,3 @@ def _checkpoint(run: Path, step: int | None) -> Path:
         steps = ", ".join(str(checkpoint.read_state(one).step) for one in kept)
         raise UserError(f"the run has no checkpoint of step {step}", where=run, fix=f"It has kept {steps}.")
     return folder
-
-
-def _differences(key: str, before: Any, now: Any) -> list[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        names = sorted({*before, *now})
-        return [found for name in names for found in _differences(f"{key}.{name}".strip("."), before.get(name), now.get(name))]
-    return [] if before == now else [key]

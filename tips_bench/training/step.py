@@ -10,7 +10,7 @@ Axes in tensor names: K global tokens, B images of this rank, D feature, R rows.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +68,8 @@ class Learner:
 
         Nothing is changed if a loss or the gradient is not finite.
         """
-        terms = self._backward(batch, number)
+        with _attention_on_cpu(self.world.device.type, self.running.precision):
+            terms = self._backward(batch, number)
         self._fill_gradients()
         names = list(terms)
         means = add_up(torch.stack([terms[name].detach().float() for name in names])) / self.world.size
@@ -161,23 +162,33 @@ class Learner:
         warmth = {name: temperatures(part.sharpening, step, steps) for name, part in parts.items()}
         return Lesson(self.teacher, warmth, self.teacher(piece.global_B3HW, piece.window_B2))
 
-    @contextmanager
-    def _autocast(self) -> Iterator[None]:
-        """bfloat16 where the recipe wants it, on a CPU with attention written out: the fused one is several times slower for few tokens."""
-        kind, wanted = self.world.device.type, self.running.precision == "bf16"
-        with ExitStack() as stack:
-            stack.enter_context(torch.autocast(kind, torch.bfloat16, enabled=wanted))
-            if wanted and kind == "cpu":
-                stack.callback(allow_fp16_bf16_reduction_math_sdp, fp16_bf16_reduction_math_sdp_allowed())
-                allow_fp16_bf16_reduction_math_sdp(True)
-                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            yield
+    def _autocast(self) -> torch.autocast:
+        """bfloat16 where the recipe wants it."""
+        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.running.precision == "bf16")
 
     def _pieces(self, batch: Batch) -> list[slice]:
         """The rows of each piece; its pixels are made when it is its turn."""
         images = len(batch.global_B3HW)
         size = self.running.micro_batch or images
         return [slice(start, start + size) for start in range(0, images, size)]
+
+
+@contextmanager
+def _attention_on_cpu(device: str, precision: str) -> Iterator[None]:
+    """In bfloat16 on a CPU, attention written out: the fused one is several times slower for few tokens.
+
+    It spans the backward pass too: a block whose activations are not kept runs again there, and must do what it did before.
+    """
+    if device != "cpu" or precision != "bf16":
+        yield
+        return
+    before = fp16_bf16_reduction_math_sdp_allowed()
+    allow_fp16_bf16_reduction_math_sdp(True)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        allow_fp16_bf16_reduction_math_sdp(before)
 
 
 def _make_teacher(recipe: Recipe, student: Student) -> Teacher | None:

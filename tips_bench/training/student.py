@@ -118,7 +118,7 @@ class Student(nn.Module):
     @property
     def temperature(self) -> Tensor:
         """What cosines are divided by."""
-        return self.log_temperature.exp().squeeze()
+        return self.log_temperature.exp().sum()  # of its one number: FSDP warns of what is returned as a view
 
     def forward(self, piece: Piece, lesson: Lesson | None, *, embed_only: bool = False) -> dict[str, Tensor]:
         """Embeddings "image_KBD" and "text_KBD" of unit length with "temperature", if there is a contrastive loss; and the other losses.
