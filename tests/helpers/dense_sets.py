@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from tests.helpers.segmentation_sets import picture
-from tips_bench.data.surface import Intrinsics
+from tips_bench.data.camera_geometry import Intrinsics
 
 CAMERA = Intrinsics(fx=40.0, fy=44.0, cx=18.5, cy=11.0, height=24, width=36)
 

@@ -15,9 +15,9 @@ from tests.helpers.dense_sets import CAMERA, plane, write_pair
 from tips_bench.cards import load_card
 from tips_bench.data.checks.pixel_values import check_depth, check_normals
 from tips_bench.data.checks.task import check_task
-from tips_bench.data.dense import depth_folder, normals_folder
 from tips_bench.data.kitti import kitti_depth
 from tips_bench.data.nyu_normals import nyu_normals
+from tips_bench.data.value_folders import depth_folder, normals_folder
 from tips_bench.rooms.writing.writers import write_rooms
 
 TILT = (0.48, 0.36, -0.8)

@@ -13,7 +13,7 @@ import torch
 
 from tests.helpers.segmentation_sets import write_set
 from tips_bench.data.crops.segmentation import AugmentCard, TrainCrops, crop_state
-from tips_bench.data.masks import MaskReader
+from tips_bench.data.label_maps import MaskReader
 from tips_bench.data.segmentation import ade20k
 from tips_bench.openmmlab import import_mmseg
 

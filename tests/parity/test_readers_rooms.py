@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tips_bench.cards import load_card
-from tips_bench.data.masks import MaskReader
+from tips_bench.data.label_maps import MaskReader
 from tips_bench.registry import READERS
 from tips_bench.rooms.drawing.classes import CLASSES, NAMES
 from tips_bench.rooms.writing.writers import write_rooms

@@ -18,9 +18,9 @@ import pytest
 import skimage
 from PIL import Image
 
+from tips_bench.data.camera_geometry import Intrinsics, normals_from_depth, points
 from tips_bench.data.checks.pixel_values import check_depth
-from tips_bench.data.dense import depth_folder
-from tips_bench.data.surface import Intrinsics, normals_from_depth, points
+from tips_bench.data.value_folders import depth_folder
 from tips_bench.metrics.depth import DepthRule, count, summary
 from tips_bench.metrics.normals import angles
 from tips_bench.metrics.normals import count as count_normals

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from tests.helpers.dense_sets import CAMERA, plane, write_pair
-from tips_bench.data.dense import depth_folder, normals_folder
-from tips_bench.data.surface import Intrinsics, normals_from_depth
+from tips_bench.data.camera_geometry import Intrinsics, normals_from_depth
+from tips_bench.data.value_folders import depth_folder, normals_folder
 from tips_bench.errors import UserError
 from tips_bench.metrics.normals import angles
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.segmentation_sets import KEPT, picture, write_set
-from tips_bench.data.masks import LabelRule, MaskReader
+from tips_bench.data.label_maps import LabelRule, MaskReader
 from tips_bench.data.segmentation import ade20k, folder
 from tips_bench.errors import UserError
 from tips_bench.registry import READERS

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.helpers.segmentation_sets import picture
+from tips_bench.data.dataset_files import file_sizes, files_below
 from tips_bench.data.images import MAX_ASPECT, image_size, read_image, read_mask, read_uint16, resize_shape
 from tips_bench.data.integrity import MAX_BYTES, jpeg_is_cut, png_is_short
-from tips_bench.data.listing import file_sizes, files_below
 from tips_bench.errors import UserError
 
 

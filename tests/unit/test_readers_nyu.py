@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
+from tips_bench.data.camera_geometry import normals_from_depth
 from tips_bench.data.nyu import CAMERA, nyu_depth, nyu_labelled
 from tips_bench.data.nyu_normals import nyu_geonet, nyu_normals, parse_axes
-from tips_bench.data.surface import normals_from_depth
 from tips_bench.errors import UserError
 from tips_bench.metrics.normals import angles
 from tips_bench.rooms.generate import room

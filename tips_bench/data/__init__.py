@@ -5,12 +5,12 @@ The contract and what readers share:
     base              Reader: samples with stable ids, and what each family's readers add
     scans             the same for labelled point clouds with their frames
     image_files       readers whose samples are one image file each
-    masks             an image and a label map each; stored ids to classes
-    pairs             an image and a map of measured values each
-    listing           which files a set has, and errors that name what is missing
-    lists             split files of image, depth map and focal length
+    label_maps        an image and a label map each; stored ids to classes
+    pixel_values      an image and a map of measured values each
+    dataset_files     which files a set has, and errors that name what is missing
+    split_lists       split files of image, depth map and focal length
     images            image and label files as arrays, decoded and resized
-    surface           normals from depth, and pinhole cameras
+    camera_geometry   normals from depth, and pinhole cameras
     integrity         files that do not hold what their header promises
     matlab, ply, sens  file formats: MATLAB version 5, PLY, ScanNet's frames
 
@@ -19,7 +19,7 @@ Readers, by family:
     segmentation      ADE20K, VOC, Pascal Context, Cityscapes, COCO-Stuff, plain folders
     nyu, kitti, navi  depth
     nyu_normals       surface normals of NYU
-    dense             depth or normals in plain folders
+    value_folders     depth or normals in plain folders
     scannet           ScanNet's scans
     scan_frames       where their frames lie, in each layout
     imagefolder       a folder for each class, and ImageNet

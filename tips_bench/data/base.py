@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
-from tips_bench.data.surface import Intrinsics
+from tips_bench.data.camera_geometry import Intrinsics
 
 IGNORE = 255
 

@@ -28,7 +28,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from tips_bench.data.listing import inside, read_lines
+from tips_bench.data.dataset_files import inside, read_lines
 from tips_bench.errors import UserError
 
 COCO_CAPTIONS = "annotations/captions_{folder}.json"

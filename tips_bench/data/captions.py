@@ -24,8 +24,8 @@ from tips_bench.cards import Strict, load_card, parse
 from tips_bench.data import caption_files
 from tips_bench.data.base import CaptionSample
 from tips_bench.data.caption_files import Listed
+from tips_bench.data.dataset_files import group_pattern, inside
 from tips_bench.data.image_files import ImageFiles
-from tips_bench.data.listing import group_pattern, inside
 from tips_bench.errors import UserError, unknown_name
 from tips_bench.files import digest
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tips_bench.data.dataset_files import file_sizes, group_of
 from tips_bench.data.images import image_size, read_image
-from tips_bench.data.listing import file_sizes, group_of
 from tips_bench.errors import UserError
 
 

@@ -21,8 +21,8 @@ from pydantic import Field
 
 from tips_bench.cards import Strict, parse
 from tips_bench.data.base import LabeledImage
+from tips_bench.data.dataset_files import IMAGE_SUFFIXES, files_below, group_pattern, read_lines
 from tips_bench.data.image_files import ImageFiles
-from tips_bench.data.listing import IMAGE_SUFFIXES, files_below, group_pattern, read_lines
 from tips_bench.errors import UserError, unknown_name
 from tips_bench.files import digest
 

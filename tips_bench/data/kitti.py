@@ -21,10 +21,10 @@ from typing import Any, Literal
 import numpy as np
 
 from tips_bench.cards import Strict, load_card, parse
+from tips_bench.data.camera_geometry import Intrinsics
 from tips_bench.data.images import image_size
-from tips_bench.data.lists import ListedSplit, choose, found_in, read_listed, under
-from tips_bench.data.pairs import Box, DepthPairs, PairReader
-from tips_bench.data.surface import Intrinsics
+from tips_bench.data.pixel_values import Box, DepthPairs, PairReader
+from tips_bench.data.split_lists import ListedSplit, choose, found_in, read_listed, under
 from tips_bench.errors import UserError, unknown_name
 
 RELEASE = ("data_depth_annotated", "gt_depth", "")

@@ -30,10 +30,10 @@ from pydantic import Field
 
 from tips_bench.cards import Strict, load_card, parse
 from tips_bench.data.base import DepthSample, NormalsSample
+from tips_bench.data.camera_geometry import Intrinsics, normals_from_depth
+from tips_bench.data.dataset_files import files_below
 from tips_bench.data.images import read_image, read_uint16
-from tips_bench.data.listing import files_below
-from tips_bench.data.pairs import Box, PairReader
-from tips_bench.data.surface import Intrinsics, normals_from_depth
+from tips_bench.data.pixel_values import Box, PairReader
 from tips_bench.errors import UserError, unknown_name
 
 SIZE = 512

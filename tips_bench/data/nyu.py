@@ -20,10 +20,10 @@ import numpy as np
 
 from tips_bench.cards import Strict, load_card, parse
 from tips_bench.data.base import DepthSample, NormalsSample
-from tips_bench.data.lists import ListedSplit, choose, found_in, read_listed, under
+from tips_bench.data.camera_geometry import Intrinsics
 from tips_bench.data.matlab import read_array
-from tips_bench.data.pairs import DepthPairs, PairReader
-from tips_bench.data.surface import Intrinsics
+from tips_bench.data.pixel_values import DepthPairs, PairReader
+from tips_bench.data.split_lists import ListedSplit, choose, found_in, read_listed, under
 from tips_bench.errors import UserError, unknown_name
 from tips_bench.files import digest
 

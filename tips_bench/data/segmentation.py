@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tips_bench.cards import Strict, load_card, parse
-from tips_bench.data.listing import IMAGE_SUFFIXES, files_below, group_pattern, inside, lacking, read_lines
-from tips_bench.data.masks import LabelRule, MaskReader
+from tips_bench.data.dataset_files import IMAGE_SUFFIXES, files_below, group_pattern, inside, lacking, read_lines
+from tips_bench.data.label_maps import LabelRule, MaskReader
 from tips_bench.errors import UserError, unknown_name
 from tips_bench.openmmlab import import_mmseg
 

@@ -21,8 +21,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from tips_bench.cards import Strict, parse
 from tips_bench.data.base import InstanceImage
+from tips_bench.data.dataset_files import group_pattern, inside
 from tips_bench.data.image_files import ImageFiles
-from tips_bench.data.listing import group_pattern, inside
 from tips_bench.errors import UserError, unknown_name
 from tips_bench.files import digest
 

@@ -24,7 +24,7 @@ WINDOW = 300
 """Steps in a row without information after which a teacher that has told images apart has collapsed."""
 
 
-class Watch:
+class DivergenceMonitor:
     """Looks at the report of every step. A run that is resumed has a new one, which has seen nothing yet.
 
     patience: as `WINDOW`, for a teacher that has never told images apart.

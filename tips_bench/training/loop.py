@@ -31,7 +31,7 @@ from tips_bench.training.batches import Batch, Report, TrainingData, raise_if_re
 from tips_bench.training.captions import TOKENIZER, tokenizer_file
 from tips_bench.training.claim import Changes, claimed, write_recipe
 from tips_bench.training.distributed import World, add_up, barrier
-from tips_bench.training.divergence import WINDOW, Watch
+from tips_bench.training.divergence import WINDOW, DivergenceMonitor
 from tips_bench.training.first_samples import check_first_samples
 from tips_bench.training.log import Log
 from tips_bench.training.recipe import EvaluationPart, Recipe
@@ -79,7 +79,7 @@ class _Run:
             recipe, tokenizer, rank=world.rank, world=world.size, state=None if state is None else state.data[world.rank]
         )
         self.report = Report()  # of all ranks, at the newest checkpoint
-        self.watch = Watch(max(WINDOW, 2 * recipe.stages[0].warmup))
+        self.watch = DivergenceMonitor(max(WINDOW, 2 * recipe.stages[0].warmup))
         self.log = Log(run if world.is_first else None, self.step)
 
     def take_note_of(self, changes: Changes) -> None:

@@ -26,7 +26,7 @@ from tips_bench.training.distributed import World, add_up, sync_gradients
 from tips_bench.training.optim import clip_gradients, make_optimizer, set_rates
 from tips_bench.training.recipe import ContrastivePart, Recipe
 from tips_bench.training.schedule import cosine, learning_rate
-from tips_bench.training.student import CONTRASTIVE, Lesson, Piece, Student, checkpoint_activations
+from tips_bench.training.student import CONTRASTIVE, Lesson, MicroBatch, Student, checkpoint_activations
 from tips_bench.training.teacher import Teacher, parts_with_heads, temperatures
 
 
@@ -154,7 +154,7 @@ class Learner:
             weights[CONTRASTIVE] = method.contrastive.weight
         return {"loss": torch.stack([weight * terms[name] for name, weight in weights.items()]).sum(), **terms}
 
-    def _lesson(self, piece: Piece, number: int) -> Lesson | None:
+    def _lesson(self, piece: MicroBatch, number: int) -> Lesson | None:
         parts = self._taught(number)
         if self.teacher is None or not parts:
             return None
@@ -204,12 +204,12 @@ def _make_teacher(recipe: Recipe, student: Student) -> Teacher | None:
     return teacher
 
 
-def _piece(batch: Batch, rows: slice, device: torch.device) -> Piece:
+def _piece(batch: Batch, rows: slice, device: torch.device) -> MicroBatch:
     def send(tensor: Tensor) -> Tensor:
         return tensor[rows].to(device, non_blocking=True)
 
     mask_BP = None if batch.mask_BP is None else batch.mask_BP[rows]
-    return Piece(
+    return MicroBatch(
         _pixels(send(batch.global_B3HW)),
         [_pixels(send(crop)) for crop in batch.locals],
         [Texts(send(part.ids_BL), send(part.paddings_BL)) for part in batch.texts],

@@ -37,7 +37,7 @@ _TEXT_MULTIPLE = 4
 
 
 @dataclass(frozen=True)
-class Piece:
+class MicroBatch:
     """Some images of a batch, on the device. mask_rows_R: of all patches in a row, those that are masked."""
 
     global_B3HW: Tensor
@@ -120,7 +120,7 @@ class Student(nn.Module):
         """What cosines are divided by."""
         return self.log_temperature.exp().sum()  # of its one number: FSDP warns of what is returned as a view
 
-    def forward(self, piece: Piece, lesson: Lesson | None, *, embed_only: bool = False) -> dict[str, Tensor]:
+    def forward(self, piece: MicroBatch, lesson: Lesson | None, *, embed_only: bool = False) -> dict[str, Tensor]:
         """Embeddings "image_KBD" and "text_KBD" of unit length with "temperature", if there is a contrastive loss; and the other losses.
 
         embed_only: nothing but the embeddings.
@@ -141,7 +141,7 @@ class Student(nn.Module):
             out[PATCHES] = self._patch_loss(piece, masked, target, lesson)
         return out
 
-    def _global_views(self, piece: Piece, embed_only: bool) -> tuple[Target, Target]:
+    def _global_views(self, piece: MicroBatch, embed_only: bool) -> tuple[Target, Target]:
         """The global crops seen whole and masked; both are the same where only one of them is needed."""
         pixels_B3HW, mask_BP, window_B2 = piece.global_B3HW, None if embed_only else piece.mask_BP, piece.window_B2
         need_whole = self.method.contrastive is not None or self.shares_encoder or mask_BP is None
@@ -166,12 +166,12 @@ class Student(nn.Module):
         text_TD = torch.cat([self.text(ids_TL[rows], paddings_TL[rows], multiple=_TEXT_MULTIPLE) for rows in groups])
         return text_TD[order_T.argsort()].unflatten(0, (len(texts), -1))
 
-    def _self_distillation(self, piece: Piece, target: Target, lesson: Lesson, token: int) -> Tensor:
+    def _self_distillation(self, piece: MicroBatch, target: Target, lesson: Lesson, token: int) -> Tensor:
         seen = self.vision(torch.cat(piece.locals), layers=(), windows_B2=torch.cat(piece.windows[1:]) if piece.windows else None)
         view_BMD = seen.globals_BKD[:, token].unflatten(0, (len(piece.locals), -1)).transpose(0, 1)
         return self._teach(SELF_DISTILLATION, view_BMD, target.globals_BKD[:, token], lesson, None)
 
-    def _patch_loss(self, piece: Piece, seen: Target, target: Target, lesson: Lesson) -> Tensor:
+    def _patch_loss(self, piece: MicroBatch, seen: Target, target: Target, lesson: Lesson) -> Tensor:
         """iBOT's loss on the masked patches, or iBOT++'s on all; every image counts alike."""
         view_RD, target_RD, weight_R = seen.patches_BPD.flatten(0, 1), target.patches_BPD.flatten(0, 1), None
         if self.masked_patches_alone and piece.mask_rows_R is not None and piece.mask_BP is not None:

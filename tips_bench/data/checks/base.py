@@ -17,7 +17,7 @@ import numpy as np
 
 from tips_bench.data.base import IGNORE, ImageReader, ImageSample, LaidOut, Reader, SegmentationReader
 from tips_bench.data.images import read_mask
-from tips_bench.data.masks import MaskReader
+from tips_bench.data.label_maps import MaskReader
 from tips_bench.errors import UserError
 from tips_bench.progress import bar
 

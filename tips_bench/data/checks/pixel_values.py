@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from tips_bench.data.base import DepthReader, DepthSample, ImageSample, NormalsReader, NormalsSample, PixelValueReader
+from tips_bench.data.camera_geometry import Intrinsics, normals_from_depth, points
 from tips_bench.data.checks.base import Report, looked_at, report_on
 from tips_bench.data.nyu_normals import NyuNormals, parse_axes
-from tips_bench.data.surface import Intrinsics, normals_from_depth, points
 from tips_bench.errors import UserError
 from tips_bench.progress import bar
 

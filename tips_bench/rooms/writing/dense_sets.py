@@ -35,7 +35,7 @@ MOVE_3 = np.array([0.0, 0.0, -0.27])
 
 
 class Lens(NamedTuple):
-    """A camera as in data/surface.py: pixel centres at halves."""
+    """A camera as in data/camera_geometry.py: pixel centres at halves."""
 
     fx: float
     fy: float

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tips_bench.data.listing import inside, read_lines
+from tips_bench.data.dataset_files import inside, read_lines
 from tips_bench.errors import UserError
 
 

@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import Field
 
 from tips_bench.cards import Strict, parse
-from tips_bench.data.listing import IMAGE_SUFFIXES, files_below, group_pattern, lacking
-from tips_bench.data.pairs import DepthPairs, NormalsPairs, PairReader
-from tips_bench.data.surface import Intrinsics
+from tips_bench.data.camera_geometry import Intrinsics
+from tips_bench.data.dataset_files import IMAGE_SUFFIXES, files_below, group_pattern, lacking
+from tips_bench.data.pixel_values import DepthPairs, NormalsPairs, PairReader
 from tips_bench.errors import UserError
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from tips_bench.data.base import DepthSample, NormalsSample
+from tips_bench.data.camera_geometry import Intrinsics
 from tips_bench.data.image_files import ImagePairs
 from tips_bench.data.images import read_image, read_uint16
-from tips_bench.data.surface import Intrinsics
 from tips_bench.errors import UserError
 from tips_bench.files import digest
 
