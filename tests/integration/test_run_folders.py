@@ -86,7 +86,7 @@ def test_a_second_start_in_a_folder_is_one_sentence_while_the_first_goes_on(shar
 def test_a_start_that_fails_leaves_no_folder(tmp_path: Path) -> None:
     write_recipe(tmp_path / "tiny.yaml", str(tmp_path / "none.tar"))
     failed = command(tmp_path)
-    assert failed.exit_code == 2 and "shards are not there" in failed.stderr
+    assert failed.exit_code == 2 and "shards are missing" in failed.stderr
     assert not (tmp_path / "run").exists()
 
 
