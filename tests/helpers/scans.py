@@ -108,10 +108,22 @@ def picture(seed: int, height: int, width: int) -> np.ndarray:
     return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR))
 
 
+def pixels_of(path: Path) -> np.ndarray:
+    """As stored."""
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """(width, height) in pixels."""
+    with Image.open(path) as image:
+        return image.size
+
+
 def to_cpp(folder: Path) -> None:
     """Turn exported frames into what ScanNet's SensReader in C++ writes (SensReader/c++/src/sensorData.h:1342-1466)."""
     cameras = {name: np.loadtxt(folder / f"intrinsic/intrinsic_{name}.txt") for name in ("color", "depth")}
-    sizes = {name: Image.open(next((folder / name).iterdir())).size for name in ("color", "depth")}
+    sizes = {name: size_of(next((folder / name).iterdir())) for name in ("color", "depth")}
     lines = ["m_versionNumber = 4", "m_sensorName = StructureSensor"]
     lines += [f"m_{name}{side} = {sizes[name][axis]}" for name in sizes for axis, side in enumerate(("Width", "Height"))]
     lines += ["m_depthShift = 1000"]
@@ -122,7 +134,7 @@ def to_cpp(folder: Path) -> None:
     (folder / "_info.txt").write_text("\n".join([*lines, "m_frames.size = 3", ""]))
     for color in sorted((folder / "color").iterdir()):
         stem = f"frame-{int(color.stem):06d}"
-        depth_HW = np.asarray(Image.open(folder / f"depth/{color.stem}.png")).astype(">u2")
+        depth_HW = pixels_of(folder / f"depth/{color.stem}.png").astype(">u2")
         head = f"P5\n# data values are 16-bit each; depth shift is 1000\n{depth_HW.shape[1]} {depth_HW.shape[0]}\n65535\n"
         (folder / f"{stem}.depth.pgm").write_bytes(head.encode() + depth_HW.tobytes())
         color.rename(folder / f"{stem}.color.jpg")
@@ -136,9 +148,9 @@ def to_openscene(root: Path) -> None:
     place = root / "scannet_2d"
     for folder in sorted((root / "scans").iterdir()):
         (place / folder.name).mkdir(parents=True)
-        size = Image.open(next((folder / "depth").iterdir())).size
+        size = size_of(next((folder / "depth").iterdir()))
         for path in (folder / "color").iterdir():
-            small_HW3 = np.asarray(Image.open(path).resize(size, Image.Resampling.NEAREST))
+            small_HW3 = np.asarray(Image.fromarray(pixels_of(path)).resize(size, Image.Resampling.NEAREST))
             path.write_bytes(jpeg(small_HW3))
         np.savetxt(place / "intrinsics.txt", np.loadtxt(folder / "intrinsic/intrinsic_depth.txt"))
         for part in ("color", "depth", "pose"):

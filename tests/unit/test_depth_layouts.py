@@ -155,11 +155,13 @@ def test_a_picture_of_navi_that_is_stored_turned_fits_its_upright_depth(made: di
     root = Path(shutil.copytree(made["navi"], tmp_path / "navi"))
     reader = navi_depth(root, "train", every=1)
     before, path = reader.load(0), reader.files(0)[0]
-    upright = Image.open(path).convert("RGB")
+    with Image.open(path) as image:
+        upright = image.convert("RGB")
     exif = Image.Exif()
     exif[0x0112] = 6
     upright.transpose(Image.Transpose.ROTATE_90).save(path, quality=95, exif=exif)
-    assert ImageOps.exif_transpose(Image.open(path)).size == upright.size
+    with Image.open(path) as image:
+        assert ImageOps.exif_transpose(image).size == upright.size
     after = reader.load(0)
     assert np.abs(after.image_HW3.astype(int) - before.image_HW3).mean() < 8
     np.testing.assert_array_equal(after.depth_HW, before.depth_HW)

@@ -1,6 +1,9 @@
 """The command line, one module per verb.
 
-    main         the command itself, and what becomes of errors
+    main         the entry point
+    app          the command itself, and what becomes of errors
+    streams      output in any encoding, to a full disk or a closed pipe
+    interrupt    Ctrl-C, from the first moment on
     names        comma lists and `all`, checked before any work starts
     output       tables, JSON, the one line of an error
 
