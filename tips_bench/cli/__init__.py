@@ -1,6 +1,9 @@
 """The command line, one module per verb.
 
-    main         the command itself, and what becomes of errors
+    main         the entry point
+    app          the command itself, and how errors become exit statuses
+    interrupt    Ctrl-C: status 130 and one sentence
+    streams      standard output and error, whatever they are
     names        comma lists and `all`, checked before any work starts
     output       tables, JSON, the one line of an error
 

@@ -11,6 +11,7 @@ The contract and what readers share:
     split_lists       split files of image, depth map and focal length
     images            image and label files as arrays, decoded and resized
     camera_geometry   normals from depth, and pinhole cameras
+    contents          hashes of what files hold
     integrity         files that do not hold what their header promises
     matlab, ply, sens  file formats: MATLAB version 5, PLY, ScanNet's frames
 
