@@ -39,11 +39,12 @@ $(BIN)/python:
 	@python=$$(PYTHON="$(PYTHON)" sh scripts/find_python.sh) && echo "Setting up $(VENV) with $$python" \
 		&& { "$$python" -m venv $(VENV) || { rm -rf $(VENV); exit 1; }; }
 
+# --no-compile: Python compiles what it imports; to compile all that is installed takes longer than to install it.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -e .
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	@sh scripts/test_packages.sh
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -e '.[test]'
 	@touch $(VENV)/.installed $@
