@@ -13,7 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
+
+from tips_bench.cards import load_card
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "plugins.md"
@@ -33,10 +36,21 @@ def write_brightness(folder: Path) -> None:
         csv.writer(file).writerows(rows)
 
 
+def write_few_rooms(folder: Path) -> None:
+    """A card folder in which rooms-seg has few rooms: the page's commands then take seconds."""
+    card = load_card("task", "rooms-seg").model_dump(mode="json", exclude_none=True)
+    card["data"] |= {"root": "rooms/few", "expected": {"train": 24, "val": 8}}
+    card["data"]["generator_options"] |= {"train": 24, "val": 8}
+    (folder / "tasks").mkdir(parents=True)
+    (folder / "tasks" / "rooms-seg.yaml").write_text(yaml.safe_dump(card))
+
+
 def shell(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """A line of the page, as a user types it: `python` is the one that runs the tests."""
     paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     ours = {**os.environ, "PATH": paths, "TIPS_BENCH_CACHE": str(folder / "cache"), **environment}
+    if (folder / "few").is_dir():
+        ours["TIPS_BENCH_CARDS"] = str(folder / "few")
     ours.pop("TIPS_BENCH_DATA", None)
     return subprocess.run(["bash", "-c", command], cwd=folder, env=ours, capture_output=True, text=True, check=False, timeout=280)
 
@@ -56,6 +70,7 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert copy == "cp -r examples/plugin my-plugin" and enter == "cd my-plugin"
     assert shell(copy, folder).returncode == 0
     write_brightness(folder / "my-plugin" / "data" / "brightness")
+    write_few_rooms(folder / "my-plugin" / "few")
     return folder / "my-plugin"
 
 
@@ -100,7 +115,7 @@ def test_an_own_protocol_and_probe_run_on_a_shipped_task_with_a_metric_beside(co
     assert record["beside"] == ["edge-accuracy"] and record["metrics"]["edge accuracy"]["ci95"]
     assert [deviation["key"] for deviation in record["deviations"]] == ["limit"], "the protocol itself is no deviation"
     with np.load(next((copied / "results" / "rooms-seg").rglob("*.npz"))) as counts:
-        assert len(counts["edge-accuracy/counts"]) == len(counts["counts"]) == 8
+        assert len(counts["edge-accuracy/counts"]) == len(counts["counts"]) == 6
 
 
 def test_an_installed_plugin_is_found_by_its_entry_point(copied: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.helpers.pretraining import recipe, write_recipe, write_shards
-from tips_bench.cli.main import app
+from tips_bench.cli.app import app
 from tips_bench.errors import UserError
 from tips_bench.training import runs
 from tips_bench.training.claim import LOCK_FILE, claimed

