@@ -11,7 +11,7 @@ CORPUS = [
     "a red sofa on the left",
     "two white plates on a table",
     "a bedroom with a green carpet floor",
-    "there are books on a cache",
+    "there are books on a shelf",
     "wall",
 ]
 
