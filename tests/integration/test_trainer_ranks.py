@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,11 @@ def torchrun(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Two ranks over gloo, each with one thread."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=200)
+    run = partial(subprocess.run, command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    try:
+        return run(timeout=120)
+    except subprocess.TimeoutExpired:  # seen once in five whole runs, with other launchers beside this one; alone it takes 10 s
+        return run(timeout=120)
 
 
 ADAFACTOR = {"type": "adafactor", "decay": -0.8, "clip": 1.0, "beta1": 0.9}
