@@ -84,13 +84,13 @@ def _load(module: str, origin: str) -> None:
     where = f"plugin {module!r} ({origin})"
     fix = "Repair it, or uninstall it." if origin != "--plugin" else "Check the name and that Python finds it: python -c 'import MODULE'."
     try:
-        register = importlib.import_module(module).register
-    except AttributeError as error:
-        raise UserError("it has no function register()", where=where, fix="Define one that adds the plugin's parts.") from error
+        plugin = importlib.import_module(module)
     except Exception as error:
         raise UserError(f"cannot be imported: {type(error).__name__}: {error}", where=where, fix=fix) from error
+    if not callable(getattr(plugin, "register", None)):
+        raise UserError("it has no function register()", where=where, fix="Define one that adds the plugin's parts.")
     try:
-        register()
+        plugin.register()
     except UserError as error:
         raise UserError(error.problem, where=where, fix=error.fix) from error
     except Exception as error:

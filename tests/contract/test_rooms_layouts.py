@@ -119,9 +119,9 @@ def test_voc_masks_carry_the_palette_of_voc(roots: dict[str, Path]) -> None:
     import_mmseg()
     from mmseg.datasets import PascalVOCDataset
 
-    mask = Image.open(next((roots["voc2012"] / "VOCdevkit/VOC2012/SegmentationClass").iterdir()))
-    assert mask.mode == "P"
-    palette = np.array(mask.getpalette()).reshape(-1, 3)
+    with Image.open(next((roots["voc2012"] / "VOCdevkit/VOC2012/SegmentationClass").iterdir())) as mask:
+        assert mask.mode == "P"
+        palette = np.array(mask.getpalette()).reshape(-1, 3)
     np.testing.assert_array_equal(palette[:21], PascalVOCDataset.METAINFO["palette"])
     np.testing.assert_array_equal(palette[255], [224, 224, 192])
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
+from tests.helpers.scans import size_of
 from tests.integration.test_runs import Killed, kill_after, stable
 from tips_bench.cli.app import app
 from tips_bench.errors import UserError
@@ -57,7 +57,7 @@ def test_the_command_scores_both_families_and_a_better_encoder_scores_better(roo
         assert record.metrics["RMSE"].ci95[0] < record.metrics["RMSE"].value < record.metrics["RMSE"].ci95[1]
         assert record.selection.metric == "RMSE of patches" and len(record.selection.scores) == 13 and record.selection.held_out == 4
         assert record.cost.image_forwards == 48 + 16 and record.dataset.n == 16
-        assert [Image.open(path.with_name(name)).size[0] for name in record.pictures] == [1240] * 3
+        assert [size_of(path.with_name(name))[0] for name in record.pictures] == [1240] * 3
         assert not record.per_class and record.per_sample
     assert scores["rooms-depth", "tips-tiny-random"].value < 0.95 * scores["rooms-depth", "pixels"].value
     assert scores["rooms-normals", "tips-tiny-random"].value < 0.95 * scores["rooms-normals", "pixels"].value

@@ -131,6 +131,7 @@ def test_an_installed_plugin_is_found_by_its_entry_point(copied: Path, tmp_path:
     [
         ("", "it has no function register()"),
         ("import no_such_module_here", "cannot be imported: ModuleNotFoundError"),
+        ("import os\nos.nothing", "cannot be imported: AttributeError: module 'os' has no attribute 'nothing'"),
         ("def register():\n    1 / 0", "register() failed: ZeroDivisionError"),
         (
             "from tips_bench.registry import READERS\ndef register():\n    READERS.add('ade20k', 'a:b')",

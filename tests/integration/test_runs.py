@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,7 +13,10 @@ from PIL import Image
 from tips_bench.errors import UserError
 from tips_bench.evaluation.run import evaluate
 from tips_bench.features.extract import Extractor
+from tips_bench.metrics.boundary_iou import BoundaryCounts
+from tips_bench.metrics.spec import PERCENT, MetricSpec
 from tips_bench.probes.trained.loop import Training
+from tips_bench.registry import METRICS
 from tips_bench.results.comparison import compare
 from tips_bench.results.record import load_record
 
@@ -268,3 +273,25 @@ def test_a_finished_record_of_this_commit_is_kept_and_not_scored_again(shapes, m
             evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL, rerun=True)
     drawn = evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL, pictures=1)
     assert len(drawn.pictures) == 2 and drawn.metrics == first.metrics
+
+
+class Renamed(BoundaryCounts):
+    """A metric that gives a number by the name of one that segmentation has."""
+
+    specs: ClassVar[dict[str, MetricSpec]] = {"mIoU": PERCENT}
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "words"),
+    [
+        ("shapes", "renamed", "two metrics give a number named 'mIoU'"),
+        ("shapes", "boundary-io", "Did you mean 'boundary-iou'"),
+        ("rooms-depth", "boundary-iou", "is for segmentation, zeroshot-segmentation, not for depth"),
+        ("rooms-knn", "boundary-iou", "classification has no metrics beside its own"),
+    ],
+)
+def test_a_metric_that_cannot_stand_beside_a_familys_own_is_refused_first(shapes, tmp_path, monkeypatch, task, metric, words):
+    monkeypatch.setitem(METRICS._entries, "renamed", Renamed)
+    with pytest.raises(UserError, match=re.escape(words)):
+        evaluate(task, "pixels", out=tmp_path / "out", metrics=[metric])
+    assert not (tmp_path / "out").exists() and not list(tmp_path.rglob("rooms"))

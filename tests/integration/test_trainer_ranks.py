@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -22,14 +23,19 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def torchrun(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Two ranks over gloo, each with one thread."""
+    """Two ranks over gloo, each with one thread. Ranks that hang say where: each prints its stacks and ends."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    run = partial(subprocess.run, command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    try:
-        return run(timeout=120)
-    except subprocess.TimeoutExpired:  # seen once in five whole runs, with other launchers beside this one; alone it takes 10 s
-        return run(timeout=120)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=folder, env=environment, **pipes) as process:
+        try:
+            out, said = process.communicate(timeout=200)
+        except subprocess.TimeoutExpired:
+            for rank in psutil.Process(process.pid).children(recursive=True):
+                rank.send_signal(signal.SIGABRT)
+            out, said = process.communicate(timeout=60)
+            pytest.fail(f"the ranks hang: {said[-20000:]}")
+    return subprocess.CompletedProcess(command, process.returncode, out, said)
 
 
 ADAFACTOR = {"type": "adafactor", "decay": -0.8, "clip": 1.0, "beta1": 0.9}

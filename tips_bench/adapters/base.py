@@ -40,10 +40,12 @@ class Picture:
 class Adapter(Protocol):
     """Built from a task and a protocol card. Errors: an option that does not exist.
 
-    needs_text: only encoders with text are taken. probe: None where nothing is fitted.
+    needs_text: only encoders with text are taken. observed: metrics beside the family's own may count its predictions. probe: None where
+    nothing is fitted.
     """
 
     needs_text: bool
+    observed: bool
     probe: Probe | None
 
     def __init__(self, task: TaskCard, protocol: ProtocolCard) -> None: ...

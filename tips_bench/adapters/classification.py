@@ -54,6 +54,8 @@ class ZeroShotOptions(Strict):
 class ClassificationAdapter:
     """Joins reader, probe and counts for one protocol."""
 
+    observed = False
+
     def __init__(self, task: TaskCard, protocol: ProtocolCard) -> None:
         self.task, where = task, f"protocol {protocol.name}"
         self.options = parse(ClassOptions, task.options, where=f"task {task.name}", prefix="options.")

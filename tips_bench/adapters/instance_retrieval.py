@@ -72,6 +72,7 @@ class InstanceAdapter:
     """Joins reader, search and counts for one protocol."""
 
     needs_text = False
+    observed = False
 
     def __init__(self, task: TaskCard, protocol: ProtocolCard) -> None:
         self.task = task

@@ -28,6 +28,7 @@ class PixelValuesAdapter:
     """Joins readers, probe and metric for one protocol. A family sets `counts` and gives `target_of` and `panel`."""
 
     needs_text = False
+    observed = True
     counts: ClassVar[type[SampleCounts]]
 
     def __init__(self, task: TaskCard, protocol: ProtocolCard) -> None:

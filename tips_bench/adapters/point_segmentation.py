@@ -36,6 +36,7 @@ class PointSegmentationAdapter:
     """Joins readers, probe and metric for one protocol."""
 
     needs_text = False
+    observed = True
 
     def __init__(self, task: TaskCard, protocol: ProtocolCard) -> None:
         self.task = task

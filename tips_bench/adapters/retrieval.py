@@ -47,6 +47,7 @@ class RetrievalAdapter:
     """Joins reader, encoder and ranks for one protocol. Nothing is fitted."""
 
     needs_text = True
+    observed = False
     probe = None
 
     def __init__(self, task: TaskCard, protocol: ProtocolCard) -> None:

@@ -20,6 +20,7 @@ class SegmentationAdapter:
     """Joins readers, probe and metric for one protocol."""
 
     needs_text = False
+    observed = True
 
     def __init__(self, task: TaskCard, protocol: ProtocolCard) -> None:
         self.task = task

@@ -65,6 +65,7 @@ class ZeroShotAdapter:
     """Joins readers, text embeddings and the metric for one protocol."""
 
     needs_text = True
+    observed = True
 
     def __init__(self, task: TaskCard, protocol: ProtocolCard) -> None:
         self.task, self.protocol = task, protocol

@@ -12,6 +12,7 @@ import json
 import logging
 import shutil
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ def evaluate_spec(spec: Spec, chosen: RunOptions, encoder: Encoder | None = None
     adapter: Adapter = FAMILIES.get(spec.task.family).adapter_class()(spec.task, spec.protocol)
     if adapter.needs_text and not spec.model.has_text:
         raise _no_text(spec)
-    beside = _metrics_beside(spec, chosen.metrics or [])
+    beside = _metrics_beside(spec, adapter, chosen.metrics or [])
     splits = adapter.open(_data_folder(spec, chosen), spec.limit)
     for split in (splits.train, splits.test):
         if split is not None and split.size is not None and not split.size.ok:
@@ -164,9 +165,22 @@ def _data_folder(spec: Spec, options: RunOptions) -> Path:
     return place
 
 
-def _metrics_beside(spec: Spec, names: list[str]) -> dict[str, type[SampleCounts]]:
-    """The classes of metrics by name. Errors: an unknown name, one that is not for the task's family."""
+def _metrics_beside(spec: Spec, adapter: Adapter, names: list[str]) -> dict[str, type[SampleCounts]]:
+    """The classes of metrics by name.
+
+    Errors: an unknown name, one that is not for the task's family, a family whose predictions nobody else counts, a number that is
+    there already.
+    """
+    if not names:
+        return {}
     found = {name: METRICS.get(name, where="--metrics") for name in names}
+    if not adapter.observed:
+        problem = f"{spec.task.family} has no metrics beside its own"
+        raise UserError(problem, where=f"task {spec.task.name}", fix="Leave --metrics out, or name other tasks.")
+    numbers = Counter(number for counts in (FAMILIES.get(spec.task.family).counts_class(), *found.values()) for number in counts.specs)
+    twice = [number for number, times in numbers.items() if times > 1]
+    if twice:
+        raise UserError(f"two metrics give a number named {twice[0]!r}", where="--metrics", fix="Leave one of them out.")
     for name, counts in found.items():
         if spec.task.family not in counts.families:
             problem = f"the metric {name!r} is for {', '.join(counts.families)}, not for {spec.task.family}"

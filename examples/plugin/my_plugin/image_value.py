@@ -173,6 +173,7 @@ class ValueAdapter:
     """Joins reader, probe and counts for one protocol."""
 
     needs_text = False
+    observed = False
 
     def __init__(self, task: TaskCard, protocol: ProtocolCard) -> None:
         self.task, self.probe = task, ValueProbe(protocol.probe, f"protocol {protocol.name}")
