@@ -40,7 +40,7 @@ def task(card: Any) -> str:
             f"- Family: {card.family}, version {card.version}; primary metric: {card.primary}",
             f"- Splits: {splits}, read by `{card.data.reader}` from `{card.data.root}` in the data root",
             f"- Protocols: {', '.join(f'`{name}`' for name in card.protocols)}; `{card.protocol}` if none is named",
-            f"- Licence: {card.license}",
+            f"- License: {card.license}",
             f"- How to get it: {card.how_to_get}",
             f"- Citation: {card.citation}",
         ]
@@ -122,7 +122,7 @@ def model(card: Any) -> str:
         f"- Source: `{card.source}`; weights: {origin}",
         f"- Patch {card.patch_size}, width {card.embed_dim}, depth {card.depth}, native side {card.resolution} px{size}",
         f"- Global tokens: {card.global_tokens}; text tower: {'yes' if card.has_text else 'no'}",
-        f"- Licence: {card.license}",
+        f"- License: {card.license}",
         f"- Citation: {card.citation}",
     ]
     heads = [f"- Released heads, for the protocol `dpt-official`: {', '.join(card.heads)}"] if card.heads else []

@@ -182,7 +182,8 @@ def _tar_entries(archive: Path, work: Path) -> Iterator[_Entry]:
             if hasattr(tarfile, "data_filter"):  # Python 3.11.4
                 member = tarfile.data_filter(member, str(work))
             stream = tar.extractfile(member)
-            assert stream is not None, "a plain file has bytes"
+            if stream is None:
+                raise _not_plain(member.name, archive)
             with stream:
                 yield _Entry(member.name, stream)
 
