@@ -98,8 +98,9 @@ def rescale_narrow(vision: VisionTower, text: TextTower) -> None:
             module.weight /= STD * math.sqrt(module.weight[0].numel())
     text.token_embed.weight /= STD * math.sqrt(text.config.embed_dim)
     patches = vision.patch_embed.proj
-    if patches.bias is not None:
-        patches.bias -= _GRAY * patches.weight.flatten(1).sum(dim=1)
+    if patches.bias is None:
+        raise ValueError("the tower's patches have no bias, which takes gray to zero")
+    patches.bias -= _GRAY * patches.weight.flatten(1).sum(dim=1)
     for block in vision.blocks:
         assert isinstance(block, Block)
         if block.ls1 is not None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -46,6 +47,12 @@ class HeadSpec(Strict):
     depths: tuple[float, float] | None = None
     floor: float = 0.0
     unit: bool = False
+
+    @model_validator(mode="after")
+    def _depth_has_bins(self) -> HeadSpec:
+        if (self.depths is None) == (self.values == "depth"):
+            raise ValueError("a head for depth has depths, and no other head")
+        return self
 
     def build(self) -> nn.Module:
         """The network, with torch's own initial weights."""

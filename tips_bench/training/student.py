@@ -134,6 +134,8 @@ class Student(nn.Module):
             out["temperature"] = self.temperature
         if embed_only or lesson is None:
             return out
+        if lesson.target is None and not self.shares_encoder:
+            raise ValueError("a teacher with an encoder of its own has given no target")
         target = lesson.target or unmasked
         if self.method.self_distillation is not None:
             out[SELF_DISTILLATION] = self._self_distillation(piece, target, lesson, self.method.self_distillation.token)
@@ -174,7 +176,9 @@ class Student(nn.Module):
     def _patch_loss(self, piece: MicroBatch, seen: Target, target: Target, lesson: Lesson) -> Tensor:
         """iBOT's loss on the masked patches, or iBOT++'s on all; every image counts alike."""
         view_RD, target_RD, weight_R = seen.patches_BPD.flatten(0, 1), target.patches_BPD.flatten(0, 1), None
-        if self.masked_patches_alone and piece.mask_rows_R is not None and piece.mask_BP is not None:
+        if self.masked_patches_alone:
+            if piece.mask_rows_R is None or piece.mask_BP is None:
+                raise ValueError("the loss of masked patches needs crops with a mask")
             rows_R, counts_B = piece.mask_rows_R, piece.mask_BP.sum(dim=1)
             view_RD, target_RD = view_RD[rows_R], target_RD[rows_R]
             weight_R = 1 / (len(counts_B) * counts_B[rows_R // piece.mask_BP.shape[1]].to(view_RD.dtype))
