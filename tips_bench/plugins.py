@@ -82,7 +82,9 @@ def _wanted() -> Iterator[tuple[str, str]]:
 
 def _load(module: str, origin: str) -> None:
     where = f"plugin {module!r} ({origin})"
-    fix = "Repair it, or uninstall it." if origin != "--plugin" else "Check the name and that Python finds it: python -c 'import MODULE'."
+    fix = "Repair it, or uninstall it."
+    if origin == "--plugin":
+        fix = f"Check the name and that Python finds it: python -c 'import {module}'."
     try:
         plugin = importlib.import_module(module)
     except Exception as error:

@@ -88,6 +88,9 @@ def run(
     """
     from tips_bench.models.devices import resolve_device
 
+    beside = split(metrics, "--metrics", METRICS.names) if metrics else []
+    for name in beside:
+        METRICS.get(name, where="--metrics")
     specs = plan(task, model, protocol, overrides=overrides or [], weights=weights, limit=limit)
     resolve_device(device)  # a wrong one is found before any data are read
     options: dict[str, Any] = {
@@ -104,7 +107,7 @@ def run(
         "limit": limit,
         "seed": seed,
         "rerun": rerun,
-        "metrics": split(metrics, "--metrics", METRICS.names) if metrics else [],
+        "metrics": beside,
     }
     records = evaluate_all(specs, options)
     if as_json:
