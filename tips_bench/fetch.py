@@ -12,9 +12,11 @@ import hashlib
 import http.client
 import json
 import random
+import re
 import shutil
 import socket
 import ssl
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -22,19 +24,19 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
 
 from filelock import FileLock
 
 from tips_bench import files
 from tips_bench.errors import UserError
 from tips_bench.progress import bar
+from tips_bench.web import SLOW_S, SLOWEST, Watch, check_url, opener, without_password
 
 TIMEOUT_S = 30
-# Attempts in a row that may bring no new byte; each waits twice as long as the one before.
+# Attempts in a row that may bring fewer than SLOWEST new bytes; each waits twice as long as the one before.
 ATTEMPTS = 5
 BACKOFF_S = 1.0
-LONGEST_WAIT_S = 60.0
+LONGEST_WAIT_S = 60
 PIECE = 1 << 18
 _PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
 _AGENT = "tips-bench"
@@ -48,6 +50,10 @@ class _Broken(Exception):
         self.wait_s = wait_s
 
 
+class _Changed(Exception):
+    """The server has another file than the one of which a part is here."""
+
+
 @dataclass
 class _Known:
     """What is known of a file while it grows. validator: a strong ETag or a date: tells the server's versions apart."""
@@ -55,6 +61,16 @@ class _Known:
     url: str
     validator: str | None = None
     total: int | None = None
+
+    @classmethod
+    def read(cls, state: Path) -> _Known | None:
+        """What an earlier run wrote down; None where that is damaged."""
+        try:
+            known = cls(**json.loads(state.read_text(encoding="utf-8")))
+        except (ValueError, TypeError, RecursionError):
+            return None
+        sound = isinstance(known.url, str) and isinstance(known.validator, str | None) and isinstance(known.total, int | None)
+        return known if sound and (known.validator is None or _is_validator(known.validator)) else None
 
 
 def fetch(url: str, target: Path, *, size: int | None = None, sha256: str | None = None, md5: str | None = None, title: str) -> Path:
@@ -103,13 +119,6 @@ def check_recorded(path: Path, record: Path) -> None:
         )
 
 
-def check_url(url: str, title: str) -> None:
-    """Errors: anything but http and https."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"{url!r} is not an http or https address", where=title)
-
-
 def check_file(path: Path, *, size: int | None, sha256: str | None, md5: str | None = None) -> None:
     """Errors: another size or hash than the ones that are given."""
     found_size = path.stat().st_size
@@ -126,25 +135,7 @@ def check_file(path: Path, *, size: int | None, sha256: str | None, md5: str | N
 
 def _download(url: str, target: Path, size: int | None, has_hash: bool, title: str, check: Callable[[Path], None]) -> None:
     part, state = target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.part.json")
-    known = _resumable(url, part, state, has_hash)
-    failures = 0
-    while True:
-        before = part.stat().st_size if part.exists() else 0
-        try:
-            _attempt(known, part, state, size, title)
-            break
-        except _Broken as error:
-            reached = part.stat().st_size if part.exists() else 0
-            failures = 1 if reached > before else failures + 1
-            if failures >= ATTEMPTS:
-                of = "" if known.total is None else f" of {known.total}"
-                raise UserError(
-                    f"the download of {url} stopped at {reached}{of} bytes: {error}",
-                    where=title,
-                    fix="Run the same command again: it continues from there.",
-                ) from error
-            # Not all clients of a server that comes back should come back at once.
-            time.sleep(error.wait_s if error.wait_s is not None else BACKOFF_S * 2 ** (failures - 1) * random.uniform(0.5, 1.0))
+    _bring(_resumable(url, part, state, has_hash), part, state, size, title)
     try:
         check(part)
     except UserError as error:
@@ -159,27 +150,55 @@ def _download(url: str, target: Path, size: int | None, has_hash: bool, title: s
     state.unlink(missing_ok=True)
 
 
+def _bring(known: _Known, part: Path, state: Path, size: int | None, title: str) -> None:
+    """Attempts until the part is whole. Errors: too many that bring next to nothing; a file that changes twice meanwhile."""
+    failures, furthest, restarted = 0, _size(part), False
+    while True:
+        try:
+            _attempt(known, part, state, size, title)
+            return
+        except _Changed as error:
+            if restarted:
+                raise UserError(f"{known.url} is another file each time", where=title, fix="Try again later.") from error
+            part.unlink()
+            known, furthest, restarted = _Known(known.url), 0, True
+        except _Broken as error:
+            reached = _size(part)
+            failures = 1 if reached >= furthest + SLOWEST else failures + 1
+            furthest = max(furthest, reached)
+            if failures >= ATTEMPTS:
+                of = "" if known.total is None else f" of {known.total}"
+                raise UserError(
+                    f"the download of {known.url} stopped at {reached}{of} bytes: {error}",
+                    where=title,
+                    fix="Run the same command again: it continues from there.",
+                ) from error
+            # Not all clients of a server that comes back should come back at once.
+            time.sleep(error.wait_s if error.wait_s is not None else BACKOFF_S * 2 ** (failures - 1) * random.uniform(0.5, 1.0))
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
 def _resumable(url: str, part: Path, state: Path, has_hash: bool) -> _Known:
     """What an earlier run knew. A part that nothing could tell from another version of the file is thrown away."""
     if part.exists() and state.is_file():
-        try:
-            known = _Known(**json.loads(state.read_text(encoding="utf-8")))
-        except (ValueError, TypeError):
-            known = _Known("")
-        if known.url == url and (known.validator is not None or has_hash):
+        known = _Known.read(state)
+        if known is not None and known.url == url and (known.validator is not None or has_hash):
             return known
     part.unlink(missing_ok=True)
     return _Known(url)
 
 
 def _attempt(known: _Known, part: Path, state: Path, size: int | None, title: str) -> None:
-    """One request, from the end of what is there. Raises _Broken where another may go on."""
-    have = part.stat().st_size if part.exists() else 0
-    with _open(known, have, title) as response:
+    """One request, from the end of what is there. Raises _Broken where another may go on, _Changed where it must start over."""
+    have = _size(part)
+    with Watch() as watch, _open(known, have, title, watch) as response:
         if response.status == 416:
-            _restart_unless_whole(part, have, known)
+            _check_whole(response, have, known)
             return
-        start, total = _place(response, have, title)
+        start, total = _place(response, have, known, title)
         if size is not None and total is not None and total != size:
             raise UserError(
                 f"{known.url} announces {total} bytes, expected {size}", where=title, fix="The file has changed, or the address is wrong."
@@ -191,43 +210,55 @@ def _attempt(known: _Known, part: Path, state: Path, size: int | None, title: st
             out.truncate(start)
             out.seek(start)
             advance(start)
-            _copy(response, out, start, total, advance, known.url, title)
+            got = _copy(response, out, start, size if total is None else total, watch, advance, known.url, title)
+    if got is None:
+        part.unlink()
+        state.unlink()
+        raise UserError(f"{known.url} sent more bytes than it should", where=title, fix="Try again, or get the file by other means.")
 
 
-def _copy(response: Any, out: IO[bytes], start: int, total: int | None, advance: Callable[[int], None], url: str, title: str) -> None:
+def _copy(
+    response: Any, out: IO[bytes], start: int, most: int | None, watch: Watch, advance: Callable[[int], None], url: str, title: str
+) -> int | None:
+    """Append the answer; the size that is reached, None where that would be more than `most`."""
     got = start
     while True:
         try:
-            piece = response.read(PIECE)
+            piece = response.read1(PIECE)
         except (OSError, http.client.HTTPException) as error:
-            raise _Broken(first_line(error)) from error
+            raise _Broken(_too_slow() if watch.stalled else first_line(error)) from error
         if not piece:
             break
         if got == 0 and piece.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
             raise _web_page(url, title)
-        out.write(piece)
         got += len(piece)
+        watch.got += len(piece)
+        if most is not None and got > most:
+            return None
+        out.write(piece)
         advance(len(piece))
-    if total is not None and got < total:
-        raise _Broken("the server closed the connection")
+    if most is not None and got < most:
+        raise _Broken(_too_slow() if watch.stalled else "the server closed the connection")
+    return got
 
 
-def _open(known: _Known, have: int, title: str) -> Any:
+def _too_slow() -> str:
+    return f"fewer than {SLOWEST} bytes came in {SLOW_S:.0f} s"
+
+
+def _open(known: _Known, have: int, title: str, watch: Watch) -> Any:
     headers = {"User-Agent": _AGENT, "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
         if known.validator:
             headers["If-Range"] = known.validator
     try:
-        response = _opener(title).open(urllib.request.Request(known.url, headers=headers), timeout=TIMEOUT_S)
+        response = opener(title, watch).open(urllib.request.Request(known.url, headers=headers), timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:
             return error
-        if error.code in _PASSING_STATUS:
-            raise _Broken(f"the server answered {error.code} {error.reason}", _retry_after(error)) from error
-        raise UserError(
-            f"{known.url} answered {error.code} {error.reason}", where=title, fix="Check the address, or fetch the file by hand."
-        ) from error
+        error.close()
+        raise _refusal(error, known.url, title) from error
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError | socket.gaierror):
             raise UserError(
@@ -235,43 +266,92 @@ def _open(known: _Known, have: int, title: str) -> Any:
                 where=title,
                 fix="Check the internet connection; or get the file by other means, for weights with --weights FILE.",
             ) from error
-        raise _Broken(first_line(error.reason)) from error
+        raise _Broken(_too_slow() if watch.stalled else first_line(error.reason)) from error
     except (OSError, http.client.HTTPException) as error:
-        raise _Broken(first_line(error)) from error
-    if response.headers.get_content_type() == "text/html":
-        response.close()
-        raise _web_page(known.url, title)
+        raise _Broken(_too_slow() if watch.stalled else first_line(error)) from error
+    except ValueError as error:  # a redirect to what is no address
+        raise UserError(f"{known.url} leads to no address: {first_line(error)}", where=title, fix="Check the address.") from error
+    _check_kind(response, known.url, title)
     return response
 
 
-def _place(response: Any, have: int, title: str) -> tuple[int, int | None]:
+def _check_kind(response: Any, url: str, title: str) -> None:
+    """Errors: a web page; bytes that are not the file's own, though they were asked for."""
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    own = re.search(r"\.t?gz$", url) and encoding in ("gzip", "x-gzip")  # some servers say so of an archive as it stands
+    if encoding not in ("", "identity") and not own:
+        response.close()
+        raise UserError(
+            f"{url} sent the file in another encoding ({first_line(encoding)[:40]})", where=title, fix="Fetch the file by hand."
+        )
+    if response.headers.get_content_type() == "text/html":
+        response.close()
+        raise _web_page(url, title)
+
+
+def _refusal(error: urllib.error.HTTPError, url: str, title: str) -> Exception:
+    """What a status that is no success means: wait and try again, or give up."""
+    said = f"{error.code} {error.reason}"
+    if error.code not in _PASSING_STATUS:
+        return UserError(f"{url} answered {said}", where=title, fix="Check the address, or fetch the file by hand.")
+    wait_s = _number(error.headers.get("Retry-After"))
+    if wait_s is not None and wait_s > LONGEST_WAIT_S:
+        fix = "Run the same command again then: it continues where it stopped."
+        return UserError(f"{url} answered {said} and asks to wait {wait_s} s", where=title, fix=fix)
+    if wait_s:
+        print(f"{title}: the server asks to wait {wait_s} s", file=sys.stderr)
+    return _Broken(f"the server answered {said}", wait_s)
+
+
+def _place(response: Any, have: int, known: _Known, title: str) -> tuple[int, int | None]:
     """(first byte of this answer, size of the whole file or None). A server that ignores Range starts over."""
-    length = response.headers.get("Content-Length")
     if response.status == 200:
-        return 0, int(length) if length and length.isdecimal() else None
-    range_, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+        return 0, _number(response.headers.get("Content-Length"))
+    range_, total = _content_range(response)
     if response.status != 206 or range_.partition("-")[0] != str(have):
         raise UserError(
             f"the server answered {response.status} with the range {range_!r}, asked for {have}-", where=title, fix="Try another address."
         )
-    return have, int(total) if total.isdecimal() else None
+    if have and not _is_same(response, total, known):
+        raise _Changed
+    return have, total
 
 
-def _restart_unless_whole(part: Path, have: int, known: _Known) -> None:
+def _check_whole(response: Any, have: int, known: _Known) -> None:
     """After "range not satisfiable": the part is the whole file, or it belongs to another one."""
-    if have != known.total:
-        part.unlink()
-        raise _Broken("the server's file is shorter than what was fetched")
+    total = _content_range(response)[1]
+    if have != known.total or not _is_same(response, total, known):
+        raise _Changed
+
+
+def _content_range(response: Any) -> tuple[str, int | None]:
+    """(range as the server has it, size of the whole file or None)."""
+    range_, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+    return range_[:50], _number(total)
+
+
+def _is_same(response: Any, total: int | None, known: _Known) -> bool:
+    """Whether an answer is about the file that is known: nothing that it says of it is different."""
+    now = None
+    if known.validator is not None:
+        now = response.headers.get("ETag" if known.validator.startswith('"') else "Last-Modified")
+    return now in (None, known.validator) and (total is None or known.total is None or total == known.total)
 
 
 def _validator(response: Any) -> str | None:
     etag = response.headers.get("ETag", "")
-    return etag if etag.startswith('"') else response.headers.get("Last-Modified")
+    found = etag if etag.startswith('"') else response.headers.get("Last-Modified")
+    return found if found and _is_validator(found) else None
 
 
-def _retry_after(error: urllib.error.HTTPError) -> float | None:
-    value = error.headers.get("Retry-After", "") if error.headers else ""
-    return min(float(value), LONGEST_WAIT_S) if value.isdecimal() else None
+def _is_validator(text: str) -> bool:
+    """Whether a server's text can be sent back in a header."""
+    return re.fullmatch(r"[ -~]{1,1000}", text) is not None
+
+
+def _number(text: str | None) -> int | None:
+    """A whole number from a header; None where it is none that a file's size could be."""
+    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def _check_space(part: Path, needed: int) -> None:
@@ -291,31 +371,3 @@ def _web_page(url: str, title: str) -> UserError:
 def first_line(error: object) -> str:
     """What an error says, cut to one short line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to http and https only, and never from https down to http."""
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        check_url(newurl, self.title)
-        if req.type == "https" and urlsplit(newurl).scheme != "https":
-            raise UserError(f"{req.full_url} redirects to the unencrypted address {newurl}", where=self.title)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _opener(title: str) -> urllib.request.OpenerDirector:
-    """An opener that knows http and https alone: no file, no ftp, no data addresses."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        _Redirects(title),
-    ):
-        opener.add_handler(handler)
-    return opener

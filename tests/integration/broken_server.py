@@ -16,7 +16,8 @@ class Served:
 
     breaks: after how many bytes of the answer to break off, one number a request, then never. length: the Content-Length claimed for the
     whole file. statuses: answers to give first. redirect: where to send the client. headers: to send along.
-    stall: after how many bytes the first answer stops without an end.
+    stall: after how many bytes the first answer stops without an end. compares: whether it heeds If-Range. retry_after: goes with statuses.
+    drip_s: seconds from each byte to the next.
     """
 
     content: bytes
@@ -25,9 +26,12 @@ class Served:
     breaks: list[int] = field(default_factory=list)
     length: int | None = None
     honours_range: bool = True
+    compares: bool = True
+    retry_after: str = "0"
     statuses: list[int] = field(default_factory=list)
     redirect: str | None = None
     stall: int | None = None
+    drip_s: float = 0
     chunked: bool = False
     headers: dict[str, str] = field(default_factory=dict)
     requests: list[dict[str, str]] = field(default_factory=list)
@@ -67,7 +71,7 @@ def running() -> Iterator[Server]:
                 return
             served.requests.append(dict(self.headers))
             if served.statuses:
-                self._head(served.statuses.pop(0), {"Content-Length": "0", "Retry-After": "0"})
+                self._head(served.statuses.pop(0), {"Content-Length": "0", "Retry-After": served.retry_after})
             elif served.redirect:
                 self._head(302, {"Location": served.redirect, "Content-Length": "0"})
             else:
@@ -89,7 +93,8 @@ def running() -> Iterator[Server]:
             total = len(served.content) if served.length is None else served.length
             headers = {"Content-Type": served.kind} | served.headers | ({"ETag": served.etag} if served.etag else {})
             start, wanted = 0, self.headers.get("Range")
-            if wanted and served.honours_range and self.headers.get("If-Range", served.etag) == served.etag:
+            same = not served.compares or self.headers.get("If-Range", served.etag) == served.etag
+            if wanted and served.honours_range and same:
                 start = int(wanted.removeprefix("bytes=").removesuffix("-"))
             if start >= total > 0 and wanted:
                 self._head(416, {"Content-Range": f"bytes */{total}", "Content-Length": "0"})
@@ -112,6 +117,11 @@ def running() -> Iterator[Server]:
                     served.stall = None
                     server.released.wait(30)
                     return
+                if served.drip_s:
+                    for number in range(len(body)):
+                        self.wfile.write(body[number : number + 1])
+                        if server.released.wait(served.drip_s):
+                            return
                 self.wfile.write(body)
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

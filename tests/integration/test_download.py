@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import stat
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -209,6 +211,91 @@ def test_a_tar_of_folders_alone_comes_to_an_end(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(unpacking, "MAX_FOLDERS", 8)
     with pytest.raises(UserError, match="more than 8 folders"):
         unpack(tmp_path / "set.tar", tmp_path / "sets", "toy")
+
+
+def test_folders_are_counted_that_no_entry_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpacking, "MAX_FOLDERS", 8)
+    for make in (zipped, tarred):
+        (tmp_path / "set.bin").write_bytes(make({f"set/{number}/a": b"" for number in range(9)}))
+        with pytest.raises(UserError, match="more than 8 folders"):
+            unpack(tmp_path / "set.bin", tmp_path / "sets", "toy")
+    (tmp_path / "set.zip").write_bytes(zipped({f"set/{number}/": b"" for number in range(9)}))
+    with pytest.raises(UserError, match="more than 8 folders"):
+        unpack(tmp_path / "set.zip", tmp_path / "sets", "toy")
+    assert tree(tmp_path / "sets") == {}
+
+
+@pytest.mark.parametrize("name", ["a/" * 64 + "a", "a" * 1001])
+@pytest.mark.parametrize("make", [zipped, tarred])
+def test_a_name_longer_or_deeper_than_any_data_set_has_is_refused(
+    tmp_path: Path, name: str, make: Callable[[dict[str, bytes]], bytes]
+) -> None:
+    (tmp_path / "set.bin").write_bytes(make({name: b"x"}))
+    with pytest.raises(UserError, match="it holds a name of .* parts, more than 1000 and 64"):
+        unpack(tmp_path / "set.bin", tmp_path / "sets", "toy")
+
+
+def header_alone(kind: bytes, size: int) -> bytes:
+    """The first block of a tar's member, and zeros in place of what it announces."""
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.SOLARIS_XHDTYPE]
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_tar_header_of_gigabytes_is_refused_before_it_is_read(tmp_path: Path, kind: bytes, packed: bool) -> None:
+    content = header_alone(kind, 4 << 30) + bytes(4 << 20)
+    (tmp_path / "set.tar").write_bytes(gzip.compress(content, 1) if packed else content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match="it holds a header of 4294967296 bytes"):
+            unpack(tmp_path / "set.tar", tmp_path / "sets", "toy")
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_tar_headers_that_never_end_are_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpacking, "FREE_BYTES", 1 << 10)
+    pax = header_alone(tarfile.XGLTYPE, 512 << 10) + b"9 path=a\n".ljust(512 << 10, b"\0")
+    (tmp_path / "set.tar").write_bytes(gzip.compress(pax * 20, 9))
+    with pytest.raises(UserError, match="more than 200 times its size|damaged"):
+        unpack(tmp_path / "set.tar", tmp_path / "sets", "toy")
+
+
+@pytest.mark.parametrize("name", [".set.bin.unpacking/a", "set/.x.zip.lock", ".set.77-0a1b.tmp/a", "a/.set.77-0a1b.old"])
+@pytest.mark.parametrize("make", [zipped, tarred])
+def test_a_name_that_only_unfinished_work_has_is_refused(tmp_path: Path, name: str, make: Callable[[dict[str, bytes]], bytes]) -> None:
+    (tmp_path / "set.bin").write_bytes(make({**FILES, name: b"x"}))
+    with pytest.raises(UserError, match="a name that this program uses itself"):
+        unpack(tmp_path / "set.bin", tmp_path / "sets", "toy")
+    assert tree(tmp_path / "sets") == {}
+
+
+def test_an_archive_for_the_data_root_cannot_pass_for_another_download(server: Server, tmp_path: Path) -> None:
+    files = {**FILES, "downloads/other.zip": b"x", "downloads/other.zip.sha256": b"0"}
+    card = task(Download(url=server.serve("set.zip", zipped(files)), unpack_to="."))
+    with pytest.raises(UserError, match="it holds 'downloads', a name that this program uses itself"):
+        download(card, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "downloads").iterdir() if path.suffix == ".zip") == ["set.zip"]
+
+
+def test_a_list_of_entries_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpacking, "MAX_LISTING", 100)
+    (tmp_path / "set.zip").write_bytes(zipped(FILES))
+    with pytest.raises(UserError, match="its list of entries claims 179 bytes"):
+        unpack(tmp_path / "set.zip", tmp_path / "sets", "toy")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://h/", "http://h/.hidden", "http://h/..%2f", "http://h/%00", "http://h/%ff.zip", f"http://h/{'a' * 300}"]
+)
+def test_an_address_that_ends_in_no_file_name_is_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(UserError, match="does not end in a file name"):
+        download(task(Download(url=url, unpack_to="sets")), tmp_path)
 
 
 def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import gzip
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +19,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.broken_server import Server, running
+from tests.integration.broken_server import Served, Server, running
 from tips_bench import fetch as fetching
+from tips_bench import web
 from tips_bench.errors import UserError
 from tips_bench.fetch import fetch
 
@@ -124,6 +129,65 @@ def test_a_part_without_a_validator_or_a_hash_is_thrown_away(server: Server, tmp
     assert "Range" not in server.requests("a.bin")[0]
 
 
+@pytest.mark.parametrize("newer", [CONTENT[::-1], CONTENT + b"more", CONTENT[:700_000], CONTENT[:400_000]])
+@pytest.mark.parametrize("known", [{}, {"sha256": "of the newer"}])
+def test_a_part_is_never_joined_with_another_version_by_a_server_that_ignores_if_range(
+    server: Server, tmp_path: Path, newer: bytes, known: dict[str, str]
+) -> None:
+    if known:
+        known = {"sha256": hashlib.sha256(newer).hexdigest()}
+    url = server.serve("a.bin", CONTENT, breaks=[500_000] + [0] * 9)
+    with pytest.raises(UserError, match="stopped at 500000"):
+        fetch(url, tmp_path / "a.bin", title="a", **known)
+    server.serve("a.bin", newer, etag='"v2"', compares=False)
+    assert fetch(url, tmp_path / "a.bin", title="a", **known).read_bytes() == newer
+    assert [request.get("Range") for request in server.requests("a.bin")] == ["bytes=500000-", None]
+
+
+def test_another_total_alone_tells_another_version(server: Server, tmp_path: Path) -> None:
+    url = server.serve("a.bin", CONTENT, breaks=[500_000] + [0] * 9)
+    with pytest.raises(UserError, match="stopped at 500000"):
+        fetch(url, tmp_path / "a.bin", title="a")
+    server.serve("a.bin", CONTENT[::-1] + b"more", etag=None, compares=False)
+    assert fetch(url, tmp_path / "a.bin", title="a").read_bytes() == CONTENT[::-1] + b"more"
+
+
+def test_a_file_that_changes_at_every_request_is_given_up(server: Server, tmp_path: Path) -> None:
+    class Restless(Served):
+        @property  # type: ignore[misc]
+        def etag(self) -> str:
+            return f'"v{len(self.requests)}"'
+
+        @etag.setter
+        def etag(self, value: str | None) -> None:
+            pass
+
+    server.files["/a.bin"] = Restless(CONTENT, breaks=[300_000] * 99, compares=False)
+    with pytest.raises(UserError, match="is another file each time"):
+        fetch(f"{server.address}/a.bin", tmp_path / "a.bin", title="a")
+    assert len(server.requests("a.bin")) == 4
+
+
+def test_a_part_that_the_server_cannot_go_on_from_starts_over_once(server: Server, tmp_path: Path) -> None:
+    url = server.serve("a.bin", CONTENT[:400_000], compares=False)
+    for total in (len(CONTENT), 500_000):
+        (tmp_path / "a.bin").unlink(missing_ok=True)
+        (tmp_path / "a.bin.part").write_bytes(CONTENT[:500_000])
+        (tmp_path / "a.bin.part.json").write_text(json.dumps({"url": url, "validator": '"v1"', "total": total}))
+        assert fetch(url, tmp_path / "a.bin", title="a").read_bytes() == CONTENT[:400_000]
+    assert len(server.requests("a.bin")) == 4
+
+
+@pytest.mark.parametrize(
+    "state", ['{"url": "URL", "validator": ["x"]}', '{"url": "URL", "validator": "a\\nb: c"}', "[" * 99_999, '{"no": 1}', "3"]
+)
+def test_a_state_that_nobody_wrote_starts_over(server: Server, tmp_path: Path, state: str) -> None:
+    url = server.serve("a.bin", CONTENT)
+    (tmp_path / "a.bin.part").write_bytes(b"garbage")
+    (tmp_path / "a.bin.part.json").write_text(state.replace("URL", url))
+    assert fetch(url, tmp_path / "a.bin", title="a", sha256=SHA256).read_bytes() == CONTENT
+
+
 def test_a_server_that_ignores_range_starts_over(server: Server, tmp_path: Path) -> None:
     url = server.serve("a.bin", CONTENT, honours_range=False, breaks=[500_000])
     assert fetch(url, tmp_path / "a.bin", title="a", sha256=SHA256).read_bytes() == CONTENT
@@ -160,6 +224,81 @@ def test_a_server_that_never_recovers_is_given_up(server: Server, tmp_path: Path
     with pytest.raises(UserError, match="stopped at 0 bytes: the server answered 503"):
         fetch(url, tmp_path / "a.bin", title="a")
     assert len(server.requests("a.bin")) == fetching.ATTEMPTS
+
+
+def test_a_server_that_asks_for_a_long_wait_is_not_waited_for(server: Server, tmp_path: Path) -> None:
+    url = server.serve("a.bin", CONTENT, statuses=[503], retry_after="31536000")
+    with pytest.raises(UserError, match="answered 503 .* and asks to wait 31536000 s. Run the same command again then"):
+        fetch(url, tmp_path / "a.bin", title="a")
+
+
+def test_a_wait_that_the_server_asks_for_is_told(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = server.serve("a.bin", CONTENT, statuses=[429], retry_after="1")
+    assert fetch(url, tmp_path / "a.bin", title="a").read_bytes() == CONTENT
+    assert capsys.readouterr().err == "a: the server asks to wait 1 s\n"
+
+
+@pytest.mark.parametrize("value", ["-1", "1e99", "9" * 5000, "soon", "Fri, 31 Dec 9999 23:59:59 GMT", ""])
+def test_a_wait_that_is_no_number_of_seconds_is_not_heeded(server: Server, tmp_path: Path, value: str) -> None:
+    url = server.serve("a.bin", CONTENT, statuses=[503], retry_after=value)
+    assert fetch(url, tmp_path / "a.bin", title="a").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "GZIP", "x-gzip", "deflate, gzip"])
+def test_a_file_that_comes_in_another_encoding_is_refused(server: Server, tmp_path: Path, encoding: str) -> None:
+    url = server.serve("a.bin", gzip.compress(CONTENT), headers={"Content-Encoding": encoding})
+    with pytest.raises(UserError, match="sent the file in another encoding"):
+        fetch(url, tmp_path / "a.bin", title="a")
+    assert left(tmp_path) == set()
+
+
+def test_an_archive_whose_own_compression_the_server_names_is_kept_as_it_is(server: Server, tmp_path: Path) -> None:
+    url = server.serve("a.tar.gz", CONTENT, headers={"Content-Encoding": "x-gzip"})
+    assert fetch(url, tmp_path / "a.tar.gz", title="a").read_bytes() == CONTENT
+
+
+def test_a_body_longer_than_the_stated_size_is_stopped(server: Server, tmp_path: Path) -> None:
+    url = server.serve("a.bin", CONTENT * 9, chunked=True)
+    with pytest.raises(UserError, match="sent more bytes than it should"):
+        fetch(url, tmp_path / "a.bin", size=len(CONTENT), title="a")
+    assert left(tmp_path) == set()
+
+
+def test_a_server_that_hardly_sends_anything_is_given_up(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "SLOW_S", 0.1)
+    monkeypatch.setattr(fetching, "SLOW_S", 0.1)
+    url = server.serve("a.bin", CONTENT, drip_s=0.01)
+    with pytest.raises(UserError, match=r"stopped at .* bytes: fewer than 6000 bytes came in 0 s"):
+        fetch(url, tmp_path / "a.bin", title="a")
+    assert len(server.requests("a.bin")) == fetching.ATTEMPTS
+
+
+def test_an_answer_whose_head_never_ends_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "SLOW_S", 0.1)
+    monkeypatch.setattr(fetching, "BACKOFF_S", 0.001)
+    ended = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            while not ended.wait(0.02):
+                connection.sendall(b"H")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.05)
+
+        def accept() -> None:
+            while not ended.is_set():
+                with contextlib.suppress(TimeoutError):
+                    threading.Thread(target=drip, args=(listening.accept()[0],)).start()
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            with pytest.raises(UserError, match="fewer than 6000 bytes came"):
+                fetch(f"http://127.0.0.1:{listening.getsockname()[1]}/a", tmp_path / "a.bin", title="a")
+        finally:
+            ended.set()
+            thread.join()
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
@@ -232,11 +371,31 @@ def test_redirects_in_a_circle_end(server: Server, tmp_path: Path) -> None:
         fetch(server.serve("round", redirect=f"{server.address}/round"), tmp_path / "a.bin", title="a")
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://x/y", "a.bin", "http:///x", ""])
+ADDRESSES_OF_NOTHING = [
+    "file:///etc/passwd", "ftp://x/y", "a.bin", "http:///x", "", "http://[::1/x", "http://[zz]/x", "http://h:port/x", "http://h:99999/x",
+    "http://h/a\0b", "http://h/a b", "http://h/\u00fc", "http://\u00fc.org/a", "http://h/a\nHost: x", "http://h/\ud800",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", ADDRESSES_OF_NOTHING)
 def test_an_address_that_is_not_http_is_refused_before_any_work(tmp_path: Path, url: str) -> None:
     with pytest.raises(UserError, match="not an http or https address"):
         fetch(url, tmp_path / "a.bin", title="a")
     assert left(tmp_path) == set()
+
+
+@pytest.mark.parametrize("where", ["user:secret@127.0.0.1:9", "secret@127.0.0.1:9", "u:se@secret@127.0.0.1:9", "u:secret@[::1"])
+def test_a_password_in_an_address_is_refused_and_never_shown(tmp_path: Path, where: str) -> None:
+    with pytest.raises(UserError) as error:
+        fetch(f"https://{where}/a.bin", tmp_path / "a.bin", title="a")
+    assert "secret" not in str(error.value) and "***@" in str(error.value)
+
+
+def test_a_redirect_to_what_is_no_address_is_one_sentence(server: Server, tmp_path: Path) -> None:
+    for place in ("http://[::1/x", "http://user:secret@127.0.0.1/x", "http://h:port/x"):
+        with pytest.raises(UserError, match="address") as error:
+            fetch(server.serve("bad", redirect=place), tmp_path / "b.bin", title="a")
+        assert "secret" not in str(error.value)
 
 
 def test_a_server_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from tips_bench.cards import WeightsCard
 from tips_bench.catalog import cache_root
 from tips_bench.errors import UserError
 from tips_bench.fetch import check_file, check_recorded, fetch, first_line
 from tips_bench.files import digest
+from tips_bench.web import file_name
 
 SINGLE_FILE = "model.safetensors"
 SHARD_INDEX = "model.safetensors.index.json"
@@ -19,8 +19,7 @@ SHARD_INDEX = "model.safetensors.index.json"
 def fetch_weights(card: WeightsCard, title: str) -> Path:
     """The local file of a url or of a Hugging Face repository, kept in the cache. Errors: as `fetch` and `hub_file`."""
     if card.url is not None:
-        name = unquote(urlsplit(card.url).path).rpartition("/")[2] or "weights"
-        target = cache_root() / "weights" / digest(card.url)[:12] / name
+        target = cache_root() / "weights" / digest(card.url)[:12] / file_name(card.url, title)
         return fetch(card.url, target, size=card.size, sha256=card.sha256, title=title)
     if card.hub is None or card.file is None:
         raise UserError(

@@ -8,7 +8,6 @@ Archives are kept in `downloads/` of the data root; they may be deleted once the
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
@@ -17,6 +16,7 @@ from tips_bench.data.download.unpack import unpack
 from tips_bench.errors import UserError
 from tips_bench.fetch import fetch
 from tips_bench.files import cannot_write, digest, write_text
+from tips_bench.web import check_url, file_name
 
 ARCHIVES = "downloads"
 
@@ -42,9 +42,8 @@ def download(card: TaskCard, root: Path) -> Path:
 
 
 def _download(item: Download, root: Path, wanted: Path, title: str) -> None:
-    name = unquote(urlsplit(item.url).path).rpartition("/")[2]
-    if not name or name.startswith("."):
-        raise UserError(f"{item.url!r} does not end in a file name", where=title)
+    check_url(item.url, title)
+    name = file_name(item.url, title)
     archive = root / ARCHIVES / name
     if item.unpack_to is None:
         fetch(item.url, archive, size=item.size, sha256=item.sha256, md5=item.md5, title=title)
@@ -60,7 +59,8 @@ def _download(item: Download, root: Path, wanted: Path, title: str) -> None:
             if wanted.is_dir() and done.is_file() and done.read_text(encoding="utf-8") == mark:
                 return
             fetch(item.url, archive, size=item.size, sha256=item.sha256, md5=item.md5, title=title)
-            unpack(archive, folder, title)
+            # An archive for the root itself must not pass for what was fetched.
+            unpack(archive, folder, title, taken={ARCHIVES} if folder == root else ())
             write_text(done, mark)
     except OSError as error:
         raise cannot_write(archive, error) from error
