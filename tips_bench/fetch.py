@@ -30,7 +30,7 @@ from filelock import FileLock
 from tips_bench import files
 from tips_bench.errors import UserError
 from tips_bench.progress import bar
-from tips_bench.web import SLOW_S, SLOWEST, Watch, check_url, opener, without_password
+from tips_bench.web import SLOW_S, SLOWEST, Watch, check_url, opener
 
 TIMEOUT_S = 30
 # Attempts in a row that may bring fewer than SLOWEST new bytes; each waits twice as long as the one before.

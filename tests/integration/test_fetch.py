@@ -228,7 +228,7 @@ def test_a_server_that_never_recovers_is_given_up(server: Server, tmp_path: Path
 
 def test_a_server_that_asks_for_a_long_wait_is_not_waited_for(server: Server, tmp_path: Path) -> None:
     url = server.serve("a.bin", CONTENT, statuses=[503], retry_after="31536000")
-    with pytest.raises(UserError, match="answered 503 .* and asks to wait 31536000 s. Run the same command again then"):
+    with pytest.raises(UserError, match=r"answered 503 .* and asks to wait 31536000 s. Run the same command again then"):
         fetch(url, tmp_path / "a.bin", title="a")
 
 

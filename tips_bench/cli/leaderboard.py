@@ -71,23 +71,10 @@ def serve(
       tips-bench leaderboard serve site/
       tips-bench leaderboard serve site/ --port 0
     """
-    from functools import partial
-    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+    from tips_bench.leaderboard.serve import ADDRESS, SiteServer
 
-    from tips_bench.leaderboard.site_files import intact
-
-    intact(site)
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), partial(Quiet, directory=str(site)))
-    except OSError as error:
-        raise UserError(f"port {port}: {error.strerror}", where="--port", fix="Choose another port, or 0 for any free one.") from error
-    with server:
-        print(f"http://127.0.0.1:{server.server_address[1]}/ (interrupt to stop)", flush=True)
+    with SiteServer(site, port) as server:
+        print(f"http://{ADDRESS}:{server.server_address[1]}/ (interrupt to stop)", flush=True)
         try:
             server.serve_forever()
         except KeyboardInterrupt:

@@ -13,5 +13,6 @@ The site:
     charts          inline SVG
     downloads       CSV and JSON at full precision
     run_report      one run as one HTML file
+    serve           to the browsers of this machine
     publish         to a folder, a git repository or the hub
 """
