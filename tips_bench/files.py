@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +37,74 @@ def atomic(path: Path, *, durable: bool = False) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+@contextmanager
+def temporary_folder(path: Path, *, private: bool = False) -> Iterator[Path]:
+    """Yield an empty sibling of `path`, there to be renamed onto it, and removed when the block ends if it still is there.
+
+    What a killed process left there goes first. private: nobody else may look in. Errors: an OSError as it comes.
+    """
+    path = path.absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary.mkdir(mode=0o700 if private else 0o777)
+    lock = os.open(temporary, os.O_RDONLY)
+    try:
+        _lock(lock)
+        yield temporary
+    finally:
+        os.close(lock)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what `temporary_folder` made beside `path` for a process that has ended.
+
+    A process number alone does not tell: on a shared disk it may be another machine's. So each holds a lock on its folder, which ends
+    with it; where a file system takes none, everything stays. `.old` is what was to be replaced: it comes back where nothing is.
+    """
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)-[0-9a-f]{{8}}\.(tmp|old)")
+    for left in list(path.parent.iterdir()):
+        match = pattern.fullmatch(left.name)
+        if match is None or left.is_symlink() or not left.is_dir() or left.stat().st_uid != os.geteuid() or _is_alive(int(match[1])):
+            continue
+        if match[2] == "old" and not path.exists():
+            os.replace(left, path)
+        else:
+            _remove_if_free(left)
+
+
+def _remove_if_free(folder: Path) -> None:
+    """Remove a folder of ours whose lock nobody holds, as far as that goes."""
+    with contextlib.suppress(OSError):
+        lock = os.open(folder, os.O_RDONLY)
+        try:
+            if _lock(lock):
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(lock)
+
+
+def _lock(folder: int) -> bool:
+    """Whether this process holds an open folder's lock now."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _is_alive(process: int) -> bool:
+    """Whether this machine has such a process."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _sync(path: Path) -> None:

@@ -109,6 +109,15 @@ def test_the_action_gives_inputs_to_the_shell_as_variables_only() -> None:
     assert named == set(described["inputs"])
 
 
+def test_the_action_imports_nothing_from_the_checkout() -> None:
+    """A file signal.py or a folder pip/ of a pull request would run there."""
+    for step in action()["runs"]["steps"]:
+        run = step.get("run", "")
+        assert "python -I -m pip" in run or "python" not in run
+        if step["name"] in ("Score", "Check"):
+            assert step["env"]["PYTHONSAFEPATH"] == "1"
+
+
 def stub(folder: Path, name: str, script: str) -> None:
     file = folder / name
     file.parent.mkdir(exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -62,6 +63,62 @@ def test_a_full_disk_is_a_user_error_and_leaves_nothing(tmp_path: Path, monkeypa
     with pytest.raises(UserError, match="No space left on device"):
         files.write_text(tmp_path / "a.txt", "x")
     assert list(tmp_path.iterdir()) == []
+
+
+# no process has a number beyond the kernel's largest, 2 ** 22
+DEAD = f"{2**22 + 1}-0a1b2c3d"
+
+
+def test_what_a_killed_process_left_is_removed_at_the_next_start(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from tips_bench.files import temporary_folder\n"
+        "with temporary_folder(Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'half').write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "set")], env={**os.environ, "PYTHONPATH": os.getcwd()}, check=False)
+    assert done.returncode == -9 and len(list(tmp_path.iterdir())) == 1
+    with files.temporary_folder(tmp_path / "set") as folder:
+        assert list(tmp_path.iterdir()) == [folder]
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_others_are_working_on_or_have_named_so_stays(tmp_path: Path) -> None:
+    for name in (f".other.{DEAD}.tmp", ".set.tmp", ".set.x-0a1b2c3d.tmp", f".set.{DEAD}.tmpx", f".set.{os.getppid()}-0a1b2c3d.tmp"):
+        (tmp_path / name).mkdir()
+    (tmp_path / f".set.{DEAD}.tmp").write_text("a file")
+    (tmp_path / f".set.{2**22 + 2}-0a1b2c3d.tmp").symlink_to(tmp_path / ".set.tmp")
+    before = sorted(tmp_path.iterdir())
+    with files.temporary_folder(tmp_path / "set"):
+        pass
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_folder_of_a_process_that_another_machine_may_know_stays_while_it_is_locked(tmp_path: Path) -> None:
+    left = tmp_path / f".set.{DEAD}.tmp"
+    left.mkdir()
+    handle = os.open(left, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    for there in (True, False):
+        with files.temporary_folder(tmp_path / "set"):
+            assert left.exists() == there
+        if there:
+            os.close(handle)
+
+
+def test_what_was_to_be_replaced_comes_back_where_a_kill_left_nothing(tmp_path: Path) -> None:
+    left = tmp_path / f".set.{DEAD}.old"
+    left.mkdir()
+    (left / "a").write_text("a")
+    with files.temporary_folder(tmp_path / "set"):
+        assert (tmp_path / "set" / "a").read_text() == "a"
+    left.mkdir()
+    with files.temporary_folder(tmp_path / "set"):
+        assert sorted(path.name for path in tmp_path.iterdir() if path.name.endswith("old")) == []
+
+
+def test_a_private_folder_is_nobody_elses(tmp_path: Path) -> None:
+    with files.temporary_folder(tmp_path / "set", private=True) as folder:
+        assert folder.stat().st_mode & 0o777 == 0o700
 
 
 @given(st.binary(max_size=200))

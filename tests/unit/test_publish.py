@@ -211,6 +211,74 @@ def test_a_repository_that_is_not_there_says_what_git_says(sites: tuple[Path, Pa
         publish(sites[0], "git@-oProxyCommand=touch:x.git", never)
 
 
+def test_a_repository_that_changes_line_ends_or_filters_files_is_published_to_again_and_again(
+    sites: tuple[Path, Path], repository: Path, tmp_path: Path
+) -> None:
+    attributes = "* text=auto eol=crlf\n*.html filter=lfs diff=lfs merge=lfs\n*.css working-tree-encoding=UTF-16\n*.json ident\n"
+    commit_by_hand(repository, tmp_path / "w", ".gitattributes", attributes)
+    for site in (*sites, sites[0]):
+        publish(site, str(repository), yes)
+        assert not publish(site, str(repository), never)
+    for name in files_of(sites[0]):
+        blob = subprocess.run(["git", "-C", str(repository), "show", f"main:{name}"], capture_output=True, check=True).stdout
+        assert blob == (sites[0] / name).read_bytes(), name
+
+
+def test_a_submodule_where_the_site_is_to_go_is_refused(sites: tuple[Path, Path], repository: Path, tmp_path: Path) -> None:
+    commit_by_hand(repository, tmp_path / "w", "README", "1")
+    for name in ("data", "elsewhere"):
+        git(tmp_path / "w", "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},{name}")
+        git(tmp_path / "w", "commit", "--quiet", "-m", name)
+        git(tmp_path / "w", "push", "--quiet", "origin", "HEAD:main")
+        with pytest.raises(UserError, match=r"'data' there is another repository \(a submodule\)"):
+            publish(sites[0], str(repository), never)
+    publish(sites[0], str(repository), yes, branch="gh-pages")
+    assert_same(checkout(repository, tmp_path / "seen", "gh-pages"), sites[0])
+
+
+@pytest.mark.parametrize("to", ["", " ", "\n", "a\0b", "\x1b[31mx", "x\nx.git"])
+def test_a_place_without_a_name_is_refused(sites: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"--to: .* is no place to publish to"):
+        publish(sites[0], to, never)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("to", ["fd::7/x.git", "ext::sh -c touch% x .git", "hg::h/x.git", "transport::a://x.git"])
+def test_a_remote_helper_is_never_started(sites: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"git: .*transport '\w+' not allowed"):
+        publish(sites[0], to, never)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("length", [300, 5_000, 200_000])
+@pytest.mark.parametrize("form", ["{}", "{}/www", "{}.git", "file:///{}.git", "hf://spaces/owner/{}"])
+def test_a_name_longer_than_the_system_takes_is_one_sentence(
+    sites: tuple[Path, Path], tmp_path: Path, hub: Hub, form: str, length: int
+) -> None:
+    with pytest.raises(UserError) as error:
+        publish(sites[0], form.format("a" * length), never)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_password_in_an_address_is_not_shown(sites: tuple[Path, Path], scheme: str) -> None:
+    with pytest.raises(UserError) as error:
+        publish(sites[0], f"{scheme}://user:secret@127.0.0.1:9/x.git", never)
+    assert "secret" not in str(error.value) and "***@127.0.0.1:9" in str(error.value)
+
+
+def test_the_clone_of_a_process_that_was_killed_is_removed(
+    sites: tuple[Path, Path], repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temp"))
+    (tmp_path / "temp" / ".tips-bench-publish.4194305-0a1b2c3d.tmp" / "copy").mkdir(parents=True)
+    publish(sites[0], str(repository), yes)
+    assert not list((tmp_path / "temp").iterdir())
+
+
 @pytest.mark.parametrize("to", ["git@github.com:a/b.git", "ssh://h/p", "https://h/p.git", "file:///p", "/srv/x.git", "x.git/"])
 def test_these_are_git_repositories(to: str) -> None:
     assert is_git(to)

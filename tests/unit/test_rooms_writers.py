@@ -201,6 +201,40 @@ def test_a_generation_that_is_stopped_leaves_no_set_and_no_process(how: signal.S
         assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+def test_workers_import_nothing_from_the_current_folder(tmp_path: Path) -> None:
+    here, script = tmp_path / "here", tmp_path / "bin" / "rooms"
+    for name in ("signal", "pickle", "socket", "struct", "threading", "tempfile", "numpy", "tips_bench", "sitecustomize"):
+        (here / name).mkdir(parents=True)
+        (here / name / "__init__.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write(__name__)\n")
+    script.parent.mkdir()
+    script.write_text(
+        "from pathlib import Path\nfrom tips_bench.rooms.writing.writers import write_rooms\n"
+        f"if __name__ == '__main__':\n    write_rooms('rooms', Path({str(tmp_path / 'set')!r}), train=2, val=2, size=32, workers=2)\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"} | {"PYTHONPATH": os.getcwd()}
+    subprocess.run([sys.executable, str(script)], cwd=here, env=environment, check=True)
+    assert (tmp_path / "set" / "manifest.json").is_file()
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("before", [None, "0"])
+def test_the_environment_is_as_before_once_workers_run(monkeypatch: pytest.MonkeyPatch, before: str | None) -> None:
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    if before is not None:
+        monkeypatch.setenv("PYTHONSAFEPATH", before)
+    with pytest.raises(RuntimeError), writers._without_current_folder():
+        assert os.environ["PYTHONSAFEPATH"] == "1"
+        raise RuntimeError
+    assert os.environ.get("PYTHONSAFEPATH") == before
+
+
+def test_rooms_that_a_killed_process_left_half_done_are_removed_at_the_next_start(tmp_path: Path) -> None:
+    (tmp_path / f".set.{2**22 + 1}-0a1b2c3d.tmp" / "images").mkdir(parents=True)
+    write_rooms("rooms", tmp_path / "set", train=1, val=1, size=32, workers=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
 def _members(group: int) -> bool:
     """Whether a process group still has living members."""
     try:

@@ -158,22 +158,25 @@ def publish(
       tips-bench leaderboard publish site/ --to hf://spaces/OWNER/NAME --yes
     """
     from tips_bench.leaderboard.publish import publish as send
+    from tips_bench.web import without_password
+
+    shown = without_password(to)
 
     def confirm(change: Change) -> bool:
-        print_change(change, to)
+        print_change(change, shown)
         if yes:
             return True
         if not sys.stdin.isatty():
             raise UserError("there is no terminal to confirm on", where="--yes", fix="Add --yes to publish without being asked.")
-        return typer.confirm(f"Publish to {to}?")
+        return typer.confirm(f"Publish to {shown}?")
 
     change = send(site, to, confirm, branch=branch)
     if change is None:
         print("nothing was published")
     elif not change:
-        print(f"{to} is up to date: {change.same} files")
+        print(f"{shown} is up to date: {change.same} files")
     else:
-        print(f"published to {to}")
+        print(f"published to {shown}")
 
 
 def print_change(change: Change, to: str) -> None:

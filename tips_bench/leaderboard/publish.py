@@ -12,16 +12,22 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tips_bench.errors import UserError
-from tips_bench.files import atomic
+from tips_bench.files import atomic, cannot_write, temporary_folder
 from tips_bench.git import git
 from tips_bench.leaderboard.site_files import MANIFEST, Manifest, hash_at, intact, read_manifest, some
+from tips_bench.web import without_password
 
 GIT_SECONDS = 600
 PLAIN_FILES = ("-c", "core.symlinks=false", "-c", "core.autocrlf=false")
 MESSAGE = "Publish the leaderboard"
+WORK = "tips-bench-publish"
+# Ways that git may take to a repository; a remote helper of another name would be a program that an address picks.
+ALLOWED = ["protocol.allow=never", *(f"protocol.{name}.allow=always" for name in ("https", "http", "ssh", "git", "file"))]
+# Files as they are committed, whatever the repository's own attributes ask for: no line ends, filters or encodings.
+ATTRIBUTES = "* -text !eol !ident !filter !working-tree-encoding !diff !merge\n"
 
 
 @dataclass(frozen=True)
@@ -52,16 +58,22 @@ def publish(site: Path, to: str, confirm: Callable[[Change], bool], *, branch: s
     hf://datasets/OWNER/NAME. branch: of the git repository, its default otherwise.
     Errors: no site or one that was changed since, a conflict, a place that cannot be reached or has moved on meanwhile.
     """
+    shown = without_password(to)
+    if not to.strip() or not to.isprintable():
+        raise UserError(f"{shown!a} is no place to publish to", where="--to", fix="Name a folder, a git URL, or hf://spaces/OWNER/NAME.")
     new = intact(site)
-    with _working_copy(to, branch, new) as (folder, send):
-        old = read_manifest(folder) or Manifest({}, {})
-        change = compare_folders(new, old, folder, to)
-        if not change:
-            return change
-        if not confirm(change):
-            return None
-        _apply(site, folder, new, old, change)
-        send(change)
+    try:
+        with _working_copy(to, branch, new) as (folder, send):
+            old = read_manifest(folder) or Manifest({}, {})
+            change = compare_folders(new, old, folder, shown)
+            if not change:
+                return change
+            if not confirm(change):
+                return None
+            _apply(site, folder, new, old, change)
+            send(change)
+    except OSError as error:
+        raise cannot_write(Path(shown), error) from error
     return change
 
 
@@ -106,12 +118,12 @@ def _working_copy(to: str, branch: str | None, new: Manifest) -> Iterator[tuple[
     """A folder as it is at `to`, and what sends it back."""
     if to.startswith("hf://"):
         kind, repository = _hub_name(to)
-        with tempfile.TemporaryDirectory(prefix="tips-bench-") as temporary:
-            yield Path(temporary), _hub_copy(Path(temporary), kind, repository, new, to)
+        with temporary_folder(Path(tempfile.gettempdir()) / WORK, private=True) as temporary:
+            yield temporary, _hub_copy(temporary, kind, repository, new, to)
     elif is_git(to):
-        with tempfile.TemporaryDirectory(prefix="tips-bench-") as temporary:
-            copy = Path(temporary) / "copy"
-            _clone(to, copy, branch)
+        with temporary_folder(Path(tempfile.gettempdir()) / WORK, private=True) as temporary:
+            copy = temporary / "copy"
+            _clone(to, copy, branch, new)
             yield copy, lambda change: _push(to, copy, branch, change)
     else:
         folder = Path(to)
@@ -125,14 +137,31 @@ def is_git(to: str) -> bool:
     return bool(re.match(r"(git@|ssh://|git://|file://|https?://)", to)) or to.rstrip("/").endswith(".git")
 
 
-def _clone(url: str, copy: Path, branch: str | None) -> None:
-    """A shallow working copy, links as plain files so that nothing is written through one; a branch that is not there starts empty."""
+def _clone(url: str, copy: Path, branch: str | None, new: Manifest) -> None:
+    """A shallow working copy, links as plain files so that nothing is written through one; a branch that is not there starts empty.
+
+    Errors: another repository inside this one where the site is to go: git would commit nothing there.
+    """
     exists = branch is None or bool(_git(copy.parent, url, "ls-remote", "--heads", "--", url, f"refs/heads/{branch}").strip())
     options = ["--branch", branch] if branch and exists else []
-    _git(copy.parent, url, "clone", "--quiet", "--depth", "1", *options, "--", url, str(copy))
+    _git(copy.parent, url, "clone", "--quiet", "--depth", "1", "--no-checkout", *options, "--", url, str(copy))
+    (copy / ".git" / "info").mkdir(exist_ok=True)
+    (copy / ".git" / "info" / "attributes").write_text(ATTRIBUTES, encoding="utf-8")
     if branch and not exists:
-        _git(copy, url, "checkout", "--quiet", "--orphan", branch)
-        _git(copy, url, "rm", "-r", "-f", "--quiet", "--ignore-unmatch", ".")
+        _git(copy, url, "symbolic-ref", "HEAD", f"refs/heads/{branch}")
+    elif _git(copy, url, "for-each-ref", "--count=1", "refs/heads"):
+        _git(copy, url, "reset", "--quiet", "--hard")
+        listed = [line.split("\t") for line in _git(copy, url, "ls-files", "--stage", "-z").split("\0") if line]
+        inner = {name for about, name in listed if about.startswith("160000 ")}
+        if within := sorted({name for file in [*new.files, MANIFEST] for name in _with_parents(file) if name in inner}):
+            raise UserError(
+                f"{within[0]!a} there is another repository (a submodule)", where=url, fix="Remove it, or choose another branch."
+            )
+
+
+def _with_parents(name: str) -> list[str]:
+    path = PurePosixPath(name)
+    return [name, *(str(parent) for parent in path.parents)]
 
 
 def _push(url: str, copy: Path, branch: str | None, change: Change) -> None:
@@ -150,18 +179,21 @@ def _top(change: Change) -> list[str]:
 
 def _git(folder: Path, url: str, *arguments: str) -> str:
     """git's output. Errors: git's own last line, what cannot be asked for is not asked for."""
-    options = (*PLAIN_FILES, "-c", "protocol.ext.allow=never")
+    options = (*PLAIN_FILES, *(word for setting in ALLOWED for word in ("-c", setting)))
+    url = without_password(url)
     try:
         done = git(folder, *options, *arguments, seconds=GIT_SECONDS, keep=GIT_KEPT, GIT_TERMINAL_PROMPT="0", LC_ALL="C")
     except FileNotFoundError as error:
         raise UserError("git is not installed", where=url, fix="Install it, or publish to a folder.") from error
     except subprocess.TimeoutExpired as error:
         raise UserError(f"git {arguments[0]} took over {GIT_SECONDS} s", where=url) from error
+    except OSError as error:
+        raise UserError(f"git cannot be started: {error.strerror}", where=url) from error
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("hint:")]
         moved = "push" in arguments and "rejected" in done.stderr
         fix = "Somebody else pushed meanwhile: publish again." if moved else "Nothing was sent. Fix this and publish again."
-        raise UserError(f"git: {'; '.join(lines[-3:]) or 'failed'}", where=url, fix=fix)
+        raise UserError(f"git: {without_password('; '.join(lines[-3:])) or 'failed'}", where=url, fix=fix)
     return done.stdout
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tips_bench.errors import UserError
-from tips_bench.files import cannot_write, digest, sha256, write_text
+from tips_bench.files import cannot_write, digest, sha256, temporary_folder, write_text
 
 MANIFEST = "manifest.json"
 SCHEMA = "tips-bench/site/1"
@@ -101,7 +100,10 @@ def hash_at(folder: Path, name: str) -> str | None:
 
 def intact(site: Path) -> Manifest:
     """The manifest of a site that is as it was built. Errors: no site, a file that was added, changed or lost."""
-    manifest = read_manifest(site)
+    try:
+        manifest = read_manifest(site)
+    except OSError as error:
+        raise UserError(f"cannot read: {error.strerror}", where=site, fix="Name the folder of a site.") from error
     if manifest is None:
         raise UserError("not a site", where=site, fix="Build one with `tips-bench leaderboard build RESULTS --to FOLDER`.")
     strange = strangers(site, manifest)
@@ -128,29 +130,31 @@ def replaced(to: Path) -> Iterator[Path]:
 
     Errors: `to` is no folder, or holds a file that no site wrote; then nothing has changed.
     """
-    _refuse_foreign(to)
-    to = to.absolute()
-    temporary = to.with_name(f".{to.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    earlier = temporary.with_suffix(".old")
     try:
-        try:
-            temporary.mkdir(parents=True)
+        _refuse_foreign(to)
+        to = to.absolute()
+        with temporary_folder(to) as temporary:
             yield temporary
             Manifest({name: sha256(temporary / name) for name in files_of(temporary)}, {}).save(temporary)
             _refuse_foreign(to)
-            if to.exists():
-                os.replace(to, earlier)
-            try:
-                os.replace(temporary, to)
-            except OSError:
-                if earlier.exists():
-                    os.replace(earlier, to)
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.rmtree(earlier, ignore_errors=True)
+            _put_in_place(temporary, to)
     except OSError as error:
         raise cannot_write(to, error) from error
+
+
+def _put_in_place(temporary: Path, to: Path) -> None:
+    """`temporary` takes the place of `to`, whatever was there."""
+    earlier = temporary.with_suffix(".old")
+    if to.exists():
+        os.replace(to, earlier)
+    try:
+        os.replace(temporary, to)
+    except OSError:
+        if earlier.exists():
+            os.replace(earlier, to)
+        raise
+    finally:
+        shutil.rmtree(earlier, ignore_errors=True)
 
 
 def _refuse_foreign(to: Path) -> None:

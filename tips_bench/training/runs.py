@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import torch
 
 from tips_bench.cards import parse
 from tips_bench.errors import UserError
-from tips_bench.files import cannot_write
+from tips_bench.files import cannot_write, temporary_folder
 from tips_bench.models.files.checkpoints import export_huggingface
 from tips_bench.models.text import TextTower
 from tips_bench.models.vision import VisionTower
@@ -101,10 +100,8 @@ def _whole_export(to: Path) -> Iterator[Path]:
     config.json goes first and comes last: without it nobody takes the folder for a model, should the process be killed in between.
     """
     to = to.absolute()
-    temporary = to.with_name(f".{to.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        try:
-            temporary.mkdir(parents=True)
+        with temporary_folder(to) as temporary:
             yield temporary
             if not to.exists():
                 os.replace(temporary, to)
@@ -114,8 +111,6 @@ def _whole_export(to: Path) -> Iterator[Path]:
             for name in reversed(EXPORTED):
                 if (temporary / name).exists():
                     os.replace(temporary / name, to / name)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise cannot_write(to, error) from error
 

@@ -10,8 +10,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import secrets
-import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -22,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tips_bench.errors import UserError, unknown_name
-from tips_bench.files import cannot_write, sha256
+from tips_bench.files import cannot_write, sha256, temporary_folder
 from tips_bench.progress import bar
 from tips_bench.rooms.generate import VERSION, room
 from tips_bench.rooms.writing.layout_table import JOINED, LAYOUTS
@@ -203,16 +201,11 @@ def _present(root: Path, wanted: Manifest) -> Manifest | None:
 @contextmanager
 def _whole_folder(root: Path) -> Iterator[Path]:
     """A temporary sibling folder that becomes `root` when the block ends well and is removed when it does not."""
-    root.parent.mkdir(parents=True, exist_ok=True)
-    temporary = root.with_name(f".{root.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    temporary.mkdir()
-    try:
+    with temporary_folder(root) as temporary:
         yield temporary
         if root.exists():
             root.rmdir()
         temporary.rename(root)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _jobs(wanted: Manifest, folder: Path) -> list[_Job]:
@@ -241,13 +234,27 @@ def _results(jobs: list[_Job], workers: int) -> Iterator[tuple[list[Entry], dict
         yield from map(_write_room, jobs)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+    with _without_current_folder(), ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
         futures: list[Future[tuple[list[Entry], dict[str, str]]]] = [pool.submit(_write_room, job) for job in jobs]
         try:
             for future in as_completed(futures):
                 yield future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _without_current_folder() -> Iterator[None]:
+    """A new interpreter that is started meanwhile imports nothing from the current folder, which may hold a stranger's files."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 def _start_worker() -> None:
