@@ -30,7 +30,7 @@ from filelock import FileLock
 from tips_bench import files
 from tips_bench.errors import UserError
 from tips_bench.progress import bar
-from tips_bench.web import SLOW_S, SLOWEST, Watch, check_url, opener
+from tips_bench.web import SLOW_S, SLOWEST, Watch, check_url, opener, shown
 
 TIMEOUT_S = 30
 # Attempts in a row that may bring fewer than SLOWEST new bytes; each waits twice as long as the one before.
@@ -142,7 +142,7 @@ def _download(url: str, target: Path, size: int | None, has_hash: bool, title: s
         part.unlink()
         state.unlink(missing_ok=True)
         raise UserError(
-            f"{url} sent another file: {error.problem}",
+            f"{shown(url)} sent another file: {error.problem}",
             where=title,
             fix="Try again. If the error stays, the file on the server has changed.",
         ) from error
@@ -159,7 +159,7 @@ def _bring(known: _Known, part: Path, state: Path, size: int | None, title: str)
             return
         except _Changed as error:
             if restarted:
-                raise UserError(f"{known.url} is another file each time", where=title, fix="Try again later.") from error
+                raise UserError(f"{shown(known.url)} is another file each time", where=title, fix="Try again later.") from error
             part.unlink()
             known, furthest, restarted = _Known(known.url), 0, True
         except _Broken as error:
@@ -169,7 +169,7 @@ def _bring(known: _Known, part: Path, state: Path, size: int | None, title: str)
             if failures >= ATTEMPTS:
                 of = "" if known.total is None else f" of {known.total}"
                 raise UserError(
-                    f"the download of {known.url} stopped at {reached}{of} bytes: {error}",
+                    f"the download of {shown(known.url)} stopped at {reached}{of} bytes: {error}",
                     where=title,
                     fix="Run the same command again: it continues from there.",
                 ) from error
@@ -199,9 +199,13 @@ def _attempt(known: _Known, part: Path, state: Path, size: int | None, title: st
             _check_whole(response, have, known)
             return
         start, total = _place(response, have, known, title)
+        if total is None and known.validator is not None and _validator(response) == known.validator:
+            total = known.total
         if size is not None and total is not None and total != size:
             raise UserError(
-                f"{known.url} announces {total} bytes, expected {size}", where=title, fix="The file has changed, or the address is wrong."
+                f"{shown(known.url)} announces {total} bytes, expected {size}",
+                where=title,
+                fix="The file has changed, or the address is wrong.",
             )
         known.validator, known.total = _validator(response), total
         files.write_text(state, json.dumps(asdict(known)))
@@ -214,7 +218,7 @@ def _attempt(known: _Known, part: Path, state: Path, size: int | None, title: st
     if got is None:
         part.unlink()
         state.unlink()
-        raise UserError(f"{known.url} sent more bytes than it should", where=title, fix="Try again, or get the file by other means.")
+        raise UserError(f"{shown(known.url)} sent more bytes than it should", where=title, fix="Try again, or get the file by other means.")
 
 
 def _copy(
@@ -262,7 +266,7 @@ def _open(known: _Known, have: int, title: str, watch: Watch) -> Any:
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError | socket.gaierror):
             raise UserError(
-                f"{known.url} cannot be reached: {first_line(error.reason)}",
+                f"{shown(known.url)} cannot be reached: {first_line(error.reason)}",
                 where=title,
                 fix="Check the internet connection; or get the file by other means, for weights with --weights FILE.",
             ) from error
@@ -270,7 +274,7 @@ def _open(known: _Known, have: int, title: str, watch: Watch) -> Any:
     except (OSError, http.client.HTTPException) as error:
         raise _Broken(_too_slow() if watch.stalled else first_line(error)) from error
     except ValueError as error:  # a redirect to what is no address
-        raise UserError(f"{known.url} leads to no address: {first_line(error)}", where=title, fix="Check the address.") from error
+        raise UserError(f"{shown(known.url)} leads to no address: {first_line(error)}", where=title, fix="Check the address.") from error
     _check_kind(response, known.url, title)
     return response
 
@@ -282,7 +286,7 @@ def _check_kind(response: Any, url: str, title: str) -> None:
     if encoding not in ("", "identity") and not own:
         response.close()
         raise UserError(
-            f"{url} sent the file in another encoding ({first_line(encoding)[:40]})", where=title, fix="Fetch the file by hand."
+            f"{shown(url)} sent the file in another encoding ({first_line(encoding)[:40]})", where=title, fix="Fetch the file by hand."
         )
     if response.headers.get_content_type() == "text/html":
         response.close()
@@ -293,11 +297,11 @@ def _refusal(error: urllib.error.HTTPError, url: str, title: str) -> Exception:
     """What a status that is no success means: wait and try again, or give up."""
     said = f"{error.code} {error.reason}"
     if error.code not in _PASSING_STATUS:
-        return UserError(f"{url} answered {said}", where=title, fix="Check the address, or fetch the file by hand.")
+        return UserError(f"{shown(url)} answered {said}", where=title, fix="Check the address, or fetch the file by hand.")
     wait_s = _number(error.headers.get("Retry-After"))
     if wait_s is not None and wait_s > LONGEST_WAIT_S:
         fix = "Run the same command again then: it continues where it stopped."
-        return UserError(f"{url} answered {said} and asks to wait {wait_s} s", where=title, fix=fix)
+        return UserError(f"{shown(url)} answered {said} and asks to wait {wait_s} s", where=title, fix=fix)
     if wait_s:
         print(f"{title}: the server asks to wait {wait_s} s", file=sys.stderr)
     return _Broken(f"the server answered {said}", wait_s)
@@ -365,7 +369,9 @@ def _check_space(part: Path, needed: int) -> None:
 
 
 def _web_page(url: str, title: str) -> UserError:
-    return UserError(f"{url} sent a web page instead of the file", where=title, fix="Open the address in a browser: it may want a login.")
+    return UserError(
+        f"{shown(url)} sent a web page instead of the file", where=title, fix="Open the address in a browser: it may want a login."
+    )
 
 
 def first_line(error: object) -> str:

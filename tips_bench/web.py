@@ -15,6 +15,7 @@ from tips_bench.errors import UserError
 SLOW_S = 60.0
 SLOWEST = 6_000  # bytes that each SLOW_S must bring
 MAX_NAME = 200
+LONGEST_SHOWN = 300  # characters
 
 
 def check_url(url: str, title: str) -> None:
@@ -24,13 +25,15 @@ def check_url(url: str, title: str) -> None:
     """
     parts = _split(url)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"{without_password(url)!r} is not an http or https address", where=title)
+        raise UserError(f"{shown(url)!r} is not an http or https address", where=title)
     if "@" in parts.netloc:
         fix = "Remove them, and fetch a file that needs them by hand."
-        raise UserError(f"the address {without_password(url)!r} holds a user name or password", where=title, fix=fix)
+        raise UserError(f"the address {shown(url)!r} holds a user name or password", where=title, fix=fix)
     if re.search(r"[^!-~]", url):
         fix = "Write such characters as %XX, and a host's name as xn--..."
-        raise UserError(f"{url!a} is not an http or https address: it holds a space or a character beyond ASCII", where=title, fix=fix)
+        raise UserError(
+            f"{shown(url)!a} is not an http or https address: it holds a space or a character beyond ASCII", where=title, fix=fix
+        )
 
 
 def _split(url: str) -> SplitResult | None:
@@ -48,12 +51,18 @@ def without_password(url: str) -> str:
     return re.sub(r"(\w://[^/\s:@]*):[^/\s]*@", r"\1:***@", url)
 
 
+def shown(url: str) -> str:
+    """An address for a sentence: without a password, and not too long."""
+    url = without_password(url)
+    return url if len(url) <= LONGEST_SHOWN else f"{url[:LONGEST_SHOWN]}..."
+
+
 def file_name(url: str, title: str) -> str:
     """The name of the file at an address. Errors: none, a hidden one, one that a file system may refuse."""
     parts = _split(url)
     name = unquote(parts.path).rpartition("/")[2] if parts else ""
     if not name or name.startswith(".") or len(name.encode(errors="replace")) > MAX_NAME or not name.isprintable() or "\ufffd" in name:
-        raise UserError(f"{without_password(url)!r} does not end in a file name", where=title)
+        raise UserError(f"{shown(url)!r} does not end in a file name", where=title)
     return name
 
 
@@ -135,7 +144,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         check_url(newurl, self.title)
         if req.type == "https" and urlsplit(newurl).scheme != "https":
-            raise UserError(f"{req.full_url} redirects to the unencrypted address {newurl}", where=self.title)
+            raise UserError(f"{shown(req.full_url)} redirects to the unencrypted address {shown(newurl)}", where=self.title)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

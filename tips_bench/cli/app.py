@@ -45,6 +45,9 @@ class Commands(TyperGroup):
         except UserError as error:
             print_error(error)
             raise typer.Exit(2) from error
+        except MemoryError as error:
+            print_error(UserError("the memory does not suffice", fix="Use fewer workers, a smaller batch, or a machine with more."))
+            raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             print(INTERRUPTED, file=sys.stderr)
             raise typer.Exit(130) from error

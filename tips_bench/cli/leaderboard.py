@@ -158,25 +158,25 @@ def publish(
       tips-bench leaderboard publish site/ --to hf://spaces/OWNER/NAME --yes
     """
     from tips_bench.leaderboard.publish import publish as send
-    from tips_bench.web import without_password
+    from tips_bench.web import shown
 
-    shown = without_password(to)
+    place = shown(to)
 
     def confirm(change: Change) -> bool:
-        print_change(change, shown)
+        print_change(change, place)
         if yes:
             return True
         if not sys.stdin.isatty():
             raise UserError("there is no terminal to confirm on", where="--yes", fix="Add --yes to publish without being asked.")
-        return typer.confirm(f"Publish to {shown}?")
+        return typer.confirm(f"Publish to {place}?")
 
     change = send(site, to, confirm, branch=branch)
     if change is None:
         print("nothing was published")
     elif not change:
-        print(f"{shown} is up to date: {change.same} files")
+        print(f"{place} is up to date: {change.same} files")
     else:
-        print(f"published to {shown}")
+        print(f"published to {place}")
 
 
 def print_change(change: Change, to: str) -> None:

@@ -18,7 +18,7 @@ from tips_bench.errors import UserError
 from tips_bench.files import atomic, cannot_write, temporary_folder
 from tips_bench.git import git
 from tips_bench.leaderboard.site_files import MANIFEST, Manifest, hash_at, intact, read_manifest, some
-from tips_bench.web import without_password
+from tips_bench.web import shown, without_password
 
 GIT_SECONDS = 600
 PLAIN_FILES = ("-c", "core.symlinks=false", "-c", "core.autocrlf=false")
@@ -58,14 +58,15 @@ def publish(site: Path, to: str, confirm: Callable[[Change], bool], *, branch: s
     hf://datasets/OWNER/NAME. branch: of the git repository, its default otherwise.
     Errors: no site or one that was changed since, a conflict, a place that cannot be reached or has moved on meanwhile.
     """
-    shown = without_password(to)
     if not to.strip() or not to.isprintable():
-        raise UserError(f"{shown!a} is no place to publish to", where="--to", fix="Name a folder, a git URL, or hf://spaces/OWNER/NAME.")
+        raise UserError(
+            f"{shown(to)!a} is no place to publish to", where="--to", fix="Name a folder, a git URL, or hf://spaces/OWNER/NAME."
+        )
     new = intact(site)
     try:
         with _working_copy(to, branch, new) as (folder, send):
             old = read_manifest(folder) or Manifest({}, {})
-            change = compare_folders(new, old, folder, shown)
+            change = compare_folders(new, old, folder, shown(to))
             if not change:
                 return change
             if not confirm(change):
@@ -73,7 +74,7 @@ def publish(site: Path, to: str, confirm: Callable[[Change], bool], *, branch: s
             _apply(site, folder, new, old, change)
             send(change)
     except OSError as error:
-        raise cannot_write(Path(shown), error) from error
+        raise cannot_write(Path(shown(to)), error) from error
     return change
 
 
@@ -180,7 +181,7 @@ def _top(change: Change) -> list[str]:
 def _git(folder: Path, url: str, *arguments: str) -> str:
     """git's output. Errors: git's own last line, what cannot be asked for is not asked for."""
     options = (*PLAIN_FILES, *(word for setting in ALLOWED for word in ("-c", setting)))
-    url = without_password(url)
+    url = shown(url)
     try:
         done = git(folder, *options, *arguments, seconds=GIT_SECONDS, keep=GIT_KEPT, GIT_TERMINAL_PROMPT="0", LC_ALL="C")
     except FileNotFoundError as error:

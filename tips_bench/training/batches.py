@@ -13,6 +13,7 @@ Axes in tensor names: B images of this rank, K captions of an image, H W pixels,
 
 from __future__ import annotations
 
+import resource
 import signal
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -28,6 +29,9 @@ from tips_bench.models.tokenizer import Tokenizer
 from tips_bench.training.chunks import CHUNK, Chunk, Outcome, Reader
 from tips_bench.training.recipe import Recipe, StagePart
 from tips_bench.training.shards import Cursor, ShardOrder, expand_shards
+
+MOST_BESIDE = 5  # tensors of a chunk beside its local crops: the global crop, windows, a mask, texts and their paddings
+OTHER_FILES = 48  # that a process has open beside them
 
 
 @dataclass(frozen=True)
@@ -117,14 +121,16 @@ class TrainingData:
 
     def _chunks(self, stage: StagePart) -> Generator[Chunk, None, None]:
         workers = self.recipe.data.workers
-        ahead = -(-2 * stage.batch // (self.world * CHUNK * max(1, workers)))
+        ahead = max(2, -(-2 * stage.batch // (self.world * CHUNK * max(1, workers))))
+        if workers:
+            _check_handles(ahead * (MOST_BESIDE + self.recipe.local_count))
         loader = DataLoader(
             Reader(self.recipe, stage, self.tokenizer, self.order, self.cursor, self.rank, self.world),
             batch_size=None,
             num_workers=workers,
             collate_fn=_as_it_is,
             worker_init_fn=_leave_stopping_to_the_run,
-            prefetch_factor=max(2, ahead) if workers else None,
+            prefetch_factor=ahead if workers else None,
             generator=torch.Generator(),  # its own, so that the global random state stays as it is
         )
         try:
@@ -205,6 +211,14 @@ def raise_if_reader_died(error: RuntimeError) -> None:
     if str(error).startswith("DataLoader worker"):
         problem = "a process that reads the data was killed, most likely for want of memory or of space in /dev/shm"
         raise UserError(problem, where="data.workers", fix="Use fewer, or give a container more shared memory.") from error
+
+
+def _check_handles(sent: int) -> None:
+    """sent: tensors that a reader has on their way, each with a file open. Errors: more than a process may open; it would wait for ever."""
+    wanted, allowed = sent + OTHER_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if allowed != resource.RLIM_INFINITY and allowed < wanted:
+        problem = f"a process may open {allowed} files at a time, and one that reads the data needs {wanted}"
+        raise UserError(problem, where="data.workers", fix=f"Raise the limit with `ulimit -n {wanted}`, or set data.workers=0.")
 
 
 def shard_order(recipe: Recipe) -> ShardOrder:
