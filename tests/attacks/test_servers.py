@@ -67,7 +67,7 @@ def refused(outcome: Outcome, folder: Path) -> None:
 
 PATHS = [
     "/..", "/../secret", "/%2e%2e/secret", "/..%2fsecret", "/.%2e/secret", "/..%5csecret", "/....//secret", "//etc/passwd", "/etc/passwd",
-    "/static", "/static/", "/static/..", "/models/", "/manifest.json", "/.git/config", "/index.html/", "/index.html/..", "/index.html%00.css",
+    "/static", "/static/", "/static/..", "/models/", "/manifest.json", "/.git/config", "/index.html/", "/index.html/..", "/index.html%00",
     "/%", "/%zz", "/%ff%fe", "/index.html\\", "/INDEX.HTML", "/./index.html", "/a" * 5000, "http://localhost/../secret", "*", "index",
     "file:///etc/passwd", "/\x7f", "/%0d%0aX:%20y", "/~root", "/;/index.html", "/index.html;x", "/con", "/%u002e%u002e/secret",
 ]  # fmt: skip

@@ -129,7 +129,7 @@ def _working_copy(to: str, branch: str | None, new: Manifest) -> Iterator[tuple[
     else:
         folder = Path(to)
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-            raise UserError("not a folder", where=to)
+            raise UserError("not a folder", where=shown(to))
         yield folder, lambda change: None
 
 
@@ -207,7 +207,7 @@ GIT_KEPT = {"GIT_SSH", "GIT_SSH_COMMAND", "GIT_ASKPASS", "GIT_CONFIG_GLOBAL", "G
 def _hub_name(to: str) -> tuple[str, str]:
     match = re.fullmatch(r"hf://(spaces|datasets)/([\w.-]+/[\w.-]+)/?", to)
     if not match:
-        raise UserError("not a place on the hub", where=to, fix="Write hf://spaces/OWNER/NAME or hf://datasets/OWNER/NAME.")
+        raise UserError("not a place on the hub", where=shown(to), fix="Write hf://spaces/OWNER/NAME or hf://datasets/OWNER/NAME.")
     return match[1].removesuffix("s"), match[2]
 
 
@@ -222,15 +222,17 @@ def _hub_copy(folder: Path, kind: str, repository: str, new: Manifest, to: str) 
         try:
             return call(repo_id=repository, repo_type=kind, **options)
         except HFValidationError as error:
-            raise UserError("not a name of the hub", where=to, fix="Write hf://spaces/OWNER/NAME or hf://datasets/OWNER/NAME.") from error
+            raise UserError(
+                "not a name of the hub", where=shown(to), fix="Write hf://spaces/OWNER/NAME or hf://datasets/OWNER/NAME."
+            ) from error
         except (HTTPError, OSError) as error:  # HTTPError: of the HTTP client that huggingface_hub has chosen
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             offline = isinstance(error, OfflineModeIsEnabled | ConnectionError | TimeoutError)
             if offline or (isinstance(error, HTTPError) and not isinstance(error, HfHubHTTPError)):
                 fix = "Check the network, then publish again: nothing is sent twice."
-                raise UserError(f"the Hugging Face hub cannot be reached: {reason}", where=to, fix=fix) from error
+                raise UserError(f"the Hugging Face hub cannot be reached: {reason}", where=shown(to), fix=fix) from error
             fix = "Does the repository exist, may you write to it (hf auth login), did it move on meanwhile? Nothing was sent."
-            raise UserError(f"the Hugging Face hub answered: {reason}", where=to, fix=fix) from error
+            raise UserError(f"the Hugging Face hub answered: {reason}", where=shown(to), fix=fix) from error
 
     revision = asked(api.repo_info).sha  # type: ignore[attr-defined]
     asked(api.snapshot_download, revision=revision, local_dir=folder, allow_patterns=[MANIFEST])

@@ -179,7 +179,7 @@ def _zip_entries(archive: Path, work: Path) -> Iterator[_Entry]:
                 raise _not_plain(info.filename, archive)
             if info.flag_bits & 1:
                 raise UserError(f"{info.filename!r} is encrypted", where=archive, fix="Unpack it by hand.")
-            if info.is_dir():
+            if info.filename.endswith("/"):  # is_dir() of Python 3.11 fails on a name of nothing
                 folders += 1
                 if folders > MAX_FOLDERS:
                     raise _too_many_folders(archive)
