@@ -15,7 +15,7 @@ from tips_bench.data.download.unpack import unpack
 
 FILES = {"set/images/a.jpg": bytes(range(256)) * 8, "set/labels/a.png": b"b" * 2000, "set/empty": b""}
 NAMES = [
-    "../outside", "../../outside", "/outside", "//outside", "a/../../outside", "..\\outside", "C:\\x", "C:x", "\\\\host\\x", "set/..", ".", "..",
+    "../outside", "../../outside", "/outside", "//outside", "a/../../outside", "..\\outside", "C:\\x", "C:x", "set/..", ".", "..",
     "", "/", "a//", "a\0b", "a/\0", ESCAPE, "\ud800", "a" * 256, "a" * 5000, "/".join("a" * 60), "/".join("ab" * 300), "a/./b",
     "~/.bashrc", "$HOME/x", "con", "a:b", "a.", " ", "\u202e", ".set.bin.unpacking/x", ".x.lock", ".a.1-00000000.tmp/x", "-rf", "set",
 ]  # fmt: skip

@@ -18,7 +18,7 @@ from tips_bench.errors import UserError
 from tips_bench.files import atomic, cannot_write, temporary_folder
 from tips_bench.git import git
 from tips_bench.leaderboard.site_files import MANIFEST, Manifest, hash_at, intact, read_manifest, some
-from tips_bench.web import shown, without_password
+from tips_bench.web import shown
 
 GIT_SECONDS = 600
 PLAIN_FILES = ("-c", "core.symlinks=false", "-c", "core.autocrlf=false")
@@ -194,7 +194,7 @@ def _git(folder: Path, url: str, *arguments: str) -> str:
         lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("hint:")]
         moved = "push" in arguments and "rejected" in done.stderr
         fix = "Somebody else pushed meanwhile: publish again." if moved else "Nothing was sent. Fix this and publish again."
-        raise UserError(f"git: {without_password('; '.join(lines[-3:])) or 'failed'}", where=url, fix=fix)
+        raise UserError(f"git: {'; '.join(map(shown, lines[-3:])) or 'failed'}", where=url, fix=fix)
     return done.stdout
 
 
