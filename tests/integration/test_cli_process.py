@@ -61,6 +61,19 @@ def test_a_bug_keeps_its_traceback_and_is_status_1() -> None:
     assert "Traceback" in err and "ZeroDivisionError" in err
 
 
+def test_memory_that_does_not_suffice_is_one_sentence() -> None:
+    code = (
+        "import tips_bench.cards\n"
+        "def full(kind, name): raise MemoryError\n"
+        "tips_bench.cards.load_card = full\n"
+        "from tips_bench.cli.main import main; main()"
+    )
+    process = start("list", "tasks", code=code)
+    _, err = process.communicate()
+    assert process.returncode == 2
+    assert err == "tips-bench: the memory does not suffice. Use fewer workers, a smaller batch, or a machine with more.\n"
+
+
 def test_ctrl_c_is_status_130_and_one_sentence() -> None:
     code = (
         "import sys, time, tips_bench.cards\n"
