@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
 from tips_bench.catalog import card_files, find_card
 from tips_bench.errors import UserError, unknown_name
@@ -133,10 +134,13 @@ class ImageCard(Strict):
 
     short_side: length of the shorter side after resizing, in pixels; null = keep the size. native: use the encoder's resolution. shape:
     "aspect" keeps the aspect, "square" stretches both sides to short_side, "center-crop" keeps the aspect and then takes the middle
-    square. crop: its side in pixels; null = short_side. patch_multiple: round both sides to a multiple of the encoder's patch size.
-    library: "mmcv" resizes with OpenCV, without antialiasing, and rounds the longer side; "torchvision" resizes with Pillow, with
-    antialiasing, and rounds it down. fit: what happens to a side, of the image or of a window, that is no whole number of patches: "pad"
-    leaves it to the encoder's own rule, "enlarge" stretches it bicubically to the next.
+    square. crop: its side in pixels, also after "square"; null = short_side. patch_multiple: round both sides to a multiple of the
+    encoder's patch size. library: "mmcv" resizes with OpenCV, without antialiasing, and rounds the longer side; "torchvision" resizes with
+    Pillow, with antialiasing, and rounds it down; "transformers" does so, too, and crops half a pixel further up and left where the
+    spare pixels are odd. fit: what happens to a side, of the image or of a window, that is no whole number of patches: "pad" leaves it to
+    the encoder's own rule, "enlarge" stretches it bicubically to the next, "cut" leaves out the pixels at the right and at the bottom.
+    crop_ratio: with native, the image is brought to the resolution / crop_ratio, rounded down, and the crop has the resolution.
+    from_encoder: all of it is the `preprocessing` of the model's card; the other keys keep their defaults.
     """
 
     short_side: int | None = Field(gt=0)
@@ -145,19 +149,35 @@ class ImageCard(Strict):
     crop: int | None = Field(None, gt=0)
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     patch_multiple: bool = False
-    library: Literal["mmcv", "torchvision"] = "mmcv"
-    fit: Literal["pad", "enlarge"] = "pad"
+    library: Literal["mmcv", "torchvision", "transformers"] = "mmcv"
+    fit: Literal["pad", "enlarge", "cut"] = "pad"
+    crop_ratio: float | None = Field(None, gt=0, lt=1)
+    from_encoder: bool = False
+
+    @property
+    def crops(self) -> bool:
+        """Whether pixels of an image are left out."""
+        return self.shape == "center-crop" or self.crop is not None or self.crop_ratio is not None or self.fit == "cut"
+
+    @model_serializer(mode="wrap")
+    def _unused_is_not_told(self, handler: Callable[[ImageCard], dict[str, Any]]) -> dict[str, Any]:
+        """Without the two younger keys where they are not used, so that the hashes of protocols stay."""
+        return {key: value for key, value in handler(self).items() if key not in ("crop_ratio", "from_encoder") or value}
 
     @model_validator(mode="after")
     def _a_square_has_a_side(self) -> ImageCard:
+        if self.from_encoder and self != ImageCard.model_construct(short_side=None, from_encoder=True):
+            raise ValueError("from_encoder takes all from the model's card: set short_side to null and leave the other keys out")
+        if self.crop_ratio is not None and (not self.native or self.shape == "aspect"):
+            raise ValueError("crop_ratio needs native, and shape square or center-crop")
         if self.native and (self.short_side is not None or self.crop is not None):
             raise ValueError("native uses the encoder's resolution: set short_side and crop to null")
         if self.shape != "aspect" and self.short_side is None and not self.native:
             raise ValueError(f"shape {self.shape} needs a short_side")
-        if self.crop is not None and (self.shape != "center-crop" or self.short_side is None or self.crop > self.short_side):
-            raise ValueError("crop needs shape center-crop, and must not be greater than short_side")
-        if self.library == "torchvision" and self.patch_multiple:
-            raise ValueError("library torchvision rounds sides down, not to a multiple of the patch size")
+        if self.crop is not None and (self.shape == "aspect" or self.short_side is None or self.crop > self.short_side):
+            raise ValueError("crop needs shape center-crop or square, and must not be greater than short_side")
+        if self.library != "mmcv" and self.patch_multiple:
+            raise ValueError(f"library {self.library} rounds sides down, not to a multiple of the patch size")
         return self
 
 
@@ -269,7 +289,8 @@ class WeightsCard(Strict):
 class ModelCard(Strict):
     """model_zoo/NAME.yaml: a frozen encoder. architecture: options for the encoder class of the source.
 
-    heads: released prediction heads for this encoder, by task family.
+    heads: released prediction heads for this encoder, by task family. preprocessing: how the model's own publisher resizes and crops an
+    image, for protocols with image.from_encoder; null = not known.
     """
 
     name: str
@@ -286,6 +307,7 @@ class ModelCard(Strict):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     resolution: int
+    preprocessing: ImageCard | None = None
     global_tokens: int
     has_text: bool = False
     pad: Literal["center", "resize"] = "center"

@@ -54,6 +54,7 @@ HASHES = {
     "retrieval-224": "159a5dfc9c961c1a",
     "retrieval-224-both": "e25f3a63099b6395",
     "retrieval-clip": "2c55d913208825ea",
+    "retrieval-own": "b1ab623d74372bad",
     "retrieval-squash": "55f271370e4a313c",
     "retrieval-tips": "f4c11f7e607928ce",
     "retrieval-tips-both": "dae8ad74b9937716",
@@ -65,8 +66,10 @@ HASHES = {
     "uned": "2745951339f7de6e",
     "uned-separate": "f1ff0dcf688b478e",
     "zeroshot-112": "0c0280513511c65e",
+    "zeroshot-bigvision": "125903a310bf0e42",
     "zeroshot-openai80": "5fe04b49edc37a40",
-    "zeroshot-openai80-squash": "9c5016b9130dd4e0",
+    "zeroshot-openai80-squash": "05a03f889465438c",
+    "zeroshot-own": "76c80ced98199e7c",
 }
 
 

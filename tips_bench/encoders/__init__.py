@@ -5,6 +5,7 @@
     weights       which weights, and that they fit
     hub           files from addresses and the Hugging Face hub
     huggingface   what the JSON files of a Hugging Face folder say
+    preprocessing how each library resizes and crops an image
     values        the value path of towers that meet text
 
 The sources:

@@ -19,6 +19,7 @@ from torch import Tensor
 from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
 from tips_bench.encoders.hub import SINGLE_FILE
+from tips_bench.encoders.preprocessing import of_timm
 from tips_bench.encoders.weights import (
     Weights,
     choose_weights,
@@ -63,14 +64,15 @@ class TimmEncoder(Encoder):
         with torch.device("meta"):
             model = build(name)
         config = model.pretrained_cfg
-        hub = config.get("hf_hub_id")
+        hub, stated = config.get("hf_hub_id"), facts(model)
         return ModelCard(
             name=f"timm:{name}",
             title=f"{name} (timm)",
             source="timm",
             architecture={"name": name},
             weights=WeightsCard(hub=hub, file=SINGLE_FILE) if hub else None,
-            **facts(model),
+            preprocessing=of_timm(config, stated["patch_size"]),
+            **stated,
             license=config.get("license") or "unknown",
             citation=str(config.get("paper_ids") or config.get("origin_url") or f"timm, {name}"),
             homepage=f"https://huggingface.co/{hub}" if hub else "https://github.com/huggingface/pytorch-image-models",

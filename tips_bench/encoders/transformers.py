@@ -19,6 +19,7 @@ from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
 from tips_bench.encoders.hub import SINGLE_FILE, hub_file, hub_model
 from tips_bench.encoders.huggingface import CONFIG_FILE, PROCESSOR_FILES, read_model_config, read_normalization
+from tips_bench.encoders.preprocessing import of_transformers
 from tips_bench.encoders.values import Watched, pooled_alone, watched, with_values
 from tips_bench.encoders.weights import (
     Weights,
@@ -268,6 +269,7 @@ def _check_card(card: ModelCard, facts: dict[str, Any]) -> None:
 def _describe(folder: Path, name: str, architecture: dict[str, Any], weights: WeightsCard, homepage: str) -> ModelCard:
     config = _config(folder)
     mean, std = read_normalization(folder)
+    stated = _facts(config)
     return ModelCard(
         name=name,
         title=f"{name} (transformers)",
@@ -276,7 +278,8 @@ def _describe(folder: Path, name: str, architecture: dict[str, Any], weights: We
         weights=weights,
         mean=mean,
         std=std,
-        **_facts(config),
+        preprocessing=of_transformers(folder, stated["patch_size"]),
+        **stated,
         license="unknown",
         citation=f"transformers, {config.model_type}",
         homepage=homepage,

@@ -13,7 +13,7 @@ import logging
 import shutil
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +211,7 @@ class _Run:
     def _features_identity(self, encoder: Encoder) -> str:
         """A text of everything that shapes the features of an image: the key of a cache."""
         card, splits = self.spec.protocol, self.splits
-        parts = [json.dumps(asdict(encoder.spec)), json.dumps(self.spec.model.model_dump(mode="json"), sort_keys=True)]
+        parts = [encoder.spec.identity(), json.dumps(self.spec.model.model_dump(mode="json"), sort_keys=True)]
         parts += [card.image.model_dump_json(), card.features.model_dump_json(), self.options.dtype, encoder.device.type]
         return digest(*parts, splits.train.identity if splits.train else "", splits.test.identity)
 

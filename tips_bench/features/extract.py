@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from tips_bench.cards import FeatureCard, ImageCard
 from tips_bench.data.images import center_crop, resize, resize_shape, to_pixels
-from tips_bench.encoders.base import Encoder, padding_of
+from tips_bench.encoders.base import Encoder, EncoderSpec, padding_of
 from tips_bench.errors import UserError
 
 
@@ -59,6 +59,21 @@ def layer_indices(layers: list[int] | str, encoder: Encoder) -> tuple[int, ...]:
     return (4, 11, 17, 23) if depth == 24 else tuple(round(depth * quarter / 4) - 1 for quarter in range(1, 5))
 
 
+def resolved(image: ImageCard, spec: EncoderSpec) -> ImageCard:
+    """The card with the encoder's own preprocessing and resolution where it asks for them. Errors: an encoder that states none."""
+    if image.from_encoder:
+        if spec.preprocessing is None:
+            fix = "State it in the model's card (preprocessing: ...) or in the encoder's spec, or choose a protocol with an input of its own."
+            raise UserError("its own preprocessing of images is not known, and the protocol asks for it", where=f"model {spec.name}", fix=fix)
+        image = spec.preprocessing
+    if not image.native:
+        return image
+    if image.crop_ratio is None:
+        return image.model_copy(update={"short_side": spec.resolution, "native": False})
+    sides = {"short_side": int(spec.resolution / image.crop_ratio), "crop": spec.resolution}
+    return image.model_copy(update={**sides, "native": False, "crop_ratio": None})
+
+
 class Images(Protocol):
     """What has images of known size: a reader, or the frames of a scan."""
 
@@ -82,8 +97,7 @@ class Extractor:
 
     def __post_init__(self) -> None:
         spec = self.encoder.spec
-        if self.image.native:
-            self.image = self.image.model_copy(update={"short_side": spec.resolution, "native": False})
+        self.image = resolved(self.image, spec)
         self.layers = layer_indices(self.features.layers, self.encoder)
         token = self.features.global_token
         if token is not None and not 0 <= token < spec.global_tokens:
@@ -101,8 +115,14 @@ class Extractor:
 
     def inner_size(self, height: int, width: int, scale: float = 1) -> tuple[int, int]:
         """(height, width) of the network input before padding. scale: on the protocol's own size."""
-        resized, side = self._resized(height, width, scale), self.image.crop or self.image.short_side
-        if self.image.shape != "center-crop" or side is None:
+        height, width = self._cropped(height, width, scale)
+        patch = self.encoder.spec.patch_size if self.image.fit == "cut" else 1
+        return height - height % patch, width - width % patch
+
+    def _cropped(self, height: int, width: int, scale: float) -> tuple[int, int]:
+        resized = self._resized(height, width, scale)
+        side = self.image.crop or (self.image.short_side if self.image.shape == "center-crop" else None)
+        if side is None:
             return resized
         return min(*resized, round(side * scale)), min(*resized, round(side * scale))
 
@@ -129,7 +149,9 @@ class Extractor:
         """The resized image as float32 [3,H,W] in [0, 1]."""
         height, width = image_HW3.shape[:2]
         resized_HW3 = resize(image_HW3, self._resized(height, width, scale), self.image.interpolation, self.image.library)
-        return to_pixels(center_crop(resized_HW3, self.inner_size(height, width, scale), self.image.library))
+        cropped_HW3 = center_crop(resized_HW3, self._cropped(height, width, scale), self.image.library)
+        inner = self.inner_size(height, width, scale)
+        return to_pixels(cropped_HW3[: inner[0], : inner[1]])
 
     def encode(self, pixels_N3HW: Tensor) -> PatchFeatures:
         """Patch features of images or windows of one size, batch_size at a time."""

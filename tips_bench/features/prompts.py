@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import torch
 from torch import Tensor
@@ -53,7 +52,7 @@ def embed_names(encoder: Encoder, names: Sequence[str], prompts: Sequence[str], 
     What an earlier try embedded is taken up. Errors: an encoder without text.
     """
     probe_1D = encoder.encode_text(fill(prompts[:1], names[0])[:1]).float().cpu()
-    tower = digest(json.dumps(asdict(encoder.spec)), str(encoder.dtype), encoder.device.type, probe_1D.numpy().tobytes().hex())
+    tower = digest(encoder.spec.identity(), str(encoder.dtype), encoder.device.type, probe_1D.numpy().tobytes().hex())
     own = cache if cache.identity is None else FeatureCache(cache_root() / "texts", tower)
     arrays = {"embedding": ((probe_1D.shape[1],), "float32")}
     store = own.open("texts", [1] * len(names), arrays, json.dumps([list(names), list(prompts)]))
