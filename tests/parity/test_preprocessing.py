@@ -25,10 +25,20 @@ from tips_bench.features.extract import Extractor
 TOLERANCE = 1e-5
 SHAPES = [(300, 500), (501, 333), (97, 640), (448, 448), (225, 224)]  # height, width
 OWN = ImageCard(short_side=None, from_encoder=True)
-CLIP = {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 32}, "crop_size": {"height": 28, "width": 28}, "resample": 3}
+CLIP = {
+    "image_processor_type": "CLIPImageProcessor",
+    "size": {"shortest_edge": 32},
+    "crop_size": {"height": 28, "width": 28},
+    "resample": 3,
+}
 SIGLIP = {"image_processor_type": "SiglipImageProcessor", "size": {"height": 56, "width": 56}, "resample": 3}
 SIGLIP2 = {"image_processor_type": "SiglipImageProcessor", "size": {"height": 56, "width": 56}, "resample": 2}
-DINOV2 = {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 64}, "crop_size": {"height": 57, "width": 57}, "resample": 3}
+DINOV2 = {
+    "image_processor_type": "BitImageProcessor",
+    "size": {"shortest_edge": 64},
+    "crop_size": {"height": 57, "width": 57},
+    "resample": 3,
+}
 OLD_CLIP = {"feature_extractor_type": "CLIPFeatureExtractor", "size": 56, "crop_size": 56, "do_center_crop": True, "resample": 3}
 
 

@@ -205,7 +205,19 @@ def _call(function: Callable[[Tensor], Tensor], pixels_B3HW: Tensor, name: str) 
 
 
 def _from_spec(spec: EncoderSpec) -> dict[str, Any]:
-    names = ("patch_size", "embed_dim", "depth", "mean", "std", "resolution", "global_tokens", "has_text", "license", "pad", "preprocessing")
+    names = (
+        "patch_size",
+        "embed_dim",
+        "depth",
+        "mean",
+        "std",
+        "resolution",
+        "global_tokens",
+        "has_text",
+        "license",
+        "pad",
+        "preprocessing",
+    )
     return {name: getattr(spec, name) for name in names}
 
 

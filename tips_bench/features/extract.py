@@ -63,8 +63,12 @@ def resolved(image: ImageCard, spec: EncoderSpec) -> ImageCard:
     """The card with the encoder's own preprocessing and resolution where it asks for them. Errors: an encoder that states none."""
     if image.from_encoder:
         if spec.preprocessing is None:
-            fix = "State it in the model's card (preprocessing: ...) or in the encoder's spec, or choose a protocol with an input of its own."
-            raise UserError("its own preprocessing of images is not known, and the protocol asks for it", where=f"model {spec.name}", fix=fix)
+            fix = (
+                "State it in the model's card (preprocessing: ...) or in the encoder's spec, or choose a protocol with an input of its own."
+            )
+            raise UserError(
+                "its own preprocessing of images is not known, and the protocol asks for it", where=f"model {spec.name}", fix=fix
+            )
         image = spec.preprocessing
     if not image.native:
         return image
