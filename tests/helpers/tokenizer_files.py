@@ -13,11 +13,44 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 CORPUS = ["a photo of a cat on the red sofa.", "The dog, and the CAT!", "two white plates (and one cup) on a table", "don't touch: 3.5 m"]
 ODD = [
-    "", " ", "a", "A", "A Photo of a CAT.", "it's", "IT'S ''quoted''", "don\u2019t", "a\tb\nc", "  two  spaces  ", "under_score", "3.14 + 2,718",
-    "caf\u00e9 \u00c9COLE", "cafe\u0301", "\u0130stanbul", "STRASSE stra\u00dfe", "\u03a3\u0391\u03a3 \u03bf\u03b4\u03bf\u03c2", "\u6771\u4eac\u306e\u732b", "\u041a\u043e\u0448\u043a\u0430 \u0418 \u041f\u0421",
-    "\U0001f431\U0001f3fd\u200d\U0001f680 emoji", "&amp; &lt;b&gt;", "<b>bold</b>", "{} {x}", "[MASK]", "#hash @at $5 50% ^_^", "\u00a0nbsp\u2003em", "e-mail: A@B.org",
-    "\uff21\uff22\uff23", "\ufb01ne \ufb02at", "\u00bd \u00b2 \u2122", "\u202eright to left", "a" * 300, "word " * 120, "Cat, " * 90, "!?" * 50, "\u2581already", "tab\there",
-]  # fmt: skip
+    "",
+    " ",
+    "a",
+    "A",
+    "A Photo of a CAT.",
+    "it's",
+    "IT'S ''quoted''",
+    "don\u2019t",
+    "a\tb\nc",
+    "  two  spaces  ",
+    "under_score",
+    "3.14 + 2,718",
+    "caf\u00e9 \u00c9COLE",
+    "cafe\u0301",
+    "\u0130stanbul",
+    "STRASSE stra\u00dfe",
+    "\u03a3\u0391\u03a3 \u03bf\u03b4\u03bf\u03c2",
+    "\u6771\u4eac\u306e\u732b",
+    "\u041a\u043e\u0448\u043a\u0430 \u0418 \u041f\u0421",
+    "\U0001f431\U0001f3fd\u200d\U0001f680 emoji",
+    "&amp; &lt;b&gt;",
+    "<b>bold</b>",
+    "{} {x}",
+    "[MASK]",
+    "#hash @at $5 50% ^_^",
+    "\u00a0nbsp\u2003em",
+    "e-mail: A@B.org",
+    "\uff21\uff22\uff23",
+    "\ufb01ne \ufb02at",
+    "\u00bd \u00b2 \u2122",
+    "\u202eright to left",
+    "a" * 300,
+    "word " * 120,
+    "Cat, " * 90,
+    "!?" * 50,
+    "\u2581already",
+    "tab\there",
+]
 
 
 def odd_texts(number: int = 240) -> list[str]:
@@ -33,7 +66,7 @@ def odd_texts(number: int = 240) -> list[str]:
 def write_clip(folder: Path) -> None:
     """vocab.json and merges.txt, as openai/clip-vit-* has them, from the list of merges that open_clip ships."""
     path = Path(open_clip.tokenizer.default_bpe())
-    merges = gzip.open(path, "rt", encoding="utf-8").read().split("\n")[1 : 49152 - 256 - 2 + 1]
+    merges = gzip.decompress(path.read_bytes()).decode().split("\n")[1 : 49152 - 256 - 2 + 1]
     vocabulary = open_clip.tokenizer.SimpleTokenizer().encoder
     renamed = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
     ids = {renamed.get(token, token): number for token, number in vocabulary.items()}

@@ -1,6 +1,7 @@
 """Vision transformers of timm, at any grid.
 
-A card's architecture is {name: NAME.TAG}; everything else is timm's own configuration. Reference: timm's `forward_intermediates`.
+A card's architecture is {name: NAME.TAG}; everything else is timm's own configuration. Reference: timm's `forward_intermediates`, but for
+the positions of DINOv2 without registers, which are resized as its authors do it.
 Global tokens are the model's prefix tokens (CLS, registers); a model without any that pools by attention (SigLIP) has the pooled token.
 Where a model has no final norm, norm=True changes nothing. Axes: B batch, H W pixels, h w token grid, K global tokens, D feature.
 """
@@ -8,13 +9,16 @@ Where a model has no final norm, norm=True changes nothing. Axes: B batch, H W p
 from __future__ import annotations
 
 import difflib
+import re
 import sys
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
@@ -38,6 +42,7 @@ from tips_bench.models.devices import resolve_device
 Network = Any
 # The modules of timm whose models take images of any size.
 FAMILIES = ("vision_transformer", "eva", "deit")
+DINOV2 = re.compile(r"vit_[a-z]+_patch14_dinov2")  # without registers
 
 
 class TimmEncoder(Encoder):
@@ -107,6 +112,8 @@ def build(name: str) -> Network:
             fix=f"Use one of {', '.join(FAMILIES)}, or write a Python function that calls the model, and give --model MODULE:FUNCTION.",
         )
     model = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
+    if DINOV2.fullmatch(plain):
+        model._pos_embed = types.MethodType(_dinov2_positions, model)
     if not all(hasattr(model, needed) for needed in ("blocks", "num_prefix_tokens", "norm", "pretrained_cfg")):
         raise UserError(
             f"{type(model).__name__} is not a plain vision transformer",
@@ -114,6 +121,23 @@ def build(name: str) -> Network:
             fix="Write a Python function that calls it, and give --model MODULE:FUNCTION.",
         )
     return model
+
+
+def _dinov2_positions(model: Network, x_BhwD: Tensor) -> Tensor:
+    """[B,1+P,D]: CLS and patches with their positions, resized as DINOv2 does it for its models without registers.
+
+    Bicubically, without antialiasing, and by scale factors of (side + 0.1) / side of the table rather than to a size
+    (facebookresearch/dinov2 b8931f7, dinov2/hub/backbones.py:27-28 and dinov2/models/vision_transformer.py:180-212). With registers it
+    does as timm.
+    """
+    table_1ND, grid, old = model.pos_embed, tuple(x_BhwD.shape[1:3]), model.patch_embed.grid_size
+    if grid != old:
+        table_1Dhw = table_1ND[:, 1:].float().unflatten(1, old).permute(0, 3, 1, 2)
+        factors = tuple((new + 0.1) / side for new, side in zip(grid, old, strict=True))
+        resized_1Dhw = F.interpolate(table_1Dhw, scale_factor=factors, mode="bicubic", antialias=False)
+        table_1ND = torch.cat([table_1ND[:, :1], resized_1Dhw.flatten(2).transpose(1, 2).to(table_1ND.dtype)], 1)
+    cls_B1D = model.cls_token.expand(len(x_BhwD), -1, -1)
+    return torch.cat([cls_B1D, x_BhwD.flatten(1, 2)], 1) + table_1ND
 
 
 def facts(model: Network) -> dict[str, Any]:
