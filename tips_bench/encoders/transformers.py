@@ -167,7 +167,8 @@ class TransformersEncoder(Encoder):
     @torch.inference_mode()
     def encode_text(self, texts: list[str]) -> Tensor:
         """[T,D] text embeddings after the projection, not normalised. Errors: an encoder without text."""
-        return self.model.get_text_features(**self._tokenized(texts).to(self.device)).pooler_output
+        tokens = self._tokenized(texts).to(self.device)
+        return self.model.get_text_features(**tokens).pooler_output
 
     def _tokenized(self, texts: list[str]) -> Any:
         """input_ids [T,L], and whatever else the tokenizer gives."""
