@@ -53,7 +53,7 @@ def _expected(data: Any, split: str) -> str:
 
 def protocol(card: Any) -> str:
     """The page of one protocol: the tasks that allow it, its source and every number in it."""
-    numbers = card.model_dump(mode="json", include={"image", "features", "inference", "selection", "probe"}, exclude_none=True)
+    numbers = card.model_dump(mode="json", include={"image", "features", "inference", "selection", "probe", "by_task"}, exclude_none=True)
     tasks = [task for task in shipped_cards("task") if card.name in task.protocols]
     default = [f"`{task.name}`" for task in tasks if task.protocol == card.name]
     lines = [
