@@ -42,8 +42,9 @@ def shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Coloured shapes on a ground that is the background, and a task card for them; the working directory."""
     write_shapes(tmp_path / "data" / "shapes", train=10, val=6)
     card = {
-        "name": "shapes-zeroshot", "family": "zeroshot-segmentation", "title": "Shapes", "version": 1,
-        "protocol": "tcl-slide", "protocols": [*PROTOCOLS, "sclip", "proxyclip"], "primary": "mIoU", "license": "none", "citation": "none", "homepage": "none", "how_to_get": "drawn",
+        "name": "shapes-zeroshot", "family": "zeroshot-segmentation", "title": "Shapes", "version": 1, "protocol": "tcl-slide",
+        "protocols": [*PROTOCOLS, "sclip", "proxyclip"], "primary": "mIoU", "license": "none", "citation": "none",
+        "homepage": "none", "how_to_get": "drawn",
         "data": {"reader": "folder", "root": "shapes", "splits": {"train": "train", "test": "val"}},
         "options": {"names": NAMES, "background": "ground"},
     }  # fmt: skip
