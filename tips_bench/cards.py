@@ -15,7 +15,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from tips_bench.catalog import card_files, find_card
 from tips_bench.errors import UserError, unknown_name
-from tips_bench.files import digest
 from tips_bench.plain_yaml import override, read_yaml
 from tips_bench.registry import FAMILIES
 
@@ -369,8 +368,3 @@ def in_full(card: Strict) -> dict[str, Any]:
     if isinstance(card, ProtocolCard):
         data["deviations_from_source"] = [one.model_dump(mode="json") for one in card.deviations_from_source]
     return data
-
-
-def card_hash(card: Strict) -> str:
-    """Hex SHA-256 of a card's content, independent of its file's layout."""
-    return digest(json.dumps(card.model_dump(mode="json"), sort_keys=True))
