@@ -30,24 +30,28 @@ HASHES = {
     "convex-points": "1da0a76058f5e148",
     "dpt-224": "0bf5f623cf8d91ba",
     "dpt-official": "506a03093059b919",
-    "dpt-probe3d": "e972cf7d6d2dba10",
+    "dpt-probe3d": "c9e5f7612fcfe711",
+    "dpt-probe3d-a1f1464": "49aa25db18e3ae6c",
+    "dpt-probe3d-navi": "364e5e6942506ca8",
+    "dpt-probe3d-navi-a1f1464": "15fa6e3b5b34719d",
     "dpt-tips": "a6bb7d0fb28b7069",
     "instances-112": "dda6a6b6647d0f0c",
     "knn-112": "e5062ad11c074950",
     "knn-20": "30c9f8bcc8f51782",
     "knn-dinov2": "24d912c184648257",
-    "linear-dinov2": "f65432c87360eb08",
-    "linear-dinov2-depth-224": "bdc6d3fd0399bbf5",
-    "linear-dinov2-kitti": "1cf2431a38b080b6",
-    "linear-dinov2-kitti-4": "8d7cca3db83169e4",
-    "linear-dinov2-ms": "48b7acdd66cb863b",
-    "linear-dinov2-nyu": "52142ee43e0d915b",
-    "linear-dinov2-nyu-4": "a02e2da7616de44d",
-    "linear-dinov3": "82c04c62c45ddc72",
-    "linear-dinov3-nyu": "73568d6168666ae3",
+    "linear-dinov2": "9f3ea95cf3ac5f05",
+    "linear-dinov2-depth-224": "f1b433dee0e5aa13",
+    "linear-dinov2-kitti": "da2206155c61d46b",
+    "linear-dinov2-kitti-4": "92b1aa9aed704c2b",
+    "linear-dinov2-ms": "338380a9a965f31a",
+    "linear-dinov2-nyu": "b0b5cf535f1221e1",
+    "linear-dinov2-nyu-4": "236874d994d7caa2",
+    "linear-dinov3": "4992c6c188d28408",
+    "linear-dinov3-kitti": "6e6af3e615821c3d",
+    "linear-dinov3-nyu": "4818c7351e116349",
     "linear-lexicon3d": "b9bd1575890d3b82",
-    "linear-tips": "fa3676d95fb360ee",
-    "linear-tips-nyu": "073bbcb31377a8cc",
+    "linear-tips": "2483c221a13522c6",
+    "linear-tips-nyu": "3f182090d08fcf7a",
     "maskclip": "43e854aca018330b",
     "patch-text": "c5661818505aee79",
     "retrieval-224": "f65b53fd51e12dd3",
@@ -108,6 +112,15 @@ def test_a_deviation_names_tasks_that_allow_the_protocol(name: str) -> None:
     for one in card(name).deviations_from_source:
         assert one.tasks == [] or set(one.tasks) & allowed, one.source_does
         assert len(set(one.tasks)) == len(one.tasks)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tasks_that_the_source_has_no_number_for_are_named_as_an_extension(name: str) -> None:
+    protocol = card(name)
+    assert set(protocol.published_for or []) <= {task.name for task in list_cards("task")[0] if name in task.protocols}
+    assert protocol.source != OWN or protocol.published_for is None
+    named = {task for one in protocol.deviations_from_source if "extension by tips-bench" in one.we_do for task in one.tasks}
+    assert all(protocol.extends_to(task) for task in named) or protocol.published_for is None
 
 
 @pytest.mark.parametrize("name", NAMES)

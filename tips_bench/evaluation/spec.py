@@ -11,6 +11,7 @@ from tips_bench.cards import CARDS, ModelCard, ProtocolCard, Strict, TaskCard, l
 from tips_bench.catalog import is_shipped
 from tips_bench.encoders.load import resolve_model_card
 from tips_bench.errors import NotAllowed, Unsuited, UserError
+from tips_bench.evaluation.patch_sizes import for_patches
 from tips_bench.results.protocol_hash import protocol_hash
 from tips_bench.results.record import Deviation, shown_name
 
@@ -49,6 +50,11 @@ class Spec:
     def protocol_hash(self) -> str:
         """Hex SHA-256 of the values of the protocol as used."""
         return protocol_hash(self.protocol.model_dump(mode="json"))
+
+    @property
+    def applied(self) -> ProtocolCard:
+        """The protocol with its sizes in pixels as they are for this model's patches."""
+        return for_patches(self.protocol, self.model.patch_size)
 
     @property
     def takes_released_head(self) -> bool:
