@@ -168,7 +168,7 @@ class FeatureCard(Strict):
     layers: block indices (negative ones count from the end), whose features are concatenated; or the name of a choice of four blocks.
 
     "last4" are the last four blocks; "even4" and "quarters" every fourth of the depth, for 12 blocks 2, 5, 8, 11, rounded as DINOv2 does
-    it and as TIPSv2's DPT heads do, for 24 blocks 4, 11, 17, 23 and 5, 11, 17, 23; "quarters-down" is the latter rounded as Probe3D does it.
+    it and as TIPSv2's DPT heads do, for 24 blocks 4, 11, 17, 23 and 5, 11, 17, 23; "quarters-down" is as Probe3D rounds it.
     norm: the final norm is applied to each. global_token: index of a global token, each layer's own, concatenated to every patch, or null.
     token_for: the encoders of which that token is taken, each a word in the encoder's name, as dinov2 in "dinov2-b14"; null = all. values:
     the value path of the last block, projected to the space of the encoder's texts, stands for the last layer.
@@ -235,10 +235,10 @@ class ProtocolCard(Strict):
     """tasks/protocols/NAME.yaml: how a task is scored, with every number, and the paper or code that it reproduces.
 
     patch_size: sizes in pixels are for patches of so many pixels, and are scaled for an encoder with others so that the number of patches
-    stays; null = sizes are as they are. probe: {type: NAME, **options}; the options are checked by the probe that reads them. published_for:
-    the tasks that the source has a configuration or a number for; on others the protocol is an extension by tips-bench; null = not said.
-    published_for and deviations_from_source change no score, so they are not dumped: they are in no record, in no hash and in no
-    comparison of cards. `in_full` has them.
+    stays; null = sizes are as they are. probe: {type: NAME, **options}; the options are checked by the probe that reads them.
+    published_for: the tasks that the source has a configuration or a number for; on others the protocol is an extension by tips-bench;
+    null = not said. published_for and deviations_from_source change no score, so they are not dumped: they are in no record, in no hash
+    and in no comparison of cards. `in_full` has them.
     """
 
     name: str

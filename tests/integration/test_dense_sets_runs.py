@@ -26,7 +26,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("task", ["nyu-depth", "nyu-labelled", "kitti-depth", "navi-depth", "nyu-normals", "navi-normals"])
+@pytest.mark.parametrize("task", ["nyu-depth", "nyu-labelled", "kitti-depth", "navi-depth", "nyu-normals-labelled", "navi-normals"])
 def test_a_set_is_fitted_and_scored(task, data, tmp_path):
     family = "normals" if task.endswith("normals") else "depth"
     every = ["task.data.options.every=1"] if task.startswith("navi") else []
@@ -41,7 +41,7 @@ def test_a_set_is_fitted_and_scored(task, data, tmp_path):
 
 def test_normals_that_follow_from_depth_are_said_in_the_record_and_do_not_compare(data, tmp_path):
     overrides = [*SMALL, "task.data.options.source=depth"]
-    record = evaluate("nyu-normals", "pixels", "convex-normals", data_root=data, out=tmp_path, overrides=overrides)
+    record = evaluate("nyu-normals-labelled", "pixels", "convex-normals", data_root=data, out=tmp_path, overrides=overrides)
     assert not record.comparable and any("follow from the filled depth" in str(said) for said in record.deviations)
-    own = evaluate("nyu-normals", "pixels", "convex-normals", data_root=data, out=tmp_path, overrides=SMALL)
+    own = evaluate("nyu-normals-labelled", "pixels", "convex-normals", data_root=data, out=tmp_path, overrides=SMALL)
     assert not any("follow from the filled depth" in str(said) for said in own.deviations)

@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-
 from torch.nn import functional as F
 
 from tips_bench.cards import ProtocolCard, load_card
@@ -68,7 +67,9 @@ def test_the_rates_and_first_betas_of_depth_are_those_of_its_training_loop(golde
 
 
 @pytest.mark.parametrize(("name", "iteration"), [("warm", 0), ("after", 100)])
-def test_the_loss_of_depth_and_its_gradient_are_those_of_groups_of_two_images(golden: dict[str, np.ndarray], name: str, iteration: int) -> None:
+def test_the_loss_of_depth_and_its_gradient_are_those_of_groups_of_two_images(
+    golden: dict[str, np.ndarray], name: str, iteration: int
+) -> None:
     options: dict[str, Any] = card("linear-dinov3-nyu").probe
     probe = LinearBinsProbe(options, "here", DepthTarget(DepthRule(max_depth=10.0)))
     depth_BHW = torch.from_numpy(golden["depth"]).requires_grad_()
@@ -142,5 +143,3 @@ def test_sizes_follow_the_patches() -> None:
     assert (augment_card["crop_size"], augment_card["short_side"], augment_card["ratio"]) == (448, 448, [0.5, 2.0])
     assert for_patches(card("linear-dinov3"), 16) == card("linear-dinov3")
     assert for_patches(card("linear-dinov2"), 16) == card("linear-dinov2")
-
-

@@ -19,7 +19,7 @@ MEAN = 2 * np.array([122.175, 116.169, 103.508])
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The labelled set, and two files as GeoNet has them, larger than the image as those are; in a corner of depth 0 and one beyond 10 m."""
+    """The labelled set, and two files as GeoNet has them, larger than the image as those are; a corner has depth 0, another 10.5 m."""
     root = tmp_path_factory.mktemp("geonet") / "nyu"
     write_rooms("nyu-labelled", root, seed=3, train=2, val=1, size=160, frames_per_scene=2, workers=1)
     normals, depths = nyu_normals(root, "train"), nyu_labelled(root, "train")

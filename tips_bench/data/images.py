@@ -43,8 +43,8 @@ def resize_shape(height: int, width: int, short_side: int, multiple: int | None 
     """(height, width) in pixels after the shorter side is brought to `short_side` with the aspect kept.
 
     multiple: round both sides to the nearest multiple of it, at least one. Without it sides are rounded as mmcv's
-    `rescale_size` does, for the library "torchvision" down, and for "pillow" to the nearest. Errors: a result of more than MAX_PIXELS, or a side of more than
-    MAX_SIDE (a thin strip blown up).
+    `rescale_size` does, for the library "torchvision" down, and for "pillow" to the nearest. Errors: a result of more than
+    MAX_PIXELS, or a side of more than MAX_SIDE (a thin strip blown up).
     """
     short, unit = min(height, width), multiple or 1
     if library == "torchvision":

@@ -25,7 +25,7 @@ import numpy as np
 
 from tips_bench.cards import Strict, load_card, parse
 from tips_bench.data.base import NormalsSample
-from tips_bench.data.camera_geometry import Intrinsics, normals_from_depth
+from tips_bench.data.camera_geometry import normals_from_depth
 from tips_bench.data.images import read_mask
 from tips_bench.data.nyu import CAMERA, NyuLabelled
 from tips_bench.data.pixel_values import read_png

@@ -170,10 +170,11 @@ class Record(Part):
     """One evaluation of one model on one task under one protocol.
 
     model: the card's name. weights: what stood in place of the card's own weights, the name of a file or "random:SEED"; None = nothing.
-    extension: the protocol's source never used it on this task. comparable: false once there is a deviation. per_class: metric name -> class name -> value. probe: what the fit says of itself
-    (iterations, convergence, loss). beside: metrics that were scored beside the family's own, whose counts are in the same file, under
-    their names. features_id: hex, equal in two records of the same samples whose features are equal; the cache files them
-    under it. per_sample, pictures: files beside the record. cards: the task, protocol and model cards as used.
+    extension: the protocol's source has no number for this task. comparable: false once there is a deviation. per_class: metric name ->
+    class name -> value. probe: what the fit says of itself (iterations, convergence, loss). beside: metrics that were scored beside the
+    family's own, whose counts are in the same file, under their names. features_id: hex, equal in two records of the same samples whose
+    features are equal; the cache files them under it. per_sample, pictures: files beside the record. cards: the task, protocol and model
+    cards as used.
 
     Two records are equal where all of this is, wherever they lie.
     """

@@ -1,8 +1,9 @@
 """Records side by side: a row per model and protocol, a column per task's primary metric, and what it cost.
 
 Nothing is mixed in silence. A score whose protocol was changed carries a dagger and its deviations are listed below; a score on
-other data than its column carries a double dagger; one under a protocol whose source has no number for the task a section sign; two records that
-differ only in weights, card, seed or precision get rows that say so. A score is set in bold where it is the best of its protocol, comparable, and its interval excludes the others' scores.
+other data than its column carries a double dagger; one under a protocol whose source has no number for the task carries a section
+sign; two records that differ only in weights, card, seed or precision get rows that say so. A score is set in bold where it is the
+best of its protocol, comparable, and its interval excludes the others' scores.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ class PixelValueCropCard(Strict):
     size: S in pixels. shape: "center-crop" brings the shorter side to S and takes the middle, "square" stretches the image. jitter: how
     often brightness, contrast, saturation and hue are changed, each by up to `strength`, in an order that is drawn (torchvision's
     ColorJitter); normalized: after the encoder's mean was taken from the pixels and its deviation divided them, so that each change cuts
-    them off at 0 and 1, which is how Probe3D does it on NAVI. zoom: how often a square of a share of the area drawn from `scale` is cut out and brought back to S. flip: how often
-    the crop is mirrored.
+    them off at 0 and 1, which is how Probe3D does it on NAVI. zoom: how often a square of a share of the area drawn from `scale` is cut
+    out and brought back to S. flip: how often the crop is mirrored.
     """
 
     size: int = Field(gt=0)

@@ -1,8 +1,8 @@
 """Random training crops of segmentation as DINOv3 makes them: resized by Pillow, with antialiasing, and colored by torchvision.
 
 Steps and the order in which numbers are drawn are those of facebookresearch/dinov3 6876159, dinov3/eval/segmentation/transforms.py:21-101
-(colors), 116-134 (mirror), 137-188 (size), 257-309 (crop), 336-350 (padding) and 391-440 (order). Padding has the encoder's mean color, which
-is the 0 after normalization there.
+(colors), 116-134 (mirror), 137-188 (size), 257-309 (crop), 336-350 (padding) and 391-440 (order). Padding has the encoder's mean color,
+which is the 0 after normalization there.
 
 Axes: H W pixels.
 """
@@ -60,7 +60,8 @@ def augment(image_HW3: np.ndarray, labels_HW: np.ndarray, card: AugmentCard, ran
     """
     least, greatest = card.ratio
     short_side = int(card.short_side * (random.random_sample() * (greatest - least) + least))
-    shape = resize_shape(*labels_HW.shape, short_side, library="pillow")
+    height, width = labels_HW.shape
+    shape = resize_shape(height, width, short_side, library="pillow")
     resized = Image.fromarray(image_HW3).resize(shape[::-1], Image.Resampling.BILINEAR)
     image_3HW = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
     marks_HW = F.interpolate(torch.from_numpy(np.ascontiguousarray(labels_HW))[None, None], shape, mode="nearest")[0, 0]

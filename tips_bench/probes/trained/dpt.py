@@ -35,9 +35,9 @@ class DptOptions(NetworkOptions):
     """The knobs of `dpt` beside those of the training.
 
     decoder: the network; channels: of its fusion; kernel: of probe3d's; aligned: its sizes are changed with aligned corners, and so are
-    those of its values. Depth: relu: before the linear map of tips'; bins, even from
-    min_depth to the greatest depth that the task scores; floor: added to every bin's share; scale_weight, scale_share, gradient_weight:
-    of the losses; gradient_between: what differences are taken between; epsilon: metres added before a logarithm. Normals: uncertain: a fourth output, the concentration of Bae et al.; unit:
+    those of its values. Depth: relu: before the linear map of tips'; bins, even from min_depth to the greatest depth that the task scores;
+    floor: added to every bin's share; scale_weight, scale_share, gradient_weight: of the losses; gradient_between: what differences are
+    taken between; epsilon: metres added before a logarithm. Normals: uncertain: a fourth output, the concentration of Bae et al.; unit:
     brought to length 1 before they are upsampled.
     """
 

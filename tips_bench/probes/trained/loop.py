@@ -109,8 +109,9 @@ class TrainingOptions(Strict):
     """The knobs of training linear heads. lr, weight_decay: their product is the grid. checkpoint_every: iterations between checkpoints.
 
     end: the rate at the end, as a factor on the base rate, of the schedules "one-cycle" and "cosine-throughout". lag: so many iterations
-    at the start have the rate of the first one, and all others follow as late. momentum: [least, greatest] first beta of the one-cycle policy, instead of the first of `betas`; with the schedule "one-cycle" that of
-    DINOv3, which begins after the warm-up. clip: greatest norm of a head's gradient. dropout_first: before BatchNorm, not after it.
+    at the start have the rate of the first one, and all others follow as late. momentum: [least, greatest] first beta of the one-cycle
+    policy, instead of the first of `betas`; with the schedule "one-cycle" that of DINOv3, which begins after the warm-up. clip: greatest
+    norm of a head's gradient. dropout_first: before BatchNorm, not after it.
     """
 
     type: str

@@ -18,8 +18,8 @@ def lr_factor(kind: Schedule, iteration: int, total: int, warmup: int, warmup_ra
     CosineAnnealingLrUpdaterHook, of DINOv2's depth heads. kind "one-cycle": DINOv3's WarmupOneCycleLR (facebookresearch/dinov3 6876159,
     dinov3/eval/depth/schedulers.py:87-137): the warm-up of a line from 1 to 0 over all iterations, or, where the ratio is 0, of half a
     cosine from 1 to 0, plus DIVISOR * end; then half a cosine from 1 to `end`, one iteration ahead. kind "cosine": the warm-up, then half
-    a cosine from 1 to 0 over the rest. kind "quarter-cosine": probe3d's (evals/utils/optim.py), that warm-up, then a quarter of a cosine from 1
-    to `warmup_ratio` over the rest.
+    a cosine from 1 to 0 over the rest. kind "quarter-cosine": probe3d's (evals/utils/optim.py), that warm-up, then a quarter of a cosine
+    from 1 to `warmup_ratio` over the rest.
     """
     if kind == "quarter-cosine":
         share = iteration / warmup if iteration < warmup else math.cos(math.pi / 2 * (iteration - warmup) / max(1, total - warmup))
