@@ -2,7 +2,8 @@
 
 tests/parity/data/dinov3.npz, of commit 6876159: numbers of WarmupOneCycleLR as its two training loops step it (eval/*/schedulers.py,
 eval/segmentation/train.py:117-136, eval/depth/train.py:76-120), SigLoss and MultiSegmentationLoss (eval/*/loss.py), the transforms of
-segmentation (eval/segmentation/transforms.py) for twelve random states, and rotation and colors of depth (eval/depth/transforms.py).
+segmentation (eval/segmentation/transforms.py) for twelve random states, rotation and colors of depth (eval/depth/transforms.py), the linear
+head, FeaturesToDepth, calculate_depth_metrics and the sliding make_inference.
 
 Axes: B batch, H W pixels.
 """
@@ -18,15 +19,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tips_bench.cards import ProtocolCard, load_card
+from tips_bench.cards import ProtocolCard, WindowCard, load_card
 from tips_bench.data.crops.depth import DepthAugmentCard, rotate
 from tips_bench.data.crops.segmentation import AugmentCard
 from tips_bench.data.crops.segmentation_pillow import augment
 from tips_bench.data.images import resize, resize_shape
 from tips_bench.features.geometry import Upsampling, Windows
-from tips_bench.metrics.depth import DepthRule
+from tips_bench.metrics.depth import DepthRule, count, summary
+from tips_bench.probes.depth_bins import Bins
 from tips_bench.probes.pixel_targets import DepthTarget
 from tips_bench.probes.trained.cross_entropy import upsampled_cross_entropy
+from tips_bench.probes.trained.head_sweep import HeadSweep
 from tips_bench.probes.trained.linear_depth import LinearBinsProbe
 from tips_bench.probes.trained.linear_segmentation import LinearProbe
 from tips_bench.probes.trained.pixel_losses import log_residual, scale_invariant_loss
@@ -143,3 +146,37 @@ def test_sizes_follow_the_patches() -> None:
     assert (augment_card["crop_size"], augment_card["short_side"], augment_card["ratio"]) == (448, 448, [0.5, 2.0])
     assert for_patches(card("linear-dinov3"), 16) == card("linear-dinov3")
     assert for_patches(card("linear-dinov2"), 16) == card("linear-dinov2")
+
+
+def test_a_trained_head_gives_the_logits_of_its_head_in_evaluation(golden: dict[str, np.ndarray]) -> None:
+    sweep = HeadSweep(1, 10, 6, batch_norm=True, dropout=0.1, dropout_first=True, seed=0)
+    names = {"weight.0": "conv.weight", "bias.0": "conv.bias", "scale.0": "batchnorm_layer.weight", "shift.0": "batchnorm_layer.bias"}
+    names |= {"running_mean": "batchnorm_layer.running_mean", "running_var": "batchnorm_layer.running_var"}
+    sweep.load_state_dict({ours: torch.from_numpy(golden[f"head/{theirs}"]).squeeze() for ours, theirs in names.items()})
+    logits = sweep.head(0)(torch.from_numpy(golden["head_features"]).permute(0, 2, 3, 1))
+    found = Upsampling.of((4, 5), (0, 0, 0, 0), Windows((33, 41), (33, 41), (0,), (0,)), (33, 41))(logits)
+    assert np.abs(found.numpy() - golden["head_logits"]).max() < 1e-5
+
+
+def test_outputs_become_the_depth_of_its_bins(golden: dict[str, np.ndarray]) -> None:
+    options = LinearBinsProbe(card("linear-dinov3-nyu").probe, "here", DepthTarget(DepthRule(max_depth=10.0))).options
+    bins = Bins((options.min_depth, options.max_depth), options.floor, options.factor)
+    found = bins.depth(torch.from_numpy(golden["bin_outputs"])[:, None])
+    assert np.abs(found[:, 0].numpy() - golden["bin_depth"]).max() < 1e-5
+
+
+def test_the_metrics_of_depth_are_those_of_its_evaluation(golden: dict[str, np.ndarray]) -> None:
+    names = ("delta1", "delta2", "delta3", "AbsRel", "RMSE", "log10", "RMSE_log", "SILog", "SqRel")
+    sums = count(golden["metric_prediction"], golden["metric_truth"], DepthRule(max_depth=10.0))
+    found = summary(sums)
+    scale = np.array([100, 100, 100, 1, 1, 1, 1, 1, 1])
+    assert np.allclose([float(found[name]) for name in names], golden["metric_values"][:9] * scale, rtol=1e-5)
+
+
+def test_windows_give_the_logits_of_its_sliding_inference(golden: dict[str, np.ndarray]) -> None:
+    image, weight = torch.from_numpy(golden["slide_image"]), torch.from_numpy(golden["slide_weight"])
+    windows = Windows.of((64, 83), WindowCard(mode="slide", window=32, stride=21))
+    tokens = F.avg_pool2d(windows.cut(image), 8)
+    logits = windows.mosaic(torch.einsum("cd,ndhw->nchw", weight, tokens))
+    found = Upsampling.of((4, 4), (0, 0, 0, 0), windows, (50, 70))(logits)
+    assert np.abs(found.numpy() - golden["slide_logits"]).max() < 1e-5

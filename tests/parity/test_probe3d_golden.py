@@ -1,7 +1,8 @@
 """The decoder, the upsampling and the losses of `dpt-probe3d` against what mbanani/probe3d computes with the same weights.
 
 tests/parity/data/probe3d.npz, of commits 1fff822 and a1f1464: numbers of DepthHead and SurfaceNormalHead (evals/models/probes.py), of
-interpolate in train_depth.py and train_snorm.py, and of DepthLoss and angular_loss (evals/utils/losses.py), on a CPU in float32.
+interpolate in train_depth.py and train_snorm.py, of DepthLoss and angular_loss (evals/utils/losses.py), and of evaluate_depth and
+evaluate_surface_norm (evals/utils/metrics.py), on a CPU in float32.
 
 Axes: B batch, D feature, H W pixels.
 """
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from tips_bench.cards import load_card
 from tips_bench.features.geometry import Upsampling, Windows
+from tips_bench.metrics import depth, normals
 from tips_bench.metrics.depth import DepthRule
 from tips_bench.probes.network_head import HeadSpec, NetworkHead
 from tips_bench.probes.pixel_targets import DepthTarget, NormalsTarget
@@ -27,6 +29,7 @@ from tips_bench.probes.trained.pixel_losses import gradient_loss, log_residual, 
 FILE = Path(__file__).parent / "data" / "probe3d.npz"
 PROTOCOLS = {"1fff822": "dpt-probe3d", "a1f1464": "dpt-probe3d-a1f1464"}
 TARGETS = {"depth": DepthTarget(DepthRule(max_depth=10.0)), "normals": NormalsTarget()}
+METERS = ("delta1", "delta2", "delta3", "RMSE")
 TOLERANCE = 1e-5
 
 
@@ -108,3 +111,22 @@ def test_each_part_of_the_depth_loss_is_that_of_the_commit(golden: dict[str, Ten
     known = truth_BHW > 0
     found = scale_invariant_loss(residual_BHW, known, 0.85), gradient_loss(residual_BHW, known, probe.options.gradient_between)
     torch.testing.assert_close(torch.stack(found).double(), golden[f"{commit}/depth/parts"], rtol=TOLERANCE, atol=0)
+
+
+def test_the_metrics_of_depth_are_those_of_each_image(golden: dict[str, Tensor]) -> None:
+    rule = DepthRule(max_depth=10.0)
+    for image in range(3):
+        found = depth.summary(depth.count(golden["metrics/prediction"][image].numpy(), golden["metrics/truth"][image].numpy(), rule))
+        plain, aligned = golden["metrics/plain"][:, image].numpy(), golden["metrics/aligned"][:, image].numpy()
+        scale = np.array([100, 100, 100, 1])
+        assert np.allclose([float(found[name]) for name in METERS], plain * scale, rtol=1e-4)
+        assert np.allclose([float(found[f"aligned_{name}"]) for name in METERS], aligned * scale, rtol=1e-4)
+
+
+def test_the_metrics_of_normals_are_those_of_each_image(golden: dict[str, Tensor]) -> None:
+    for image in range(3):
+        truth, predicted = (golden[f"metrics/{name}"][image].permute(1, 2, 0).numpy() for name in ("normals", "predicted_normals"))
+        known = np.where(golden["metrics/mask"][image].numpy()[..., None], truth, 0)
+        found = normals.summary(normals.count(predicted, known))
+        wanted = golden["metrics/angles"][:, image].numpy() * np.array([100, 100, 100, 1])
+        assert np.allclose([float(found[name]) for name in ("acc_11.25", "acc_22.5", "acc_30", "RMSE")], wanted, rtol=1e-4)
