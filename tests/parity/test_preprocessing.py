@@ -59,8 +59,7 @@ def picture(height: int, width: int) -> np.ndarray:
 def ours(card: ModelCard, image_HW3: np.ndarray) -> torch.Tensor:
     """Normalized pixels as the encoder gets them."""
     extractor = Extractor(Described(card), OWN, FeatureCard())
-    pixels_3HW = extractor.pixels(image_HW3)
-    assert pixels_3HW.shape[1:] == extractor.inner_size(*image_HW3.shape[:2])
+    pixels_3HW = extractor.fitted(extractor.pixels(image_HW3)[None])[0]
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (card.mean, card.std))
     return (pixels_3HW - mean) / std
 

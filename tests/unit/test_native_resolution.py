@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
@@ -27,14 +26,12 @@ def test_the_aspect_may_be_kept():
     assert Extractor(load_encoder("tips-tiny-random", device="cpu"), image, FeatureCard()).inner_size(448, 896) == (224, 448)
 
 
-def test_a_side_that_is_no_whole_number_of_patches_may_be_cut():
-    image = ImageCard(short_side=60, shape="square", library="torchvision", fit="cut")
+def test_pixels_after_the_last_whole_patch_are_dropped_before_an_image_is_embedded():
+    image = ImageCard(short_side=60, shape="square", library="torchvision", fit="drop")
     extractor = Extractor(load_encoder("tips-tiny-random", device="cpu"), image, FeatureCard())
-    image_HW3 = np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8)
-    pixels_3HW = extractor.pixels(image_HW3)
-    whole_3HW = Extractor(extractor.encoder, image.model_copy(update={"fit": "pad"}), FeatureCard()).pixels(image_HW3)
-    assert extractor.inner_size(80, 90) == (56, 56) and extractor.grid(80, 90) == (4, 4)
-    assert torch.equal(pixels_3HW, whole_3HW[:, :56, :56])
+    pixels_B3HW = torch.rand(1, 3, 60, 60, generator=torch.Generator().manual_seed(0))
+    extractor.encoder.embed_image = lambda pixels: pixels
+    assert torch.equal(extractor.embed(pixels_B3HW), pixels_B3HW[..., :56, :56])
 
 
 def test_the_preprocessing_of_the_encoder_stands_for_the_protocols():

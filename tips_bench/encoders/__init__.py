@@ -7,6 +7,7 @@
     huggingface    what the JSON files of a Hugging Face folder say
     preprocessing  how each library resizes and crops an image
     values         the value path of towers that meet text
+    last_block     the last block of a CLIP tower under another attention
 
 The sources:
 

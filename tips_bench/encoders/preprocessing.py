@@ -2,7 +2,8 @@
 
 None = the library does something that no card can say (it pads, filters otherwise, does not scale pixels to [0, 1]).
 
-A side that is no whole number of patches is cut, as a convolution of that stride does (SigLIP So400m/14 at 384 pixels reads 378).
+Of a side that is no whole number of patches, the pixels after the last one are dropped, as a convolution of that stride does it: SigLIP
+So400m/14 at 384 pixels reads 378.
 """
 
 from __future__ import annotations
@@ -65,5 +66,5 @@ def _card(shape: str | None, side: int, crop: int | None, interpolation: str | N
     if shape is None or interpolation not in FILTERS.values() or (crop is not None and crop > side):
         return None
     whole = shape != "aspect" and (crop or side) % patch == 0
-    values = {"shape": shape, "interpolation": interpolation, "library": library, "fit": "pad" if whole else "cut"}
+    values = {"shape": shape, "interpolation": interpolation, "library": library, "fit": "pad" if whole else "drop"}
     return ImageCard.model_validate({"short_side": side, "crop": None if crop == side else crop, **values})

@@ -23,11 +23,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
 from tips_bench.encoders.hub import SINGLE_FILE
+from tips_bench.encoders.last_block import dino_positions
 from tips_bench.encoders.preprocessing import of_timm
 from tips_bench.encoders.weights import (
     Weights,
@@ -141,8 +141,8 @@ def build(name: str) -> Network:
             fix=f"{other}, or write a Python function that calls the model, and give --model MODULE:FUNCTION.",
         )
     model = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
-    if DINOV2.fullmatch(plain):
-        model._pos_embed = types.MethodType(_dinov2_positions, model)
+    if name.endswith(".dino") or DINOV2.fullmatch(plain):
+        model._pos_embed = types.MethodType(_dino_positions, model)
     if not all(hasattr(model, needed) for needed in ("blocks", "num_prefix_tokens", "norm", "pretrained_cfg")):
         raise UserError(
             f"{type(model).__name__} is not a plain vision transformer",
@@ -197,21 +197,13 @@ def stage_facts(model: Network, stride: int, name: str) -> dict[str, Any]:
     }
 
 
-def _dinov2_positions(model: Network, x_BhwD: Tensor) -> Tensor:
-    """[B,1+P,D]: CLS and patches with their positions, resized as DINOv2 does it for its models without registers.
+def _dino_positions(model: Network, x_BhwD: Tensor) -> Tensor:
+    """[B,1+P,D]: CLS and patches with their positions, resized as DINO does it.
 
-    Bicubically, without antialiasing, and by scale factors of (side + 0.1) / side of the table rather than to a size
-    (facebookresearch/dinov2 b8931f7, dinov2/hub/backbones.py:27-28 and dinov2/models/vision_transformer.py:180-212). With registers it
-    does as timm.
+    Source: facebookresearch/dino 7c446df, vision_transformer.py:196-207.
     """
-    table_1ND, grid, old = model.pos_embed, tuple(x_BhwD.shape[1:3]), model.patch_embed.grid_size
-    if grid != old:
-        table_1Dhw = table_1ND[:, 1:].float().unflatten(1, old).permute(0, 3, 1, 2)
-        factors = tuple((new + 0.1) / side for new, side in zip(grid, old, strict=True))
-        resized_1Dhw = F.interpolate(table_1Dhw, scale_factor=factors, mode="bicubic", antialias=False)
-        table_1ND = torch.cat([table_1ND[:, :1], resized_1Dhw.flatten(2).transpose(1, 2).to(table_1ND.dtype)], 1)
     cls_B1D = model.cls_token.expand(len(x_BhwD), -1, -1)
-    return torch.cat([cls_B1D, x_BhwD.flatten(1, 2)], 1) + table_1ND
+    return torch.cat([cls_B1D, x_BhwD.flatten(1, 2)], 1) + dino_positions(model.pos_embed[0], (x_BhwD.shape[1], x_BhwD.shape[2]))
 
 
 def facts(model: Network) -> dict[str, Any]:
