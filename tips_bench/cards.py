@@ -164,15 +164,15 @@ class ImageCard(Strict):
 class FeatureCard(Strict):
     """Which features are taken from the encoder.
 
-    layers: block indices (negative ones count from the end), whose features are concatenated; or the name of a choice of four blocks.
+    layers: block indices (negative ones count from the end), whose features are concatenated; or the name of a choice of blocks.
 
     "last4" are the last four blocks; "even4" and "quarters" every fourth of the depth, for 12 blocks 2, 5, 8, 11, rounded as DINOv2 does
-    it and as TIPSv2's DPT heads do, for 24 blocks 4, 11, 17, 23 and 5, 11, 17, 23. norm: the final norm is applied to
-    each. global_token: index of a global token, each layer's own, concatenated to every patch, or null. values: the value path of the last
+    it and as TIPSv2's DPT heads do, for 24 blocks 4, 11, 17, 23 and 5, 11, 17, 23. "backbone"
+    is the last block before a head that was trained on top, as dino.txt has one, else the last. norm: the final norm is applied to each. global_token: index of a global token, each layer's own, concatenated to every patch, or null. values: the value path of the last
     block, projected to the space of the encoder's texts, stands for the last layer.
     """
 
-    layers: list[int] | Literal["last4", "even4", "quarters"] = [-1]
+    layers: list[int] | Literal["last4", "even4", "quarters", "backbone"] = [-1]
     norm: bool = True
     global_token: int | None = None
     values: bool = False
@@ -253,7 +253,8 @@ class WeightsCard(Strict):
     """Where the weights of a model come from: a URL, a Hugging Face repository, a local file, or a seed for random weights.
 
     url: also with hub, which then names the same weights on the hub. file: the name inside a hub repository. path: relative to the
-    working directory, else to the shipped cards. size: in bytes. sha256: in hex, if published.
+    working directory, else to the shipped cards. size: in bytes. sha256: in hex, if published. how_to_get: what to do, where nothing can
+    fetch `file`: it is behind a form.
     """
 
     url: str | None = None
@@ -264,6 +265,7 @@ class WeightsCard(Strict):
     file: str | None = None
     size: int | None = None
     sha256: str | None = None
+    how_to_get: str | None = Field(None, exclude=True)
 
 
 class ModelCard(Strict):
@@ -364,8 +366,10 @@ def list_cards(kind: Literal["task", "protocol", "model"]) -> tuple[list[Any], l
 
 
 def in_full(card: Strict) -> dict[str, Any]:
-    """Everything that a card says, as plain data without what is null; of a protocol, the deviations from its source too."""
+    """Everything that a card says, as plain data without what is null, and what is in no hash, too."""
     data = card.model_dump(mode="json", exclude_none=True)
+    if isinstance(card, ModelCard) and card.weights and card.weights.how_to_get:
+        data["weights"]["how_to_get"] = card.weights.how_to_get
     if isinstance(card, ProtocolCard):
         data["deviations_from_source"] = [one.model_dump(mode="json") for one in card.deviations_from_source]
     return data

@@ -49,6 +49,8 @@ def layer_indices(layers: list[int] | str, encoder: Encoder) -> tuple[int, ...]:
     if not isinstance(layers, str):
         return encoder.resolve_layers(tuple(layers))
     depth, name = encoder.spec.depth, encoder.spec.name
+    if layers == "backbone":
+        return (depth - 1 - encoder.head_depth,)
     if depth < 4:
         problem = f"features.layers = {layers}: encoder {name!r} has {depth} block{'s' * (depth > 1)}"
         raise UserError(problem, fix="Use a protocol that reads only the last layer, or --set features.layers=[-1].")
