@@ -27,7 +27,7 @@ from tips_bench.results import untrusted_input as guards
 from tips_bench.results.record import Deviation
 
 
-def card_of(kind: str, name: str) -> dict[str, Any] | None:
+def card_of(kind: str, name: str, task: str = "rooms-seg") -> dict[str, Any] | None:
     """Our cards; the data set of rooms-seg is as small as the tests' records."""
     if name not in card_files(kind):
         return None

@@ -39,18 +39,20 @@ GRAY, PALETTE = 0, 3  # PNG colour types
 PGM16 = re.compile(rb"P5\s+(?:#[^\n]*\n\s*)*(\d{1,6})\s+(\d{1,6})\s+65535\s")
 
 
-def resize_shape(height: int, width: int, short_side: int, multiple: int | None = None, library: Library = "mmcv") -> tuple[int, int]:
+def resize_shape(
+    height: int, width: int, short_side: int, multiple: int | None = None, library: Library = "mmcv", long_side: int | None = None
+) -> tuple[int, int]:
     """(height, width) in pixels after the shorter side is brought to `short_side` with the aspect kept.
 
     multiple: round both sides to the nearest multiple of it, at least one. Without it sides are rounded as mmcv's
-    `rescale_size` does, or, for the library "torchvision", down. Errors: a result of more than MAX_PIXELS, or a side of more than
-    MAX_SIDE (a thin strip blown up).
+    `rescale_size` does, or, for the library "torchvision", down. long_side: of mmcv's, the longer side becomes no longer than this.
+    Errors: a result of more than MAX_PIXELS, or a side of more than MAX_SIDE (a thin strip blown up).
     """
     short, unit = min(height, width), multiple or 1
     if library == "torchvision":
         resized = height * short_side // short, width * short_side // short
     else:
-        scale = short_side / short
+        scale = short_side / short if long_side is None else min(short_side / short, long_side / max(height, width))
         resized = max(1, int(height * scale / unit + 0.5)) * unit, max(1, int(width * scale / unit + 0.5)) * unit
     if resized[0] * resized[1] > MAX_PIXELS or max(resized) > MAX_SIDE:
         raise UserError(

@@ -6,6 +6,7 @@
     hub           files from addresses and the Hugging Face hub
     huggingface   what the JSON files of a Hugging Face folder say
     values        the value path of towers that meet text
+    last_block    the last block of a CLIP tower under another attention
 
 The sources:
 

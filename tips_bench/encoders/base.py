@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tips_bench.cards import ModelCard
+from tips_bench.encoders.last_block import Reading, Tower, read
 from tips_bench.errors import UserError
 
 # Ours: bicubic resizing leaves [0, 1] by less; pixels of 0-255 and normalized ones leave it by more.
@@ -125,6 +126,25 @@ class Encoder(ABC):
         found = self._encode(pixels_B3HW, layers, norm, values)
         globals_BKD, *rest = (self._own(features) for features in (found.globals_BKD, *found.patches, *found.layer_globals))
         return ImageFeatures(globals_BKD, rest[: len(layers)], rest[len(layers) :], padding)
+
+    @torch.inference_mode()
+    def read_image(self, pixels_B3HW: Tensor, reading: Reading) -> tuple[Tensor, tuple[int, int, int, int]]:
+        """Patch features [B,h,w,E] in the space of the texts under another attention of the last block, and the padding.
+
+        Errors: those of `encode_image`; an encoder that is not a CLIP of open_clip or transformers.
+        """
+        tower = self.tower_parts()
+        self._check_pixels(pixels_B3HW)
+        pixels_B3HW, padding = self._prepared(pixels_B3HW)
+        return self._own(read(tower, pixels_B3HW, reading)), padding
+
+    def tower_parts(self) -> Tower:
+        """The image tower in parts. Errors: it has none that can be taken apart."""
+        raise UserError(
+            "the attention of its last block cannot be chosen",
+            where=self.spec.name,
+            fix="Choose a CLIP of open_clip or transformers, for example clip-b16, or a protocol with features.attention: itself.",
+        )
 
     @functools.cached_property
     def values_dim(self) -> int:

@@ -19,6 +19,7 @@ from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
 from tips_bench.encoders.hub import SINGLE_FILE, hub_file, hub_model
 from tips_bench.encoders.huggingface import CONFIG_FILE, PROCESSOR_FILES, read_model_config, read_normalization
+from tips_bench.encoders.last_block import Block, Tower
 from tips_bench.encoders.values import Watched, pooled_alone, watched, with_values
 from tips_bench.encoders.weights import (
     Weights,
@@ -147,6 +148,34 @@ class TransformersEncoder(Encoder):
         values_BPD = self.vision.get_submodule(self.family.norm)(last.alone()[:, self.spec.global_tokens :])
         return self.model.visual_projection(values_BPD)
 
+    def tower_parts(self) -> Tower:
+        if not self.spec.has_text or self.family is not _CLIP:
+            return super().tower_parts()
+        vision, patch = self.vision, self.spec.patch_size
+        embeddings, (*blocks, last) = vision.embeddings, vision.encoder.layers
+        attention, table_ND = last.self_attn, embeddings.position_embedding.weight
+
+        def resized(grid: tuple[int, int]) -> Tensor:
+            tokens_1ND = table_ND.new_empty(1, 1 + grid[0] * grid[1], table_ND.shape[1])
+            return embeddings.interpolate_pos_encoding(tokens_1ND, grid[0] * patch, grid[1] * patch)[0]
+
+        return Tower(
+            embed=embeddings.patch_embedding,
+            class_token_D=embeddings.class_embedding,
+            positions_ND=table_ND,
+            resized=resized,
+            norm_before=vision.pre_layrnorm,
+            blocks=[_plain(block) for block in blocks],
+            last=Block(
+                norm=last.layer_norm1,
+                qkv=lambda x_BND: (attention.q_proj(x_BND), attention.k_proj(x_BND), attention.v_proj(x_BND)),
+                heads=attention.num_heads,
+                out=attention.out_proj,
+                feed_forward=lambda x_BND: last.mlp(last.layer_norm2(x_BND)),
+            ),
+            finish=lambda x_BND: self.model.visual_projection(vision.post_layernorm(x_BND)),
+        )
+
     def _options(self, pixels_B3HW: Tensor, grid: tuple[int, int]) -> dict[str, Any]:
         options: dict[str, Any] = {"interpolate_pos_encoding": True} if self.family.interpolate else {}
         if self.vision.config.model_type == "vit_mae":
@@ -191,6 +220,16 @@ def _keeper(kept: dict[int, Tensor], layer: int) -> Callable[..., None]:
         kept[layer] = output if isinstance(output, Tensor) else output[0]
 
     return keep
+
+
+def _plain(block: nn.Module) -> Callable[[Tensor], Tensor]:
+    """A block of transformers as a function of its tokens alone."""
+
+    def run(x_BND: Tensor) -> Tensor:
+        found = block(x_BND, attention_mask=None)
+        return found if isinstance(found, Tensor) else found[0]
+
+    return run
 
 
 def _folder(card: ModelCard) -> Path:

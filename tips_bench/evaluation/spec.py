@@ -82,7 +82,7 @@ def resolve(
     deviations: list[Deviation] = []
     task_card = _changed("task", load_card("task", task), chosen["task"], deviations)
     name = protocol or task_card.protocol
-    protocol_card = load_card("protocol", name)
+    protocol_card = load_card("protocol", name).for_task(task_card.name)
     if protocol_card.name not in task_card.protocols and is_shipped("protocol", name):
         fix = f"Use one of: {', '.join(task_card.protocols)}."
         raise NotAllowed(f"protocol {protocol_card.name!r} is not allowed for this task", where=f"task {task_card.name}", fix=fix)

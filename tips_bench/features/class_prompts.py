@@ -1,4 +1,4 @@
-"""Names of classes and prompts for zero-shot classification: a task's own list, its folders, or OpenAI's for ImageNet.
+"""Names of classes and prompts for zero-shot tasks: a task's own list, its folders, or OpenAI's for ImageNet.
 
 OpenAI's 1000 names and 80 prompts (github.com/openai/CLIP, notebooks/Prompt_Engineering_for_ImageNet.ipynb) are taken from open_clip, which
 ships them, and held to a checksum, so that no version of it can change a number in silence.

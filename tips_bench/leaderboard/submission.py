@@ -31,7 +31,7 @@ DTYPES = ("fp32", "bf16")
 SLACK = 0.05  # of an interval's width: between versions of the libraries that draw it
 PROSE = {"license", "citation", "homepage", "how_to_get", "data.download", "protocols", "published"}
 # (kind, name) -> the card of that name here as plain data, None where there is none
-CardOf = Callable[[str, str], Mapping[str, Any] | None]
+CardOf = Callable[[str, str, str], Mapping[str, Any] | None]  # (kind, name, task): a protocol as it is for the task
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _cards(record: Record, card_of: CardOf) -> Iterator[str]:
         yield f"comparable = {json.dumps(record.comparable)} with {len(record.deviations)} deviations"
     declared = record.changed_values
     for kind, name in (("task", record.task), ("protocol", record.protocol), ("model", record.model)):
-        used, ours = record.cards.get(kind), card_of(kind, name)
+        used, ours = record.cards.get(kind), card_of(kind, name, record.task)
         if not isinstance(used, dict):
             yield f"cards.{kind} is missing"
             continue
@@ -199,7 +199,7 @@ def _declared(kind: str, difference: str, declared: Mapping[str, Any]) -> bool:
 
 def _against_cards(record: Record, card_of: CardOf) -> Iterator[str]:
     """What our cards say of the record's other fields."""
-    task = card_of("task", record.task)
+    task = card_of("task", record.task, record.task)
     declared = record.changed_values
     if task is not None:
         for key, value in (("family", record.family), ("primary", record.primary)):
@@ -213,7 +213,7 @@ def _against_cards(record: Record, card_of: CardOf) -> Iterator[str]:
         for split, number in ((record.dataset.split, record.dataset.n), (record.dataset.train_split, record.dataset.train_n)):
             if record.limit is None and expected.get(split, number) != number:
                 yield f"{number} samples of {split!r}, where the data set has {expected[split]}"
-    model = card_of("model", record.model) if record.weights is None else None
+    model = card_of("model", record.model, record.task) if record.weights is None else None
     hash = ((model or {}).get("weights") or {}).get("sha256")
     if hash is not None and hash != record.weights_sha256:
         yield f"weights_sha256 = {record.weights_sha256[:12]}, the card's is {hash[:12]}"
