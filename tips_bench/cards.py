@@ -133,7 +133,7 @@ class ImageCard(Strict):
     library: "mmcv" resizes with OpenCV, without antialiasing, and rounds the longer side; "torchvision" resizes with Pillow, with
     antialiasing, and rounds it down. fit: what happens to a side, of the image or of a window, that is no whole number of patches: "pad"
     leaves it to the encoder's own rule, "enlarge" stretches it bicubically to the next, "drop" leaves out the pixels after the last whole
-    patch and stretches the map of the rest over all. long_side: the longer side becomes no longer than this, in pixels, as mmcv's resizing
+    patch and stretches the map of the rest over all, "corner" adds the mean color at the right and the bottom and shrinks the map of it all. long_side: the longer side becomes no longer than this, in pixels, as mmcv's resizing
     to two sides has it. normalize: pixels are normalized by the mean and deviation that the encoder was trained with, or ImageNet's.
     """
 
@@ -145,7 +145,7 @@ class ImageCard(Strict):
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     patch_multiple: bool = False
     library: Literal["mmcv", "torchvision"] = "mmcv"
-    fit: Literal["pad", "enlarge", "drop"] = "pad"
+    fit: Literal["pad", "enlarge", "drop", "corner"] = "pad"
     long_side: int | None = Field(None, gt=0)
     normalize: Literal["encoder", "imagenet"] = "encoder"
 
@@ -185,17 +185,19 @@ class FeatureCard(Strict):
     each layer's own, concatenated to every patch, or null. values: the value path of the last
     block, projected to the space of the encoder's texts, stands for the last layer. attention: of the last block on that path, one of
     tips_bench.encoders.last_block. proxy: the encoder whose features make the attention "proxyclip". positions: how position embeddings are
-    brought to another grid, as the encoder does it or as DINO does.
+    brought to another grid: as the encoder does it, as DINO does, or bicubically without antialiasing. network: how the tower computes: as
+    its library does, or as MaskCLIP's vision transformer in mmsegmentation, with GELU for QuickGELU and norms with an epsilon of 1e-6.
     """
 
-    added: ClassVar[tuple[str, ...]] = ("attention", "proxy", "positions")
+    added: ClassVar[tuple[str, ...]] = ("attention", "proxy", "positions", "network")
     layers: list[int] | Literal["last4", "even4", "quarters", "backbone"] = [-1]
     norm: bool = True
     global_token: int | None = None
     values: bool = False
-    attention: Literal["itself", "sclip", "naclip", "clearclip", "proxyclip"] = "itself"
+    attention: Literal["itself", "maskclip", "sclip", "naclip", "clearclip", "proxyclip"] = "itself"
     proxy: ProxyCard | None = None
-    positions: Literal["encoder", "dino"] = "encoder"
+    positions: Literal["encoder", "dino", "bicubic"] = "encoder"
+    network: Literal["encoder", "mmseg"] = "encoder"
 
     @model_validator(mode="after")
     def _values_stand_alone(self) -> FeatureCard:
@@ -203,8 +205,9 @@ class FeatureCard(Strict):
             raise ValueError("values: true needs layers: [-1], norm: true and global_token: null")
         if not self.values and self.attention != "itself":
             raise ValueError(f"attention {self.attention} needs values: true")
-        if self.attention == "itself" and self.positions != "encoder":
-            raise ValueError("positions dino needs another attention than itself")
+        for key, value in (("positions", self.positions), ("network", self.network)):
+            if self.attention == "itself" and value != "encoder":
+                raise ValueError(f"{key} {value} needs another attention than itself")
         if (self.attention == "proxyclip") != (self.proxy is not None):
             raise ValueError("attention proxyclip and proxy go together")
         return self

@@ -13,10 +13,13 @@ import torch
 import yaml
 
 from tests.helpers.filled import filled
+from tests.helpers.zeroshot_maps import context_of, score_maps, zero_shot_task
 from tips_bench import load_encoder
+from tips_bench.adapters.zeroshot_segmentation import ZeroShotAdapter
 from tips_bench.cards import load_card
 from tips_bench.encoders.base import Encoder
 from tips_bench.errors import UserError
+from tips_bench.features.cache import FeatureCache
 
 DATA = Path(__file__).parent / "data"
 BACKBONES = {"dinov2": "vit_small_patch14_reg4_dinov2", "dinov3": "vit_small_patch16_dinov3_qkvb"}
@@ -136,3 +139,24 @@ def test_a_wrong_number_of_a_card_is_named(tmp_path: Path) -> None:
     misspelt = card.model_copy(update={"architecture": card.architecture | {"heads": 3}})
     with pytest.raises(UserError, match=r"architecture\.heads"):
         load_encoder(misspelt, weights="random", device="cpu")
+
+
+@torch.inference_mode()
+def test_maps_are_those_of_the_sources_notebook(golden: tuple[str, Any], encoder: Encoder, tmp_path: Path) -> None:
+    kind, data = golden
+    # dinov3's own functions give the backbone's patches; dinov2 has those of the head alone.
+    name, patches = {"dinov2": ("dino-txt-head", "head"), "dinov3": ("dino-txt", "backbone")}[kind]
+    protocol = load_card("protocol", name)
+    task = zero_shot_task(tmp_path, json.loads(str(data["classes"])), [data["image0"], data["image1"]])
+    adapter = ZeroShotAdapter(task, protocol)
+    test = adapter.open(tmp_path, None).test
+    context = context_of(encoder, protocol, FeatureCache(tmp_path / "cache"))
+    assert near(adapter._text_head(context).weight_TD, data["weight"])
+    equal = pixels = 0
+    for place, (scores_CHW, predicted_HW) in enumerate(score_maps(adapter, context, test.reader)):
+        wanted_CHW = data[f"{patches}{place}"]
+        assert np.abs(scores_CHW - wanted_CHW).max() < 1e-6  # of 0.14: seven classes share 1
+        equal += int((predicted_HW == wanted_CHW.argmax(0)).sum())
+        pixels += predicted_HW.size
+    assert pixels == 60 * 83 + 97 * 71
+    assert equal / pixels >= 0.9999

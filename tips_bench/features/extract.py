@@ -185,13 +185,13 @@ class Extractor:
         """With another attention in the last block. A proxy sees the same pixels; what is padded has the mean color."""
         card = self.features
         if card.proxy is None or self.proxy is None:
-            return PatchFeatures(*self.encoder.read_image(self.normalized(pixels_B3HW), Reading(attention, card.positions)))
+            return PatchFeatures(*self.encoder.read_image(self.normalized(pixels_B3HW), Reading(attention, card.positions, network=card.network)))
         padding = left, top, right, bottom = self.padding(pixels_B3HW.shape[-2], pixels_B3HW.shape[-1])
         mean_311 = torch.tensor(self.normalization[0]).view(3, 1, 1)
         pixels_B3HW = F.pad(pixels_B3HW - mean_311, (left, right, top, bottom)) + mean_311
         features_BhwD = self.proxy.encode_image(pixels_B3HW).patches[0].to(self.encoder.device)
         proxy = Proxy(features_BhwD, card.proxy.beta, card.proxy.gamma)
-        found, _ = self.encoder.read_image(self.normalized(pixels_B3HW), Reading(attention, card.positions, proxy))
+        found, _ = self.encoder.read_image(self.normalized(pixels_B3HW), Reading(attention, card.positions, proxy, card.network))
         return PatchFeatures(found, padding)
 
     def embed(self, pixels_B3HW: Tensor) -> Tensor:
@@ -203,6 +203,10 @@ class Extractor:
         """Images or windows whose sides are whole patches, unless the encoder is to see to that itself."""
         if self.image.fit == "enlarge":
             return enlarge(pixels_B3HW, self._multiple)
+        if self.image.fit == "corner":
+            mean_311 = torch.tensor(self.normalization[0], device=pixels_B3HW.device).view(3, 1, 1)
+            height, width = pixels_B3HW.shape[-2:]
+            return F.pad(pixels_B3HW - mean_311, (0, -width % self._multiple, 0, -height % self._multiple)) + mean_311
         return drop(pixels_B3HW, self._multiple) if self.image.fit == "drop" else pixels_B3HW
 
     def normalized(self, pixels_B3HW: Tensor) -> Tensor:
