@@ -148,6 +148,7 @@ READERS: Registry[Any] = Registry(
         "pascal-context60": "tips_bench.data.segmentation:pascal_context60",
         "cityscapes": "tips_bench.data.segmentation:cityscapes",
         "coco-stuff164k": "tips_bench.data.segmentation:coco_stuff164k",
+        "coco-object": "tips_bench.data.segmentation:coco_object",
         "folder": "tips_bench.data.segmentation:folder",
         "scannet": "tips_bench.data.scannet:scannet",
         "coco-karpathy": "tips_bench.data.captions:coco_karpathy",

@@ -176,7 +176,16 @@ class ZeroShotAdapter:
 
     def _decided(self, context: RunContext, reader: SegmentationReader, indices: list[int], scale: float) -> Iterator[Prediction]:
         """By a softmax over all names in the pixels of the labels."""
-        head, inference, background = self._text_head(context), context.inference, self.classes.background
+        background = None if self.classes.background is None else self._background
+        for index, sample, pieces, features_NhwD in self.name_cosines(context, reader, indices):
+            predicted_HW = pixel_classes(pieces, self._text_head(context), self.options, scale, background)
+            yield Prediction(index, sample, predicted_HW[None], features_NhwD)
+
+    def name_cosines(
+        self, context: RunContext, reader: SegmentationReader, indices: list[int]
+    ) -> Iterator[tuple[int, Any, Iterator[torch.Tensor], torch.Tensor]]:
+        """(index, sample, cosines with all names as [T, rows, W] pieces at the size of the labels, features_NhwD)."""
+        head, inference = self._text_head(context), context.inference
         for index, sample, (view,) in inference.features(reader, indices):
             windows, outer = Windows.of(view.inner, inference.window), sample.labels_HW.shape
             cosines_NThw = head.cosines(view.features_NhwD).permute(0, 3, 1, 2)
@@ -188,8 +197,7 @@ class ZeroShotAdapter:
             else:
                 image_3HW = _shown(inference.extractor, sample.image_HW3, outer).to(device)
                 pieces = iter([refine(upsampling(mosaic_Thw), image_3HW, self.options.pamr)])
-            predicted_HW = pixel_classes(pieces, head, self.options, scale, None if background is None else self._background)
-            yield Prediction(index, sample, predicted_HW[None], view.features_NhwD)
+            yield index, sample, pieces, view.features_NhwD
 
     def _text_head(self, context: RunContext) -> TextHead:
         """The class names as embeddings, made once a run. Errors: an encoder whose patches cannot be compared with its texts."""

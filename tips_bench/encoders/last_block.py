@@ -3,10 +3,10 @@
 | attention | weights of the values, for each head | kept of the block | source |
 |---|---|---|---|
 | maskclip | 1 for a token's own | residual, feed-forward | chongzhou96/MaskCLIP 245d31f, mmseg/models/backbones/vit.py:94-105 |
-| sclip | softmax(q q') + softmax(k k') | residual, feed-forward | wangf3014/SCLIP b56bd30, clip/model.py:251-252, 297-300 |
-| naclip | softmax(k k' + a Gaussian of the distance in patches) | neither | sinahmr/NACLIP 0cac3a6, clip/model.py:118-119, 149-191 |
-| clearclip | softmax(q q') | neither | mc-lan/ClearCLIP ad68a40, open_clip/transformer.py:523-525, 615-617 |
-| proxyclip | softmax of similarities in another encoder's features | neither | mc-lan/ProxyCLIP e7b767f, open_clip/transformer.py:571-600 |
+| sclip | softmax(q q') + softmax(k k') | residual, feed-forward | wangf3014/SCLIP b56bd30, clip/model.py:250-251, 295-298 |
+| naclip | softmax(k k' + a Gaussian of the distance in patches) | neither | sinahmr/NACLIP 0cac3a6, clip/model.py:118-119, 154-207 |
+| clearclip | softmax(q q') | neither | mc-lan/ClearCLIP ad68a40, open_clip/transformer.py:525-526, 614-616 |
+| proxyclip | softmax of another encoder's similarities | neither | mc-lan/ProxyCLIP e7b767f, open_clip/transformer.py:528, 560-587 |
 
 q, k and v are those of the block's own attention, products are divided by the square root of a head's width, and its output projection
 follows; then the final norm and the projection to the space of the texts. The weights of sclip sum to 2. The Gaussian adds nothing to the
@@ -165,7 +165,7 @@ def bicubic_positions(table_ND: Tensor, grid: tuple[int, int]) -> Tensor:
 def dino_positions(table_ND: Tensor, grid: tuple[int, int]) -> Tensor:
     """[N,D]: CLS and patch positions of a square table on another grid: bicubic, without antialiasing, a tenth of a patch off.
 
-    Source: interpolate_pos_encoding of facebookresearch/dino, as wangf3014/SCLIP b56bd30, clip/model.py:263-283 has it.
+    Source: interpolate_pos_encoding of facebookresearch/dino, as wangf3014/SCLIP b56bd30, clip/model.py:263-281 has it.
     """
     side = round((len(table_ND) - 1) ** 0.5)
     if grid == (side, side):

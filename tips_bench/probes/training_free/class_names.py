@@ -44,11 +44,12 @@ Scored = tuple[int, Any, np.ndarray, np.ndarray, Tensor]
 class TextOptions(Strict):
     """The knobs of a text protocol.
 
-    prompts: texts with {} for the name, or "openai-80", OpenAI's for ImageNet. softmax: factor of the cosines in a softmax over classes in each window, before windows are
-    averaged; null = cosines are averaged. upsample: "image" brings cosines to the image as resized and from there to the labels' size,
-    "labels" straight to the labels' size. background: of a set that has one: "names" lets it compete by its names, "threshold" gives it
-    the pixels on which no other class scores `threshold`; null = it is chosen on training images, among the scores below which the
-    `shares` of their pixels lie. vocabulary: which of the task's vocabularies has the names; null = the task's `names`.
+    prompts: texts with {} for the name, or "openai-80", OpenAI's for ImageNet. softmax: factor of the cosines in a softmax over classes in
+    each window, before windows are averaged; null = cosines are averaged. upsample: "image" brings cosines to the image as resized and from
+    there to the labels' size, "labels" straight to the labels' size. background: of a set that has one: "names" lets it compete by its
+    names, "threshold" gives it the pixels on which no other class scores `threshold`; null = it is chosen on training images, among the
+    scores below which the `shares` of their pixels lie. vocabulary: which of the task's vocabularies has the names; null = the task's
+    `names`.
 
     logit_scale: factor of the averaged cosines in a softmax over all names at the size of the labels, after which each class has the
     greatest probability of its names; null = the greatest cosine of a class's names counts. With it: probability_threshold, below which a

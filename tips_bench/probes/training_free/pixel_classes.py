@@ -1,6 +1,6 @@
 """The class of each pixel from its cosines with all names: a softmax over names, the best name of each class, and what is background.
 
-Source: postprocess_result of wangf3014/SCLIP b56bd30, clip_segmentor.py:141-170, which NACLIP, ClearCLIP and ProxyCLIP have, too.
+Source: postprocess_result of wangf3014/SCLIP b56bd30, clip_segmentor.py:148-170, which NACLIP, ClearCLIP and ProxyCLIP have, too.
 
 Axes: T names, C classes, H W pixels of the labels.
 """
