@@ -81,12 +81,12 @@ def test_random_towers_segment_rooms_at_chance_through_the_command_line(toy: str
     assert CliRunner().invoke(app, ["table", "out"]).exit_code == 0
 
 
-@pytest.mark.parametrize("name", ["ade150", "pc59", "pc60", "voc20", "voc21", "cocostuff", "cityscapes"])
+@pytest.mark.parametrize("name", ["ade150", "pc59", "pc60", "voc20", "voc21", "cocostuff", "cityscapes", "coco-object"])
 def test_every_set_of_the_papers_is_scored_from_its_own_layout(name: str, toy: str, tmp_path: Path) -> None:
     card = load_card("task", f"zeroshot-{name}")
     rng = np.random.default_rng(0)
     masks = {f"{number:02d}": rng.integers(1, 19, (24, 36), dtype=np.uint8) for number in range(3)}
-    write_set(tmp_path / card.data.root, card.data.reader, masks)
+    write_set(tmp_path / card.data.root, {"coco-object": "coco-stuff164k"}.get(card.data.reader, card.data.reader), masks)
     changes = ["image.short_side=28", "probe.prompts=['a photo of a {}.']"]
     record = evaluate(card.name, toy, "tips-values", data_root=tmp_path, out=tmp_path / "out", overrides=changes)
     assert record.metrics["mIoU"].n == 3 and record.family == "zeroshot-segmentation" and record.dataset.train_n == 0

@@ -165,7 +165,7 @@ def bicubic_positions(table_ND: Tensor, grid: tuple[int, int]) -> Tensor:
 def dino_positions(table_ND: Tensor, grid: tuple[int, int]) -> Tensor:
     """[N,D]: CLS and patch positions of a square table on another grid: bicubic, without antialiasing, a tenth of a patch off.
 
-    Source: interpolate_pos_encoding of facebookresearch/dino, as wangf3014/SCLIP b56bd30, clip/model.py:263-281 has it.
+    Source: facebookresearch/dino 7c446df, vision_transformer.py:174-194; wangf3014/SCLIP b56bd30, clip/model.py:263-281 has the same.
     """
     side = round((len(table_ND) - 1) ** 0.5)
     if grid == (side, side):

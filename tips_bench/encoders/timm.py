@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor
 from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
 from tips_bench.encoders.hub import SINGLE_FILE
+from tips_bench.encoders.last_block import dino_positions
 from tips_bench.encoders.weights import (
     Weights,
     choose_weights,
@@ -105,6 +107,8 @@ def build(name: str) -> Network:
             fix=f"Use one of {', '.join(FAMILIES)}, or write a Python function that calls the model, and give --model MODULE:FUNCTION.",
         )
     model = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
+    if name.endswith(".dino"):
+        model._pos_embed = types.MethodType(_dino_positions, model)
     if not all(hasattr(model, needed) for needed in ("blocks", "num_prefix_tokens", "norm", "pretrained_cfg")):
         raise UserError(
             f"{type(model).__name__} is not a plain vision transformer",
@@ -112,6 +116,15 @@ def build(name: str) -> Network:
             fix="Write a Python function that calls it, and give --model MODULE:FUNCTION.",
         )
     return model
+
+
+def _dino_positions(model: Network, x_BhwD: Tensor) -> Tensor:
+    """[B,1+P,D]: CLS and patches with their positions, resized as DINO does it.
+
+    Source: facebookresearch/dino 7c446df, vision_transformer.py:196-207.
+    """
+    cls_B1D = model.cls_token.expand(len(x_BhwD), -1, -1)
+    return torch.cat([cls_B1D, x_BhwD.flatten(1, 2)], 1) + dino_positions(model.pos_embed[0], (x_BhwD.shape[1], x_BhwD.shape[2]))
 
 
 def facts(model: Network) -> dict[str, Any]:
