@@ -133,8 +133,9 @@ class ImageCard(Strict):
     library: "mmcv" resizes with OpenCV, without antialiasing, and rounds the longer side; "torchvision" resizes with Pillow, with
     antialiasing, and rounds it down. fit: what happens to a side, of the image or of a window, that is no whole number of patches: "pad"
     leaves it to the encoder's own rule, "enlarge" stretches it bicubically to the next, "drop" leaves out the pixels after the last whole
-    patch and stretches the map of the rest over all, "corner" adds the mean color at the right and the bottom and shrinks the map of it all. long_side: the longer side becomes no longer than this, in pixels, as mmcv's resizing
-    to two sides has it. normalize: pixels are normalized by the mean and deviation that the encoder was trained with, or ImageNet's.
+    patch and stretches the map of the rest over all, "corner" adds the mean color at the bottom and the right and shrinks the map of it
+    all. long_side: the longer side becomes no longer than this, in pixels, as mmcv's resizing to two sides has it. normalize: pixels are
+    normalized by the mean and deviation that the encoder was trained with, or ImageNet's.
     """
 
     added: ClassVar[tuple[str, ...]] = ("long_side", "normalize")

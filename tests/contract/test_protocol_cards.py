@@ -15,7 +15,7 @@ from tips_bench.results.counts import card_differences
 OWN = "tips-bench's own"
 NAMES = sorted(path.stem for path in (shipped("tasks") / "protocols").glob("*.yaml"))
 # published protocols without a deviation -> the test that holds them to their source
-HELD_BY: dict[str, str] = {"dino-txt": "tests/parity/test_dinotxt.py"}
+HELD_BY: dict[str, str] = {"dino-txt": "tests/parity/test_dinotxt.py", "dino-txt-head": "tests/parity/test_dinotxt.py"}
 # the first half of each hash; records hold the whole, so a change here takes records off their boards
 HASHES = {
     "classifier-112": "e80a1d0c0f89780b",
@@ -29,6 +29,8 @@ HASHES = {
     "convex-normals": "3b254e1a03b89ecf",
     "convex-normals-224": "7b1538132edbdf5d",
     "convex-points": "64544c15a2ee54d5",
+    "dino-txt": "5440980ea405cebf",
+    "dino-txt-head": "aad6d82e0ffe2a0f",
     "dpt-224": "d596d84e34fdbfa9",
     "dpt-official": "e5347486717cc9b3",
     "dpt-probe3d": "dea01cab2a7c723c",
@@ -49,7 +51,8 @@ HASHES = {
     "linear-lexicon3d": "eb64f35a3cbc4aac",
     "linear-tips": "23a1ce82de480460",
     "linear-tips-nyu": "532d84e941d9d09c",
-    "maskclip": "4efe428206369818",
+    "maskclip": "e7b80bac5e6d1880",
+    "maskclip-any": "802908a03fbe3f36",
     "patch-text": "46cdc6f9872e0d76",
     "retrieval-224": "159a5dfc9c961c1a",
     "retrieval-224-both": "e25f3a63099b6395",

@@ -17,7 +17,10 @@ SHARD_INDEX = "model.safetensors.index.json"
 
 
 def fetch_weights(card: WeightsCard, title: str) -> Path:
-    """The local file of a url or of a Hugging Face repository, kept in the cache. Errors: as `fetch` and `hub_file`; a file behind a form."""
+    """The local file of a url or of a Hugging Face repository, kept in the cache.
+
+    Errors: as `fetch` and `hub_file`; a file behind a form.
+    """
     if card.url is not None:
         name = unquote(urlsplit(card.url).path).rpartition("/")[2] or "weights"
         target = cache_root() / "weights" / digest(card.url)[:12] / name

@@ -185,7 +185,9 @@ class Extractor:
         """With another attention in the last block. A proxy sees the same pixels; what is padded has the mean color."""
         card = self.features
         if card.proxy is None or self.proxy is None:
-            return PatchFeatures(*self.encoder.read_image(self.normalized(pixels_B3HW), Reading(attention, card.positions, network=card.network)))
+            return PatchFeatures(
+                *self.encoder.read_image(self.normalized(pixels_B3HW), Reading(attention, card.positions, network=card.network))
+            )
         padding = left, top, right, bottom = self.padding(pixels_B3HW.shape[-2], pixels_B3HW.shape[-1])
         mean_311 = torch.tensor(self.normalization[0]).view(3, 1, 1)
         pixels_B3HW = F.pad(pixels_B3HW - mean_311, (left, right, top, bottom)) + mean_311
