@@ -17,7 +17,7 @@ TASKS = [card.name for card in list_cards("task")[0] if card.family == "zeroshot
 SIZES = {"ade150": 150, "pc59": 59, "pc60": 60, "voc20": 20, "voc21": 21, "cocostuff": 171, "cityscapes": 19, "coco-object": 81}
 # TCL's prompts as google-deepmind/tips lists them, which MaskCLIP's 85 do not all hold
 TCL = 9
-OPENAI = ("sclip", "naclip", "clearclip", "proxyclip")
+OPENAI = ("sclip", "naclip", "clearclip", "proxyclip", "dino-txt", "dino-txt-head")
 # vocabulary -> set -> the first half of the SHA-256 of its file in the source's repository (configs/cls_*.txt of wangf3014/SCLIP b56bd30,
 # mc-lan/ClearCLIP ad68a40, mc-lan/ProxyCLIP e7b767f): a line a class, its names joined by "; "
 VOCABULARIES = {
@@ -65,7 +65,7 @@ def test_every_protocol_of_a_task_can_be_built(name: str) -> None:
     for protocol in card.protocols:
         adapter = ZeroShotAdapter(card, load_card("protocol", protocol).for_task(name))
         prompts = adapter.options.prompts
-        assert prompts == "openai-80" if protocol in OPENAI else len(prompts) == (85 if protocol == "maskclip" else TCL)
+        assert prompts == "openai-80" if protocol in OPENAI else len(prompts) == (85 if protocol.startswith("maskclip") else TCL)
 
 
 def test_vocabularies_are_the_sources_files() -> None:
