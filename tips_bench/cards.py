@@ -188,9 +188,10 @@ class FeatureCard(Strict):
     tips_bench.encoders.last_block. proxy: the encoder whose features make the attention "proxyclip". positions: how position embeddings are
     brought to another grid: as the encoder does it, as DINO does, or bicubically without antialiasing. network: how the tower computes: as
     its library does, or as MaskCLIP's vision transformer in mmsegmentation, with GELU for QuickGELU and norms with an epsilon of 1e-6.
+    keys: those of the last block after its output projection follow the features.
     """
 
-    added: ClassVar[tuple[str, ...]] = ("attention", "proxy", "positions", "network")
+    added: ClassVar[tuple[str, ...]] = ("attention", "proxy", "positions", "network", "keys")
     layers: list[int] | Literal["last4", "even4", "quarters", "backbone"] = [-1]
     norm: bool = True
     global_token: int | None = None
@@ -199,6 +200,7 @@ class FeatureCard(Strict):
     proxy: ProxyCard | None = None
     positions: Literal["encoder", "dino", "bicubic"] = "encoder"
     network: Literal["encoder", "mmseg"] = "encoder"
+    keys: bool = False
 
     @model_validator(mode="after")
     def _values_stand_alone(self) -> FeatureCard:
@@ -206,8 +208,8 @@ class FeatureCard(Strict):
             raise ValueError("values: true needs layers: [-1], norm: true and global_token: null")
         if not self.values and self.attention != "itself":
             raise ValueError(f"attention {self.attention} needs values: true")
-        for key, value in (("positions", self.positions), ("network", self.network)):
-            if self.attention == "itself" and value != "encoder":
+        for key, value in (("positions", self.positions), ("network", self.network), ("keys", self.keys)):
+            if self.attention == "itself" and value not in ("encoder", False):
                 raise ValueError(f"{key} {value} needs another attention than itself")
         if (self.attention == "proxyclip") != (self.proxy is not None):
             raise ValueError("attention proxyclip and proxy go together")

@@ -53,6 +53,7 @@ HASHES = {
     "linear-tips-nyu": "532d84e941d9d09c",
     "maskclip": "e7b80bac5e6d1880",
     "maskclip-any": "802908a03fbe3f36",
+    "maskclip-refined": "a9e33a0aba48ed18",
     "patch-text": "46cdc6f9872e0d76",
     "retrieval-224": "159a5dfc9c961c1a",
     "retrieval-224-both": "e25f3a63099b6395",

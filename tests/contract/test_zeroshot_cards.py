@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from tips_bench.adapters.zeroshot_segmentation import ZeroShotAdapter, check_names
-from tips_bench.cards import TaskCard, list_cards, load_card, parse
+from tips_bench.cards import ProtocolCard, TaskCard, list_cards, load_card, override, parse
 from tips_bench.data.segmentation import LAYOUTS
 from tips_bench.errors import UserError
 from tips_bench.openmmlab import import_mmseg
@@ -101,4 +101,18 @@ def test_wrong_names_are_one_sentence(names: object, background: str | None, wor
     card["options"] = {"names": names, "background": background}
     with pytest.raises(UserError, match=words) as error:
         ZeroShotAdapter(parse(TaskCard, card, where="x"), load_card("protocol", "tips-values"))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (["probe.smooth=1.0"], "probe.smooth and features.keys go together"),
+        (["probe.absent=0.5", "inference={mode: slide, window: 224, stride: 112}"], "do not work with sliding windows"),
+    ],
+)
+def test_what_maskclip_does_to_an_image_needs_keys_and_the_whole_image(change: list[str], words: str) -> None:
+    protocol = parse(ProtocolCard, override(load_card("protocol", "maskclip").model_dump(mode="json"), change), where="x")
+    with pytest.raises(UserError, match=words) as error:
+        ZeroShotAdapter(load_card("task", "zeroshot-voc20"), protocol)
     assert "\n" not in str(error.value)

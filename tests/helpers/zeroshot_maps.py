@@ -45,7 +45,7 @@ def score_maps(adapter: ZeroShotAdapter, context: RunContext, reader: Any) -> It
     for found in adapter._predict(context, reader, list(range(len(reader))), None):
         windows = Windows.of(extractor.inner_size(*found.sample.image_HW3.shape[:2]), context.inference.window)
         padding = extractor.padding(*windows.size)
-        rows = score_rows(head(found.features_NhwD), adapter.options, windows, padding, found.sample.labels_HW.shape)
+        rows = score_rows(adapter.class_scores(head, found.features_NhwD), adapter.options, windows, padding, found.sample.labels_HW.shape)
         yield torch.cat(list(rows), 1).cpu().numpy(), found.predicted_SHW[0]
 
 

@@ -44,12 +44,15 @@ class Proxy:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a tower is read. proxy: for the attention "proxyclip" and for no other."""
+    """How a tower is read. proxy: for the attention "proxyclip" and for no other. keys: the features are followed by the keys of the last
+    block, after its output projection.
+    """
 
     attention: Attention
     positions: Positions
     proxy: Proxy | None = None
     network: Network = "encoder"
+    keys: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,10 @@ def _read(tower: Tower, pixels_B3HW: Tensor, reading: Reading) -> Tensor:
     if reading.attention in ("maskclip", "sclip"):
         seen_BND = x_BND + seen_BND
         seen_BND = seen_BND + last.feed_forward(seen_BND)
-    return tower.finish(seen_BND)[:, 1:].unflatten(1, grid)
+    found_BNF = tower.finish(seen_BND)
+    if reading.keys:
+        found_BNF = torch.cat([found_BNF, last.out(_merged(k_BSNd))], -1)
+    return found_BNF[:, 1:].unflatten(1, grid)
 
 
 @contextmanager

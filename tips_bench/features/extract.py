@@ -124,8 +124,13 @@ class Extractor:
     def dim(self) -> int:
         """D: features a patch."""
         if self.features.values:
-            return self.encoder.values_dim
+            return self.encoder.values_dim + self.keys_dim
         return self.encoder.spec.embed_dim * len(self.layers) * (1 if self.features.global_token is None else 2)
+
+    @property
+    def keys_dim(self) -> int:
+        """How many of them, the last, are keys."""
+        return self.encoder.spec.embed_dim if self.features.keys else 0
 
     def inner_size(self, height: int, width: int, scale: float = 1) -> tuple[int, int]:
         """(height, width) of the network input before padding. scale: on the protocol's own size."""
@@ -185,9 +190,8 @@ class Extractor:
         """With another attention in the last block. A proxy sees the same pixels; what is padded has the mean color."""
         card = self.features
         if card.proxy is None or self.proxy is None:
-            return PatchFeatures(
-                *self.encoder.read_image(self.normalized(pixels_B3HW), Reading(attention, card.positions, network=card.network))
-            )
+            reading = Reading(attention, card.positions, network=card.network, keys=card.keys)
+            return PatchFeatures(*self.encoder.read_image(self.normalized(pixels_B3HW), reading))
         padding = left, top, right, bottom = self.padding(pixels_B3HW.shape[-2], pixels_B3HW.shape[-1])
         mean_311 = torch.tensor(self.normalization[0]).view(3, 1, 1)
         pixels_B3HW = F.pad(pixels_B3HW - mean_311, (left, right, top, bottom)) + mean_311
