@@ -6,7 +6,6 @@ plain YAML, its bases must be too, and nothing in it is imported or substituted.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal
@@ -15,7 +14,6 @@ from pydantic import AfterValidator, Field, model_validator
 
 from tips_bench.catalog import card_files, find_card
 from tips_bench.errors import UserError
-from tips_bench.files import digest
 from tips_bench.plain_yaml import override, read_yaml
 from tips_bench.registry import FAMILIES
 from tips_bench.strict import Strict as Strict
@@ -131,11 +129,13 @@ class ImageCard(Strict):
     "aspect" keeps the aspect, "square" stretches both sides to short_side, "center-crop" keeps the aspect and then takes the middle
     square. crop: its side in pixels; null = short_side. patch_multiple: round both sides to a multiple of the encoder's patch size.
     library: "mmcv" resizes with OpenCV, without antialiasing, and rounds the longer side; "torchvision" resizes with Pillow, with
-    antialiasing, and rounds it down. fit: what happens to a side, of the image or of a window, that is no whole number of patches: "pad"
-    leaves it to the encoder's own rule, "enlarge" stretches it bicubically to the next, "drop" leaves out the pixels after the last whole
-    patch and stretches the map of the rest over all, "corner" adds the mean color at the bottom and the right and shrinks the map of it
-    all. long_side: the longer side becomes no longer than this, in pixels, as mmcv's resizing to two sides has it. normalize: pixels are
-    normalized by the mean and deviation that the encoder was trained with, or ImageNet's.
+    antialiasing, and rounds it down; "pillow" does that and rounds it to the nearest. fit: what happens to a side, of the image or of a
+    window, that is no whole number of patches: "pad" leaves it to the encoder's own rule, and padding is cut off what is predicted;
+    "stretch" leaves it to that rule, and what is predicted with the padding is brought to the size without; "corner" adds the mean
+    color at the bottom and the right instead, and does the same; "enlarge" stretches the image
+    bicubically to the next; "drop" leaves out the pixels after the last whole patch and stretches the map of the rest over all. long_side:
+    the longer side becomes no longer than this, in pixels, as mmcv's resizing to two sides has it. normalize: pixels are normalized by the
+    mean and deviation that the encoder was trained with, or ImageNet's.
     """
 
     added: ClassVar[tuple[str, ...]] = ("long_side", "normalize")
@@ -145,8 +145,8 @@ class ImageCard(Strict):
     crop: int | None = Field(None, gt=0)
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     patch_multiple: bool = False
-    library: Literal["mmcv", "torchvision"] = "mmcv"
-    fit: Literal["pad", "enlarge", "drop", "corner"] = "pad"
+    library: Literal["mmcv", "torchvision", "pillow"] = "mmcv"
+    fit: Literal["pad", "stretch", "corner", "enlarge", "drop"] = "pad"
     long_side: int | None = Field(None, gt=0)
     normalize: Literal["encoder", "imagenet"] = "encoder"
 
@@ -158,8 +158,8 @@ class ImageCard(Strict):
             raise ValueError(f"shape {self.shape} needs a short_side")
         if self.crop is not None and (self.shape != "center-crop" or self.short_side is None or self.crop > self.short_side):
             raise ValueError("crop needs shape center-crop, and must not be greater than short_side")
-        if self.library == "torchvision" and self.patch_multiple:
-            raise ValueError("library torchvision rounds sides down, not to a multiple of the patch size")
+        if self.library != "mmcv" and self.patch_multiple:
+            raise ValueError(f"library {self.library} rounds sides to whole pixels, not to a multiple of the patch size")
         if self.long_side is not None and (self.library != "mmcv" or self.shape != "aspect" or self.short_side is None):
             raise ValueError("long_side needs library mmcv, shape aspect and a short_side")
         return self
@@ -181,20 +181,23 @@ class FeatureCard(Strict):
     layers: block indices (negative ones count from the end), whose features are concatenated; or the name of a choice of blocks.
 
     "last4" are the last four blocks; "even4" and "quarters" every fourth of the depth, for 12 blocks 2, 5, 8, 11, rounded as DINOv2 does
-    it and as TIPSv2's DPT heads do, for 24 blocks 4, 11, 17, 23 and 5, 11, 17, 23; "backbone" is the last block before a head that was
-    trained on top, as dino.txt has one, or else the last. norm: the final norm is applied to each. global_token: index of a global token,
-    each layer's own, concatenated to every patch, or null. values: the value path of the last
-    block, projected to the space of the encoder's texts, stands for the last layer. attention: of the last block on that path, one of
-    tips_bench.encoders.last_block. proxy: the encoder whose features make the attention "proxyclip". positions: how position embeddings are
-    brought to another grid: as the encoder does it, as DINO does, or bicubically without antialiasing. network: how the tower computes: as
-    its library does, or as MaskCLIP's vision transformer in mmsegmentation, with GELU for QuickGELU and norms with an epsilon of 1e-6.
-    keys: those of the last block after its output projection follow the features.
+    it and as TIPSv2's DPT heads do, for 24 blocks 4, 11, 17, 23 and 5, 11, 17, 23; "quarters-down" is as Probe3D rounds it; "backbone" is
+    the last block before a head that was trained on top, as dino.txt has one, or else the last. norm: the final norm is applied to each.
+    global_token: index of a global token, each layer's own, concatenated to every patch, or null. token_for: the encoders of which that
+    token is taken, each a word in the encoder's name, as dinov2 in "dinov2-b14"; null = all. values: the value path of the last block,
+    projected to the space of the encoder's texts, stands for the last layer.
+
+    attention: of the last block on that path, one of tips_bench.encoders.last_block. proxy: the encoder whose features make the attention
+    "proxyclip". positions: how position embeddings are brought to another grid: as the encoder does it, as DINO does, or bicubically without
+    antialiasing. network: how the tower computes: as its library does, or as MaskCLIP's vision transformer in mmsegmentation, with GELU for
+    QuickGELU and norms with an epsilon of 1e-6. keys: those of the last block after its output projection follow the features.
     """
 
     added: ClassVar[tuple[str, ...]] = ("attention", "proxy", "positions", "network", "keys")
-    layers: list[int] | Literal["last4", "even4", "quarters", "backbone"] = [-1]
+    layers: list[int] | Literal["last4", "even4", "quarters", "quarters-down", "backbone"] = [-1]
     norm: bool = True
     global_token: int | None = None
+    token_for: list[str] | None = None
     values: bool = False
     attention: Literal["itself", "maskclip", "sclip", "naclip", "clearclip", "proxyclip"] = "itself"
     proxy: ProxyCard | None = None
@@ -263,9 +266,12 @@ class SourceDeviation(Strict):
 class ProtocolCard(Strict):
     """tasks/protocols/NAME.yaml: how a task is scored, with every number, and the paper or code that it reproduces.
 
-    probe: {type: NAME, **options}; the options are checked by the probe that reads them. by_task: values for single tasks, laid over the
-    card's own: {TASK: {probe: {...}}}. deviations_from_source changes no score, so it is not dumped: it is in no record, in no hash and in
-    no comparison of cards. `in_full` has it.
+    patch_size: sizes in pixels are for patches of so many pixels, and are scaled for an encoder with others so that the number of patches
+    stays; null = sizes are as they are. probe: {type: NAME, **options}; the options are checked by the probe that reads them. by_task:
+    values for single tasks, laid over the card's own: {TASK: {probe: {...}}}.
+    published_for: the tasks that the source has a configuration or a number for; on others the protocol is an extension by tips-bench;
+    null = not said. published_for and deviations_from_source change no score, so they are not dumped: they are in no record, in no hash
+    and in no comparison of cards. `in_full` has them.
     """
 
     added: ClassVar[tuple[str, ...]] = ("by_task",)
@@ -275,13 +281,19 @@ class ProtocolCard(Strict):
     families: list[str]
     source: str
     notes: str = ""
+    patch_size: int | None = Field(None, gt=0)
     image: ImageCard
     features: FeatureCard = FeatureCard()
     inference: WindowCard = WindowCard()
     selection: SelectionCard = SelectionCard()
     probe: dict[str, Any]
     by_task: dict[str, dict[Literal["image", "features", "inference", "selection", "probe"], dict[str, Any]]] = {}
+    published_for: list[str] | None = Field(None, exclude=True)
     deviations_from_source: list[SourceDeviation] = Field([], exclude=True)
+
+    def extends_to(self, task: str) -> bool:
+        """Whether the source never used the protocol on this task, as far as the card says."""
+        return self.published_for is not None and task not in self.published_for
 
     def for_task(self, task: str) -> ProtocolCard:
         """The card as it is for a task. Errors: values that do not fit."""
@@ -291,7 +303,7 @@ class ProtocolCard(Strict):
         for part, values in self.by_task.get(task, {}).items():
             data[part] = data[part] | values
         card = parse(ProtocolCard, data, where=f"protocol {self.name}, by_task.{task}")
-        return card.model_copy(update={"deviations_from_source": self.deviations_from_source})
+        return card.model_copy(update={name: getattr(self, name) for name in ("published_for", "deviations_from_source")})
 
 
 class WeightsCard(Strict):
@@ -379,13 +391,10 @@ def list_cards(kind: Literal["task", "protocol", "model"]) -> tuple[list[Any], l
 
 
 def in_full(card: Strict) -> dict[str, Any]:
-    """Everything that a card says, as plain data without what is null, and of a protocol the deviations from its source too."""
+    """Everything that a card says, as plain data without what is null; of a protocol, what it says of its source too."""
     data = card.model_dump(mode="json", exclude_none=True)
     if isinstance(card, ProtocolCard):
+        if card.published_for is not None:
+            data["published_for"] = card.published_for
         data["deviations_from_source"] = [one.model_dump(mode="json") for one in card.deviations_from_source]
     return data
-
-
-def card_hash(card: Strict) -> str:
-    """Hex SHA-256 of a card's content, independent of its file's layout."""
-    return digest(json.dumps(card.model_dump(mode="json"), sort_keys=True))

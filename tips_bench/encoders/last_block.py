@@ -199,11 +199,15 @@ def _weights(q_BSNd: Tensor, k_BSNd: Tensor, attention: Attention, grid: tuple[i
 
 
 def _by_proxy(v_BShwd: Tensor, proxy: Proxy) -> Tensor:
-    """[B,S,P,d]: the values, brought to the proxy's grid, gathered by the similarities of its patches."""
+    """[B,S,P,d]: the values, brought to the proxy's grid, gathered by the similarities of its patches.
+
+    A patch is always left to itself, so that one whose scores are all negative has a value; the source makes NaN of it.
+    """
     unit_BPD = F.normalize(proxy.features_BhwD.float().flatten(1, 2), dim=-1)
     scores_BPP = unit_BPD @ unit_BPD.mT
     scores_BPP = (scores_BPP - proxy.beta * scores_BPP.mean((1, 2), keepdim=True)) * proxy.gamma
-    weights_B1PP = scores_BPP.masked_fill(scores_BPP < 0, -torch.inf).softmax(-1)[:, None].to(v_BShwd.dtype)
+    others_PP = ~torch.eye(scores_BPP.shape[1], dtype=torch.bool, device=scores_BPP.device)
+    weights_B1PP = scores_BPP.masked_fill((scores_BPP < 0) & others_PP, -torch.inf).softmax(-1)[:, None].to(v_BShwd.dtype)
     heads, size = v_BShwd.shape[1], proxy.features_BhwD.shape[1:3]
     maps = F.interpolate(v_BShwd.flatten(0, 1).permute(0, 3, 1, 2), size, mode="bilinear", align_corners=False)
     return weights_B1PP @ maps.flatten(2).mT.unflatten(0, (-1, heads))

@@ -6,6 +6,7 @@ Axes: B batch, H W pixels, h w token grid, D feature (layers and global token co
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,7 +39,7 @@ class Meter:
 
 @dataclass(frozen=True)
 class PatchFeatures:
-    """features_BhwD in float32 or the run's precision; padding as in ImageFeatures."""
+    """features_BhwD in float32 or the run's precision; padding: (left, top, right, bottom) pixels that are cut off what is predicted."""
 
     features_BhwD: Tensor
     padding: tuple[int, int, int, int]
@@ -48,7 +49,8 @@ def layer_indices(layers: list[int] | str, encoder: Encoder) -> tuple[int, ...]:
     """Block indices in [0, depth) of a FeatureCard's layers.
 
     "even4" of 24 blocks is 4, 11, 17, 23, as DINOv2 (hub/depthers.py) and DINOv3 (eval/depth/models/encoder.py) have it, where even
-    spacing gives 5. "quarters" is that even spacing, rounded up, as the released DPT heads of TIPSv2 read it: of 27 blocks 6, 13, 20, 26.
+    spacing gives 5. "quarters" is that even spacing, rounded up, as the released DPT heads of TIPSv2 read it: of 27 blocks 6, 13, 20, 26;
+    "quarters-down" as mbanani/probe3d 1fff822 does it (evals/models/dino.py:40-45): 5, 12, 17, 26.
     Errors: a block that the encoder does not have, four where there are fewer.
     """
     if not isinstance(layers, str):
@@ -63,6 +65,8 @@ def layer_indices(layers: list[int] | str, encoder: Encoder) -> tuple[int, ...]:
         return tuple(range(depth - 4, depth))
     if layers == "quarters":
         return tuple(-(-depth * quarter // 4) - 1 for quarter in range(1, 5))
+    if layers == "quarters-down":
+        return depth // 4 - 1, depth // 2 - 1, depth // 4 * 3 - 1, depth - 1
     return (4, 11, 17, 23) if depth == 24 else tuple(round(depth * quarter / 4) - 1 for quarter in range(1, 5))
 
 
@@ -96,6 +100,9 @@ class Extractor:
         if self.image.native:
             self.image = self.image.model_copy(update={"short_side": spec.resolution, "native": False})
         self.layers = layer_indices(self.features.layers, self.encoder)
+        names = self.features.token_for
+        if names is not None and not set(names) & set(re.findall(r"[a-z0-9]+", spec.name.lower())):
+            self.features = self.features.model_copy(update={"global_token": None})
         token = self.features.global_token
         if token is not None and not 0 <= token < spec.global_tokens:
             raise UserError(
@@ -148,8 +155,12 @@ class Extractor:
         return resize_shape(height, width, short_side, multiple, card.library, card.long_side and int(card.long_side * scale))
 
     def padding(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) pixels around an image or window of this size that are cut off what is predicted."""
+        return (0, 0, 0, 0) if self.image.fit == "stretch" else self._added(height, width)
+
+    def _added(self, height: int, width: int) -> tuple[int, int, int, int]:
         """(left, top, right, bottom) pixels that are added around an image or window of this size."""
-        rule = self.encoder.spec.pad if self.image.fit == "pad" else "resize"
+        rule = self.encoder.spec.pad if self.image.fit in ("pad", "stretch") else "resize"
         return padding_of(height, width, self._multiple, rule)
 
     def grid(self, height: int, width: int, scale: float = 1) -> tuple[int, int]:
@@ -184,15 +195,18 @@ class Extractor:
         if token is not None:
             tokens = [own_BKD[:, token, None, None].expand_as(parts[0]) for own_BKD in found.layer_globals]
             parts = [part for pair in zip(parts, tokens, strict=True) for part in pair]
-        return PatchFeatures(torch.cat(parts, -1) if len(parts) > 1 else parts[0], found.padding)
+        padding = (0, 0, 0, 0) if self.image.fit == "stretch" else found.padding
+        return PatchFeatures(torch.cat(parts, -1) if len(parts) > 1 else parts[0], padding)
 
     def _read(self, pixels_B3HW: Tensor, attention: Attention) -> PatchFeatures:
         """With another attention in the last block. A proxy sees the same pixels; what is padded has the mean color."""
         card = self.features
         if card.proxy is None or self.proxy is None:
             reading = Reading(attention, card.positions, network=card.network, keys=card.keys)
-            return PatchFeatures(*self.encoder.read_image(self.normalized(pixels_B3HW), reading))
-        padding = left, top, right, bottom = self.padding(pixels_B3HW.shape[-2], pixels_B3HW.shape[-1])
+            found, padding = self.encoder.read_image(self.normalized(pixels_B3HW), reading)
+            return PatchFeatures(found, (0, 0, 0, 0) if self.image.fit == "stretch" else padding)
+        left, top, right, bottom = self._added(pixels_B3HW.shape[-2], pixels_B3HW.shape[-1])
+        padding = self.padding(pixels_B3HW.shape[-2], pixels_B3HW.shape[-1])
         mean_311 = torch.tensor(self.normalization[0]).view(3, 1, 1)
         pixels_B3HW = F.pad(pixels_B3HW - mean_311, (left, right, top, bottom)) + mean_311
         features_BhwD = self.proxy.encode_image(pixels_B3HW).patches[0].to(self.encoder.device)

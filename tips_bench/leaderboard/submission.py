@@ -21,6 +21,7 @@ from tips_bench.leaderboard.ranking import Entry
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.results.counts import card_differences
 from tips_bench.results.per_sample import read_counts
+from tips_bench.results.protocol_hash import protocol_hash
 from tips_bench.results.record import Record, load_record, record_path
 from tips_bench.results.statistics import intervals
 from tips_bench.results.untrusted_input import MAX_JSON, check_file, check_picture, hostile, texts
@@ -174,7 +175,7 @@ def _cards(record: Record, card_of: CardOf) -> Iterator[str]:
             continue
         if used.get("name") != name:
             yield f"cards.{kind}.name = {used.get('name')!r}, but the record names {name!r}"
-        if kind == "protocol" and digest(json.dumps(used, sort_keys=True)) != record.protocol_hash:
+        if kind == "protocol" and protocol_hash(used) != record.protocol_hash:
             yield "protocol_hash is not the hash of the protocol in the record"
         if ours is None:
             if kind != "model":
@@ -184,8 +185,7 @@ def _cards(record: Record, card_of: CardOf) -> Iterator[str]:
             yield f"model {name!r} is not ours: source = {used.get('source')!r}, our card's is {ours['source']!r}"
         changed = [text for text in card_differences(used, dict(ours), "the record", "our card") if not _declared(kind, text, declared)]
         yield from (f"{kind} {name!r} is not ours, and does not say so: {text}" for text in changed)
-        same = digest(json.dumps(dict(ours), sort_keys=True)) == record.protocol_hash
-        if kind == "protocol" and not same and not changed and not declared:
+        if kind == "protocol" and protocol_hash(ours) != record.protocol_hash and not changed and not declared:
             yield f"protocol_hash = {record.protocol_hash[:12]}: another version of {name!r}"
     yield from _against_cards(record, card_of)
 
