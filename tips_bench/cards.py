@@ -188,9 +188,9 @@ class FeatureCard(Strict):
     projected to the space of the encoder's texts, stands for the last layer.
 
     attention: of the last block on that path, one of tips_bench.encoders.last_block. proxy: the encoder whose features make the attention
-    "proxyclip". positions: how position embeddings are brought to another grid: as the encoder does it, as DINO does, or bicubically without
-    antialiasing. network: how the tower computes: as its library does, or as MaskCLIP's vision transformer in mmsegmentation, with GELU for
-    QuickGELU and norms with an epsilon of 1e-6. keys: those of the last block after its output projection follow the features.
+    "proxyclip". positions: how position embeddings are brought to another grid: as the encoder does it, as DINO does, or bicubically and
+    not antialiased. network: how the tower computes: as its library does, or as MaskCLIP's vision transformer in mmsegmentation, with GELU
+    for QuickGELU and norms with an epsilon of 1e-6. keys: those of the last block after its output projection follow the features.
     """
 
     added: ClassVar[tuple[str, ...]] = ("attention", "proxy", "positions", "network", "keys")
