@@ -1,6 +1,7 @@
 """Commands that are killed or interrupted at any moment, meet themselves, or find no room: what they leave is whole, or is taken up.
 
-All but a few without room are met by `make attack` only. After a kill the same command runs to its end, and what it has made is what an undisturbed one makes.
+All but a few without room are met by `make attack` only.
+After a kill the same command runs to its end, and what it has made is what an undisturbed one makes.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from tips_bench.training import batches, checkpoint
 def test_readers_that_may_open_too_few_files_are_not_started(monkeypatch: pytest.MonkeyPatch, allowed: int, sent: int, told: bool) -> None:
     monkeypatch.setattr(batches.resource, "getrlimit", lambda which: (allowed, allowed))
     if told:
-        with pytest.raises(UserError, match=rf"data.workers: a process may open {allowed} files .* `ulimit -n {sent + 48}`"):
+        with pytest.raises(UserError, match=rf"data\.workers: a process may open {allowed} files .* `ulimit -n {sent + 48}`"):
             batches._check_handles(sent)
     else:
         batches._check_handles(sent)

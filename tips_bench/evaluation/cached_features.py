@@ -16,6 +16,7 @@ from tips_bench.catalog import cache_root, data_root, generated_root
 from tips_bench.data.split import Split
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
 from tips_bench.errors import UserError
+from tips_bench.evaluation.patch_sizes import for_patches
 from tips_bench.features.cache import FeatureCache, from_disk, read_items
 from tips_bench.features.extract import Extractor
 from tips_bench.results.record import Record
@@ -50,7 +51,8 @@ def load_features(record: Record, split: str = "test", *, data_root: Path | str 
     if not items:
         problem = f"the cache holds no features of {split!r} for {record.model_name} on {task.name} under {protocol.name}"
         raise UserError(problem, where=cache.folder, fix=f"Make them: {command(record)} --cache --rerun")
-    extractor = Extractor(_Described(model, record.weights_sha256), protocol.image, protocol.features)
+    applied = for_patches(protocol, model.patch_size)
+    extractor = Extractor(_Described(model, record.weights_sha256), applied.image, applied.features)
     return {
         reader.ids[item]: from_disk(np.array(rows_PD)).float().numpy().reshape(*extractor.grid(*reader.size(item)), -1)
         for item, rows_PD in items.items()

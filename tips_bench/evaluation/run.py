@@ -77,8 +77,9 @@ class RunOptions:
 
 def misfit(task: TaskCard, root: Path) -> str | None:
     """Why the card of a task does not fit its data, for example too few class names; None = they fit. root: the data root."""
+    protocol = load_card("protocol", task.protocol).for_task(task.name)
     try:
-        FAMILIES.get(task.family).adapter_class()(task, load_card("protocol", task.protocol)).open(root / task.data.root, None)
+        FAMILIES.get(task.family).adapter_class()(task, protocol).open(root / task.data.root, None)
     except UserError as error:
         return str(error)
     return None
@@ -114,7 +115,7 @@ def _own_encoder(model: Any, options: RunOptions) -> Encoder:
 
 def evaluate_spec(spec: Spec, chosen: RunOptions, encoder: Encoder | None = None) -> Record:
     """As `evaluate`, for resolved cards; weights, limit and overrides are those of `spec`. encoder: used instead of the card's."""
-    adapter: Adapter = FAMILIES.get(spec.task.family).adapter_class()(spec.task, spec.protocol)
+    adapter: Adapter = FAMILIES.get(spec.task.family).adapter_class()(spec.task, spec.applied)
     if adapter.needs_text and not spec.model.has_text:
         raise _no_text(spec)
     beside = _metrics_beside(spec, adapter, chosen.metrics or [])
@@ -199,8 +200,10 @@ class _Run:
     ) -> None:
         self.spec, self.adapter, self.splits, self.beside, self.options = spec, adapter, splits, beside, options
         batch_size = options.batch_size or BATCH_SIZE.get(encoder.device.type, BATCH_SIZE["cpu"])
-        extractor = Extractor(encoder, spec.protocol.image, spec.protocol.features, batch_size, options.workers)
-        self.features_id = features = self._features_identity(encoder)
+        proxy = spec.applied.features.proxy
+        other = load_encoder(proxy.model, None, options.device, options.dtype) if proxy else None
+        extractor = Extractor(encoder, spec.applied.image, spec.applied.features, batch_size, options.workers, proxy=other)
+        self.features_id = features = self._features_identity(encoder, other)
         trained_on = splits.train.fingerprint if splits.train else ""
         head = [released_head(spec.model, spec.task.family)[1]] if spec.takes_released_head else []
         decisive = digest(features, json.dumps(spec.cards(), sort_keys=True), splits.test.fingerprint, trained_on, options.seed, *head)
@@ -209,13 +212,14 @@ class _Run:
         self.resumed = self.work.is_dir()
         scratch = FeatureCache(self.work)
         cache = FeatureCache(cache_root() / "features", features) if options.cache else scratch
-        self.context = RunContext(extractor, spec.protocol, spec.model, scratch, cache, options.seed)
+        self.context = RunContext(extractor, spec.applied, spec.model, scratch, cache, options.seed)
 
-    def _features_identity(self, encoder: Encoder) -> str:
+    def _features_identity(self, encoder: Encoder, proxy: Encoder | None) -> str:
         """A text of everything that shapes the features of an image: the key of a cache."""
-        card, splits = self.spec.protocol, self.splits
-        parts = [json.dumps(asdict(encoder.spec)), json.dumps(self.spec.model.model_dump(mode="json"), sort_keys=True)]
+        card, splits = self.spec.applied, self.splits
+        parts = [encoder.spec.identity(), json.dumps(self.spec.model.model_dump(mode="json"), sort_keys=True)]
         parts += [card.image.model_dump_json(), card.features.model_dump_json(), self.options.dtype, encoder.device.type]
+        parts += [proxy.spec.identity()] if proxy else []
         return digest(*parts, splits.train.identity if splits.train else "", splits.test.identity)
 
     def finished(self) -> Record | None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tips_bench.data.split import Split
 from tips_bench.features.cache import DISK_TYPES, FeatureCache, ResumableArray, to_disk
-from tips_bench.features.extract import Extractor, enlarge
+from tips_bench.features.extract import Extractor
 from tips_bench.files import digest
 from tips_bench.progress import bar
 
@@ -38,8 +38,7 @@ class ImageEmbedding:
         card = extractor.features
 
         def encode(pixels_B3HW: Tensor) -> Tensor:
-            if extractor.image.fit == "enlarge":
-                pixels_B3HW = enlarge(pixels_B3HW, extractor.encoder.spec.patch_size)
+            pixels_B3HW = extractor.normalized(extractor.fitted(pixels_B3HW))
             with extractor.timed(len(pixels_B3HW)):
                 found = extractor.encoder.encode_image(pixels_B3HW, layers=extractor.layers, norm=card.norm, values=card.values)
             means = [patches_BhwD.flatten(1, 2).float().mean(1).to(patches_BhwD.dtype) for patches_BhwD in found.patches]

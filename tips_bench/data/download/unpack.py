@@ -22,7 +22,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from tips_bench.errors import UserError
 from tips_bench.files import cannot_write
@@ -38,7 +38,7 @@ MAX_NAME = 1_000  # characters of a name
 MAX_HEADER = 1 << 20  # bytes of one header of a tar: names, dates
 MAX_LISTING = 1 << 30  # bytes of a zip's list of its entries: five million of them with long names
 _PIECE = 1 << 20
-_COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+_COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 # Names that this package works under while something is not whole, and beside files.
 _KEPT = re.compile(r"\..*\.(unpacking|lock|tmp|old)")
 _BROKEN = (
@@ -225,11 +225,11 @@ def _tar_entries(archive: Path, work: Path) -> Iterator[_Entry]:
     folders = 0
     with archive.open("rb") as file:
         start = file.read(6)
-    opened = next((how for magic, how in _COMPRESSED.items() if start.startswith(magic)), open)
+    opened: Any = next((how for magic, how in _COMPRESSED.items() if start.startswith(magic)), open)
     limit = max(2 * FREE_BYTES, 2 * MAX_RATIO * archive.stat().st_size)  # a header, too, for each file
     with opened(archive, "rb") as stream, _tar(_Bounded(stream, limit, archive), archive) as tar:
         while (member := tar.next()) is not None:
-            tar.members.clear()  # they would fill the memory, and nobody asks for one again
+            tar.members.clear()  # type: ignore[attr-defined]  # they would fill the memory, and nobody asks for one again
             if member.isdir():
                 folders += 1
                 if folders > MAX_FOLDERS:
