@@ -236,22 +236,6 @@ def test_a_submodule_where_the_site_is_to_go_is_refused(sites: tuple[Path, Path]
     assert_same(checkout(repository, tmp_path / "seen", "gh-pages"), sites[0])
 
 
-@pytest.mark.parametrize("to", ["", " ", "\n", "a\0b", "\x1b[31mx", "x\nx.git"])
-def test_a_place_without_a_name_is_refused(sites: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"--to: .* is no place to publish to"):
-        publish(sites[0], to, never)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("to", ["fd::7/x.git", "ext::sh -c touch% x .git", "hg::h/x.git", "transport::a://x.git"])
-def test_a_remote_helper_is_never_started(sites: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"git: .*transport '\w+' not allowed"):
-        publish(sites[0], to, never)
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize("length", [300, 5_000, 200_000])
 @pytest.mark.parametrize("form", ["{}", "{}/www", "{}.git", "file:///{}.git", "hf://spaces/owner/{}"])
 def test_a_name_longer_than_the_system_takes_is_one_sentence(
@@ -260,13 +244,6 @@ def test_a_name_longer_than_the_system_takes_is_one_sentence(
     with pytest.raises(UserError) as error:
         publish(sites[0], form.format("a" * length), never)
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_password_in_an_address_is_not_shown(sites: tuple[Path, Path], scheme: str) -> None:
-    with pytest.raises(UserError) as error:
-        publish(sites[0], f"{scheme}://user:secret@127.0.0.1:9/x.git", never)
-    assert "secret" not in str(error.value) and "***@127.0.0.1:9" in str(error.value)
 
 
 def test_the_clone_of_a_process_that_was_killed_is_removed(
