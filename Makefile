@@ -1,13 +1,14 @@
 # demo   set up .venv and score a small encoder and its random twin on embedded data
 # check  lint and the quick tests, in under two minutes on two cores: run it before each commit
-# test   all tests
+# test   all tests, with a sample of the attacks
+# attack all attacks of tests/attacks, some minutes; prints how many they were
 # lint   ruff and mypy
 # bench  speed and memory against peers
 # docs   write the task, protocol and model pages from the cards
 #
 # Each sets up what it needs by itself. Another Python: make PYTHON=/path/to/python3.12 demo
 
-.PHONY: demo check test lint bench docs
+.PHONY: demo check test attack lint bench docs
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?=
@@ -22,6 +23,9 @@ check: lint
 
 test: $(VENV)/.installed-test
 	$(PYTEST)
+
+attack: $(VENV)/.installed-test
+	$(PYTEST) -q -m "" tests/attacks
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

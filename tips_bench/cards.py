@@ -20,6 +20,7 @@ from tips_bench.registry import FAMILIES
 from tips_bench.strict import Strict as Strict
 from tips_bench.strict import parse as parse
 
+MAX_PATH, MAX_NAME = 1000, 255
 CARD_NAME = re.compile(r"[^\W_][\w.+-]{0,99}")
 
 
@@ -27,6 +28,8 @@ def _below(path: str) -> str:
     parts = PurePosixPath(path).parts
     if not path or path.startswith("/") or ".." in parts or "\\" in path or ":" in path or not path.isprintable():
         raise ValueError("should be a path inside its folder: relative, without '..', ':' and backslash")
+    if len(path) > MAX_PATH or any(len(part.encode()) > MAX_NAME for part in parts):
+        raise ValueError(f"should be a path of at most {MAX_PATH} characters, each name in it of at most {MAX_NAME} bytes")
     return path
 
 

@@ -8,9 +8,16 @@ Every message says what is wrong and where (file and key), the value, why, and w
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 LISTED = ("task", "protocol", "model")
+# What the operating system says of a path, a disk or a machine, and no mistake of ours can cause.
+SYSTEM = frozenset(
+    getattr(errno, name)
+    for name in ("ENAMETOOLONG", "ELOOP", "EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EMFILE", "ENFILE", "EIO", "ESTALE")
+    if hasattr(errno, name)
+)
 
 
 class UserError(Exception):
@@ -57,4 +64,16 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, where: object = 
         fix = f"See `tips-bench list {kind}s`."
     else:
         fix = f"Known: {', '.join(known) or 'none'}."
-    return UserError(f"there is no {kind} named {name!r}", where=where, fix=f"{fix} {hint}".rstrip())
+    return UserError(f"there is no {kind} named {_shortened(name)!r}", where=where, fix=f"{fix} {hint}".rstrip())
+
+
+def system_fault(error: OSError) -> UserError | None:
+    """What the operating system refused, as an error for the user; None for what may be a mistake of ours."""
+    if error.errno not in SYSTEM:
+        return None
+    where = None if error.filename is None else _shortened(str(error.filename))
+    return UserError(f"the system refuses it: {error.strerror}", where=where, fix="Check the path, its permissions and the disk.")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 300 else f"{text[:200]}...{text[-80:]}"

@@ -54,6 +54,7 @@ def label(folder, split="val", name="003"):
         ({"arguments": ["--protocol", "convexx"]}, ["no protocol named 'convexx'", "'convex'"]),
         ({"task": "ade20k", "arguments": ["--protocol", "convex-224"]}, ["not allowed for this task", "linear-dinov2"]),
         ({"arguments": ["--set", "nothing"]}, ["KEY=VALUE"]),
+        ({"arguments": ["--set", "task.primary=mIuO"]}, ["primary: there is no metric named 'mIuO'", "Did you mean 'mIoU'"]),
         ({"arguments": ["--weights", "nowhere.npz"], "model": "tips-tiny-random"}, ["nowhere.npz"]),
         ({"arguments": ["--device", "tpu"]}, ["tpu"]),
         ({"task": "ade20k"}, ["ADEChallengeData2016", "tips-bench data download ade20k"]),
@@ -142,6 +143,10 @@ def test_weights_with_nan_and_of_another_size(shapes):
     refused(shapes, "nan.safetensors", "NaN", model="tips-tiny-random", arguments=["--weights", "nan.safetensors"])
     save_checkpoint(shapes / "tiny.safetensors", vision=load_encoder("tips-tiny-random", "random:3").tower)
     refused(shapes, "tiny.safetensors", model="tips-b14", arguments=["--weights", "tiny.safetensors"])
+
+
+def test_a_path_that_is_too_long_for_the_system(shapes):
+    refused(shapes, "File name too long", out="x" * 300)
 
 
 def test_an_output_folder_that_takes_no_file(shapes):

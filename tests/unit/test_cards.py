@@ -89,6 +89,12 @@ def test_a_card_names_no_path_outside_its_folder(where: str, path: str) -> None:
         task(**{key: parts[key]})
 
 
+@pytest.mark.parametrize("path", ["x" * 256, "ä" * 128, "a/" * 600])
+def test_a_card_names_no_path_that_no_file_system_takes(path: str) -> None:
+    with pytest.raises(UserError, match=r"t\.yaml: data\.root = .*a path of at most"):
+        task(root=path)
+
+
 @pytest.mark.parametrize("path", [".", "a", "a/b-c/d.e", "a..b", "~x", "VOCdevkit/VOC2012", "späte Bilder"])
 def test_paths_inside_their_folder_are_taken(path: str) -> None:
     assert task(root=path, splits={"test": path}).data.root == path

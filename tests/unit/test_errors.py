@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import errno
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tips_bench.errors import UserError, unknown_name
+from tips_bench.errors import UserError, system_fault, unknown_name
 
 
 def test_a_message_says_where_then_what_then_what_to_do() -> None:
@@ -65,3 +66,13 @@ def test_a_name_that_is_known_twice_is_suggested_once() -> None:
 
 def test_a_hint_comes_last() -> None:
     assert str(unknown_name("model", "ab", ["abc"], hint="Or use a prefix.")).endswith("Did you mean 'abc'? Or use a prefix.")
+
+
+def test_what_the_system_refuses_is_a_sentence_and_what_may_be_our_mistake_is_not() -> None:
+    fault = system_fault(OSError(errno.ENAMETOOLONG, "File name too long", "x" * 4096))
+    assert fault is not None and "File name too long" in str(fault) and len(str(fault)) < 500
+    assert system_fault(FileNotFoundError(errno.ENOENT, "No such file or directory", "x")) is None
+
+
+def test_a_very_long_name_is_shortened() -> None:
+    assert len(str(unknown_name("task", "x" * 5000, ["ade20k"]))) < 500

@@ -17,7 +17,7 @@ from tips_bench.cli import check, compare, data, doctor, export, leaderboard, li
 from tips_bench.cli.interrupt import INTERRUPTED, interruptible
 from tips_bench.cli.output import print_error
 from tips_bench.cli.streams import drop_output
-from tips_bench.errors import UserError
+from tips_bench.errors import UserError, system_fault
 
 EXAMPLES = """Evaluate frozen vision encoders on dense prediction benchmarks.
 
@@ -51,6 +51,12 @@ class Commands(TyperGroup):
         except BrokenPipeError as error:
             drop_output()  # the program that reads our output (head, less) has ended
             raise typer.Exit(141) from error
+        except OSError as error:
+            fault = system_fault(error)
+            if fault is None:
+                raise
+            print_error(fault)
+            raise typer.Exit(2) from error
         return result
 
 

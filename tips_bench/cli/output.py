@@ -25,8 +25,10 @@ def print_error(error: Exception) -> None:
 
 
 def print_json(data: Any) -> None:
-    """JSON on standard output, escaped where that is not UTF-8 or a text is not."""
+    """JSON on standard output; what does not print (terminal escapes, text directions) is escaped, all that is not ASCII where need be."""
     text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
+    if not text.replace("\n", "").isprintable():
+        text = "".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
     try:
         text.encode(sys.stdout.encoding)
     except UnicodeEncodeError:

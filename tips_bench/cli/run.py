@@ -11,7 +11,7 @@ import typer
 
 from tips_bench.cli.names import plan, split
 from tips_bench.cli.output import print_error, print_json, print_scores
-from tips_bench.errors import UserError
+from tips_bench.errors import UserError, system_fault
 from tips_bench.registry import METRICS
 
 if TYPE_CHECKING:
@@ -131,6 +131,11 @@ def evaluate_all(specs: list[Spec], options: dict[str, Any]) -> list[Record]:
             records.append(evaluate_spec(spec, RunOptions(**options)))
         except UserError as error:
             print_error(error)
+        except OSError as error:
+            fault = system_fault(error)
+            if fault is None:
+                raise
+            print_error(fault)
     return records
 
 

@@ -8,6 +8,7 @@ import typer
 
 from tips_bench.cli.output import print_json
 from tips_bench.errors import unknown_name
+from tips_bench.terminal import printable
 
 Kind = Literal["task", "protocol", "model"]
 
@@ -37,5 +38,5 @@ def show(
     from tips_bench import plain_yaml
 
     for kind in found:
-        print(f"# {kind}, {card_files(kind)[name]}")
-        print(plain_yaml.dump(cards[kind]), end="")
+        print(printable(f"# {kind}, {card_files(kind)[name]}"))
+        print("\n".join(map(printable, plain_yaml.dump(cards[kind]).split("\n"))), end="")

@@ -26,7 +26,7 @@ from tips_bench.data.split import Splits
 from tips_bench.encoders.base import Encoder
 from tips_bench.encoders.load import load_encoder
 from tips_bench.encoders.user import card_of, wrap
-from tips_bench.errors import UserError
+from tips_bench.errors import UserError, unknown_name
 from tips_bench.evaluation.report import build_record
 from tips_bench.evaluation.spec import Spec, resolve
 from tips_bench.features.cache import FeatureCache
@@ -119,6 +119,9 @@ def evaluate_spec(spec: Spec, chosen: RunOptions, encoder: Encoder | None = None
     if adapter.needs_text and not spec.model.has_text:
         raise _no_text(spec)
     beside = _metrics_beside(spec, adapter, chosen.metrics or [])
+    own = FAMILIES.get(spec.task.family).counts_class()
+    if spec.task.primary not in own.specs:
+        raise unknown_name("metric", spec.task.primary, own.specs, where=f"task {spec.task.name}: primary")
     splits = adapter.open(_data_folder(spec, chosen), spec.limit)
     for split in (splits.train, splits.test):
         if split is not None and split.size is not None and not split.size.ok:
