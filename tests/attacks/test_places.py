@@ -56,7 +56,7 @@ PATHS: dict[str, Callable[[Path], str]] = {
     "an option": lambda folder: "--help-me",
     "a URL": lambda folder: "https://[::1/x\0",
     "a prefix": lambda folder: "timm:",
-    "a callable": lambda folder: "os:system",
+    "a callable": lambda folder: "no_such_module:build",
     "a tilde and a file": lambda folder: "~/x.yaml",
     "a card that is a folder": lambda folder: _folder(folder, "x.yaml"),
     "a weight file that is a folder": lambda folder: _folder(folder, "x.npz"),
@@ -81,6 +81,8 @@ def _folder(folder: Path, name: str) -> str:
 def paths() -> Iterator[Case]:
     for verb, arguments in OPTIONS.items():
         for name, make in PATHS.items():
+            if name == "empty" and verb in ("run --out", "leaderboard build --to"):
+                continue  # the working directory, in which anything may be written then
 
             def prepare(
                 folder: Path, arguments: Callable[[Path, str], list[str]] = arguments, make: Callable[[Path], str] = make
@@ -104,7 +106,10 @@ def paths() -> Iterator[Case]:
                 "~",
             )
             yield Case(
-                f"{verb} {name}", prepare, statuses=(0, 1, 2), writes=(*writes, "x", "https:", "report.html", "~nobody-of-this-name")
+                f"{verb} {name}",
+                prepare,
+                statuses=(0, 1, 2),
+                writes=(*writes, "x", "shapes", "https:", "report.html", "~nobody-of-this-name"),
             )
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tips_bench.terminal import one_line
+from tips_bench.terminal import one_line, printable
 
 if TYPE_CHECKING:
     from tips_bench.results.record import Record
@@ -26,6 +26,11 @@ def print_error(error: Exception) -> None:
     if len(text) > LONGEST:
         text = f"{text[: LONGEST - 300]} ... {text[-300:]}"
     print(f"tips-bench: {text}", file=sys.stderr)
+
+
+def print_line(text: str) -> None:
+    """A line on standard output that holds names or paths, which may hold anything."""
+    print(printable(text))
 
 
 def print_json(data: Any) -> None:

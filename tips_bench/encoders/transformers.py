@@ -7,6 +7,7 @@ Axes: B batch, H W pixels, h w token grid, K global tokens, T texts, D feature.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -247,7 +248,7 @@ def _folder(card: ModelCard) -> Path:
     """Where the small files of a card's model lie, fetched if need be. Errors: other keys in its architecture."""
     keys = set(card.architecture)
     if keys == {"folder"}:
-        return Path(card.architecture["folder"]).expanduser()
+        return Path(os.path.expanduser(card.architecture["folder"]))
     if "repo" not in keys or not keys <= {"repo", "revision"}:
         raise UserError(f"architecture has the keys {sorted(keys)}", where=card.name, fix="Give {repo: OWNER/NAME} or {folder: PATH}.")
     return _fetch_folder(card.architecture["repo"], card.architecture.get("revision"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pickle
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -51,7 +52,7 @@ def parse_weights(asked: str | Path) -> Weights:
     """What --weights says: "random", "random:SEED" or a file."""
     if match := _RANDOM.fullmatch(str(asked)):
         return random_weights(int(match[1] or 0))
-    path = Path(asked).expanduser()
+    path = Path(os.path.expanduser(asked))
     if not path.exists():
         raise UserError(f"there is no weight file {str(path)!r}", where="weights", fix="Check the path, or give random or random:SEED.")
     return file_weights(path)
@@ -79,7 +80,7 @@ def _in_folder(folder: Path) -> Path:
 def weights_path(card: WeightsCard, title: str) -> Path:
     """The local file of a card's weights, fetched at first use."""
     if card.path is not None and card.url is None and card.hub is None:
-        path = Path(card.path).expanduser()
+        path = Path(os.path.expanduser(card.path))
         beside = shipped(KINDS["model"]) / path
         if not path.exists() and not beside.exists():
             raise UserError(f"weights.path = {card.path!r}: there is no such file", where=title)
