@@ -237,7 +237,7 @@ def record_name(counts: str) -> str:
 def _files(arena: Path, allowed: tuple[Path, ...]) -> dict[str, tuple[Any, ...]]:
     """Everything below the arena but for the allowed folders: path -> what would tell a change."""
     found: dict[str, tuple[Any, ...]] = {}
-    kept = tuple(map(str, allowed))
+    kept = tuple(map(os.path.normpath, allowed))
     for base, folders, names in os.walk(arena):
         folders[:] = [name for name in folders if os.path.join(base, name) not in kept]
         for name in [*folders, *names]:
