@@ -49,6 +49,7 @@ LIMIT_S = 40  # of the processor; a busy machine takes longer
 HANG_S = 300  # by the clock
 LIMIT_BYTES = 3 << 30  # of memory beyond what the process has; torch and transformers are loaded on the way
 LONGEST = 1500  # characters of a sentence
+OTHERS = ("home/.cache", "home/.config", "temporary/torchinductor_root")  # caches of matplotlib, torch and others
 DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
@@ -163,7 +164,7 @@ def meet(case: Case, arena: Path) -> Outcome:
     """Runs a case in `arena`/work, which must be the working directory, and holds it to all that every case promises."""
     folder = arena / "work"
     attack = case.prepare(folder)
-    allowed = tuple(folder / name for name in case.writes)
+    allowed = (*(folder / name for name in case.writes), *(arena / name for name in OTHERS))
     before = _files(arena, allowed)
     started = time.process_time()
     with _bounded_memory():

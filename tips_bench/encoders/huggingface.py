@@ -63,9 +63,8 @@ def read_side(folder: Path) -> int | None:
     for name in PROCESSOR_FILES:
         if (folder / name).is_file():
             size = _processor(folder / name).get("size")
-            sides = {size.get("height"), size.get("width")} if isinstance(size, dict) else {size}
-            side = sides.pop() if len(sides) == 1 else None
-            return side if type(side) is int and 0 < side <= MAX_SIDE else None
+            side, other = (size.get("height"), size.get("width")) if isinstance(size, dict) else (size, size)
+            return side if type(side) is int and side == other and 0 < side <= MAX_SIDE else None
     return None
 
 

@@ -8,8 +8,7 @@ Axes: B batch, H W pixels, h w token grid, K global tokens, T texts, D feature.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
+from tips_bench.encoders.foreign import check_sizes, foreign, silent
 from tips_bench.encoders.hub import SINGLE_FILE, hub_file, hub_model
 from tips_bench.encoders.huggingface import CONFIG_FILE, PROCESSOR_FILES, read_model_config, read_normalization
 from tips_bench.encoders.last_block import Block, Tower
@@ -70,10 +70,6 @@ FAMILIES = {
     "siglip": _SIGLIP,
     "siglip_vision_model": _SIGLIP,
 }
-# The greatest that a config may state: far beyond any model, and far below what would take hours to build.
-MOST = {"num_hidden_layers": 512, "hidden_size": 32_768, "num_attention_heads": 1024, "patch_size": 512, "image_size": 16_384}
-MOST |= {"intermediate_size": 262_144, "num_channels": 16, "num_register_tokens": 1024, "projection_dim": 32_768, "vocab_size": 4_000_000}
-MOST |= {"max_position_embeddings": 1_000_000}
 WITH_TEXT = ("clip", "siglip")
 TOKENIZER_FILES = ("tokenizer*.*", "vocab.*", "merges.txt", "spiece.model", "special_tokens_map.json", "added_tokens.json")
 # Beginnings of names that a checkpoint may hold beyond the model, or lack, as they make no patch features. Old ones hold position_ids, too.
@@ -277,36 +273,13 @@ def _config(folder: Path) -> Any:
         fix = f"Use timm:{timm_name}." if timm_name else f"Supported: {', '.join(sorted(FAMILIES))}."
         raise UserError(f"model_type = {kind!r} is not supported", where=folder / CONFIG_FILE, fix=fix)
     for part in (stated.values, *(stated.values.get(name) for name in ("vision_config", "text_config"))):
-        _check_sizes(part if isinstance(part, dict) else {}, folder / CONFIG_FILE)
+        check_sizes(part if isinstance(part, dict) else {}, folder / CONFIG_FILE)
     transformers = require_package("transformers")
-    with _foreign(folder / CONFIG_FILE, "transformers does not read it"):
+    with foreign(folder / CONFIG_FILE, "transformers does not read it"):
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if kind == "vit_mae":
         config.mask_ratio = 0.0
     return config
-
-
-@contextmanager
-def _foreign(where: Path, problem: str) -> Iterator[None]:
-    """Whatever transformers raises over a config is the config's fault: it checks values with several libraries' own errors."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UserError(f"{problem}: {reason}", where=where, fix="Download the folder again, or another model.") from error
-
-
-def _check_sizes(config: dict[str, Any], where: Path) -> None:
-    """Errors: sizes that no model has, for which transformers would work for hours or not at all."""
-    for key, most in MOST.items():
-        value, least = config.get(key), 0 if key == "num_register_tokens" else 1
-        sides = value if key == "image_size" and isinstance(value, list | tuple) and value else [value]
-        if value is not None and not all(type(side) is int and least <= side <= most for side in sides):
-            raise UserError(f"{key} = {repr(value)[:100]} is not a whole number from {least} to {most}", where=where)
-    if config.get("quantization_config") is not None:
-        raise UserError("the weights are quantized, and only whole ones are evaluated", where=where, fix="Use the unquantized model.")
 
 
 def _vision_config(config: Any) -> Any:
@@ -342,7 +315,7 @@ def _check_card(card: ModelCard, facts: dict[str, Any]) -> None:
 def _describe(folder: Path, name: str, architecture: dict[str, Any], weights: WeightsCard, homepage: str) -> ModelCard:
     config = _config(folder)
     mean, std = read_normalization(folder)
-    with _foreign(folder / CONFIG_FILE, "it does not describe an encoder of images"):
+    with foreign(folder / CONFIG_FILE, "it does not describe an encoder of images"):
         stated = _facts(config)
         return ModelCard(
             name=name,
@@ -360,31 +333,16 @@ def _describe(folder: Path, name: str, architecture: dict[str, Any], weights: We
         )
 
 
-@contextmanager
-def _silent(transformers: Any) -> Iterator[None]:
-    """Without its progress bar and its report of tensors, which prints names as they stand in a file; `_check_report` has the same."""
-    log = transformers.utils.logging
-    level, bar = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(level)
-        if bar:
-            log.enable_progress_bar()
-
-
 def _build(config: Any, weights: Weights, where: Path) -> nn.Module:
     """where: the config, for messages."""
     transformers = require_package("transformers")
     if weights.path is None:
-        with _foreign(where, "transformers does not build it"), seeded(weights.seed or 0):
+        with foreign(where, "transformers does not build it"), seeded(weights.seed or 0):
             return transformers.AutoModel.from_config(config)
     state = read_tensors(weights.path)
     kind = type(config)
     # transformers initialises before it loads, which draws numbers.
-    with _foreign(where, "transformers does not build it"), reading(weights.path), seeded(0), _silent(transformers):
+    with foreign(where, "transformers does not build it"), reading(weights.path), seeded(0), silent(transformers):
         model, info = transformers.AutoModel._model_mapping[kind].from_pretrained(
             None, config=config, state_dict=state, output_loading_info=True, ignore_mismatched_sizes=True
         )
