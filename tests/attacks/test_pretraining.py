@@ -100,9 +100,9 @@ def test_a_recipe_is_refused_in_a_sentence(case: Case, arena: Path) -> None:
 
 @functools.cache
 def begun() -> Path:
-    """A run of two steps."""
+    """A run of four steps."""
     pattern = write_shards(HOME / "begun-shards", shards=1, samples=20)
-    write_recipe(HOME / "tiny.yaml", pattern, steps=2, running={"checkpoint_every": 1, "log_every": 1})
+    write_recipe(HOME / "tiny.yaml", pattern, steps=4, running={"checkpoint_every": 2, "log_every": 1})
     done = CliRunner().invoke(app, ["train", str(HOME / "tiny.yaml"), "--out", str(HOME / "begun"), "--device", "cpu"])
     assert done.exit_code == 0, done.stderr
     return HOME / "begun"
