@@ -72,7 +72,7 @@ def is_shipped(kind: str, name: str) -> bool:
 
 def cache_root() -> Path:
     """Where downloads, features and generated rooms are kept: $TIPS_BENCH_CACHE or ~/.cache/tips-bench."""
-    return Path(os.environ.get("TIPS_BENCH_CACHE") or "~/.cache/tips-bench").expanduser()
+    return Path(os.path.expanduser(os.environ.get("TIPS_BENCH_CACHE") or "~/.cache/tips-bench"))
 
 
 def generated_root() -> Path:
@@ -82,4 +82,4 @@ def generated_root() -> Path:
 
 def data_root() -> Path:
     """Where data sets lie: $TIPS_BENCH_DATA or ./data."""
-    return Path(os.environ.get("TIPS_BENCH_DATA") or "data").expanduser()
+    return Path(os.path.expanduser(os.environ.get("TIPS_BENCH_DATA") or "data"))

@@ -21,8 +21,10 @@ def atomic(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary sibling of `path`, renamed onto it when the block ends well and removed when it does not.
 
     durable: on the disk when the block has ended, whatever happens to the power.
-    An operating-system error (read-only folder, full disk) becomes a UserError that names the file.
+    An operating-system error (read-only folder, full disk) becomes a UserError that names the file, and so does a path without a name.
     """
+    if not path.name:
+        raise UserError("a folder, not the name of a file", where=path, fix="Give a file name.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         try:

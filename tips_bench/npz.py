@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -14,7 +16,11 @@ from tips_bench.errors import UserError
 from tips_bench.files import atomic
 
 # What numpy, zipfile and a reader of the arrays raise for a file that is cut short, encrypted, of absurd sizes, or lacks an array.
-BROKEN = (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+# NumPy reads an array's header as Python's own syntax, and lets its errors out.
+BROKEN = (
+    *(OSError, ValueError, LookupError, EOFError, TypeError, AttributeError, RuntimeError, MemoryError, ArithmeticError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError, struct.error),
+)
 ReadT = TypeVar("ReadT")
 
 

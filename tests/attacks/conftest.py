@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from tests.attacks.frame import LIMIT_S
+from tests.attacks.frame import HANG_S
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "arena" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.timeout(LIMIT_S))
+            item.add_marker(pytest.mark.timeout(HANG_S))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -124,3 +125,53 @@ def test_code_in_a_folder_is_never_run(tmp_path: Path) -> None:
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Config: pass\nclass Model: pass\n")
     load_encoder(folder, device="cpu")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden_size": "48"}, "hidden_size = '48' is not a whole number"),
+        ({"num_hidden_layers": -1}, "num_hidden_layers = -1 is not a whole number from 1 to"),
+        ({"num_hidden_layers": 10**6}, "num_hidden_layers = 1000000 is not"),
+        ({"hidden_act": "os.system"}, "transformers does not build it"),
+        ({"dtype": "float3"}, "transformers does not read it"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "the weights are quantized"),
+        ({"patch_size": [14, 16]}, r"patch_size = \[14, 16\] is not a whole number"),
+    ],
+)
+def test_a_config_with_values_that_no_model_has_is_one_sentence(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    folder = make_folder("dinov2", tmp_path / "good")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(UserError, match=rf"config\.json: .*({message})") as caught:
+        load_encoder(folder, device="cpu")
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("mean", ["[1, 2]", '["a", "b", "c"]', "[0, 0, 1e9]", "{}", "[true, 0, 0]"])
+def test_a_normalization_that_is_no_three_numbers_is_one_sentence(mean: str, tmp_path: Path) -> None:
+    folder = make_folder("dinov2", tmp_path / "good")
+    (folder / "preprocessor_config.json").write_text(f'{{"image_mean": {mean}, "image_std": [1, 1, 1]}}')
+    with pytest.raises(UserError, match="are not three numbers each"):
+        load_encoder(folder, device="cpu")
+
+
+def test_loading_prints_neither_a_bar_nor_names_from_the_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = make_folder("dinov2", tmp_path / "good")
+    capfd.readouterr()
+    load_encoder(folder, device="cpu")
+    state = load_file(folder / "model.safetensors") | {"\x1b[2Jowned": torch.zeros(1)}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="1 tensors are not part of the model"):
+        load_encoder(folder, device="cpu")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("names", [["missing.safetensors"], ["a\0b"], ["\x1b[2J"], ["../x"]])
+def test_an_index_of_shards_that_are_not_there_is_one_sentence(names: list[str], tmp_path: Path) -> None:
+    folder = make_folder("dinov2", tmp_path / "good")
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": {str(number): name for number, name in enumerate(names)}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=r"shards are missing|points outside its folder"):
+        load_encoder(folder, device="cpu")

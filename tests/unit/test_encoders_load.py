@@ -13,9 +13,11 @@ from safetensors.torch import save_file
 
 import tips_bench
 from tips_bench import load_encoder
+from tips_bench.cards import WeightsCard
 from tips_bench.encoders import resolve_model_card
 from tips_bench.encoders.weights import parse_weights, prefix_fix, require_package
 from tips_bench.errors import UserError
+from tips_bench.files import sha256
 from tips_bench.models.configs import VisionConfig
 from tips_bench.models.files.checkpoints import save_checkpoint
 from tips_bench.models.vision import VisionTower
@@ -76,6 +78,13 @@ def test_the_identity_of_weights_is_the_hash_of_their_file(checkpoint: Path) -> 
     import hashlib
 
     assert load_encoder(str(checkpoint), device="cpu").spec.weights_sha256 == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+
+
+def test_a_local_file_is_held_to_the_cards_checksum(checkpoint: Path) -> None:
+    card = resolve_model_card(checkpoint)
+    load_encoder(card.model_copy(update={"weights": WeightsCard(path=str(checkpoint), sha256=sha256(checkpoint))}), device="cpu")
+    with pytest.raises(UserError, match=r"its SHA-256 is \w+, expected 0000"):
+        load_encoder(card.model_copy(update={"weights": WeightsCard(path=str(checkpoint), sha256="0" * 64)}), device="cpu")
 
 
 def test_a_weight_file_alone_is_an_encoder_named_after_it(checkpoint: Path) -> None:

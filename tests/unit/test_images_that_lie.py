@@ -150,3 +150,11 @@ def test_links_that_lead_in_a_circle_or_to_a_folder_twice_are_named(tmp_path: Pa
     (tmp_path / "set/a/up").symlink_to(tmp_path / "set")
     with pytest.raises(UserError, match="its files would count twice"):
         files_below(tmp_path / "set", (".jpg",))
+
+
+def test_a_file_too_large_for_an_image_is_refused_before_it_is_hashed(tmp_path: Path) -> None:
+    path = tmp_path / "endless.png"
+    path.touch()
+    os.truncate(path, MAX_BYTES + 1)
+    with pytest.raises(UserError, match=r"endless\.png: a file of 536870913 bytes"):
+        file_sizes([str(path)], "missing", "get it", MAX_BYTES)

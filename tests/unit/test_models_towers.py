@@ -268,7 +268,10 @@ def test_positions_of_an_odd_width_end_in_zero() -> None:
         ({"ffn": "swiglo"}, "Did you mean 'swiglu'?"),
         ({"gelu": "erv"}, "Did you mean 'erf'?"),
         ({"position_grid": (0, 4)}, "is not a grid"),
-        ({"depth": 0}, "not a positive number"),
+        ({"depth": 0}, "not a positive whole number"),
+        ({"mlp_dim": 96.5}, "not a positive whole number"),
+        ({"position_grid": (4, 4.0)}, "is not a grid"),
+        ({"layer_norm_eps": 0}, "not a positive number"),
     ],
 )
 def test_a_config_that_cannot_be_built_is_a_user_error(change: dict, part: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tips_bench.cli.output import print_json, print_rich
+from tips_bench.cli.output import print_json, print_line, print_rich
 
 EXAMPLES = """Download data sets, check them, or generate images of rooms.
 
@@ -37,7 +37,7 @@ def download(task: Annotated[str, typer.Argument(help="Name of the task whose da
 
     card = load_card("task", task)
     root = fetch(card, data_root or catalog.data_root())
-    print(root)
+    print_line(str(root))
 
 
 @app.command("check")
@@ -128,4 +128,4 @@ def rooms(
     from tips_bench.rooms.writing.writers import write_rooms
 
     made = write_rooms(layout, out, seed=seed, train=train, val=val, size=size, frames_per_scene=frames_per_scene, workers=workers)
-    print(f"{out}: {made.counts['train']} + {made.counts['val']} images of {len(set(made.groups.values()))} rooms")
+    print_line(f"{out}: {made.counts['train']} + {made.counts['val']} images of {len(set(made.groups.values()))} rooms")

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from tips_bench.cli.output import print_line
+
 
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
@@ -33,4 +35,4 @@ def export(
     from tips_bench.training.runs import export as export_run
 
     done = export_run(run, to, weights=weights, step=step, stored=stored, overwrite=overwrite)
-    print(f"step {done.step}  {done.folder}")
+    print_line(f"step {done.step}  {done.folder}")

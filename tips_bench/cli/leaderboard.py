@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tips_bench.cli.output import print_error, print_json
+from tips_bench.cli.output import print_error, print_json, print_line
 from tips_bench.errors import UserError
 from tips_bench.terminal import printable
 
@@ -52,7 +52,7 @@ def build(
     for error in built.broken:
         print_error(error)
     left = f", {_counted(len(built.broken), 'fault')}" if built.broken else ""
-    print(f"{to / 'index.html'}: {_counted(built.records, 'record')}, {_counted(built.pages, 'page')}{left}")
+    print_line(f"{to / 'index.html'}: {_counted(built.records, 'record')}, {_counted(built.pages, 'page')}{left}")
 
 
 def _counted(number: int, noun: str) -> str:
@@ -211,4 +211,4 @@ def report(
     from tips_bench.leaderboard.run_report import write_report
 
     write_report(record, to)
-    print(to)
+    print_line(str(to))

@@ -8,20 +8,29 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tips_bench.terminal import one_line
+from tips_bench.terminal import one_line, printable
 
 if TYPE_CHECKING:
     from tips_bench.results.record import Record
 
 # columns where standard output is no terminal, so that a file or a pager gets whole lines
 PIPED_WIDTH = 10_000
+LONGEST = 1200  # characters of an error; its end says what to do
 # cells up to this length are never cut
 UNCUT = 24
 
 
 def print_error(error: Exception) -> None:
-    """One line on standard error, whatever the message holds (a hostile file's name may hold line breaks or escapes)."""
-    print(f"tips-bench: {one_line(str(error))}", file=sys.stderr)
+    """One line on standard error, whatever the message holds (a hostile file's name may hold line breaks or escapes, or be endless)."""
+    text = one_line(str(error))
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST - 300]} ... {text[-300:]}"
+    print(f"tips-bench: {text}", file=sys.stderr)
+
+
+def print_line(text: str) -> None:
+    """A line on standard output that holds names or paths, which may hold anything."""
+    print(printable(text))
 
 
 def print_json(data: Any) -> None:

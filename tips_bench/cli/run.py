@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tips_bench.cli.names import plan, split
-from tips_bench.cli.output import print_error, print_json, print_scores
+from tips_bench.cli.output import print_error, print_json, print_line, print_scores
 from tips_bench.errors import UserError, system_fault
 from tips_bench.registry import METRICS
+from tips_bench.terminal import printable
 
 if TYPE_CHECKING:
     from tips_bench.evaluation.spec import Spec
@@ -126,7 +127,7 @@ def evaluate_all(specs: list[Spec], options: dict[str, Any]) -> list[Record]:
 
     records = []
     for number, spec in enumerate(specs, 1):
-        print(f"[{number}/{len(specs)}] {spec.task.name}, {spec.model_name}, {spec.protocol.name}", file=sys.stderr)
+        print(printable(f"[{number}/{len(specs)}] {spec.task.name}, {spec.model_name}, {spec.protocol.name}"), file=sys.stderr)
         try:
             records.append(evaluate_spec(spec, RunOptions(**options)))
         except UserError as error:
@@ -143,6 +144,6 @@ def print_records(records: list[Record]) -> None:
     """Prints a table of these records, then the paths of the records and of their pictures."""
     print_scores(records)
     for record in records:
-        print(f"record    {record.file}")
+        print_line(f"record    {record.file}")
         for name in record.pictures:
-            print(f"picture   {record.file.parent / name}")
+            print_line(f"picture   {record.file.parent / name}")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import typer
 
-from tips_bench.cli.output import print_json
+from tips_bench.cli.output import print_json, print_line
 from tips_bench.errors import unknown_name
 from tips_bench.terminal import printable
 
@@ -38,5 +38,5 @@ def show(
     from tips_bench import plain_yaml
 
     for kind in found:
-        print(printable(f"# {kind}, {card_files(kind)[name]}"))
+        print_line(f"# {kind}, {card_files(kind)[name]}")
         print("\n".join(map(printable, plain_yaml.dump(cards[kind]).split("\n"))), end="")

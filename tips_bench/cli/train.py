@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tips_bench.cli.output import print_error
+from tips_bench.cli.output import print_error, print_line
 from tips_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -78,12 +78,12 @@ def print_end(outcome: str, run: Path, recipe: str) -> None:
 
     losses = [line for line in read_log(run) if line.get("loss") is not None]
     at = f"  step {losses[-1]['step']}, loss {losses[-1]['loss']:.4g}" if losses else ""
-    print(f"{outcome}  {run}{at}")
+    print_line(f"{outcome}  {run}{at}")
     place = shlex.quote(str(run))
     if outcome == "finished":
-        print(f"Next: tips-bench export {place} --to {shlex.quote(run.name)}/")
+        print_line(f"Next: tips-bench export {place} --to {shlex.quote(run.name)}/")
     else:
-        print(f"Next: tips-bench train {shlex.quote(recipe)} --out {place} --resume")
+        print_line(f"Next: tips-bench train {shlex.quote(recipe)} --out {place} --resume")
 
 
 def evaluate(part: EvaluationPart, model: Path, out: Path, *, device: str | None = None) -> dict[str, float]:

@@ -64,10 +64,11 @@ def lacking(root: Path, parts: list[str]) -> list[str]:
     return [part for part in parts if not (root / part).exists()]
 
 
-def file_sizes(paths: list[str], fault: str, how: str) -> list[int]:
+def file_sizes(paths: list[str], fault: str, how: str, most: int | None = None) -> list[int]:
     """Bytes of each file, one system call a file: 118k pairs take about a second.
 
-    Errors: a missing file, with the number of all that are; a folder, a pipe or a device. fault: what is missing; how: how to get it.
+    most: of a single file. fault: what is missing; how: how to get it.
+    Errors: a missing file, with the number of all that are; a folder, a pipe or a device; a file of more than `most` bytes.
     """
     sizes: list[int] = []
     missing: list[str] = []
@@ -79,6 +80,8 @@ def file_sizes(paths: list[str], fault: str, how: str) -> list[int]:
             continue
         if not stat.S_ISREG(found.st_mode):
             raise UserError("a folder, a pipe or a device where a file is meant", where=path, fix="Replace it by the file.")
+        if most is not None and found.st_size > most:
+            raise UserError(f"a file of {found.st_size} bytes, and an image has at most {most}", where=path, fix="Leave it out.")
         sizes.append(found.st_size)
     if missing:
         raise UserError(f"{fault} ({len(missing)} of {len(paths)}, this is the first)", where=missing[0], fix=how)

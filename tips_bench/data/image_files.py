@@ -10,6 +10,7 @@ import numpy as np
 
 from tips_bench.data.dataset_files import file_sizes, group_of
 from tips_bench.data.images import image_size, read_image
+from tips_bench.data.integrity import MAX_BYTES
 from tips_bench.errors import UserError
 
 
@@ -41,7 +42,7 @@ class ImageFiles:
         self.ids = sorted(images)
         self.groups = list(self.ids) if group is None else [group_of(group, id) for id in self.ids]
         self._images = [images[id] for id in self.ids]
-        self.image_bytes = file_sizes(self._images, missing, how)
+        self.image_bytes = file_sizes(self._images, missing, how, MAX_BYTES)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -82,7 +83,7 @@ class ImagePairs(ImageFiles):
     ) -> None:
         super().__init__(name, split, root, {id: image for id, (image, _) in pairs.items()}, how=how, group=group)
         self._targets = [pairs[id][1] for id in self.ids]
-        self.target_bytes = file_sizes(self._targets, no_target, how)
+        self.target_bytes = file_sizes(self._targets, no_target, how, MAX_BYTES)
 
     def files(self, index: int) -> tuple[Path, Path]:
         """(image file, file of the targets) of a sample."""

@@ -3,6 +3,7 @@
     base           Encoder, EncoderSpec, ImageFeatures: the contract
     load           from a name to an encoder
     weights        which weights, and that they fit
+    foreign        what stands between transformers and the files of strangers
     hub            files from addresses and the Hugging Face hub
     huggingface    what the JSON files of a Hugging Face folder say
     preprocessing  how each library resizes and crops an image

@@ -20,6 +20,7 @@ from tips_bench.errors import UserError
 
 # Ours: bicubic resizing leaves [0, 1] by less; pixels of 0-255 and normalized ones leave it by more.
 RANGE = (-0.5, 1.5)
+LARGEST = 1e15  # of a feature: sums of its squares over all patches of a data set stay within float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,11 +231,13 @@ class Encoder(ABC):
         return pixels_B3HW.to(self.dtype), padding
 
     def _own(self, features: Tensor) -> Tensor:
-        """The features, on the encoder's device and in its precision. Errors: features that are not finite."""
+        """The features, on the encoder's device and in its precision. Errors: features that are not finite, or whose squares are not."""
         features = features.to(self.device, self.dtype)
-        if not torch.isfinite(features).all():
+        if not (features.abs() < LARGEST).all():  # false for NaN, too
             raise UserError(
-                "the features are not finite (NaN or infinite)", where=self.spec.name, fix="Check the weights, or run with --dtype fp32."
+                f"the features are not finite (NaN, infinite or over {LARGEST:.0e})",
+                where=self.spec.name,
+                fix="Check the weights, or run with --dtype fp32.",
             )
         return features
 

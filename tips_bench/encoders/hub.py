@@ -63,11 +63,20 @@ def shard_names(index: Path) -> list[str]:
     """The file names that an index of shards lists, sorted. Errors: not an index, a name that leads out of the folder."""
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError("it is not an index of weight shards", where=index, fix="Delete it to download it again.") from error
-    if bad := [name for name in names if not isinstance(name, str) or Path(name).name != name]:
+    if bad := [name for name in names if not isinstance(name, str) or Path(name).name != name or not name.isprintable()]:
         raise UserError(f"the shard {bad[0]!r} points outside its folder", where=index, fix="Do not use this repository.")
     return sorted(names)
+
+
+def shards_beside(index: Path) -> list[Path]:
+    """The shards that an index lists. Errors: as `shard_names`; one that is not there."""
+    shards = [index.parent / name for name in shard_names(index)]
+    if missing := [shard for shard in shards if not shard.is_file()]:
+        fix = "Put all shards beside their index."
+        raise UserError(f"{len(missing)} of {len(shards)} shards are missing, this is the first", where=missing[0], fix=fix)
+    return shards
 
 
 def hub_file(repo: str, name: str, revision: str | None, title: str) -> Path:

@@ -13,6 +13,7 @@ CONFIG_FILE = "config.json"
 # Files that say how an image becomes pixels; the second is the newer name.
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 MAX_SIDE = 1 << 14  # pixels
+MOST = 1e6  # of a mean or a deviation; NaN and infinity are more
 _TIPS_TYPES = ("tipsv2", "tipsv2_vision_model", "tipsv2_text_model")
 
 
@@ -42,13 +43,14 @@ def read_normalization(folder: Path) -> tuple[tuple[float, ...], tuple[float, ..
     """(mean, std) of RGB in [0, 1]. Errors: no file that says so."""
     for name in PROCESSOR_FILES:
         if (folder / name).is_file():
-            values = _read(folder / name)
-            values = values.get("image_processor", values)
+            values = _processor(folder / name)
             if values.get("do_normalize") is False:
                 return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-            if len(values.get("image_mean") or ()) == len(values.get("image_std") or ()) == 3:
-                return tuple(map(float, values["image_mean"])), tuple(map(float, values["image_std"]))
-            raise UserError("image_mean and image_std are not three numbers each", where=folder / name)
+            mean, std = _three(values.get("image_mean")), _three(values.get("image_std"))
+            if mean is None or std is None or min(std) <= 0:
+                problem = "image_mean and image_std are not three numbers each, or a deviation is not above zero"
+                raise UserError(problem, where=folder / name)
+            return mean, std
     raise UserError(
         f"there is no {PROCESSOR_FILES[0]}, so the normalisation of pixels is unknown",
         where=folder,
@@ -60,12 +62,24 @@ def read_side(folder: Path) -> int | None:
     """The side in pixels of the square that a folder's processor makes of an image; None = it does not say so."""
     for name in PROCESSOR_FILES:
         if (folder / name).is_file():
-            values = _read(folder / name)
-            size = values.get("image_processor", values).get("size")
-            sides = {size.get("height"), size.get("width")} if isinstance(size, dict) else {size}
-            side = sides.pop() if len(sides) == 1 else None
-            return side if type(side) is int and 0 < side <= MAX_SIDE else None
+            size = _processor(folder / name).get("size")
+            side, other = (size.get("height"), size.get("width")) if isinstance(size, dict) else (size, size)
+            return side if type(side) is int and side == other and 0 < side <= MAX_SIDE else None
     return None
+
+
+def _processor(path: Path) -> dict[str, Any]:
+    """What a file says of images; the newer one may say it in a part of its own."""
+    values = _read(path)
+    part = values.get("image_processor")
+    return part if isinstance(part, dict) else values
+
+
+def _three(values: Any) -> tuple[float, ...] | None:
+    """Three finite numbers, or None for anything else."""
+    if not isinstance(values, list) or len(values) != 3 or any(type(value) not in (int, float) for value in values):
+        return None
+    return tuple(map(float, values)) if all(abs(value) < MOST for value in values) else None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -73,7 +87,7 @@ def _read(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read: {error.strerror}", where=path) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"not JSON: {error}", where=path) from error
     if not isinstance(values, dict):
         raise UserError(f"it holds a {type(values).__name__}, expected an object", where=path)

@@ -11,6 +11,7 @@ load_encoder("my_package.encoders:build")       a callable, see `tips_bench.enco
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +57,7 @@ def resolve_model_card(name: str | Path) -> ModelCard:
     if separator and source in ENCODERS.names() and prefix not in NO_PREFIXES:
         return ENCODERS.get(source).describe(rest)
     if is_local(text):
-        return _describe_path(Path(text).expanduser())
+        return _describe_path(Path(os.path.expanduser(text)))
     if _CALLABLE.fullmatch(text) and text not in card_files("model"):
         return ENCODERS.get("callable").describe(text)
     card = load_card("model", text)

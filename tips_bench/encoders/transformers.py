@@ -7,6 +7,7 @@ Axes: B batch, H W pixels, h w token grid, K global tokens, T texts, D feature.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
+from tips_bench.encoders.foreign import check_sizes, foreign, silent
 from tips_bench.encoders.hub import SINGLE_FILE, hub_file, hub_model
 from tips_bench.encoders.huggingface import CONFIG_FILE, PROCESSOR_FILES, read_model_config, read_normalization
 from tips_bench.encoders.last_block import Block, Tower
@@ -84,7 +86,7 @@ class TransformersEncoder(Encoder):
         self.family = FAMILIES[config.model_type]
         _check_card(card, _facts(config))
         self.spec = replace(self.spec, config_sha256=_config_sha256(folder, card))
-        self.model = freeze(_build(config, weights), device, dtype)
+        self.model = freeze(_build(config, weights, folder / CONFIG_FILE), device, dtype)
         self.vision = self.model.vision_model if config.model_type in WITH_TEXT else self.model
         self.has_values = self.spec.has_text and (self.family.cls or self.spec.global_tokens > 0)
         self._card = card
@@ -242,7 +244,7 @@ def _folder(card: ModelCard) -> Path:
     """Where the small files of a card's model lie, fetched if need be. Errors: other keys in its architecture."""
     keys = set(card.architecture)
     if keys == {"folder"}:
-        return Path(card.architecture["folder"]).expanduser()
+        return Path(os.path.expanduser(card.architecture["folder"]))
     if "repo" not in keys or not keys <= {"repo", "revision"}:
         raise UserError(f"architecture has the keys {sorted(keys)}", where=card.name, fix="Give {repo: OWNER/NAME} or {folder: PATH}.")
     return _fetch_folder(card.architecture["repo"], card.architecture.get("revision"))
@@ -270,11 +272,11 @@ def _config(folder: Path) -> Any:
         timm_name = stated.values.get("architecture")
         fix = f"Use timm:{timm_name}." if timm_name else f"Supported: {', '.join(sorted(FAMILIES))}."
         raise UserError(f"model_type = {kind!r} is not supported", where=folder / CONFIG_FILE, fix=fix)
+    for part in (stated.values, *(stated.values.get(name) for name in ("vision_config", "text_config"))):
+        check_sizes(part if isinstance(part, dict) else {}, folder / CONFIG_FILE)
     transformers = require_package("transformers")
-    try:
+    with foreign(folder / CONFIG_FILE, "transformers does not read it"):
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        raise UserError(f"transformers does not read it: {str(error).splitlines()[0]}", where=folder / CONFIG_FILE) from error
     if kind == "vit_mae":
         config.mask_ratio = 0.0
     return config
@@ -313,32 +315,34 @@ def _check_card(card: ModelCard, facts: dict[str, Any]) -> None:
 def _describe(folder: Path, name: str, architecture: dict[str, Any], weights: WeightsCard, homepage: str) -> ModelCard:
     config = _config(folder)
     mean, std = read_normalization(folder)
-    stated = _facts(config)
-    return ModelCard(
-        name=name,
-        title=f"{name} (transformers)",
-        source="transformers",
-        architecture=architecture,
-        weights=weights,
-        mean=mean,
-        std=std,
-        preprocessing=of_transformers(folder, stated["patch_size"]),
-        **stated,
-        license="unknown",
-        citation=f"transformers, {config.model_type}",
-        homepage=homepage,
-    )
+    with foreign(folder / CONFIG_FILE, "it does not describe an encoder of images"):
+        stated = _facts(config)
+        return ModelCard(
+            name=name,
+            title=f"{name} (transformers)",
+            source="transformers",
+            architecture=architecture,
+            weights=weights,
+            mean=mean,
+            std=std,
+            preprocessing=of_transformers(folder, stated["patch_size"]),
+            **stated,
+            license="unknown",
+            citation=f"transformers, {config.model_type}",
+            homepage=homepage,
+        )
 
 
-def _build(config: Any, weights: Weights) -> nn.Module:
+def _build(config: Any, weights: Weights, where: Path) -> nn.Module:
+    """where: the config, for messages."""
     transformers = require_package("transformers")
     if weights.path is None:
-        with seeded(weights.seed or 0):
+        with foreign(where, "transformers does not build it"), seeded(weights.seed or 0):
             return transformers.AutoModel.from_config(config)
     state = read_tensors(weights.path)
     kind = type(config)
     # transformers initialises before it loads, which draws numbers.
-    with reading(weights.path), seeded(0):
+    with foreign(where, "transformers does not build it"), reading(weights.path), seeded(0), silent(transformers):
         model, info = transformers.AutoModel._model_mapping[kind].from_pretrained(
             None, config=config, state_dict=state, output_loading_info=True, ignore_mismatched_sizes=True
         )

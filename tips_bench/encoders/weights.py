@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pickle
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,9 +18,9 @@ from torch import Tensor, nn
 
 from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.catalog import KINDS, shipped
-from tips_bench.encoders.hub import SHARD_INDEX, SINGLE_FILE, fetch_weights, shard_names
+from tips_bench.encoders.hub import SHARD_INDEX, SINGLE_FILE, fetch_weights, shards_beside
 from tips_bench.errors import UserError
-from tips_bench.fetch import file_sha256
+from tips_bench.fetch import check_file, file_sha256
 from tips_bench.files import digest
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -51,7 +52,7 @@ def parse_weights(asked: str | Path) -> Weights:
     """What --weights says: "random", "random:SEED" or a file."""
     if match := _RANDOM.fullmatch(str(asked)):
         return random_weights(int(match[1] or 0))
-    path = Path(asked).expanduser()
+    path = Path(os.path.expanduser(asked))
     if not path.exists():
         raise UserError(f"there is no weight file {str(path)!r}", where="weights", fix="Check the path, or give random or random:SEED.")
     return file_weights(path)
@@ -65,7 +66,7 @@ def file_weights(path: Path) -> Weights:
     """A file, or a folder in Hugging Face layout. Shards are identified by the hash of their hashes."""
     file = path if path.is_file() else _in_folder(path)
     if file.name.endswith(".index.json"):
-        return Weights(path, None, digest(*(file_sha256(file.parent / shard) for shard in shard_names(file))))
+        return Weights(path, None, digest(*(file_sha256(shard) for shard in shards_beside(file))))
     return Weights(path, None, file_sha256(file))
 
 
@@ -79,11 +80,16 @@ def _in_folder(folder: Path) -> Path:
 def weights_path(card: WeightsCard, title: str) -> Path:
     """The local file of a card's weights, fetched at first use."""
     if card.path is not None and card.url is None and card.hub is None:
-        path = Path(card.path).expanduser()
+        path = Path(os.path.expanduser(card.path))
         beside = shipped(KINDS["model"]) / path
         if not path.exists() and not beside.exists():
             raise UserError(f"weights.path = {card.path!r}: there is no such file", where=title)
-        return path if path.exists() else beside
+        path = path if path.exists() else beside
+        if path.is_file():
+            check_file(path, size=card.size, sha256=card.sha256)
+        elif card.size is not None or card.sha256 is not None:
+            raise UserError("the card states a size or SHA-256, which a folder has not", where=path, fix="Name the weight file itself.")
+        return path
     return fetch_weights(card, title)
 
 
@@ -136,7 +142,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     file = path if path.is_file() else _in_folder(path)
     is_index = file.name.endswith(".index.json")
     state: dict[str, Tensor] = {}
-    for part in [file.parent / name for name in shard_names(file)] if is_index else [file]:
+    for part in shards_beside(file) if is_index else [file]:
         with reading(part):
             state |= load_file(part)
     return state

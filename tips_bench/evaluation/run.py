@@ -32,7 +32,7 @@ from tips_bench.evaluation.spec import Spec, resolve
 from tips_bench.features.cache import FeatureCache
 from tips_bench.features.context import RunContext
 from tips_bench.features.extract import Extractor
-from tips_bench.files import cannot_write, digest, write_text
+from tips_bench.files import cannot_write, digest, sha256, write_text
 from tips_bench.memory import peak_memory_mb, reset_peak_memory
 from tips_bench.metrics.samples import SampleCounts, save_counts
 from tips_bench.probes.base import Choice, Fit, Probe
@@ -259,6 +259,7 @@ class _Run:
             drawn = self.adapter.draw(self.context, self.splits, fit.head if fit else None, self.options.pictures)
             record.pictures = save_pictures(drawn, stem)
         save_counts(samples, scores.counts, scores.beside)
+        record.per_sample_sha256 = sha256(samples)
         self.context.cache.flush()
         record.save(self.path)
         shutil.rmtree(self.work, ignore_errors=True)

@@ -73,7 +73,7 @@ def tiny_interval(value: float, sure: tuple[float, float] | None, scale: tuple[f
 
 @dataclass(frozen=True)
 class Point:
-    """x: the cost. detail: read where the point is pointed at. kind: 0-3, told apart by color and shape."""
+    """x: the cost. detail: read where the point is pointed at. kind: 0-3, told apart by color and shape. machine: where it was measured."""
 
     label: str
     x: float
@@ -82,10 +82,11 @@ class Point:
     href: str
     detail: str
     kind: int = 0
+    machine: str = ""
 
 
 def scatter(points: Sequence[Point], x_label: str, y_label: str, metric: MetricSpec) -> Markup:
-    """Scores against cost, cost on a log scale; a stepped line joins the points that no other point beats in both.
+    """Scores against cost, cost on a log scale; a stepped line joins the points of one machine that no other point of it beats in both.
 
     The points of that line are labelled first, then the others where there is room.
     """
@@ -96,8 +97,9 @@ def scatter(points: Sequence[Point], x_label: str, y_label: str, metric: MetricS
     x = Scale(low / 1.25, high * 1.25, LEFT, WIDTH - LEFT - RIGHT, log=True)
     bounds = span([end for point in points for end in point.sure or (point.y,)])
     y = Scale(*bounds, HEIGHT - BOTTOM, -(HEIGHT - BOTTOM - TOP))
-    front = pareto(points, metric)
-    parts = [*_axes(x, y, x_label, y_label), _steps([(x(p.x), y(p.y)) for p in front])]
+    fronts = [pareto([point for point in points if point.machine == one], metric) for one in sorted({point.machine for point in points})]
+    front = [point for found in fronts for point in found]
+    parts = [*_axes(x, y, x_label, y_label), *(_steps([(x(p.x), y(p.y)) for p in found]) for found in fronts)]
     for point in points:
         bar = f'<path class="error" d="M{number(x(point.x))} {number(y(point.sure[0]))}V{number(y(point.sure[1]))}"/>' if point.sure else ""
         shape = _shape(point.kind, x(point.x), y(point.y))

@@ -24,6 +24,7 @@ from tips_bench.results.comparison import compare
 from tips_bench.results.counts import Scored, load_scored
 from tips_bench.results.folders import read_records
 from tips_bench.results.record import MetricValue, Record
+from tips_bench.results.same_model import measurement_key, model_key, shared_names
 from tips_bench.results.statistics import group_sums
 
 RESAMPLES = 500
@@ -35,8 +36,8 @@ Interval = tuple[float, float]
 class Entry:
     """A record that its counts bear out. id: hex digits of its content. samples: hash of its sample ids and groups.
 
-    drawn_R: the primary metric of each resample. classes: per-class metric -> class -> 95 % interval. label: the model's name, with
-    what tells it from another of the same name.
+    drawn_R: the primary metric of each resample. classes: per-class metric -> class -> 95 % interval. model: the model's name, all of
+    them where one checkpoint has several. label: that, with what tells it from another of the same name.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Entry:
     samples: str
     drawn_R: np.ndarray
     classes: dict[str, dict[str, Interval]]
+    model: str = ""
     label: str = ""
 
     @property
@@ -55,7 +57,12 @@ class Entry:
     @property
     def identity(self) -> tuple[str, ...]:
         """What makes two records of one model a row of a table."""
-        return self.record.model_name, self.record.weights_sha256, str(self.record.seed), self.record.cost.dtype
+        return self.model, self.record.weights_sha256, str(self.record.seed), self.record.cost.dtype
+
+    @property
+    def machine(self) -> str:
+        """What costs depend on besides the model: the device, with its threads where it is a CPU, and the precision."""
+        return f"{self.record.cost.device}, {self.record.cost.dtype}"
 
     @property
     def encoder_ms(self) -> float:
@@ -113,7 +120,8 @@ class Standing:
 def read(folders: Path | Iterable[Path]) -> tuple[list[Entry], list[UserError]]:
     """The entries of all records in folders (or files), sorted by task, protocol and model; and what is wrong with what was left out.
 
-    A record whose counts are missing, broken or give other numbers is left out. The same record found twice counts once.
+    A record whose counts are missing, broken or give other numbers is left out. The same record found twice counts once, and so does one
+    measurement that was made twice, by its newer record.
     Errors: as `read_records`; no record that its counts bear out.
     """
     found, broken = read_records(folders, _entry)
@@ -158,17 +166,25 @@ def _percentiles(values_R: np.ndarray) -> Interval | None:
 
 def _labeled(entries: list[Entry]) -> list[Entry]:
     """The entries with labels: weights, seed and precision are named where they tell two of one model apart, then a running number."""
+    names = shared_names(entry.record for entry in entries)
+    entries = _without_repeats([replace(entry, model=names[model_key(entry.record)]) for entry in entries])
     entries.sort(key=lambda entry: (*_key(entry), entry.identity, entry.record.created, entry.id))
     result = []
     for _, group in groupby(entries, key=lambda entry: (_key(entry), entry.identity)):
         for number, entry in enumerate(group, 1):
             # what is not comparable is named in full, and needs no room in the names of what is
-            alike = [e.identity for e in entries if e.record.model_name == entry.record.model_name and (_fair(e) or not _fair(entry))]
+            alike = [e.identity for e in entries if e.model == entry.model and (_fair(e) or not _fair(entry))]
             parts = zip(("weights ", "seed ", ""), entry.identity[1:], range(1, 4), strict=True)
             said = [what + text[:12] for what, text, place in parts if len({identity[place] for identity in alike}) > 1]
             said += [f"run {number}"] if number > 1 else []
-            result.append(replace(entry, label=f"{entry.record.model_name} ({', '.join(said)})" if said else entry.record.model_name))
+            result.append(replace(entry, label=f"{entry.model} ({', '.join(said)})" if said else entry.model))
     return result
+
+
+def _without_repeats(entries: list[Entry]) -> list[Entry]:
+    """Of measurements that were made twice, with the same numbers on the same samples, the newer alone."""
+    entries = sorted(entries, key=lambda entry: (entry.record.created, entry.id))
+    return list({(measurement_key(entry.record), entry.samples): entry for entry in entries}.values())
 
 
 def _fair(entry: Entry) -> bool:
@@ -235,7 +251,7 @@ def standing(found: Sequence[Board]) -> Standing:
     mean_RM = np.mean([_ranks(board, full)[1] for board in kept], axis=0)
     low_M, high_M = np.quantile(mean_RM, [0.025, 0.975], axis=0)
     rows = [
-        Rank(label, kept[0].by_label[label].record.model_name, float(mean), (float(low), float(high)))
+        Rank(label, kept[0].by_label[label].model, float(mean), (float(low), float(high)))
         for label, mean, low, high in zip(full, mean_M, low_M, high_M, strict=True)
     ]
     return Standing(kept, sorted(rows, key=lambda row: (row.value, row.label)), partial)

@@ -174,7 +174,7 @@ class _Site:
         }
 
     def _board(self, board: Board, pictures: dict[str, list[str]]) -> dict[str, Any]:
-        devices = sorted({entry.record.cost.device for entry in board.entries})
+        devices = sorted({entry.machine for entry in board.entries})
         unit = board.metric.unit
         points = [
             Point(
@@ -184,7 +184,8 @@ class _Site:
                 sure=entry.metric.ci95,
                 href=f"../runs/{entry.id}.html",
                 detail=f"{entry.label}: {score(entry.metric.value, unit)} {unit}, {quantity(entry.encoder_ms)} ms",
-                kind=min(devices.index(entry.record.cost.device), 3),
+                kind=min(devices.index(entry.machine), 3),
+                machine=entry.machine,
             )
             for entry in board.entries
         ]

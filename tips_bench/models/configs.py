@@ -53,7 +53,7 @@ class VisionConfig:
             raise unknown_name("feed-forward kind", str(self.ffn), FFNS, where=f"image tower {self.name!r}: ffn")
         if self.gelu not in GELUS:
             raise unknown_name("kind of GELU", str(self.gelu), GELUS, where=f"image tower {self.name!r}: gelu")
-        if len(self.position_grid) != 2 or min(self.position_grid) < 1:
+        if len(self.position_grid) != 2 or any(type(side) is not int or side < 1 for side in self.position_grid):
             raise UserError(
                 f"{self.position_grid} is not a grid", where=f"image tower {self.name!r}: position_grid", fix="Give (rows, columns)."
             )
@@ -100,8 +100,10 @@ Config = VisionConfig | TextConfig
 def _check_positive(config: Config, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise UserError(f"{value!r} is not a positive number", where=f"tower {config.name!r}: {name}")
+        kinds = int | float if name == "layer_norm_eps" else int
+        if isinstance(value, bool) or not isinstance(value, kinds) or not value > 0:
+            what = "number" if name == "layer_norm_eps" else "whole number"
+            raise UserError(f"{value!r} is not a positive {what}", where=f"tower {config.name!r}: {name}")
 
 
 def _check_heads(config: Config) -> None:

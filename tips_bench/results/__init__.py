@@ -8,6 +8,7 @@ Records:
     folders          records found in files and folders
     per_sample       the counts of each sample, as arrays and tables
     counts           records with their counts, checked against each other
+    same_model       which records are of one model, whatever its name
     frames           records as a DataFrame
     provenance       versions and the state of the source tree
     reproduce        the command that makes a number again

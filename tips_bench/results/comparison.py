@@ -20,6 +20,7 @@ from tips_bench.plain_data import null_for_nan
 from tips_bench.results.counts import Scored, load_scored, mismatches
 from tips_bench.results.folders import read_records
 from tips_bench.results.record import Record
+from tips_bench.results.same_model import measurement_key, model_key, shared_names
 from tips_bench.results.statistics import Difference, adjusted, contributions, differences
 
 ALPHA = 0.05
@@ -163,12 +164,14 @@ class Suite:
 def compare_folders(folder_a: str | Path, folder_b: str | Path) -> Suite:
     """Every cell that both folders hold, without classes and samples; q over all of them.
 
-    A cell is a task, a model and a protocol. Where each folder holds a single model, its name does not matter: that is how a
-    checkpoint is compared with another one. Errors: a folder without records, two records of one cell.
+    A cell is a task, a model and a protocol; one checkpoint under two paths is one model. Where each folder holds a single model, its
+    name does not matter: that is how a checkpoint is compared with another one. Errors: a folder without records, two records of one cell
+    with different numbers.
     """
     (left, broken_a), (right, broken_b) = (read_records(folder, load_scored) for folder in (folder_a, folder_b))
-    by_model = not all(len({one.record.model_name for one in side}) == 1 for side in (left, right))
-    cells_a, cells_b = _cells(left, by_model), _cells(right, by_model)
+    names = shared_names(one.record for one in (*left, *right))
+    by_model = not all(len({model_key(one.record) for one in side}) == 1 for side in (left, right))
+    cells_a, cells_b = (_cells(side, names if by_model else None) for side in (left, right))
     both = [cell for cell in cells_a if cell in cells_b]
     unlike = {cell: wrong for cell in both if (wrong := mismatches(cells_a[cell], cells_b[cell]))}
     found = {cell: compare(cells_a[cell], cells_b[cell], detail=False) for cell in both if cell not in unlike}
@@ -182,11 +185,15 @@ def compare_folders(folder_a: str | Path, folder_b: str | Path) -> Suite:
     )
 
 
-def _cells(records: list[Scored], by_model: bool) -> dict[str, Scored]:
+def _cells(records: list[Scored], names: dict[str, str] | None) -> dict[str, Scored]:
+    """names: of the models by their key; None = the model does not tell cells apart. Of one measurement made twice the newer is taken."""
     cells: dict[str, Scored] = {}
-    for one in records:
-        parts = [one.record.task, *([one.record.model_name] if by_model else []), one.record.protocol]
+    for one in sorted(records, key=lambda one: (one.record.created, str(one.path))):
+        parts = [one.record.task, *([names[model_key(one.record)]] if names else []), one.record.protocol]
         cell = ", ".join(parts)
+        if cell in cells and measurement_key(one.record) == measurement_key(cells[cell].record):
+            cells[cell] = one
+            continue
         if cell in cells:
             problem = f"a second record of {cell}, beside {cells[cell].path}"
             raise UserError(problem, where=one.path, fix="Keep one record of each task, model and protocol, or name the files.")

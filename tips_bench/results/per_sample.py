@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tips_bench.errors import UserError, unknown_name
+from tips_bench.files import sha256
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.registry import FAMILIES, METRICS
 from tips_bench.results.untrusted_input import check_counts
@@ -34,6 +35,9 @@ def read_counts(record: Record) -> dict[str, SampleCounts]:
     own = FAMILIES.get(record.family, where=record.path).counts_class()
     kinds = {"": own} | {name: METRICS.get(name, where=record.path) for name in record.beside}
     check_counts(file)
+    if record.per_sample_sha256 is not None and sha256(file) != record.per_sample_sha256:
+        problem = "these are not the counts that the record was written with: their SHA-256 is another"
+        raise UserError(problem, where=file, fix="Run the task again, or restore the file.")
     return {name: kind.of_record(record).read(file, name or None) for name, kind in kinds.items()}
 
 

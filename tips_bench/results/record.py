@@ -173,8 +173,8 @@ class Record(Part):
     extension: the protocol's source has no number for this task. comparable: false once there is a deviation. per_class: metric name ->
     class name -> value. probe: what the fit says of itself (iterations, convergence, loss). beside: metrics that were scored beside the
     family's own, whose counts are in the same file, under their names. features_id: hex, equal in two records of the same samples whose
-    features are equal; the cache files them under it. per_sample, pictures: files beside the record. cards: the task, protocol and model
-    cards as used.
+    features are equal; the cache files them under it. per_sample, pictures: files beside the record. per_sample_sha256: hex, of the file of
+    counts; None in records from before it was kept. cards: the task, protocol and model cards as used.
 
     Two records are equal where all of this is, wherever they lie.
     """
@@ -205,6 +205,7 @@ class Record(Part):
     command: str
     created: str
     per_sample: str
+    per_sample_sha256: str | None = None
     pictures: list[str] = []
     seed: int
     cards: dict[str, dict[str, Any]]

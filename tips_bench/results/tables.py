@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from tips_bench.errors import UserError, unknown_name
 from tips_bench.results.record import Record
+from tips_bench.results.same_model import model_key, shared_names
 from tips_bench.results.table_formats import FORMATS
 from tips_bench.results.table_layout import Cell, Column, Layout, Row
 
@@ -55,12 +56,13 @@ def _column(record: Record) -> Column:
 
 def _rows(records: Sequence[Record]) -> list[tuple[str, str, list[Record]]]:
     """(model, protocol, records of one row, one a column); the model says what tells the row from its like."""
+    names = shared_names(records)
     rows: dict[tuple[str, ...], list[Record]] = {}
     for record in sorted(records, key=lambda record: (record.created, record.model_dump_json())):
-        run = 1
-        while any(_column(other) == _column(record) for other in rows.get((*_identity(record), str(run)), [])):
+        identity, run = (names[model_key(record)], *_identity(record)), 1
+        while any(_column(other) == _column(record) for other in rows.get((*identity, str(run)), [])):
             run += 1
-        rows.setdefault((*_identity(record), str(run)), []).append(record)
+        rows.setdefault((*identity, str(run)), []).append(record)
     labeled = []
     for key, members in rows.items():
         alike = [other for other in rows if other[:2] == key[:2]]
@@ -71,7 +73,7 @@ def _rows(records: Sequence[Record]) -> list[tuple[str, str, list[Record]]]:
 
 
 def _identity(record: Record) -> tuple[str, ...]:
-    return record.model_name, record.protocol, record.weights_sha256, record.protocol_hash, str(record.seed), record.cost.dtype
+    return record.protocol, record.weights_sha256, record.protocol_hash, str(record.seed), record.cost.dtype
 
 
 def _data(record: Record) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,7 @@ def tokenizer_file(recipe: Recipe, order: ShardOrder, folder: Path) -> Path:
     """
     part = recipe.data.tokenizer
     if part.file is not None and "://" not in part.file:
-        return Path(part.file).expanduser()
+        return Path(os.path.expanduser(part.file))
     if part.file is not None:
         name = unquote(urlsplit(part.file).path).rpartition("/")[2] or TOKENIZER
         return fetch(part.file, cache_root() / "tokenizers" / digest(part.file)[:12] / name, title="tokenizer")

@@ -36,6 +36,9 @@ _reduce_scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_ten
 _PATIENCE = datetime.timedelta(hours=2)
 
 
+_LAUNCH = "Start ranks with torchrun, or remove RANK and WORLD_SIZE."
+
+
 @dataclass(frozen=True)
 class World:
     """Where this process stands. rank of `size`; device: the one it computes on."""
@@ -52,12 +55,14 @@ class World:
 def enter(device: str | None = None) -> World:
     """Joins the ranks that torchrun started; a world of one without it. device: None = a GPU of its own where there are any.
 
-    Errors: a device that this machine lacks; more ranks than GPUs on this machine.
+    Errors: a device that this machine lacks; more ranks than GPUs on this machine; $RANK and $WORLD_SIZE that no launcher sets.
     """
     kind = str(resolve_device(device))
-    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    size, rank = _whole_number("WORLD_SIZE", 1), _whole_number("RANK", 0)
+    if rank >= size:
+        raise UserError(f"RANK = {rank} of WORLD_SIZE = {size}", where="the environment", fix=_LAUNCH)
     if kind == "cuda":
-        local, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        local, gpus = _whole_number("LOCAL_RANK", 0), torch.cuda.device_count()
         if local >= gpus:
             raise UserError(f"rank {rank} finds {gpus} GPUs on this machine", where="torchrun", fix=f"Use --nproc-per-node {gpus}.")
         torch.cuda.set_device(local)
@@ -65,6 +70,14 @@ def enter(device: str | None = None) -> World:
     if size > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if kind.startswith("cuda") else "gloo", timeout=_PATIENCE)
     return World(rank, size, torch.device(kind))
+
+
+def _whole_number(variable: str, unset: int) -> int:
+    """What a launcher says. Errors: no whole number from 0."""
+    text = os.environ.get(variable, str(unset))
+    if not text.isdecimal() or len(text) > 9:
+        raise UserError(f"{variable} = {text[:50]!r} is not a whole number", where="the environment", fix=_LAUNCH)
+    return int(text)
 
 
 def leave() -> None:

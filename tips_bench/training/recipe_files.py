@@ -6,6 +6,7 @@ recipe = load_recipe("recipes/tips-nano.yaml", ["stages.0.steps=100"])
 from __future__ import annotations
 
 import json
+import os
 from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,7 +66,7 @@ def shipped_recipes() -> dict[str, Path]:
 
 def find_recipe(name: str) -> Path:
     """The file of a shipped recipe; a path to a .yaml file is taken as it is, or looked up among the shipped ones if it is not there."""
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.suffix in (".yaml", ".yml"):
         if path.is_file():
             return path

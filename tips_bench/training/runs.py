@@ -130,7 +130,7 @@ def frozen_teacher(recipe: Recipe) -> Teacher | None:
         return None
     if part.run is None:
         raise UserError("a frozen teacher needs the folder of a run", where="method.teacher.run", fix="Give --set method.teacher.run=RUN.")
-    run = Path(part.run).expanduser()
+    run = Path(os.path.expanduser(part.run))
     theirs = read_recipe(run)
     teacher = Teacher(_with_heads_of(recipe.method, theirs.method, run), theirs.model.vision_config, theirs.model.vision_config.embed_dim)
     kind = theirs.method.teacher.kind if theirs.method.teacher else "frozen"

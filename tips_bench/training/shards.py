@@ -10,6 +10,7 @@ sample comes once an epoch, however many ranks, workers and shards there are.
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -94,7 +95,7 @@ class Draw:
 
 def expand_shards(patterns: list[str]) -> list[Path]:
     """The files that patterns with braces or wildcards name, in their order. Errors: none named, a file missing, one named twice."""
-    names = [str(Path(name).expanduser()) for pattern in patterns for name in expand_urls(pattern)]
+    names = [str(Path(os.path.expanduser(name))) for pattern in patterns for name in expand_urls(pattern)]
     paths = [Path(found) for name in names for found in (sorted(glob(name)) or [name])]
     if not paths:
         raise UserError(

@@ -20,6 +20,7 @@ from tips_bench.data.images import read_mask
 from tips_bench.data.label_maps import MaskReader
 from tips_bench.errors import UserError
 from tips_bench.progress import bar
+from tips_bench.terminal import printable
 
 T = TypeVar("T")
 # Faults that a terminal shows; JSON holds all of them.
@@ -202,12 +203,12 @@ def _render(report: Report) -> Any:
     rows += [("label rule", report.zero_label), *report.facts.items(), ("fingerprint", report.fingerprint)]
     for name, value in rows:
         if value:
-            facts.add_row(name, Text(value))
+            facts.add_row(name, Text("\n".join(map(printable, value.split("\n")))))
     parts: list[Any] = [facts]
     if any(report.pixels.values()):
         parts.append(_class_table(report))
-    parts += [Text(f"note: {remark}", style="yellow") for remark in report.remarks]
-    parts += [Text(f"fault: {fault}", style="red") for fault in report.faults[:SHOWN]]
+    parts += [Text(printable(f"note: {remark}"), style="yellow") for remark in report.remarks]
+    parts += [Text(printable(f"fault: {fault}"), style="red") for fault in report.faults[:SHOWN]]
     if len(report.faults) > SHOWN:
         parts.append(Text(f"... and {len(report.faults) - SHOWN} more faults; --json lists all", style="red"))
     parts.append(Text(_count(len(report.faults)), style="bold"))
