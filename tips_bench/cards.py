@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from tips_bench.catalog import card_files, find_card
 from tips_bench.errors import UserError
+from tips_bench.image_card import ImageCard as ImageCard
 from tips_bench.plain_yaml import override, read_yaml
 from tips_bench.registry import FAMILIES
 from tips_bench.strict import Strict as Strict
@@ -122,48 +123,6 @@ class TaskCard(Strict):
     options: dict[str, Any] = {}
 
 
-class ImageCard(Strict):
-    """How an image is resized and cropped before it goes to the encoder.
-
-    short_side: length of the shorter side after resizing, in pixels; null = keep the size. native: use the encoder's resolution. shape:
-    "aspect" keeps the aspect, "square" stretches both sides to short_side, "center-crop" keeps the aspect and then takes the middle
-    square. crop: its side in pixels; null = short_side. patch_multiple: round both sides to a multiple of the encoder's patch size.
-    library: "mmcv" resizes with OpenCV, without antialiasing, and rounds the longer side; "torchvision" resizes with Pillow, with
-    antialiasing, and rounds it down; "pillow" does that and rounds it to the nearest. fit: what happens to a side, of the image or of a
-    window, that is no whole number of patches: "pad" leaves it to the encoder's own rule, and padding is cut off what is predicted;
-    "stretch" leaves it to that rule, and what is predicted with the padding is brought to the size without; "enlarge" stretches the image
-    bicubically to the next; "drop" leaves out the pixels after the last whole patch and stretches the map of the rest over all. long_side:
-    the longer side becomes no longer than this, in pixels, as mmcv's resizing to two sides has it. normalize: pixels are normalized by the
-    mean and deviation that the encoder was trained with, or ImageNet's.
-    """
-
-    added: ClassVar[tuple[str, ...]] = ("long_side", "normalize")
-    short_side: int | None = Field(gt=0)
-    native: bool = False
-    shape: Literal["aspect", "square", "center-crop"] = "aspect"
-    crop: int | None = Field(None, gt=0)
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    patch_multiple: bool = False
-    library: Literal["mmcv", "torchvision", "pillow"] = "mmcv"
-    fit: Literal["pad", "stretch", "enlarge", "drop"] = "pad"
-    long_side: int | None = Field(None, gt=0)
-    normalize: Literal["encoder", "imagenet"] = "encoder"
-
-    @model_validator(mode="after")
-    def _a_square_has_a_side(self) -> ImageCard:
-        if self.native and (self.short_side is not None or self.crop is not None):
-            raise ValueError("native uses the encoder's resolution: set short_side and crop to null")
-        if self.shape != "aspect" and self.short_side is None and not self.native:
-            raise ValueError(f"shape {self.shape} needs a short_side")
-        if self.crop is not None and (self.shape != "center-crop" or self.short_side is None or self.crop > self.short_side):
-            raise ValueError("crop needs shape center-crop, and must not be greater than short_side")
-        if self.library != "mmcv" and self.patch_multiple:
-            raise ValueError(f"library {self.library} rounds sides to whole pixels, not to a multiple of the patch size")
-        if self.long_side is not None and (self.library != "mmcv" or self.shape != "aspect" or self.short_side is None):
-            raise ValueError("long_side needs library mmcv, shape aspect and a short_side")
-        return self
-
-
 class ProxyCard(Strict):
     """The encoder that says which patches belong together. model: of the zoo. beta, gamma: similarities less beta times their mean, times
     gamma, are the scores of an attention that leaves out the negative ones.
@@ -177,27 +136,32 @@ class ProxyCard(Strict):
 class FeatureCard(Strict):
     """Which features are taken from the encoder.
 
-    layers: block indices (negative ones count from the end), whose features are concatenated; or the name of a choice of four blocks.
+    layers: block indices (negative ones count from the end), whose features are concatenated; or the name of a choice of blocks.
 
     "last4" are the last four blocks; "even4" and "quarters" every fourth of the depth, for 12 blocks 2, 5, 8, 11, rounded as DINOv2 does
-    it and as TIPSv2's DPT heads do, for 24 blocks 4, 11, 17, 23 and 5, 11, 17, 23; "quarters-down" is as Probe3D rounds it.
-    norm: the final norm is applied to each. global_token: index of a global token, each layer's own, concatenated to every patch, or null.
-    token_for: the encoders of which that token is taken, each a word in the encoder's name, as dinov2 in "dinov2-b14"; null = all. values:
-    the value path of the last block, projected to the space of the encoder's texts, stands for the last layer.
+    it and as TIPSv2's DPT heads do, for 24 blocks 4, 11, 17, 23 and 5, 11, 17, 23; "quarters-down" is as Probe3D rounds it; "backbone" is
+    the last block before a head that was trained on top, as dino.txt has one, or else the last. norm: the final norm is applied to each.
+    global_token: index of a global token, each layer's own, concatenated to every patch, or null. token_for: the encoders of which that
+    token is taken, each a word in the encoder's name, as dinov2 in "dinov2-b14"; null = all. values: the value path of the last block,
+    projected to the space of the encoder's texts, stands for the last layer.
 
     attention: of the last block on that path, one of tips_bench.encoders.last_block. proxy: the encoder whose features make the attention
-    "proxyclip". positions: how position embeddings are brought to another grid, as the encoder does it or as DINO does.
+    "proxyclip". positions: how position embeddings are brought to another grid: as the encoder does it, as DINO does, or bicubically and
+    not antialiased. network: how the tower computes: as its library does, or as MaskCLIP's vision transformer in mmsegmentation, with GELU
+    for QuickGELU and norms with an epsilon of 1e-6. keys: those of the last block after its output projection follow the features.
     """
 
-    added: ClassVar[tuple[str, ...]] = ("attention", "proxy", "positions")
-    layers: list[int] | Literal["last4", "even4", "quarters", "quarters-down"] = [-1]
+    added: ClassVar[tuple[str, ...]] = ("attention", "proxy", "positions", "network", "keys")
+    layers: list[int] | Literal["last4", "even4", "quarters", "quarters-down", "backbone"] = [-1]
     norm: bool = True
     global_token: int | None = None
     token_for: list[str] | None = None
     values: bool = False
-    attention: Literal["itself", "sclip", "naclip", "clearclip", "proxyclip"] = "itself"
+    attention: Literal["itself", "maskclip", "sclip", "naclip", "clearclip", "proxyclip"] = "itself"
     proxy: ProxyCard | None = None
-    positions: Literal["encoder", "dino"] = "encoder"
+    positions: Literal["encoder", "dino", "bicubic"] = "encoder"
+    network: Literal["encoder", "mmseg"] = "encoder"
+    keys: bool = False
 
     @model_validator(mode="after")
     def _values_stand_alone(self) -> FeatureCard:
@@ -205,8 +169,9 @@ class FeatureCard(Strict):
             raise ValueError("values: true needs layers: [-1], norm: true and global_token: null")
         if not self.values and self.attention != "itself":
             raise ValueError(f"attention {self.attention} needs values: true")
-        if self.attention == "itself" and self.positions != "encoder":
-            raise ValueError("positions dino needs another attention than itself")
+        for key, value in (("positions", self.positions), ("network", self.network), ("keys", self.keys)):
+            if self.attention == "itself" and value not in ("encoder", False):
+                raise ValueError(f"{key} {value} needs another attention than itself")
         if (self.attention == "proxyclip") != (self.proxy is not None):
             raise ValueError("attention proxyclip and proxy go together")
         return self
@@ -303,9 +268,11 @@ class WeightsCard(Strict):
     """Where the weights of a model come from: a URL, a Hugging Face repository, a local file, or a seed for random weights.
 
     url: also with hub, which then names the same weights on the hub. file: the name inside a hub repository. path: relative to the
-    working directory, else to the shipped cards. size: in bytes. sha256: in hex, if published.
+    working directory, else to the shipped cards. size: in bytes. sha256: in hex, if published. how_to_get: what to do, where nothing can
+    fetch `file`: it is behind a form.
     """
 
+    added: ClassVar[tuple[str, ...]] = ("how_to_get",)
     url: str | None = None
     hub: str | None = None
     path: str | None = None
@@ -314,13 +281,17 @@ class WeightsCard(Strict):
     file: str | None = None
     size: int | None = None
     sha256: str | None = None
+    how_to_get: str | None = None
 
 
 class ModelCard(Strict):
     """model_zoo/NAME.yaml: a frozen encoder. architecture: options for the encoder class of the source.
 
-    heads: released prediction heads for this encoder, by task family.
+    heads: released prediction heads for this encoder, by task family. preprocessing: how the model's own publisher resizes and crops an
+    image, for protocols with image.from_encoder; null = not known.
     """
+
+    added: ClassVar[tuple[str, ...]] = ("preprocessing",)
 
     name: str
     title: str
@@ -336,6 +307,7 @@ class ModelCard(Strict):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     resolution: int
+    preprocessing: ImageCard | None = None
     global_tokens: int
     has_text: bool = False
     pad: Literal["center", "resize"] = "center"

@@ -14,7 +14,7 @@ from tips_bench.results.protocol_hash import protocol_hash
 OWN = "tips-bench's own"
 NAMES = sorted(path.stem for path in (shipped("tasks") / "protocols").glob("*.yaml"))
 # published protocols without a deviation -> the test that holds them to their source
-HELD_BY: dict[str, str] = {}
+HELD_BY: dict[str, str] = {"dino-txt": "tests/parity/test_dinotxt.py", "dino-txt-head": "tests/parity/test_dinotxt.py"}
 # the first half of each hash; records hold the whole, so a change here takes records off their boards
 HASHES = {
     "classifier-112": "5d2d2a6ae990d072",
@@ -29,6 +29,8 @@ HASHES = {
     "convex-normals": "59134c582272dc56",
     "convex-normals-224": "25c2ee722c8f75c6",
     "convex-points": "1da0a76058f5e148",
+    "dino-txt": "8d728fad510d6011",
+    "dino-txt-head": "6f0b11a559cad32a",
     "dpt-224": "0bf5f623cf8d91ba",
     "dpt-official": "506a03093059b919",
     "dpt-probe3d": "c9e5f7612fcfe711",
@@ -53,13 +55,16 @@ HASHES = {
     "linear-lexicon3d": "b9bd1575890d3b82",
     "linear-tips": "2483c221a13522c6",
     "linear-tips-nyu": "3f182090d08fcf7a",
-    "maskclip": "43e854aca018330b",
+    "maskclip": "13281e61f94d0830",
+    "maskclip-any": "365776fbdc23b100",
+    "maskclip-refined": "af0c39e99665164f",
     "naclip": "dc80379dc3a9f8af",
     "patch-text": "c5661818505aee79",
     "proxyclip": "6d01cb84468516ed",
     "retrieval-224": "f65b53fd51e12dd3",
     "retrieval-224-both": "a2080fab6f55e099",
     "retrieval-clip": "ab505b1010cc04f0",
+    "retrieval-own": "4db6d66a7c84afe5",
     "retrieval-squash": "cd0fa767b8a3dd2b",
     "retrieval-tips": "9f197ba150ca6287",
     "retrieval-tips-both": "952744bfa5809685",
@@ -72,8 +77,10 @@ HASHES = {
     "uned": "4fbe3073d4cbc1fd",
     "uned-separate": "6eae5eb0334b4d6c",
     "zeroshot-112": "ee59d79c7e651d15",
+    "zeroshot-bigvision": "173da5ddada995a7",
     "zeroshot-openai80": "fabe77ced3c5b979",
     "zeroshot-openai80-squash": "95e04e72f98ab033",
+    "zeroshot-own": "b5ca825db526529c",
 }
 
 

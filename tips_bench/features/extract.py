@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from tips_bench.cards import FeatureCard, ImageCard
 from tips_bench.data.images import center_crop, resize, resize_shape, to_pixels
-from tips_bench.encoders.base import Encoder, padding_of
+from tips_bench.encoders.base import Encoder, EncoderSpec, padding_of
 from tips_bench.encoders.last_block import Attention, Proxy, Reading
 from tips_bench.errors import UserError
 
@@ -56,6 +56,8 @@ def layer_indices(layers: list[int] | str, encoder: Encoder) -> tuple[int, ...]:
     if not isinstance(layers, str):
         return encoder.resolve_layers(tuple(layers))
     depth, name = encoder.spec.depth, encoder.spec.name
+    if layers == "backbone":
+        return (depth - 1 - encoder.head_depth,)
     if depth < 4:
         problem = f"features.layers = {layers}: encoder {name!r} has {depth} block{'s' * (depth > 1)}"
         raise UserError(problem, fix="Use a protocol that reads only the last layer, or --set features.layers=[-1].")
@@ -66,6 +68,25 @@ def layer_indices(layers: list[int] | str, encoder: Encoder) -> tuple[int, ...]:
     if layers == "quarters-down":
         return depth // 4 - 1, depth // 2 - 1, depth // 4 * 3 - 1, depth - 1
     return (4, 11, 17, 23) if depth == 24 else tuple(round(depth * quarter / 4) - 1 for quarter in range(1, 5))
+
+
+def resolved(image: ImageCard, spec: EncoderSpec) -> ImageCard:
+    """The card with the encoder's own preprocessing and resolution where it asks for them. Errors: an encoder that states none."""
+    if image.from_encoder:
+        if spec.preprocessing is None:
+            fix = (
+                "State it in the model's card (preprocessing: ...) or in the encoder's spec, or choose a protocol with an input of its own."
+            )
+            raise UserError(
+                "its own preprocessing of images is not known, and the protocol asks for it", where=f"model {spec.name}", fix=fix
+            )
+        image = spec.preprocessing
+    if not image.native:
+        return image
+    if image.crop_ratio is None:
+        return image.model_copy(update={"short_side": spec.resolution, "native": False})
+    sides = {"short_side": int(spec.resolution / image.crop_ratio), "crop": spec.resolution}
+    return image.model_copy(update={**sides, "native": False, "crop_ratio": None})
 
 
 class Images(Protocol):
@@ -95,8 +116,7 @@ class Extractor:
 
     def __post_init__(self) -> None:
         spec = self.encoder.spec
-        if self.image.native:
-            self.image = self.image.model_copy(update={"short_side": spec.resolution, "native": False})
+        self.image = resolved(self.image, spec)
         self.layers = layer_indices(self.features.layers, self.encoder)
         names = self.features.token_for
         if names is not None and not set(names) & set(re.findall(r"[a-z0-9]+", spec.name.lower())):
@@ -129,13 +149,19 @@ class Extractor:
     def dim(self) -> int:
         """D: features a patch."""
         if self.features.values:
-            return self.encoder.values_dim
+            return self.encoder.values_dim + self.keys_dim
         return self.encoder.spec.embed_dim * len(self.layers) * (1 if self.features.global_token is None else 2)
+
+    @property
+    def keys_dim(self) -> int:
+        """How many of them, the last, are keys."""
+        return self.encoder.spec.embed_dim if self.features.keys else 0
 
     def inner_size(self, height: int, width: int, scale: float = 1) -> tuple[int, int]:
         """(height, width) of the network input before padding. scale: on the protocol's own size."""
-        resized, side = self._resized(height, width, scale), self.image.crop or self.image.short_side
-        if self.image.shape != "center-crop" or side is None:
+        resized = self._resized(height, width, scale)
+        side = self.image.crop or (self.image.short_side if self.image.shape == "center-crop" else None)
+        if side is None:
             return resized
         return min(*resized, round(side * scale)), min(*resized, round(side * scale))
 
@@ -195,7 +221,8 @@ class Extractor:
         """With another attention in the last block. A proxy sees the same pixels; what is padded has the mean color."""
         card = self.features
         if card.proxy is None or self.proxy is None:
-            found, padding = self.encoder.read_image(self.normalized(pixels_B3HW), Reading(attention, card.positions))
+            reading = Reading(attention, card.positions, network=card.network, keys=card.keys)
+            found, padding = self.encoder.read_image(self.normalized(pixels_B3HW), reading)
             return PatchFeatures(found, (0, 0, 0, 0) if self.image.fit == "stretch" else padding)
         left, top, right, bottom = self._added(pixels_B3HW.shape[-2], pixels_B3HW.shape[-1])
         padding = self.padding(pixels_B3HW.shape[-2], pixels_B3HW.shape[-1])
@@ -203,18 +230,22 @@ class Extractor:
         pixels_B3HW = F.pad(pixels_B3HW - mean_311, (left, right, top, bottom)) + mean_311
         features_BhwD = self.proxy.encode_image(pixels_B3HW).patches[0].to(self.encoder.device)
         proxy = Proxy(features_BhwD, card.proxy.beta, card.proxy.gamma)
-        found, _ = self.encoder.read_image(self.normalized(pixels_B3HW), Reading(attention, card.positions, proxy))
+        found, _ = self.encoder.read_image(self.normalized(pixels_B3HW), Reading(attention, card.positions, proxy, card.network))
         return PatchFeatures(found, padding)
 
     def embed(self, pixels_B3HW: Tensor) -> Tensor:
         """[B,E,D] embeddings of whole images in the space of the encoder's texts, not normalised."""
         with self.timed(len(pixels_B3HW)):
-            return self.encoder.embed_image(self.normalized(pixels_B3HW))
+            return self.encoder.embed_image(self.normalized(self.fitted(pixels_B3HW)))
 
     def fitted(self, pixels_B3HW: Tensor) -> Tensor:
         """Images or windows whose sides are whole patches, unless the encoder is to see to that itself."""
         if self.image.fit == "enlarge":
             return enlarge(pixels_B3HW, self._multiple)
+        if self.image.fit == "corner":
+            mean_311 = torch.tensor(self.normalization[0], device=pixels_B3HW.device).view(3, 1, 1)
+            height, width = pixels_B3HW.shape[-2:]
+            return F.pad(pixels_B3HW - mean_311, (0, -width % self._multiple, 0, -height % self._multiple)) + mean_311
         return drop(pixels_B3HW, self._multiple) if self.image.fit == "drop" else pixels_B3HW
 
     def normalized(self, pixels_B3HW: Tensor) -> Tensor:
