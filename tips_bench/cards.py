@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from tips_bench.catalog import card_files, find_card
 from tips_bench.errors import UserError
+from tips_bench.image_card import ImageCard as ImageCard
 from tips_bench.plain_yaml import override, read_yaml
 from tips_bench.registry import FAMILIES
 from tips_bench.strict import Strict as Strict
@@ -120,49 +121,6 @@ class TaskCard(Strict):
     homepage: str
     how_to_get: str
     options: dict[str, Any] = {}
-
-
-class ImageCard(Strict):
-    """How an image is resized and cropped before it goes to the encoder.
-
-    short_side: length of the shorter side after resizing, in pixels; null = keep the size. native: use the encoder's resolution. shape:
-    "aspect" keeps the aspect, "square" stretches both sides to short_side, "center-crop" keeps the aspect and then takes the middle
-    square. crop: its side in pixels; null = short_side. patch_multiple: round both sides to a multiple of the encoder's patch size.
-    library: "mmcv" resizes with OpenCV, without antialiasing, and rounds the longer side; "torchvision" resizes with Pillow, with
-    antialiasing, and rounds it down; "pillow" does that and rounds it to the nearest. fit: what happens to a side, of the image or of a
-    window, that is no whole number of patches: "pad" leaves it to the encoder's own rule, and padding is cut off what is predicted;
-    "stretch" leaves it to that rule, and what is predicted with the padding is brought to the size without; "corner" adds the mean
-    color at the bottom and the right instead, and does the same; "enlarge" stretches the image
-    bicubically to the next; "drop" leaves out the pixels after the last whole patch and stretches the map of the rest over all. long_side:
-    the longer side becomes no longer than this, in pixels, as mmcv's resizing to two sides has it. normalize: pixels are normalized by the
-    mean and deviation that the encoder was trained with, or ImageNet's.
-    """
-
-    added: ClassVar[tuple[str, ...]] = ("long_side", "normalize")
-    short_side: int | None = Field(gt=0)
-    native: bool = False
-    shape: Literal["aspect", "square", "center-crop"] = "aspect"
-    crop: int | None = Field(None, gt=0)
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    patch_multiple: bool = False
-    library: Literal["mmcv", "torchvision", "pillow"] = "mmcv"
-    fit: Literal["pad", "stretch", "corner", "enlarge", "drop"] = "pad"
-    long_side: int | None = Field(None, gt=0)
-    normalize: Literal["encoder", "imagenet"] = "encoder"
-
-    @model_validator(mode="after")
-    def _a_square_has_a_side(self) -> ImageCard:
-        if self.native and (self.short_side is not None or self.crop is not None):
-            raise ValueError("native uses the encoder's resolution: set short_side and crop to null")
-        if self.shape != "aspect" and self.short_side is None and not self.native:
-            raise ValueError(f"shape {self.shape} needs a short_side")
-        if self.crop is not None and (self.shape != "center-crop" or self.short_side is None or self.crop > self.short_side):
-            raise ValueError("crop needs shape center-crop, and must not be greater than short_side")
-        if self.library != "mmcv" and self.patch_multiple:
-            raise ValueError(f"library {self.library} rounds sides to whole pixels, not to a multiple of the patch size")
-        if self.long_side is not None and (self.library != "mmcv" or self.shape != "aspect" or self.short_side is None):
-            raise ValueError("long_side needs library mmcv, shape aspect and a short_side")
-        return self
 
 
 class ProxyCard(Strict):
@@ -329,8 +287,11 @@ class WeightsCard(Strict):
 class ModelCard(Strict):
     """model_zoo/NAME.yaml: a frozen encoder. architecture: options for the encoder class of the source.
 
-    heads: released prediction heads for this encoder, by task family.
+    heads: released prediction heads for this encoder, by task family. preprocessing: how the model's own publisher resizes and crops an
+    image, for protocols with image.from_encoder; null = not known.
     """
+
+    added: ClassVar[tuple[str, ...]] = ("preprocessing",)
 
     name: str
     title: str
@@ -346,6 +307,7 @@ class ModelCard(Strict):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     resolution: int
+    preprocessing: ImageCard | None = None
     global_tokens: int
     has_text: bool = False
     pad: Literal["center", "resize"] = "center"

@@ -64,6 +64,7 @@ HASHES = {
     "retrieval-224": "f65b53fd51e12dd3",
     "retrieval-224-both": "a2080fab6f55e099",
     "retrieval-clip": "ab505b1010cc04f0",
+    "retrieval-own": "4db6d66a7c84afe5",
     "retrieval-squash": "cd0fa767b8a3dd2b",
     "retrieval-tips": "9f197ba150ca6287",
     "retrieval-tips-both": "952744bfa5809685",
@@ -76,8 +77,10 @@ HASHES = {
     "uned": "4fbe3073d4cbc1fd",
     "uned-separate": "6eae5eb0334b4d6c",
     "zeroshot-112": "ee59d79c7e651d15",
+    "zeroshot-bigvision": "173da5ddada995a7",
     "zeroshot-openai80": "fabe77ced3c5b979",
     "zeroshot-openai80-squash": "95e04e72f98ab033",
+    "zeroshot-own": "b5ca825db526529c",
 }
 
 

@@ -197,6 +197,17 @@ def test_one_failure_does_not_stop_the_others_and_the_status_says_so(calls: list
     assert "41.25" in done.stdout
 
 
+def test_a_model_whose_code_fails_does_not_stop_the_others(calls: list[Call], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "users_broken.py").write_text("def build():\n    raise KeyError('weights')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    done = run("run", "--task", "rooms-seg,rooms-depth", "--model", "users_broken:build,pixels", "--out", str(tmp_path))
+    assert done.exit_code == 2
+    assert [line for line in done.stderr.splitlines() if "users_broken" in line] == [
+        "tips-bench: users_broken:build: called without arguments, it failed: KeyError: 'weights'. Run it in Python alone to see where."
+    ]
+    assert [(call["task"], call["model"]) for call in calls] == [("rooms-seg", "pixels"), ("rooms-depth", "pixels")]
+
+
 def test_json_is_the_records_as_they_were_saved(calls: list[Call], tmp_path: Path) -> None:
     done = run("run", "--task", "rooms-seg", "--model", "pixels,tips-tiny-random", "--out", str(tmp_path), "--json")
     files = sorted(tmp_path.rglob("*.json"))

@@ -91,7 +91,9 @@ def run(
     beside = split(metrics, "--metrics", METRICS.names) if metrics else []
     for name in beside:
         METRICS.get(name, where="--metrics")
-    specs = plan(task, model, protocol, overrides=overrides or [], weights=weights, limit=limit)
+    specs, failed = plan(task, model, protocol, overrides=overrides or [], weights=weights, limit=limit)
+    for error in failed:
+        print_error(error)
     resolve_device(device)  # a wrong one is found before any data are read
     options: dict[str, Any] = {
         "weights": weights,
@@ -114,7 +116,7 @@ def run(
         print_json([json.loads(record_path.read_text(encoding="utf-8")) for record in records if (record_path := record.path)])
     elif records:
         print_records(records)
-    if len(records) < len(specs):
+    if failed or len(records) < len(specs):
         raise typer.Exit(2)
 
 

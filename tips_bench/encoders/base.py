@@ -6,14 +6,15 @@ Axes: B batch, H W pixels, h w token grid, D feature, K global tokens, T texts, 
 from __future__ import annotations
 
 import functools
+import json
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tips_bench.cards import ModelCard
+from tips_bench.cards import ImageCard, ModelCard
 from tips_bench.encoders.last_block import Reading, Tower, read
 from tips_bench.errors import UserError
 
@@ -29,6 +30,7 @@ class EncoderSpec:
     image side in pixels. global_tokens: K. pad: what happens to an image side that is not a multiple of patch_size: "center" pads
     both ends with zeros after normalization (DINOv2's rule), "resize" enlarges the image bilinearly to the next multiple.
     config_sha256: SHA-256 of the files beside the weights that also decide the features, as config.json; "" if the card states it all.
+    preprocessing: how the model's publisher resizes and crops an image; None = not known.
     weights_sha256: SHA-256 of the weight file; or "random:SEED"; or, for a callable, "output:HEX", a hash of its output for one fixed
     image; or "none".
     """
@@ -46,6 +48,11 @@ class EncoderSpec:
     license: str
     pad: str = "center"
     config_sha256: str = ""
+    preprocessing: ImageCard | None = None
+
+    def identity(self) -> str:
+        """The spec as JSON, for the names of caches."""
+        return json.dumps(asdict(self), default=lambda card: card.model_dump(mode="json"))
 
 
 def spec_from_card(card: ModelCard, weights_sha256: str, *, has_text: bool | None = None) -> EncoderSpec:
@@ -63,6 +70,7 @@ def spec_from_card(card: ModelCard, weights_sha256: str, *, has_text: bool | Non
         weights_sha256=weights_sha256,
         license=card.license,
         pad=card.pad,
+        preprocessing=card.preprocessing,
     )
 
 

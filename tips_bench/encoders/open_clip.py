@@ -21,6 +21,7 @@ from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders import timm as timm_source
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
 from tips_bench.encoders.last_block import Block, Tower
+from tips_bench.encoders.preprocessing import of_open_clip
 from tips_bench.encoders.values import Watched, pooled_alone, watched, with_values
 from tips_bench.encoders.weights import (
     Weights,
@@ -71,7 +72,7 @@ class OpenClipEncoder(Encoder):
         config = pretrained(name, tag)
         with torch.device("meta"):
             model = build(name, "meta")
-        hub = config["hf_hub"].rstrip("/")
+        hub, stated = config["hf_hub"].rstrip("/"), facts(model, name)
         return ModelCard(
             name=f"open_clip:{text}",
             title=f"{name}, {tag} (open_clip)",
@@ -81,7 +82,8 @@ class OpenClipEncoder(Encoder):
             mean=tuple(config["mean"]),
             std=tuple(config["std"]),
             has_text=True,
-            **facts(model, name),
+            preprocessing=of_open_clip(config, stated["resolution"], stated["patch_size"]),
+            **stated,
             license="unknown",
             citation=f"open_clip, {name}, {tag}",
             homepage=f"https://huggingface.co/{hub}",

@@ -99,9 +99,9 @@ def require_package(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
-        fix = "pip install timm transformers open_clip_torch"
+        fix = "pip install timm transformers open_clip_torch protobuf"
         raise UserError(f"the package {module} is not installed", fix=fix) from error
 
 

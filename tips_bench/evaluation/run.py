@@ -214,9 +214,9 @@ class _Run:
     def _features_identity(self, encoder: Encoder, proxy: Encoder | None) -> str:
         """A text of everything that shapes the features of an image: the key of a cache."""
         card, splits = self.spec.applied, self.splits
-        parts = [json.dumps(asdict(encoder.spec)), json.dumps(self.spec.model.model_dump(mode="json"), sort_keys=True)]
+        parts = [encoder.spec.identity(), json.dumps(self.spec.model.model_dump(mode="json"), sort_keys=True)]
         parts += [card.image.model_dump_json(), card.features.model_dump_json(), self.options.dtype, encoder.device.type]
-        parts += [json.dumps(asdict(proxy.spec))] if proxy else []
+        parts += [proxy.spec.identity()] if proxy else []
         return digest(*parts, splits.train.identity if splits.train else "", splits.test.identity)
 
     def finished(self) -> Record | None:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from tips_bench.cards import FeatureCard, ImageCard
 from tips_bench.data.images import center_crop, resize, resize_shape, to_pixels
-from tips_bench.encoders.base import Encoder, padding_of
+from tips_bench.encoders.base import Encoder, EncoderSpec, padding_of
 from tips_bench.encoders.last_block import Attention, Proxy, Reading
 from tips_bench.errors import UserError
 
@@ -70,6 +70,25 @@ def layer_indices(layers: list[int] | str, encoder: Encoder) -> tuple[int, ...]:
     return (4, 11, 17, 23) if depth == 24 else tuple(round(depth * quarter / 4) - 1 for quarter in range(1, 5))
 
 
+def resolved(image: ImageCard, spec: EncoderSpec) -> ImageCard:
+    """The card with the encoder's own preprocessing and resolution where it asks for them. Errors: an encoder that states none."""
+    if image.from_encoder:
+        if spec.preprocessing is None:
+            fix = (
+                "State it in the model's card (preprocessing: ...) or in the encoder's spec, or choose a protocol with an input of its own."
+            )
+            raise UserError(
+                "its own preprocessing of images is not known, and the protocol asks for it", where=f"model {spec.name}", fix=fix
+            )
+        image = spec.preprocessing
+    if not image.native:
+        return image
+    if image.crop_ratio is None:
+        return image.model_copy(update={"short_side": spec.resolution, "native": False})
+    sides = {"short_side": int(spec.resolution / image.crop_ratio), "crop": spec.resolution}
+    return image.model_copy(update={**sides, "native": False, "crop_ratio": None})
+
+
 class Images(Protocol):
     """What has images of known size: a reader, or the frames of a scan."""
 
@@ -97,8 +116,7 @@ class Extractor:
 
     def __post_init__(self) -> None:
         spec = self.encoder.spec
-        if self.image.native:
-            self.image = self.image.model_copy(update={"short_side": spec.resolution, "native": False})
+        self.image = resolved(self.image, spec)
         self.layers = layer_indices(self.features.layers, self.encoder)
         names = self.features.token_for
         if names is not None and not set(names) & set(re.findall(r"[a-z0-9]+", spec.name.lower())):
@@ -141,8 +159,9 @@ class Extractor:
 
     def inner_size(self, height: int, width: int, scale: float = 1) -> tuple[int, int]:
         """(height, width) of the network input before padding. scale: on the protocol's own size."""
-        resized, side = self._resized(height, width, scale), self.image.crop or self.image.short_side
-        if self.image.shape != "center-crop" or side is None:
+        resized = self._resized(height, width, scale)
+        side = self.image.crop or (self.image.short_side if self.image.shape == "center-crop" else None)
+        if side is None:
             return resized
         return min(*resized, round(side * scale)), min(*resized, round(side * scale))
 
@@ -217,7 +236,7 @@ class Extractor:
     def embed(self, pixels_B3HW: Tensor) -> Tensor:
         """[B,E,D] embeddings of whole images in the space of the encoder's texts, not normalised."""
         with self.timed(len(pixels_B3HW)):
-            return self.encoder.embed_image(self.normalized(pixels_B3HW))
+            return self.encoder.embed_image(self.normalized(self.fitted(pixels_B3HW)))
 
     def fitted(self, pixels_B3HW: Tensor) -> Tensor:
         """Images or windows whose sides are whole patches, unless the encoder is to see to that itself."""

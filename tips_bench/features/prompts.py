@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 
 import torch
 from torch import Tensor
@@ -55,7 +54,7 @@ def embed_names(encoder: Encoder, names: Sequence[str], prompts: Sequence[str], 
     """
     embed = encoder.encode_patch_text if patches else encoder.encode_text
     probe_1D = embed(fill(prompts[:1], names[0])[:1]).float().cpu()
-    tower = digest(json.dumps(asdict(encoder.spec)), str(encoder.dtype), encoder.device.type, probe_1D.numpy().tobytes().hex())
+    tower = digest(encoder.spec.identity(), str(encoder.dtype), encoder.device.type, probe_1D.numpy().tobytes().hex())
     own = cache if cache.identity is None else FeatureCache(cache_root() / "texts", tower)
     arrays = {"embedding": ((probe_1D.shape[1],), "float32")}
     store = own.open("texts", [1] * len(names), arrays, json.dumps([list(names), list(prompts)]))
