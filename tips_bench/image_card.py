@@ -20,9 +20,9 @@ class ImageCard(Strict):
     pixels are odd; "pillow" rounds it to the nearest. fit: what happens to a side, of the image or of a
     window, that is no whole number of patches: "pad" leaves it to the encoder's own rule, and padding is cut off what is predicted;
     "stretch" leaves it to that rule, and what is predicted with the padding is brought to the size without; "corner" adds the mean color at
-    the bottom and the right instead, and does the same; "enlarge" stretches the image
-    bicubically to the next; "drop" leaves out the pixels after the last whole patch and stretches the map of the rest over all. long_side:
-    the longer side becomes no longer than this, in pixels, as mmcv's resizing to two sides has it. normalize: pixels are normalized by the
+    the bottom and the right instead, and does the same; "enlarge" stretches the image bicubically to the next; "drop" leaves out the pixels
+    after the last whole patch and stretches the map of the rest over all. long_side: the longer side becomes no longer than this, in
+    pixels, as mmcv's resizing to two sides has it. normalize: pixels are normalized by the
     mean and deviation that the encoder was trained with, or ImageNet's. crop_ratio: with native, the image is brought to the resolution /
     crop_ratio, rounded down, and the crop has the resolution. from_encoder: all is as `preprocessing` in the model's card says.
     """
