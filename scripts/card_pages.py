@@ -170,7 +170,7 @@ def deviations() -> str:
 def model(card: Any) -> str:
     """One model: where it comes from and what it is."""
     weights = card.weights
-    origin = (weights and (weights.url or weights.hub or weights.path)) or "none to fetch"
+    origin = (weights and (weights.url or weights.hub or weights.path or weights.file)) or "none to fetch"
     size = "" if card.parameters is None else f", {card.parameters:,} parameters"
     lines = [
         f"- Source: `{card.source}`; weights: {origin}",
@@ -179,8 +179,9 @@ def model(card: Any) -> str:
         f"- License: {card.license}",
         f"- Citation: {card.citation}",
     ]
+    form = [f"- How to get the weights: {weights.how_to_get}"] if weights and weights.how_to_get else []
     heads = [f"- Released heads, for the protocol `dpt-official`: {', '.join(card.heads)}"] if card.heads else []
-    return "\n".join([*lines, *heads, *([f"- Notes: {card.notes}"] if card.notes else [])])
+    return "\n".join([*lines, *form, *heads, *([f"- Notes: {card.notes}"] if card.notes else [])])
 
 
 def sections(kind: Any, title: str, section: Callable[[Any], str]) -> str:

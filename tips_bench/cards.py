@@ -136,27 +136,32 @@ class ProxyCard(Strict):
 class FeatureCard(Strict):
     """Which features are taken from the encoder.
 
-    layers: block indices (negative ones count from the end), whose features are concatenated; or the name of a choice of four blocks.
+    layers: block indices (negative ones count from the end), whose features are concatenated; or the name of a choice of blocks.
 
     "last4" are the last four blocks; "even4" and "quarters" every fourth of the depth, for 12 blocks 2, 5, 8, 11, rounded as DINOv2 does
-    it and as TIPSv2's DPT heads do, for 24 blocks 4, 11, 17, 23 and 5, 11, 17, 23; "quarters-down" is as Probe3D rounds it.
-    norm: the final norm is applied to each. global_token: index of a global token, each layer's own, concatenated to every patch, or null.
-    token_for: the encoders of which that token is taken, each a word in the encoder's name, as dinov2 in "dinov2-b14"; null = all. values:
-    the value path of the last block, projected to the space of the encoder's texts, stands for the last layer.
+    it and as TIPSv2's DPT heads do, for 24 blocks 4, 11, 17, 23 and 5, 11, 17, 23; "quarters-down" is as Probe3D rounds it; "backbone" is
+    the last block before a head that was trained on top, as dino.txt has one, or else the last. norm: the final norm is applied to each.
+    global_token: index of a global token, each layer's own, concatenated to every patch, or null. token_for: the encoders of which that
+    token is taken, each a word in the encoder's name, as dinov2 in "dinov2-b14"; null = all. values: the value path of the last block,
+    projected to the space of the encoder's texts, stands for the last layer.
 
     attention: of the last block on that path, one of tips_bench.encoders.last_block. proxy: the encoder whose features make the attention
-    "proxyclip". positions: how position embeddings are brought to another grid, as the encoder does it or as DINO does.
+    "proxyclip". positions: how position embeddings are brought to another grid: as the encoder does it, as DINO does, or bicubically and
+    not antialiased. network: how the tower computes: as its library does, or as MaskCLIP's vision transformer in mmsegmentation, with GELU
+    for QuickGELU and norms with an epsilon of 1e-6. keys: those of the last block after its output projection follow the features.
     """
 
-    added: ClassVar[tuple[str, ...]] = ("attention", "proxy", "positions")
-    layers: list[int] | Literal["last4", "even4", "quarters", "quarters-down"] = [-1]
+    added: ClassVar[tuple[str, ...]] = ("attention", "proxy", "positions", "network", "keys")
+    layers: list[int] | Literal["last4", "even4", "quarters", "quarters-down", "backbone"] = [-1]
     norm: bool = True
     global_token: int | None = None
     token_for: list[str] | None = None
     values: bool = False
-    attention: Literal["itself", "sclip", "naclip", "clearclip", "proxyclip"] = "itself"
+    attention: Literal["itself", "maskclip", "sclip", "naclip", "clearclip", "proxyclip"] = "itself"
     proxy: ProxyCard | None = None
-    positions: Literal["encoder", "dino"] = "encoder"
+    positions: Literal["encoder", "dino", "bicubic"] = "encoder"
+    network: Literal["encoder", "mmseg"] = "encoder"
+    keys: bool = False
 
     @model_validator(mode="after")
     def _values_stand_alone(self) -> FeatureCard:
@@ -164,8 +169,9 @@ class FeatureCard(Strict):
             raise ValueError("values: true needs layers: [-1], norm: true and global_token: null")
         if not self.values and self.attention != "itself":
             raise ValueError(f"attention {self.attention} needs values: true")
-        if self.attention == "itself" and self.positions != "encoder":
-            raise ValueError("positions dino needs another attention than itself")
+        for key, value in (("positions", self.positions), ("network", self.network), ("keys", self.keys)):
+            if self.attention == "itself" and value not in ("encoder", False):
+                raise ValueError(f"{key} {value} needs another attention than itself")
         if (self.attention == "proxyclip") != (self.proxy is not None):
             raise ValueError("attention proxyclip and proxy go together")
         return self
@@ -262,9 +268,11 @@ class WeightsCard(Strict):
     """Where the weights of a model come from: a URL, a Hugging Face repository, a local file, or a seed for random weights.
 
     url: also with hub, which then names the same weights on the hub. file: the name inside a hub repository. path: relative to the
-    working directory, else to the shipped cards. size: in bytes. sha256: in hex, if published.
+    working directory, else to the shipped cards. size: in bytes. sha256: in hex, if published. how_to_get: what to do, where nothing can
+    fetch `file`: it is behind a form.
     """
 
+    added: ClassVar[tuple[str, ...]] = ("how_to_get",)
     url: str | None = None
     hub: str | None = None
     path: str | None = None
@@ -273,6 +281,7 @@ class WeightsCard(Strict):
     file: str | None = None
     size: int | None = None
     sha256: str | None = None
+    how_to_get: str | None = None
 
 
 class ModelCard(Strict):

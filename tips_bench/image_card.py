@@ -19,7 +19,8 @@ class ImageCard(Strict):
     Pillow, with antialiasing, and rounds it down; "transformers" does so, too, and crops half a pixel further up and left where the spare
     pixels are odd; "pillow" rounds it to the nearest. fit: what happens to a side, of the image or of a
     window, that is no whole number of patches: "pad" leaves it to the encoder's own rule, and padding is cut off what is predicted;
-    "stretch" leaves it to that rule, and what is predicted with the padding is brought to the size without; "enlarge" stretches the image
+    "stretch" leaves it to that rule, and what is predicted with the padding is brought to the size without; "corner" adds the mean color at
+    the bottom and the right instead, and does the same; "enlarge" stretches the image
     bicubically to the next; "drop" leaves out the pixels after the last whole patch and stretches the map of the rest over all. long_side:
     the longer side becomes no longer than this, in pixels, as mmcv's resizing to two sides has it. normalize: pixels are normalized by the
     mean and deviation that the encoder was trained with, or ImageNet's. crop_ratio: with native, the image is brought to the resolution /
@@ -34,7 +35,7 @@ class ImageCard(Strict):
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     patch_multiple: bool = False
     library: Literal["mmcv", "torchvision", "transformers", "pillow"] = "mmcv"
-    fit: Literal["pad", "stretch", "enlarge", "drop"] = "pad"
+    fit: Literal["pad", "stretch", "corner", "enlarge", "drop"] = "pad"
     long_side: int | None = Field(None, gt=0)
     normalize: Literal["encoder", "imagenet"] = "encoder"
     crop_ratio: float | None = Field(None, gt=0, lt=1)

@@ -133,6 +133,7 @@ ENCODERS: Registry[Any] = Registry(
         "timm": "tips_bench.encoders.timm:TimmEncoder",
         "transformers": "tips_bench.encoders.transformers:TransformersEncoder",
         "open_clip": "tips_bench.encoders.open_clip:OpenClipEncoder",
+        "dinotxt": "tips_bench.encoders.dinotxt:DinoTxtEncoder",
         "callable": "tips_bench.encoders.user:CallableEncoder",
         "pixels": "tips_bench.encoders.pixels:PixelsEncoder",
     },

@@ -14,7 +14,7 @@ from tips_bench.results.protocol_hash import protocol_hash
 OWN = "tips-bench's own"
 NAMES = sorted(path.stem for path in (shipped("tasks") / "protocols").glob("*.yaml"))
 # published protocols without a deviation -> the test that holds them to their source
-HELD_BY: dict[str, str] = {}
+HELD_BY: dict[str, str] = {"dino-txt": "tests/parity/test_dinotxt.py", "dino-txt-head": "tests/parity/test_dinotxt.py"}
 # the first half of each hash; records hold the whole, so a change here takes records off their boards
 HASHES = {
     "classifier-112": "5d2d2a6ae990d072",
@@ -29,6 +29,8 @@ HASHES = {
     "convex-normals": "59134c582272dc56",
     "convex-normals-224": "25c2ee722c8f75c6",
     "convex-points": "1da0a76058f5e148",
+    "dino-txt": "8d728fad510d6011",
+    "dino-txt-head": "6f0b11a559cad32a",
     "dpt-224": "0bf5f623cf8d91ba",
     "dpt-official": "506a03093059b919",
     "dpt-probe3d": "c9e5f7612fcfe711",
@@ -53,7 +55,9 @@ HASHES = {
     "linear-lexicon3d": "b9bd1575890d3b82",
     "linear-tips": "2483c221a13522c6",
     "linear-tips-nyu": "3f182090d08fcf7a",
-    "maskclip": "43e854aca018330b",
+    "maskclip": "13281e61f94d0830",
+    "maskclip-any": "365776fbdc23b100",
+    "maskclip-refined": "af0c39e99665164f",
     "naclip": "dc80379dc3a9f8af",
     "patch-text": "c5661818505aee79",
     "proxyclip": "6d01cb84468516ed",

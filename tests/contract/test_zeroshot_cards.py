@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from tips_bench.adapters.zeroshot_segmentation import ZeroShotAdapter, check_names
-from tips_bench.cards import TaskCard, list_cards, load_card, parse
+from tips_bench.cards import ProtocolCard, TaskCard, list_cards, load_card, override, parse
 from tips_bench.data.segmentation import LAYOUTS
 from tips_bench.errors import UserError
 from tips_bench.openmmlab import import_mmseg
@@ -17,7 +17,7 @@ TASKS = [card.name for card in list_cards("task")[0] if card.family == "zeroshot
 SIZES = {"ade150": 150, "pc59": 59, "pc60": 60, "voc20": 20, "voc21": 21, "cocostuff": 171, "cityscapes": 19, "coco-object": 81}
 # TCL's prompts as google-deepmind/tips lists them, which MaskCLIP's 85 do not all hold
 TCL = 9
-OPENAI = ("sclip", "naclip", "clearclip", "proxyclip")
+OPENAI = ("sclip", "naclip", "clearclip", "proxyclip", "dino-txt", "dino-txt-head")
 # vocabulary -> set -> the first half of the SHA-256 of its file in the source's repository (configs/cls_*.txt of wangf3014/SCLIP b56bd30,
 # mc-lan/ClearCLIP ad68a40, mc-lan/ProxyCLIP e7b767f): a line a class, its names joined by "; "
 VOCABULARIES = {
@@ -65,7 +65,7 @@ def test_every_protocol_of_a_task_can_be_built(name: str) -> None:
     for protocol in card.protocols:
         adapter = ZeroShotAdapter(card, load_card("protocol", protocol).for_task(name))
         prompts = adapter.options.prompts
-        assert prompts == "openai-80" if protocol in OPENAI else len(prompts) == (85 if protocol == "maskclip" else TCL)
+        assert prompts == "openai-80" if protocol in OPENAI else len(prompts) == (85 if protocol.startswith("maskclip") else TCL)
 
 
 def test_vocabularies_are_the_sources_files() -> None:
@@ -101,4 +101,18 @@ def test_wrong_names_are_one_sentence(names: object, background: str | None, wor
     card["options"] = {"names": names, "background": background}
     with pytest.raises(UserError, match=words) as error:
         ZeroShotAdapter(parse(TaskCard, card, where="x"), load_card("protocol", "tips-values"))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (["probe.smooth=1.0"], "probe.smooth and features.keys go together"),
+        (["probe.absent=0.5", "inference={mode: slide, window: 224, stride: 112}"], "do not work with sliding windows"),
+    ],
+)
+def test_what_maskclip_does_to_an_image_needs_keys_and_the_whole_image(change: list[str], words: str) -> None:
+    protocol = parse(ProtocolCard, override(load_card("protocol", "maskclip").model_dump(mode="json"), change), where="x")
+    with pytest.raises(UserError, match=words) as error:
+        ZeroShotAdapter(load_card("task", "zeroshot-voc20"), protocol)
     assert "\n" not in str(error.value)

@@ -28,7 +28,7 @@ from tips_bench.results.record import load_record
 
 NAMES = {"ground": ["grass", "floor"], "disc": "red disc", "bar": "blue bar", "ring": "ring"}
 ROOMS = [f"task.data.generator_options.{key}" for key in ("train=4", "val=8")]
-PROTOCOLS = ["tips-values", "tips-slide", "tcl-slide", "maskclip", "patch-text"]
+PROTOCOLS = ["tips-values", "tips-slide", "tcl-slide", "maskclip-any", "patch-text"]
 SLIDE = ["image.short_side=84", "inference.window=70", "inference.stride=42", "selection.fraction=0.3"]
 
 

@@ -53,6 +53,8 @@ def test_a_field_that_is_newer_than_records_is_dumped_only_where_it_is_used() ->
     [
         ({"attention": "sclip"}, "attention sclip needs values: true"),
         ({"values": True, "positions": "dino"}, "positions dino needs another attention than itself"),
+        ({"values": True, "network": "mmseg"}, "network mmseg needs another attention than itself"),
+        ({"values": True, "keys": True}, "keys True needs another attention than itself"),
         ({"values": True, "attention": "proxyclip"}, "attention proxyclip and proxy go together"),
         ({"values": True, "proxy": {"model": "dino-b8", "beta": 1.2, "gamma": 3.0}}, "attention proxyclip and proxy go together"),
     ],

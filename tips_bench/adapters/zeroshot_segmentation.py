@@ -32,6 +32,7 @@ from tips_bench.features.prompts import embed_names
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.probes.base import Fit
 from tips_bench.probes.training_free.class_names import Scored, TextHead, TextOptions, Threshold, best_class, choose_threshold, score_rows
+from tips_bench.probes.training_free.maskclip import smoothed, without_absent
 from tips_bench.probes.training_free.pamr import refine
 from tips_bench.probes.training_free.pixel_classes import pixel_classes
 
@@ -112,8 +113,17 @@ class ZeroShotAdapter:
         if self.classes.background is None and (self.options.probability_threshold or self.options.area_threshold is not None):
             problem = "probe.probability_threshold and probe.area_threshold need a background, and the task has none"
             raise UserError(problem, where=where, fix="Set them to 0 and null.")
+        self._check_refined()
         self.probe = ThresholdProbe(self) if self._thresholded and self.options.threshold is None else None
         self._head: TextHead | None = None
+
+    def _check_refined(self) -> None:
+        """Errors: options of MaskCLIP that do not go together."""
+        options, where = self.options, f"protocol {self.protocol.name}"
+        if (options.smooth is not None) != self.protocol.features.keys:
+            raise UserError("probe.smooth and features.keys go together", where=where, fix="Set both, or neither.")
+        if (options.absent is not None or options.smooth is not None) and self.protocol.inference.mode != "whole":
+            raise UserError("probe.absent and probe.smooth do not work with sliding windows", where=where, fix="Set both to null.")
 
     def open(self, root: Path, limit: int | None) -> Splits[SegmentationReader]:
         """A training split only where a threshold is chosen on it. Errors: names that are not the reader's classes."""
@@ -170,9 +180,19 @@ class ZeroShotAdapter:
         for index, sample, (view,) in inference.features(reader, indices):
             windows = Windows.of(view.inner, inference.window)
             padding = inference.extractor.padding(*windows.size)
-            chunks = score_rows(head(view.features_NhwD), self.options, windows, padding, sample.labels_HW.shape)
+            chunks = score_rows(self.class_scores(head, view.features_NhwD), self.options, windows, padding, sample.labels_HW.shape)
             score_HW, predicted_HW = best_class(chunks, head.id_C)
             yield index, sample, score_HW, predicted_HW, view.features_NhwD
+
+    def class_scores(self, head: TextHead, features_NhwD: torch.Tensor) -> torch.Tensor:
+        """[N,C,h,w]: cosines, or what MaskCLIP makes of them."""
+        width = head.weight_TD.shape[1]
+        scores_NChw = head(features_NhwD[..., :width])
+        if self.options.absent is not None:
+            scores_NChw = without_absent(scores_NChw, self.options.absent)
+        if self.options.smooth is not None:
+            scores_NChw = smoothed(scores_NChw, features_NhwD[..., width:], self.options.smooth)
+        return scores_NChw
 
     def _decided(self, context: RunContext, reader: SegmentationReader, indices: list[int], scale: float) -> Iterator[Prediction]:
         """By a softmax over all names in the pixels of the labels."""
@@ -211,9 +231,9 @@ class ZeroShotAdapter:
                 encoder.tower_parts()
             classes = self.classes.spoken(self.options.vocabulary)
             spoken = [(name, place) for place, names in enumerate(classes) for name in names]
-            weight_TD = embed_names(encoder, [name for name, _ in spoken], prompts_of(self.options.prompts), context.cache)
-            if weight_TD.shape[1] != extractor.dim:
-                problem = f"encoder {spec.name!r} has {extractor.dim} features per patch, but text embeddings have {weight_TD.shape[1]}"
+            weight_TD = embed_names(encoder, [name for name, _ in spoken], prompts_of(self.options.prompts), context.cache, patches=True)
+            if weight_TD.shape[1] != (dim := extractor.dim - extractor.keys_dim):
+                problem = f"encoder {spec.name!r} has {dim} features per patch, but text embeddings have {weight_TD.shape[1]}"
                 raise UserError(problem, where=f"protocol {self.protocol.name}", fix=self._others(values=True))
             head = TextHead(weight_TD, torch.tensor([place for _, place in spoken]), torch.arange(len(classes)))
             if self._thresholded:

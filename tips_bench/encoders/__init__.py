@@ -13,6 +13,7 @@ The sources:
 
     tips           this project's own towers
     timm, transformers, open_clip   models of those libraries
+    dinotxt        a backbone of another source, with dino.txt's head and text tower
     user           `module.path:callable`
     pixels         raw pixels, the floor for all others
 """

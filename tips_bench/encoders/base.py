@@ -94,13 +94,15 @@ class Encoder(ABC):
     """A frozen encoder.
 
     A subclass sets `spec`, `device` and `dtype`, and implements `_encode`; with has_text also `encode_text`.
-    has_values: whether `encode_image` accepts `values=True`.
+    has_values: whether `encode_image` accepts `values=True`. head_depth: how many of the last blocks are a head that was trained on top
+    of a frozen backbone.
     """
 
     spec: EncoderSpec
     device: torch.device
     dtype: torch.dtype
     has_values: bool = False
+    head_depth: int = 0
     _has_seen_pixels = False
 
     def __repr__(self) -> str:
@@ -177,6 +179,10 @@ class Encoder(ABC):
     def encode_text(self, texts: list[str]) -> Tensor:
         """[T,D] text embeddings, not normalized to length 1. Errors: an encoder without a text tower."""
         raise self._no_text()
+
+    def encode_patch_text(self, texts: list[str]) -> Tensor:
+        """[T,D] text embeddings that patches are compared with, not normalized: by default those for whole images, too."""
+        return self.encode_text(texts)
 
     def cut_texts(self, texts: list[str]) -> int | None:
         """How many of the texts are too long for the text tower, so that it does not read their ends; None = not known.

@@ -119,6 +119,7 @@ class OpenClipEncoder(Encoder):
             return super().tower_parts()
         table_ND, table_grid = visual.positional_embedding, visual.grid_size
         return Tower(
+            module=visual,
             embed=visual.conv1,
             class_token_D=visual.class_embedding,
             positions_ND=table_ND,

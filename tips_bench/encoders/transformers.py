@@ -161,6 +161,7 @@ class TransformersEncoder(Encoder):
             return embeddings.interpolate_pos_encoding(tokens_1ND, grid[0] * patch, grid[1] * patch)[0]
 
         return Tower(
+            module=vision,
             embed=embeddings.patch_embedding,
             class_token_D=embeddings.class_embedding,
             positions_ND=table_ND,

@@ -142,6 +142,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return state
 
 
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file that PyTorch wrote, or of what `read_tensors` reads. Errors: anything but named tensors."""
+    if path.is_dir() or path.name.endswith((".safetensors", ".index.json")):
+        return read_tensors(path)
+    with reading(path):
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise UserError("the file holds other things than named tensors", where=path, fix=_FIX)
+    return state
+
+
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor], path: Path, dropped: Iterable[str] = ()) -> None:
     """Fill a module with a state that must fit it key by key.
 

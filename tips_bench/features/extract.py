@@ -56,6 +56,8 @@ def layer_indices(layers: list[int] | str, encoder: Encoder) -> tuple[int, ...]:
     if not isinstance(layers, str):
         return encoder.resolve_layers(tuple(layers))
     depth, name = encoder.spec.depth, encoder.spec.name
+    if layers == "backbone":
+        return (depth - 1 - encoder.head_depth,)
     if depth < 4:
         problem = f"features.layers = {layers}: encoder {name!r} has {depth} block{'s' * (depth > 1)}"
         raise UserError(problem, fix="Use a protocol that reads only the last layer, or --set features.layers=[-1].")
@@ -147,8 +149,13 @@ class Extractor:
     def dim(self) -> int:
         """D: features a patch."""
         if self.features.values:
-            return self.encoder.values_dim
+            return self.encoder.values_dim + self.keys_dim
         return self.encoder.spec.embed_dim * len(self.layers) * (1 if self.features.global_token is None else 2)
+
+    @property
+    def keys_dim(self) -> int:
+        """How many of them, the last, are keys."""
+        return self.encoder.spec.embed_dim if self.features.keys else 0
 
     def inner_size(self, height: int, width: int, scale: float = 1) -> tuple[int, int]:
         """(height, width) of the network input before padding. scale: on the protocol's own size."""
@@ -214,7 +221,8 @@ class Extractor:
         """With another attention in the last block. A proxy sees the same pixels; what is padded has the mean color."""
         card = self.features
         if card.proxy is None or self.proxy is None:
-            found, padding = self.encoder.read_image(self.normalized(pixels_B3HW), Reading(attention, card.positions))
+            reading = Reading(attention, card.positions, network=card.network, keys=card.keys)
+            found, padding = self.encoder.read_image(self.normalized(pixels_B3HW), reading)
             return PatchFeatures(found, (0, 0, 0, 0) if self.image.fit == "stretch" else padding)
         left, top, right, bottom = self._added(pixels_B3HW.shape[-2], pixels_B3HW.shape[-1])
         padding = self.padding(pixels_B3HW.shape[-2], pixels_B3HW.shape[-1])
@@ -222,7 +230,7 @@ class Extractor:
         pixels_B3HW = F.pad(pixels_B3HW - mean_311, (left, right, top, bottom)) + mean_311
         features_BhwD = self.proxy.encode_image(pixels_B3HW).patches[0].to(self.encoder.device)
         proxy = Proxy(features_BhwD, card.proxy.beta, card.proxy.gamma)
-        found, _ = self.encoder.read_image(self.normalized(pixels_B3HW), Reading(attention, card.positions, proxy))
+        found, _ = self.encoder.read_image(self.normalized(pixels_B3HW), Reading(attention, card.positions, proxy, card.network))
         return PatchFeatures(found, padding)
 
     def embed(self, pixels_B3HW: Tensor) -> Tensor:
@@ -234,6 +242,10 @@ class Extractor:
         """Images or windows whose sides are whole patches, unless the encoder is to see to that itself."""
         if self.image.fit == "enlarge":
             return enlarge(pixels_B3HW, self._multiple)
+        if self.image.fit == "corner":
+            mean_311 = torch.tensor(self.normalization[0], device=pixels_B3HW.device).view(3, 1, 1)
+            height, width = pixels_B3HW.shape[-2:]
+            return F.pad(pixels_B3HW - mean_311, (0, -width % self._multiple, 0, -height % self._multiple)) + mean_311
         return drop(pixels_B3HW, self._multiple) if self.image.fit == "drop" else pixels_B3HW
 
     def normalized(self, pixels_B3HW: Tensor) -> Tensor:

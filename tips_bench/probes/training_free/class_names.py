@@ -55,6 +55,8 @@ class TextOptions(Strict):
     greatest probability of its names; null = the greatest cosine of a class's names counts. With it: probability_threshold, below which a
     pixel is background; area_threshold, the share of the pixels that are not background, up to which a class loses its pixels; pamr,
     which refines the cosines before the softmax.
+
+    absent, smooth: as in tips_bench.probes.training_free.maskclip; null = neither.
     """
 
     type: Literal["text"]
@@ -69,6 +71,8 @@ class TextOptions(Strict):
     probability_threshold: float = Field(0.0, ge=0, lt=1)
     area_threshold: float | None = Field(None, ge=0, lt=1)
     pamr: Pamr | None = None
+    absent: float | None = Field(None, gt=0, le=1)
+    smooth: float | None = Field(None, gt=0, le=1)
 
     @field_validator("prompts")
     @classmethod
