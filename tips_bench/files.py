@@ -25,17 +25,17 @@ def atomic(path: Path, *, durable: bool = False) -> Iterator[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             if durable:
-                _sync(temporary)
+                sync(temporary)
             os.replace(temporary, path)
             if durable:
-                _sync(path.parent)
+                sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(path, error) from error
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Hand a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -19,11 +19,11 @@ from tips_bench.cards import ProtocolCard, Strict, TaskCard, parse
 from tips_bench.data.base import ClassificationReader
 from tips_bench.data.split import Split, Splits
 from tips_bench.errors import UserError
-from tips_bench.features.cache import ResumableArray
 from tips_bench.features.class_prompts import names_of, prompts_of
 from tips_bench.features.context import RunContext
 from tips_bench.features.image_embeddings import ImageEmbedding, encode_images
 from tips_bench.features.prompts import check_prompts, embed_names
+from tips_bench.features.store import ResumableArray
 from tips_bench.metrics.classification import count, counts_of
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.pictures.neighbors import SHOWN, guess_panel, neighbor_panel

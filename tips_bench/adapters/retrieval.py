@@ -18,9 +18,9 @@ from tips_bench.cards import ProtocolCard, Strict, TaskCard, parse
 from tips_bench.data.base import CaptionReader
 from tips_bench.data.split import Split, Splits
 from tips_bench.errors import UserError
-from tips_bench.features.cache import ResumableArray
 from tips_bench.features.context import RunContext
 from tips_bench.features.search import Search
+from tips_bench.features.store import ResumableArray
 from tips_bench.metrics.ranks import count_images, fixed_point
 from tips_bench.metrics.retrieval import RetrievalCounts
 from tips_bench.metrics.samples import SampleCounts
@@ -125,7 +125,7 @@ def _embed_images(context: RunContext, test: Split[CaptionReader]) -> ResumableA
             for index, embeddings_ED in zip(batch, embeddings_BED, strict=True):
                 store.write(place[index], embeddings=fixed_point(embeddings_ED)[None])
             advance(len(batch))
-    return store
+    return store.join()
 
 
 def _embed_texts(context: RunContext, test: Split[CaptionReader]) -> ResumableArray:
@@ -138,7 +138,7 @@ def _embed_texts(context: RunContext, test: Split[CaptionReader]) -> ResumableAr
     store = context.cache.open("texts", list(map(len, captions)), arrays, test.name, first_D.tobytes().hex(), *chosen)
     missing = set(store.missing())
     with bar("captions", int(store.starts[-1]), unit="captions") as advance:
-        for items in _batches(store):
+        for items in context.cache.world.share(_batches(store)):
             texts = [text for item in items for text in captions[item]]
             if missing.intersection(items):
                 with extractor.timed(images=0):
@@ -148,7 +148,7 @@ def _embed_texts(context: RunContext, test: Split[CaptionReader]) -> ResumableAr
                     rows = store.rows(item)
                     store.write(item, embeddings=embeddings_tD[rows.start - first : rows.stop - first])
             advance(len(texts))
-    return store
+    return store.join()
 
 
 def _batches(store: ResumableArray) -> list[range]:

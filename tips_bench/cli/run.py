@@ -11,11 +11,13 @@ import typer
 
 from tips_bench.cli.names import plan, split
 from tips_bench.cli.output import print_error, print_json, print_scores
+from tips_bench.cli.ranked import one_rank
 from tips_bench.errors import UserError
 from tips_bench.registry import METRICS
 
 if TYPE_CHECKING:
     from tips_bench.evaluation.spec import Spec
+    from tips_bench.ranks import World
     from tips_bench.results.record import Record
 
 
@@ -81,18 +83,16 @@ def run(
       tips-bench run --task ade20k --model tips-g14
       tips-bench run --task ade20k,voc2012 --model tips-b14,tips-l14 --dtype bf16
       tips-bench run --task rooms-seg --model my_package:build
+      torchrun --nproc-per-node 8 -m tips_bench run --task ade20k --model tips-g14
       tips-bench run --task ade20k --protocol convex --weights checkpoint.pth \\
         --model timm:vit_base_patch14_dinov2
       tips-bench run --task rooms-seg --model tips-nano \\
         --set probe.patches_per_image=64
     """
-    from tips_bench.models.devices import resolve_device
-
     beside = split(metrics, "--metrics", METRICS.names) if metrics else []
     for name in beside:
         METRICS.get(name, where="--metrics")
     specs = plan(task, model, protocol, overrides=overrides or [], weights=weights, limit=limit)
-    resolve_device(device)  # a wrong one is found before any data are read
     options: dict[str, Any] = {
         "weights": weights,
         "device": device,
@@ -109,25 +109,45 @@ def run(
         "rerun": rerun,
         "metrics": beside,
     }
-    records = evaluate_all(specs, options)
-    if as_json:
-        print_json([json.loads(record_path.read_text(encoding="utf-8")) for record in records if (record_path := record.path)])
-    elif records:
-        print_records(records)
-    if len(records) < len(specs):
-        raise typer.Exit(2)
+    with one_rank():
+        world = join_ranks(device)  # a wrong device is found before any data are read
+        records = evaluate_all(specs, options | {"world": world})
+        if not world.is_first:
+            return
+        if as_json:
+            print_json([json.loads(record_path.read_text(encoding="utf-8")) for record in records if (record_path := record.path)])
+        elif records:
+            print_records(records)
+        if len(records) < len(specs):
+            raise typer.Exit(2)
+
+
+def join_ranks(device: str | None) -> World:
+    """The ranks of this process; only the first one shows progress. Errors: a device that is not there."""
+    from tips_bench import progress, ranks
+    from tips_bench.models.devices import resolve_device
+
+    world = ranks.enter(resolve_device(device))
+    progress.silence(not world.is_first)
+    return world
 
 
 def evaluate_all(specs: list[Spec], options: dict[str, Any]) -> list[Record]:
-    """The records of the evaluations that succeeded, in order. The error of one that fails is printed, and the next one starts."""
+    """The records of the evaluations that succeeded, in order. The error of one that fails is printed, and the next one starts.
+
+    Of several ranks, one that fails ends: the others may wait for it in the midst of the same evaluation.
+    """
     from tips_bench.evaluation.run import RunOptions, evaluate_spec
 
-    records = []
+    records, chosen = [], RunOptions(**options)
     for number, spec in enumerate(specs, 1):
-        print(f"[{number}/{len(specs)}] {spec.task.name}, {spec.model_name}, {spec.protocol.name}", file=sys.stderr)
+        if chosen.world.is_first:
+            print(f"[{number}/{len(specs)}] {spec.task.name}, {spec.model_name}, {spec.protocol.name}", file=sys.stderr)
         try:
-            records.append(evaluate_spec(spec, RunOptions(**options)))
+            records.append(evaluate_spec(spec, chosen))
         except UserError as error:
+            if chosen.world.size > 1:
+                raise
             print_error(error)
     return records
 

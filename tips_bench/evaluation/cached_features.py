@@ -16,8 +16,9 @@ from tips_bench.catalog import cache_root, data_root, generated_root
 from tips_bench.data.split import Split
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
 from tips_bench.errors import UserError
-from tips_bench.features.cache import FeatureCache, from_disk, read_items
+from tips_bench.features.cache import FeatureCache, from_disk
 from tips_bench.features.extract import Extractor
+from tips_bench.features.store import read_items
 from tips_bench.results.record import Record
 from tips_bench.results.reproduce import command
 

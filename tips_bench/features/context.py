@@ -47,6 +47,12 @@ class RunContext:
         """The scratch folder: for files that a killed run takes up again."""
         return self.scratch.folder
 
+    def alone(self) -> RunContext:
+        """The same without other ranks."""
+        scratch = FeatureCache(self.scratch.folder)
+        cache = FeatureCache(self.cache.folder, self.cache.identity) if self.cache.persistent else scratch
+        return replace(self, extractor=self.extractor.alone(), scratch=scratch, cache=cache)
+
     def without_cache(self) -> RunContext:
         """The same, with features of the scratch folder alone: for samples of which no features are to be kept."""
         return replace(self, cache=self.scratch)

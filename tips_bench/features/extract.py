@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +21,7 @@ from tips_bench.cards import FeatureCard, ImageCard
 from tips_bench.data.images import center_crop, resize, resize_shape, to_pixels
 from tips_bench.encoders.base import Encoder, padding_of
 from tips_bench.errors import UserError
+from tips_bench.ranks import ALONE, World
 
 
 @dataclass
@@ -71,13 +72,17 @@ class Images(Protocol):
 
 @dataclass
 class Extractor:
-    """Turns images into patch features as a protocol card says. batch_size: images of one size at a time."""
+    """Turns images into patch features as a protocol card says. batch_size: images of one size at a time.
+
+    world: the ranks that share the images; each calls `batches` with the same ones and gets its part of them.
+    """
 
     encoder: Encoder
     image: ImageCard
     features: FeatureCard
     batch_size: int = 8
     workers: int = 2
+    world: World = ALONE
     meter: Meter = field(default_factory=Meter)
 
     def __post_init__(self) -> None:
@@ -91,6 +96,10 @@ class Extractor:
                 f"features.global_token = {token}: encoder {spec.name!r} has {spec.global_tokens} global tokens",
                 fix="Use a protocol that needs none, or --set features.global_token=null.",
             )
+
+    def alone(self) -> Extractor:
+        """The same without other ranks: it gets all images. What it spends is entered into the same meter."""
+        return replace(self, world=ALONE)
 
     @property
     def dim(self) -> int:
@@ -166,12 +175,17 @@ class Extractor:
         self.meter.image_forwards += images
 
     def batches(self, reader: Images, indices: Sequence[int]) -> Iterator[tuple[list[int], list[Any], Tensor]]:
-        """(indices, samples, pixels_B3HW) for all `indices`, grouped by size; the next batches are decoded meanwhile."""
+        """(indices, samples, pixels_B3HW) for this rank's part of `indices`, grouped by size; the next are decoded meanwhile.
+
+        The batches are the same ones for any number of ranks, each of which takes every so-manieth.
+        """
         groups: dict[tuple[int, int], list[int]] = {}
         square = self.inner_size(1, 1) if self.image.shape != "aspect" else None  # the same for all: a million headers are not read
         for index in indices:
             groups.setdefault(square or self.inner_size(*reader.size(index)), []).append(index)
-        chunks = [group[start : start + self.batch_size] for group in groups.values() for start in range(0, len(group), self.batch_size)]
+        size = self.batch_size
+        every = [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]
+        chunks = self.world.share(every)
 
         def load(index: int) -> tuple[Any, Tensor]:
             sample = reader.load(index)

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from tips_bench.data.split import Split
-from tips_bench.features.cache import DISK_TYPES, FeatureCache, ResumableArray, to_disk
+from tips_bench.features.cache import DISK_TYPES, FeatureCache, to_disk
 from tips_bench.features.extract import Extractor, enlarge
+from tips_bench.features.store import ResumableArray
 from tips_bench.files import digest
 from tips_bench.progress import bar
 
@@ -68,7 +69,7 @@ def encode_images(extractor: Extractor, split: Split, embedding: ImageEmbedding,
             for index, features_F in zip(batch, to_disk(embedding.encode(pixels_B3HW)), strict=True):
                 store.write(item[index], features=features_F[None])
             advance(len(batch))
-    return store
+    return store.join()
 
 
 def point_to(features_NF: np.ndarray, file: Path) -> dict[str, Any]:

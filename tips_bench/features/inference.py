@@ -17,9 +17,10 @@ from torch import Tensor
 
 from tips_bench.cards import WindowCard
 from tips_bench.data.base import ImageReader, SegmentationReader, SegmentationSample
-from tips_bench.features.cache import DISK_TYPES, FeatureCache, ResumableArray, from_disk, to_disk
+from tips_bench.features.cache import DISK_TYPES, FeatureCache, from_disk, to_disk
 from tips_bench.features.extract import Extractor
 from tips_bench.features.geometry import Kind, Upsampling, Windows
+from tips_bench.features.store import ResumableArray
 
 HELD_BATCHES = 4  # of windows, whose features are held at once where an image has several
 
@@ -129,7 +130,7 @@ class Inference:
         return list(product(self.window.scales, (False, True) if self.window.flip else (False,)))
 
     def features(self, reader: ImageReader[Any], indices: list[int]) -> Iterator[Encoded]:
-        """Features of the windows of all `indices`, from the cache where there is one; in the order in which batches are formed."""
+        """Features of the windows of this rank's part of `indices`, from the cache where there is one, in the order of the batches."""
         if self.cache is None or not self.cache.persistent or self.window.mode != "whole" or not indices:
             yield from self._encoded(reader, indices)
         else:
@@ -178,7 +179,7 @@ class Inference:
             for store, view in zip(stores, views, strict=True):
                 store.write(index, features=to_disk(view.features_NhwD.flatten(0, 2)))
             yield index, sample, views
-        for index in sorted(set(indices) - set(missing)):
+        for index in self.extractor.world.share(sorted(set(indices) - set(missing))):
             yield (
                 index,
                 reader.load(index),

@@ -34,7 +34,11 @@ class LiftedScan:
 def lifted_scans(
     reader: ScanReader, indices: list[int], extractor: Extractor, options: LiftingOptions, cache: FeatureCache | None = None
 ) -> Iterator[LiftedScan]:
-    """Scans in the order of `indices`. cache: lifted features are kept on it if it is a cache; a work folder keeps none."""
+    """This rank's part of the scans, in the order of `indices`.
+
+    cache: lifted features are kept on it if it is a cache; a work folder keeps none.
+    """
+    indices, extractor = list(extractor.world.share(indices)), extractor.alone()
     if cache is None or not cache.persistent:
         for index in indices:
             yield _lifted(reader, index, extractor, options)

@@ -54,15 +54,16 @@ def embed_names(encoder: Encoder, names: Sequence[str], prompts: Sequence[str], 
     """
     probe_1D = encoder.encode_text(fill(prompts[:1], names[0])[:1]).float().cpu()
     tower = digest(json.dumps(asdict(encoder.spec)), str(encoder.dtype), encoder.device.type, probe_1D.numpy().tobytes().hex())
-    own = cache if cache.identity is None else FeatureCache(cache_root() / "texts", tower)
+    own = cache if cache.identity is None else FeatureCache(cache_root() / "texts", tower, cache.world)
     arrays = {"embedding": ((probe_1D.shape[1],), "float32")}
     store = own.open("texts", [1] * len(names), arrays, json.dumps([list(names), list(prompts)]))
     missing = store.missing()
     with bar("class names", len(names)) as advance:
         advance(len(names) - len(missing))
-        for item in missing:
+        for item in cache.world.share(missing):
             store.write(item, embedding=_ensemble(encoder, fill(prompts, names[item])).cpu().numpy())
             advance()
+    store.join()
     embeddings_TD = torch.from_numpy(store.arrays["embedding"][:].copy()).to(encoder.device)
     own.finish(store)
     return embeddings_TD

@@ -45,4 +45,4 @@ def fill_points(context: RunContext, train: Split, lifting: LiftingOptions, quot
                 features_RD = features_RD[torch.from_numpy(picked).to(features_RD.device)]
             store.write(position, features=to_disk(features_RD), counts=counts_RC, area=np.ones(len(picked), np.uint8))
             advance()
-    return Bank(store, indices)
+    return Bank(store.join(), indices)

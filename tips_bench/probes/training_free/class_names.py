@@ -159,6 +159,7 @@ def choose_threshold(
             kept = (array_HW.ravel()[picked] for array_HW in (score_HW, predicted_HW, sample.labels_HW))
             store.write(item[index], **dict(zip(arrays, kept, strict=True)))
             advance()
+    store.join()
     score_P, predicted_P, label_P = (np.array(store.arrays[name]) for name in arrays)
     context.cache.finish(store)
     labeled_P = label_P != IGNORE
