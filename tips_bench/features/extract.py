@@ -19,8 +19,9 @@ from torch.nn import functional as F
 
 from tips_bench.cards import FeatureCard, ImageCard
 from tips_bench.data.images import center_crop, resize, resize_shape, to_pixels
-from tips_bench.encoders.base import Encoder, padding_of
+from tips_bench.encoders.base import Encoder, ImageFeatures, padding_of
 from tips_bench.errors import UserError
+from tips_bench.features.memory import FeatureMemory, Recall, Wanted, What, part_of
 from tips_bench.ranks import ALONE, World
 
 
@@ -74,7 +75,8 @@ class Images(Protocol):
 class Extractor:
     """Turns images into patch features as a protocol card says. batch_size: images of one size at a time.
 
-    world: the ranks that share the images; each calls `batches` with the same ones and gets its part of them.
+    world: the ranks that share the images; each calls `batches` with the same ones and gets its part of them. memory: where features are
+    looked up and kept. also: what is kept in it besides, for other protocols.
     """
 
     encoder: Encoder
@@ -83,6 +85,8 @@ class Extractor:
     batch_size: int = 8
     workers: int = 2
     world: World = ALONE
+    memory: FeatureMemory | None = None
+    also: frozenset[Wanted] = frozenset()
     meter: Meter = field(default_factory=Meter)
 
     def __post_init__(self) -> None:
@@ -150,19 +154,50 @@ class Extractor:
         return PatchFeatures(torch.cat([piece.features_BhwD for piece in found]), found[0].padding)
 
     def _encode(self, pixels_B3HW: Tensor) -> PatchFeatures:
-        card = self.features
-        with self.timed(len(pixels_B3HW)):
-            found = self.encoder.encode_image(pixels_B3HW, layers=self.layers, norm=card.norm, values=card.values)
-        parts, token = list(found.patches), card.global_token
+        token = self.features.global_token
+        parts, *globals_ = self.look(pixels_B3HW, *self.whats)
         if token is not None:
-            tokens = [own_BKD[:, token, None, None].expand_as(parts[0]) for own_BKD in found.layer_globals]
+            tokens = [own_BKD[:, token, None, None].expand_as(parts[0]) for own_BKD in globals_[0]]
             parts = [part for pair in zip(parts, tokens, strict=True) for part in pair]
-        return PatchFeatures(torch.cat(parts, -1) if len(parts) > 1 else parts[0], found.padding)
+        spec = self.encoder.spec
+        padding = padding_of(pixels_B3HW.shape[-2], pixels_B3HW.shape[-1], spec.patch_size, spec.pad)
+        return PatchFeatures(torch.cat(parts, -1) if len(parts) > 1 else parts[0], padding)
+
+    @property
+    def whats(self) -> tuple[What, ...]:
+        """What `encode` reads of a layer."""
+        return ("patches",) if self.features.global_token is None else ("patches", "tokens")
+
+    def look(self, pixels_B3HW: Tensor, *whats: What) -> list[list[Tensor]]:
+        """For each of `whats` a tensor of each of the protocol's layers, as `part_of` gives them; from the memory where there is one."""
+        if self.memory is None:
+            found = self._through(pixels_B3HW, self.layers)
+            return [[part_of(found, what, position) for position in range(len(self.layers))] for what in whats]
+        wanted = [(what, layer) for what in whats for layer in self.layers]
+        parts = self._recall(self.memory).parts(pixels_B3HW, wanted, self._through)
+        return [[parts[what, layer] for layer in self.layers] for what in whats]
 
     def embed(self, pixels_B3HW: Tensor) -> Tensor:
         """[B,E,D] embeddings of whole images in the space of the encoder's texts, not normalised."""
+        if self.memory is None:
+            return self._through_embedding(pixels_B3HW)
+        return self._recall(self.memory).embeddings(pixels_B3HW, self._through_embedding)
+
+    def _recall(self, memory: FeatureMemory) -> Recall:
+        return Recall(memory, self.encoder, self.features, self.also)
+
+    def _through(self, pixels_B3HW: Tensor, layers: tuple[int, ...]) -> ImageFeatures:
+        card = self.features
+        with self.timed(len(pixels_B3HW)):
+            return self.encoder.encode_image(pixels_B3HW, layers=layers, norm=card.norm, values=card.values)
+
+    def _through_embedding(self, pixels_B3HW: Tensor) -> Tensor:
         with self.timed(len(pixels_B3HW)):
             return self.encoder.embed_image(pixels_B3HW)
+
+    def fresh(self) -> Extractor:
+        """The same without a memory: for images that never come again, as random crops."""
+        return replace(self, memory=None)
 
     @contextmanager
     def timed(self, images: int) -> Iterator[None]:

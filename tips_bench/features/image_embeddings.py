@@ -18,6 +18,7 @@ from torch import Tensor
 from tips_bench.data.split import Split
 from tips_bench.features.cache import DISK_TYPES, FeatureCache, to_disk
 from tips_bench.features.extract import Extractor, enlarge
+from tips_bench.features.memory import What
 from tips_bench.features.store import ResumableArray
 from tips_bench.files import digest
 from tips_bench.progress import bar
@@ -36,17 +37,15 @@ class ImageEmbedding:
 
         mean: the mean of the last layer's patches after them.
         """
-        card = extractor.features
+        token = extractor.features.global_token
+        whats: list[What] = ["means" if token is None else "tokens", *(["means"] if mean else [])]
 
         def encode(pixels_B3HW: Tensor) -> Tensor:
             if extractor.image.fit == "enlarge":
                 pixels_B3HW = enlarge(pixels_B3HW, extractor.encoder.spec.patch_size)
-            with extractor.timed(len(pixels_B3HW)):
-                found = extractor.encoder.encode_image(pixels_B3HW, layers=extractor.layers, norm=card.norm, values=card.values)
-            means = [patches_BhwD.flatten(1, 2).float().mean(1).to(patches_BhwD.dtype) for patches_BhwD in found.patches]
-            token = card.global_token
-            parts = means if token is None else [own_BKD[:, token] for own_BKD in found.layer_globals]
-            return torch.cat([*parts, means[-1]] if mean else parts, 1)
+            first, *means = extractor.look(pixels_B3HW, *dict.fromkeys(whats))
+            parts = [own_BKD[:, token or 0] for own_BKD in first]
+            return torch.cat([*parts, (means[0] if means else first)[-1][:, 0]] if mean else parts, 1)
 
         return cls(encode, extractor.encoder.spec.embed_dim * (len(extractor.layers) + mean))
 

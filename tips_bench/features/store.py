@@ -230,8 +230,8 @@ class _Part:
         record["own"] = _own_check(record)
         try:
             for name, array in rows.items():
-                _write(self._writer(f"{name}.bin"), array)
-            _write(self._writer("writing"), record)
+                write_all(self._writer(f"{name}.bin"), array)
+            write_all(self._writer("writing"), record)
         except OSError as error:
             raise cannot_write(self.folder, error) from error
         start, self._end = self._end, self._end + len(next(iter(rows.values())))
@@ -292,7 +292,8 @@ class _Part:
             path.unlink(missing_ok=True)
 
 
-def _write(descriptor: int, array: np.ndarray) -> None:
+def write_all(descriptor: int, array: np.ndarray) -> None:
+    """Append an array's bytes to an open file."""
     rest = memoryview(array.tobytes())
     while rest:
         rest = rest[os.write(descriptor, rest) :]

@@ -149,7 +149,7 @@ class SweepTrainee:
     """
 
     def __init__(self, options: TrainingOptions, extractor: Extractor, sweep: HeadSweep, loss: SweepLoss) -> None:
-        self.options, self.extractor, self.loss = options, extractor, loss
+        self.options, self.extractor, self.loss = options, extractor.fresh(), loss
         self.sweep = sweep.to(extractor.encoder.device)
         self.optimizer = optimizer(self.sweep, options.grid, options.betas)
 

@@ -58,7 +58,7 @@ class NetworkTrainee:
     """One network under AdamW; every rank encodes its part of a batch and trains on all of it. Errors: a loss that is not finite."""
 
     def __init__(self, options: NetworkOptions, extractor: Extractor, network: nn.Module, objective: Objective, samples: int) -> None:
-        self.options, self.extractor, self.objective = options, extractor, objective
+        self.options, self.extractor, self.objective = options, extractor.fresh(), objective
         self.total = max(1, options.iterations(samples, options.epochs))
         self.warmup = options.iterations(samples, options.warmup_epochs)
         self.network = network.to(extractor.encoder.device)
