@@ -1,7 +1,7 @@
 """Write the pages of the shipped cards (make docs).
 
 docs/tasks.md and docs/models.md have a section for each card. docs/protocols.md is an index, and each protocol has a page of its own in
-docs/protocols/.
+docs/protocols/. docs/deviations.md counts the differences from the sources.
 """
 
 from __future__ import annotations
@@ -24,6 +24,44 @@ NOTE = "This page is written by `make docs` from the cards in `{folder}/`. To ch
 
 OWN = "tips-bench's own"  # the source of a protocol that reproduces nothing
 INDEX_HEAD = ["| protocol | what it does | source | differences from it |", "| --- | --- | --- | --- |"]
+
+# tests that hold parts of protocols to their sources
+HELD = {
+    "tests/golden/test_dpt.py": ["dpt-official", "dpt-tips"],
+    "tests/parity/test_augment_mmseg.py": ["linear-dinov2", "linear-dinov2-ms"],
+    "tests/parity/test_dense_losses.py": ["dpt-probe3d", "dpt-probe3d-a1f1464", "dpt-tips"],
+    "tests/parity/test_depth_bins.py": ["linear-dinov2-nyu", "linear-dinov2-nyu-4", "linear-dinov2-kitti", "linear-dinov2-kitti-4"],
+    "tests/parity/test_dinov2_golden.py": ["linear-dinov2-nyu", "linear-dinov2-nyu-4", "linear-dinov2-kitti", "linear-dinov2-kitti-4"],
+    "tests/parity/test_dinov3_golden.py": ["linear-dinov3", "linear-dinov3-nyu", "linear-dinov3-kitti"],
+    "tests/parity/test_dpt_heads.py": ["dpt-official"],
+    "tests/parity/test_linear_training.py": ["linear-dinov2", "linear-dinov2-ms"],
+    "tests/parity/test_probe3d_golden.py": ["dpt-probe3d", "dpt-probe3d-a1f1464", "dpt-probe3d-navi", "dpt-probe3d-navi-a1f1464"],
+}
+# entries of the audit of 26 November 2026, at commit dd2769b, about differences that no card named
+FOUND = {
+    "dpt-probe3d": 5,
+    "linear-dinov2": 2,
+    "linear-dinov2-kitti": 2,
+    "linear-dinov2-kitti-4": 2,
+    "linear-dinov2-ms": 3,
+    "linear-dinov2-nyu": 2,
+    "linear-dinov2-nyu-4": 2,
+    "linear-dinov3": 4,
+    "linear-dinov3-nyu": 2,
+    "maskclip": 1,
+    "retrieval-squash": 1,
+    "retrieval-tips": 1,
+    "tcl-slide": 1,
+    "zeroshot-openai80-squash": 1,
+}
+DEVIATIONS_NOTE = (
+    "A protocol that follows a paper or its code says where it does not. Each card has a list, `deviations_from_source`: what the source "
+    "does, where it says so, what is done here, why, and the expected effect on scores. `tips-bench show PROTOCOL` and the protocol's page "
+    "print the list. A protocol that is used on a task for which its source has no number is an extension by tips-bench, and the record, "
+    "the table and the site say so. An audit at commit dd2769b, when no card had such a list, found differences that were not named; each "
+    "was removed or is now in a list, so that none is left that we know of. The last column names tests that compare parts of the protocol "
+    "with its source, or with numbers that the source's own code computed."
+)
 
 PROTOCOLS_NOTE = (
     "A protocol says how a task is scored: the image size, the layers, the probe, its training and what is chosen on held-out images. "
@@ -53,7 +91,7 @@ def _expected(data: Any, split: str) -> str:
 
 def protocol(card: Any) -> str:
     """The page of one protocol: the tasks that allow it, its source and every number in it."""
-    numbers = card.model_dump(mode="json", include={"image", "features", "inference", "selection", "probe"}, exclude_none=True)
+    numbers = card.model_dump(mode="json", include={"image", "features", "inference", "selection", "probe", "by_task"}, exclude_none=True)
     tasks = [task for task in shipped_cards("task") if card.name in task.protocols]
     default = [f"`{task.name}`" for task in tasks if task.protocol == card.name]
     lines = [
@@ -67,6 +105,9 @@ def protocol(card: Any) -> str:
         f"- Source: {card.source}",
         f"- Version: {card.version}",
     ]
+    if card.published_for is not None:
+        published = [f"`{name}`" for name in card.published_for]
+        lines.append(f"- Tasks with a published number: {', '.join(published) or 'none'}; on others it is an extension by tips-bench")
     if card.notes:
         lines += ["", card.notes]
     lines += source_deviations(card)
@@ -113,10 +154,23 @@ def protocol_index() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def deviations() -> str:
+    """A table of the published protocols: differences found and named, and the tests behind them."""
+    head = ["| protocol | not named at dd2769b | named now | compared with its source by |", "| --- | --- | --- | --- |"]
+    rows = []
+    for card in shipped_cards("protocol"):
+        if card.source != OWN:
+            tests = ", ".join(f"[{path.rpartition('/')[2]}](../{path})" for path, held in HELD.items() if card.name in held)
+            link = f"[`{card.name}`](protocols/{card.name}.md)"
+            rows.append(f"| {link} | {FOUND.get(card.name, 0)} | {len(card.deviations_from_source)} | {tests} |")
+    parts = ["# Differences from the sources", DEVIATIONS_NOTE, NOTE.format(folder=KINDS["protocol"]), "\n".join([*head, *rows])]
+    return "\n\n".join(parts) + "\n"
+
+
 def model(card: Any) -> str:
     """One model: where it comes from and what it is."""
     weights = card.weights
-    origin = (weights and (weights.url or weights.hub or weights.path)) or "none to fetch"
+    origin = (weights and (weights.url or weights.hub or weights.path or weights.file)) or "none to fetch"
     size = "" if card.parameters is None else f", {card.parameters:,} parameters"
     lines = [
         f"- Source: `{card.source}`; weights: {origin}",
@@ -125,8 +179,9 @@ def model(card: Any) -> str:
         f"- License: {card.license}",
         f"- Citation: {card.citation}",
     ]
+    form = [f"- How to get the weights: {weights.how_to_get}"] if weights and weights.how_to_get else []
     heads = [f"- Released heads, for the protocol `dpt-official`: {', '.join(card.heads)}"] if card.heads else []
-    return "\n".join([*lines, *heads, *([f"- Notes: {card.notes}"] if card.notes else [])])
+    return "\n".join([*lines, *form, *heads, *([f"- Notes: {card.notes}"] if card.notes else [])])
 
 
 def sections(kind: Any, title: str, section: Callable[[Any], str]) -> str:
@@ -147,6 +202,7 @@ def pages() -> dict[str, str]:
         "tasks.md": sections("task", "Tasks", task),
         "models.md": sections("model", "Models", model),
         "protocols.md": protocol_index(),
+        "deviations.md": deviations(),
         **{f"protocols/{card.name}.md": protocol(card) for card in shipped_cards("protocol")},
     }
 

@@ -6,26 +6,21 @@ plain YAML, its bases must be too, and nothing in it is imported or substituted.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from tips_bench.catalog import card_files, find_card
-from tips_bench.errors import UserError, unknown_name
-from tips_bench.files import digest
+from tips_bench.errors import UserError
+from tips_bench.image_card import ImageCard as ImageCard
 from tips_bench.plain_yaml import override, read_yaml
 from tips_bench.registry import FAMILIES
+from tips_bench.strict import Strict as Strict
+from tips_bench.strict import parse as parse
 
 CARD_NAME = re.compile(r"[^\W_][\w.+-]{0,99}")
-
-
-class Strict(BaseModel):
-    """A card, or a part of a card. Unknown keys are errors; values cannot be changed after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 def _below(path: str) -> str:
@@ -128,59 +123,57 @@ class TaskCard(Strict):
     options: dict[str, Any] = {}
 
 
-class ImageCard(Strict):
-    """How an image is resized and cropped before it goes to the encoder.
-
-    short_side: length of the shorter side after resizing, in pixels; null = keep the size. native: use the encoder's resolution. shape:
-    "aspect" keeps the aspect, "square" stretches both sides to short_side, "center-crop" keeps the aspect and then takes the middle
-    square. crop: its side in pixels; null = short_side. patch_multiple: round both sides to a multiple of the encoder's patch size.
-    library: "mmcv" resizes with OpenCV, without antialiasing, and rounds the longer side; "torchvision" resizes with Pillow, with
-    antialiasing, and rounds it down. fit: what happens to a side, of the image or of a window, that is no whole number of patches: "pad"
-    leaves it to the encoder's own rule, "enlarge" stretches it bicubically to the next.
+class ProxyCard(Strict):
+    """The encoder that says which patches belong together. model: of the zoo. beta, gamma: similarities less beta times their mean, times
+    gamma, are the scores of an attention that leaves out the negative ones.
     """
 
-    short_side: int | None = Field(gt=0)
-    native: bool = False
-    shape: Literal["aspect", "square", "center-crop"] = "aspect"
-    crop: int | None = Field(None, gt=0)
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    patch_multiple: bool = False
-    library: Literal["mmcv", "torchvision"] = "mmcv"
-    fit: Literal["pad", "enlarge"] = "pad"
-
-    @model_validator(mode="after")
-    def _a_square_has_a_side(self) -> ImageCard:
-        if self.native and (self.short_side is not None or self.crop is not None):
-            raise ValueError("native uses the encoder's resolution: set short_side and crop to null")
-        if self.shape != "aspect" and self.short_side is None and not self.native:
-            raise ValueError(f"shape {self.shape} needs a short_side")
-        if self.crop is not None and (self.shape != "center-crop" or self.short_side is None or self.crop > self.short_side):
-            raise ValueError("crop needs shape center-crop, and must not be greater than short_side")
-        if self.library == "torchvision" and self.patch_multiple:
-            raise ValueError("library torchvision rounds sides down, not to a multiple of the patch size")
-        return self
+    model: str
+    beta: float
+    gamma: float = Field(gt=0)
 
 
 class FeatureCard(Strict):
     """Which features are taken from the encoder.
 
-    layers: block indices (negative ones count from the end), whose features are concatenated; or the name of a choice of four blocks.
+    layers: block indices (negative ones count from the end), whose features are concatenated; or the name of a choice of blocks.
 
     "last4" are the last four blocks; "even4" and "quarters" every fourth of the depth, for 12 blocks 2, 5, 8, 11, rounded as DINOv2 does
-    it and as TIPSv2's DPT heads do, for 24 blocks 4, 11, 17, 23 and 5, 11, 17, 23. norm: the final norm is applied to
-    each. global_token: index of a global token, each layer's own, concatenated to every patch, or null. values: the value path of the last
-    block, projected to the space of the encoder's texts, stands for the last layer.
+    it and as TIPSv2's DPT heads do, for 24 blocks 4, 11, 17, 23 and 5, 11, 17, 23; "quarters-down" is as Probe3D rounds it; "backbone" is
+    the last block before a head that was trained on top, as dino.txt has one, or else the last. norm: the final norm is applied to each.
+    global_token: index of a global token, each layer's own, concatenated to every patch, or null. token_for: the encoders of which that
+    token is taken, each a word in the encoder's name, as dinov2 in "dinov2-b14"; null = all. values: the value path of the last block,
+    projected to the space of the encoder's texts, stands for the last layer.
+
+    attention: of the last block on that path, one of tips_bench.encoders.last_block. proxy: the encoder whose features make the attention
+    "proxyclip". positions: how position embeddings are brought to another grid: as the encoder does it, as DINO does, or bicubically and
+    not antialiased. network: how the tower computes: as its library does, or as MaskCLIP's vision transformer in mmsegmentation, with GELU
+    for QuickGELU and norms with an epsilon of 1e-6. keys: those of the last block after its output projection follow the features.
     """
 
-    layers: list[int] | Literal["last4", "even4", "quarters"] = [-1]
+    added: ClassVar[tuple[str, ...]] = ("attention", "proxy", "positions", "network", "keys")
+    layers: list[int] | Literal["last4", "even4", "quarters", "quarters-down", "backbone"] = [-1]
     norm: bool = True
     global_token: int | None = None
+    token_for: list[str] | None = None
     values: bool = False
+    attention: Literal["itself", "maskclip", "sclip", "naclip", "clearclip", "proxyclip"] = "itself"
+    proxy: ProxyCard | None = None
+    positions: Literal["encoder", "dino", "bicubic"] = "encoder"
+    network: Literal["encoder", "mmseg"] = "encoder"
+    keys: bool = False
 
     @model_validator(mode="after")
     def _values_stand_alone(self) -> FeatureCard:
         if self.values and (self.layers != [-1] or not self.norm or self.global_token is not None):
             raise ValueError("values: true needs layers: [-1], norm: true and global_token: null")
+        if not self.values and self.attention != "itself":
+            raise ValueError(f"attention {self.attention} needs values: true")
+        for key, value in (("positions", self.positions), ("network", self.network), ("keys", self.keys)):
+            if self.attention == "itself" and value not in ("encoder", False):
+                raise ValueError(f"{key} {value} needs another attention than itself")
+        if (self.attention == "proxyclip") != (self.proxy is not None):
+            raise ValueError("attention proxyclip and proxy go together")
         return self
 
 
@@ -231,31 +224,55 @@ class SourceDeviation(Strict):
 class ProtocolCard(Strict):
     """tasks/protocols/NAME.yaml: how a task is scored, with every number, and the paper or code that it reproduces.
 
-    probe: {type: NAME, **options}; the options are checked by the probe that reads them. deviations_from_source changes no score, so it is
-    not dumped: it is in no record, in no hash and in no comparison of cards. `in_full` has it.
+    patch_size: sizes in pixels are for patches of so many pixels, and are scaled for an encoder with others so that the number of patches
+    stays; null = sizes are as they are. probe: {type: NAME, **options}; the options are checked by the probe that reads them. by_task:
+    values for single tasks, laid over the card's own: {TASK: {probe: {...}}}.
+    published_for: the tasks that the source has a configuration or a number for; on others the protocol is an extension by tips-bench;
+    null = not said. published_for and deviations_from_source change no score, so they are not dumped: they are in no record, in no hash
+    and in no comparison of cards. `in_full` has them.
     """
 
+    added: ClassVar[tuple[str, ...]] = ("by_task",)
     name: str
     version: int
     title: str
     families: list[str]
     source: str
     notes: str = ""
+    patch_size: int | None = Field(None, gt=0)
     image: ImageCard
     features: FeatureCard = FeatureCard()
     inference: WindowCard = WindowCard()
     selection: SelectionCard = SelectionCard()
     probe: dict[str, Any]
+    by_task: dict[str, dict[Literal["image", "features", "inference", "selection", "probe"], dict[str, Any]]] = {}
+    published_for: list[str] | None = Field(None, exclude=True)
     deviations_from_source: list[SourceDeviation] = Field([], exclude=True)
+
+    def extends_to(self, task: str) -> bool:
+        """Whether the source never used the protocol on this task, as far as the card says."""
+        return self.published_for is not None and task not in self.published_for
+
+    def for_task(self, task: str) -> ProtocolCard:
+        """The card as it is for a task. Errors: values that do not fit."""
+        if not self.by_task:
+            return self
+        data = self.model_dump(mode="json", exclude={"by_task"})
+        for part, values in self.by_task.get(task, {}).items():
+            data[part] = data[part] | values
+        card = parse(ProtocolCard, data, where=f"protocol {self.name}, by_task.{task}")
+        return card.model_copy(update={name: getattr(self, name) for name in ("published_for", "deviations_from_source")})
 
 
 class WeightsCard(Strict):
     """Where the weights of a model come from: a URL, a Hugging Face repository, a local file, or a seed for random weights.
 
     url: also with hub, which then names the same weights on the hub. file: the name inside a hub repository. path: relative to the
-    working directory, else to the shipped cards. size: in bytes. sha256: in hex, if published.
+    working directory, else to the shipped cards. size: in bytes. sha256: in hex, if published. how_to_get: what to do, where nothing can
+    fetch `file`: it is behind a form.
     """
 
+    added: ClassVar[tuple[str, ...]] = ("how_to_get",)
     url: str | None = None
     hub: str | None = None
     path: str | None = None
@@ -264,13 +281,17 @@ class WeightsCard(Strict):
     file: str | None = None
     size: int | None = None
     sha256: str | None = None
+    how_to_get: str | None = None
 
 
 class ModelCard(Strict):
     """model_zoo/NAME.yaml: a frozen encoder. architecture: options for the encoder class of the source.
 
-    heads: released prediction heads for this encoder, by task family.
+    heads: released prediction heads for this encoder, by task family. preprocessing: how the model's own publisher resizes and crops an
+    image, for protocols with image.from_encoder; null = not known.
     """
+
+    added: ClassVar[tuple[str, ...]] = ("preprocessing",)
 
     name: str
     title: str
@@ -286,6 +307,7 @@ class ModelCard(Strict):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     resolution: int
+    preprocessing: ImageCard | None = None
     global_tokens: int
     has_text: bool = False
     pad: Literal["center", "resize"] = "center"
@@ -298,41 +320,6 @@ class ModelCard(Strict):
 
 
 CARDS: dict[str, type[Strict]] = {"task": TaskCard, "protocol": ProtocolCard, "model": ModelCard}
-CardT = TypeVar("CardT", bound=Strict)
-
-
-def parse(kind: type[CardT], data: dict[str, Any], *, where: object, prefix: str = "") -> CardT:
-    """Check `data` against a card type. prefix: of its keys in the file, for messages.
-
-    Errors: the first unknown key with near names, else the first wrong one with its value and what was expected.
-    """
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        # the unknown key first: beside a misspelt key, the right one is missing, too
-        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        key = prefix + ".".join(map(str, first["loc"]))[:200]
-        if first["type"] == "extra_forbidden":
-            known = [prefix + name for name in _known_keys(kind, first["loc"])]
-            raise unknown_name("key", key, known, where=where) from error
-        if first["type"] == "missing":
-            raise UserError(f"{key} is missing", where=where, fix="Add it to the card.") from error
-        expected = first["msg"].removeprefix("Value error, ")
-        expected = expected[0].lower() + expected[1:]
-        # a whole part is not repeated: what is wrong with it says so itself
-        value = "" if isinstance(first["input"], dict) else f" = {json.dumps(first['input'], default=str)[:120]}"
-        raise UserError(": ".join(filter(None, [key + value, expected])), where=where) from error
-
-
-def _known_keys(kind: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    prefix = []
-    for part in location[:-1]:
-        annotation = kind.model_fields[part].annotation if part in kind.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            break
-        kind = annotation
-        prefix.append(part)
-    return [".".join([*prefix, name]) for name in kind.model_fields]
 
 
 def load_card(kind: Literal["task", "protocol", "model"], name: str, assignments: list[str] | None = None) -> Any:
@@ -349,6 +336,8 @@ def load_card(kind: Literal["task", "protocol", "model"], name: str, assignments
     if card.name != path.stem:
         problem = f"name = {card.name[:100]!r}, but the file is {path.name}"
         raise UserError(problem, where=path, fix="Give the card the name of its file, or rename the file.")
+    for task in card.by_task if kind == "protocol" else ():
+        card.for_task(task)
     return card
 
 
@@ -364,13 +353,10 @@ def list_cards(kind: Literal["task", "protocol", "model"]) -> tuple[list[Any], l
 
 
 def in_full(card: Strict) -> dict[str, Any]:
-    """Everything that a card says, as plain data without what is null; of a protocol, the deviations from its source too."""
+    """Everything that a card says, as plain data without what is null; of a protocol, what it says of its source too."""
     data = card.model_dump(mode="json", exclude_none=True)
     if isinstance(card, ProtocolCard):
+        if card.published_for is not None:
+            data["published_for"] = card.published_for
         data["deviations_from_source"] = [one.model_dump(mode="json") for one in card.deviations_from_source]
     return data
-
-
-def card_hash(card: Strict) -> str:
-    """Hex SHA-256 of a card's content, independent of its file's layout."""
-    return digest(json.dumps(card.model_dump(mode="json"), sort_keys=True))

@@ -39,6 +39,10 @@ class NotAllowed(UserError):
     """The task does not allow the protocol. Not an error if several were named and another task allows it."""
 
 
+class CodeFailed(UserError):
+    """Code that the user named raised an error. Of a list of evaluations, those without that code still run."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str], *, where: object = None, hint: str = "") -> UserError:
     """The error for a name that is not known, with the nearest known ones, whatever the case of their letters.
 

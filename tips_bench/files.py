@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,12 @@ def write_text(path: Path, text: str, *, durable: bool = False) -> None:
 def cannot_write(path: Path, error: OSError) -> UserError:
     """The error for a folder that takes no file, with the system's own reason."""
     return UserError(f"cannot write: {error.strerror or error}", where=path, fix="Free space there or choose another folder.")
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes of the disk that a folder is on, or will be."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(there).free
 
 
 def sha256(path: Path) -> str:

@@ -18,7 +18,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 # package -> what is imported of it, where that has another name
 MODULES = {
     **{"mmsegmentation": "mmseg", "mmcv-lite": "mmcv", "scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml"},
-    **{"open_clip_torch": "open_clip", "faiss-cpu": "faiss"},
+    **{"open_clip_torch": "open_clip", "faiss-cpu": "faiss", "protobuf": "google"},
 }
 BY_NAME = {"import_module", "require_package"}  # functions that import what they are told in text
 

@@ -61,7 +61,8 @@ def test_a_cards_weights_have_one_place(name: str) -> None:
         assert weights.path is None or (shipped("model_zoo") / weights.path).exists(), "a shipped card names no file that is not shipped"
         places = (weights.seed, weights.path, weights.url or weights.file)
         assert sum(place is not None for place in places) == 1
-        assert weights.url is None or re.fullmatch(r"https://\S+\.(npz|model)", weights.url)
+        assert weights.url is None or re.fullmatch(r"https://\S+\.(npz|model|pth)", weights.url)
+        assert weights.how_to_get is None or (weights.file and not weights.hub), "what is behind a form is fetched by nothing else"
         assert weights.hub is None or re.fullmatch(r"[\w.-]+/[\w.-]+", weights.hub)
     assert card.weights is not None
 

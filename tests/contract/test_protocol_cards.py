@@ -2,71 +2,85 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from tips_bench.cards import ProtocolCard, list_cards, load_card
 from tips_bench.catalog import shipped
-from tips_bench.files import digest
 from tips_bench.results.counts import card_differences
+from tips_bench.results.protocol_hash import protocol_hash
 
 OWN = "tips-bench's own"
 NAMES = sorted(path.stem for path in (shipped("tasks") / "protocols").glob("*.yaml"))
 # published protocols without a deviation -> the test that holds them to their source
-HELD_BY: dict[str, str] = {}
+HELD_BY: dict[str, str] = {"dino-txt": "tests/parity/test_dinotxt.py", "dino-txt-head": "tests/parity/test_dinotxt.py"}
 # the first half of each hash; records hold the whole, so a change here takes records off their boards
 HASHES = {
-    "classifier-112": "e80a1d0c0f89780b",
-    "classifier-dinov2": "d77e16c1e85c5e62",
-    "convex": "6b447c038df6f6cd",
-    "convex-224": "c01eed641fbf501c",
-    "convex-classifier": "b990c5a7573f0cc4",
-    "convex-classifier-112": "4fe6c7a6c439d910",
-    "convex-depth": "30609d268e6dd499",
-    "convex-depth-224": "ed0ef04f99832bcd",
-    "convex-normals": "3b254e1a03b89ecf",
-    "convex-normals-224": "7b1538132edbdf5d",
-    "convex-points": "64544c15a2ee54d5",
-    "dpt-224": "d596d84e34fdbfa9",
-    "dpt-official": "e5347486717cc9b3",
-    "dpt-probe3d": "dea01cab2a7c723c",
-    "dpt-tips": "b9ee6f6ffe823a40",
-    "instances-112": "53337a553591b45e",
-    "knn-112": "a09cf02e5fdba785",
-    "knn-20": "ff49bef2c9ec4494",
-    "knn-dinov2": "3d9e5a293d2b54e1",
-    "linear-dinov2": "ce9357e6c64be44a",
-    "linear-dinov2-depth-224": "dd0b50e1eb194b5f",
-    "linear-dinov2-kitti": "b800cb7dd198c915",
-    "linear-dinov2-kitti-4": "7fb84a7ba78dc055",
-    "linear-dinov2-ms": "b8b42406bb575734",
-    "linear-dinov2-nyu": "50dbe3502878dba0",
-    "linear-dinov2-nyu-4": "6a150aeb8edc37bf",
-    "linear-dinov3": "3f0168da41c71d76",
-    "linear-dinov3-nyu": "73113afbc5ac09f6",
-    "linear-lexicon3d": "eb64f35a3cbc4aac",
-    "linear-tips": "23a1ce82de480460",
-    "linear-tips-nyu": "532d84e941d9d09c",
-    "maskclip": "4efe428206369818",
-    "patch-text": "46cdc6f9872e0d76",
-    "retrieval-224": "159a5dfc9c961c1a",
-    "retrieval-224-both": "e25f3a63099b6395",
-    "retrieval-clip": "2c55d913208825ea",
-    "retrieval-squash": "55f271370e4a313c",
-    "retrieval-tips": "f4c11f7e607928ce",
-    "retrieval-tips-both": "dae8ad74b9937716",
-    "tcl-slide": "9e5708a93736b5ce",
-    "tips-slide": "717d73cf83719f17",
-    "tips-slide-84": "cf90cc9594b6e8bf",
-    "tips-values": "69caa814070b0005",
-    "tips-values-224": "14e3dc8ba45aa0d9",
-    "uned": "2745951339f7de6e",
-    "uned-separate": "f1ff0dcf688b478e",
-    "zeroshot-112": "0c0280513511c65e",
-    "zeroshot-openai80": "5fe04b49edc37a40",
-    "zeroshot-openai80-squash": "9c5016b9130dd4e0",
+    "classifier-112": "5d2d2a6ae990d072",
+    "classifier-dinov2": "9bf480d509c92ac7",
+    "clearclip": "f8e418879c60a1d2",
+    "convex": "cebad4ed241b03d1",
+    "convex-224": "6031a1c0cf470127",
+    "convex-classifier": "9483a675b14b40b8",
+    "convex-classifier-112": "5b80fdd9a2d29089",
+    "convex-depth": "b3bd7994c3d825d8",
+    "convex-depth-224": "381b5065b5c2141e",
+    "convex-normals": "59134c582272dc56",
+    "convex-normals-224": "25c2ee722c8f75c6",
+    "convex-points": "1da0a76058f5e148",
+    "dino-txt": "8d728fad510d6011",
+    "dino-txt-head": "6f0b11a559cad32a",
+    "dpt-224": "0bf5f623cf8d91ba",
+    "dpt-official": "506a03093059b919",
+    "dpt-probe3d": "c9e5f7612fcfe711",
+    "dpt-probe3d-a1f1464": "49aa25db18e3ae6c",
+    "dpt-probe3d-navi": "364e5e6942506ca8",
+    "dpt-probe3d-navi-a1f1464": "15fa6e3b5b34719d",
+    "dpt-tips": "a6bb7d0fb28b7069",
+    "instances-112": "dda6a6b6647d0f0c",
+    "knn-112": "e5062ad11c074950",
+    "knn-20": "30c9f8bcc8f51782",
+    "knn-dinov2": "24d912c184648257",
+    "linear-dinov2": "9f3ea95cf3ac5f05",
+    "linear-dinov2-depth-224": "f1b433dee0e5aa13",
+    "linear-dinov2-kitti": "da2206155c61d46b",
+    "linear-dinov2-kitti-4": "92b1aa9aed704c2b",
+    "linear-dinov2-ms": "338380a9a965f31a",
+    "linear-dinov2-nyu": "b0b5cf535f1221e1",
+    "linear-dinov2-nyu-4": "236874d994d7caa2",
+    "linear-dinov3": "4992c6c188d28408",
+    "linear-dinov3-kitti": "6e6af3e615821c3d",
+    "linear-dinov3-nyu": "4818c7351e116349",
+    "linear-lexicon3d": "b9bd1575890d3b82",
+    "linear-tips": "2483c221a13522c6",
+    "linear-tips-nyu": "3f182090d08fcf7a",
+    "maskclip": "13281e61f94d0830",
+    "maskclip-any": "365776fbdc23b100",
+    "maskclip-refined": "af0c39e99665164f",
+    "naclip": "dc80379dc3a9f8af",
+    "patch-text": "c5661818505aee79",
+    "proxyclip": "6d01cb84468516ed",
+    "retrieval-224": "f65b53fd51e12dd3",
+    "retrieval-224-both": "a2080fab6f55e099",
+    "retrieval-clip": "ab505b1010cc04f0",
+    "retrieval-own": "4db6d66a7c84afe5",
+    "retrieval-squash": "cd0fa767b8a3dd2b",
+    "retrieval-tips": "9f197ba150ca6287",
+    "retrieval-tips-both": "952744bfa5809685",
+    "sclip": "58c49e2ade43c24c",
+    "tcl-slide": "92eeb558081f8e0c",
+    "tips-slide": "6a7c2eb9a0ce0880",
+    "tips-slide-84": "f370bb3e0314281d",
+    "tips-values": "d58457fdbf50be2b",
+    "tips-values-224": "2d22fd2f51bcd595",
+    "uned": "4fbe3073d4cbc1fd",
+    "uned-separate": "6eae5eb0334b4d6c",
+    "zeroshot-112": "ee59d79c7e651d15",
+    "zeroshot-bigvision": "173da5ddada995a7",
+    "zeroshot-openai80": "fabe77ced3c5b979",
+    "zeroshot-openai80-squash": "95e04e72f98ab033",
+    "zeroshot-own": "b5ca825db526529c",
 }
 
 
@@ -75,7 +89,7 @@ def card(name: str) -> ProtocolCard:
 
 
 def hash_of(protocol: ProtocolCard) -> str:
-    return digest(json.dumps(protocol.model_dump(mode="json"), sort_keys=True))
+    return protocol_hash(protocol.model_dump(mode="json"))
 
 
 def test_the_hashes_of_all_protocols_stay() -> None:
@@ -109,6 +123,15 @@ def test_a_deviation_names_tasks_that_allow_the_protocol(name: str) -> None:
     for one in card(name).deviations_from_source:
         assert one.tasks == [] or set(one.tasks) & allowed, one.source_does
         assert len(set(one.tasks)) == len(one.tasks)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tasks_that_the_source_has_no_number_for_are_named_as_an_extension(name: str) -> None:
+    protocol = card(name)
+    assert set(protocol.published_for or []) <= {task.name for task in list_cards("task")[0] if name in task.protocols}
+    assert protocol.source != OWN or protocol.published_for is None
+    named = {task for one in protocol.deviations_from_source if "extension by tips-bench" in one.we_do for task in one.tasks}
+    assert all(protocol.extends_to(task) for task in named) or protocol.published_for is None
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -35,8 +35,11 @@ def random_layers(embed_dim: int = 32, grid: tuple[int, int] = (6, 8), batch: in
 
 
 def torch_arrays(head: DptDecoder, kind: str) -> dict[str, np.ndarray]:
-    """As the official PyTorch code keeps it."""
+    """As the official PyTorch code keeps it in an .npz: the kernels of the transposed convolutions unturned."""
     arrays = {name: tensor.detach().numpy() for name, tensor in head.named_parameters()}
+    for index in (0, 1):
+        name = f"dpt.reassemble.resize_layers.{index}.weight"
+        arrays[name] = np.ascontiguousarray(arrays[name][..., ::-1, ::-1])
     return arrays | ({"bin_centers": np.linspace(0.001, 10, head.config.outputs, dtype=np.float32)} if kind == "depth" else {})
 
 

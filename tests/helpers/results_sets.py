@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tips_bench.cards import card_hash, load_card
+from tips_bench.cards import load_card
 from tips_bench.catalog import card_files
 from tips_bench.metrics.segmentation import SegmentationCounts, summary
+from tips_bench.results.protocol_hash import protocol_hash
 from tips_bench.results.record import Cost, DatasetIdentity, MetricValue, Record, Selection, record_path
 from tips_bench.results.statistics import intervals
 
@@ -74,7 +75,7 @@ def write_record(
         "task": task,
         "family": "segmentation",
         "protocol": protocol,
-        "protocol_hash": card_hash(cards["protocol"]),
+        "protocol_hash": protocol_hash(cards["protocol"].model_dump(mode="json")),
         "model": model,
         "weights_sha256": "none",
         "metrics": {

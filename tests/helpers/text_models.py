@@ -48,6 +48,7 @@ def small_tips(folder: Path, name: str = "text-tiny") -> str:
         "mean": [0, 0, 0],
         "std": [1, 1, 1],
         "resolution": 56,
+        "preprocessing": {"short_side": 56, "shape": "square", "interpolation": "bilinear", "library": "torchvision"},
         "global_tokens": 2,
         "has_text": True,
         "license": "none",

@@ -50,15 +50,18 @@ def test_the_command_scores_both_families_and_a_better_encoder_scores_better(roo
         "run", "--task", "rooms-depth,rooms-normals", "--model", models, "--out", tmp_path, "--data-root", rooms, "--pictures", 2, *sets
     )
     assert done.exit_code == 0, done.output
-    scores = {}
+    scores, forwards = {}, {}
     for path in tmp_path.rglob("convex-*.json"):
         record = load_record(path)
         scores[record.task, record.model] = record.metrics["RMSE"]
         assert record.metrics["RMSE"].ci95[0] < record.metrics["RMSE"].value < record.metrics["RMSE"].ci95[1]
         assert record.selection.metric == "RMSE of patches" and len(record.selection.scores) == 13 and record.selection.held_out == 4
-        assert record.cost.image_forwards == 48 + 16 and record.dataset.n == 16
+        forwards.setdefault(record.model, []).append(record.cost.image_forwards)
+        assert record.dataset.n == 16
         assert [size_of(path.with_name(name))[0] for name in record.pictures] == [1240] * 3
         assert not record.per_class and record.per_sample
+    assert {model: sorted(images) for model, images in forwards.items()} == {model: [0, 48 + 16] for model in forwards}, "one pass for both"
+    assert not (tmp_path / ".features").exists()
     assert scores["rooms-depth", "tips-tiny-random"].value < 0.95 * scores["rooms-depth", "pixels"].value
     assert scores["rooms-normals", "tips-tiny-random"].value < 0.95 * scores["rooms-normals", "pixels"].value
     assert scores["rooms-depth", "pixels"].unit == "m" and scores["rooms-normals", "pixels"].unit == "deg"
@@ -160,28 +163,31 @@ def sets(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("task", "protocol", "dim"),
+    ("task", "protocol", "dim", "points"),
     [
-        ("nyu-depth", "linear-dinov2-nyu", 2 * 192),
-        ("nyu-depth", "linear-dinov2-nyu-4", 8 * 192),
-        ("nyu-depth", "linear-dinov3-nyu", 192),
-        ("kitti-depth", "linear-dinov2-kitti", 2 * 192),
+        ("nyu-depth", "linear-dinov2-nyu", 2 * 192, 1),
+        ("nyu-depth", "linear-dinov2-nyu-4", 8 * 192, 1),
+        ("nyu-depth", "linear-dinov3-nyu", 192, 6),
+        ("kitti-depth", "linear-dinov2-kitti", 2 * 192, 1),
+        ("kitti-depth", "linear-dinov3-kitti", 192, 6),
     ],
 )
-def test_published_protocols_run_at_the_sizes_of_their_sets(sets, tmp_path, task, protocol, dim, monkeypatch):
-    short = ["probe.iterations=1", "probe.batch_size=1", "probe.warmup=1"]
+def test_published_protocols_run_at_the_sizes_of_their_sets(sets, tmp_path, task, protocol, dim, points, monkeypatch):
+    short = ["probe.iterations=1", "probe.batch_size=2", "probe.warmup=1"]
     seen = []
     monkeypatch.setattr(BinsHead, "save", lambda head, path: seen.append(head) or SAVE(head, path))
     record = evaluate(task, "tips-tiny-random", protocol, out=tmp_path, overrides=short, data_root=sets, workers=0)
     head = seen[0]
     assert tuple(head.linear.weight_CD.shape) == (256, dim)
     assert head.bins.depths == ((0.001, 10.0) if task == "nyu-depth" else (0.001, 80.0))
-    assert record.cost.image_forwards == 1 + 2 and record.metrics["RMSE"].value > 0
+    held = 0 if points == 1 else record.selection.held_out
+    assert points == 1 or (len(record.selection.grid), held) == (points, 1)
+    assert record.cost.image_forwards == 2 + 2 * held + 2 and record.metrics["RMSE"].value > 0
 
 
 def test_tips_protocol_for_nyu_chooses_among_four_rates_on_held_out_scenes(sets, tmp_path):
-    short = ["probe.iterations=1", "probe.batch_size=1", "probe.warmup=1"]
+    short = ["probe.iterations=1", "probe.batch_size=2", "probe.warmup=1"]
     record = evaluate("nyu-depth", "tips-tiny-random", "linear-tips-nyu", out=tmp_path, overrides=short, data_root=sets, workers=0)
     assert len(record.selection.grid) == 4 and record.selection.metric == "RMSE" and record.selection.held_out == 1
     assert record.selection.choice == int(np.argmin(record.selection.scores))
-    assert record.cost.image_forwards == 1 + 2 + 2
+    assert record.cost.image_forwards == 2 + 2 + 2

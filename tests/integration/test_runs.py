@@ -135,7 +135,7 @@ def test_a_killed_linear_run_goes_on_with_optimiser_and_schedule(shapes, protoco
         evaluate("shapes", "tips-tiny-random", protocol=protocol, out=shapes / "b", overrides=LINEAR, workers=0)
     resumed = evaluate("shapes", "tips-tiny-random", protocol=protocol, out=shapes / "b", overrides=LINEAR, workers=0)
     assert stable(resumed) == stable(whole)
-    assert whole.selection is None and whole.cost.image_forwards > resumed.cost.image_forwards
+    assert (whole.selection is None) == (protocol == "linear-dinov2") and whole.cost.image_forwards > resumed.cost.image_forwards
 
 
 def test_multi_scale_evaluation_sees_each_image_at_every_scale_and_mirrored(shapes):
@@ -203,7 +203,7 @@ def test_a_file_replaced_by_another_of_its_size_makes_a_new_record_and_new_featu
     Image.fromarray(np.asarray(Image.open(file))[::-1]).save(file, compress_level=0)
     assert file.stat().st_size == size
     second = evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL, cache=True)
-    assert second.path != first.path and second.cost.image_forwards == 22
+    assert second.path != first.path and second.cost.image_forwards == (1 if "images" in place else 0)
     names = [name for name, value in first.dataset if value != getattr(second.dataset, name)]
     assert names == ["train_content_fingerprint" if "train" in place else "content_fingerprint"]
     with pytest.raises(UserError, match="contents of the"):

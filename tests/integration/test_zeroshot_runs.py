@@ -10,14 +10,17 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
+from tests.contract.test_encoders import make_folder
 from tests.helpers.segmentation_sets import write_set
 from tests.helpers.toy_tips import write_toy
 from tests.integration.conftest import write_shapes
+from tips_bench import load_encoder
 from tips_bench.cards import load_card
 from tips_bench.cli.app import app
 from tips_bench.data.validation_split import hold_out
 from tips_bench.encoders.base import Encoder, EncoderSpec, ImageFeatures
 from tips_bench.encoders.tips import TipsEncoder
+from tips_bench.encoders.transformers import TransformersEncoder
 from tips_bench.errors import UserError
 from tips_bench.evaluation.run import evaluate
 from tips_bench.features.extract import Extractor
@@ -25,7 +28,7 @@ from tips_bench.results.record import load_record
 
 NAMES = {"ground": ["grass", "floor"], "disc": "red disc", "bar": "blue bar", "ring": "ring"}
 ROOMS = [f"task.data.generator_options.{key}" for key in ("train=4", "val=8")]
-PROTOCOLS = ["tips-values", "tips-slide", "tcl-slide", "maskclip", "patch-text"]
+PROTOCOLS = ["tips-values", "tips-slide", "tcl-slide", "maskclip-any", "patch-text"]
 SLIDE = ["image.short_side=84", "inference.window=70", "inference.stride=42", "selection.fraction=0.3"]
 
 
@@ -40,7 +43,8 @@ def shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_shapes(tmp_path / "data" / "shapes", train=10, val=6)
     card = {
         "name": "shapes-zeroshot", "family": "zeroshot-segmentation", "title": "Shapes", "version": 1, "protocol": "tcl-slide",
-        "protocols": PROTOCOLS, "primary": "mIoU", "license": "none", "citation": "none", "homepage": "none", "how_to_get": "drawn",
+        "protocols": [*PROTOCOLS, "sclip", "proxyclip"], "primary": "mIoU", "license": "none", "citation": "none",
+        "homepage": "none", "how_to_get": "drawn",
         "data": {"reader": "folder", "root": "shapes", "splits": {"train": "train", "test": "val"}},
         "options": {"names": NAMES, "background": "ground"},
     }  # fmt: skip
@@ -81,12 +85,12 @@ def test_random_towers_segment_rooms_at_chance_through_the_command_line(toy: str
     assert CliRunner().invoke(app, ["table", "out"]).exit_code == 0
 
 
-@pytest.mark.parametrize("name", ["ade150", "pc59", "pc60", "voc20", "voc21", "cocostuff", "cityscapes"])
+@pytest.mark.parametrize("name", ["ade150", "pc59", "pc60", "voc20", "voc21", "cocostuff", "cityscapes", "coco-object"])
 def test_every_set_of_the_papers_is_scored_from_its_own_layout(name: str, toy: str, tmp_path: Path) -> None:
     card = load_card("task", f"zeroshot-{name}")
     rng = np.random.default_rng(0)
     masks = {f"{number:02d}": rng.integers(1, 19, (24, 36), dtype=np.uint8) for number in range(3)}
-    write_set(tmp_path / card.data.root, card.data.reader, masks)
+    write_set(tmp_path / card.data.root, {"coco-object": "coco-stuff164k"}.get(card.data.reader, card.data.reader), masks)
     changes = ["image.short_side=28", "probe.prompts=['a photo of a {}.']"]
     record = evaluate(card.name, toy, "tips-values", data_root=tmp_path, out=tmp_path / "out", overrides=changes)
     assert record.metrics["mIoU"].n == 3 and record.family == "zeroshot-segmentation" and record.dataset.train_n == 0
@@ -195,6 +199,15 @@ OWN = "tests.integration.test_zeroshot_runs:WithText"
         ("toy", "tips-values", ["task.options.names.ring=red disc"], "the name 'red disc' is given to 'disc' and to 'ring'"),
         ("toy", "tips-values", ["task.options.background=sky"], "background = 'sky' is none of the names' classes"),
         ("toy", "linear-tips", [], "is not allowed for this task"),
+        ("toy", "sclip", [], "task shapes-zeroshot has no vocabulary 'sclip'"),
+        ("toy", "sclip", ["probe.vocabulary=null"], "the attention of its last block cannot be chosen"),
+        (
+            "toy",
+            "sclip",
+            ["probe.vocabulary=null", "task.options.background=null", "probe.area_threshold=0.1"],
+            "need a background, and the task has none",
+        ),
+        ("toy", "sclip", ["task.options.vocabularies={sclip: [a, b, c]}"], "has names for 3 classes, and there are 4"),
     ],
 )
 def test_what_cannot_be_scored_is_one_sentence_before_any_work(
@@ -209,6 +222,23 @@ def test_what_cannot_be_scored_is_one_sentence_before_any_work(
 
 def test_an_encoder_of_the_users_own_with_text_does_the_protocol_on_patches(shapes: Path) -> None:
     assert evaluate("shapes-zeroshot", OWN, "patch-text", out=shapes / "out").metrics["mIoU"].n == 6
+
+
+def test_another_encoders_similarities_are_the_last_blocks_attention(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def text(self: TransformersEncoder, texts: list[str]) -> torch.Tensor:
+        return torch.stack([torch.randn(self.values_dim, generator=torch.Generator().manual_seed(len(text))) for text in texts])
+
+    monkeypatch.setattr(TransformersEncoder, "encode_text", text)
+    encoder = load_encoder(make_folder("clip", tmp_path / "clip"), device="cpu")
+    changes = ["probe.vocabulary=null", "features.proxy.model=tips-tiny-random", "probe.prompts=['{}']"]
+    changes += ["image.short_side=84", "inference.window=60", "inference.stride=42"]  # windows that neither patch size divides
+    records = {
+        gamma: evaluate("shapes-zeroshot", encoder, "proxyclip", out=shapes / gamma, overrides=[*changes, f"features.proxy.gamma={gamma}"])
+        for gamma in ("3.0", "0.1")
+    }
+    assert all(record.metrics["mIoU"].n == 6 for record in records.values())
+    assert records["3.0"].features_id != records["0.1"].features_id
+    assert records["3.0"].cards["protocol"]["features"]["proxy"] == {"model": "tips-tiny-random", "beta": 1.2, "gamma": 3.0}
 
 
 def test_the_command_line_says_it_on_one_line_and_exits_with_2(shapes: Path) -> None:

@@ -35,6 +35,17 @@ def plain_gradient(depth, truth):
     return total
 
 
+def plain_gradient_between_images(depth, truth):
+    """Differences of a batch along its first axis: 1fff822's evals/utils/losses.py:105-127 on [B,1,H,W], a pixel at a time."""
+    total, known = 0.0, residuals(depth, truth)
+    for stride in (1, 2, 4, 6):
+        places = [place for place in known if place[0] % stride == 0]
+        for image, row, column in places:
+            if (image + 2 * stride, row, column) in known:
+                total += abs(known[image, row, column] - known[image + 2 * stride, row, column]) / len(places)
+    return total
+
+
 def plain_angle(predicted, truth, known, kappa):
     total = 0.0
     for image, row, column in np.argwhere(known):
@@ -96,6 +107,20 @@ def test_the_gradient_loss_compares_rows_and_columns_of_each_image_alone(depths)
     for image in range(3):  # where the batch axis is sliced, a single image costs nothing
         alone = target[image : image + 1]
         assert gradient_loss(log_residual(torch.tensor(depth[image : image + 1]), alone, EPSILON), alone > 0) > 0
+
+
+def test_the_gradient_loss_between_images_compares_those_two_apart_and_is_0_for_two():
+    rng = np.random.default_rng(2)
+    truth = rng.uniform(0.5, 9, size=(7, 4, 5))
+    truth[rng.random(truth.shape) < 0.3] = 0
+    depth, target = rng.uniform(0.1, 10, size=truth.shape), torch.tensor(truth)
+    assert_same(
+        lambda d: gradient_loss(log_residual(d, target, EPSILON), target > 0, "images"),
+        lambda d: plain_gradient_between_images(d, truth),
+        depth,
+    )
+    two = log_residual(torch.tensor(depth[:2]), target[:2], EPSILON)
+    assert gradient_loss(two, target[:2] > 0, "images") == 0
 
 
 @pytest.mark.parametrize("uncertain", [False, True])

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from tests.helpers.contexts import fitting
 from tests.helpers.walls import Walls
-from tips_bench.cards import FeatureCard, ImageCard, WindowCard
+from tips_bench.cards import FeatureCard, ImageCard, WindowCard, load_card
 from tips_bench.data.crops.depth import DepthAugmentCard, DepthCrops, augment, rotate
 from tips_bench.encoders.load import load_encoder
 from tips_bench.errors import UserError
@@ -86,12 +86,12 @@ def test_the_gradient_of_the_depth_is_right(factor):
 
 
 def plain_loss(depth_BHW, truth_BHW, warm):
-    """DINOv2's losses/sigloss.py, and its gradientloss.py with rows and columns where the text means them, one pixel at a time."""
+    """DINOv2's losses/sigloss.py, and its gradientloss.py with rows and columns where the paper means them, one pixel at a time."""
     known = truth_BHW > 0
     residual = torch.log(depth_BHW + 1e-3) - torch.log(truth_BHW + 1e-3)
     values = residual[known]
     scale = 0.15 * values.mean() ** 2
-    loss = torch.sqrt(scale) if warm else torch.sqrt(values.var(correction=0) + scale)
+    loss = torch.sqrt(scale) if warm else torch.sqrt(values.var() + scale)
     total = 0.0
     for step in (1, 2, 4, 6):
         part, mask = residual[:, ::step, ::step], known[:, ::step, ::step]
@@ -128,6 +128,44 @@ def test_the_loss_and_its_gradient_are_those_of_a_plain_version(iteration):
     (wanted,) = torch.autograd.grad((expected_S * weights).sum(), wide)
     torch.testing.assert_close(losses_S.double(), expected_S, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(gradient.double(), wanted, rtol=1e-3, atol=1e-6)
+
+
+def plain_groups(depth_BHW, truth_BHW, warm):
+    """The mean over groups of two images, a GPU each, of DINOv2's losses/sigloss.py; its gradientloss.py is 0 for two images."""
+    losses = []
+    for first in range(0, len(depth_BHW), 2):
+        depth, truth = depth_BHW[first : first + 2], truth_BHW[first : first + 2]
+        residual = torch.log(depth[truth > 0] + 1e-3) - torch.log(truth[truth > 0] + 1e-3)
+        scale = 0.15 * residual.mean() ** 2
+        losses.append(torch.sqrt(scale) if warm else torch.sqrt(residual.var() + scale))
+    return torch.stack(losses).mean()
+
+
+@pytest.mark.parametrize("iteration", [0, 3])
+def test_losses_over_two_images_at_a_time_and_their_gradient_are_those_of_a_plain_version(iteration):
+    torch.manual_seed(4)
+    probe = LinearBinsProbe(OPTIONS | {"batch_size": 6, "loss_images": 2, "gradient_between": "images"}, "here", TARGET)
+    logits, truth = torch.randn(6, 2, 16, 2, 2).requires_grad_(), torch.rand(6, 22, 20) * 5
+    truth[0, :17], truth[3, :, :9] = 0, 0  # groups of different numbers of pixels
+    losses_S = probe.loss(logits, truth, (0, 0, 0, 0), iteration)
+    (gradient,) = torch.autograd.grad(losses_S.sum(), logits)
+    wide = logits.detach().double().requires_grad_()
+    expected = []
+    for head in range(2):
+        shares = torch.relu(F.interpolate(wide[:, head], scale_factor=4, mode="bilinear")) + 0.1
+        depth = torch.einsum("bchw,c->bhw", shares / shares.sum(1, keepdim=True), torch.linspace(0.001, 10.0, 16, dtype=torch.float64))
+        expected.append(plain_groups(F.interpolate(depth[:, None], (22, 20), mode="bilinear")[:, 0], truth.double(), iteration < 3))
+    torch.testing.assert_close(losses_S.double(), torch.stack(expected), rtol=1e-5, atol=1e-6)
+    (wanted,) = torch.autograd.grad(torch.stack(expected).sum(), wide)
+    assert (gradient.double() - wanted).abs().max() < 1e-5 * wanted.abs().max()
+
+
+def test_the_losses_of_dinov2s_cards_are_taken_over_two_images_at_a_time():
+    for name in ("linear-dinov2-nyu", "linear-dinov2-kitti-4", "linear-dinov3-kitti"):
+        options = LinearBinsProbe(load_card("protocol", name).probe, "here", TARGET).options
+        assert (options.loss_images, options.batch_size, options.gradient_between) == (2, 16, "images")
+    with pytest.raises(UserError, match="no multiple of loss_images"):
+        LinearBinsProbe(OPTIONS | {"loss_images": 3}, "here", TARGET)
 
 
 def test_the_torch_start_is_that_of_a_convolution():

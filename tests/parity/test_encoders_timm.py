@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -121,7 +122,44 @@ def test_a_pickle_a_text_and_a_truncated_file_are_refused(checkpoint: tuple[Path
 
 @pytest.mark.parametrize("name", ["resnet18", "convnext_tiny", "swin_tiny_patch4_window7_224", "hiera_tiny_224"])
 def test_networks_without_a_constant_grid_are_refused_in_one_sentence(name: str) -> None:
-    with pytest.raises(UserError, match="no grid of patches that is the same in every block"):
+    other = "Use a plain vision transformer" if name.startswith("hiera") else f"Name one of its stages by its stride, as timm:{name}@16"
+    with pytest.raises(UserError, match=f"no grid of patches that is the same in every block.*{other}"):
+        load_encoder(f"timm:{name}", weights="random")
+
+
+@pytest.mark.parametrize("stride", [8, 16, 32])
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "swin_tiny_patch4_window7_224"])
+@torch.inference_mode()
+def test_a_stage_of_a_network_is_what_timms_features_only_gives(name: str, stride: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    options = {"strict_img_size": False} if name.startswith("swin") else {}
+    whole = timm.create_model(name, pretrained=False, **options).eval()
+    save_file(whole.state_dict(), tmp_path / "weights.safetensors")
+    peer = timm.create_model(name, pretrained=False, features_only=True, **options).eval()
+    state = whole.state_dict()
+    peer.load_state_dict({key: state[re.sub(r"^(layers|stages|stem)_(\d)\.", r"\1.\2.", key)] for key in peer.state_dict()})
+    encoder = load_encoder(f"timm:{name}@{stride}", weights=tmp_path / "weights.safetensors", device="cpu")
+    assert (encoder.spec.name, encoder.spec.patch_size, encoder.spec.depth) == (f"timm:{name}@{stride}", stride, 1)
+    pixels = torch.rand(1, 3, 64, 128)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (encoder.spec.mean, encoder.spec.std))
+    wanted = peer((pixels - mean) / std)[peer.feature_info.reduction().index(stride)]
+    wanted = wanted.permute(0, 3, 1, 2) if wanted.shape[1:3] == (64 // stride, 128 // stride) else wanted
+    found = encoder.encode_image(pixels)
+    assert torch.allclose(found.patches[0].permute(0, 3, 1, 2), wanted, atol=1e-5)
+    assert found.globals_BKD.shape == (1, 0, encoder.spec.embed_dim)
+    assert encoder.encode_image(torch.rand(1, 3, 50, 70)).patches[0].shape[1:3] == (-(-50 // stride), -(-70 // stride))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet18@7", r"there is no stage with the stride 7\. It has 2, 4, 8, 16, 32"),
+        ("resnet18@", "the stride '' is not a whole number"),
+        ("vit_tiny_patch16_224@16", "vision_transformer networks are not read by stages"),
+    ],
+)
+def test_a_stride_that_a_network_does_not_have_is_refused(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         load_encoder(f"timm:{name}", weights="random")
 
 

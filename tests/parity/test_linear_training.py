@@ -161,13 +161,13 @@ def test_the_one_cycle_falls_from_its_warm_up_line_to_dinov3s_end():
         assert lr_factor("one-cycle", iteration, 400, 130, 1e-3) == pytest.approx(rise * (400 - iteration) / 400)
     for iteration in (0, 7, 129):  # without a ratio, the line is on a cosine
         rise = 1e-3 + (1 + math.cos(math.pi * iteration / 400)) / 2 * iteration / 130
-        assert lr_factor("one-cycle", iteration, 400, 130, 0.0) == pytest.approx(rise)
+        assert lr_factor("one-cycle", iteration, 400, 130, 0.0, 1 / 25e3) == pytest.approx(rise)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), 400, eta_min=1 / 25e3)
     for iteration in range(400):
         schedule.optimizer.step()
         schedule.step()
         if iteration >= 130:  # one iteration ahead
-            assert lr_factor("one-cycle", iteration, 400, 130, 1e-3) == pytest.approx(schedule.get_last_lr()[0], rel=1e-5)
+            assert lr_factor("one-cycle", iteration, 400, 130, 1e-3, 1 / 25e3) == pytest.approx(schedule.get_last_lr()[0], rel=1e-5)
 
 
 def test_the_momentum_of_one_cycle_is_torchs():

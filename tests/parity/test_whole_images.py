@@ -34,7 +34,7 @@ def test_pixels_are_those_of_resize_and_center_crop(height: int, width: int, sid
 
 @pytest.mark.parametrize("values", [{"crop": 224}, {"shape": "center-crop", "crop": 300}])
 def test_a_crop_that_no_image_has_is_refused(values: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="crop needs shape center-crop, and must not be greater than short_side"):
+    with pytest.raises(ValueError, match="crop needs shape center-crop or square, and must not be greater than short_side"):
         ImageCard(short_side=256, **values)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 import yaml
 
 from tips_bench import cards, catalog, registry
-from tips_bench.cards import ProtocolCard, card_hash, load_card, parse
+from tips_bench.cards import ProtocolCard, load_card, parse
 from tips_bench.errors import UserError
 
 PROTOCOL: dict[str, Any] = {
@@ -153,16 +152,10 @@ def test_a_card_whose_name_is_not_its_files_is_refused(tmp_path: Path) -> None:
         load_card("protocol", str(path))
 
 
-def test_overrides_reach_the_card_and_change_its_hash(tmp_path: Path) -> None:
+def test_overrides_reach_the_card(tmp_path: Path) -> None:
     path = str(put(tmp_path, p=yaml.safe_dump(PROTOCOL)))
     plain, changed = load_card("protocol", path), load_card("protocol", path, ["image.short_side=448"])
-    assert changed.image.short_side == 448
-    assert card_hash(plain) != card_hash(changed)
-
-
-def test_the_hash_is_of_the_content_and_not_of_the_layout(tmp_path: Path) -> None:
-    path = put(tmp_path, p=json.dumps(dict(reversed(PROTOCOL.items()))))
-    assert card_hash(load_card("protocol", str(path))) == card_hash(parse(cards.ProtocolCard, PROTOCOL, where="p"))
+    assert (plain.image.short_side, changed.image.short_side) == (224, 448)
 
 
 # The shipped cards

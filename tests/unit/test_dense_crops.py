@@ -107,6 +107,19 @@ def test_the_colours_are_those_of_torchvisions_jitter():
     assert torch.allclose(jitter(image, 0.2, Drawn()), layer(image), atol=1e-6)
 
 
+def test_colors_after_normalization_are_cut_off_at_0_and_1_there():
+    mean, std = (0.05, 0.05, 0.0), (0.2, 0.4, 0.01)
+    card = PixelValueCropCard(**{**PLAIN, "jitter": 1.0, "normalized": True})
+    found = PixelValueCrops(Reader(), card, truth, unmirror, [0, 1, 2], 0, mean, std).tensors(1)[0]
+    means, deviations = (torch.tensor(values)[:, None, None] for values in (mean, std))
+    rng = np.random.default_rng([0, 1])
+    assert rng.random() < 1
+    plain = crops(indices=[0, 1, 2]).tensors(1)[0]
+    wanted = jitter((plain - means) / deviations, 0.2, rng)
+    assert wanted.min() >= 0 and wanted.max() <= 1 and not torch.equal(wanted, (plain - means) / deviations)
+    assert torch.allclose((found - means) / deviations, wanted, atol=1e-5)
+
+
 def test_no_sample_is_a_user_error():
     with pytest.raises(UserError, match="the training split is empty"):
         crops(indices=())

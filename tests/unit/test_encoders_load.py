@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -80,6 +82,24 @@ def test_a_weight_file_alone_is_an_encoder_named_after_it(checkpoint: Path) -> N
     card = resolve_model_card(checkpoint)
     assert (card.name, card.source, card.embed_dim, card.depth, card.resolution, card.has_text) == ("toy", "tips", 32, 2, 56, False)
     assert load_encoder(card, device="cpu").encode_image(torch.rand(1, 3, 14, 14)).patches[0].shape == (1, 1, 1, 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "side"), [("tips_oss_b14_highres_distilled_vision.npz", 448), ("tips_oss_g14_lowres_vision.npz", 224), ("mine.npz", 56)]
+)
+def test_the_native_resolution_of_official_first_files_is_that_of_their_names(name: str, side: int, tmp_path: Path) -> None:
+    """Their grid of positions is the same for both resolutions."""
+    tensors = {key: tensor.numpy() for key, tensor in VisionTower.random(CONFIG, 4).state_dict().items()}
+    np.savez(tmp_path / name, **tensors)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "tipsv2_vision_model", "num_attention_heads": 2}))
+    card = resolve_model_card(tmp_path / name)
+    assert card.resolution == side and card.preprocessing is not None and card.preprocessing.short_side == side
+
+
+@pytest.mark.parametrize(("size", "side"), [({"height": 448, "width": 448}, 448), (448, 448), ({"shortest_edge": 448}, 56), ("448", 56)])
+def test_the_native_resolution_is_that_of_the_processor_beside_the_weights(size: object, side: int, checkpoint: Path) -> None:
+    (checkpoint.parent / "preprocessor_config.json").write_text(json.dumps({"size": size}))
+    assert resolve_model_card(checkpoint).resolution == side
 
 
 @pytest.mark.parametrize("name", ["model.pth", "./model.pt", "model.bin", "model.ckpt", "notes.txt", "other.safetensors"])

@@ -13,7 +13,7 @@ from torch import nn
 from tips_bench import load_encoder
 from tips_bench.encoders import resolve_model_card
 from tips_bench.encoders.user import _build
-from tips_bench.errors import UserError
+from tips_bench.errors import CodeFailed, UserError
 
 MODULE = """
 import torch
@@ -50,6 +50,16 @@ def hungry():
     def run(pixels):
         raise torch.OutOfMemoryError("too much")
     return run
+
+def one_size():
+    def run(pixels):
+        if pixels.shape[-2:] != (224, 224):
+            raise ValueError("Got: 448 Expected: 224")
+        return first()(pixels)
+    return run
+
+def broken():
+    return {}["weights"]
 
 def encoder():
     from tips_bench import load_encoder
@@ -162,6 +172,23 @@ def test_a_function_that_cannot_take_the_pixels_is_one_sentence_with_its_cause()
     assert isinstance(caught.value.__cause__, RuntimeError)
     with pytest.raises(UserError, match=r"users_own:clumsy: given torch\.float32 pixels on cpu, it raised TypeError: .*'size'"):
         load_encoder("users_own:clumsy")
+
+
+def test_a_function_of_one_image_size_is_told_that_sizes_vary() -> None:
+    wanted = r"users_own:one_size: given .*, it raised ValueError: Got: 448 Expected: 224\. .* images of any size, as this one of 224 x 448"
+    with pytest.raises(CodeFailed, match=wanted):
+        load_encoder("users_own:one_size")
+
+
+def test_code_that_cannot_be_built_or_imported_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(CodeFailed, match=r"users_own:broken: called without arguments, it failed: KeyError: 'weights'"):
+        load_encoder("users_own:broken")
+    (tmp_path / "users_other.py").write_text("import not_there_at_all\n")
+    with pytest.raises(CodeFailed, match=r"users_other:build: it cannot be imported: ModuleNotFoundError: .*not_there_at_all"):
+        load_encoder("users_other:build")
+    (tmp_path / "users_third.py").write_text("1 / 0\n")
+    with pytest.raises(CodeFailed, match=r"users_third:build: it cannot be imported: ZeroDivisionError"):
+        load_encoder("users_third:build")
 
 
 def test_a_function_that_runs_out_of_memory_is_not_told_to_be_a_module() -> None:

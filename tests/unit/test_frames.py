@@ -169,5 +169,5 @@ def test_a_submission_with_a_metric_beside_is_computed_again_with_all_its_counts
     assert fault.problem.startswith("metrics.bIoU.ci95 = (0.0, 1.0), the counts give")
 
 
-def card_of(kind: Any, name: str) -> dict[str, Any]:
+def card_of(kind: Any, name: str, task: str) -> dict[str, Any]:
     return load_card(kind, name).model_dump(mode="json")

@@ -11,7 +11,7 @@ from scipy.io import loadmat, savemat
 
 from tips_bench.data.camera_geometry import normals_from_depth
 from tips_bench.data.nyu import CAMERA, nyu_depth, nyu_labelled
-from tips_bench.data.nyu_normals import nyu_geonet, nyu_normals, parse_axes
+from tips_bench.data.nyu_normals import nyu_normals, parse_axes
 from tips_bench.errors import UserError
 from tips_bench.metrics.normals import angles
 from tips_bench.rooms.generate import room
@@ -204,37 +204,3 @@ def test_axes_are_signed_letters():
     for wrong in ("+x+y", "xyz", "+x+x+z", "+x +y +z", ""):
         with pytest.raises(UserError, match="three signed axes"):
             parse_axes(wrong)
-
-
-@pytest.fixture
-def geonet(copied) -> Path:
-    """The labelled set, and two files as GeoNet has them, larger than the image as those are."""
-    root = copied("nyu-labelled")
-    labeled = nyu_normals(root, "train")
-    (root / "nyu_geonet").mkdir()
-    for index in range(2):
-        sample, padded = labeled.load(index), np.zeros((481, 641, 3))
-        padded[:480, :640] = sample.image_HW3 - 2 * np.array([122.175, 116.169, 103.508])
-        norm = np.zeros((481, 641, 3))
-        norm[:480, :640] = -sample.normals_HW3
-        savemat(root / f"nyu_geonet/kitchen_0001a-r-{index}.mat", {"img": padded, "norm": norm, "depth": np.ones((481, 641))})
-    return root
-
-
-def test_geonets_frames_are_images_and_normals_in_our_frame(geonet):
-    reader, labeled = nyu_geonet(geonet, "geonet"), nyu_normals(geonet, "train")
-    assert reader.ids == ["kitchen_0001a-r-0", "kitchen_0001a-r-1"] and len(set(reader.groups)) == 1
-    for index in range(2):
-        ours, theirs = reader.load(index), labeled.load(index)
-        assert np.array_equal(ours.image_HW3, theirs.image_HW3) and np.allclose(ours.normals_HW3, theirs.normals_HW3, atol=1e-6)
-    assert nyu_geonet(geonet, "test").ids == nyu_normals(geonet, "test").ids
-
-
-def test_a_truncated_file_of_geonet_and_a_folder_without_any_are_named(geonet):
-    path = geonet / "nyu_geonet/kitchen_0001a-r-0.mat"
-    path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(UserError, match=r"r-0\.mat: it does not hold an array img, or is truncated"):
-        nyu_geonet(geonet, "geonet").load(0)
-    shutil.rmtree(geonet / "nyu_geonet")
-    with pytest.raises(UserError, match=r"looked for nyu_geonet/\*\.mat.*GeoNet"):
-        nyu_geonet(geonet, "geonet")

@@ -19,15 +19,15 @@ from tests.helpers.results_sets import draw_counts, write_record
 from tips_bench.cards import load_card
 from tips_bench.catalog import card_files
 from tips_bench.errors import UserError
-from tips_bench.files import digest
 from tips_bench.leaderboard import ranking as boards
 from tips_bench.leaderboard.site import build
 from tips_bench.leaderboard.submission import validate
 from tips_bench.results import untrusted_input as guards
+from tips_bench.results.protocol_hash import protocol_hash
 from tips_bench.results.record import Deviation
 
 
-def card_of(kind: str, name: str) -> dict[str, Any] | None:
+def card_of(kind: str, name: str, task: str = "rooms-seg") -> dict[str, Any] | None:
     """Our cards; the data set of rooms-seg is as small as the tests' records."""
     if name not in card_files(kind):
         return None
@@ -140,7 +140,7 @@ def test_every_fault_is_listed(sent: Path) -> None:
 def test_a_changed_protocol_must_be_declared_and_then_stands_on_no_board(tmp_path: Path) -> None:
     card = card_of("protocol", "convex-224")
     used = card | {"image": card["image"] | {"short_side": 448}}
-    changed = {"cards": cards(protocol=used), "protocol_hash": digest(json.dumps(used, sort_keys=True))}
+    changed = {"cards": cards(protocol=used), "protocol_hash": protocol_hash(used)}
     write_record(tmp_path / "quiet", "pixels", 0.5, **changed)
     (problem,) = problems(tmp_path / "quiet")
     assert problem.startswith("protocol 'convex-224' is not ours, and does not say so: image.short_side: 448 in the record, 224")

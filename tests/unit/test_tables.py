@@ -314,3 +314,10 @@ def test_an_interval_whose_middle_is_not_the_score_is_shown_by_both_ends(ends, t
 def test_a_carriage_return_in_a_name_begins_no_row_of_a_csv():
     text = table([record("a\r=1+1"), record("b\n=2")], "csv")
     assert "\r" not in text and len(text.splitlines()) == 3
+
+
+def test_a_score_on_a_task_that_the_protocols_source_has_no_number_for_is_called_an_extension_and_may_still_be_the_best():
+    records = [record("a", "voc", 80, extension=True), record("b", "voc", 60, extension=True), record("a", "ade", 41)]
+    text = table(records, "markdown")
+    assert "extension: the source of convex has no number for voc" in text and re.search(r"\*\*80.*?\*\* ?§|\*\*80[^|]*§", text)
+    assert "§" not in table(records[2:], "markdown") and "\\S" in table(records, "latex")

@@ -19,7 +19,7 @@ from tips_bench.cards import ProtocolCard, Strict, TaskCard, parse
 from tips_bench.data.base import ClassificationReader
 from tips_bench.data.split import Split, Splits
 from tips_bench.errors import UserError
-from tips_bench.features.class_prompts import names_of, prompts_of
+from tips_bench.features.class_prompts import BIG_VISION_PROMPTS, canonical_name, names_of, prompts_of
 from tips_bench.features.context import RunContext
 from tips_bench.features.image_embeddings import ImageEmbedding, encode_images
 from tips_bench.features.prompts import check_prompts, embed_names
@@ -39,10 +39,13 @@ class ClassOptions(Strict):
 
 
 class ZeroShotOptions(Strict):
-    """prompts: texts with {} for the name, or "openai-80". token: which of the encoder's embeddings meets the text."""
+    """prompts: texts with {} for the name, "openai-80", or "big-vision-81", which also brings the names to lower case.
+
+    token: which of the encoder's embeddings meets the text.
+    """
 
     type: Literal["zero-shot"]
-    prompts: list[str] | Literal["openai-80"]
+    prompts: list[str] | Literal["openai-80", "big-vision-81"]
     token: int = Field(ge=0)
 
     @field_validator("prompts")
@@ -102,7 +105,7 @@ class ClassificationAdapter:
         else:
             width = encoder.encode_text([test.reader.names[0]]).shape[1]
             embedding = ImageEmbedding.embedding(extractor, self.zero_shot.token, width)
-        return encode_images(extractor, test, embedding, context.cache, "test-whole")
+        return encode_images(extractor, test, embedding, context.scratch, "test-whole")
 
     def _head(self, context: RunContext, test: Split[ClassificationReader], fitted: ImageHead | None) -> tuple[ImageHead, dict[str, Any]]:
         """The fitted head, or the classes' names as one, whose scores are cosines times the length of an image's embedding; and notes."""
@@ -111,8 +114,10 @@ class ClassificationAdapter:
             return fitted.on(context.encoder.device), {}
         names = names_of(self.options.class_names, test.reader.classes, where=f"task {self.task.name}")
         prompts = prompts_of(self.zero_shot.prompts)
+        if self.zero_shot.prompts == BIG_VISION_PROMPTS:
+            names = [canonical_name(name) for name in names]
         if self._named is None:
-            weight_CD = embed_names(context.encoder, names, prompts, context.scratch).cpu()
+            weight_CD = embed_names(context.encoder, names, prompts, context.texts).cpu()
             affine = Affine(np.arange(weight_CD.shape[1]), weight_CD[None], torch.zeros(1, len(names)))
             self._named = AffineHeads([affine], None).on(context.encoder.device)
         return self._named, {"classes": len(names), "prompts": len(prompts)}

@@ -34,10 +34,9 @@ class PixelValuesAdapter:
     def __init__(self, task: TaskCard, protocol: ProtocolCard) -> None:
         self.task, self.target = task, self.target_of(task)
         where = f"protocol {protocol.name}"
-        if protocol.image.shape == "center-crop":
-            raise UserError(
-                "image.shape = center-crop leaves pixels outside the crop without a prediction", where=where, fix="Use aspect or square."
-            )
+        if protocol.image.crops or protocol.image.from_encoder:
+            problem = "a crop of the image leaves pixels without a prediction"
+            raise UserError(problem, where=f"{where}, image", fix="Use shape aspect or square, without crop, cut and from_encoder.")
         self.probe: PixelProbe = PIXEL_PROBES.get(str(protocol.probe.get("type")))(protocol.probe, where, self.target)
 
     def target_of(self, task: TaskCard) -> PixelTarget:

@@ -71,8 +71,8 @@ def _with_papers(path: Path, as_json: bool) -> None:
     from tips_bench.leaderboard.published_text import papers_text
     from tips_bench.results.record import load_record
 
-    protocols = {name: load_card("protocol", name).model_dump(mode="json") for name in card_files("protocol")}
     record = load_record(path)
+    protocols = {name: load_card("protocol", name).for_task(record.task).model_dump(mode="json") for name in card_files("protocol")}
     found = beside_papers(record, protocols)
     if as_json:
         print_json(papers_data(found))

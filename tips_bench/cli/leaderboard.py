@@ -138,13 +138,19 @@ def _finding(kind: str, finding: Fault) -> str:
     return printable(f"{kind:<6}{finding.where}: {finding.problem}")
 
 
-def _card_of(kind: str, name: str, *, own: bool) -> dict[str, Any] | None:
-    """A card here by its name, never by a path that a stranger wrote. own: also the user's, who may have a stranger's folder at hand."""
+def _card_of(kind: str, name: str, task: str, *, own: bool) -> dict[str, Any] | None:
+    """A card here by its name, never by a path that a stranger wrote; a protocol as it is for a task.
+
+    own: also the user's, who may have a stranger's folder at hand.
+    """
     from tips_bench.cards import load_card
     from tips_bench.catalog import card_files, shipped_card_files
 
     file = (card_files(kind) if own else shipped_card_files(kind)).get(name)
-    return None if file is None else load_card(kind, str(file)).model_dump(mode="json")  # type: ignore[arg-type]
+    if file is None:
+        return None
+    card = load_card(kind, str(file))  # type: ignore[arg-type]
+    return (card.for_task(task) if kind == "protocol" else card).model_dump(mode="json")
 
 
 @app.command("publish")

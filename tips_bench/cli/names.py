@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tips_bench.catalog import card_files
-from tips_bench.errors import NotAllowed, Unsuited, UserError
+from tips_bench.errors import CodeFailed, NotAllowed, Unsuited, UserError
 
 if TYPE_CHECKING:
     from tips_bench.evaluation.spec import Spec
@@ -33,8 +33,10 @@ def split(text: str, option: str, everything: Callable[[], list[str]]) -> list[s
     return list(dict.fromkeys(expanded))
 
 
-def plan(task: str, model: str, protocol: str | None, *, overrides: list[str], weights: str | None, limit: int | None) -> list[Spec]:
-    """Every evaluation that the comma lists ask for, model by model, with its cards read and overridden.
+def plan(
+    task: str, model: str, protocol: str | None, *, overrides: list[str], weights: str | None, limit: int | None
+) -> tuple[list[Spec], list[CodeFailed]]:
+    """Every evaluation that the comma lists ask for, model by model, with its cards read and overridden; and errors of models' own code.
 
     Where the protocols are `all`, those that a model is not made for are left out. Of several tasks and protocols, a task is not run
     under one that it does not allow, if it allows another one and another task allows that.
@@ -54,10 +56,16 @@ def plan(task: str, model: str, protocol: str | None, *, overrides: list[str], w
         raise UserError(f"{weights!r} is one weight file, but there are {len(models)} models", where="--weights", fix=fix)
     specs: list[Spec] = []
     jobs: list[Job] = []
+    failed: dict[str, CodeFailed] = {}
     refused: list[tuple[Job, NotAllowed]] = []
     for job in (Job(t, m, p) for m in models for t in tasks for p in protocols(t)):
+        if job.model in failed:
+            continue
         try:
             specs.append(resolve(job.task, job.model, job.protocol, overrides=overrides, weights=weights, limit=limit))
+        except CodeFailed as error:
+            failed[job.model] = error
+            continue
         except Unsuited:
             if protocol != ALL:
                 raise
@@ -67,7 +75,7 @@ def plan(task: str, model: str, protocol: str | None, *, overrides: list[str], w
             continue
         jobs.append(job)
     _refuse_those_without(jobs, refused)
-    return specs
+    return specs, list(failed.values())
 
 
 def _refuse_those_without(jobs: list[Job], refused: list[tuple[Job, NotAllowed]]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tips_bench.cli.names import plan, split
-from tips_bench.cli.output import print_error, print_json, print_scores
+from tips_bench.cli.output import print_error, print_json, print_scores, print_table
 from tips_bench.cli.ranked import one_rank
 from tips_bench.errors import UserError
 from tips_bench.registry import METRICS
@@ -70,6 +70,9 @@ def run(
         bool, typer.Option("--rerun", help="Evaluate again, even if this version of tips-bench already wrote the record.")
     ] = False,
     metrics: Annotated[str | None, typer.Option(help="Additional metrics, separated by commas, for example boundary-iou.")] = None,
+    plan_only: Annotated[
+        bool, typer.Option("--plan", help="Print what the evaluations would cost, images and disk, and evaluate nothing.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False,
 ) -> None:
     """Evaluate models on tasks, and write one record (JSON) for each evaluation.
@@ -92,7 +95,9 @@ def run(
     beside = split(metrics, "--metrics", METRICS.names) if metrics else []
     for name in beside:
         METRICS.get(name, where="--metrics")
-    specs = plan(task, model, protocol, overrides=overrides or [], weights=weights, limit=limit)
+    specs, failed = plan(task, model, protocol, overrides=overrides or [], weights=weights, limit=limit)
+    for error in failed:
+        print_error(error)
     options: dict[str, Any] = {
         "weights": weights,
         "device": device,
@@ -109,6 +114,9 @@ def run(
         "rerun": rerun,
         "metrics": beside,
     }
+    if plan_only:
+        print_plan(specs, dtype)
+        return
     with one_rank():
         world = join_ranks(device)  # a wrong device is found before any data are read
         records = evaluate_all(specs, options | {"world": world})
@@ -118,8 +126,25 @@ def run(
             print_json([json.loads(record_path.read_text(encoding="utf-8")) for record in records if (record_path := record.path)])
         elif records:
             print_records(records)
-        if len(records) < len(specs):
+        if failed or len(records) < len(specs):
             raise typer.Exit(2)
+
+
+def print_plan(specs: list[Spec], dtype: str) -> None:
+    """What each evaluation would ask of the backbone and the disk, and all of them together."""
+    from tips_bench.evaluation.estimate import estimate
+
+    found = estimate(specs, dtype)
+    columns = ["task", "model", "protocol", "images", "shared", "disk GB"]
+    rows = [
+        [one.spec.task.name, one.spec.model_name, one.spec.protocol.name, f"{one.alone:,}", f"{one.shared:,}", f"{one.disk / 1e9:.1f}"]
+        for one in found
+    ]
+    alone, shared = sum(one.alone for one in found), sum(one.shared for one in found)
+    rows.append(["all", "", "", f"{alone:,}", f"{shared:,}", f"{sum(one.disk for one in found) / 1e9:.1f}"])
+    print_table(columns, rows)
+    print("images: through the backbone, if each evaluation is run by itself; an estimate from the cards.")
+    print("shared: of these, what is left in this order where evaluations of the same images share one pass.")
 
 
 def join_ranks(device: str | None) -> World:
@@ -137,18 +162,20 @@ def evaluate_all(specs: list[Spec], options: dict[str, Any]) -> list[Record]:
 
     Of several ranks, one that fails ends: the others may wait for it in the midst of the same evaluation.
     """
+    from tips_bench.evaluation.estimate import shared_passes
     from tips_bench.evaluation.run import RunOptions, evaluate_spec
 
     records, chosen = [], RunOptions(**options)
-    for number, spec in enumerate(specs, 1):
-        if chosen.world.is_first:
-            print(f"[{number}/{len(specs)}] {spec.task.name}, {spec.model_name}, {spec.protocol.name}", file=sys.stderr)
-        try:
-            records.append(evaluate_spec(spec, chosen))
-        except UserError as error:
-            if chosen.world.size > 1:
-                raise
-            print_error(error)
+    with shared_passes(specs, chosen) as sharing:
+        for number, (spec, shared) in enumerate(zip(specs, sharing, strict=True), 1):
+            if chosen.world.is_first:
+                print(f"[{number}/{len(specs)}] {spec.task.name}, {spec.model_name}, {spec.protocol.name}", file=sys.stderr)
+            try:
+                records.append(evaluate_spec(spec, chosen, shared=shared))
+            except UserError as error:
+                if chosen.world.size > 1:
+                    raise
+                print_error(error)
     return records
 
 

@@ -20,6 +20,7 @@ Readers, by family:
     segmentation      ADE20K, VOC, Pascal Context, Cityscapes, COCO-Stuff, plain folders
     nyu, kitti, navi  depth
     nyu_normals       surface normals of NYU
+    nyu_geonet        NYU as Probe3D trains and tests on it
     value_folders     depth or normals in plain folders
     scannet           ScanNet's scans
     scan_frames       where their frames lie, in each layout

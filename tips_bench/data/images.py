@@ -32,25 +32,29 @@ MAX_ASPECT = 128  # the longer side over the shorter
 ORIENTATION = 0x0112  # EXIF tag; from 5 on the sides are swapped
 INTERPOLATIONS = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 ANTIALIASED = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-Library = Literal["mmcv", "torchvision"]
+Library = Literal["mmcv", "torchvision", "transformers", "pillow"]
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 MASK_FIX = "Save ids as 8-bit greyscale or palette PNG."
 GRAY, PALETTE = 0, 3  # PNG colour types
 PGM16 = re.compile(rb"P5\s+(?:#[^\n]*\n\s*)*(\d{1,6})\s+(\d{1,6})\s+65535\s")
 
 
-def resize_shape(height: int, width: int, short_side: int, multiple: int | None = None, library: Library = "mmcv") -> tuple[int, int]:
+def resize_shape(
+    height: int, width: int, short_side: int, multiple: int | None = None, library: Library = "mmcv", long_side: int | None = None
+) -> tuple[int, int]:
     """(height, width) in pixels after the shorter side is brought to `short_side` with the aspect kept.
 
     multiple: round both sides to the nearest multiple of it, at least one. Without it sides are rounded as mmcv's
-    `rescale_size` does, or, for the library "torchvision", down. Errors: a result of more than MAX_PIXELS, or a side of more than
-    MAX_SIDE (a thin strip blown up).
+    `rescale_size` does, for "torchvision" and "transformers" down, and for "pillow" to the nearest. long_side: of mmcv's, the longer side
+    becomes no longer than this. Errors: a result of more than MAX_PIXELS, or a side of more than MAX_SIDE (a thin strip blown up).
     """
     short, unit = min(height, width), multiple or 1
-    if library == "torchvision":
+    if library in ("torchvision", "transformers"):
         resized = height * short_side // short, width * short_side // short
+    elif library == "pillow":
+        resized = int(height * short_side / short + 0.5), int(width * short_side / short + 0.5)
     else:
-        scale = short_side / short
+        scale = short_side / short if long_side is None else min(short_side / short, long_side / max(height, width))
         resized = max(1, int(height * scale / unit + 0.5)) * unit, max(1, int(width * scale / unit + 0.5)) * unit
     if resized[0] * resized[1] > MAX_PIXELS or max(resized) > MAX_SIDE:
         raise UserError(
@@ -66,10 +70,10 @@ def resize(
     interpolation: Literal["bilinear", "bicubic"] = "bilinear",
     library: Library = "mmcv",
 ) -> np.ndarray:
-    """The uint8 image at shape (height, width), as mmcv (OpenCV) or torchvision (Pillow, antialiased) makes it."""
+    """The uint8 image at shape (height, width), as OpenCV (mmcv) or Pillow (all others), which is antialiased, makes it."""
     if image_HW3.shape[:2] == shape:
         return image_HW3
-    if library == "torchvision":
+    if library != "mmcv":
         return np.asarray(Image.fromarray(image_HW3).resize(shape[::-1], ANTIALIASED[interpolation]))
     return cv2.resize(image_HW3, shape[::-1], interpolation=INTERPOLATIONS[interpolation])
 

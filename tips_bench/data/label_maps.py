@@ -22,11 +22,16 @@ from tips_bench.files import digest
 
 @dataclass(frozen=True)
 class LabelRule:
-    """How stored ids become classes. reduce_zero_label: id 0 is ignored and the others go down by one."""
+    """How stored ids become classes.
+
+    reduce_zero_label: id 0 is ignored and the others go down by one. background: stored ids that become class 0, as does 255; those below
+    go up by one.
+    """
 
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     reduce_zero_label: bool = False
+    background: range | None = None
 
     @classmethod
     def of(cls, classes: Iterable[str], palette: Iterable[Iterable[int]], reduce_zero_label: bool = False) -> LabelRule:
@@ -38,8 +43,13 @@ class LabelRule:
     def table(self) -> np.ndarray:
         """256 bytes: stored id -> class index, 255 = ignored; an id outside the classes maps to one outside them.
 
-        The rule is that of mmsegmentation's `LoadAnnotations`.
+        The rule is that of mmsegmentation's `LoadAnnotations`, but for a background.
         """
+        if self.background is not None:
+            table = np.full(256, IGNORE - 1, np.uint8)
+            table[: self.background.start] = np.arange(1, self.background.start + 1)
+            table[[*self.background, IGNORE]] = 0
+            return table
         return np.array([IGNORE, *range(254), IGNORE] if self.reduce_zero_label else range(256), np.uint8)
 
     @cached_property

@@ -8,9 +8,6 @@ The truth is that of L. Ladicky, B. Zeisl, M. Pollefeys (ECCV 2014), beside nyu_
 or, where neither is there, normals that follow from the filled depth; a record then says so, and such numbers do not compare with
 published ones. FAIR's file is a Python pickle, which may run anything; it is not read: `how_to_get` of the task converts it once.
 
-`nyu-normals-geonet` trains on the 30,816 frames with normals of GeoNet (X. Qi et al., CVPR 2018; nyu_geonet/*.mat), as probe3d does, which
-reads them so: img is the image less twice its mean, depth in metres, norm outward, all cut to 480 x 640, and two broken files left out.
-
 Stored axes differ: the .png have z towards the camera (I. Armeni et al., 2D-3D-S, follow that colouring: red to the right, green
 downwards, blue towards the camera); the arrays have outward normals. `axes` says what a stored vector is in our frame (x right, y down,
 z forward, towards the camera), and `data check` compares it with the depth.
@@ -28,21 +25,16 @@ import numpy as np
 
 from tips_bench.cards import Strict, load_card, parse
 from tips_bench.data.base import NormalsSample
-from tips_bench.data.camera_geometry import Intrinsics, normals_from_depth
+from tips_bench.data.camera_geometry import normals_from_depth
 from tips_bench.data.images import read_mask
-from tips_bench.data.matlab import read_array
 from tips_bench.data.nyu import CAMERA, NyuLabelled
-from tips_bench.data.pixel_values import PairReader, read_png
+from tips_bench.data.pixel_values import read_png
 from tips_bench.errors import UserError
 from tips_bench.files import digest
 
 PNGS, ARRAY, MASKS = "normals_gt/normals", "all_normals.npy", "all_valid_depth_masks.npy"
 AXES = {"png": "+x+y-z", "array": "-x-y-z", "depth": "+x+y+z"}
 FROM_DEPTH = "the normals follow from the filled depth, not from Ladicky's set: these numbers do not compare with published ones"
-
-
-# What GeoNet took away from red, green and blue, and the places of two broken files in the sorted list (probe3d evals/datasets/nyu.py).
-GEONET_MEAN, GEONET_BROKEN, GEONET_FILES = np.array([122.175, 116.169, 103.508]) * 2, (6919, 21181), 30816
 
 
 class NyuNormalsOptions(Strict):
@@ -55,14 +47,14 @@ class NyuNormalsOptions(Strict):
 def nyu_normals(root: str | Path, split: str, **options: Any) -> NyuNormals:
     """NYU Depth V2's labelled images with normals. Splits: train, test, as in splits.mat."""
     chosen = parse(NyuNormalsOptions, options, where="data.options")
-    return NyuNormals(root, split, load_card("task", "nyu-normals").how_to_get, chosen.source, chosen.axes)
+    return NyuNormals(root, split, load_card("task", "nyu-normals-labelled").how_to_get, chosen.source, chosen.axes)
 
 
 class NyuNormals(NyuLabelled):
     """A split of the labelled set with normals. source: "png", "array" or "depth". Errors: those of NyuLabelled, and of the source."""
 
-    def __init__(self, root: str | Path, split: str, how: str, source: str, axes: str | None) -> None:
-        super().__init__("nyu-normals", root, split, how, depth="filled")
+    def __init__(self, root: str | Path, split: str, how: str, source: str, axes: str | None, *, name: str = "nyu-normals") -> None:
+        super().__init__(name, root, split, how, depth="filled")
         self.folder = Path(root)
         there = {"png": (self.folder / PNGS).is_dir(), "array": (self.folder / ARRAY).is_file(), "depth": True}
         self.source = next(name for name in there if there[name]) if source == "auto" else source
@@ -87,9 +79,9 @@ class NyuNormals(NyuLabelled):
     def normals(self, index: int) -> np.ndarray:
         """normals_HW3, float32, of length 1, 0 0 0 where the source's mask has nothing."""
         if self.source == "depth":
-            return normals_from_depth(self.depth(index), self.intrinsics(index))
+            return normals_from_depth(self.depth(index), CAMERA)
         stored_HW3, known_HW = self._png(index) if self._arrays is None else self._array_of(index, *self._arrays)
-        if stored_HW3.shape[:2] != self.size(index) or known_HW.shape != self.size(index):
+        if stored_HW3.shape[:2] != (480, 640) or known_HW.shape != (480, 640):
             problem = f"the normals of image {self.ids[index]} are {stored_HW3.shape[:2]}, their mask {known_HW.shape}, not 480x640"
             raise UserError(problem, where=self.folder, fix="Get the set again.")
         length_HW1 = np.linalg.norm(stored_HW3, axis=-1, keepdims=True)
@@ -120,57 +112,6 @@ class NyuNormals(NyuLabelled):
             problem = f"arrays of {found[0].shape} normals and {found[1].shape} masks, not N x 480 x 640"
             raise UserError(problem, where=self.folder / ARRAY, fix=self.how)
         return found[0], found[1]
-
-
-class GeonetOptions(Strict):
-    """axes: as in NyuNormalsOptions."""
-
-    axes: str = AXES["array"]
-
-
-def nyu_geonet(root: str | Path, split: str, **options: Any) -> Geonet | NyuNormals:
-    """GeoNet's frames with normals to train on (split "geonet"), and the labelled images of splits.mat to test."""
-    chosen = parse(GeonetOptions, options, where="data.options")
-    if split != "geonet":
-        return nyu_normals(root, split)
-    how = load_card("task", "nyu-normals-geonet").how_to_get
-    folder = Path(root) / "nyu_geonet"
-    paths = sorted(folder.glob("*.mat"))
-    if not paths:
-        raise UserError("there is no file of GeoNet; looked for nyu_geonet/*.mat", where=root, fix=how)
-    if len(paths) == GEONET_FILES:
-        paths = [path for place, path in enumerate(paths) if place not in GEONET_BROKEN]
-    return Geonet("nyu-geonet", split, Path(root), {path.stem: (str(path), str(path)) for path in paths}, chosen.axes, how)
-
-
-class Geonet(PairReader):
-    """Images and normals in a .mat each; frames whose names differ by their last number only are a group."""
-
-    sample = NormalsSample
-
-    def __init__(self, name: str, split: str, root: Path, pairs: dict[str, tuple[str, str]], axes: str, how: str) -> None:
-        super().__init__(name, split, root, pairs, rule=f"geonet {axes}", how=how, group=re.compile(r"^(.*?)(?:[_-]?\d+)?$"))
-        self._order, self._signs = parse_axes(axes)
-
-    def size(self, index: int) -> tuple[int, int]:
-        """(480, 640)."""
-        return CAMERA.height, CAMERA.width
-
-    def intrinsics(self, index: int) -> Intrinsics:
-        """The camera that took all images."""
-        return CAMERA
-
-    def load(self, index: int) -> NormalsSample:
-        """One image with its normals. Errors: a file that is not GeoNet's, or truncated."""
-        path = self.files(index)[0]
-        image_HW3, normals_HW3 = (read_array(path, name)[:480, :640] for name in ("img", "norm"))
-        if image_HW3.shape != (480, 640, 3) or normals_HW3.shape != (480, 640, 3):
-            raise UserError(f"img is {image_HW3.shape} and norm {normals_HW3.shape}, not 480 x 640 x 3", where=path, fix="Get it again.")
-        length_HW1 = np.linalg.norm(normals_HW3, axis=-1, keepdims=True)
-        known_HW1 = np.isfinite(length_HW1) & (length_HW1 > 0.5)
-        unit_HW3 = np.where(known_HW1, normals_HW3, 0) / np.where(known_HW1, length_HW1, 1)
-        image_HW3 = np.clip(np.rint(image_HW3 + GEONET_MEAN), 0, 255).astype(np.uint8)
-        return NormalsSample(self.ids[index], self.groups[index], image_HW3, (unit_HW3[..., self._order] * self._signs).astype(np.float32))
 
 
 def parse_axes(axes: str) -> tuple[list[int], np.ndarray]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,12 +27,14 @@ FOLDER_HOW = "Lay it out as images/SPLIT/ID.jpg (or .png), labels/SPLIT/ID.png a
 class Layout:
     """Where a set's files lie. dataset: mmseg's class. splits: name -> (image folder, label folder, list of ids or "").
 
-    drop_background: class 0 is ignored although mmseg's class counts it.
+    drop_background: class 0 is ignored although mmseg's class counts it. things: how many of the classes count; all others, and what has
+    none, are the background, class 0.
     """
 
     dataset: str
     splits: dict[str, tuple[str, str, str]]
     drop_background: bool = False
+    things: int | None = None
 
 
 def _voc(images: str, masks: str, lists: str, splits: tuple[str, ...]) -> dict[str, tuple[str, str, str]]:
@@ -40,6 +42,7 @@ def _voc(images: str, masks: str, lists: str, splits: tuple[str, ...]) -> dict[s
 
 
 VOC = _voc("JPEGImages", "SegmentationClass", "Segmentation", ("train", "val", "trainval"))
+COCO = {split: (f"images/{split}", f"annotations/{split}", "") for split in ("train2017", "val2017")}
 CONTEXT = _voc("JPEGImages", "SegmentationClassContext", "SegmentationContext", ("train", "val"))
 LAYOUTS = {
     "ade20k": Layout("ADE20KDataset", {split: (f"images/{split}", f"annotations/{split}", "") for split in ("training", "validation")}),
@@ -48,9 +51,8 @@ LAYOUTS = {
     "pascal-context59": Layout("PascalContextDataset59", CONTEXT),
     "pascal-context60": Layout("PascalContextDataset", CONTEXT),
     "cityscapes": Layout("CityscapesDataset", {split: (f"leftImg8bit/{split}", f"gtFine/{split}", "") for split in ("train", "val")}),
-    "coco-stuff164k": Layout(
-        "COCOStuffDataset", {split: (f"images/{split}", f"annotations/{split}", "") for split in ("train2017", "val2017")}
-    ),
+    "coco-stuff164k": Layout("COCOStuffDataset", COCO),
+    "coco-object": Layout("COCOStuffDataset", COCO, things=80),
 }
 
 
@@ -87,6 +89,15 @@ def cityscapes(root: str | Path, split: str, **options: Any) -> MaskReader:
 def coco_stuff164k(root: str | Path, split: str, **options: Any) -> MaskReader:
     """COCO-Stuff 164k as train ids, 171 classes. Splits: train2017, val2017."""
     return _open("coco-stuff164k", root, split, options)
+
+
+def coco_object(root: str | Path, split: str, **options: Any) -> MaskReader:
+    """COCO-Object: the 80 things of COCO-Stuff 164k and a background of all else, 81 classes. Splits: train2017, val2017.
+
+    Read from COCO-Stuff's train ids: things, 0 to 79, go up by one; stuff and unlabeled pixels are 0. That is the rule of
+    wangf3014/SCLIP b56bd30, datasets/cvt_coco_object.py:18-204, which starts from the published ids.
+    """
+    return _open("coco-object", root, split, options)
 
 
 class FolderOptions(Strict):
@@ -158,14 +169,17 @@ def _open(name: str, root: str | Path, split: str, options: dict[str, Any]) -> M
         raise _absent(name, root, wanted, load_card("task", name).how_to_get)
     pairs = {sample: (image, f"{root}/{masks}/{sample}{mask_suffix}") for sample, image in found.items()}
     how = f"`tips-bench show {name}` says how to get all of its files."
-    reader = MaskReader(name, split, root, pairs, _rule(dataset, layout.drop_background), how=how)
+    reader = MaskReader(name, split, root, pairs, _rule(dataset, layout), how=how)
     reader.layout = f"mmsegmentation's folders, {images}/ and {masks}/{f' with {listing}' if listing else ''}"
     return reader
 
 
-def _rule(dataset: Any, drop_background: bool) -> LabelRule:
+def _rule(dataset: Any, layout: Layout) -> LabelRule:
     classes, palette = dataset.METAINFO["classes"], dataset.METAINFO["palette"]
-    if drop_background:
+    if layout.things is not None:
+        rule = LabelRule.of(["background", *classes[: layout.things]], [(0, 0, 0), *palette[: layout.things]])
+        return replace(rule, background=range(layout.things, len(classes)))
+    if layout.drop_background:
         return LabelRule.of(classes[1:], palette[1:], reduce_zero_label=True)
     return LabelRule.of(classes, palette, _default(dataset, "reduce_zero_label"))
 

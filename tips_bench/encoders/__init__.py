@@ -1,18 +1,21 @@
 """Frozen encoders behind one contract, whatever they came from: TIPS, timm, transformers, open_clip, a user's callable, raw pixels.
 
-    base          Encoder, EncoderSpec, ImageFeatures: the contract
-    load          from a name to an encoder
-    weights       which weights, and that they fit
-    hub           files from addresses and the Hugging Face hub
-    huggingface   what the JSON files of a Hugging Face folder say
-    values        the value path of towers that meet text
+    base           Encoder, EncoderSpec, ImageFeatures: the contract
+    load           from a name to an encoder
+    weights        which weights, and that they fit
+    hub            files from addresses and the Hugging Face hub
+    huggingface    what the JSON files of a Hugging Face folder say
+    preprocessing  how each library resizes and crops an image
+    values         the value path of towers that meet text
+    last_block     the last block of a CLIP tower under another attention
 
 The sources:
 
-    tips          this project's own towers
+    tips           this project's own towers
     timm, transformers, open_clip   models of those libraries
-    user          `module.path:callable`
-    pixels        raw pixels, the floor for all others
+    dinotxt        a backbone of another source, with dino.txt's head and text tower
+    user           `module.path:callable`
+    pixels         raw pixels, the floor for all others
 """
 
 from tips_bench.encoders.load import load_encoder, resolve_model_card

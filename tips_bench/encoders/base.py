@@ -6,14 +6,16 @@ Axes: B batch, H W pixels, h w token grid, D feature, K global tokens, T texts, 
 from __future__ import annotations
 
 import functools
+import json
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tips_bench.cards import ModelCard
+from tips_bench.cards import ImageCard, ModelCard
+from tips_bench.encoders.last_block import Reading, Tower, read
 from tips_bench.errors import UserError
 
 # Ours: bicubic resizing leaves [0, 1] by less; pixels of 0-255 and normalized ones leave it by more.
@@ -28,6 +30,7 @@ class EncoderSpec:
     image side in pixels. global_tokens: K. pad: what happens to an image side that is not a multiple of patch_size: "center" pads
     both ends with zeros after normalization (DINOv2's rule), "resize" enlarges the image bilinearly to the next multiple.
     config_sha256: SHA-256 of the files beside the weights that also decide the features, as config.json; "" if the card states it all.
+    preprocessing: how the model's publisher resizes and crops an image; None = not known.
     weights_sha256: SHA-256 of the weight file; or "random:SEED"; or, for a callable, "output:HEX", a hash of its output for one fixed
     image; or "none".
     """
@@ -45,6 +48,11 @@ class EncoderSpec:
     license: str
     pad: str = "center"
     config_sha256: str = ""
+    preprocessing: ImageCard | None = None
+
+    def identity(self) -> str:
+        """The spec as JSON, for the names of caches."""
+        return json.dumps(asdict(self), default=lambda card: card.model_dump(mode="json"))
 
 
 def spec_from_card(card: ModelCard, weights_sha256: str, *, has_text: bool | None = None) -> EncoderSpec:
@@ -62,6 +70,7 @@ def spec_from_card(card: ModelCard, weights_sha256: str, *, has_text: bool | Non
         weights_sha256=weights_sha256,
         license=card.license,
         pad=card.pad,
+        preprocessing=card.preprocessing,
     )
 
 
@@ -85,13 +94,15 @@ class Encoder(ABC):
     """A frozen encoder.
 
     A subclass sets `spec`, `device` and `dtype`, and implements `_encode`; with has_text also `encode_text`.
-    has_values: whether `encode_image` accepts `values=True`.
+    has_values: whether `encode_image` accepts `values=True`. head_depth: how many of the last blocks are a head that was trained on top
+    of a frozen backbone.
     """
 
     spec: EncoderSpec
     device: torch.device
     dtype: torch.dtype
     has_values: bool = False
+    head_depth: int = 0
     _has_seen_pixels = False
 
     def __repr__(self) -> str:
@@ -124,6 +135,25 @@ class Encoder(ABC):
         globals_BKD, *rest = (self._own(features) for features in (found.globals_BKD, *found.patches, *found.layer_globals))
         return ImageFeatures(globals_BKD, rest[: len(layers)], rest[len(layers) :], padding)
 
+    @torch.inference_mode()
+    def read_image(self, pixels_B3HW: Tensor, reading: Reading) -> tuple[Tensor, tuple[int, int, int, int]]:
+        """Patch features [B,h,w,E] in the space of the texts under another attention of the last block, and the padding.
+
+        Errors: those of `encode_image`; an encoder that is not a CLIP of open_clip or transformers.
+        """
+        tower = self.tower_parts()
+        self._check_pixels(pixels_B3HW)
+        pixels_B3HW, padding = self._prepared(pixels_B3HW)
+        return self._own(read(tower, pixels_B3HW, reading)), padding
+
+    def tower_parts(self) -> Tower:
+        """The image tower in parts. Errors: it has none that can be taken apart."""
+        raise UserError(
+            "the attention of its last block cannot be chosen",
+            where=self.spec.name,
+            fix="Choose a CLIP of open_clip or transformers, for example clip-b16, or a protocol with features.attention: itself.",
+        )
+
     @functools.cached_property
     def values_dim(self) -> int:
         """D of the value path. Errors: an encoder without one."""
@@ -149,6 +179,10 @@ class Encoder(ABC):
     def encode_text(self, texts: list[str]) -> Tensor:
         """[T,D] text embeddings, not normalized to length 1. Errors: an encoder without a text tower."""
         raise self._no_text()
+
+    def encode_patch_text(self, texts: list[str]) -> Tensor:
+        """[T,D] text embeddings that patches are compared with, not normalized: by default those for whole images, too."""
+        return self.encode_text(texts)
 
     def cut_texts(self, texts: list[str]) -> int | None:
         """How many of the texts are too long for the text tower, so that it does not read their ends; None = not known.

@@ -17,11 +17,16 @@ SHARD_INDEX = "model.safetensors.index.json"
 
 
 def fetch_weights(card: WeightsCard, title: str) -> Path:
-    """The local file of a url or of a Hugging Face repository, kept in the cache. Errors: as `fetch` and `hub_file`."""
+    """The local file of a url or of a Hugging Face repository, kept in the cache.
+
+    Errors: as `fetch` and `hub_file`; a file behind a form.
+    """
     if card.url is not None:
         name = unquote(urlsplit(card.url).path).rpartition("/")[2] or "weights"
         target = cache_root() / "weights" / digest(card.url)[:12] / name
         return fetch(card.url, target, size=card.size, sha256=card.sha256, title=title)
+    if card.how_to_get is not None:
+        raise UserError(f"{card.file or 'the weights'} cannot be downloaded without a form", where=title, fix=card.how_to_get)
     if card.hub is None or card.file is None:
         raise UserError(
             "the weights have neither a url nor a hub repository with a file",

@@ -12,6 +12,7 @@ from tips_bench.errors import UserError
 CONFIG_FILE = "config.json"
 # Files that say how an image becomes pixels; the second is the newer name.
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+MAX_SIDE = 1 << 14  # pixels
 _TIPS_TYPES = ("tipsv2", "tipsv2_vision_model", "tipsv2_text_model")
 
 
@@ -53,6 +54,18 @@ def read_normalization(folder: Path) -> tuple[tuple[float, ...], tuple[float, ..
         where=folder,
         fix="Add the file, or write a model card.",
     )
+
+
+def read_side(folder: Path) -> int | None:
+    """The side in pixels of the square that a folder's processor makes of an image; None = it does not say so."""
+    for name in PROCESSOR_FILES:
+        if (folder / name).is_file():
+            values = _read(folder / name)
+            size = values.get("image_processor", values).get("size")
+            sides = {size.get("height"), size.get("width")} if isinstance(size, dict) else {size}
+            side = sides.pop() if len(sides) == 1 else None
+            return side if type(side) is int and 0 < side <= MAX_SIDE else None
+    return None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # What stands before the colon -> the source that describes what stands after it.
 PREFIXES = {"hf": "transformers"}  # the name of any other source is its prefix
-NO_PREFIXES = ("tips", "transformers", "callable", "pixels")  # sources that have none
+NO_PREFIXES = ("tips", "transformers", "dinotxt", "callable", "pixels")  # sources that have none
 TIPS_SUFFIXES = (".npz", ".safetensors")
 WEIGHT_SUFFIXES = (*TIPS_SUFFIXES, ".pt", ".pth", ".ckpt", ".bin")
 _AS_WEIGHTS = "Where it is of another architecture than TIPS, give that as --model (timm:NAME, or a card) and this file as --weights."

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders import timm as timm_source
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
+from tips_bench.encoders.last_block import Block, Tower
+from tips_bench.encoders.preprocessing import of_open_clip
 from tips_bench.encoders.values import Watched, pooled_alone, watched, with_values
 from tips_bench.encoders.weights import (
     Weights,
@@ -70,7 +72,7 @@ class OpenClipEncoder(Encoder):
         config = pretrained(name, tag)
         with torch.device("meta"):
             model = build(name, "meta")
-        hub = config["hf_hub"].rstrip("/")
+        hub, stated = config["hf_hub"].rstrip("/"), facts(model, name)
         return ModelCard(
             name=f"open_clip:{text}",
             title=f"{name}, {tag} (open_clip)",
@@ -80,7 +82,8 @@ class OpenClipEncoder(Encoder):
             mean=tuple(config["mean"]),
             std=tuple(config["std"]),
             has_text=True,
-            **facts(model, name),
+            preprocessing=of_open_clip(config, stated["resolution"], stated["patch_size"]),
+            **stated,
             license="unknown",
             citation=f"open_clip, {name}, {tag}",
             homepage=f"https://huggingface.co/{hub}",
@@ -106,6 +109,32 @@ class OpenClipEncoder(Encoder):
         pooled = trunk.global_pool == "map"
         tokens_BPD = normed_BPD if pooled else trunk.norm(last.alone())[:, trunk.num_prefix_tokens :]
         return pooled_alone(lambda token_B1D: visual.head(trunk.forward_head(token_B1D)), tokens_BPD)
+
+    def tower_parts(self) -> Tower:
+        visual = self.model.visual
+        if not self.spec.has_text or hasattr(visual, "trunk") or pooling(visual) != "tok":
+            return super().tower_parts()
+        last = visual.transformer.resblocks[-1]
+        if not isinstance(last.attn, nn.MultiheadAttention):
+            return super().tower_parts()
+        table_ND, table_grid = visual.positional_embedding, visual.grid_size
+        return Tower(
+            module=visual,
+            embed=visual.conv1,
+            class_token_D=visual.class_embedding,
+            positions_ND=table_ND,
+            resized=lambda grid: positions(table_ND, table_grid, grid),
+            norm_before=visual.ln_pre,
+            blocks=visual.transformer.resblocks[:-1],
+            last=Block(
+                norm=last.ln_1,
+                qkv=lambda x_BND: F.linear(x_BND, last.attn.in_proj_weight, last.attn.in_proj_bias).chunk(3, -1),
+                heads=last.attn.num_heads,
+                out=lambda x_BND: last.ls_1(last.attn.out_proj(x_BND)),
+                feed_forward=lambda x_BND: last.ls_2(last.mlp(last.ln_2(x_BND))),
+            ),
+            finish=lambda x_BND: visual.ln_post(x_BND) if visual.proj is None else visual.ln_post(x_BND) @ visual.proj,
+        )
 
     @property
     def embeddings(self) -> int:

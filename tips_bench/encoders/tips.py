@@ -15,6 +15,8 @@ from torch import Tensor
 
 from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
+from tips_bench.encoders.huggingface import read_side
+from tips_bench.encoders.preprocessing import squashed
 from tips_bench.encoders.weights import Weights, choose_weights, resolve_dtype, weights_path
 from tips_bench.errors import UserError
 from tips_bench.models.configs import MAX_TEXT_TOKENS, Kind, TextConfig, VisionConfig, text_config, vision_config
@@ -26,6 +28,7 @@ from tips_bench.models.files.weight_files import WeightFile, open_weights
 from tips_bench.models.tokenizer import Tokenizer
 
 TOKENIZER_FILE = "tokenizer.model"
+OFFICIAL_SIDES = {"highres": 448, "lowres": 224}  # pixels, by a word in the names of official v1 files
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class TipsEncoder(Encoder):
             text = _config_in(file, "text") if _holds_text(file) else None
         tokenizer = (path if path.is_dir() else path.parent) / TOKENIZER_FILE
         text = text if tokenizer.is_file() else None
+        side = _side(path, vision)
         return ModelCard(
             name=path.resolve().name if path.is_dir() else path.stem,
             title=f"TIPS from {path.name}",
@@ -77,7 +81,8 @@ class TipsEncoder(Encoder):
             depth=vision.depth,
             mean=(0.0, 0.0, 0.0),
             std=(1.0, 1.0, 1.0),
-            resolution=vision.position_grid[0] * vision.patch_size,
+            resolution=side,
+            preprocessing=squashed(side),
             global_tokens=vision.num_global_tokens,
             has_text=text is not None,
             license="unknown",
@@ -158,6 +163,19 @@ def check_card(card: ModelCard) -> None:
     if card.has_text and (text is None or card.tokenizer is None):
         fix = "Fix the model card: add architecture.text and tokenizer, or set has_text to false."
         raise UserError("has_text is true, but architecture.text or tokenizer is missing", where=card.name, fix=fix)
+
+
+def _side(path: Path, vision: VisionConfig) -> int:
+    """The native image side in pixels of weights by their path.
+
+    As the preprocessor_config.json beside them states it; else as the names of the official v1 files do, whose grid of 16 x 16 positions
+    stands for both resolutions (google-deepmind/tips 4db271d, pytorch/run_image_encoder_inference.py:71); else that of the positions.
+    """
+    stated = read_side(path if path.is_dir() else path.parent)
+    if stated is not None:
+        return stated
+    named = next((side for word, side in OFFICIAL_SIDES.items() if word in path.name), None) if path.suffix == ".npz" else None
+    return named or vision.position_grid[0] * vision.patch_size
 
 
 def _text_source(card: ModelCard, weights: Weights, *, own: bool) -> TextSource | None:

@@ -19,6 +19,8 @@ from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
 from tips_bench.encoders.hub import SINGLE_FILE, hub_file, hub_model
 from tips_bench.encoders.huggingface import CONFIG_FILE, PROCESSOR_FILES, read_model_config, read_normalization
+from tips_bench.encoders.last_block import Block, Tower
+from tips_bench.encoders.preprocessing import of_transformers
 from tips_bench.encoders.values import Watched, pooled_alone, watched, with_values
 from tips_bench.encoders.weights import (
     Weights,
@@ -147,6 +149,35 @@ class TransformersEncoder(Encoder):
         values_BPD = self.vision.get_submodule(self.family.norm)(last.alone()[:, self.spec.global_tokens :])
         return self.model.visual_projection(values_BPD)
 
+    def tower_parts(self) -> Tower:
+        if not self.spec.has_text or self.family is not _CLIP:
+            return super().tower_parts()
+        vision, patch = self.vision, self.spec.patch_size
+        embeddings, (*blocks, last) = vision.embeddings, vision.encoder.layers
+        attention, table_ND = last.self_attn, embeddings.position_embedding.weight
+
+        def resized(grid: tuple[int, int]) -> Tensor:
+            tokens_1ND = table_ND.new_empty(1, 1 + grid[0] * grid[1], table_ND.shape[1])
+            return embeddings.interpolate_pos_encoding(tokens_1ND, grid[0] * patch, grid[1] * patch)[0]
+
+        return Tower(
+            module=vision,
+            embed=embeddings.patch_embedding,
+            class_token_D=embeddings.class_embedding,
+            positions_ND=table_ND,
+            resized=resized,
+            norm_before=vision.pre_layrnorm,
+            blocks=[_plain(block) for block in blocks],
+            last=Block(
+                norm=last.layer_norm1,
+                qkv=lambda x_BND: (attention.q_proj(x_BND), attention.k_proj(x_BND), attention.v_proj(x_BND)),
+                heads=attention.num_heads,
+                out=attention.out_proj,
+                feed_forward=lambda x_BND: last.mlp(last.layer_norm2(x_BND)),
+            ),
+            finish=lambda x_BND: self.model.visual_projection(vision.post_layernorm(x_BND)),
+        )
+
     def _options(self, pixels_B3HW: Tensor, grid: tuple[int, int]) -> dict[str, Any]:
         options: dict[str, Any] = {"interpolate_pos_encoding": True} if self.family.interpolate else {}
         if self.vision.config.model_type == "vit_mae":
@@ -166,11 +197,15 @@ class TransformersEncoder(Encoder):
     @torch.inference_mode()
     def encode_text(self, texts: list[str]) -> Tensor:
         """[T,D] text embeddings after the projection, not normalised. Errors: an encoder without text."""
+        tokens = self._tokenized(texts).to(self.device)
+        return self.model.get_text_features(**tokens).pooler_output
+
+    def _tokenized(self, texts: list[str]) -> Any:
+        """input_ids [T,L], and whatever else the tokenizer gives."""
         # SigLIP was trained on texts padded to 64 tokens (transformers, SiglipModel.get_text_features).
         padding = True if self.family.cls else "max_length"
         tokenizer, length = self._text_tokenizer()
-        tokens = tokenizer(texts, padding=padding, truncation=True, max_length=length, return_tensors="pt").to(self.device)
-        return self.model.get_text_features(**tokens).pooler_output
+        return tokenizer(texts, padding=padding, truncation=True, max_length=length, return_tensors="pt")
 
     def cut_texts(self, texts: list[str]) -> int:
         """How many of the texts are longer than the positions of the text tower. Errors: an encoder without text."""
@@ -182,7 +217,7 @@ class TransformersEncoder(Encoder):
         if not self.spec.has_text:
             raise self._no_text()
         if self._tokenizer is None:
-            self._tokenizer = _tokenizer(self._card)
+            self._tokenizer = _tokenizer(self._card, self.model.config.model_type)
         return self._tokenizer, self.model.config.text_config.max_position_embeddings
 
 
@@ -191,6 +226,16 @@ def _keeper(kept: dict[int, Tensor], layer: int) -> Callable[..., None]:
         kept[layer] = output if isinstance(output, Tensor) else output[0]
 
     return keep
+
+
+def _plain(block: nn.Module) -> Callable[[Tensor], Tensor]:
+    """A block of transformers as a function of its tokens alone."""
+
+    def run(x_BND: Tensor) -> Tensor:
+        found = block(x_BND, attention_mask=None)
+        return found if isinstance(found, Tensor) else found[0]
+
+    return run
 
 
 def _folder(card: ModelCard) -> Path:
@@ -268,6 +313,7 @@ def _check_card(card: ModelCard, facts: dict[str, Any]) -> None:
 def _describe(folder: Path, name: str, architecture: dict[str, Any], weights: WeightsCard, homepage: str) -> ModelCard:
     config = _config(folder)
     mean, std = read_normalization(folder)
+    stated = _facts(config)
     return ModelCard(
         name=name,
         title=f"{name} (transformers)",
@@ -276,7 +322,8 @@ def _describe(folder: Path, name: str, architecture: dict[str, Any], weights: We
         weights=weights,
         mean=mean,
         std=std,
-        **_facts(config),
+        preprocessing=of_transformers(folder, stated["patch_size"]),
+        **stated,
         license="unknown",
         citation=f"transformers, {config.model_type}",
         homepage=homepage,
@@ -311,10 +358,28 @@ def _check_report(info: dict[str, Any], path: Path) -> None:
             raise UserError(f"{len(bad)} tensors {what}, the first is {bad[0]!r}", where=path, fix=fix)
 
 
-def _tokenizer(card: ModelCard) -> Any:
+def _tokenizer(card: ModelCard, model_type: str) -> Any:
+    """The tokenizer of a card's folder. Errors: it cannot be loaded; a package that it needs is not installed."""
     transformers = require_package("transformers")
     source = card.architecture.get("repo") or card.architecture["folder"]
     try:
-        return transformers.AutoTokenizer.from_pretrained(source, revision=card.architecture.get("revision"), trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, revision=card.architecture.get("revision"), trust_remote_code=False)
+    except ImportError:
+        require_package("google.protobuf")
+        raise
     except (OSError, ValueError) as error:
         raise UserError(f"its tokenizer cannot be loaded: {str(error).splitlines()[0]}", where=card.name) from error
+    if model_type == "siglip" and type(tokenizer).__name__.removesuffix("Fast") == "GemmaTokenizer":
+        _lower_cased(tokenizer.backend_tokenizer)
+    return tokenizer
+
+
+def _lower_cased(tokenizer: Any) -> None:
+    """Let a tokenizer of Gemma bring text to lower case first, as SigLIP 2 was trained (big_vision, SigLIP2_demo.ipynb).
+
+    Its checkpoints name Gemma's tokenizer, which keeps the case; what is done here is what transformers' Siglip2Tokenizer adds to it
+    (models/siglip2/tokenization_siglip2.py).
+    """
+    normalizers = require_package("tokenizers").normalizers
+    steps = [normalizers.Lowercase(), *filter(None, [tokenizer.normalizer])]
+    tokenizer.normalizer = normalizers.Sequence(steps)

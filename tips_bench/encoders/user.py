@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from tips_bench.cards import ModelCard
 from tips_bench.encoders.base import Encoder, EncoderSpec, ImageFeatures, spec_from_card
 from tips_bench.encoders.weights import freeze, resolve_dtype
-from tips_bench.errors import UserError
+from tips_bench.errors import CodeFailed, UserError
 from tips_bench.fetch import first_line
 from tips_bench.models.devices import resolve_device
 
@@ -153,19 +153,28 @@ def _build(target: str) -> Any:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
+            raise _failed("it cannot be imported", error, target) from error
         raise UserError(
             f"there is no module {error.name!r}",
             where=target,
             fix="Run the command in the folder of that module, or add the folder to PYTHONPATH.",
         ) from error
+    except UserError:
+        raise
+    except Exception as error:
+        raise _failed("it cannot be imported", error, target) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
             raise UserError(f"{module_name} has no {attribute!r}", where=target)
         found = getattr(found, part)
     if not callable(found):
         raise UserError(f"it is a {type(found).__name__}, not callable", where=target, fix="Name a function that returns the encoder.")
-    built = found()
+    try:
+        built = found()
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise _failed("called without arguments, it failed", error, target) from error
     if not callable(built) and not isinstance(built, Encoder):
         raise UserError(
             f"it returned a {type(built).__name__}", where=target, fix="Return an Encoder, an nn.Module or a function of pixels."
@@ -174,6 +183,10 @@ def _build(target: str) -> Any:
         # In whatever precision the user made it, it takes the pixels that describe it.
         return freeze(built, _made_on(built), torch.float32)
     return built.eval() if isinstance(built, nn.Module) else built
+
+
+def _failed(what: str, error: Exception, target: str) -> CodeFailed:
+    return CodeFailed(f"{what}: {type(error).__name__}: {first_line(error)}", where=target, fix="Run it in Python alone to see where.")
 
 
 def _made_on(function: Callable[[Tensor], Tensor]) -> torch.device:
@@ -190,13 +203,16 @@ def _probe_pixels() -> Tensor:
 def _call(function: Callable[[Tensor], Tensor], pixels_B3HW: Tensor, name: str) -> Tensor:
     try:
         features = function(pixels_B3HW)
-    except torch.OutOfMemoryError:
-        raise  # it is a RuntimeError, too, but no mistake of the function's
-    except (RuntimeError, TypeError) as error:
-        raise UserError(
-            f"given {pixels_B3HW.dtype} pixels on {pixels_B3HW.device}, it raised {type(error).__name__}: {first_line(error)}",
+    except (UserError, torch.OutOfMemoryError):
+        raise  # the second is a RuntimeError, too, but no mistake of the function's
+    except Exception as error:
+        height, width = pixels_B3HW.shape[-2:]
+        given = f"given {pixels_B3HW.dtype} pixels on {pixels_B3HW.device}, it raised {type(error).__name__}: {first_line(error)}"
+        raise CodeFailed(
+            given,
             where=name,
-            fix="Return an nn.Module, which is moved and cast as the pixels are, or move and cast the pixels in the function.",
+            fix="Return an nn.Module, which is moved and cast as the pixels are, or move and cast the pixels in the function. "
+            f"It has to take images of any size, as this one of {height} x {width}; wrap a model of one size in an Encoder with a spec.",
         ) from error
     if not isinstance(features, Tensor) or features.ndim != 4 or not features.is_floating_point():
         given = f"{features.dtype} {list(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
@@ -205,7 +221,19 @@ def _call(function: Callable[[Tensor], Tensor], pixels_B3HW: Tensor, name: str) 
 
 
 def _from_spec(spec: EncoderSpec) -> dict[str, Any]:
-    names = ("patch_size", "embed_dim", "depth", "mean", "std", "resolution", "global_tokens", "has_text", "license", "pad")
+    names = (
+        "patch_size",
+        "embed_dim",
+        "depth",
+        "mean",
+        "std",
+        "resolution",
+        "global_tokens",
+        "has_text",
+        "license",
+        "pad",
+        "preprocessing",
+    )
     return {name: getattr(spec, name) for name in names}
 
 

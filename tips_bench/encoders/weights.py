@@ -99,9 +99,9 @@ def require_package(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
-        fix = "pip install timm transformers open_clip_torch"
+        fix = "pip install timm transformers open_clip_torch protobuf"
         raise UserError(f"the package {module} is not installed", fix=fix) from error
 
 
@@ -139,6 +139,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     for part in [file.parent / name for name in shard_names(file)] if is_index else [file]:
         with reading(part):
             state |= load_file(part)
+    return state
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file that PyTorch wrote, or of what `read_tensors` reads. Errors: anything but named tensors."""
+    if path.is_dir() or path.name.endswith((".safetensors", ".index.json")):
+        return read_tensors(path)
+    with reading(path):
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise UserError("the file holds other things than named tensors", where=path, fix=_FIX)
     return state
 
 

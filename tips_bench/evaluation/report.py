@@ -49,6 +49,7 @@ def build_record(
         family=spec.task.family,
         protocol=spec.protocol.name,
         protocol_hash=spec.protocol_hash,
+        extension=spec.protocol.extends_to(spec.task.name),
         model=spec.model.name,
         weights=spec.weights_name,
         weights_sha256=weights_sha256,

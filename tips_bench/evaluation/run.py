@@ -30,10 +30,12 @@ from tips_bench.encoders.load import load_encoder
 from tips_bench.encoders.user import card_of, wrap
 from tips_bench.errors import UserError
 from tips_bench.evaluation.report import build_record
+from tips_bench.evaluation.sharing import Shared
 from tips_bench.evaluation.spec import Spec, resolve
 from tips_bench.features.cache import FeatureCache
 from tips_bench.features.context import RunContext
 from tips_bench.features.extract import Extractor
+from tips_bench.features.memory import FeatureMemory
 from tips_bench.files import cannot_write, digest, write_text
 from tips_bench.memory import peak_memory_mb, reset_peak_memory
 from tips_bench.metrics.samples import SampleCounts, save_counts
@@ -82,8 +84,9 @@ class RunOptions:
 
 def misfit(task: TaskCard, root: Path) -> str | None:
     """Why the card of a task does not fit its data, for example too few class names; None = they fit. root: the data root."""
+    protocol = load_card("protocol", task.protocol).for_task(task.name)
     try:
-        FAMILIES.get(task.family).adapter_class()(task, load_card("protocol", task.protocol)).open(root / task.data.root, None)
+        FAMILIES.get(task.family).adapter_class()(task, protocol).open(root / task.data.root, None)
     except UserError as error:
         return str(error)
     return None
@@ -117,9 +120,12 @@ def _own_encoder(model: Any, options: RunOptions) -> Encoder:
     return wrap(model, options.device, options.dtype)
 
 
-def evaluate_spec(spec: Spec, chosen: RunOptions, encoder: Encoder | None = None) -> Record:
-    """As `evaluate`, for resolved cards; weights, limit and overrides are those of `spec`. encoder: used instead of the card's."""
-    adapter: Adapter = FAMILIES.get(spec.task.family).adapter_class()(spec.task, spec.protocol)
+def evaluate_spec(spec: Spec, chosen: RunOptions, encoder: Encoder | None = None, shared: Shared | None = None) -> Record:
+    """As `evaluate`, for resolved cards; weights, limit and overrides are those of `spec`.
+
+    encoder: used instead of the card's. shared: what the features of its images are shared with; None = with later runs if they are kept.
+    """
+    adapter: Adapter = FAMILIES.get(spec.task.family).adapter_class()(spec.task, spec.applied)
     if adapter.needs_text and not spec.model.has_text:
         raise _no_text(spec)
     beside = _metrics_beside(spec, adapter, chosen.metrics or [])
@@ -131,7 +137,8 @@ def evaluate_spec(spec: Spec, chosen: RunOptions, encoder: Encoder | None = None
     encoder = encoder or world.first(lambda: load_encoder(spec.model, spec.weights, device, chosen.dtype))
     if adapter.needs_text and not encoder.spec.has_text:
         raise _no_text(spec)
-    run = _Run(spec, adapter, splits, encoder, beside, chosen)
+    shared = shared or Shared(cache_root() / "features" if chosen.cache else None)
+    run = _Run(spec, adapter, splits, encoder, beside, chosen, shared)
     done = None if chosen.rerun else run.finished()
     if done is not None:
         said = "tips-bench: %s, %s: scored before, this is the record of %s (to score again: --rerun, or rerun=True)"
@@ -206,13 +213,26 @@ class _Run:
     """One evaluation in progress."""
 
     def __init__(
-        self, spec: Spec, adapter: Adapter, splits: Splits, encoder: Encoder, beside: dict[str, type[SampleCounts]], options: RunOptions
+        self,
+        spec: Spec,
+        adapter: Adapter,
+        splits: Splits,
+        encoder: Encoder,
+        beside: dict[str, type[SampleCounts]],
+        options: RunOptions,
+        shared: Shared,
     ) -> None:
         self.spec, self.adapter, self.splits, self.beside, self.options = spec, adapter, splits, beside, options
         self.world = world = options.world
         batch_size = options.batch_size or BATCH_SIZE.get(encoder.device.type, BATCH_SIZE["cpu"])
-        extractor = Extractor(encoder, spec.protocol.image, spec.protocol.features, batch_size, options.workers, world)
-        self.features_id = features = self._features_identity(encoder)
+        proxy = spec.applied.features.proxy
+        other = load_encoder(proxy.model, None, str(encoder.device), options.dtype) if proxy else None
+        device, model = encoder.device.type, json.dumps(spec.model.model_dump(mode="json"), sort_keys=True)
+        named = digest(encoder.spec.identity(), model, options.dtype, device)[:32]
+        self.features_id = features = named + self._of_images(other)[:32]
+        memory = None if shared.folder is None else FeatureMemory(shared.folder / named, encoder.dtype)
+        image, read = spec.applied.image, spec.applied.features
+        extractor = Extractor(encoder, image, read, batch_size, options.workers, world, memory, shared.layers(read, encoder), proxy=other)
         trained_on = splits.train.fingerprint if splits.train else ""
         head = [released_head(spec.model, spec.task.family)[1]] if spec.takes_released_head else []
         decisive = digest(features, json.dumps(spec.cards(), sort_keys=True), splits.test.fingerprint, trained_on, options.seed, *head)
@@ -220,15 +240,14 @@ class _Run:
         self.work = self.path.with_name(f".{self.path.stem}.work")
         self.resumed = self.work.is_dir()
         scratch = FeatureCache(self.work, world=world)
-        cache = FeatureCache(cache_root() / "features", features, world) if options.cache else scratch
-        self.context = RunContext(extractor, spec.protocol, spec.model, scratch, cache, options.seed)
+        texts = FeatureCache(cache_root() / "texts", "texts", world) if options.cache else scratch
+        self.context = RunContext(extractor, spec.applied, spec.model, scratch, texts, options.seed)
         self._lock: int | None = None
 
-    def _features_identity(self, encoder: Encoder) -> str:
-        """A text of everything that shapes the features of an image: the key of a cache."""
-        card, splits = self.spec.protocol, self.splits
-        parts = [json.dumps(asdict(encoder.spec)), json.dumps(self.spec.model.model_dump(mode="json"), sort_keys=True)]
-        parts += [card.image.model_dump_json(), card.features.model_dump_json(), self.options.dtype, encoder.device.type]
+    def _of_images(self, proxy: Encoder | None) -> str:
+        """A hash of everything but the encoder that shapes the features of the images."""
+        card, splits = self.spec.applied, self.splits
+        parts = [card.image.model_dump_json(), card.features.model_dump_json(), *([proxy.spec.identity()] if proxy else [])]
         return digest(*parts, splits.train.identity if splits.train else "", splits.test.identity)
 
     def finished(self) -> Record | None:
@@ -283,15 +302,18 @@ class _Run:
             drawn = self.adapter.draw(self.context.alone(), self.splits, fit.head if fit else None, self.options.pictures)
             record.pictures = save_pictures(drawn, stem)
         save_counts(samples, scores.counts, scores.beside)
-        self.context.cache.flush()
+        for kept in (self.context.texts, self.context.extractor.memory):
+            if kept is not None:
+                kept.flush()
         record.save(self.path)
         shutil.rmtree(self.work, ignore_errors=True)
         return record
 
     def close(self) -> None:
         """Let go of all files; a work folder for which the encoder has done nothing yet is removed."""
-        self.context.cache.close()
-        self.context.scratch.close()
+        for kept in (self.context.texts, self.context.scratch, self.context.extractor.memory):
+            if kept is not None:
+                kept.close()
         if self.world.is_first and not self.context.extractor.meter.image_forwards and not self.resumed:
             shutil.rmtree(self.work, ignore_errors=True)
         if self._lock is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ from tips_bench.cards import CARDS, ModelCard, ProtocolCard, Strict, TaskCard, l
 from tips_bench.catalog import is_shipped
 from tips_bench.encoders.load import resolve_model_card
 from tips_bench.errors import NotAllowed, Unsuited, UserError
-from tips_bench.files import digest
+from tips_bench.evaluation.patch_sizes import for_patches
+from tips_bench.results.protocol_hash import protocol_hash
 from tips_bench.results.record import Deviation, shown_name
 
 Kind = Literal["task", "model", "protocol"]
@@ -48,8 +48,13 @@ class Spec:
 
     @property
     def protocol_hash(self) -> str:
-        """Hex SHA-256 of the protocol as used."""
-        return digest(json.dumps(self.protocol.model_dump(mode="json"), sort_keys=True))
+        """Hex SHA-256 of the values of the protocol as used."""
+        return protocol_hash(self.protocol.model_dump(mode="json"))
+
+    @property
+    def applied(self) -> ProtocolCard:
+        """The protocol with its sizes in pixels as they are for this model's patches."""
+        return for_patches(self.protocol, self.model.patch_size)
 
     @property
     def takes_released_head(self) -> bool:
@@ -82,7 +87,7 @@ def resolve(
     deviations: list[Deviation] = []
     task_card = _changed("task", load_card("task", task), chosen["task"], deviations)
     name = protocol or task_card.protocol
-    protocol_card = load_card("protocol", name)
+    protocol_card = load_card("protocol", name).for_task(task_card.name)
     if protocol_card.name not in task_card.protocols and is_shipped("protocol", name):
         fix = f"Use one of: {', '.join(task_card.protocols)}."
         raise NotAllowed(f"protocol {protocol_card.name!r} is not allowed for this task", where=f"task {task_card.name}", fix=fix)

@@ -1,11 +1,14 @@
-"""Names of classes and prompts for zero-shot classification: a task's own list, its folders, or OpenAI's for ImageNet.
+"""Names of classes and prompts for zero-shot tasks: a task's own list, its folders, or OpenAI's for ImageNet.
 
 OpenAI's 1000 names and 80 prompts (github.com/openai/CLIP, notebooks/Prompt_Engineering_for_ImageNet.ipynb) are taken from open_clip, which
-ships them, and held to a checksum, so that no version of it can change a number in silence.
+ships them, and held to a checksum, so that no version of it can change a number in silence. big_vision scores SigLIP with the same 80 and
+the name alone, all in lower case and without punctuation (google-research/big_vision 0127fb6,
+big_vision/evaluators/proj/image_text/prompt_engineering.py:51-112).
 """
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +17,8 @@ from tips_bench.errors import UserError
 from tips_bench.features.prompts import PLACEHOLDER
 from tips_bench.files import digest
 
-OPENAI_PROMPTS, OPENAI_NAMES = "openai-80", "openai-imagenet"
+OPENAI_PROMPTS, OPENAI_NAMES, BIG_VISION_PROMPTS = "openai-80", "openai-imagenet", "big-vision-81"
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _SHA256 = {
     OPENAI_PROMPTS: "8d8a300f2c3a3712d0c7a6db6c1958767e832e0405cf601f8889dd7d58b7d329",
     OPENAI_NAMES: "1cbffe8e552706b4e2b3d4161e02bf060c33597d0c859feb9bfd4bbed2474f61",
@@ -22,10 +26,22 @@ _SHA256 = {
 
 
 def prompts_of(chosen: list[str] | str) -> list[str]:
-    """A list of prompts as it is, or OpenAI's 80 by their name. Errors: no open_clip; another version's prompts."""
+    """A list of prompts as it is, or one by its name. Errors: no open_clip; another version's prompts."""
     if isinstance(chosen, list):
         return chosen
-    return _held(OPENAI_PROMPTS, [template(PLACEHOLDER) for template in _metadata().OPENAI_IMAGENET_TEMPLATES])
+    openai = _held(OPENAI_PROMPTS, [template(PLACEHOLDER) for template in _metadata().OPENAI_IMAGENET_TEMPLATES])
+    return [canonical(prompt, kept=PLACEHOLDER) for prompt in [*openai, PLACEHOLDER]] if chosen == BIG_VISION_PROMPTS else openai
+
+
+def canonical(text: str, kept: str) -> str:
+    """The text in lower case, with single spaces in place of underscores and other space, and without punctuation but for `kept`."""
+    parts = text.replace("_", " ").split(kept)
+    return " ".join(kept.join(part.translate(_NO_PUNCTUATION) for part in parts).lower().split())
+
+
+def canonical_name(name: str) -> str:
+    """A class's first name, as big_vision asks for it."""
+    return canonical(name, kept=",").split(",")[0]
 
 
 def names_of(chosen: list[str] | str, classes: Sequence[str], *, where: object) -> list[str]:

@@ -5,6 +5,8 @@ Axes: B batch, H W pixels, h w token grid, D feature (layers and global token co
 
 from __future__ import annotations
 
+import math
+import re
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,10 +21,14 @@ from torch.nn import functional as F
 
 from tips_bench.cards import FeatureCard, ImageCard
 from tips_bench.data.images import center_crop, resize, resize_shape, to_pixels
-from tips_bench.encoders.base import Encoder, ImageFeatures, padding_of
+from tips_bench.encoders.base import Encoder, EncoderSpec, ImageFeatures, padding_of
+from tips_bench.encoders.last_block import Attention, Proxy, Reading
 from tips_bench.errors import UserError
 from tips_bench.features.memory import FeatureMemory, Recall, Wanted, What, part_of
 from tips_bench.ranks import ALONE, World
+
+# Of ImageNet's training images, RGB in [0, 1], as torchvision's and mmsegmentation's models have them.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass
@@ -35,7 +41,7 @@ class Meter:
 
 @dataclass(frozen=True)
 class PatchFeatures:
-    """features_BhwD in float32 or the run's precision; padding as in ImageFeatures."""
+    """features_BhwD in float32 or the run's precision; padding: (left, top, right, bottom) pixels that are cut off what is predicted."""
 
     features_BhwD: Tensor
     padding: tuple[int, int, int, int]
@@ -45,12 +51,15 @@ def layer_indices(layers: list[int] | str, encoder: Encoder) -> tuple[int, ...]:
     """Block indices in [0, depth) of a FeatureCard's layers.
 
     "even4" of 24 blocks is 4, 11, 17, 23, as DINOv2 (hub/depthers.py) and DINOv3 (eval/depth/models/encoder.py) have it, where even
-    spacing gives 5. "quarters" is that even spacing, rounded up, as the released DPT heads of TIPSv2 read it: of 27 blocks 6, 13, 20, 26.
+    spacing gives 5. "quarters" is that even spacing, rounded up, as the released DPT heads of TIPSv2 read it: of 27 blocks 6, 13, 20, 26;
+    "quarters-down" as mbanani/probe3d 1fff822 does it (evals/models/dino.py:40-45): 5, 12, 17, 26.
     Errors: a block that the encoder does not have, four where there are fewer.
     """
     if not isinstance(layers, str):
         return encoder.resolve_layers(tuple(layers))
     depth, name = encoder.spec.depth, encoder.spec.name
+    if layers == "backbone":
+        return (depth - 1 - encoder.head_depth,)
     if depth < 4:
         problem = f"features.layers = {layers}: encoder {name!r} has {depth} block{'s' * (depth > 1)}"
         raise UserError(problem, fix="Use a protocol that reads only the last layer, or --set features.layers=[-1].")
@@ -58,7 +67,28 @@ def layer_indices(layers: list[int] | str, encoder: Encoder) -> tuple[int, ...]:
         return tuple(range(depth - 4, depth))
     if layers == "quarters":
         return tuple(-(-depth * quarter // 4) - 1 for quarter in range(1, 5))
+    if layers == "quarters-down":
+        return depth // 4 - 1, depth // 2 - 1, depth // 4 * 3 - 1, depth - 1
     return (4, 11, 17, 23) if depth == 24 else tuple(round(depth * quarter / 4) - 1 for quarter in range(1, 5))
+
+
+def resolved(image: ImageCard, spec: EncoderSpec) -> ImageCard:
+    """The card with the encoder's own preprocessing and resolution where it asks for them. Errors: an encoder that states none."""
+    if image.from_encoder:
+        if spec.preprocessing is None:
+            fix = (
+                "State it in the model's card (preprocessing: ...) or in the encoder's spec, or choose a protocol with an input of its own."
+            )
+            raise UserError(
+                "its own preprocessing of images is not known, and the protocol asks for it", where=f"model {spec.name}", fix=fix
+            )
+        image = spec.preprocessing
+    if not image.native:
+        return image
+    if image.crop_ratio is None:
+        return image.model_copy(update={"short_side": spec.resolution, "native": False})
+    sides = {"short_side": int(spec.resolution / image.crop_ratio), "crop": spec.resolution}
+    return image.model_copy(update={**sides, "native": False, "crop_ratio": None})
 
 
 class Images(Protocol):
@@ -76,7 +106,7 @@ class Extractor:
     """Turns images into patch features as a protocol card says. batch_size: images of one size at a time.
 
     world: the ranks that share the images; each calls `batches` with the same ones and gets its part of them. memory: where features are
-    looked up and kept. also: what is kept in it besides, for other protocols.
+    looked up and kept. also: layers that are kept in it besides, for other protocols. proxy: the encoder of features.proxy.
     """
 
     encoder: Encoder
@@ -86,14 +116,17 @@ class Extractor:
     workers: int = 2
     world: World = ALONE
     memory: FeatureMemory | None = None
-    also: frozenset[Wanted] = frozenset()
+    also: tuple[int, ...] = ()
     meter: Meter = field(default_factory=Meter)
+    proxy: Encoder | None = None
 
     def __post_init__(self) -> None:
         spec = self.encoder.spec
-        if self.image.native:
-            self.image = self.image.model_copy(update={"short_side": spec.resolution, "native": False})
+        self.image = resolved(self.image, spec)
         self.layers = layer_indices(self.features.layers, self.encoder)
+        names = self.features.token_for
+        if names is not None and not set(names) & set(re.findall(r"[a-z0-9]+", spec.name.lower())):
+            self.features = self.features.model_copy(update={"global_token": None})
         token = self.features.global_token
         if token is not None and not 0 <= token < spec.global_tokens:
             raise UserError(
@@ -106,16 +139,39 @@ class Extractor:
         return replace(self, world=ALONE)
 
     @property
+    def patch_size(self) -> int:
+        """Of the grid of features, in pixels: the proxy's where there is one."""
+        return (self.proxy or self.encoder).spec.patch_size
+
+    @property
+    def _multiple(self) -> int:
+        """What a side is padded to a multiple of, in pixels."""
+        own = self.encoder.spec.patch_size
+        return own if self.proxy is None else math.lcm(own, self.proxy.spec.patch_size)
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """(mean, standard deviation) of RGB in [0, 1] by which pixels are normalized."""
+        spec = self.encoder.spec
+        return (IMAGENET_MEAN, IMAGENET_STD) if self.image.normalize == "imagenet" else (spec.mean, spec.std)
+
+    @property
     def dim(self) -> int:
         """D: features a patch."""
         if self.features.values:
-            return self.encoder.values_dim
+            return self.encoder.values_dim + self.keys_dim
         return self.encoder.spec.embed_dim * len(self.layers) * (1 if self.features.global_token is None else 2)
+
+    @property
+    def keys_dim(self) -> int:
+        """How many of them, the last, are keys."""
+        return self.encoder.spec.embed_dim if self.features.keys else 0
 
     def inner_size(self, height: int, width: int, scale: float = 1) -> tuple[int, int]:
         """(height, width) of the network input before padding. scale: on the protocol's own size."""
-        resized, side = self._resized(height, width, scale), self.image.crop or self.image.short_side
-        if self.image.shape != "center-crop" or side is None:
+        resized = self._resized(height, width, scale)
+        side = self.image.crop or (self.image.short_side if self.image.shape == "center-crop" else None)
+        if side is None:
             return resized
         return min(*resized, round(side * scale)), min(*resized, round(side * scale))
 
@@ -125,18 +181,23 @@ class Extractor:
             height = width = card.short_side
         multiple = self.encoder.spec.patch_size if card.patch_multiple else None
         short_side = max(1, int((card.short_side or min(height, width)) * scale))  # mmcv cuts: 640 x 1.32 is 844
-        return resize_shape(height, width, short_side, multiple, card.library)
+        return resize_shape(height, width, short_side, multiple, card.library, card.long_side and int(card.long_side * scale))
 
     def padding(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) pixels around an image or window of this size that are cut off what is predicted."""
+        return (0, 0, 0, 0) if self.image.fit == "stretch" else self._added(height, width)
+
+    def _added(self, height: int, width: int) -> tuple[int, int, int, int]:
         """(left, top, right, bottom) pixels that are added around an image or window of this size."""
-        spec = self.encoder.spec
-        return padding_of(height, width, spec.patch_size, "resize" if self.image.fit == "enlarge" else spec.pad)
+        rule = self.encoder.spec.pad if self.image.fit in ("pad", "stretch") else "resize"
+        return padding_of(height, width, self._multiple, rule)
 
     def grid(self, height: int, width: int, scale: float = 1) -> tuple[int, int]:
         """(h, w) tokens of an image of this size."""
-        patch = self.encoder.spec.patch_size
-        inner = self.inner_size(height, width, scale)
-        return -(-inner[0] // patch), -(-inner[1] // patch)
+        patch, multiple, inner = self.patch_size, self._multiple, self.inner_size(height, width, scale)
+        if self.image.fit == "drop":
+            return inner[0] // multiple * (multiple // patch), inner[1] // multiple * (multiple // patch)
+        return -(-inner[0] // multiple) * (multiple // patch), -(-inner[1] // multiple) * (multiple // patch)
 
     def pixels(self, image_HW3: np.ndarray, scale: float = 1) -> Tensor:
         """The resized image as float32 [3,H,W] in [0, 1]."""
@@ -146,21 +207,22 @@ class Extractor:
 
     def encode(self, pixels_N3HW: Tensor) -> PatchFeatures:
         """Patch features of images or windows of one size, batch_size at a time."""
-        if self.image.fit == "enlarge":
-            pixels_N3HW = enlarge(pixels_N3HW, self.encoder.spec.patch_size)
-        found = [self._encode(piece) for piece in pixels_N3HW.split(self.batch_size)]
+        found = [self._encode(piece) for piece in self.fitted(pixels_N3HW).split(self.batch_size)]
         if len(found) == 1:
             return found[0]
         return PatchFeatures(torch.cat([piece.features_BhwD for piece in found]), found[0].padding)
 
     def _encode(self, pixels_B3HW: Tensor) -> PatchFeatures:
-        token = self.features.global_token
-        parts, *globals_ = self.look(pixels_B3HW, *self.whats)
+        card, token = self.features, self.features.global_token
+        if card.attention != "itself":
+            with self.timed(len(pixels_B3HW)):
+                return self._read(pixels_B3HW, card.attention)
+        parts, *globals_ = self.look(self.normalized(pixels_B3HW), *self.whats)
         if token is not None:
             tokens = [own_BKD[:, token, None, None].expand_as(parts[0]) for own_BKD in globals_[0]]
             parts = [part for pair in zip(parts, tokens, strict=True) for part in pair]
-        spec = self.encoder.spec
-        padding = padding_of(pixels_B3HW.shape[-2], pixels_B3HW.shape[-1], spec.patch_size, spec.pad)
+        spec, rule = self.encoder.spec, "resize" if self.image.fit == "stretch" else self.encoder.spec.pad
+        padding = padding_of(pixels_B3HW.shape[-2], pixels_B3HW.shape[-1], spec.patch_size, rule)
         return PatchFeatures(torch.cat(parts, -1) if len(parts) > 1 else parts[0], padding)
 
     @property
@@ -173,15 +235,40 @@ class Extractor:
         if self.memory is None:
             found = self._through(pixels_B3HW, self.layers)
             return [[part_of(found, what, position) for position in range(len(self.layers))] for what in whats]
-        wanted = [(what, layer) for what in whats for layer in self.layers]
-        parts = self._recall(self.memory).parts(pixels_B3HW, wanted, self._through)
+        parts = self._recall(self.memory).parts(pixels_B3HW, self._wanted(whats), self._through)
         return [[parts[what, layer] for layer in self.layers] for what in whats]
+
+    def _read(self, pixels_B3HW: Tensor, attention: Attention) -> PatchFeatures:
+        """With another attention in the last block. A proxy sees the same pixels; what is padded has the mean color."""
+        card = self.features
+        if card.proxy is None or self.proxy is None:
+            reading = Reading(attention, card.positions, network=card.network, keys=card.keys)
+            found, padding = self.encoder.read_image(self.normalized(pixels_B3HW), reading)
+            return PatchFeatures(found, (0, 0, 0, 0) if self.image.fit == "stretch" else padding)
+        left, top, right, bottom = self._added(pixels_B3HW.shape[-2], pixels_B3HW.shape[-1])
+        padding = self.padding(pixels_B3HW.shape[-2], pixels_B3HW.shape[-1])
+        mean_311 = torch.tensor(self.normalization[0]).view(3, 1, 1)
+        pixels_B3HW = F.pad(pixels_B3HW - mean_311, (left, right, top, bottom)) + mean_311
+        features_BhwD = self.proxy.encode_image(pixels_B3HW).patches[0].to(self.encoder.device)
+        proxy = Proxy(features_BhwD, card.proxy.beta, card.proxy.gamma)
+        found, _ = self.encoder.read_image(self.normalized(pixels_B3HW), Reading(attention, card.positions, proxy, card.network))
+        return PatchFeatures(found, padding)
 
     def embed(self, pixels_B3HW: Tensor) -> Tensor:
         """[B,E,D] embeddings of whole images in the space of the encoder's texts, not normalised."""
+        pixels_B3HW = self.normalized(self.fitted(pixels_B3HW))
         if self.memory is None:
             return self._through_embedding(pixels_B3HW)
         return self._recall(self.memory).embeddings(pixels_B3HW, self._through_embedding)
+
+    def remembers(self, pixels_B3HW: Tensor) -> bool:
+        """Whether `encode` of these images needs no backbone."""
+        return self.memory is not None and self._recall(self.memory).has(
+            self.normalized(self.fitted(pixels_B3HW)), self._wanted(self.whats)
+        )
+
+    def _wanted(self, whats: Sequence[What]) -> list[Wanted]:
+        return [(what, layer) for what in whats for layer in self.layers]
 
     def _recall(self, memory: FeatureMemory) -> Recall:
         return Recall(memory, self.encoder, self.features, self.also)
@@ -194,6 +281,26 @@ class Extractor:
     def _through_embedding(self, pixels_B3HW: Tensor) -> Tensor:
         with self.timed(len(pixels_B3HW)):
             return self.encoder.embed_image(pixels_B3HW)
+
+    def fitted(self, pixels_B3HW: Tensor) -> Tensor:
+        """Images or windows whose sides are whole patches, unless the encoder is to see to that itself."""
+        if self.image.fit == "enlarge":
+            return enlarge(pixels_B3HW, self._multiple)
+        if self.image.fit == "corner":
+            mean_311 = torch.tensor(self.normalization[0], device=pixels_B3HW.device).view(3, 1, 1)
+            height, width = pixels_B3HW.shape[-2:]
+            return F.pad(pixels_B3HW - mean_311, (0, -width % self._multiple, 0, -height % self._multiple)) + mean_311
+        return drop(pixels_B3HW, self._multiple) if self.image.fit == "drop" else pixels_B3HW
+
+    def normalized(self, pixels_B3HW: Tensor) -> Tensor:
+        """Pixels that the encoder's own normalization turns into those that the card asks for."""
+        if self.image.normalize == "encoder":
+            return pixels_B3HW
+        spec, device = self.encoder.spec, pixels_B3HW.device
+        mean, std, own_mean, own_std = (
+            torch.tensor(values, device=device).view(3, 1, 1) for values in (*self.normalization, spec.mean, spec.std)
+        )
+        return (pixels_B3HW - mean) / std * own_std + own_mean
 
     def fresh(self) -> Extractor:
         """The same without a memory: for images that never come again, as random crops."""
@@ -212,7 +319,7 @@ class Extractor:
     def batches(self, reader: Images, indices: Sequence[int]) -> Iterator[tuple[list[int], list[Any], Tensor]]:
         """(indices, samples, pixels_B3HW) for this rank's part of `indices`, grouped by size; the next are decoded meanwhile.
 
-        The batches are the same ones for any number of ranks, each of which takes every so-manieth.
+        The batches are the same for any number of ranks, and each rank takes its part of them.
         """
         groups: dict[tuple[int, int], list[int]] = {}
         square = self.inner_size(1, 1) if self.image.shape != "aspect" else None  # the same for all: a million headers are not read
@@ -245,3 +352,11 @@ def enlarge(pixels_B3HW: Tensor, patch_size: int) -> Tensor:
     height, width = pixels_B3HW.shape[-2:]
     size = height + -height % patch_size, width + -width % patch_size
     return pixels_B3HW if size == (height, width) else F.interpolate(pixels_B3HW, size, mode="bicubic", align_corners=False)
+
+
+def drop(pixels_B3HW: Tensor, patch_size: int) -> Tensor:
+    """The images without the pixels after the last whole patch, as a convolution of that stride leaves them out. Errors: no whole patch."""
+    height, width = pixels_B3HW.shape[-2:]
+    if min(height, width) < patch_size:
+        raise UserError(f"an image of {height}x{width} pixels has no whole patch of {patch_size}", fix="Choose a larger image.short_side.")
+    return pixels_B3HW[..., : height - height % patch_size, : width - width % patch_size]

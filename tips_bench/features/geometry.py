@@ -27,16 +27,22 @@ from tips_bench.cards import WindowCard
 CHUNK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 26}
 
 
-Kind = Literal["bilinear", "bicubic"]
+Kind = Literal["bilinear", "bicubic", "bilinear-aligned", "bicubic-aligned"]
 
 
 @lru_cache(maxsize=256)
 def interpolation(source: int, target: int, kind: Kind = "bilinear") -> Tensor:
-    """[target, source] matrix of interpolation along an axis with half-pixel centres (align_corners=False), as torch defines it."""
+    """[target, source] matrix of interpolation along an axis, as torch defines it.
+
+    Pixels have their centers half a pixel inside (align_corners=False), or, for the kinds that end in "-aligned", the outermost centers
+    of both sizes coincide (align_corners=True).
+    """
     if source == target:
         return torch.eye(source)
-    # Both kinds are separable; torch has the cubic one for two axes alone.
-    return F.interpolate(torch.eye(source)[:, None, :, None], (target, 1), mode=kind, align_corners=False)[:, 0, :, 0].T.contiguous()
+    mode, _, aligned = kind.partition("-")
+    # Both modes are separable; torch has the cubic one for two axes alone.
+    wide = F.interpolate(torch.eye(source)[:, None, :, None], (target, 1), mode=mode, align_corners=bool(aligned))
+    return wide[:, 0, :, 0].T.contiguous()
 
 
 def window_starts(length: int, window: int, stride: int) -> tuple[int, ...]:

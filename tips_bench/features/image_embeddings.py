@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tips_bench.data.split import Split
 from tips_bench.features.cache import DISK_TYPES, FeatureCache, to_disk
-from tips_bench.features.extract import Extractor, enlarge
+from tips_bench.features.extract import Extractor
 from tips_bench.features.memory import What
 from tips_bench.features.store import ResumableArray
 from tips_bench.files import digest
@@ -38,12 +38,12 @@ class ImageEmbedding:
         mean: the mean of the last layer's patches after them.
         """
         token = extractor.features.global_token
-        whats: list[What] = ["means" if token is None else "tokens", *(["means"] if mean else [])]
+        first_kind: What = "means" if token is None else "tokens"
+        whats: list[What] = [first_kind, "means"] if mean and token is not None else [first_kind]
 
         def encode(pixels_B3HW: Tensor) -> Tensor:
-            if extractor.image.fit == "enlarge":
-                pixels_B3HW = enlarge(pixels_B3HW, extractor.encoder.spec.patch_size)
-            first, *means = extractor.look(pixels_B3HW, *dict.fromkeys(whats))
+            pixels_B3HW = extractor.normalized(extractor.fitted(pixels_B3HW))
+            first, *means = extractor.look(pixels_B3HW, *whats)
             parts = [own_BKD[:, token or 0] for own_BKD in first]
             return torch.cat([*parts, (means[0] if means else first)[-1][:, 0]] if mean else parts, 1)
 

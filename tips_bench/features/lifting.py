@@ -215,8 +215,8 @@ def lift(points_N3: np.ndarray, frames: ScanFrames, extractor: Extractor, option
 
     Errors: no frame with a pose, none that sees a point, a protocol that crops images.
     """
-    if extractor.image.shape == "center-crop":
-        raise UserError("image.shape = center-crop: points outside the crop get no feature", fix="Use aspect or square.")
+    if extractor.image.crops:
+        raise UserError("image: points outside the crop get no feature", fix="Use shape aspect or square, without crop and cut.")
     if not len(frames):
         raise UserError(f"none of its {frames.skipped} frames has a pose", where=where, fix="Take the scan out of the list.")
     device = extractor.encoder.device

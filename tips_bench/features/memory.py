@@ -102,7 +102,7 @@ class FeatureMemory:
         except OSError as error:
             self._close_writers()
             raise cannot_write(self.folder, error) from error
-        self._places[key, kind.encode()] = Place(self._part, self._end, *array_PD.shape, int(record["check"]))
+        self._places[key, kind.encode()] = Place(self._part, self._end, len(array_PD), array_PD.shape[1], int(record["check"]))
         self._end += array_PD.nbytes
 
     def _writers(self) -> tuple[int, int]:
@@ -174,13 +174,18 @@ def part_of(found: ImageFeatures, what: What, position: int) -> Tensor:
 class Recall:
     """What one protocol reads of an encoder, from a memory or through the backbone.
 
-    also: what other protocols read of the same images, which is kept in the same pass.
+    also: layers that other protocols read of the same images, which are kept in the same pass.
     """
 
     memory: FeatureMemory
     encoder: Encoder
     card: FeatureCard
-    also: frozenset[Wanted] = frozenset()
+    also: tuple[int, ...] = ()
+
+    def has(self, pixels_B3HW: Tensor, wanted: Sequence[Wanted]) -> bool:
+        """Whether all of this is kept."""
+        kinds = [self._kind(part) for part in wanted]
+        return all(self.memory.has(name, kinds) for name in keys(pixels_B3HW))
 
     def parts(
         self, pixels_B3HW: Tensor, wanted: Sequence[Wanted], through: Callable[[Tensor, tuple[int, ...]], ImageFeatures]
@@ -189,8 +194,8 @@ class Recall:
         names, kinds = keys(pixels_B3HW), [self._kind(part) for part in wanted]
         missing = [image for image, name in enumerate(names) if not self.memory.has(name, kinds)]
         if missing:
-            every = sorted({*wanted, *self.also})
-            layers = tuple(sorted({layer for _, layer in every}))
+            layers = tuple(sorted({*(layer for _, layer in wanted), *self.also}))
+            every = [(what, layer) for what in self._kept(wanted) for layer in layers]
             found = through(pixels_B3HW[missing], layers)
             for what, layer in every:
                 rows = part_of(found, what, layers.index(layer))
@@ -198,6 +203,11 @@ class Recall:
         grid = [-(-side // self.encoder.spec.patch_size) for side in pixels_B3HW.shape[-2:]]
         stacked = {part: self._stack(names, self._kind(part)) for part in wanted}
         return {(what, layer): rows.unflatten(1, grid) if what == "patches" else rows for (what, layer), rows in stacked.items()}
+
+    def _kept(self, wanted: Sequence[Wanted]) -> list[What]:
+        """What is wanted; tokens beside patches, too, which cost next to nothing."""
+        whats = {what for what, _ in wanted}
+        return sorted(whats | {"tokens"} if "patches" in whats and self.encoder.spec.global_tokens else whats)
 
     def embeddings(self, pixels_B3HW: Tensor, through: Callable[[Tensor], Tensor]) -> Tensor:
         """As `embed_image`. through: pixels -> embeddings, by the backbone."""

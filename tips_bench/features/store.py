@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from tips_bench.errors import UserError
-from tips_bench.files import cannot_write, sync, write_text
+from tips_bench.files import cannot_write, free_bytes, sync, write_text
 from tips_bench.ranks import ALONE, World
 
 Layout = Mapping[str, tuple[tuple[int, ...], str]]
@@ -64,7 +64,7 @@ class ResumableArray:
         needed = sum(int(self.starts[-1]) * row_bytes(*kind) for kind in self._layout.values())
         try:
             self.folder.mkdir(parents=True)
-            free = shutil.disk_usage(self.folder).free
+            free = free_bytes(self.folder)
         except OSError as error:
             raise cannot_write(self.folder, error) from error
         if free < needed:
@@ -316,23 +316,6 @@ def row_bytes(shape: tuple[int, ...], dtype: str) -> int:
 def checksum(rows: np.ndarray) -> int:
     """CRC-32 of an array's bytes."""
     return zlib.crc32(np.ascontiguousarray(rows).view(np.uint8).data) if rows.size else 0
-
-
-def read_items(folder: Path, name: str) -> dict[int, np.ndarray]:
-    """Item -> its rows of an array in a store, for the items that were written; none without a store. Nothing is changed."""
-    try:
-        header = json.loads((folder / "header.json").read_text(encoding="utf-8"))
-        layout = {array: (tuple(shape), str(dtype)) for array, (shape, dtype) in header["arrays"].items()}
-        rows_N = np.array(header["rows"], np.int64)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
-    found: dict[int, np.ndarray] = {}
-    for part_name in _part_names(folder) if name in layout else ():
-        part = _Part(folder, part_name, layout)
-        part.look(rows_N)
-        found |= {item: part.read(name, row, int(rows_N[item])) for item, row in zip(part.items, part.rows, strict=True)}
-        part.close()
-    return dict(sorted(found.items()))
 
 
 def remove(folder: Path) -> None:

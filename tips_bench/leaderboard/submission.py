@@ -21,6 +21,7 @@ from tips_bench.leaderboard.ranking import Entry
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.results.counts import card_differences
 from tips_bench.results.per_sample import read_counts
+from tips_bench.results.protocol_hash import protocol_hash
 from tips_bench.results.record import Record, load_record, record_path
 from tips_bench.results.statistics import intervals
 from tips_bench.results.untrusted_input import MAX_JSON, check_file, check_picture, hostile, texts
@@ -31,7 +32,7 @@ DTYPES = ("fp32", "bf16")
 SLACK = 0.05  # of an interval's width: between versions of the libraries that draw it
 PROSE = {"license", "citation", "homepage", "how_to_get", "data.download", "protocols", "published"}
 # (kind, name) -> the card of that name here as plain data, None where there is none
-CardOf = Callable[[str, str], Mapping[str, Any] | None]
+CardOf = Callable[[str, str, str], Mapping[str, Any] | None]  # (kind, name, task): a protocol as it is for the task
 
 
 @dataclass(frozen=True)
@@ -168,13 +169,13 @@ def _cards(record: Record, card_of: CardOf) -> Iterator[str]:
         yield f"comparable = {json.dumps(record.comparable)} with {len(record.deviations)} deviations"
     declared = record.changed_values
     for kind, name in (("task", record.task), ("protocol", record.protocol), ("model", record.model)):
-        used, ours = record.cards.get(kind), card_of(kind, name)
+        used, ours = record.cards.get(kind), card_of(kind, name, record.task)
         if not isinstance(used, dict):
             yield f"cards.{kind} is missing"
             continue
         if used.get("name") != name:
             yield f"cards.{kind}.name = {used.get('name')!r}, but the record names {name!r}"
-        if kind == "protocol" and digest(json.dumps(used, sort_keys=True)) != record.protocol_hash:
+        if kind == "protocol" and protocol_hash(used) != record.protocol_hash:
             yield "protocol_hash is not the hash of the protocol in the record"
         if ours is None:
             if kind != "model":
@@ -184,8 +185,7 @@ def _cards(record: Record, card_of: CardOf) -> Iterator[str]:
             yield f"model {name!r} is not ours: source = {used.get('source')!r}, our card's is {ours['source']!r}"
         changed = [text for text in card_differences(used, dict(ours), "the record", "our card") if not _declared(kind, text, declared)]
         yield from (f"{kind} {name!r} is not ours, and does not say so: {text}" for text in changed)
-        same = digest(json.dumps(dict(ours), sort_keys=True)) == record.protocol_hash
-        if kind == "protocol" and not same and not changed and not declared:
+        if kind == "protocol" and protocol_hash(ours) != record.protocol_hash and not changed and not declared:
             yield f"protocol_hash = {record.protocol_hash[:12]}: another version of {name!r}"
     yield from _against_cards(record, card_of)
 
@@ -199,7 +199,7 @@ def _declared(kind: str, difference: str, declared: Mapping[str, Any]) -> bool:
 
 def _against_cards(record: Record, card_of: CardOf) -> Iterator[str]:
     """What our cards say of the record's other fields."""
-    task = card_of("task", record.task)
+    task = card_of("task", record.task, record.task)
     declared = record.changed_values
     if task is not None:
         for key, value in (("family", record.family), ("primary", record.primary)):
@@ -213,7 +213,7 @@ def _against_cards(record: Record, card_of: CardOf) -> Iterator[str]:
         for split, number in ((record.dataset.split, record.dataset.n), (record.dataset.train_split, record.dataset.train_n)):
             if record.limit is None and expected.get(split, number) != number:
                 yield f"{number} samples of {split!r}, where the data set has {expected[split]}"
-    model = card_of("model", record.model) if record.weights is None else None
+    model = card_of("model", record.model, record.task) if record.weights is None else None
     hash = ((model or {}).get("weights") or {}).get("sha256")
     if hash is not None and hash != record.weights_sha256:
         yield f"weights_sha256 = {record.weights_sha256[:12]}, the card's is {hash[:12]}"

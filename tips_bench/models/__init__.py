@@ -3,7 +3,8 @@
     configs         VisionConfig, TextConfig, vision_config(name), text_config(name): the published sizes (imports no torch)
     vision          VisionTower: normalised pixels -> global tokens and patch features
     text            TextTower: token ids -> one embedding a text
-    layers          the transformer blocks of both
+    dinotxt         TokenHead, CausalTextTower: what dino.txt adds to a frozen image encoder
+    layers          the transformer blocks of all
     cpu             a faster way through a block on a CPU
     initialization  first weights from a seed
     tokenizer       Tokenizer: strings -> token ids and paddings

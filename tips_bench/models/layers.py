@@ -1,4 +1,4 @@
-"""Transformer blocks that both towers are made of.
+"""Transformer blocks that the towers are made of.
 
 Axes in tensor names: B batch, N tokens, D feature, S heads, E features of a head, C3 = 3 D.
 """
@@ -14,24 +14,28 @@ from torch import Tensor, nn
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention whose queries, keys and values come from one linear map."""
+    """Multi-head self-attention whose queries, keys and values come from one linear map.
 
-    def __init__(self, dim: int, num_heads: int) -> None:
+    qkv_bias: whether that map has a bias. causal: a token looks at itself and at those before it alone.
+    """
+
+    def __init__(self, dim: int, num_heads: int, *, qkv_bias: bool = True, causal: bool = False) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
+        self.causal = causal
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
 
     def attend(self, qkv_BNC3: Tensor, keep_BN: Tensor | None = None) -> Tensor:
         """[B,N,D]: the heads' outputs side by side, before the output projection.
 
-        keep_BN: bool, False where a token must not be looked at.
+        keep_BN: bool, False where a token must not be looked at; not together with causal.
         """
         batch, tokens, width = qkv_BNC3.shape
         qkv_BN3SE = qkv_BNC3.view(batch, tokens, 3, self.num_heads, width // (3 * self.num_heads))
         q_BSNE, k_BSNE, v_BSNE = qkv_BN3SE.permute(2, 0, 3, 1, 4).unbind(0)
         mask_B11N = None if keep_BN is None else keep_BN[:, None, None, :]
-        heads_BSNE = F.scaled_dot_product_attention(q_BSNE, k_BSNE, v_BSNE, attn_mask=mask_B11N)
+        heads_BSNE = F.scaled_dot_product_attention(q_BSNE, k_BSNE, v_BSNE, attn_mask=mask_B11N, is_causal=self.causal)
         return heads_BSNE.transpose(1, 2).reshape(batch, tokens, width // 3)
 
 
@@ -80,13 +84,23 @@ class LayerScale(nn.Module):
 class Block(nn.Module):
     """A pre-norm transformer block: attention, then feed-forward, each added to what came in.
 
-    init_values: None = no LayerScale.
+    init_values: None = no LayerScale. qkv_bias, causal: of the attention.
     """
 
-    def __init__(self, dim: int, num_heads: int, ffn: nn.Module, *, eps: float, init_values: float | None = None) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        ffn: nn.Module,
+        *,
+        eps: float,
+        init_values: float | None = None,
+        qkv_bias: bool = True,
+        causal: bool = False,
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=eps)
-        self.attn = Attention(dim, num_heads)
+        self.attn = Attention(dim, num_heads, qkv_bias=qkv_bias, causal=causal)
         self.ls1 = None if init_values is None else LayerScale(dim, init_values)
         self.norm2 = nn.LayerNorm(dim, eps=eps)
         self.mlp = ffn

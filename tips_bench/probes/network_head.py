@@ -23,7 +23,7 @@ from tips_bench.features.extract import Extractor
 from tips_bench.features.geometry import Kind
 from tips_bench.models.dpt import LAYERS, DptConfig, DptDecoder, Layer, published_widths
 from tips_bench.npz import read_npz, save_npz
-from tips_bench.probes.probe3d_decoder import Probe3dDecoder
+from tips_bench.probes.probe3d_decoder import Probe3dDecoder, enlarge
 
 Values = Literal["classes", "depth", "normals"]
 
@@ -32,7 +32,7 @@ class HeadSpec(Strict):
     """What a head is built from.
 
     embed_dim: of one layer's patch features. token: each layer's global token stands beside them. outputs: C. channels: of the fusion.
-    relu, kernel: of one decoder each. depths: of the first and the last bin, in metres; floor: added to every bin's share. unit:
+    relu, kernel, aligned: of one decoder each. depths: of the first and the last bin, in metres; floor: added to every bin's share. unit:
     normals are brought to length 1 before they are upsampled.
     """
 
@@ -44,6 +44,7 @@ class HeadSpec(Strict):
     channels: int
     relu: bool = False
     kernel: int = 3
+    aligned: bool = False
     depths: tuple[float, float] | None = None
     floor: float = 0.0
     unit: bool = False
@@ -58,7 +59,7 @@ class HeadSpec(Strict):
         """The network, with torch's own initial weights."""
         if self.decoder == "probe3d":
             dim = self.embed_dim * (2 if self.token else 1)
-            return Probe3dDecoder(dim, self.outputs, channels=self.channels, kernel=self.kernel)
+            return Probe3dDecoder(dim, self.outputs, channels=self.channels, kernel=self.kernel, aligned=self.aligned)
         config = DptConfig(
             embed_dim=self.embed_dim,
             outputs=self.outputs,
@@ -80,7 +81,9 @@ class NetworkHead:
     @property
     def interpolation(self) -> Kind:
         """How its values are brought to the size of the image: normals bicubically, as TIPS and probe3d do it."""
-        return "bicubic" if self.spec.values == "normals" else "bilinear"
+        if self.spec.values == "normals":
+            return "bicubic-aligned" if self.spec.aligned else "bicubic"
+        return "bilinear-aligned" if self.spec.aligned else "bilinear"
 
     def outputs(self, features_NhwD: Tensor) -> Tensor:
         """[N,C,h',w'] raw outputs."""
@@ -95,6 +98,8 @@ class NetworkHead:
     def read(self, outputs_NChw: Tensor) -> Tensor:
         """[N,T,h',w'] values: logits as they are, metres, or normals."""
         spec = self.spec
+        if spec.aligned:  # values between those of two cells are not made of outputs between theirs
+            outputs_NChw = self.enlarged(outputs_NChw)
         if spec.depths is not None:
             values_NThw = expected_depth(outputs_NChw, spec.depths, spec.floor)
         elif spec.values == "normals":
@@ -102,11 +107,11 @@ class NetworkHead:
             values_NThw = F.normalize(normals_N3hw, dim=1) if spec.unit else normals_N3hw
         else:
             values_NThw = outputs_NChw
-        return self.enlarged(values_NThw)
+        return values_NThw if spec.aligned else self.enlarged(values_NThw)
 
     def enlarged(self, maps_NChw: Tensor) -> Tensor:
         """The doubling that Probe3D's head ends in."""
-        return F.interpolate(maps_NChw, scale_factor=2) if self.spec.decoder == "probe3d" else maps_NChw
+        return enlarge(maps_NChw, 2, self.spec.aligned) if self.spec.decoder == "probe3d" else maps_NChw
 
     @torch.no_grad()
     def __call__(self, features_NhwD: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ Records:
 
     record           Record: one cell of a table
     upgrade          records of older schemas
+    protocol_hash    what says that two records have one protocol
     folders          records found in files and folders
     per_sample       the counts of each sample, as arrays and tables
     counts           records with their counts, checked against each other

@@ -26,6 +26,7 @@ def load_records(paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     """The records in files and, recursively, in folders; a row a record and metric. A broken record is left out with a warning.
 
     task, family, protocol, protocol_hash   what was scored, and how
+    extension                               whether the protocol's source never used it on this task
     model, weights, weights_sha256          the card's name; what stood in place of the card's weights, None = nothing
     metric, primary                         its name; whether it is the number that stands for the record
     value, unit, higher_is_better           NaN = not scored
@@ -59,6 +60,7 @@ def metric_rows(record: Record) -> Iterator[dict[str, Any]]:
             "family": record.family,
             "protocol": record.protocol,
             "protocol_hash": record.protocol_hash,
+            "extension": record.extension,
             "model": record.model,
             "weights": record.weights,
             "weights_sha256": record.weights_sha256,

@@ -30,7 +30,7 @@ from tips_bench.errors import UserError
 from tips_bench.files import digest, write_text
 from tips_bench.metrics.spec import MetricSpec
 from tips_bench.plain_data import deepest
-from tips_bench.results.upgrade import OLDER_SCHEMAS, upgraded
+from tips_bench.results.upgrade import OLDER_SCHEMAS, upgraded, with_current_hash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -172,10 +172,11 @@ class Record(Part):
     """One evaluation of one model on one task under one protocol.
 
     model: the card's name. weights: what stood in place of the card's own weights, the name of a file or "random:SEED"; None = nothing.
-    comparable: false once there is a deviation. per_class: metric name -> class name -> value. probe: what the fit says of itself
-    (iterations, convergence, loss). beside: metrics that were scored beside the family's own, whose counts are in the same file, under
-    their names. features_id: hex, equal in two records of the same samples whose features are equal; the cache files them
-    under it. per_sample, pictures: files beside the record. cards: the task, protocol and model cards as used.
+    extension: the protocol's source has no number for this task. comparable: false once there is a deviation. per_class: metric name ->
+    class name -> value. probe: what the fit says of itself (iterations, convergence, loss). beside: metrics that were scored beside the
+    family's own, whose counts are in the same file, under their names. features_id: hex, equal in two records of the same samples whose
+    features are equal; the cache files them under it. per_sample, pictures: files beside the record. cards: the task, protocol and model
+    cards as used.
 
     Two records are equal where all of this is, wherever they lie.
     """
@@ -185,6 +186,7 @@ class Record(Part):
     family: str
     protocol: str
     protocol_hash: str
+    extension: bool = False
     model: str
     weights: str | None = None
     weights_sha256: str
@@ -349,6 +351,7 @@ def load_record(path: str | Path) -> Record:
         data = upgraded(data)
     elif schema != SCHEMA:
         raise UserError(f"not a record of schema {SCHEMA!r} or an older one", where=path)
+    data = with_current_hash(data)
     data["schema_"] = SCHEMA
     try:
         record = Record.model_validate(data)

@@ -187,7 +187,7 @@ def _latex(text: str) -> str:
 
 
 def _latex_sign(sign: str) -> str:
-    return f"$^{{{sign.replace('†', chr(92) + 'dagger ').replace('‡', chr(92) + 'ddagger ').strip()}}}$"
+    return f"$^{{{sign.replace('†', chr(92) + 'dagger ').replace('‡', chr(92) + 'ddagger ').replace('§', chr(92) + 'S ').strip()}}}$"
 
 
 def as_csv(layout: Layout) -> str:

@@ -1,8 +1,9 @@
 """Records side by side: a row per model and protocol, a column per task's primary metric, and what it cost.
 
 Nothing is mixed in silence. A score whose protocol was changed carries a dagger and its deviations are listed below; a score on
-other data than its column carries a double dagger; two records that differ only in weights, card, seed or precision get rows that
-say so. A score is set in bold where it is the best of its protocol, comparable, and its interval excludes the others' scores.
+other data than its column carries a double dagger; one under a protocol whose source has no number for the task carries a section
+sign; two records that differ only in weights, card, seed or precision get rows that say so. A score is set in bold where it is the
+best of its protocol, comparable, and its interval excludes the others' scores.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from tips_bench.errors import UserError, unknown_name
 from tips_bench.results.record import Record
 from tips_bench.results.table_formats import FORMATS
 from tips_bench.results.table_layout import Cell, Column, Layout, Row
+
+EXTENSION = "§"
 
 
 def table(records: Sequence[Record], format: str = "terminal", *, width: int = 80, color: bool = False) -> str:
@@ -86,9 +89,10 @@ def _footnotes(records: Sequence[Record]) -> tuple[dict[int, tuple[str, ...]], d
         for record in members:
             if _data(record) != _data(usual):
                 doubles[id(record)] = f"{record.task} on {_describe(record)}; the unmarked scores are on {_describe(usual)}"
+    sections = {id(record): _extension(record) for record in records if record.extension}
     marks: dict[int, tuple[str, ...]] = {id(record): () for record in records}
     notes: dict[str, str] = {}
-    for mark, sentences in (("†", daggers), ("‡", doubles)):
+    for mark, sentences in (("†", daggers), ("‡", doubles), (EXTENSION, sections)):
         distinct = sorted(set(sentences.values()))
         signs = {sentence: mark if len(distinct) == 1 else f"{mark}{number}" for number, sentence in enumerate(distinct, 1)}
         notes |= {sign: sentence for sentence, sign in signs.items()}
@@ -99,6 +103,10 @@ def _footnotes(records: Sequence[Record]) -> tuple[dict[int, tuple[str, ...]], d
 
 def _deviation(record: Record) -> str:
     return f"not comparable: {', '.join(map(str, record.deviations)) or 'the record does not say why'}"
+
+
+def _extension(record: Record) -> str:
+    return f"extension: the source of {record.protocol} has no number for {record.task}"
 
 
 def _describe(record: Record) -> str:
@@ -138,7 +146,7 @@ def _bold(columns: Sequence[Column], rows: list[Row]) -> list[Row]:
 
 
 def _competes(cell: Cell | None) -> bool:
-    return cell is not None and not cell.signs and not math.isnan(cell.value)
+    return cell is not None and all(sign.startswith(EXTENSION) for sign in cell.signs) and not math.isnan(cell.value)
 
 
 def _excludes(cell: Cell | None, others: Sequence[Cell | None]) -> bool:

@@ -1,5 +1,7 @@
 """Records of older schemas, brought up to the current one when they are read; the files stay as they are.
 
+Records of every schema may hold a hash of their protocol that covers its prose; they get the one that does not.
+
 Schema 1 kept its deviations as sentences, the weights behind the model's name ("tips-b14@checkpoint"), and spelled a key of the cards
 "licence".
 """
@@ -9,6 +11,8 @@ from __future__ import annotations
 import json
 import re
 from typing import Any
+
+from tips_bench.results.protocol_hash import protocol_hash, whole_card_hash
 
 OLDER_SCHEMAS = ("tips-bench/record/1",)
 _CHANGED = re.compile(r"(task|model|protocol)\.(\S+) = (.*) \(card: (.*)\)", re.DOTALL)
@@ -25,6 +29,15 @@ def upgraded(data: dict[str, Any]) -> dict[str, Any]:
     if isinstance(data.get("deviations"), list):
         data["deviations"] = [_deviation(one) if isinstance(one, str) else one for one in data["deviations"]]
     return data
+
+
+def with_current_hash(data: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a record with the hash of its protocol as it is made now, where the stored one was made over prose and nulls, too."""
+    cards = data.get("cards")
+    card = cards.get("protocol") if isinstance(cards, dict) else None
+    if not isinstance(card, dict) or data.get("protocol_hash") != whole_card_hash(card):
+        return data
+    return data | {"protocol_hash": protocol_hash(card)}
 
 
 def _renamed(card: Any) -> Any:

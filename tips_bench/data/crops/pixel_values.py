@@ -30,14 +30,16 @@ class PixelValueCropCard(Strict):
 
     size: S in pixels. shape: "center-crop" brings the shorter side to S and takes the middle, "square" stretches the image. jitter: how
     often brightness, contrast, saturation and hue are changed, each by up to `strength`, in an order that is drawn (torchvision's
-    ColorJitter). zoom: how often a square of a share of the area drawn from `scale` is cut out and brought back to S. flip: how often
-    the crop is mirrored.
+    ColorJitter); normalized: after the encoder's mean was taken from the pixels and its deviation divided them, so that each change cuts
+    them off at 0 and 1, which is how Probe3D does it on NAVI. zoom: how often a square of a share of the area drawn from `scale` is cut
+    out and brought back to S. flip: how often the crop is mirrored.
     """
 
     size: int = Field(gt=0)
     shape: Literal["center-crop", "square"]
     jitter: float = Field(ge=0, le=1)
     strength: float = Field(ge=0, le=0.5)
+    normalized: bool = False
     zoom: float = Field(ge=0, le=1)
     scale: tuple[float, float] = (1.0, 1.0)
     flip: float = Field(ge=0, le=1)
@@ -52,7 +54,8 @@ class PixelValueCropCard(Strict):
 class PixelValueCrops(NumberedCrops[ImageSample]):
     """Crops by number, as the card says.
 
-    truth: sample -> (values_THW, known_HW). unmirror: values_THW of a mirrored image -> those of the image, its own inverse.
+    truth: sample -> (values_THW, known_HW). unmirror: values_THW of a mirrored image -> those of the image, its own inverse. mean, std: of
+    the encoder's RGB in [0, 1].
     """
 
     def __init__(
@@ -63,9 +66,12 @@ class PixelValueCrops(NumberedCrops[ImageSample]):
         unmirror: Callable[[Tensor], Tensor],
         indices: Sequence[int],
         seed: int,
+        mean: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        std: tuple[float, float, float] = (1.0, 1.0, 1.0),
     ) -> None:
         super().__init__(reader, indices, seed)
         self.card, self.truth, self.unmirror = card, truth, unmirror
+        self.mean_311, self.std_311 = (torch.tensor(values)[:, None, None] for values in (mean, std))
 
     def tensors(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """(pixels_3SS float32 in [0, 1], values_TSS float32, known_SS bool); a function of (seed, number) alone."""
@@ -74,13 +80,18 @@ class PixelValueCrops(NumberedCrops[ImageSample]):
         pixels_3SS, values_TSS, known_SS = self._square(sample.image_HW3, values_THW, known_HW)
         card, rng = self.card, np.random.default_rng([self.seed, number])
         if rng.random() < card.jitter:
-            pixels_3SS = jitter(pixels_3SS, card.strength, rng)
+            pixels_3SS = self._jittered(pixels_3SS, rng)
         if rng.random() < card.zoom:
             rows, columns = _zoomed(card.size, rng.uniform(*card.scale), rng)
             pixels_3SS, values_TSS, known_SS = (found[..., rows[:, None], columns] for found in (pixels_3SS, values_TSS, known_SS))
         if rng.random() < card.flip:
             pixels_3SS, values_TSS, known_SS = pixels_3SS.flip(-1), self.unmirror(values_TSS), known_SS.flip(-1)
         return pixels_3SS.contiguous(), values_TSS.contiguous(), known_SS.contiguous()
+
+    def _jittered(self, pixels_3SS: Tensor, rng: np.random.Generator) -> Tensor:
+        if not self.card.normalized:
+            return jitter(pixels_3SS, self.card.strength, rng)
+        return jitter((pixels_3SS - self.mean_311) / self.std_311, self.card.strength, rng) * self.std_311 + self.mean_311
 
     def _square(self, image_HW3: np.ndarray, values_THW: np.ndarray, known_HW: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         side, (height, width) = self.card.size, known_HW.shape

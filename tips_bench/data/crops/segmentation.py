@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -35,7 +35,8 @@ class AugmentCard(Strict):
     The image is scaled so that its shorter side is `short_side` (and its longer one at most `long_side`) times a factor drawn
     from `ratio`; `crop_size` squared pixels are cut out, drawn again up to ten times while one class covers more than
     `cat_max_ratio` of them; mirrored with probability `flip`; brightness, contrast, saturation and hue are changed if
-    `photometric`; what is smaller than the crop is padded at the right and the bottom.
+    `photometric`; what is smaller than the crop is padded at the right and the bottom. library: whose transforms these are,
+    mmsegmentation's, or DINOv3's on Pillow.
     """
 
     crop_size: int = Field(gt=0)
@@ -45,6 +46,7 @@ class AugmentCard(Strict):
     cat_max_ratio: float = Field(gt=0, le=1)
     flip: float = Field(ge=0, le=1)
     photometric: bool
+    library: Literal["mmseg", "pillow"] = "mmseg"
 
     @model_validator(mode="after")
     def _ordered(self) -> AugmentCard:
@@ -52,6 +54,8 @@ class AugmentCard(Strict):
             raise ValueError("ratio is [least, greatest], both above 0")
         if self.long_side is not None and self.long_side < self.short_side:
             raise ValueError("long_side is less than short_side")
+        if self.library == "pillow" and self.long_side is not None:
+            raise ValueError("library pillow has no long_side: set it to null")
         return self
 
 

@@ -74,15 +74,16 @@ def save_checkpoint(path: Path | str, *, vision: VisionTower | None = None, text
 
 
 def export_huggingface(
-    folder: Path | str, vision: VisionTower, text: TextTower, *, resolution: int = 448, dtype: torch.dtype = torch.float32
+    folder: Path | str, vision: VisionTower, text: TextTower, *, resolution: int | None = None, dtype: torch.dtype = torch.float32
 ) -> None:
     """A folder that transformers' Tipsv2Model.from_pretrained loads, with the settings of its image processor.
 
-    resolution: pixels of the side to which that processor resizes. dtype: of the stored weights.
+    resolution: pixels of the side to which that processor resizes; None = that of the position grid. dtype: of the stored weights.
     Errors: a shape that Tipsv2Config cannot state (towers of different widths, a position grid that is not square, ...).
     """
     folder = Path(folder)
-    files = huggingface.config_files(vision.config, text.config, text.temperature, resolution)
+    side = resolution or vision.config.position_grid[0] * vision.config.patch_size
+    files = huggingface.config_files(vision.config, text.config, text.temperature, side)
     tensors = tensors_of(vision, TORCH_VISION, "vision_encoder.") | tensors_of(text, TORCH_TEXT, "text_encoder.")
     stored = {name: tensor.to(dtype) for name, tensor in tensors.items()}
     _write(folder / SINGLE_FILE, stored | _temperature_tensor(text), {"format": "pt"})

@@ -5,8 +5,9 @@ towers, names and shapes are compared before the first tensor is read, and what 
 is an error.
 
 Flax transposes a convolution without turning its kernel, PyTorch turns it by 180 degrees, so such a kernel is turned on reading.
-The old converter of google-deepmind/tips (scripts/convert_segmentation_checkpoint.py) forgot that, and a file that it wrote has
-names of neither kind.
+The converters of google-deepmind/tips forgot that: its loader turns the two kernels of an .npz with PyTorch's names (4db271d,
+pytorch/decoders.py:551-553), and so does this one. A .safetensors file with those names is a plain state_dict. A file of the old converter
+(scripts/convert_segmentation_checkpoint.py) has names of neither kind.
 
 Sources: google-deepmind/tips, pytorch/decoders.py; transformers/conversion_mapping.py ("tipsv2_dpt").
 """
@@ -111,7 +112,9 @@ def load_dpt(
         decoder = decoder.to_empty(device=device)
         with torch.no_grad():
             for name, parameter in decoder.named_parameters():
-                parameter.copy_(from_file(name, file.read(layout.key(name)), layout.flax))
+                tensor = from_file(name, file.read(layout.key(name)), layout.flax)
+                unturned = file.is_npz and not layout.flax and _is_transposed(name) and tensor.ndim == 4
+                parameter.copy_(tensor.flip(2, 3) if unturned else tensor)
     return decoder.eval().requires_grad_(False)
 
 

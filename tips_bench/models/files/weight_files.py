@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import torch
@@ -39,8 +39,9 @@ _FIX = "Download it again or give another file."
 
 
 class WeightFile(ABC):
-    """Named tensors of one checkpoint. shapes: key -> shape. metadata: text the container carries, or none."""
+    """Named tensors of one checkpoint. shapes: key -> shape. metadata: text the container carries, or none. is_npz: of NumPy."""
 
+    is_npz: ClassVar[bool] = False
     path: Path
     shapes: dict[str, tuple[int, ...]]
     metadata: dict[str, str]
@@ -58,6 +59,8 @@ class WeightFile(ABC):
 
 
 class _NpzFile(WeightFile):
+    is_npz = True
+
     def __init__(self, path: Path, stack: ExitStack) -> None:
         self.path, self.metadata, self.shapes = path, {}, {}
         with _faults(path):

@@ -69,7 +69,7 @@ def fill(context: RunContext, train: Split, max_patches: int, patches_per_image:
         "counts": ((classes,), counts_type),
         "area": ((), "uint32"),
     }
-    store = context.cache.open("bank", rows, arrays, digest(*train.ids), quota)
+    store = context.scratch.open("bank", rows, arrays, digest(*train.ids), quota)
     item = {index: position for position, index in enumerate(indices)}
     missing = store.missing()
     with bar("features of the training split", len(indices)) as advance:

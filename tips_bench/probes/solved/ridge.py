@@ -137,7 +137,7 @@ class RidgeProbe:
         return Choice(grid, list(scores), min(range(len(scores)), key=scores.__getitem__), images, "RMSE of patches")
 
     def _moments(self, context: RunContext, train: Split, group_of: dict[int, int]) -> list[Moments]:
-        """Moments of each group of images, taken up from the cache or the scratch folder; each rank makes those of its lanes."""
+        """Moments of each group of images, taken up from the scratch folder; each rank makes those of its lanes."""
         extractor, reader = context.extractor, train.reader
         # The order in which batches of one size are formed, whatever their size and wherever a run begins again.
         order = sorted(train.indices, key=lambda index: extractor.inner_size(*reader.size(index)))
@@ -170,13 +170,11 @@ class RidgeProbe:
         progress.save()
 
     def _progress(self, context: RunContext, train: Split, group_of: dict[int, int], lane: list[int]) -> Progress:
-        """What the file of a lane holds; in a cache it is found by all that shapes it, so that later runs have it, too."""
+        """What the file of a lane holds."""
         extractor, values = context.extractor, self.target.values
 
         def start() -> list[Moments]:
             return [Moments.zero(extractor.dim, values, extractor.encoder.device) for _ in range(1 + max(group_of.values()))]
 
         identity = digest(self.target, *(f"{train.reader.ids[index]} {group_of[index]}" for index in lane))
-        name = digest(context.cache.identity, identity)[:24]
-        folder = context.cache.folder if context.cache.persistent else context.folder
-        return Progress.resume(folder / f"moments-{name}.npz", identity, start)
+        return Progress.resume(context.folder / f"moments-{identity[:24]}.npz", identity, start)

@@ -28,15 +28,16 @@ from tips_bench.probes.network_head import HeadSpec, NetworkHead, check_layers
 from tips_bench.probes.pixel_targets import DepthTarget, PixelTarget
 from tips_bench.probes.trained.loop import Training
 from tips_bench.probes.trained.network_training import NetworkOptions, NetworkTrainee, Objective
-from tips_bench.probes.trained.pixel_losses import angular_loss, gradient_loss, log_residual, scale_invariant_loss
+from tips_bench.probes.trained.pixel_losses import Between, angular_loss, gradient_loss, log_residual, scale_invariant_loss
 
 
 class DptOptions(NetworkOptions):
     """The knobs of `dpt` beside those of the training.
 
-    decoder: the network; channels: of its fusion; kernel: of probe3d's. Depth: relu: before the linear map of tips'; bins, even from
-    min_depth to the greatest depth that the task scores; floor: added to every bin's share; scale_weight, scale_share, gradient_weight:
-    of the losses; epsilon: metres added before a logarithm. Normals: uncertain: a fourth output, the concentration of Bae et al.; unit:
+    decoder: the network; channels: of its fusion; kernel: of probe3d's; aligned: its sizes are changed with aligned corners, and so are
+    those of its values. Depth: relu: before the linear map of tips'; bins, even from min_depth to the greatest depth that the task scores;
+    floor: added to every bin's share; scale_weight, scale_share, gradient_weight: of the losses; gradient_between: what differences are
+    taken between; epsilon: metres added before a logarithm. Normals: uncertain: a fourth output, the concentration of Bae et al.; unit:
     brought to length 1 before they are upsampled.
     """
 
@@ -45,12 +46,14 @@ class DptOptions(NetworkOptions):
     channels: int = Field(gt=0)
     relu: bool = False
     kernel: Literal[1, 3, 5, 7] = 3
+    aligned: bool = False
     bins: int = Field(gt=1)
     min_depth: float = Field(gt=0)
     floor: float = Field(gt=0)
     scale_weight: float = Field(ge=0)
     scale_share: float = Field(ge=0, le=1)
     gradient_weight: float = Field(ge=0)
+    gradient_between: Between = "pixels"
     epsilon: float = Field(gt=0)
     uncertain: bool
     unit: bool
@@ -73,7 +76,8 @@ class DptProbe:
         with seeded(context.seed):
             head = NetworkHead(spec, spec.build())
         trainee = NetworkTrainee(options, context.extractor, head.network, self._objective(head), len(train))
-        crops = PixelValueCrops(train.reader, options.augment, self._truth, self.target.unmirror, train.indices, context.seed)
+        mean, std = context.encoder.spec.mean, context.encoder.spec.std
+        crops = PixelValueCrops(train.reader, options.augment, self._truth, self.target.unmirror, train.indices, context.seed, mean, std)
         training = Training(
             trainee.total,
             options.checkpoint_every,
@@ -99,7 +103,7 @@ class DptProbe:
         options, target, token = self.options, self.target, context.extractor.features.global_token is not None
         embed_dim = context.extractor.dim // (2 * LAYERS if token else LAYERS)
         shared: dict[str, Any] = {"decoder": options.decoder, "channels": options.channels, "kernel": options.kernel}
-        shared |= {"embed_dim": embed_dim, "token": token}
+        shared |= {"embed_dim": embed_dim, "token": token, "aligned": options.aligned}
         if isinstance(target, DepthTarget):
             depths = (options.min_depth, target.rule.max_depth)
             return HeadSpec(values="depth", outputs=options.bins, relu=options.relu, depths=depths, floor=options.floor, **shared)
@@ -117,7 +121,7 @@ class DptProbe:
         truth_BHW = values_B1HW[:, 0].where(known_BHW, torch.zeros_like(values_B1HW[:, 0]))
         residual_BHW = log_residual(depth_B1HW[:, 0], truth_BHW, options.epsilon)
         loss = options.scale_weight * scale_invariant_loss(residual_BHW, known_BHW, options.scale_share)
-        return loss + options.gradient_weight * gradient_loss(residual_BHW, known_BHW)
+        return loss + options.gradient_weight * gradient_loss(residual_BHW, known_BHW, options.gradient_between)
 
 
 def _normals_loss(outputs_BCHW: Tensor, values_B3HW: Tensor, known_BHW: Tensor) -> Tensor:

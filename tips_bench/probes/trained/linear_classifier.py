@@ -104,9 +104,9 @@ class LinearClassifierProbe:
         losses_S = training.run(_Trainee(options, embedding, extractor, sweep))
         heads, choice = AffineHeads(sweep.heads(), None).on(device), None
         if held:
-            store = encode_images(extractor, train.part(held), embedding, context.cache, "held-out-whole")
+            store = encode_images(extractor, train.part(held), embedding, context.scratch, "held-out-whole")
             scores, best = best_of(rank_all(heads, store.arrays["features"], reader.labels_N[held]))
-            context.cache.finish(store)
+            context.scratch.finish(store)
             choice = Choice(options.grid, scores, best, len(held))
             heads.choice = best
         chosen = heads.choice or 0

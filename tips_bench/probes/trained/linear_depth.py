@@ -29,7 +29,7 @@ from tips_bench.probes.depth_bins import Bins, BinsHead
 from tips_bench.probes.pixel_targets import DepthTarget, PixelTarget
 from tips_bench.probes.trained.head_sweep import HeadSweep
 from tips_bench.probes.trained.loop import SweepTrainee, Training, TrainingOptions, train_val_split
-from tips_bench.probes.trained.pixel_losses import gradient_loss, log_residual, scale_invariant_loss
+from tips_bench.probes.trained.pixel_losses import Between, gradient_loss, log_residual, scale_invariant_loss
 from tips_bench.progress import bar
 
 
@@ -38,8 +38,9 @@ class LinearBinsOptions(TrainingOptions):
 
     bins: their number; min_depth, max_depth: the first and the last, in metres; floor, factor: as in Bins. initial: weights from a normal
     distribution of deviation 0.01 with bias 0, or as torch begins a convolution. With r = log(depth + epsilon) - log(truth + epsilon)
-    the loss is sqrt(var(r) + scale_weight * mean(r)^2) + gradient_weight * (differences of r between neighbours); the variance is left
-    out in the first loss_warmup iterations.
+    the loss is sqrt(var(r) + scale_weight * mean(r)^2) + gradient_weight * (differences of r between neighbors, or between images, as
+    gradient_between says); the variance is left out in the first loss_warmup iterations. loss_images: the loss is taken over so many
+    images at a time, and its mean is learned from, as where each GPU has so many of a batch; null = over all at once.
     """
 
     bins: int = Field(gt=1)
@@ -51,13 +52,17 @@ class LinearBinsOptions(TrainingOptions):
     epsilon: float = Field(gt=0)
     scale_weight: float = Field(ge=0, le=1)
     gradient_weight: float = Field(ge=0)
+    gradient_between: Between = "pixels"
     loss_warmup: int = Field(ge=0)
+    loss_images: int | None = Field(None, gt=0)
     augment: DepthAugmentCard
 
     @model_validator(mode="after")
     def _has_room(self) -> LinearBinsOptions:
         if self.min_depth >= self.max_depth:
             raise ValueError("min_depth is not below max_depth")
+        if self.loss_images is not None and self.batch_size % self.loss_images:
+            raise ValueError(f"batch_size = {self.batch_size} is no multiple of loss_images = {self.loss_images}")
         return self
 
 
@@ -109,20 +114,25 @@ class LinearBinsProbe:
 
     def loss(self, logits_BSChw: Tensor, truth_BHW: Tensor, padding: tuple[int, int, int, int], iteration: int) -> Tensor:
         """losses_S at the resolution of the crops."""
-        options = self.options
         depth_BShw = self.bins.depth(logits_BSChw)
         grid, size = (depth_BShw.shape[-2], depth_BShw.shape[-1]), (truth_BHW.shape[-2], truth_BHW.shape[-1])
         depth_BSHW = Upsampling.of(grid, padding, Windows(size, size, (0,), (0,)), size, depth_BShw.device)(depth_BShw)
-        known_BHW, losses = truth_BHW > 0, []
+        together = self.options.loss_images or len(truth_BHW)
+        parts = zip(depth_BSHW.split(together), truth_BHW.split(together), strict=True)
+        return torch.stack([self._losses(depth, truth, iteration) for depth, truth in parts]).mean(0)
+
+    def _losses(self, depth_BSHW: Tensor, truth_BHW: Tensor, iteration: int) -> Tensor:
+        """losses_S over the images of one GPU, as it were."""
+        options, known_BHW, losses = self.options, truth_BHW > 0, []
         for depth_BHW in depth_BSHW.unbind(1):
             residual_BHW = log_residual(depth_BHW, truth_BHW, options.epsilon)
             if iteration < options.loss_warmup:
                 mean = residual_BHW.sum() / known_BHW.sum().clamp_min(1)
                 loss = math.sqrt(options.scale_weight) * mean.abs()
             else:
-                loss = scale_invariant_loss(residual_BHW, known_BHW, 1 - options.scale_weight)
+                loss = scale_invariant_loss(residual_BHW, known_BHW, 1 - options.scale_weight, correction=1)
             if options.gradient_weight:
-                loss = loss + options.gradient_weight * gradient_loss(residual_BHW, known_BHW)
+                loss = loss + options.gradient_weight * gradient_loss(residual_BHW, known_BHW, options.gradient_between)
             losses.append(loss)
         return torch.stack(losses)
 
@@ -130,7 +140,7 @@ class LinearBinsProbe:
         target, world = self.target, context.extractor.world
         own: dict[int, list[np.ndarray]] = {}
         with bar("choosing the head", len(held)) as advance:
-            for found in context.without_cache().inference.values(held.reader, held.indices, heads, target.unmirror):
+            for found in context.inference.values(held.reader, held.indices, heads, target.unmirror):
                 maps = [target.finished(values_THW).cpu().numpy() for values_THW in found.values_STHW]
                 own[found.index] = [target.count(values_THW, found.sample, where=found.sample.id) for values_THW in maps]
                 advance()

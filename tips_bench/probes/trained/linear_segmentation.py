@@ -15,8 +15,10 @@ import numpy as np
 from torch import Tensor
 
 from tips_bench.cards import parse
-from tips_bench.data.crops.base import CropBatches
+from tips_bench.data.base import SegmentationReader, SegmentationSample
+from tips_bench.data.crops.base import CropBatches, NumberedCrops
 from tips_bench.data.crops.segmentation import AugmentCard, TrainCrops
+from tips_bench.data.crops.segmentation_pillow import PillowCrops
 from tips_bench.data.split import Split
 from tips_bench.errors import UserError
 from tips_bench.features.context import RunContext
@@ -51,8 +53,7 @@ class LinearProbe:
         options, extractor, reader = self.options, context.extractor, train.reader
         grid = options.grid
         fitted, held = train_val_split(context, train, len(grid))
-        red, green, blue = (round(255 * value) for value in extractor.encoder.spec.mean)  # that is 0 after normalising
-        crops = TrainCrops(reader, options.augment, indices=fitted, seed=context.seed, fill=(red, green, blue))
+        crops = _crops(reader, options.augment, fitted, context)
         sweep = HeadSweep(
             len(grid),
             extractor.dim,
@@ -85,7 +86,7 @@ class LinearProbe:
         classes = len(held.reader.classes)
         counts_S3C = np.zeros((len(heads), 3, classes), dtype=np.int64)
         with bar("choosing the head", len(held)) as advance:
-            for prediction in context.without_cache().inference.predict(held.reader, held.indices, heads):
+            for prediction in context.inference.predict(held.reader, held.indices, heads):
                 for head, predicted_HW in enumerate(prediction.predicted_SHW):
                     counts_S3C[head] += count(predicted_HW, prediction.sample.labels_HW, classes, where=prediction.sample.id)
                 advance()
@@ -94,6 +95,15 @@ class LinearProbe:
         grid = [vars(point) for point in self.options.grid]
         best = int(np.nanargmax(scores_S)) if np.isfinite(scores_S).any() else 0
         return Choice(grid, [None if math.isnan(score) else float(score) for score in scores_S], best, len(held))
+
+
+def _crops(reader: SegmentationReader, card: AugmentCard, fitted: list[int], context: RunContext) -> NumberedCrops[SegmentationSample]:
+    """Crops as the card says; they are padded with the encoder's mean color, which is 0 after normalization."""
+    mean = context.encoder.spec.mean
+    if card.library == "pillow":
+        return PillowCrops(reader, card, indices=fitted, seed=context.seed, fill=mean)
+    red, green, blue = (round(255 * value) for value in mean)
+    return TrainCrops(reader, card, indices=fitted, seed=context.seed, fill=(red, green, blue))
 
 
 def cross_entropy(logits_BSChw: Tensor, labels_BHW: Tensor, padding: tuple[int, int, int, int], iteration: int) -> Tensor:

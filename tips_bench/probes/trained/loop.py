@@ -112,8 +112,10 @@ class _Carried(Dataset):
 class TrainingOptions(Strict):
     """The knobs of training linear heads. lr, weight_decay: their product is the grid. checkpoint_every: iterations between checkpoints.
 
-    momentum: [least, greatest] first beta of the one-cycle policy, instead of the first of `betas`; with the schedule "one-cycle" that of
-    DINOv3, which begins after the warm-up. clip: greatest norm of a head's gradient. dropout_first: before BatchNorm, not after it.
+    end: the rate at the end, as a factor on the base rate, of the schedules "one-cycle" and "cosine-throughout". lag: so many iterations
+    at the start have the rate of the first one, and all others follow as late. momentum: [least, greatest] first beta of the one-cycle
+    policy, instead of the first of `betas`; with the schedule "one-cycle" that of DINOv3, which begins after the warm-up. clip: greatest
+    norm of a head's gradient. dropout_first: before BatchNorm, not after it.
     """
 
     type: str
@@ -127,6 +129,8 @@ class TrainingOptions(Strict):
     schedule: Schedule
     warmup: int = Field(ge=0)
     warmup_ratio: float = Field(ge=0, le=1)
+    end: float = Field(0.0, ge=0, le=1)
+    lag: int = Field(0, ge=0)
     batch_norm: bool
     dropout: float = Field(ge=0, lt=1)
     dropout_first: bool = False
@@ -172,12 +176,12 @@ class SweepTrainee:
         return losses_S.detach().cpu()
 
     def _schedule(self, iteration: int) -> None:
-        options = self.options
-        factor = lr_factor(options.schedule, iteration, options.iterations, options.warmup, options.warmup_ratio)
+        options, scheduled = self.options, max(0, iteration - self.options.lag)
+        factor = lr_factor(options.schedule, scheduled, options.iterations, options.warmup, options.warmup_ratio, options.end)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
             if options.momentum is not None:
-                group["betas"] = (self._momentum(iteration, options.momentum), options.betas[1])
+                group["betas"] = (self._momentum(scheduled, options.momentum), options.betas[1])
 
     def _momentum(self, iteration: int, between: tuple[float, float]) -> float:
         options = self.options

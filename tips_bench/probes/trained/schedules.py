@@ -6,34 +6,33 @@ import math
 from typing import Literal
 
 Schedule = Literal["poly", "cosine", "cosine-throughout", "one-cycle", "quarter-cosine"]
-DIVISOR = 1000  # DINOv3's final_div_factor
-FINAL = 1 / 25 / DIVISOR  # of the one-cycle policy, as a factor on the base rate; 25 is its div_factor
+DIVISOR = 25  # DINOv3's div_factor: its end is the base rate over this and over its final_div_factor
 
 
-def lr_factor(kind: Schedule, iteration: int, total: int, warmup: int, warmup_ratio: float) -> float:
-    """Factor on the base rate.
+def lr_factor(kind: Schedule, iteration: int, total: int, warmup: int, warmup_ratio: float, end: float = 0.0) -> float:
+    """Factor on the base rate. end: the one that "cosine-throughout" and "one-cycle" fall to.
 
     kind "poly": power 1 to 0 over all iterations, with a linear warm-up that multiplies it, from `warmup_ratio` to 1, as mmcv 1.x's
     PolyLrUpdaterHook does (factor * (1 - (1 - i / warmup) * (1 - ratio))); the published DINOv2 heads were trained with it.
-    kind "cosine-throughout": half a cosine from 1 to 0 over all iterations, with that warm-up: mmcv 1.x's CosineAnnealingLrUpdaterHook,
-    of DINOv2's depth heads. kind "one-cycle": DINOv3's WarmupOneCycleLR (eval/segmentation/schedulers.py): the warm-up of a line from 1
-    to 0 over all iterations, or, where the ratio is 0, from 1 / DIVISOR of that cosine; then the cosine, to FINAL and one iteration
-    ahead. kind "cosine": the warm-up, then half a cosine
-    from 1 to 0 over the rest. kind "quarter-cosine": probe3d's (evals/utils/optim.py), that warm-up, then a quarter of a cosine from 1
-    to `warmup_ratio` over the rest.
+    kind "cosine-throughout": half a cosine from 1 to `end` over all iterations, with that warm-up: mmcv 1.x's
+    CosineAnnealingLrUpdaterHook, of DINOv2's depth heads. kind "one-cycle": DINOv3's WarmupOneCycleLR (facebookresearch/dinov3 6876159,
+    dinov3/eval/depth/schedulers.py:87-137): the warm-up of a line from 1 to 0 over all iterations, or, where the ratio is 0, of half a
+    cosine from 1 to 0, plus DIVISOR * end; then half a cosine from 1 to `end`, one iteration ahead. kind "cosine": the warm-up, then half
+    a cosine from 1 to 0 over the rest. kind "quarter-cosine": probe3d's (evals/utils/optim.py), that warm-up, then a quarter of a cosine
+    from 1 to `warmup_ratio` over the rest.
     """
     if kind == "quarter-cosine":
         share = iteration / warmup if iteration < warmup else math.cos(math.pi / 2 * (iteration - warmup) / max(1, total - warmup))
         return warmup_ratio + (1 - warmup_ratio) * share
     if kind == "one-cycle" and iteration < warmup and warmup_ratio == 0:
-        return 1 / DIVISOR + _half_cosine(iteration / total) * iteration / warmup
+        return DIVISOR * end + _half_cosine(iteration / total) * iteration / warmup
     rise = 1 - (1 - iteration / warmup) * (1 - warmup_ratio) if iteration < warmup else 1.0
     if kind == "poly" or (kind == "one-cycle" and iteration < warmup):
         return rise * (1 - iteration / total)
     if kind == "one-cycle":
-        return FINAL + (1 - FINAL) * _half_cosine((iteration + 1) / total)
+        return end + (1 - end) * _half_cosine((iteration + 1) / total)
     if kind == "cosine-throughout":
-        return rise * _half_cosine(iteration / total)
+        return rise * (end + (1 - end) * _half_cosine(iteration / total))
     return rise * _half_cosine(max(0, iteration - warmup) / max(1, total - warmup))
 
 

@@ -32,6 +32,7 @@ from tips_bench.metrics.segmentation import count, summary
 from tips_bench.npz import read_npz, save_npz
 from tips_bench.probes.base import Choice
 from tips_bench.probes.solved.patch_bank import choose
+from tips_bench.probes.training_free.pamr import Pamr
 from tips_bench.progress import bar
 
 KEPT_PIXELS = 20_000  # of a held-out image, on which a threshold is chosen
@@ -43,22 +44,40 @@ Scored = tuple[int, Any, np.ndarray, np.ndarray, Tensor]
 class TextOptions(Strict):
     """The knobs of a text protocol.
 
-    prompts: texts with {} for the name. softmax: factor of the cosines in a softmax over classes in each window, before windows are
-    averaged; null = cosines are averaged. upsample: "image" brings cosines to the image as resized and from there to the labels' size,
-    "labels" straight to the labels' size. background: of a set that has one: "names" lets it compete by its names, "threshold" gives it
-    the pixels on which no other class scores `threshold`; null = it is chosen on training images, among the scores below which the
-    `shares` of their pixels lie.
+    prompts: texts with {} for the name, or "openai-80", OpenAI's for ImageNet. softmax: factor of the cosines in a softmax over classes in
+    each window, before windows are averaged; null = cosines are averaged. upsample: "image" brings cosines to the image as resized and from
+    there to the labels' size, "labels" straight to the labels' size. background: of a set that has one: "names" lets it compete by its
+    names, "threshold" gives it the pixels on which no other class scores `threshold`; null = it is chosen on training images, among the
+    scores below which the `shares` of their pixels lie. vocabulary: which of the task's vocabularies has the names; null = the task's
+    `names`.
+
+    logit_scale: factor of the averaged cosines in a softmax over all names at the size of the labels, after which each class has the
+    greatest probability of its names; null = the greatest cosine of a class's names counts. With it: probability_threshold, below which a
+    pixel is background; area_threshold, the share of the pixels that are not background, up to which a class loses its pixels; pamr,
+    which refines the cosines before the softmax.
+
+    absent, smooth: as in tips_bench.probes.training_free.maskclip; null = neither.
     """
 
     type: Literal["text"]
-    prompts: list[str]
+    prompts: list[str] | Literal["openai-80"]
     softmax: float | None = Field(gt=0)
     upsample: Literal["image", "labels"]
     background: Literal["names", "threshold"]
     threshold: float | None = None
     shares: list[float] = []
+    vocabulary: str | None = None
+    logit_scale: float | None = Field(None, gt=0)
+    probability_threshold: float = Field(0.0, ge=0, lt=1)
+    area_threshold: float | None = Field(None, ge=0, lt=1)
+    pamr: Pamr | None = None
+    absent: float | None = Field(None, gt=0, le=1)
+    smooth: float | None = Field(None, gt=0, le=1)
 
-    _prompts = field_validator("prompts")(check_prompts)
+    @field_validator("prompts")
+    @classmethod
+    def _have_a_place(cls, prompts: list[str] | str) -> list[str] | str:
+        return check_prompts(prompts) if isinstance(prompts, list) else prompts
 
     @model_validator(mode="after")
     def _one_threshold(self) -> TextOptions:
@@ -70,6 +89,14 @@ class TextOptions(Strict):
             raise ValueError("background threshold needs either threshold or shares")
         if any(not 0 <= share < 1 for share in self.shares) or sorted(set(self.shares)) != self.shares:
             raise ValueError("shares ascend from 0 to below 1")
+        return self
+
+    @model_validator(mode="after")
+    def _one_softmax(self) -> TextOptions:
+        if self.logit_scale is None and (self.probability_threshold or self.area_threshold is not None or self.pamr is not None):
+            raise ValueError("probability_threshold, area_threshold and pamr need a logit_scale")
+        if self.logit_scale is not None and (self.softmax is not None or self.upsample != "image" or self.background != "names"):
+            raise ValueError("logit_scale needs softmax null, upsample image and background names")
         return self
 
 
@@ -99,11 +126,14 @@ class TextHead:
 
     def __call__(self, features_NhwD: Tensor) -> Tensor:
         """[N,C,h,w] cosines in float32, the greatest over the names of a class."""
-        weight_TD, name_T = self.weight_TD.to(features_NhwD.device), self.name_T.to(features_NhwD.device)
-        cosines_NhwT = F.normalize(features_NhwD.float(), dim=-1) @ weight_TD.T
+        name_T, cosines_NhwT = self.name_T.to(features_NhwD.device), self.cosines(features_NhwD)
         best_NhwC = cosines_NhwT.new_full((*cosines_NhwT.shape[:3], len(self.id_C)), -torch.inf)
         best_NhwC.scatter_reduce_(-1, name_T.expand_as(cosines_NhwT), cosines_NhwT, "amax")
         return best_NhwC.permute(0, 3, 1, 2)
+
+    def cosines(self, features_NhwD: Tensor) -> Tensor:
+        """[N,h,w,T] in float32, with each name."""
+        return F.normalize(features_NhwD.float(), dim=-1) @ self.weight_TD.to(features_NhwD.device).T
 
     def without(self, id: int) -> TextHead:
         """The head in which class `id` does not compete."""
@@ -149,7 +179,7 @@ def choose_threshold(
     reader, (_, held) = train.reader, train.validation(context.selection)
     rows = [min(KEPT_PIXELS, int(np.prod(reader.size(index)))) for index in held]
     arrays: dict[str, Any] = {"score": ((), "float32"), "predicted": ((), "uint8"), "label": ((), "uint8")}
-    store = context.cache.open("threshold", rows, arrays, digest(*train.part(held).ids), *identity)
+    store = context.scratch.open("threshold", rows, arrays, digest(*train.part(held).ids), *identity)
     item = {index: place for place, index in enumerate(held)}
     missing = store.missing()
     with bar("threshold", len(held)) as advance:
@@ -161,7 +191,7 @@ def choose_threshold(
             advance()
     store.join()
     score_P, predicted_P, label_P = (np.array(store.arrays[name]) for name in arrays)
-    context.cache.finish(store)
+    context.scratch.finish(store)
     labeled_P = label_P != IGNORE
     if not labeled_P.any():
         raise UserError(f"no pixel of the {len(held)} held-out training images is labelled", where=reader.name)
