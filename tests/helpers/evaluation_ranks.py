@@ -23,7 +23,7 @@ JOBS: dict[str, tuple[str, str, str, list[str]]] = {
     "segmentation": ("rooms-seg", "tips-nano", "convex-224", [*SCENES, "image.short_side=56"]),
     "segmentation-linear": ("rooms-seg", "tips-nano", "linear-tips", [*SCENES, *CROPS, *HEADS]),
     "depth": ("rooms-depth", "tips-nano", "convex-depth-224", [*SCENES, "image.short_side=56"]),
-    "depth-bins": ("rooms-depth", "tips-nano", "linear-dinov2-depth-224", [*SCENES, *CROPS, *BINS]),
+    "depth-bins": ("rooms-depth", "tips-nano", "linear-dinov2-depth-224", [*SCENES, *CROPS, *BINS, "probe.batch_size=4"]),
     "depth-network": ("rooms-depth", "tips-nano", "dpt-224", [*SCENES, *NETWORK, "probe.augment.size=42"]),
     "normals": ("rooms-normals", "tips-nano", "convex-normals-224", [*SCENES, "image.short_side=56"]),
     "retrieval": ("rooms-retrieval", "tips-nano", "retrieval-224", ["task.data.generator_options.val=12"]),

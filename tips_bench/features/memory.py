@@ -191,18 +191,18 @@ class Recall:
         self, pixels_B3HW: Tensor, wanted: Sequence[Wanted], through: Callable[[Tensor, tuple[int, ...]], ImageFeatures]
     ) -> dict[Wanted, Tensor]:
         """As `part_of` gives them. through: pixels and layers -> features, by the backbone."""
-        names, kinds = keys(pixels_B3HW), [self._kind(part) for part in wanted]
-        missing = [image for image, name in enumerate(names) if not self.memory.has(name, kinds)]
-        if missing:
-            layers = tuple(sorted({*(layer for _, layer in wanted), *self.also}))
-            every = [(what, layer) for what in self._kept(wanted) for layer in layers]
-            found = through(pixels_B3HW[missing], layers)
-            for what, layer in every:
-                rows = part_of(found, what, layers.index(layer))
-                self._keep([names[image] for image in missing], self._kind((what, layer)), rows)
+        kept = self._kept(wanted)
+        layers = tuple(sorted({*(layer for _, layer in wanted), *self.also}))
+
+        def make(names: list[bytes], pixels_M3HW: Tensor) -> None:
+            found = through(pixels_M3HW, layers)
+            for what in kept:
+                for position, layer in enumerate(layers):
+                    self._keep(names, self._kind((what, layer)), part_of(found, what, position))
+
+        rows = self._found(pixels_B3HW, [self._kind(part) for part in wanted], make)
         grid = [-(-side // self.encoder.spec.patch_size) for side in pixels_B3HW.shape[-2:]]
-        stacked = {part: self._stack(names, self._kind(part)) for part in wanted}
-        return {(what, layer): rows.unflatten(1, grid) if what == "patches" else rows for (what, layer), rows in stacked.items()}
+        return {part: found.unflatten(1, grid) if part[0] == "patches" else found for part, found in zip(wanted, rows, strict=True)}
 
     def _kept(self, wanted: Sequence[Wanted]) -> list[What]:
         """What is wanted; tokens beside patches, too, which cost next to nothing."""
@@ -211,11 +211,26 @@ class Recall:
 
     def embeddings(self, pixels_B3HW: Tensor, through: Callable[[Tensor], Tensor]) -> Tensor:
         """As `embed_image`. through: pixels -> embeddings, by the backbone."""
+        (rows,) = self._found(pixels_B3HW, ["embeddings"], lambda names, images: self._keep(names, "embeddings", through(images)))
+        return rows
+
+    def _found(self, pixels_B3HW: Tensor, kinds: list[str], make: Callable[[list[bytes], Tensor], None]) -> list[Tensor]:
+        """[B,P,D] of each kind on the encoder's device. make: keeps what is not there, of these keys and pixels.
+
+        Errors: what was kept just now cannot be read.
+        """
         names = keys(pixels_B3HW)
-        missing = [image for image, name in enumerate(names) if not self.memory.has(name, ["embeddings"])]
+        found = {kind: [self.memory.read(name, kind) for name in names] for kind in kinds}
+        missing = [image for image in range(len(names)) if any(rows[image] is None for rows in found.values())]
         if missing:
-            self._keep([names[image] for image in missing], "embeddings", through(pixels_B3HW[missing]))
-        return self._stack(names, "embeddings")
+            make([names[image] for image in missing], pixels_B3HW[missing])
+        for kind, rows in found.items():
+            for image in missing:
+                rows[image] = self.memory.read(names[image], kind)
+        kept = [[rows_PD for rows_PD in rows if rows_PD is not None] for rows in found.values()]
+        if any(len(rows) < len(names) for rows in kept):
+            raise UserError("features that were kept cannot be read", where=self.memory.folder, fix="Check the disk, and run again.")
+        return [torch.stack(rows).to(self.encoder.device) for rows in kept]
 
     def _keep(self, names: list[bytes], kind: str, rows: Tensor) -> None:
         for name, rows_of_image in zip(names, rows, strict=True):
@@ -225,12 +240,3 @@ class Recall:
     def _kind(self, part: Wanted) -> str:
         way = "values" if self.card.values else "normed" if self.card.norm else "raw"
         return f"{part[0]} {part[1]} {way}"
-
-    def _stack(self, names: list[bytes], kind: str) -> Tensor:
-        """[B,P,D] on the encoder's device. Errors: what was kept cannot be read any more."""
-        found = [self.memory.read(name, kind) for name in names]
-        kept = [features_PD for features_PD in found if features_PD is not None]
-        if len(kept) < len(names):
-            problem = f"{len(names) - len(kept)} kept features cannot be read, or are not what was written"
-            raise UserError(problem, where=self.memory.folder, fix="Run again: they are made anew. If it recurs, check the disk.")
-        return torch.stack(kept).to(self.encoder.device)
