@@ -31,10 +31,10 @@ def atomic(path: Path, *, durable: bool = False) -> Iterator[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             if durable:
-                _sync(temporary)
+                sync(temporary)
             os.replace(temporary, path)
             if durable:
-                _sync(path.parent)
+                sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
@@ -109,7 +109,7 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Hand a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -127,6 +127,12 @@ def write_text(path: Path, text: str, *, durable: bool = False) -> None:
 def cannot_write(path: Path, error: OSError) -> UserError:
     """The error for a folder that takes no file, with the system's own reason."""
     return UserError(f"cannot write: {error.strerror or error}", where=path, fix="Free space there or choose another folder.")
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes of the disk that a folder is on, or will be."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(there).free
 
 
 def sha256(path: Path) -> str:

@@ -13,6 +13,15 @@ class Advance(Protocol):
     def __call__(self, units: int = 1) -> None: ...
 
 
+_silent = False
+
+
+def silence(wanted: bool) -> None:
+    """Whether no bar is shown from now on: one process of several shows what all of them do."""
+    global _silent
+    _silent = wanted
+
+
 @contextmanager
 def bar(title: str, total: int | None, unit: str = "images") -> Iterator[Advance]:
     """A progress bar of `total` units; yields the function that advances it. unit "bytes" is shown as MB."""
@@ -37,7 +46,7 @@ def bar(title: str, total: int | None, unit: str = "images") -> Iterator[Advance
     console = Console(stderr=True)
     amount = [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn(), Rate()]
     columns = [TextColumn("{task.description}"), BarColumn(), *amount, TimeRemainingColumn()]
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+    with Progress(*columns, console=console, disable=_silent or not console.is_terminal, transient=True) as progress:
         task = progress.add_task(title, total=total)
 
         def advance(units: int = 1) -> None:

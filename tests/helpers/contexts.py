@@ -39,12 +39,11 @@ def fitting(
     indices: list[int] | None = None,
     window: WindowCard | None = None,
     selection: SelectionCard | None = None,
-    cache: FeatureCache | None = None,
     seed: int = 0,
 ) -> Fitting:
     """On all of the reader's samples, with a quarter held out where something is chosen."""
     changes = {"inference": window or WindowCard(), "selection": selection or SelectionCard(fraction=0.25)}
     protocol = load_card("protocol", "convex").model_copy(update=changes)
     scratch = FeatureCache(folder)
-    context = RunContext(extractor, protocol, load_card("model", "tips-nano"), scratch, cache or scratch, seed)
+    context = RunContext(extractor, protocol, load_card("model", "tips-nano"), scratch, scratch, seed)
     return Fitting(context, Split("train", reader, list(range(len(reader))) if indices is None else indices))

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from tips_bench.ranks import World
 from tips_bench.training.batches import Batch, Texts
-from tips_bench.training.distributed import World
 from tips_bench.training.recipe import Recipe
 
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 50, 220), "yellow": (230, 220, 40), "black": (10, 10, 10)}

@@ -38,17 +38,17 @@ def main(out: str, recipes: str, steps: str = str(STEPS)) -> None:
     sys.modules["tests"] = ModuleType("tests")
     sys.modules["tests"].__path__ = [str(ROOT / "tests")]
     torch.set_num_threads(1)
-    from tips_bench.training import distributed
+    from tips_bench import ranks
     from tips_bench.training.recipe import Recipe
 
-    world = distributed.enter("cpu")
+    world = ranks.enter(torch.device("cpu"))
     plain = json.loads(Path(recipes).read_text())
     done = {name: learn(Recipe.model_validate(values), world, int(steps)) for name, values in plain.items()}
     if world.is_first:
         torch.save(done, out)
-    distributed.barrier()
-    distributed.leave()
-    distributed.end()
+    world.barrier()
+    ranks.leave()
+    ranks.end()
 
 
 if __name__ == "__main__":

@@ -11,15 +11,15 @@ from pathlib import Path
 
 
 def main(assignments: str) -> None:
-    from tips_bench.training import distributed
+    from tips_bench import ranks
     from tips_bench.training.loop import train
     from tips_bench.training.recipe_files import load_recipe
 
-    leave, distributed.leave = distributed.leave, lambda: None  # ranks that have parted do not find each other again
+    leave, ranks.leave = ranks.leave, lambda: None  # ranks that have parted do not find each other again
     for name, sets in json.loads(Path(assignments).read_text()).items():
         train(load_recipe(name, sets), Path("runs") / name, device="cpu")
     leave()
-    distributed.end()
+    ranks.end()
 
 
 if __name__ == "__main__":

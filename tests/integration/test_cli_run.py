@@ -18,6 +18,7 @@ from tips_bench.cli.run import run as run_command
 from tips_bench.errors import UserError
 from tips_bench.evaluation import run as evaluation_run
 from tips_bench.evaluation.run import RunOptions
+from tips_bench.evaluation.sharing import Shared
 from tips_bench.evaluation.spec import Spec
 from tips_bench.results.record import Record, record_path
 
@@ -29,10 +30,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     """Every call of the stand-in for evaluate_spec, which saves a record and returns it; task `voc2012` has no data."""
     made: list[Call] = []
 
-    def evaluate_spec(spec: Spec, options: RunOptions) -> Record:
+    def evaluate_spec(spec: Spec, options: RunOptions, shared: Shared | None) -> Record:
         task, model, protocol = spec.task.name, spec.model.name, spec.protocol.name
         assert (spec.weights, spec.limit) == (options.weights, options.limit)
-        made.append({"task": task, "model": model, "protocol": protocol, **dataclasses.asdict(options)})
+        given = dataclasses.asdict(options)
+        del given["world"]
+        made.append({"task": task, "model": model, "protocol": protocol, **given})
         if task == "voc2012":
             raise UserError("no such folder", where="data/VOC2012", fix="Download it.")
         pictures = [f"{protocol}-01234567/{i}.png" for i in range(options.pictures)]
@@ -266,5 +269,7 @@ def test_a_message_with_line_breaks_and_escapes_is_still_one_printable_line(monk
 def test_every_option_of_an_evaluation_can_be_given_and_has_its_default() -> None:
     parameters = inspect.signature(run_command).parameters
     for field in dataclasses.fields(evaluation_run.RunOptions):
+        if field.name == "world":
+            continue  # torchrun says it
         default = parameters[field.name].default
         assert (str(default) if field.name == "out" else default) == field.default, field.name

@@ -50,15 +50,18 @@ def test_the_command_scores_both_families_and_a_better_encoder_scores_better(roo
         "run", "--task", "rooms-depth,rooms-normals", "--model", models, "--out", tmp_path, "--data-root", rooms, "--pictures", 2, *sets
     )
     assert done.exit_code == 0, done.output
-    scores = {}
+    scores, forwards = {}, {}
     for path in tmp_path.rglob("convex-*.json"):
         record = load_record(path)
         scores[record.task, record.model] = record.metrics["RMSE"]
         assert record.metrics["RMSE"].ci95[0] < record.metrics["RMSE"].value < record.metrics["RMSE"].ci95[1]
         assert record.selection.metric == "RMSE of patches" and len(record.selection.scores) == 13 and record.selection.held_out == 4
-        assert record.cost.image_forwards == 48 + 16 and record.dataset.n == 16
+        forwards.setdefault(record.model, []).append(record.cost.image_forwards)
+        assert record.dataset.n == 16
         assert [size_of(path.with_name(name))[0] for name in record.pictures] == [1240] * 3
         assert not record.per_class and record.per_sample
+    assert {model: sorted(images) for model, images in forwards.items()} == {model: [0, 48 + 16] for model in forwards}, "one pass for both"
+    assert not (tmp_path / ".features").exists()
     assert scores["rooms-depth", "tips-tiny-random"].value < 0.95 * scores["rooms-depth", "pixels"].value
     assert scores["rooms-normals", "tips-tiny-random"].value < 0.95 * scores["rooms-normals", "pixels"].value
     assert scores["rooms-depth", "pixels"].unit == "m" and scores["rooms-normals", "pixels"].unit == "deg"

@@ -9,6 +9,7 @@ from PIL import Image
 
 import tips_bench
 from tips_bench import load_encoder, load_features, load_record
+from tips_bench.encoders.base import Encoder
 from tips_bench.encoders.user import wrap
 from tips_bench.errors import UserError
 from tips_bench.evaluation.run import evaluate
@@ -75,7 +76,7 @@ def test_the_features_of_a_split_are_loaded_from_the_cache_without_an_encoder(sh
     extractor = Extractor(load_encoder("tips-tiny-random", device="cpu"), spec.protocol.image, spec.protocol.features)
     image_HW3 = np.asarray(Image.open(shapes / "data" / "shapes" / "images" / "val" / "001.png"))
     expected_hwD = extractor.encode(extractor.pixels(image_HW3)[None]).features_BhwD[0].numpy()
-    monkeypatch.setattr(Extractor, "_encode", None)
+    monkeypatch.setattr(Encoder, "encode_image", None)
     found = load_features(load_record(record.path))
     assert set(found) == set(record.counts().index) and len(found) == 8
     (one,) = (features_hwD for id, features_hwD in found.items() if "001" in id)

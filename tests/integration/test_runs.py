@@ -203,7 +203,7 @@ def test_a_file_replaced_by_another_of_its_size_makes_a_new_record_and_new_featu
     Image.fromarray(np.asarray(Image.open(file))[::-1]).save(file, compress_level=0)
     assert file.stat().st_size == size
     second = evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL, cache=True)
-    assert second.path != first.path and second.cost.image_forwards == 22
+    assert second.path != first.path and second.cost.image_forwards == (1 if "images" in place else 0)
     names = [name for name, value in first.dataset if value != getattr(second.dataset, name)]
     assert names == ["train_content_fingerprint" if "train" in place else "content_fingerprint"]
     with pytest.raises(UserError, match="contents of the"):

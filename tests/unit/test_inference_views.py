@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ from tests.helpers.walls import Walls
 from tips_bench.cards import FeatureCard, ImageCard, WindowCard
 from tips_bench.data.base import SegmentationSample
 from tips_bench.encoders.load import load_encoder
-from tips_bench.features.cache import FeatureCache
 from tips_bench.features.extract import Extractor
 from tips_bench.features.inference import Inference
+from tips_bench.features.memory import FeatureMemory
 from tips_bench.probes.linear_head import LinearHead
 from tips_bench.probes.pixel_targets import NormalsTarget
 
@@ -82,10 +83,11 @@ def test_classes_are_those_of_the_mean_probability():
 def test_a_cache_keeps_every_view(tmp_path):
     reader, weights, runs = Walls("depth", images=4), head(1), []
     for expected in (16, 0):
-        inference = Inference(extractor(), VIEWS, FeatureCache(tmp_path, "features"))
+        memory = FeatureMemory(tmp_path, torch.float32)
+        inference = Inference(replace(extractor(), memory=memory), VIEWS)
         found = {each.index: each.values_STHW for each in inference.values(reader, [0, 1, 2, 3], [weights])}
         assert inference.extractor.meter.image_forwards == expected
-        inference.cache.close()
+        memory.close()
         runs.append(found)
     for index in range(4):
         torch.testing.assert_close(runs[0][index], runs[1][index])

@@ -69,9 +69,9 @@ def test_a_killed_run_embeds_only_the_names_that_are_missing(tmp_path):
 def test_a_cache_serves_all_sets_and_knows_another_tower_and_other_prompts(tmp_path):
     names, prompts = ["cat", "dog", "cow"], ["a {}.", "the {}."]
     asked = []
-    for identity, seed, chosen in (("set 1", 0, prompts), ("set 2", 0, prompts), ("set 2", 1, prompts), ("set 2", 0, prompts[:1])):
+    for seed, chosen in ((0, prompts), (0, prompts), (1, prompts), (0, prompts[:1])):
         encoder = Texts(seed)
-        embed_names(encoder, names, chosen, FeatureCache(tmp_path, identity))
+        embed_names(encoder, names, chosen, FeatureCache(tmp_path, "texts"))
         asked.append(len(encoder.asked))
     assert asked == [7, 1, 7, 4]
 
@@ -205,7 +205,7 @@ def test_a_killed_choice_is_taken_up(tmp_path):
     broken = context(maps, tmp_path / "b", list(range(20)))
     with pytest.raises(KeyboardInterrupt):
         choose_threshold(*broken, dying, [0.1, 0.5], 0)
-    broken.context.cache.close()
+    broken.context.scratch.close()
     maps.seen = []
     assert choose_threshold(*context(maps, tmp_path / "b", list(range(20))), maps.score, [0.1, 0.5], 0) == whole
     assert maps.seen == held[2:]

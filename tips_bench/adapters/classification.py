@@ -19,11 +19,11 @@ from tips_bench.cards import ProtocolCard, Strict, TaskCard, parse
 from tips_bench.data.base import ClassificationReader
 from tips_bench.data.split import Split, Splits
 from tips_bench.errors import UserError
-from tips_bench.features.cache import ResumableArray
 from tips_bench.features.class_prompts import BIG_VISION_PROMPTS, canonical_name, names_of, prompts_of
 from tips_bench.features.context import RunContext
 from tips_bench.features.image_embeddings import ImageEmbedding, encode_images
 from tips_bench.features.prompts import check_prompts, embed_names
+from tips_bench.features.store import ResumableArray
 from tips_bench.metrics.classification import count, counts_of
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.pictures.neighbors import SHOWN, guess_panel, neighbor_panel
@@ -105,7 +105,7 @@ class ClassificationAdapter:
         else:
             width = encoder.encode_text([test.reader.names[0]]).shape[1]
             embedding = ImageEmbedding.embedding(extractor, self.zero_shot.token, width)
-        return encode_images(extractor, test, embedding, context.cache, "test-whole")
+        return encode_images(extractor, test, embedding, context.scratch, "test-whole")
 
     def _head(self, context: RunContext, test: Split[ClassificationReader], fitted: ImageHead | None) -> tuple[ImageHead, dict[str, Any]]:
         """The fitted head, or the classes' names as one, whose scores are cosines times the length of an image's embedding; and notes."""
@@ -117,7 +117,7 @@ class ClassificationAdapter:
         if self.zero_shot.prompts == BIG_VISION_PROMPTS:
             names = [canonical_name(name) for name in names]
         if self._named is None:
-            weight_CD = embed_names(context.encoder, names, prompts, context.scratch).cpu()
+            weight_CD = embed_names(context.encoder, names, prompts, context.texts).cpu()
             affine = Affine(np.arange(weight_CD.shape[1]), weight_CD[None], torch.zeros(1, len(names)))
             self._named = AffineHeads([affine], None).on(context.encoder.device)
         return self._named, {"classes": len(names), "prompts": len(prompts)}

@@ -62,7 +62,7 @@ class IndexProbe:
 
     def fit(self, context: RunContext, train: Split[InstanceReader]) -> Fit:
         """Encode the index."""
-        store = encode_images(context.extractor, train, ImageEmbedding.tokens(context.extractor), context.cache, "index-whole")
+        store = encode_images(context.extractor, train, ImageEmbedding.tokens(context.extractor), context.scratch, "index-whole")
         features_NF = store.arrays["features"]
         store.close()  # the file stays for the head
         return Fit(Index(features_NF), {"images": len(train)})
@@ -140,7 +140,7 @@ def _queries(context: RunContext, test: Split[InstanceReader], head: Index, pair
     features_QF[known_Q] = head.features_NF[pairs.itself_Q[known_Q]]
     others = test.part([test.indices[place] for place in np.flatnonzero(~known_Q)])
     if len(others):
-        store = encode_images(context.extractor, others, ImageEmbedding.tokens(context.extractor), context.cache, "query-whole")
+        store = encode_images(context.extractor, others, ImageEmbedding.tokens(context.extractor), context.scratch, "query-whole")
         features_QF[~known_Q] = store.arrays["features"]
         store.close()
     return features_QF

@@ -78,7 +78,7 @@ class PointSegmentationAdapter:
         return pictures
 
     def _lifted(self, context: RunContext, test: Split[ScanReader], indices: list[int]) -> Any:
-        return lifted_scans(test.reader, indices, context.extractor, self.probe.options.lifting, context.cache)
+        return lifted_scans(test.reader, indices, context.extractor, self.probe.options.lifting)
 
 
 def predict(head: LinearHead, found: LiftedScan) -> np.ndarray:

@@ -18,9 +18,9 @@ from tips_bench.cards import ProtocolCard, Strict, TaskCard, parse
 from tips_bench.data.base import CaptionReader
 from tips_bench.data.split import Split, Splits
 from tips_bench.errors import UserError
-from tips_bench.features.cache import ResumableArray
 from tips_bench.features.context import RunContext
 from tips_bench.features.search import Search
+from tips_bench.features.store import ResumableArray
 from tips_bench.metrics.ranks import count_images, fixed_point
 from tips_bench.metrics.retrieval import RetrievalCounts
 from tips_bench.metrics.samples import SampleCounts
@@ -115,7 +115,7 @@ def _embed_images(context: RunContext, test: Split[CaptionReader]) -> ResumableA
     encoder, indices = extractor.encoder, test.indices
     shape = (encoder.embeddings, len(_first_text(context, test)))
     chosen = [test.reader.ids[index] for index in indices]
-    store = context.cache.open("images", [1] * len(indices), {"embeddings": (shape, "int32")}, test.name, *chosen)
+    store = context.scratch.open("images", [1] * len(indices), {"embeddings": (shape, "int32")}, test.name, *chosen)
     place = {index: item for item, index in enumerate(indices)}
     missing = store.missing()
     with bar("images", len(indices)) as advance:
@@ -125,7 +125,7 @@ def _embed_images(context: RunContext, test: Split[CaptionReader]) -> ResumableA
             for index, embeddings_ED in zip(batch, embeddings_BED, strict=True):
                 store.write(place[index], embeddings=fixed_point(embeddings_ED)[None])
             advance(len(batch))
-    return store
+    return store.join()
 
 
 def _embed_texts(context: RunContext, test: Split[CaptionReader]) -> ResumableArray:
@@ -135,10 +135,10 @@ def _embed_texts(context: RunContext, test: Split[CaptionReader]) -> ResumableAr
     first_D = _first_text(context, test)  # tells one text tower from another, which a cache's identity does not
     arrays = {"embeddings": (first_D.shape, "int32")}
     chosen = [reader.ids[index] for index in test.indices]
-    store = context.cache.open("texts", list(map(len, captions)), arrays, test.name, first_D.tobytes().hex(), *chosen)
+    store = context.texts.open("texts", list(map(len, captions)), arrays, test.name, first_D.tobytes().hex(), *chosen)
     missing = set(store.missing())
     with bar("captions", int(store.starts[-1]), unit="captions") as advance:
-        for items in _batches(store):
+        for items in context.texts.world.share(_batches(store)):
             texts = [text for item in items for text in captions[item]]
             if missing.intersection(items):
                 with extractor.timed(images=0):
@@ -148,7 +148,7 @@ def _embed_texts(context: RunContext, test: Split[CaptionReader]) -> ResumableAr
                     rows = store.rows(item)
                     store.write(item, embeddings=embeddings_tD[rows.start - first : rows.stop - first])
             advance(len(texts))
-    return store
+    return store.join()
 
 
 def _batches(store: ResumableArray) -> list[range]:

@@ -37,9 +37,10 @@ def score_samples(
     predict: Callable[[list[int]], Iterator[Scored]],
     notes: Sequence[str] = (),
 ) -> Scores:
-    """Fill `own` and `beside` with every sample of the split. predict: yields the outcomes of samples, in any order.
+    """Fill `own` and `beside` with every sample of the split.
 
-    notes: names of numbers that each outcome gives, summed over all samples.
+    predict: yields the outcomes of samples in any order, each rank those of its part. notes: names of numbers that each outcome gives,
+    summed over all samples.
     """
     reader, counted = test.reader, {"counts": own} | {f"beside-{name}": counts for name, counts in beside.items()}
     arrays = {name: (counts.shape, np.dtype(counts.dtype).name) for name, counts in counted.items()}
@@ -55,6 +56,7 @@ def score_samples(
             seen |= {"notes": np.array(found.notes)} if notes else {}
             store.write(place_of[found.index], counts=found.counts, **seen)
             advance()
+    store.join()
     for place, index in enumerate(test.indices):
         for name, counts in counted.items():
             counts.update(reader.ids[index], reader.groups[index], store.read(place, name)[0])

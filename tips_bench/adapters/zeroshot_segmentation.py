@@ -231,7 +231,7 @@ class ZeroShotAdapter:
                 encoder.tower_parts()
             classes = self.classes.spoken(self.options.vocabulary)
             spoken = [(name, place) for place, names in enumerate(classes) for name in names]
-            weight_TD = embed_names(encoder, [name for name, _ in spoken], prompts_of(self.options.prompts), context.cache, patches=True)
+            weight_TD = embed_names(encoder, [name for name, _ in spoken], prompts_of(self.options.prompts), context.texts, patches=True)
             if weight_TD.shape[1] != (dim := extractor.dim - extractor.keys_dim):
                 problem = f"encoder {spec.name!r} has {dim} features per patch, but text embeddings have {weight_TD.shape[1]}"
                 raise UserError(problem, where=f"protocol {self.protocol.name}", fix=self._others(values=True))

@@ -5,6 +5,7 @@
     streams      output in any encoding, to a full disk or a closed pipe
     interrupt    Ctrl-C, from the first moment on
     names        comma lists and `all`, checked before any work starts
+    ranked       the end of a process that torchrun started
     output       tables, JSON, the one line of an error
 
 The verbs:

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tips_bench.cli.names import plan, split
-from tips_bench.cli.output import print_error, print_json, print_line, print_scores
+from tips_bench.cli.output import print_error, print_json, print_line, print_scores, print_table
+from tips_bench.cli.ranked import one_rank
 from tips_bench.errors import UserError, system_fault
 from tips_bench.registry import METRICS
 from tips_bench.terminal import printable
 
 if TYPE_CHECKING:
     from tips_bench.evaluation.spec import Spec
+    from tips_bench.ranks import World
     from tips_bench.results.record import Record
 
 
@@ -69,6 +71,9 @@ def run(
         bool, typer.Option("--rerun", help="Evaluate again, even if this version of tips-bench already wrote the record.")
     ] = False,
     metrics: Annotated[str | None, typer.Option(help="Additional metrics, separated by commas, for example boundary-iou.")] = None,
+    plan_only: Annotated[
+        bool, typer.Option("--plan", help="Print what the evaluations would cost, images and disk, and evaluate nothing.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False,
 ) -> None:
     """Evaluate models on tasks, and write one record (JSON) for each evaluation.
@@ -82,20 +87,18 @@ def run(
       tips-bench run --task ade20k --model tips-g14
       tips-bench run --task ade20k,voc2012 --model tips-b14,tips-l14 --dtype bf16
       tips-bench run --task rooms-seg --model my_package:build
+      torchrun --nproc-per-node 8 -m tips_bench run --task ade20k --model tips-g14
       tips-bench run --task ade20k --protocol convex --weights checkpoint.pth \\
         --model timm:vit_base_patch14_dinov2
       tips-bench run --task rooms-seg --model tips-nano \\
         --set probe.patches_per_image=64
     """
-    from tips_bench.models.devices import resolve_device
-
     beside = split(metrics, "--metrics", METRICS.names) if metrics else []
     for name in beside:
         METRICS.get(name, where="--metrics")
     specs, failed = plan(task, model, protocol, overrides=overrides or [], weights=weights, limit=limit)
     for error in failed:
         print_error(error)
-    resolve_device(device)  # a wrong one is found before any data are read
     options: dict[str, Any] = {
         "weights": weights,
         "device": device,
@@ -112,31 +115,73 @@ def run(
         "rerun": rerun,
         "metrics": beside,
     }
-    records = evaluate_all(specs, options)
-    if as_json:
-        print_json([json.loads(record_path.read_text(encoding="utf-8")) for record in records if (record_path := record.path)])
-    elif records:
-        print_records(records)
-    if failed or len(records) < len(specs):
-        raise typer.Exit(2)
+    if plan_only:
+        print_plan(specs, dtype)
+        return
+    with one_rank():
+        world = join_ranks(device)  # a wrong device is found before any data are read
+        records = evaluate_all(specs, options | {"world": world})
+        if not world.is_first:
+            return
+        if as_json:
+            print_json([json.loads(record_path.read_text(encoding="utf-8")) for record in records if (record_path := record.path)])
+        elif records:
+            print_records(records)
+        if failed or len(records) < len(specs):
+            raise typer.Exit(2)
+
+
+def print_plan(specs: list[Spec], dtype: str) -> None:
+    """What each evaluation would ask of the backbone and the disk, and all of them together."""
+    from tips_bench.evaluation.estimate import estimate
+
+    found = estimate(specs, dtype)
+    columns = ["task", "model", "protocol", "images", "shared", "disk GB"]
+    rows = [
+        [one.spec.task.name, one.spec.model_name, one.spec.protocol.name, f"{one.alone:,}", f"{one.shared:,}", f"{one.disk / 1e9:.1f}"]
+        for one in found
+    ]
+    alone, shared = sum(one.alone for one in found), sum(one.shared for one in found)
+    rows.append(["all", "", "", f"{alone:,}", f"{shared:,}", f"{sum(one.disk for one in found) / 1e9:.1f}"])
+    print_table(columns, rows)
+    print("images: through the backbone, if each evaluation is run by itself; an estimate from the cards.")
+    print("shared: of these, what is left in this order where evaluations of the same images share one pass.")
+
+
+def join_ranks(device: str | None) -> World:
+    """The ranks of this process; only the first one shows progress. Errors: a device that is not there."""
+    from tips_bench import progress, ranks
+    from tips_bench.models.devices import resolve_device
+
+    world = ranks.enter(resolve_device(device))
+    progress.silence(not world.is_first)
+    return world
 
 
 def evaluate_all(specs: list[Spec], options: dict[str, Any]) -> list[Record]:
-    """The records of the evaluations that succeeded, in order. The error of one that fails is printed, and the next one starts."""
+    """The records of the evaluations that succeeded, in order. The error of one that fails is printed, and the next one starts.
+
+    Of several ranks, one that fails ends: the others may wait for it in the midst of the same evaluation.
+    """
+    from tips_bench.evaluation.estimate import shared_passes
     from tips_bench.evaluation.run import RunOptions, evaluate_spec
 
-    records = []
-    for number, spec in enumerate(specs, 1):
-        print(printable(f"[{number}/{len(specs)}] {spec.task.name}, {spec.model_name}, {spec.protocol.name}"), file=sys.stderr)
-        try:
-            records.append(evaluate_spec(spec, RunOptions(**options)))
-        except UserError as error:
-            print_error(error)
-        except OSError as error:
-            fault = system_fault(error)
-            if fault is None:
-                raise
-            print_error(fault)
+    records, chosen = [], RunOptions(**options)
+    with shared_passes(specs, chosen) as sharing:
+        for number, (spec, shared) in enumerate(zip(specs, sharing, strict=True), 1):
+            if chosen.world.is_first:
+                print(printable(f"[{number}/{len(specs)}] {spec.task.name}, {spec.model_name}, {spec.protocol.name}"), file=sys.stderr)
+            try:
+                records.append(evaluate_spec(spec, chosen, shared=shared))
+            except UserError as error:
+                if chosen.world.size > 1:
+                    raise
+                print_error(error)
+            except OSError as error:
+                fault = system_fault(error)
+                if fault is None or chosen.world.size > 1:
+                    raise
+                print_error(fault)
     return records
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
-import traceback
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tips_bench.cli.output import print_error, print_line
-from tips_bench.errors import UserError
+from tips_bench.cli.output import print_line
+from tips_bench.cli.ranked import one_rank
 
 if TYPE_CHECKING:
     from tips_bench.training.recipe import EvaluationPart
@@ -44,7 +43,6 @@ def train(
       torchrun --nproc-per-node 8 -m tips_bench train recipes/tipsv2-g14.yaml \\
         --set data.shards='shards/*.tar'
     """
-    from tips_bench.training import distributed
     from tips_bench.training.loop import train as train_recipe
     from tips_bench.training.recipe_files import find_recipe, load_recipe
     from tips_bench.training.runs import RECIPE_FILE, read_recipe
@@ -52,24 +50,10 @@ def train(
     folder = out or Path("runs") / find_recipe(recipe).stem
     resumed = read_recipe(folder) if resume and (folder / RECIPE_FILE).is_file() else None
     chosen = load_recipe(recipe, overrides or [], resumed=resumed)
-    try:
+    with one_rank():
         outcome = train_recipe(chosen, folder, resume=resume, device=device, evaluate=partial(evaluate, device=device))
-    except UserError as error:
-        if distributed.is_launched():
-            print_error(error)
-            distributed.end(2)
-        raise
-    except KeyboardInterrupt:
-        distributed.end(130)
-        raise
-    except Exception:
-        if distributed.is_launched():
-            traceback.print_exc()
-            distributed.end(1)
-        raise
-    if os.environ.get("RANK", "0") == "0":
-        print_end(outcome, folder, recipe)
-    distributed.end()
+        if os.environ.get("RANK", "0") == "0":
+            print_end(outcome, folder, recipe)
 
 
 def print_end(outcome: str, run: Path, recipe: str) -> None:

@@ -15,10 +15,11 @@ from tips_bench.cards import ModelCard, ProtocolCard, TaskCard, parse
 from tips_bench.catalog import cache_root, data_root, generated_root
 from tips_bench.data.split import Split
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
+from tips_bench.encoders.weights import DTYPES
 from tips_bench.errors import UserError
 from tips_bench.evaluation.patch_sizes import for_patches
-from tips_bench.features.cache import FeatureCache, from_disk, read_items
 from tips_bench.features.extract import Extractor
+from tips_bench.features.memory import FeatureMemory
 from tips_bench.results.record import Record
 from tips_bench.results.reproduce import command
 
@@ -26,8 +27,8 @@ from tips_bench.results.reproduce import command
 class _Described(Encoder):
     """An encoder of which only the spec is known: enough to tell how many patches an image has."""
 
-    def __init__(self, card: ModelCard, weights_sha256: str) -> None:
-        self.spec, self.device, self.dtype = spec_from_card(card, weights_sha256), torch.device("cpu"), torch.float32
+    def __init__(self, card: ModelCard, weights_sha256: str, dtype: torch.dtype) -> None:
+        self.spec, self.device, self.dtype = spec_from_card(card, weights_sha256), torch.device("cpu"), dtype
 
     def _encode(self, pixels_B3HW: torch.Tensor, layers: tuple[int, ...], norm: bool, values: bool) -> ImageFeatures:
         raise NotImplementedError("its weights are not loaded")
@@ -36,8 +37,9 @@ class _Described(Encoder):
 def load_features(record: Record, split: str = "test", *, data_root: Path | str | None = None) -> dict[str, np.ndarray]:
     """Sample id -> the patch features [h, w, D], float32, of the images that the cache holds for a record. No encoder is loaded.
 
-    split: "test" or "train"; of the latter the cache holds no more than what a choice of hyper-parameters looked at. data_root: as for a
-    run; the images are looked at for their sizes. Families whose heads make a value a pixel keep such maps, where no window slides.
+    split: "test" or "train"; of the latter a probe that is trained on crops keeps no more than what a choice of hyper-parameters looked at.
+    data_root: as for a run; the images are read, for they are found by their pixels. Only families whose heads make a value for each
+    pixel keep such maps, and only where no window slides.
     Errors: no features of this split in the cache, with the command that makes them; no data; no such split.
     """
     task: TaskCard = parse(TaskCard, record.cards.get("task") or {}, where=f"{record.path}, cards.task")
@@ -46,17 +48,20 @@ def load_features(record: Record, split: str = "test", *, data_root: Path | str 
     if split not in task.data.splits:
         raise UserError(f"there is no split {split!r}", where=f"task {task.name}", fix=f"Choose one of {', '.join(task.data.splits)}.")
     reader = Split.open(task.data, _data_folder(task, data_root), split, None).reader
-    cache = FeatureCache(cache_root() / "features", record.features_id or "none")
-    items = read_items(cache.place("whole", reader.split), "features")
-    if not items:
+    applied, dtype = for_patches(protocol, model.patch_size), DTYPES[record.cost.dtype]
+    memory = FeatureMemory(cache_root() / "features" / (record.features_id or "none")[:32], dtype)
+    described = _Described(model, record.weights_sha256, dtype)
+    extractor = Extractor(described, applied.image, applied.features, batch_size=1, memory=memory)
+    found: dict[str, np.ndarray] = {}
+    if applied.inference.mode == "whole":
+        for (index,), _, pixels_13HW in extractor.batches(reader, range(len(reader))):
+            if extractor.remembers(pixels_13HW):
+                found[reader.ids[index]] = extractor.encode(pixels_13HW).features_BhwD[0].float().numpy()
+    memory.close()
+    if not found:
         problem = f"the cache holds no features of {split!r} for {record.model_name} on {task.name} under {protocol.name}"
-        raise UserError(problem, where=cache.folder, fix=f"Make them: {command(record)} --cache --rerun")
-    applied = for_patches(protocol, model.patch_size)
-    extractor = Extractor(_Described(model, record.weights_sha256), applied.image, applied.features)
-    return {
-        reader.ids[item]: from_disk(np.array(rows_PD)).float().numpy().reshape(*extractor.grid(*reader.size(item)), -1)
-        for item, rows_PD in items.items()
-    }
+        raise UserError(problem, where=memory.folder, fix=f"Make them: {command(record)} --cache --rerun")
+    return found
 
 
 def _data_folder(task: TaskCard, root: Path | str | None) -> Path:

@@ -8,8 +8,10 @@ result. After an interruption, the same command continues from that folder; a fi
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
+import os
 import shutil
 import time
 from collections import Counter
@@ -28,15 +30,18 @@ from tips_bench.encoders.load import load_encoder
 from tips_bench.encoders.user import card_of, wrap
 from tips_bench.errors import UserError, unknown_name
 from tips_bench.evaluation.report import build_record
+from tips_bench.evaluation.sharing import Shared
 from tips_bench.evaluation.spec import Spec, resolve
 from tips_bench.features.cache import FeatureCache
 from tips_bench.features.context import RunContext
 from tips_bench.features.extract import Extractor
+from tips_bench.features.memory import FeatureMemory
 from tips_bench.files import cannot_write, digest, sha256, write_text
 from tips_bench.memory import peak_memory_mb, reset_peak_memory
 from tips_bench.metrics.samples import SampleCounts, save_counts
 from tips_bench.probes.base import Choice, Fit, Probe
 from tips_bench.probes.training_free.released_head import released_head
+from tips_bench.ranks import ALONE, World
 from tips_bench.registry import FAMILIES, METRICS
 from tips_bench.results.comparison import ALPHA
 from tips_bench.results.provenance import git_state
@@ -56,7 +61,8 @@ class RunOptions:
     out: folder for the records. data_root: folder of the data sets. overrides: "KEY=VALUE" changes a value of a card; the record
     lists it as a deviation. pictures: number of samples to draw. cache: keep the features for later runs. limit: use at most so
     many samples of each split; a deviation. seed: for everything random. rerun: evaluate again, even if this version of tips-bench
-    already wrote the record. metrics: names of additional metrics, computed from the same predictions.
+    already wrote the record. metrics: names of additional metrics, computed from the same predictions. world: the ranks that evaluate
+    together, each with the same options; `out` and the caches are on a disk that all of them see.
     """
 
     weights: str | None = None
@@ -73,6 +79,7 @@ class RunOptions:
     seed: int = 0
     rerun: bool = False
     metrics: list[str] | None = None
+    world: World = ALONE
 
 
 def misfit(task: TaskCard, root: Path) -> str | None:
@@ -113,8 +120,11 @@ def _own_encoder(model: Any, options: RunOptions) -> Encoder:
     return wrap(model, options.device, options.dtype)
 
 
-def evaluate_spec(spec: Spec, chosen: RunOptions, encoder: Encoder | None = None) -> Record:
-    """As `evaluate`, for resolved cards; weights, limit and overrides are those of `spec`. encoder: used instead of the card's."""
+def evaluate_spec(spec: Spec, chosen: RunOptions, encoder: Encoder | None = None, shared: Shared | None = None) -> Record:
+    """As `evaluate`, for resolved cards; weights, limit and overrides are those of `spec`.
+
+    encoder: used instead of the card's. shared: what the features of its images are shared with; None = with later runs if they are kept.
+    """
     adapter: Adapter = FAMILIES.get(spec.task.family).adapter_class()(spec.task, spec.applied)
     if adapter.needs_text and not spec.model.has_text:
         raise _no_text(spec)
@@ -122,22 +132,21 @@ def evaluate_spec(spec: Spec, chosen: RunOptions, encoder: Encoder | None = None
     own = FAMILIES.get(spec.task.family).counts_class()
     if spec.task.primary not in own.specs:
         raise unknown_name("metric", spec.task.primary, own.specs, where=f"task {spec.task.name}: primary")
-    splits = adapter.open(_data_folder(spec, chosen), spec.limit)
-    for split in (splits.train, splits.test):
-        if split is not None and split.size is not None and not split.size.ok:
-            logger.warning("tips-bench: task %s: %s", spec.task.name, split.size.sentence())
-    groups = len(set(splits.test.groups))
-    if least_p(groups) > ALPHA:
-        said = "tips-bench: task %s: %d samples in %d groups are too few to tell two models apart: no p below %.2g exists"
-        logger.warning(said, spec.task.name, len(splits.test), groups, least_p(groups))
-    encoder = encoder or load_encoder(spec.model, spec.weights, chosen.device, chosen.dtype)
+    world = chosen.world
+    splits = world.first(lambda: adapter.open(_data_folder(spec, chosen), spec.limit))
+    if world.is_first:
+        _warn(spec, splits)
+    device = chosen.device if world.size == 1 else str(world.device)
+    encoder = encoder or world.first(lambda: load_encoder(spec.model, spec.weights, device, chosen.dtype))
     if adapter.needs_text and not encoder.spec.has_text:
         raise _no_text(spec)
-    run = _Run(spec, adapter, splits, encoder, beside, chosen)
+    shared = shared or Shared(cache_root() / "features" if chosen.cache else None)
+    run = _Run(spec, adapter, splits, encoder, beside, chosen, shared)
     done = None if chosen.rerun else run.finished()
     if done is not None:
         said = "tips-bench: %s, %s: scored before, this is the record of %s (to score again: --rerun, or rerun=True)"
-        logger.warning(said, spec.task.name, spec.model_name, done.created)
+        if world.is_first:
+            logger.warning(said, spec.task.name, spec.model_name, done.created)
         return done
     try:
         return run.finish()
@@ -148,6 +157,17 @@ def evaluate_spec(spec: Spec, chosen: RunOptions, encoder: Encoder | None = None
         raise UserError(f"{encoder.device} does not have enough memory", where=f"model {spec.model_name}", fix=fix) from error
     finally:
         run.close()
+
+
+def _warn(spec: Spec, splits: Splits) -> None:
+    """Of data that are not the whole set, or too few to tell two models apart."""
+    for split in (splits.train, splits.test):
+        if split is not None and split.size is not None and not split.size.ok:
+            logger.warning("tips-bench: task %s: %s", spec.task.name, split.size.sentence())
+    groups = len(set(splits.test.groups))
+    if least_p(groups) > ALPHA:
+        said = "tips-bench: task %s: %d samples in %d groups are too few to tell two models apart: no p below %.2g exists"
+        logger.warning(said, spec.task.name, len(splits.test), groups, least_p(groups))
 
 
 def _no_text(spec: Spec) -> UserError:
@@ -196,30 +216,41 @@ class _Run:
     """One evaluation in progress."""
 
     def __init__(
-        self, spec: Spec, adapter: Adapter, splits: Splits, encoder: Encoder, beside: dict[str, type[SampleCounts]], options: RunOptions
+        self,
+        spec: Spec,
+        adapter: Adapter,
+        splits: Splits,
+        encoder: Encoder,
+        beside: dict[str, type[SampleCounts]],
+        options: RunOptions,
+        shared: Shared,
     ) -> None:
         self.spec, self.adapter, self.splits, self.beside, self.options = spec, adapter, splits, beside, options
+        self.world = world = options.world
         batch_size = options.batch_size or BATCH_SIZE.get(encoder.device.type, BATCH_SIZE["cpu"])
         proxy = spec.applied.features.proxy
-        other = load_encoder(proxy.model, None, options.device, options.dtype) if proxy else None
-        extractor = Extractor(encoder, spec.applied.image, spec.applied.features, batch_size, options.workers, proxy=other)
-        self.features_id = features = self._features_identity(encoder, other)
+        other = load_encoder(proxy.model, None, str(encoder.device), options.dtype) if proxy else None
+        device, model = encoder.device.type, json.dumps(spec.model.model_dump(mode="json"), sort_keys=True)
+        named = digest(encoder.spec.identity(), model, options.dtype, device)[:32]
+        self.features_id = features = named + self._of_images(other)[:32]
+        memory = None if shared.folder is None else FeatureMemory(shared.folder / named, encoder.dtype)
+        image, read = spec.applied.image, spec.applied.features
+        extractor = Extractor(encoder, image, read, batch_size, options.workers, world, memory, shared.layers(read, encoder), proxy=other)
         trained_on = splits.train.fingerprint if splits.train else ""
         head = [released_head(spec.model, spec.task.family)[1]] if spec.takes_released_head else []
         decisive = digest(features, json.dumps(spec.cards(), sort_keys=True), splits.test.fingerprint, trained_on, options.seed, *head)
         self.path = record_path(Path(options.out), spec.task.name, spec.model_name, spec.protocol.name, decisive[:8])
         self.work = self.path.with_name(f".{self.path.stem}.work")
         self.resumed = self.work.is_dir()
-        scratch = FeatureCache(self.work)
-        cache = FeatureCache(cache_root() / "features", features) if options.cache else scratch
-        self.context = RunContext(extractor, spec.applied, spec.model, scratch, cache, options.seed)
+        scratch = FeatureCache(self.work, world=world)
+        texts = FeatureCache(cache_root() / "texts", "texts", world) if options.cache else scratch
+        self.context = RunContext(extractor, spec.applied, spec.model, scratch, texts, options.seed)
+        self._lock: int | None = None
 
-    def _features_identity(self, encoder: Encoder, proxy: Encoder | None) -> str:
-        """A text of everything that shapes the features of an image: the key of a cache."""
+    def _of_images(self, proxy: Encoder | None) -> str:
+        """A hash of everything but the encoder that shapes the features of the images."""
         card, splits = self.spec.applied, self.splits
-        parts = [encoder.spec.identity(), json.dumps(self.spec.model.model_dump(mode="json"), sort_keys=True)]
-        parts += [card.image.model_dump_json(), card.features.model_dump_json(), self.options.dtype, encoder.device.type]
-        parts += [proxy.spec.identity()] if proxy else []
+        parts = [card.image.model_dump_json(), card.features.model_dump_json(), *([proxy.spec.identity()] if proxy else [])]
         return digest(*parts, splits.train.identity if splits.train else "", splits.test.identity)
 
     def finished(self) -> Record | None:
@@ -238,10 +269,7 @@ class _Run:
     def finish(self) -> Record:
         """Fit, score, draw, write the record, and clean up."""
         started = time.perf_counter()
-        try:
-            self.work.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise cannot_write(self.work, error) from error
+        self.world.first(self._claim)
         reset_peak_memory(str(self.context.encoder.device))
         fit = self._fit()
         head = fit.head if fit else None
@@ -250,27 +278,50 @@ class _Run:
         scores = self.adapter.score(self.context, self.splits, head, beside)
         return self._keep(fit, scores, self._cost(time.perf_counter() - started))
 
+    def _claim(self) -> None:
+        """The work folder, for the ranks of this run alone. Errors: no such folder can be made, another run has it."""
+        if not self.world.is_first:
+            return
+        try:
+            self.work.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.work / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise cannot_write(self.work, error) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            fix = "Wait until it has finished, or stop it."
+            raise UserError("another run makes the same record", where=self.path, fix=fix) from error
+
     def _keep(self, fit: Fit | None, scores: Scores, cost: Cost) -> Record:
-        """Write the counts, the pictures and, last of all, the record."""
+        """Write the counts, the pictures and, last of all, the record; the first rank does, the others read it."""
+        return self.world.first(lambda: self._write(fit, scores, cost) if self.world.is_first else load_record(self.path))
+
+    def _write(self, fit: Fit | None, scores: Scores, cost: Cost) -> Record:
         stem, weights = self.path.with_suffix(""), self.context.encoder.spec.weights_sha256
         samples = stem.with_name(f"{stem.name}.samples.npz")
         record = build_record(self.spec, self.splits, fit, scores, cost, weights, self.options.seed, samples.name, self.features_id)
         if self.options.pictures:
-            drawn = self.adapter.draw(self.context, self.splits, fit.head if fit else None, self.options.pictures)
+            drawn = self.adapter.draw(self.context.alone(), self.splits, fit.head if fit else None, self.options.pictures)
             record.pictures = save_pictures(drawn, stem)
         save_counts(samples, scores.counts, scores.beside)
         record.per_sample_sha256 = sha256(samples)
-        self.context.cache.flush()
+        for kept in (self.context.texts, self.context.extractor.memory):
+            if kept is not None:
+                kept.flush()
         record.save(self.path)
         shutil.rmtree(self.work, ignore_errors=True)
         return record
 
     def close(self) -> None:
         """Let go of all files; a work folder for which the encoder has done nothing yet is removed."""
-        self.context.cache.close()
-        self.context.scratch.close()
-        if not self.context.extractor.meter.image_forwards and not self.resumed:
+        for kept in (self.context.texts, self.context.scratch, self.context.extractor.memory):
+            if kept is not None:
+                kept.close()
+        if self.world.is_first and not self.context.extractor.meter.image_forwards and not self.resumed:
             shutil.rmtree(self.work, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
 
     def _fit(self) -> Fit | None:
         """The probe's fit, taken up from an earlier try; None where nothing is fitted."""
@@ -285,9 +336,10 @@ class _Run:
             choice = Choice(**data["choice"]) if data["choice"] else None
             return Fit(probe.load(head), data["report"], choice, data["warnings"])
         fit = probe.fit(self.context, train)
-        fit.head.save(head)
-        chosen = asdict(fit.choice) if fit.choice else None
-        write_text(notes, json.dumps({"report": fit.report, "choice": chosen, "warnings": fit.warnings}))
+        if self.world.is_first:
+            fit.head.save(head)
+            chosen = asdict(fit.choice) if fit.choice else None
+            write_text(notes, json.dumps({"report": fit.report, "choice": chosen, "warnings": fit.warnings}))
         return fit
 
     def _released(self, probe: Probe) -> Fit:
@@ -298,12 +350,15 @@ class _Run:
 
     def _cost(self, wall_s: float) -> Cost:
         meter, device = self.context.extractor.meter, self.context.encoder.device
+        spent = self.world.gather((meter.image_forwards, meter.encoder_s, peak_memory_mb(str(device))))
+        forwards, encoder_s, memory_mb = zip(*spent, strict=True)
         return Cost(
             wall_s=wall_s,
-            encoder_s=meter.encoder_s,
-            image_forwards=meter.image_forwards,
-            images_per_s=meter.image_forwards / wall_s,
-            peak_memory_mb=peak_memory_mb(str(device)),
+            encoder_s=sum(encoder_s),
+            image_forwards=sum(forwards),
+            images_per_s=sum(forwards) / wall_s,
+            peak_memory_mb=max(memory_mb),
+            ranks=self.world.size,
             device=_device_name(device),
             dtype=self.options.dtype,
             resumed=self.resumed,

@@ -11,5 +11,6 @@ lifted            the scans of a reader with such features
 prompts           class names as text embeddings
 class_prompts     names and prompts of zero-shot classification
 search            exact nearest neighbors by cosine
-cache             arrays on disk that survive a kill
+store             arrays on disk that many processes fill, and that survive a kill
+cache             where the features of a run are kept
 """

@@ -17,14 +17,14 @@ class RunContext:
     """One evaluation's encoder, cards and folders.
 
     extractor: the encoder over images. protocol, model: the cards as used. scratch: what a killed run takes up again, deleted at its
-    end. cache: where features go: kept for later runs, or the scratch folder. seed: of all that is drawn.
+    end. texts: where embeddings of texts go: kept for later runs, or the scratch folder. seed: of all that is drawn.
     """
 
     extractor: Extractor
     protocol: ProtocolCard
     model: ModelCard
     scratch: FeatureCache
-    cache: FeatureCache
+    texts: FeatureCache
     seed: int
 
     @property
@@ -34,8 +34,8 @@ class RunContext:
 
     @property
     def inference(self) -> Inference:
-        """Heads applied to images as the protocol says, with features from the cache where it keeps them."""
-        return Inference(self.extractor, self.protocol.inference, self.cache)
+        """Heads applied to images as the protocol says."""
+        return Inference(self.extractor, self.protocol.inference)
 
     @property
     def selection(self) -> SelectionCard:
@@ -47,6 +47,8 @@ class RunContext:
         """The scratch folder: for files that a killed run takes up again."""
         return self.scratch.folder
 
-    def without_cache(self) -> RunContext:
-        """The same, with features of the scratch folder alone: for samples of which no features are to be kept."""
-        return replace(self, cache=self.scratch)
+    def alone(self) -> RunContext:
+        """The same without other ranks."""
+        scratch = FeatureCache(self.scratch.folder)
+        texts = FeatureCache(self.texts.folder, self.texts.identity) if self.texts.persistent else scratch
+        return replace(self, extractor=self.extractor.alone(), scratch=scratch, texts=texts)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,9 +21,11 @@ from torch.nn import functional as F
 
 from tips_bench.cards import FeatureCard, ImageCard
 from tips_bench.data.images import center_crop, resize, resize_shape, to_pixels
-from tips_bench.encoders.base import Encoder, EncoderSpec, padding_of
+from tips_bench.encoders.base import Encoder, EncoderSpec, ImageFeatures, padding_of
 from tips_bench.encoders.last_block import Attention, Proxy, Reading
 from tips_bench.errors import UserError
+from tips_bench.features.memory import FeatureMemory, Recall, Wanted, What, part_of
+from tips_bench.ranks import ALONE, World
 
 # Of ImageNet's training images, RGB in [0, 1], as torchvision's and mmsegmentation's models have them.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -101,9 +103,10 @@ class Images(Protocol):
 
 @dataclass
 class Extractor:
-    """Turns images into patch features as a protocol card says.
+    """Turns images into patch features as a protocol card says. batch_size: images of one size at a time.
 
-    batch_size: images of one size at a time. proxy: the encoder of features.proxy, where the card names one.
+    world: the ranks that share the images; each calls `batches` with the same ones and gets its part of them. memory: where features are
+    looked up and kept. also: layers that are kept in it besides, for other protocols. proxy: the encoder of features.proxy.
     """
 
     encoder: Encoder
@@ -111,6 +114,9 @@ class Extractor:
     features: FeatureCard
     batch_size: int = 8
     workers: int = 2
+    world: World = ALONE
+    memory: FeatureMemory | None = None
+    also: tuple[int, ...] = ()
     meter: Meter = field(default_factory=Meter)
     proxy: Encoder | None = None
 
@@ -127,6 +133,10 @@ class Extractor:
                 f"features.global_token = {token}: encoder {spec.name!r} has {spec.global_tokens} global tokens",
                 fix="Use a protocol that needs none, or --set features.global_token=null.",
             )
+
+    def alone(self) -> Extractor:
+        """The same without other ranks: it gets all images. What it spends is entered into the same meter."""
+        return replace(self, world=ALONE)
 
     @property
     def patch_size(self) -> int:
@@ -203,19 +213,30 @@ class Extractor:
         return PatchFeatures(torch.cat([piece.features_BhwD for piece in found]), found[0].padding)
 
     def _encode(self, pixels_B3HW: Tensor) -> PatchFeatures:
-        card = self.features
+        card, token = self.features, self.features.global_token
         if card.attention != "itself":
             with self.timed(len(pixels_B3HW)):
                 return self._read(pixels_B3HW, card.attention)
-        pixels_B3HW = self.normalized(pixels_B3HW)
-        with self.timed(len(pixels_B3HW)):
-            found = self.encoder.encode_image(pixels_B3HW, layers=self.layers, norm=card.norm, values=card.values)
-        parts, token = list(found.patches), card.global_token
+        parts, *globals_ = self.look(self.normalized(pixels_B3HW), *self.whats)
         if token is not None:
-            tokens = [own_BKD[:, token, None, None].expand_as(parts[0]) for own_BKD in found.layer_globals]
+            tokens = [own_BKD[:, token, None, None].expand_as(parts[0]) for own_BKD in globals_[0]]
             parts = [part for pair in zip(parts, tokens, strict=True) for part in pair]
-        padding = (0, 0, 0, 0) if self.image.fit == "stretch" else found.padding
+        spec, rule = self.encoder.spec, "resize" if self.image.fit == "stretch" else self.encoder.spec.pad
+        padding = padding_of(pixels_B3HW.shape[-2], pixels_B3HW.shape[-1], spec.patch_size, rule)
         return PatchFeatures(torch.cat(parts, -1) if len(parts) > 1 else parts[0], padding)
+
+    @property
+    def whats(self) -> tuple[What, ...]:
+        """What `encode` reads of a layer."""
+        return ("patches",) if self.features.global_token is None else ("patches", "tokens")
+
+    def look(self, pixels_B3HW: Tensor, *whats: What) -> list[list[Tensor]]:
+        """For each of `whats` a tensor of each of the protocol's layers, as `part_of` gives them; from the memory where there is one."""
+        if self.memory is None:
+            found = self._through(pixels_B3HW, self.layers)
+            return [[part_of(found, what, position) for position in range(len(self.layers))] for what in whats]
+        parts = self._recall(self.memory).parts(pixels_B3HW, self._wanted(whats), self._through)
+        return [[parts[what, layer] for layer in self.layers] for what in whats]
 
     def _read(self, pixels_B3HW: Tensor, attention: Attention) -> PatchFeatures:
         """With another attention in the last block. A proxy sees the same pixels; what is padded has the mean color."""
@@ -235,8 +256,31 @@ class Extractor:
 
     def embed(self, pixels_B3HW: Tensor) -> Tensor:
         """[B,E,D] embeddings of whole images in the space of the encoder's texts, not normalised."""
+        pixels_B3HW = self.normalized(self.fitted(pixels_B3HW))
+        if self.memory is None:
+            return self._through_embedding(pixels_B3HW)
+        return self._recall(self.memory).embeddings(pixels_B3HW, self._through_embedding)
+
+    def remembers(self, pixels_B3HW: Tensor) -> bool:
+        """Whether `encode` of these images needs no backbone."""
+        return self.memory is not None and self._recall(self.memory).has(
+            self.normalized(self.fitted(pixels_B3HW)), self._wanted(self.whats)
+        )
+
+    def _wanted(self, whats: Sequence[What]) -> list[Wanted]:
+        return [(what, layer) for what in whats for layer in self.layers]
+
+    def _recall(self, memory: FeatureMemory) -> Recall:
+        return Recall(memory, self.encoder, self.features, self.also)
+
+    def _through(self, pixels_B3HW: Tensor, layers: tuple[int, ...]) -> ImageFeatures:
+        card = self.features
         with self.timed(len(pixels_B3HW)):
-            return self.encoder.embed_image(self.normalized(self.fitted(pixels_B3HW)))
+            return self.encoder.encode_image(pixels_B3HW, layers=layers, norm=card.norm, values=card.values)
+
+    def _through_embedding(self, pixels_B3HW: Tensor) -> Tensor:
+        with self.timed(len(pixels_B3HW)):
+            return self.encoder.embed_image(pixels_B3HW)
 
     def fitted(self, pixels_B3HW: Tensor) -> Tensor:
         """Images or windows whose sides are whole patches, unless the encoder is to see to that itself."""
@@ -258,6 +302,10 @@ class Extractor:
         )
         return (pixels_B3HW - mean) / std * own_std + own_mean
 
+    def fresh(self) -> Extractor:
+        """The same without a memory: for images that never come again, as random crops."""
+        return replace(self, memory=None)
+
     @contextmanager
     def timed(self, images: int) -> Iterator[None]:
         """Enter what is done inside into the meter, as `images` forward passes of the backbone."""
@@ -269,12 +317,17 @@ class Extractor:
         self.meter.image_forwards += images
 
     def batches(self, reader: Images, indices: Sequence[int]) -> Iterator[tuple[list[int], list[Any], Tensor]]:
-        """(indices, samples, pixels_B3HW) for all `indices`, grouped by size; the next batches are decoded meanwhile."""
+        """(indices, samples, pixels_B3HW) for this rank's part of `indices`, grouped by size; the next are decoded meanwhile.
+
+        The batches are the same for any number of ranks, and each rank takes its part of them.
+        """
         groups: dict[tuple[int, int], list[int]] = {}
         square = self.inner_size(1, 1) if self.image.shape != "aspect" else None  # the same for all: a million headers are not read
         for index in indices:
             groups.setdefault(square or self.inner_size(*reader.size(index)), []).append(index)
-        chunks = [group[start : start + self.batch_size] for group in groups.values() for start in range(0, len(group), self.batch_size)]
+        size = self.batch_size
+        every = [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]
+        chunks = self.world.share(every)
 
         def load(index: int) -> tuple[Any, Tensor]:
             sample = reader.load(index)

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from tips_bench.data.split import Split
-from tips_bench.features.cache import DISK_TYPES, FeatureCache, ResumableArray, to_disk
+from tips_bench.features.cache import DISK_TYPES, FeatureCache, to_disk
 from tips_bench.features.extract import Extractor
+from tips_bench.features.memory import What
+from tips_bench.features.store import ResumableArray
 from tips_bench.files import digest
 from tips_bench.progress import bar
 
@@ -35,16 +37,15 @@ class ImageEmbedding:
 
         mean: the mean of the last layer's patches after them.
         """
-        card = extractor.features
+        token = extractor.features.global_token
+        first_kind: What = "means" if token is None else "tokens"
+        whats: list[What] = [first_kind, "means"] if mean and token is not None else [first_kind]
 
         def encode(pixels_B3HW: Tensor) -> Tensor:
             pixels_B3HW = extractor.normalized(extractor.fitted(pixels_B3HW))
-            with extractor.timed(len(pixels_B3HW)):
-                found = extractor.encoder.encode_image(pixels_B3HW, layers=extractor.layers, norm=card.norm, values=card.values)
-            means = [patches_BhwD.flatten(1, 2).float().mean(1).to(patches_BhwD.dtype) for patches_BhwD in found.patches]
-            token = card.global_token
-            parts = means if token is None else [own_BKD[:, token] for own_BKD in found.layer_globals]
-            return torch.cat([*parts, means[-1]] if mean else parts, 1)
+            first, *means = extractor.look(pixels_B3HW, *whats)
+            parts = [own_BKD[:, token or 0] for own_BKD in first]
+            return torch.cat([*parts, (means[0] if means else first)[-1][:, 0]] if mean else parts, 1)
 
         return cls(encode, extractor.encoder.spec.embed_dim * (len(extractor.layers) + mean))
 
@@ -67,7 +68,7 @@ def encode_images(extractor: Extractor, split: Split, embedding: ImageEmbedding,
             for index, features_F in zip(batch, to_disk(embedding.encode(pixels_B3HW)), strict=True):
                 store.write(item[index], features=features_F[None])
             advance(len(batch))
-    return store
+    return store.join()
 
 
 def point_to(features_NF: np.ndarray, file: Path) -> dict[str, Any]:

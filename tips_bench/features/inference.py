@@ -17,7 +17,6 @@ from torch import Tensor
 
 from tips_bench.cards import WindowCard
 from tips_bench.data.base import ImageReader, SegmentationReader, SegmentationSample
-from tips_bench.features.cache import DISK_TYPES, FeatureCache, ResumableArray, from_disk, to_disk
 from tips_bench.features.extract import Extractor
 from tips_bench.features.geometry import Kind, Upsampling, Windows
 
@@ -76,11 +75,10 @@ class ValuePrediction:
 
 @dataclass(frozen=True)
 class Inference:
-    """How a protocol applies heads. cache: where whole-image features are kept if it is a cache; a work folder keeps none."""
+    """How a protocol applies heads."""
 
     extractor: Extractor
     window: WindowCard
-    cache: FeatureCache | None = None
 
     def predict(self, reader: SegmentationReader, indices: list[int], heads: Sequence[PixelHead]) -> Iterator[Prediction]:
         """Classes for all `indices`, in the order in which batches of one size are formed.
@@ -129,13 +127,7 @@ class Inference:
         return list(product(self.window.scales, (False, True) if self.window.flip else (False,)))
 
     def features(self, reader: ImageReader[Any], indices: list[int]) -> Iterator[Encoded]:
-        """Features of the windows of all `indices`, from the cache where there is one; in the order in which batches are formed."""
-        if self.cache is None or not self.cache.persistent or self.window.mode != "whole" or not indices:
-            yield from self._encoded(reader, indices)
-        else:
-            yield from self._cached(reader, indices, self.cache)
-
-    def _encoded(self, reader: ImageReader[Any], indices: list[int]) -> Iterator[Encoded]:
+        """Features of the windows of this rank's part of `indices`, in the order in which batches are formed."""
         for batch, samples, pixels_B3HW in self.extractor.batches(reader, indices):
             together = self._images_together((pixels_B3HW.shape[-2], pixels_B3HW.shape[-1]))
             for start in range(0, len(batch), together):
@@ -169,34 +161,3 @@ class Inference:
             for features_NhwD in found.features_BhwD.split(len(windows.tops) * len(windows.lefts)):
                 # One layout for every size of batch: a product may round otherwise where it reads along another axis.
                 yield View(inner, mirrored, features_NhwD.contiguous())
-
-    def _cached(self, reader: ImageReader[Any], indices: list[int], cache: FeatureCache) -> Iterator[Encoded]:
-        sizes = [reader.size(index) for index in range(len(reader))]
-        stores = [self._store(reader, sizes, cache, *view) for view in self._views]
-        missing = sorted(set(indices) & {item for store in stores for item in store.missing()})
-        for index, sample, views in self._encoded(reader, missing):
-            for store, view in zip(stores, views, strict=True):
-                store.write(index, features=to_disk(view.features_NhwD.flatten(0, 2)))
-            yield index, sample, views
-        for index in sorted(set(indices) - set(missing)):
-            yield (
-                index,
-                reader.load(index),
-                [self._read(store, index, sizes, *view) for store, view in zip(stores, self._views, strict=True)],
-            )
-        for store in stores:
-            cache.finish(store)
-
-    def _store(
-        self, reader: ImageReader[Any], sizes: list[tuple[int, int]], cache: FeatureCache, scale: float, mirrored: bool
-    ) -> ResumableArray:
-        extractor = self.extractor
-        rows = [int(np.prod(extractor.grid(*size, scale))) for size in sizes]
-        name = "whole" + f"-{scale}" * (scale != 1) + "-mirrored" * mirrored
-        return cache.open(name, rows, {"features": ((extractor.dim,), DISK_TYPES[extractor.encoder.dtype])}, reader.split)
-
-    def _read(self, store: ResumableArray, index: int, sizes: list[tuple[int, int]], scale: float, mirrored: bool) -> View:
-        extractor = self.extractor
-        features_PD = from_disk(store.read(index, "features")).to(extractor.encoder.device)
-        grid = extractor.grid(*sizes[index], scale)
-        return View(extractor.inner_size(*sizes[index], scale), mirrored, features_PD.view(1, *grid, -1))

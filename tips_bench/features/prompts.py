@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tips_bench.catalog import cache_root
 from tips_bench.encoders.base import Encoder
 from tips_bench.features.cache import FeatureCache
 from tips_bench.files import digest
@@ -48,24 +47,24 @@ def fill(prompts: Sequence[str], name: str) -> list[str]:
 def embed_names(encoder: Encoder, names: Sequence[str], prompts: Sequence[str], cache: FeatureCache, *, patches: bool = False) -> Tensor:
     """[T,D] unit vectors in float32 on the encoder's device.
 
-    patches: they are compared with patches, not with whole images. cache: of a run, or a cache; a cache of texts is shared by all data
-    sets and found by the text tower's output for one text.
+    patches: they are compared with patches, not with whole images. cache: what is kept there is found by the text tower's output for one
+    text, so that all data sets share it.
     What an earlier try embedded is taken up. Errors: an encoder without text.
     """
     embed = encoder.encode_patch_text if patches else encoder.encode_text
     probe_1D = embed(fill(prompts[:1], names[0])[:1]).float().cpu()
     tower = digest(encoder.spec.identity(), str(encoder.dtype), encoder.device.type, probe_1D.numpy().tobytes().hex())
-    own = cache if cache.identity is None else FeatureCache(cache_root() / "texts", tower)
     arrays = {"embedding": ((probe_1D.shape[1],), "float32")}
-    store = own.open("texts", [1] * len(names), arrays, json.dumps([list(names), list(prompts)]))
+    store = cache.open("names", [1] * len(names), arrays, tower, json.dumps([list(names), list(prompts)]))
     missing = store.missing()
     with bar("class names", len(names)) as advance:
         advance(len(names) - len(missing))
-        for item in missing:
+        for item in cache.world.share(missing):
             store.write(item, embedding=_ensemble(embed, fill(prompts, names[item])).cpu().numpy())
             advance()
+    store.join()
     embeddings_TD = torch.from_numpy(store.arrays["embedding"][:].copy()).to(encoder.device)
-    own.finish(store)
+    cache.finish(store)
     return embeddings_TD
 
 

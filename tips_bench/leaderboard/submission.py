@@ -163,6 +163,12 @@ def _refuse_links(folder: Path, path: Path) -> None:
         raise UserError("lies outside the submission", where=path)
 
 
+def _reads_preprocessing(record: Record) -> bool:
+    """Whether the record's protocol takes an image as the model's card says."""
+    image = (record.cards.get("protocol") or {}).get("image") or {}
+    return bool(image.get("from_encoder"))
+
+
 def _cards(record: Record, card_of: CardOf) -> Iterator[str]:
     """The cards in the record against ours; what differs must be declared as a deviation."""
     if record.comparable == bool(record.deviations):
@@ -183,6 +189,8 @@ def _cards(record: Record, card_of: CardOf) -> Iterator[str]:
             continue
         if kind == "model" and used.get("source") != ours["source"] and "model.source" not in declared:
             yield f"model {name!r} is not ours: source = {used.get('source')!r}, our card's is {ours['source']!r}"
+        if kind == "model" and "preprocessing" not in used and not _reads_preprocessing(record):
+            ours = {key: value for key, value in ours.items() if key != "preprocessing"}  # a record of before cards had it
         changed = [text for text in card_differences(used, dict(ours), "the record", "our card") if not _declared(kind, text, declared)]
         yield from (f"{kind} {name!r} is not ours, and does not say so: {text}" for text in changed)
         if kind == "protocol" and protocol_hash(ours) != record.protocol_hash and not changed and not declared:

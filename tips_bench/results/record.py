@@ -144,7 +144,8 @@ class DatasetIdentity(Part):
 class Cost(Part):
     """What the number cost. image_forwards: images (or windows, or crops) through the backbone. encoder_s: seconds inside the encoder.
 
-    resumed: an earlier, interrupted run did a part of the work, which is not counted here.
+    Both are sums over the ranks; peak_memory_mb is the greatest of theirs. resumed: an earlier,
+    interrupted run did a part of the work, which is not counted here.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -157,6 +158,7 @@ class Cost(Part):
     device: str
     dtype: str
     resumed: bool = False
+    ranks: int = 1
 
 
 class Spread(NamedTuple):

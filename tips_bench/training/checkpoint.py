@@ -30,7 +30,7 @@ from torch.optim import Optimizer
 
 from tips_bench.errors import UserError
 from tips_bench.files import cannot_write
-from tips_bench.training.distributed import World, barrier
+from tips_bench.ranks import World
 
 FOLDER = "checkpoints"
 STATE_FILE = "state.json"
@@ -74,11 +74,11 @@ def save(run: Path, world: World, tensors: Mapping[str, Tensor], state: State, k
         if world.is_first:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-        barrier()
+        world.barrier()
         writer = HuggingFaceStorageWriter(str(temporary), save_distributed=True)
         with _alone_on_purpose():
             dcp.save(dict(tensors), storage_writer=writer, no_dist=not dist.is_initialized())
-        barrier()
+        world.barrier()
         if world.is_first:
             (temporary / STATE_FILE).write_text(json.dumps({"step": state.step, "data": state.data}), encoding="utf-8")
             _flush(temporary)
@@ -91,7 +91,7 @@ def save(run: Path, world: World, tensors: Mapping[str, Tensor], state: State, k
     except CheckpointException as error:
         _raise_if_interrupted(error)
         raise UserError(f"cannot write: {_first_cause(error)}", where=final, fix="Free space there or choose another folder.") from error
-    barrier()
+    world.barrier()
     return final
 
 

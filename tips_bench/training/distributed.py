@@ -1,4 +1,4 @@
-"""Ranks: how they find each other, what they exchange, and how a model is spread over them.
+"""Training over ranks: what they exchange, and how a model is spread over them.
 
     torchrun --nproc-per-node 8 -m tips_bench train RECIPE
 
@@ -10,11 +10,7 @@ Axes in tensor names: B images of this rank, N images of all ranks, D feature.
 
 from __future__ import annotations
 
-import datetime
-import os
-import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -25,87 +21,12 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from tips_bench.errors import UserError
-from tips_bench.models.devices import resolve_device
+from tips_bench.ranks import World
 from tips_bench.training.recipe import RunningPart
 
 # PyTorch 2.13 gave these two new names and warns at the old ones.
 _all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
 _reduce_scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)
-# Ranks wait for rank 0 while it evaluates, and for the slowest when one reads its first shard.
-_PATIENCE = datetime.timedelta(hours=2)
-
-
-_LAUNCH = "Start ranks with torchrun, or remove RANK and WORLD_SIZE."
-
-
-@dataclass(frozen=True)
-class World:
-    """Where this process stands. rank of `size`; device: the one it computes on."""
-
-    rank: int
-    size: int
-    device: torch.device
-
-    @property
-    def is_first(self) -> bool:
-        return self.rank == 0
-
-
-def enter(device: str | None = None) -> World:
-    """Joins the ranks that torchrun started; a world of one without it. device: None = a GPU of its own where there are any.
-
-    Errors: a device that this machine lacks; more ranks than GPUs on this machine; $RANK and $WORLD_SIZE that no launcher sets.
-    """
-    kind = str(resolve_device(device))
-    size, rank = _whole_number("WORLD_SIZE", 1), _whole_number("RANK", 0)
-    if rank >= size:
-        raise UserError(f"RANK = {rank} of WORLD_SIZE = {size}", where="the environment", fix=_LAUNCH)
-    if kind == "cuda":
-        local, gpus = _whole_number("LOCAL_RANK", 0), torch.cuda.device_count()
-        if local >= gpus:
-            raise UserError(f"rank {rank} finds {gpus} GPUs on this machine", where="torchrun", fix=f"Use --nproc-per-node {gpus}.")
-        torch.cuda.set_device(local)
-        kind = f"cuda:{local}"
-    if size > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if kind.startswith("cuda") else "gloo", timeout=_PATIENCE)
-    return World(rank, size, torch.device(kind))
-
-
-def _whole_number(variable: str, unset: int) -> int:
-    """What a launcher says. Errors: no whole number from 0."""
-    text = os.environ.get(variable, str(unset))
-    if not text.isdecimal() or len(text) > 9:
-        raise UserError(f"{variable} = {text[:50]!r} is not a whole number", where="the environment", fix=_LAUNCH)
-    return int(text)
-
-
-def leave() -> None:
-    """Lets go of the other ranks."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
-
-
-def is_launched() -> bool:
-    """Whether torchrun started this process, which ends the others when one fails."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
-
-
-def end(status: int = 0) -> None:
-    """Ends a process that torchrun started, after all its files are written; does nothing in any other.
-
-    The rest of Python's own ending is left out: gloo's threads may still wait for the interpreter then, which ends them in an abort.
-    """
-    if is_launched():
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-
-
-def barrier() -> None:
-    """Waits for all ranks."""
-    if dist.is_initialized():
-        dist.barrier()
 
 
 def add_up(tensor: Tensor) -> Tensor:

@@ -22,15 +22,18 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 
+from tips_bench import ranks
 from tips_bench.errors import UserError
 from tips_bench.files import atomic
+from tips_bench.models.devices import resolve_device
 from tips_bench.models.tokenizer import Tokenizer
 from tips_bench.progress import Advance, bar
-from tips_bench.training import checkpoint, distributed, runs
+from tips_bench.ranks import World
+from tips_bench.training import checkpoint, runs
 from tips_bench.training.batches import Batch, Report, TrainingData, raise_if_reader_died, shard_order
 from tips_bench.training.captions import TOKENIZER, tokenizer_file
 from tips_bench.training.claim import Changes, claimed, write_recipe
-from tips_bench.training.distributed import World, add_up, barrier
+from tips_bench.training.distributed import add_up
 from tips_bench.training.divergence import WINDOW, DivergenceMonitor
 from tips_bench.training.first_samples import check_first_samples
 from tips_bench.training.log import Log
@@ -50,16 +53,16 @@ def train(recipe: Recipe, run: Path, *, resume: bool = False, device: str | None
     Errors: every fault of recipe, data and disk, and a run that collapsed or has a loss that is no number. Of several ranks one that
     fails has to end its process, which ends the others: they may wait for it in a collective, and leaving them would wait for that.
     """
-    world = distributed.enter(device)
+    world = ranks.enter(resolve_device(device))
     with ExitStack() as stack:
         changes = stack.enter_context(claimed(run, recipe, resume=resume)) if world.is_first else {}
-        barrier()
+        world.barrier()
         with _sigterm() as told, closing(_Run(recipe, run, world, evaluate)) as running:
             if changes:
                 running.take_note_of(changes)
             outcome = running.to_the_end(told)
-        barrier()  # none leaves while another still waits for it
-    distributed.leave()
+        world.barrier()  # none leaves while another still waits for it
+    ranks.leave()
     return outcome
 
 
@@ -159,10 +162,10 @@ class _Run:
             folder = self._save()
             if self.world.is_first:
                 self._score(evaluation, evaluate, folder)
-            barrier()
+            self.world.barrier()
         elif self.step % self.recipe.running.checkpoint_every == 0:
             self._save()
-            barrier()
+            self.world.barrier()
 
     def _score(self, part: EvaluationPart, evaluate: Evaluate, folder: Path) -> None:
         model = runs.export(self.run, self.run / EVALUATIONS / folder.name, step=self.step).folder
@@ -199,7 +202,7 @@ class _Run:
             if found != path:
                 with atomic(path) as temporary:
                     temporary.write_bytes(found.read_bytes())
-        barrier()
+        self.world.barrier()
         return Tokenizer(path)
 
     def _stopped(self, told: threading.Event) -> bool:

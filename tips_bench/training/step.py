@@ -19,10 +19,11 @@ from torch import Tensor
 from torch.backends.cuda import allow_fp16_bf16_reduction_math_sdp, fp16_bf16_reduction_math_sdp_allowed
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from tips_bench.ranks import World
 from tips_bench.training import distributed
 from tips_bench.training.batches import Batch, Texts
 from tips_bench.training.contrastive import contrastive_loss
-from tips_bench.training.distributed import World, add_up, sync_gradients
+from tips_bench.training.distributed import add_up, sync_gradients
 from tips_bench.training.optim import clip_gradients, make_optimizer, set_rates
 from tips_bench.training.recipe import ContrastivePart, Recipe
 from tips_bench.training.schedule import cosine, learning_rate

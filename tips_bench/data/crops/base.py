@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from tips_bench.data.base import Reader
 from tips_bench.errors import UserError
+from tips_bench.ranks import ALONE, World
 
 SampleT = TypeVar("SampleT")
 
@@ -46,13 +47,21 @@ class NumberedCrops(Generic[SampleT]):
 
 
 class CropBatches(Dataset):
-    """Batch number i of the crops: [B, ...] of each of their tensors, a function of i alone."""
+    """Batch number i of the crops, a function of i alone: [B, ...] of each of their tensors, of which this rank has its part.
 
-    def __init__(self, crops: NumberedCrops, batch_size: int) -> None:
-        self.crops, self.batch_size = crops, batch_size
+    Errors: more ranks than crops of a batch.
+    """
+
+    def __init__(self, crops: NumberedCrops, batch_size: int, world: World = ALONE) -> None:
+        self.crops, self.batch_size, self.world = crops, batch_size, world
+        if world.size > batch_size:
+            problem = f"a batch of {batch_size} crops does not give each of {world.size} ranks one"
+            raise UserError(problem, where="torchrun", fix=f"Use at most {batch_size} ranks.")
 
     def __getitem__(self, iteration: int) -> tuple[Tensor, ...]:
-        numbers = range(iteration * self.batch_size, (iteration + 1) * self.batch_size)
+        first, size = iteration * self.batch_size, self.world.size
+        low, high = (first + self.batch_size * rank // size for rank in (self.world.rank, self.world.rank + 1))
+        numbers = range(low, high)
         return tuple(map(torch.stack, zip(*map(self.crops.tensors, numbers), strict=True)))
 
 

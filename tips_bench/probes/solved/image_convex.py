@@ -42,7 +42,7 @@ class ImageConvexProbe:
     def fit(self, context: RunContext, train: Split) -> Fit:
         """Encode the training images, choose the penalty off a held-out part of them, solve on all of them."""
         embedding = self.embedding(context.extractor)
-        store = encode_images(context.extractor, train, embedding, context.cache, "train-whole")
+        store = encode_images(context.extractor, train, embedding, context.scratch, "train-whole")
         labels = OneHot(train.reader.labels_N[train.indices], len(train.reader.classes))
         beside = {"counts": labels, "area": np.ones(len(train), np.uint8)}
         fit = fit_bank(self.options, context, train, Bank(store, train.indices, beside), accuracy)

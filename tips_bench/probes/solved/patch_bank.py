@@ -13,8 +13,9 @@ import numpy as np
 
 from tips_bench.data.split import Split
 from tips_bench.errors import UserError
-from tips_bench.features.cache import DISK_TYPES, ResumableArray, to_disk
+from tips_bench.features.cache import DISK_TYPES, to_disk
 from tips_bench.features.context import RunContext
+from tips_bench.features.store import ResumableArray
 from tips_bench.files import digest
 from tips_bench.probes.patch_labels import patch_counts
 from tips_bench.progress import bar
@@ -68,7 +69,7 @@ def fill(context: RunContext, train: Split, max_patches: int, patches_per_image:
         "counts": ((classes,), counts_type),
         "area": ((), "uint32"),
     }
-    store = context.cache.open("bank", rows, arrays, digest(*train.ids), quota)
+    store = context.scratch.open("bank", rows, arrays, digest(*train.ids), quota)
     item = {index: position for position, index in enumerate(indices)}
     missing = store.missing()
     with bar("features of the training split", len(indices)) as advance:
@@ -83,4 +84,4 @@ def fill(context: RunContext, train: Split, max_patches: int, patches_per_image:
                 features_PD = features_hwD.flatten(0, 1)[picked]
                 store.write(item[index], features=to_disk(features_PD), counts=counts_PC[picked], area=area_P[picked])
             advance(len(batch))
-    return Bank(store, indices)
+    return Bank(store.join(), indices)

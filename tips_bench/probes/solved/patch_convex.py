@@ -105,7 +105,7 @@ def fit_bank(options: SolverOptions, context: RunContext, train: Split, bank: Ba
     }
     unfinished = f"the probe stopped after {solution.iterations} iterations at a gradient of {solution.gradient:.1e}"
     warnings = [] if solution.converged else [unfinished]
-    context.cache.finish(bank.store)
+    context.scratch.finish(bank.store)
     return Fit(_head(regression, solution, len(reader.classes)), report, choice, warnings)
 
 

@@ -28,7 +28,7 @@ def fill_points(context: RunContext, train: Split, lifting: LiftingOptions, quot
         "counts": ((classes,), "uint8"),
         "area": ((), "uint8"),
     }
-    store = context.cache.open("points", rows, arrays, digest(*train.ids), quota, lifting.model_dump_json())
+    store = context.scratch.open("points", rows, arrays, digest(*train.ids), quota, lifting.model_dump_json())
     item = {index: position for position, index in enumerate(indices)}
     missing = store.missing()
     with bar("features of the training split", len(indices), "scans") as advance:
@@ -45,4 +45,4 @@ def fill_points(context: RunContext, train: Split, lifting: LiftingOptions, quot
                 features_RD = features_RD[torch.from_numpy(picked).to(features_RD.device)]
             store.write(position, features=to_disk(features_RD), counts=counts_RC, area=np.ones(len(picked), np.uint8))
             advance()
-    return Bank(store, indices)
+    return Bank(store.join(), indices)

@@ -15,7 +15,6 @@ Axes: D feature, T values of a pixel, L penalties of the path.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,7 +31,9 @@ from tips_bench.probes.linear_head import LinearHead
 from tips_bench.probes.pixel_targets import PixelTarget
 from tips_bench.probes.solved.feature_spread import spread
 from tips_bench.probes.solved.sufficient_statistics import Moments, Progress, patch_targets
-from tips_bench.progress import bar
+from tips_bench.progress import Advance, bar
+
+LANES = 8  # sums that are made apart and added in their order, so that up to so many ranks give the same bits as one
 
 
 class RidgeOptions(Strict):
@@ -136,36 +137,44 @@ class RidgeProbe:
         return Choice(grid, list(scores), min(range(len(scores)), key=scores.__getitem__), images, "RMSE of patches")
 
     def _moments(self, context: RunContext, train: Split, group_of: dict[int, int]) -> list[Moments]:
-        """Moments of each group of images, taken up from the cache or the scratch folder."""
+        """Moments of each group of images, taken up from the scratch folder; each rank makes those of its lanes."""
         extractor, reader = context.extractor, train.reader
-        device = extractor.encoder.device
-
-        def start() -> list[Moments]:
-            return [Moments.zero(extractor.dim, self.target.values, device) for _ in range(1 + max(group_of.values()))]
-
         # The order in which batches of one size are formed, whatever their size and wherever a run begins again.
         order = sorted(train.indices, key=lambda index: extractor.inner_size(*reader.size(index)))
-        identity = digest(self.target, *(f"{reader.ids[index]} {group_of[index]}" for index in order))
-        progress = Progress.resume(_path(context, identity), identity, start)
+        lanes = [order[first::LANES] for first in range(min(LANES, len(order)))]
         with bar("moments of the training split", len(order)) as advance:
-            advance(progress.done)
-            for batch, samples, pixels_B3HW in extractor.batches(reader, order[progress.done :]):
-                found, inner = extractor.encode(pixels_B3HW), (pixels_B3HW.shape[-2], pixels_B3HW.shape[-1])
-                for index, sample, features_hwD in zip(batch, samples, found.features_BhwD, strict=True):
-                    truth = self.target.truth(sample)
-                    targets = patch_targets(*truth, (features_hwD.shape[0], features_hwD.shape[1]), inner, found.padding)
-                    progress.groups[group_of[index]].add(features_hwD.flatten(0, 1), targets)
-                    progress.done += 1
-                    if progress.done % self.options.checkpoint_every == 0:
-                        progress.save()
-                advance(len(batch))
-        if context.cache.persistent:
-            progress.save()
-        return progress.groups
+            for lane in extractor.world.share(lanes):
+                self._fill(context, train, group_of, lane, advance)
+        extractor.world.barrier()
+        whole: list[Moments] = []
+        for lane in lanes:
+            groups = self._progress(context, train, group_of, lane).groups
+            whole = [before + more for before, more in zip(whole, groups, strict=True)] if whole else groups
+        extractor.world.barrier()  # none deletes the files while another still reads them
+        return whole
 
+    def _fill(self, context: RunContext, train: Split, group_of: dict[int, int], lane: list[int], advance: Advance) -> None:
+        """Add the images of one lane that are not in its file yet, in their order."""
+        extractor, progress = context.extractor.alone(), self._progress(context, train, group_of, lane)
+        advance(progress.done)
+        for batch, samples, pixels_B3HW in extractor.batches(train.reader, lane[progress.done :]):
+            found, inner = extractor.encode(pixels_B3HW), (pixels_B3HW.shape[-2], pixels_B3HW.shape[-1])
+            for index, sample, features_hwD in zip(batch, samples, found.features_BhwD, strict=True):
+                truth = self.target.truth(sample)
+                targets = patch_targets(*truth, (features_hwD.shape[0], features_hwD.shape[1]), inner, found.padding)
+                progress.groups[group_of[index]].add(features_hwD.flatten(0, 1), targets)
+                progress.done += 1
+                if progress.done % self.options.checkpoint_every == 0:
+                    progress.save()
+            advance(len(batch))
+        progress.save()
 
-def _path(context: RunContext, identity: str) -> Path:
-    """Where moments are kept: in a cache for later runs, too, else in the work folder."""
-    if not context.cache.persistent:
-        return context.folder / "moments.npz"
-    return context.cache.folder / f"moments-{digest(context.cache.identity, identity)[:24]}.npz"
+    def _progress(self, context: RunContext, train: Split, group_of: dict[int, int], lane: list[int]) -> Progress:
+        """What the file of a lane holds."""
+        extractor, values = context.extractor, self.target.values
+
+        def start() -> list[Moments]:
+            return [Moments.zero(extractor.dim, values, extractor.encoder.device) for _ in range(1 + max(group_of.values()))]
+
+        identity = digest(self.target, *(f"{train.reader.ids[index]} {group_of[index]}" for index in lane))
+        return Progress.resume(context.folder / f"moments-{identity[:24]}.npz", identity, start)

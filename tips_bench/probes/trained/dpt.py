@@ -81,10 +81,11 @@ class DptProbe:
         training = Training(
             trainee.total,
             options.checkpoint_every,
-            CropBatches(crops, options.batch_size),
+            CropBatches(crops, options.batch_size, context.extractor.world),
             context.folder / "network.pt",
             digest(options.model_dump_json(), spec.model_dump_json(), context.seed, *train.ids),
             context.extractor.workers,
+            context.extractor.world,
         )
         (loss,) = training.run(trainee)
         head.network.eval().requires_grad_(False)

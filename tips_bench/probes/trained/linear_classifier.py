@@ -95,17 +95,18 @@ class LinearClassifierProbe:
         training = Training(
             options.iterations,
             options.checkpoint_every,
-            CropBatches(ResizedCrops(reader, options.crops, fitted, context.seed), options.batch_size),
+            CropBatches(ResizedCrops(reader, options.crops, fitted, context.seed), options.batch_size, extractor.world),
             context.folder / "whole-linear.pt",
             digest(options.model_dump_json(), context.seed, *train.part(fitted).ids),
             extractor.workers,
+            extractor.world,
         )
-        losses_S = training.run(_Trainee(options, embedding, extractor.batch_size, sweep))
+        losses_S = training.run(_Trainee(options, embedding, extractor, sweep))
         heads, choice = AffineHeads(sweep.heads(), None).on(device), None
         if held:
-            store = encode_images(extractor, train.part(held), embedding, context.cache, "held-out-whole")
+            store = encode_images(extractor, train.part(held), embedding, context.scratch, "held-out-whole")
             scores, best = best_of(rank_all(heads, store.arrays["features"], reader.labels_N[held]))
-            context.cache.finish(store)
+            context.scratch.finish(store)
             choice = Choice(options.grid, scores, best, len(held))
             heads.choice = best
         chosen = heads.choice or 0
@@ -117,13 +118,15 @@ class LinearClassifierProbe:
 class _Trainee:
     """The sweep on what is looked at of each crop."""
 
-    def __init__(self, options: LinearClassifierOptions, embedding: ImageEmbedding, batch_size: int, sweep: ClassifierSweep) -> None:
-        self.options, self.embedding, self.batch_size, self.sweep = options, embedding, batch_size, sweep
+    def __init__(self, options: LinearClassifierOptions, embedding: ImageEmbedding, extractor: Extractor, sweep: ClassifierSweep) -> None:
+        self.options, self.embedding, self.extractor, self.sweep = options, embedding, extractor, sweep
         self.state, self.restore = sweep.state, sweep.restore
 
     def step(self, iteration: int, batch: tuple[Tensor, Tensor]) -> Tensor:
         """One step of every head; losses_S before it."""
         pixels_B3HW, labels_B = batch
-        features_BF = torch.cat([self.embedding.encode(piece.float() / 255) for piece in pixels_B3HW.split(self.batch_size)])
+        features_BF = torch.cat([self.embedding.encode(piece.float() / 255) for piece in pixels_B3HW.split(self.extractor.batch_size)])
+        world = self.extractor.world
+        features_BF, labels_B = world.gather_rows(features_BF), world.gather_rows(labels_B.to(features_BF.device))
         factor = lr_factor("cosine", iteration, self.options.iterations, 0, 1.0)
-        return self.sweep.step(features_BF.float(), labels_B.to(features_BF.device), factor)
+        return self.sweep.step(features_BF.float(), labels_B, factor)

@@ -97,10 +97,11 @@ class LinearBinsProbe:
         training = Training(
             options.iterations,
             options.checkpoint_every,
-            CropBatches(DepthCrops(reader, options.augment, fitted, context.seed), options.batch_size),
+            CropBatches(DepthCrops(reader, options.augment, fitted, context.seed), options.batch_size, extractor.world),
             context.folder / "linear-bins.pt",
             digest(options.model_dump_json(), context.seed, *train.part(fitted).ids),
             extractor.workers,
+            extractor.world,
         )
         losses_S = training.run(SweepTrainee(options, extractor, sweep, self.loss))
         heads = [BinsHead(sweep.head(index), self.bins) for index in range(len(grid))]
@@ -136,12 +137,15 @@ class LinearBinsProbe:
         return torch.stack(losses)
 
     def _choose(self, context: RunContext, held: Split, heads: list[BinsHead], losses_S: list[float]) -> Choice:
-        target, sums = self.target, []
+        target, world = self.target, context.extractor.world
+        own: dict[int, list[np.ndarray]] = {}
         with bar("choosing the head", len(held)) as advance:
-            for found in context.without_cache().inference.values(held.reader, held.indices, heads, target.unmirror):
+            for found in context.inference.values(held.reader, held.indices, heads, target.unmirror):
                 maps = [target.finished(values_THW).cpu().numpy() for values_THW in found.values_STHW]
-                sums.append([target.count(values_THW, found.sample, where=found.sample.id) for values_THW in maps])
+                own[found.index] = [target.count(values_THW, found.sample, where=found.sample.id) for values_THW in maps]
                 advance()
+        sums_of = {index: sums for part in world.gather(own) for index, sums in part.items()}
+        sums = [sums_of[index] for index in held.indices]
         scores_S = np.where(np.isfinite(losses_S), target.summary(np.sum(sums, axis=0))[target.selection], np.nan)
         best = int(np.nanargmin(scores_S)) if np.isfinite(scores_S).any() else 0
         scores = [None if math.isnan(score) else float(score) for score in scores_S]

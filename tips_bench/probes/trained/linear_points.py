@@ -74,7 +74,7 @@ class LinearPointsProbe:
         if not math.isfinite(loss):
             raise UserError(f"the probe diverged: its loss is {loss}", fix="Lower the learning rate: --set probe.lr=1e-5.")
         report = {"epochs": options.epochs, "steps": trainee.steps, "loss": loss, "points": int(bank.store.starts[-1])}
-        context.cache.finish(bank.store)
+        context.scratch.finish(bank.store)
         return Fit(LinearHead(trainee.weight_CD.detach().cpu(), trainee.bias_C.detach().cpu()), report)
 
 

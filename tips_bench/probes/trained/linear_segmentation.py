@@ -67,10 +67,11 @@ class LinearProbe:
         training = Training(
             options.iterations,
             options.checkpoint_every,
-            CropBatches(crops, options.batch_size),
+            CropBatches(crops, options.batch_size, extractor.world),
             context.folder / "linear.pt",
             digest(options.model_dump_json(), context.seed, *train.part(fitted).ids),
             extractor.workers,
+            extractor.world,
         )
         losses_S = training.run(trainee)
         heads = [sweep.head(index) for index in range(len(grid))]
@@ -85,10 +86,11 @@ class LinearProbe:
         classes = len(held.reader.classes)
         counts_S3C = np.zeros((len(heads), 3, classes), dtype=np.int64)
         with bar("choosing the head", len(held)) as advance:
-            for prediction in context.without_cache().inference.predict(held.reader, held.indices, heads):
+            for prediction in context.inference.predict(held.reader, held.indices, heads):
                 for head, predicted_HW in enumerate(prediction.predicted_SHW):
                     counts_S3C[head] += count(predicted_HW, prediction.sample.labels_HW, classes, where=prediction.sample.id)
                 advance()
+        counts_S3C = np.sum(context.extractor.world.gather(counts_S3C), axis=0)
         scores_S = np.where(np.isfinite(losses_S), summary(counts_S3C)["mIoU"], np.nan)
         grid = [vars(point) for point in self.options.grid]
         best = int(np.nanargmax(scores_S)) if np.isfinite(scores_S).any() else 0

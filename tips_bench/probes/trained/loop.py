@@ -30,6 +30,7 @@ from tips_bench.files import atomic
 from tips_bench.probes.trained.head_sweep import GridPoint, HeadSweep, optimizer
 from tips_bench.probes.trained.schedules import Schedule, lr_factor, momentum_after_warmup, one_cycle_momentum
 from tips_bench.progress import bar
+from tips_bench.ranks import ALONE, World
 
 
 class Trainee(Protocol):
@@ -49,7 +50,7 @@ class Trainee(Protocol):
 class Training:
     """How a trainee is trained. batches: item i is batch number i. path: of the checkpoint. identity: of everything that shapes the heads.
 
-    workers: processes that make batches.
+    workers: processes that make batches. world: the ranks that train it together, each on its part of a batch; all hold the trainee whole.
     """
 
     iterations: int
@@ -58,6 +59,7 @@ class Training:
     path: Path
     identity: str
     workers: int
+    world: World = ALONE
 
     def run(self, trainee: Trainee) -> list[float]:
         """Train to the last iteration, from the checkpoint if there is one of the same identity; returns each head's last loss."""
@@ -75,6 +77,8 @@ class Training:
         return losses
 
     def _save(self, trainee: Trainee, iteration: int, losses: list[float]) -> None:
+        if not self.world.is_first:
+            return
         with atomic(self.path) as temporary:
             torch.save({"identity": self.identity, "iteration": iteration, "losses": losses, "trainee": trainee.state()}, temporary)
 
@@ -143,10 +147,13 @@ SweepLoss = Callable[[Tensor, Tensor, tuple[int, int, int, int], int], Tensor]
 
 
 class SweepTrainee:
-    """Linear heads on the patch features of a frozen encoder. A batch is (pixels_B3HW, truth) with a truth of B maps of H W pixels."""
+    """Linear heads on the patch features of a frozen encoder. A batch is (pixels_B3HW, truth) with a truth of B maps of H W pixels.
+
+    Every rank encodes its part of a batch and trains on all of it, so each holds the same heads, bit for bit, as one rank would.
+    """
 
     def __init__(self, options: TrainingOptions, extractor: Extractor, sweep: HeadSweep, loss: SweepLoss) -> None:
-        self.options, self.extractor, self.loss = options, extractor, loss
+        self.options, self.extractor, self.loss = options, extractor.fresh(), loss
         self.sweep = sweep.to(extractor.encoder.device)
         self.optimizer = optimizer(self.sweep, options.grid, options.betas)
 
@@ -155,9 +162,11 @@ class SweepTrainee:
         self._schedule(iteration)
         pixels_B3HW, truth = batch
         found = self.extractor.encode(pixels_B3HW)
-        features_BhwD = found.features_BhwD.clone()  # out of inference mode, which autograd may not read
+        world = self.extractor.world
+        features_BhwD = world.gather_rows(found.features_BhwD).clone()  # out of inference mode, which autograd may not read
+        truth = world.gather_rows(truth.to(features_BhwD.device))
         logits_BSChw = self.sweep(features_BhwD, iteration)
-        losses_S = self.loss(logits_BSChw, truth.to(features_BhwD.device), found.padding, iteration)
+        losses_S = self.loss(logits_BSChw, truth, found.padding, iteration)
         self.optimizer.zero_grad(set_to_none=True)
         losses_S.sum().backward()
         if self.options.clip is not None:

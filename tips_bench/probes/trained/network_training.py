@@ -55,10 +55,10 @@ class Objective:
 
 
 class NetworkTrainee:
-    """One network under AdamW. Errors: a loss that is not finite."""
+    """One network under AdamW; every rank encodes its part of a batch and trains on all of it. Errors: a loss that is not finite."""
 
     def __init__(self, options: NetworkOptions, extractor: Extractor, network: nn.Module, objective: Objective, samples: int) -> None:
-        self.options, self.extractor, self.objective = options, extractor, objective
+        self.options, self.extractor, self.objective = options, extractor.fresh(), objective
         self.total = max(1, options.iterations(samples, options.epochs))
         self.warmup = options.iterations(samples, options.warmup_epochs)
         self.network = network.to(extractor.encoder.device)
@@ -71,7 +71,9 @@ class NetworkTrainee:
             group["lr"] = options.lr * lr_factor(options.schedule, iteration, self.total, self.warmup, options.warmup_ratio)
         pixels_B3SS, values_BTSS, known_BSS = batch
         found = self.extractor.encode(pixels_B3SS)
-        maps_BChw = self.objective.forward(found.features_BhwD.clone())  # out of inference mode, which autograd may not read
+        world = self.extractor.world
+        features_BhwD, values_BTSS, known_BSS = (world.gather_rows(part) for part in (found.features_BhwD, values_BTSS, known_BSS))
+        maps_BChw = self.objective.forward(features_BhwD.clone())  # out of inference mode, which autograd may not read
         size, grid = (pixels_B3SS.shape[-2], pixels_B3SS.shape[-1]), (maps_BChw.shape[-2], maps_BChw.shape[-1])
         windows, device = Windows(size, size, (0,), (0,)), maps_BChw.device
         maps_BCSS = Upsampling.of(grid, found.padding, windows, size, device, self.objective.kind)(maps_BChw)

@@ -179,7 +179,7 @@ def choose_threshold(
     reader, (_, held) = train.reader, train.validation(context.selection)
     rows = [min(KEPT_PIXELS, int(np.prod(reader.size(index)))) for index in held]
     arrays: dict[str, Any] = {"score": ((), "float32"), "predicted": ((), "uint8"), "label": ((), "uint8")}
-    store = context.cache.open("threshold", rows, arrays, digest(*train.part(held).ids), *identity)
+    store = context.scratch.open("threshold", rows, arrays, digest(*train.part(held).ids), *identity)
     item = {index: place for place, index in enumerate(held)}
     missing = store.missing()
     with bar("threshold", len(held)) as advance:
@@ -189,8 +189,9 @@ def choose_threshold(
             kept = (array_HW.ravel()[picked] for array_HW in (score_HW, predicted_HW, sample.labels_HW))
             store.write(item[index], **dict(zip(arrays, kept, strict=True)))
             advance()
+    store.join()
     score_P, predicted_P, label_P = (np.array(store.arrays[name]) for name in arrays)
-    context.cache.finish(store)
+    context.scratch.finish(store)
     labeled_P = label_P != IGNORE
     if not labeled_P.any():
         raise UserError(f"no pixel of the {len(held)} held-out training images is labelled", where=reader.name)

@@ -113,7 +113,7 @@ class KnnProbe:
     def fit(self, context: RunContext, train: Split) -> Fit:
         """Encode the training images; choose k on a held-out part of them, with the rest as neighbours."""
         options, device = self.options, context.encoder.device
-        store = encode_images(context.extractor, train, self.embedding(context.extractor), context.cache, "train-whole")
+        store = encode_images(context.extractor, train, self.embedding(context.extractor), context.scratch, "train-whole")
         features_NF, labels_N = store.arrays["features"], train.reader.labels_N[train.indices]
         store.close()  # the file stays for the head
         classes, choice = len(train.reader.classes), None

@@ -1,0 +1,96 @@
+"""One evaluation by 1, 2 and 3 processes is the same record, bit for bit, and what killed ranks left is taken up by another number."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from tests.helpers.evaluation_ranks import JOBS, evaluate_jobs
+from tips_bench.ranks import ALONE
+
+ROOT = Path(__file__).resolve().parents[2]
+VARYING = {"cost", "created", "command"}
+KILLED = {"segmentation": 1, "depth": 2, "normals": 3, "neighbors": 4}
+
+
+def torchrun(ranks: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Ranks over gloo, each with one thread. Ranks that hang say where: each prints its stacks and ends."""
+    script = str(ROOT / "tests" / "helpers" / "evaluation_ranks.py")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), script]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}
+    command = [*launch, *map(str, arguments)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            out, said = process.communicate(timeout=400)
+        except subprocess.TimeoutExpired:
+            for rank in psutil.Process(process.pid).children(recursive=True):
+                rank.send_signal(signal.SIGABRT)
+            out, said = process.communicate(timeout=60)
+            pytest.fail(f"the ranks hang: {said[-20000:]}")
+    return subprocess.CompletedProcess(command, process.returncode, out, said)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where rooms are drawn by the first run of each."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """The records of one process."""
+    out, threads = tmp_path_factory.mktemp("alone"), torch.get_num_threads()
+    torch.set_num_threads(1)  # as a rank has
+    try:
+        evaluate_jobs(list(JOBS), out, data, ALONE)
+    finally:
+        torch.set_num_threads(threads)
+    return out
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, data: Path, alone: Path) -> Path:
+    """The records of several."""
+    out = tmp_path_factory.mktemp(f"ranks-{request.param}")
+    done = torchrun(request.param, out, data)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return out
+
+
+def result(out: Path, name: str) -> tuple[dict[str, Any], bytes]:
+    """A job's record less what may differ, and the bytes of its per-sample counts."""
+    (path,) = (out / name).rglob("*.json")
+    record = json.loads(path.read_text())
+    return {key: value for key, value in record.items() if key not in VARYING}, path.with_name(record["per_sample"]).read_bytes()
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_any_number_of_ranks_gives_the_same_record(alone: Path, together: Path, name: str) -> None:
+    assert result(together, name) == result(alone, name)
+    assert not list((together / name).rglob(".*")), "nothing is left beside the record"
+
+
+def test_the_ranks_share_the_images(alone: Path, together: Path) -> None:
+    for name in ("segmentation", "depth", "retrieval", "neighbors", "points"):
+        one, several = (json.loads(next((out / name).rglob("*.json")).read_text())["cost"] for out in (alone, together))
+        assert several["image_forwards"] == one["image_forwards"] and (one["ranks"], several["ranks"]) != (several["ranks"], one["ranks"])
+
+
+@pytest.mark.parametrize(("name", "forwards"), KILLED.items())
+def test_a_killed_rank_ends_the_run_and_another_number_takes_it_up(
+    alone: Path, data: Path, tmp_path: Path, name: str, forwards: int
+) -> None:
+    done = torchrun(3, tmp_path, data, name, forwards)
+    assert done.returncode != 0 and not list(tmp_path.rglob("*.json"))[1:], "no record"
+    done = torchrun(2, tmp_path, data, name)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert result(tmp_path, name) == result(alone, name)

@@ -1,0 +1,131 @@
+"""What evaluations will ask of the backbone and of the disk, from their cards alone: no data are opened, no weights are read.
+
+Sizes are those of an image of 4:3, and numbers of samples those that the tasks' cards expect, so all of it is an estimate.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tips_bench.catalog import cache_root
+from tips_bench.evaluation.run import RunOptions
+from tips_bench.evaluation.sharing import Shared, images_key, share
+from tips_bench.evaluation.spec import Spec
+from tips_bench.features.geometry import Windows
+from tips_bench.files import free_bytes
+from tips_bench.registry import FAMILIES
+
+BYTES = {"fp32": 4, "bf16": 2}
+ASPECT = 4 / 3
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of one evaluation. alone: images, crops or windows through the backbone. shared: how many are left where others share them.
+
+    disk: bytes of the features that are kept for it, beside those that an earlier evaluation of the list keeps.
+    """
+
+    spec: Spec
+    alone: int
+    shared: int
+    disk: int
+
+
+def estimate(specs: Sequence[Spec], dtype: str) -> list[Estimate]:
+    """For each evaluation, in the order in which they are done."""
+    found, passed = [], set()
+    sharing = share(specs, None)
+    for spec, shared in zip(specs, sharing, strict=True):
+        test, train, crops = _test(spec), _train(spec), _crops(spec)
+        rest, disk = crops, 0
+        for role, images in (("train", train), ("test", test)):
+            if shared is None:
+                rest += images
+            elif (images_key(spec), role) not in passed:
+                passed.add((images_key(spec), role))
+                rest += images
+                disk += images * _image_bytes(spec, len(shared.cards), dtype)
+        found.append(Estimate(spec, test + train + crops, rest, disk))
+    return found
+
+
+def _samples(spec: Spec, role: Literal["train", "test"]) -> int:
+    """As the card expects them, no more than the limit; 0 where the card does not say."""
+    name = spec.task.data.splits.get(role)
+    expected = spec.task.data.expected.get(name or "", 0)
+    number = max(expected) if isinstance(expected, list) else expected
+    return min(number, spec.limit) if spec.limit else number
+
+
+def _inner(spec: Spec) -> tuple[int, int]:
+    image = spec.applied.image
+    short = image.crop or image.short_side or spec.model.resolution
+    return (short, short) if image.shape != "aspect" else (short, round(short * ASPECT))
+
+
+def _test(spec: Spec) -> int:
+    card = spec.applied.inference
+    sizes = [(round(scale * _inner(spec)[0]), round(scale * _inner(spec)[1])) for scale in card.scales]
+    windows = sum(len(found.tops) * len(found.lefts) for found in (Windows.of(size, card) for size in sizes))
+    return _samples(spec, "test") * windows * (2 if card.flip else 1)
+
+
+def _train(spec: Spec) -> int:
+    """One pass over the training split, for what is solved on its features."""
+    probe: Any = FAMILIES.get(spec.task.family).adapter_class()(spec.task, spec.applied).probe
+    return 0 if probe is None or not probe.reads_train or _is_trained(spec) else _samples(spec, "train")
+
+
+def _is_trained(spec: Spec) -> bool:
+    return "batch_size" in spec.applied.probe
+
+
+def _crops(spec: Spec) -> int:
+    """Random crops that a trained probe looks at."""
+    probe = spec.applied.probe
+    if not _is_trained(spec):
+        return 0
+    if "iterations" in probe:
+        return int(probe["iterations"]) * int(probe["batch_size"])
+    return math.ceil(float(probe["epochs"]) * _samples(spec, "train"))
+
+
+def _image_bytes(spec: Spec, readers: int, dtype: str) -> int:
+    """Features of an image: the most that `readers` protocols of different layers keep of it."""
+    height, width = _inner(spec)
+    tokens = math.ceil(height / spec.model.patch_size) * math.ceil(width / spec.model.patch_size)
+    own = spec.applied.features.layers
+    layers = max(4 if isinstance(own, str) else len(own), min(readers, 4))
+    return tokens * spec.model.embed_dim * layers * BYTES[dtype]
+
+
+@contextmanager
+def shared_passes(specs: Sequence[Spec], options: RunOptions) -> Iterator[list[Shared | None]]:
+    """What each evaluation shares while the block runs. What is not kept for later runs is deleted once the block has ended well.
+
+    Without `options.cache` only as much is shared as half of the free disk takes.
+    """
+    own = Path(options.out) / ".features"
+    if options.cache:
+        yield share(specs, cache_root() / "features", keep=True)
+        return
+    room = free_bytes(own) / 2
+    needed: dict[tuple[str, ...], int] = {}
+    for found in estimate(specs, options.dtype):
+        needed[images_key(found.spec)] = needed.get(images_key(found.spec), 0) + found.disk
+    fitting = set()
+    for key, size in needed.items():
+        if size <= room:
+            room -= size
+            fitting.add(key)
+    yield [shared if images_key(spec) in fitting else None for spec, shared in zip(specs, share(specs, own), strict=True)]
+    options.world.barrier()
+    if options.world.is_first:
+        shutil.rmtree(own, ignore_errors=True)

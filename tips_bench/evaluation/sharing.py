@@ -1,0 +1,44 @@
+"""Evaluations that read the same images through the same encoder share one pass of it.
+
+What is shared is found by the pixels that the encoder gets, so nothing but the work changes. Which evaluations could share is told by
+their cards alone, before any data are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tips_bench.cards import FeatureCard
+from tips_bench.encoders.base import Encoder
+from tips_bench.evaluation.spec import Spec
+from tips_bench.features.extract import layer_indices
+
+
+@dataclass(frozen=True)
+class Shared:
+    """folder: where features are kept, None = nowhere. cards: what all evaluations that share them read of an encoder."""
+
+    folder: Path | None = None
+    cards: tuple[FeatureCard, ...] = ()
+
+    def layers(self, own: FeatureCard, encoder: Encoder) -> tuple[int, ...]:
+        """Those that the cards read in the same way as `own`."""
+        same = [card for card in self.cards if (card.norm, card.values, card.attention) == (own.norm, own.values, own.attention)]
+        return tuple(sorted({layer for card in same for layer in layer_indices(card.layers, encoder)}))
+
+
+def share(specs: Sequence[Spec], folder: Path | None, *, keep: bool = False) -> list[Shared | None]:
+    """For each evaluation what it shares, None = nothing. folder: where features go. keep: share with later runs, too."""
+    groups: dict[tuple[str, ...], list[FeatureCard]] = {}
+    for spec in specs:
+        groups.setdefault(images_key(spec), []).append(spec.applied.features)
+    cards = [tuple(groups[images_key(spec)]) for spec in specs]
+    return [Shared(folder, found) if keep or len(found) > 1 else None for found in cards]
+
+
+def images_key(spec: Spec) -> tuple[str, ...]:
+    """What has to be the same: the encoder, the folder of the data, and how an image is brought to it."""
+    encoder = spec.model.model_dump_json(), str(spec.weights)
+    return *encoder, spec.task.data.root, spec.applied.image.model_dump_json(), spec.applied.inference.model_dump_json()

@@ -1,0 +1,141 @@
+"""Ranks: the processes that torchrun starts for one evaluation or one training, and how they meet.
+
+    torchrun --nproc-per-node 8 -m tips_bench run --task ade20k --model tips-g14
+
+Axes: B rows of this rank, N rows of all ranks.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from tips_bench.errors import UserError
+
+# Ranks wait for rank 0 while it evaluates, and for the slowest when one reads its first shard.
+_PATIENCE = datetime.timedelta(hours=2)
+_LAUNCH = "Start ranks with torchrun, or remove RANK and WORLD_SIZE."
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class World:
+    """Where this process stands. rank of `size`; device: the one it computes on."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is rank 0, which writes what there is once."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """This rank's part of what all ranks have: every `size`-th item, from its own number on."""
+        return items[self.rank :: self.size]
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.size > 1:
+            dist.barrier()
+
+    def gather(self, found: Any) -> list[Any]:
+        """What each rank has found, in the order of the ranks, on every rank."""
+        if self.size == 1:
+            return [found]
+        parts: list[Any] = [None] * self.size
+        dist.all_gather_object(parts, found)
+        return parts
+
+    def first(self, make: Callable[[], T]) -> T:
+        """What `make` gives: on rank 0 first and then on the others, which find what it left on the disk.
+
+        Errors: the one of rank 0, on every rank.
+        """
+        made: list[T] = []
+        error: UserError | None = None
+        if self.is_first:
+            try:
+                made.append(make())
+            except UserError as found:
+                error = found
+        error = self.gather(error)[0]
+        if error is not None:
+            raise error
+        return made[0] if self.is_first else make()
+
+    def gather_rows(self, rows_BX: Tensor) -> Tensor:
+        """rows_NX: the rows of all ranks, in the order of the ranks; their numbers may differ."""
+        if self.size == 1:
+            return rows_BX
+        own = torch.tensor(len(rows_BX), device=rows_BX.device)
+        numbers = [torch.zeros_like(own) for _ in range(self.size)]
+        dist.all_gather(numbers, own)
+        most = max(int(number) for number in numbers)
+        padded_MX = rows_BX.new_zeros(most, *rows_BX.shape[1:])
+        padded_MX[: len(rows_BX)] = rows_BX
+        parts = [torch.empty_like(padded_MX) for _ in range(self.size)]
+        dist.all_gather(parts, padded_MX)
+        return torch.cat([part_MX[: int(number)] for part_MX, number in zip(parts, numbers, strict=True)])
+
+
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+def enter(device: torch.device) -> World:
+    """Join the ranks that torchrun started; a world of one without it. device: "cuda" without a number = a GPU of its own.
+
+    Errors: more ranks than GPUs on this machine; $RANK and $WORLD_SIZE that no launcher sets.
+    """
+    size, rank = _whole_number("WORLD_SIZE", 1), _whole_number("RANK", 0)
+    if rank >= size:
+        raise UserError(f"RANK = {rank} of WORLD_SIZE = {size}", where="the environment", fix=_LAUNCH)
+    if device.type == "cuda" and device.index is None:
+        local, gpus = _whole_number("LOCAL_RANK", 0), torch.cuda.device_count()
+        if local >= gpus:
+            raise UserError(f"rank {rank} finds {gpus} GPUs on this machine", where="torchrun", fix=f"Use --nproc-per-node {gpus}.")
+        device = torch.device("cuda", local)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if size > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    return World(rank, size, device)
+
+
+def _whole_number(variable: str, unset: int) -> int:
+    """What a launcher says. Errors: no whole number from 0."""
+    text = os.environ.get(variable, str(unset))
+    if not text.isdecimal() or len(text) > 9:
+        raise UserError(f"{variable} = {text[:50]!r} is not a whole number", where="the environment", fix=_LAUNCH)
+    return int(text)
+
+
+def leave() -> None:
+    """Let go of the other ranks."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def is_launched() -> bool:
+    """Whether torchrun started this process, which ends the others when one fails."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def end(status: int = 0) -> None:
+    """End a process that torchrun started, after all its files are written; does nothing in any other.
+
+    The rest of Python's own ending is left out: gloo's threads may still wait for the interpreter then, which ends them in an abort.
+    """
+    if is_launched():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
