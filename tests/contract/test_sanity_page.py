@@ -1,0 +1,60 @@
+"""docs/sanity.md against the records that it was written from."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.sanity import CANDIDATES, TASKS, TRAINED, UNTRAINED
+from scripts import sanity_page
+from scripts.sanity_page import Table
+
+
+@pytest.fixture(scope="module")
+def table() -> Table:
+    return sanity_page.load_table()
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return sanity_page.PAGE.read_text(encoding="utf-8")
+
+
+def test_every_encoder_has_a_record_of_every_family_that_it_can_do(table: Table) -> None:
+    for task in TASKS:
+        assert list(table[task.family]) == [one.name for one in CANDIDATES if one.has_text or not task.needs_text], task.family
+
+
+def test_the_records_are_of_generated_rooms_alone(table: Table) -> None:
+    for scored in table.values():
+        assert all(one.record.task.startswith("rooms-") for one in scored.values())
+        assert all(one.record.cards["task"]["data"]["generator"] == "rooms" for one in scored.values())
+
+
+def test_the_scores_on_the_page_are_those_of_the_records(table: Table, page: str) -> None:
+    assert "\n".join(sanity_page.score_lines(table)) in page
+    assert "\n".join(sanity_page.encoder_lines()) in page
+
+
+@pytest.mark.slow
+def test_the_tests_and_the_taus_on_the_page_follow_from_the_records(table: Table, page: str) -> None:
+    assert sanity_page.written(page, table) == page
+
+
+def test_no_untrained_encoder_is_the_best_of_a_family(table: Table) -> None:
+    for family, scored in table.items():
+        assert sanity_page.ranking(scored)[0] in TRAINED, family
+
+
+@pytest.mark.slow
+def test_no_known_order_is_found_reversed_but_those_the_page_names(table: Table) -> None:
+    pairs = [(low, high) for low in UNTRAINED for high in TRAINED]
+    for family, scored in table.items():
+        for pair, one in sanity_page.compared(scored, pairs).items():
+            assert sanity_page.told(one) != "reversed", (family, pair)
+
+
+def test_a_reversed_pair_of_encoders_is_called_reversed(table: Table) -> None:
+    scored = table["segmentation"]
+    best, *_, worst = sanity_page.ranking(scored)
+    found = sanity_page.compared(scored, [(worst, best), (best, worst)])
+    assert [sanity_page.told(one) for one in found.values()] == ["yes", "reversed"]
