@@ -13,11 +13,10 @@ import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 import matplotlib
 import numpy as np
-from scipy.stats import kendalltau, rankdata
+from scipy.stats import rankdata
 
 from benchmarks.sanity import CANDIDATES, CHAINS, TASKS, TRAINED, UNTRAINED
 from scripts.record_archives import pack, unpacked
@@ -33,8 +32,9 @@ ARCHIVE = ROOT / "docs/records/sanity.tar.xz"
 PICTURE = ROOT / "docs/images/sanity.png"
 MARKS = "<!-- from the records: {} -->", "<!-- end: {} -->"
 DECIMALS = {"depth": 3}  # metres; two of anything else
-Told = Literal["yes", "no", "reversed"]
+TOLD = {"B is better": "yes", "cannot tell": "no", "A is better": "reversed"}
 Table = dict[str, dict[str, Scored]]  # family -> encoder -> its record and counts
+Orders = dict[str, np.ndarray]  # encoder -> its gains
 
 
 def load_table(archive: Path = ARCHIVE) -> Table:
@@ -64,28 +64,38 @@ def gains(scored: dict[str, Scored]) -> np.ndarray:
     return np.array([one.record.primary_metric.spec.gain(value(one), 0.0) for one in scored.values()])
 
 
-def resampled(scored: dict[str, Scored]) -> np.ndarray:
-    """The same for resamples of the groups of test samples, [E,R]: for all encoders the same draws, and for all families with as many
-    groups."""
-    rows = []
-    for one in scored.values():
+def resampled(scored: dict[str, Scored]) -> Orders:
+    """The same, and then of resamples of the groups of test samples, [1+R] each.
+
+    The draws are the same for all encoders, and for all families with as many groups.
+    """
+    rows = {}
+    for (name, one), gain in zip(scored.items(), gains(scored), strict=True):
         counts_GX = group_sums(one.counts.counts_N, one.counts.groups).astype(np.float64)
         number, shape = len(counts_GX), counts_GX.shape[1:]
         drawn_RG = np.random.default_rng(0).integers(0, number, (RESAMPLES, number)) + np.arange(RESAMPLES)[:, None] * number
         times_RG = np.bincount(drawn_RG.ravel(), minlength=RESAMPLES * number).reshape(RESAMPLES, number)
         totals_RX = times_RG.astype(np.float64) @ counts_GX.reshape(number, -1)
         values_R = one.family.summary(totals_RX.reshape(RESAMPLES, *shape))[one.record.primary]
-        rows.append(one.record.primary_metric.spec.gain(np.asarray(values_R), np.zeros(RESAMPLES)))
-    return np.stack(rows)
+        rows[name] = np.append(gain, one.record.primary_metric.spec.gain(np.asarray(values_R), np.zeros(RESAMPLES)))
+    return rows
 
 
-def tau(a: dict[str, Scored], b: dict[str, Scored]) -> tuple[int, float, float, float]:
-    """Number of encoders that two families share, Kendall's tau between their orders, and its 95 % interval over resamples."""
+def taus(x_ER: np.ndarray, y_ER: np.ndarray) -> np.ndarray:
+    """Kendall's tau-b between the orders of the same encoders, for each resample, [R]."""
+    first, second = np.triu_indices(len(x_ER), k=1)
+    x_PR, y_PR = (np.sign(values_ER[first] - values_ER[second]) for values_ER in (x_ER, y_ER))
+    with np.errstate(invalid="ignore"):  # NaN where all encoders are equal
+        return (x_PR * y_PR).sum(0) / np.sqrt((x_PR != 0).sum(0) * (y_PR != 0).sum(0))
+
+
+def tau(a: Orders, b: Orders) -> tuple[int, float, float, float]:
+    """Number of encoders that two families share, tau between their orders, and its 95 % interval over resamples."""
     shared = [name for name in a if name in b]
-    a, b = ({name: side[name] for name in shared} for side in (a, b))
-    drawn = [kendalltau(x_E, y_E).statistic for x_E, y_E in zip(resampled(a).T, resampled(b).T, strict=True)]
+    x_ER, y_ER = (np.stack([side[name] for name in shared]) for side in (a, b))
+    middle, *drawn = taus(x_ER, y_ER)
     low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return len(shared), float(kendalltau(gains(a), gains(b)).statistic), float(low), float(high)
+    return len(shared), float(middle), float(low), float(high)
 
 
 def expected() -> list[tuple[str, str]]:
@@ -101,9 +111,9 @@ def compared(scored: dict[str, Scored], pairs: list[tuple[str, str]]) -> dict[tu
     return {pair: replace(one, q=q_pair) for (pair, one), q_pair in zip(found.items(), q, strict=True)}
 
 
-def told(one: Comparison) -> Told:
-    """Whether B is told to be better than A."""
-    return {"B is better": "yes", "cannot tell": "no", "A is better": "reversed"}[one.verdict]  # type: ignore[return-value]
+def told(one: Comparison) -> str:
+    """Whether B is told to be better than A: "yes", "no" or "reversed"."""
+    return TOLD[one.verdict]
 
 
 def ranking(scored: dict[str, Scored]) -> list[str]:
@@ -154,19 +164,19 @@ def known_lines(table: Table) -> list[str]:
         cells = [found[family].get(pair, "") for family in table]
         lines.append(f"| {pair[0]} | {pair[1]} | " + " | ".join(f"**{cell}**" if cell == "reversed" else cell for cell in cells) + " |")
     for title, answer in (("found", "yes"), ("not told apart", "no"), ("reversed", "reversed")):
-        cells = [f"{list(found[family].values()).count(answer)} of {len(found[family])}" for family in table]  # type: ignore[arg-type]
+        cells = [f"{list(found[family].values()).count(answer)} of {len(found[family])}" for family in table]
         lines.append(f"| **{title}** | | " + " | ".join(cells) + " |")
     return lines
 
 
 def tau_lines(table: Table) -> list[str]:
     """Kendall's tau between each two families, with its interval; below the diagonal alone, for it is the same above."""
-    families = list(table)
+    families, drawn = list(table), {family: resampled(scored) for family, scored in table.items()}
     lines = ["| | " + " | ".join(families[:-1]) + " |", "| --- |" + " --- |" * (len(families) - 1)]
     for place, family in enumerate(families[1:], start=1):
         cells = []
         for other in families[:place]:
-            number, middle, low, high = tau(table[other], table[family])
+            number, middle, low, high = tau(drawn[other], drawn[family])
             cells.append(f"{middle:.2f} [{low:.2f}, {high:.2f}], {number}")
         lines.append(f"| {family} | " + " | ".join([*cells, *[""] * (len(families) - 1 - place)]) + " |")
     return lines

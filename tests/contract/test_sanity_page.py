@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from scipy.stats import kendalltau
 
 from benchmarks.sanity import CANDIDATES, TASKS, TRAINED, UNTRAINED
 from scripts import sanity_page
@@ -58,3 +60,9 @@ def test_a_reversed_pair_of_encoders_is_called_reversed(table: Table) -> None:
     best, *_, worst = sanity_page.ranking(scored)
     found = sanity_page.compared(scored, [(worst, best), (best, worst)])
     assert [sanity_page.told(one) for one in found.values()] == ["yes", "reversed"]
+
+
+def test_tau_of_many_resamples_is_that_of_scipy() -> None:
+    x_ER, y_ER = np.random.default_rng(0).integers(0, 5, (2, 6, 50)).astype(float)  # with ties
+    expected = [kendalltau(x_E, y_E).statistic for x_E, y_E in zip(x_ER.T, y_ER.T, strict=True)]
+    np.testing.assert_allclose(sanity_page.taus(x_ER, y_ER), expected, atol=1e-12)
