@@ -5,7 +5,7 @@
 # lint   ruff and mypy
 # bench  speed and memory against peers
 # docs   write the task, protocol and model pages from the cards
-# sanity rank encoders of known order on generated rooms, and write docs/sanity.md (hours on two cores)
+# sanity rank encoders of known order on generated rooms, and write docs/sanity.md (more than half an hour of processor time)
 #
 # Each sets up what it needs by itself. Another Python: make PYTHON=/path/to/python3.12 demo
 

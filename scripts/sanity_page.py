@@ -126,7 +126,7 @@ def score_lines(table: Table) -> list[str]:
     families = list(table)
     metrics = [next(iter(table[family].values())).record for family in families]
     titles = [
-        f"{family}, {record.primary} {'↑' if record.primary_metric.higher_is_better else '↓'}"
+        f"{family}, {record.primary} {record.primary_metric.unit} {'↑' if record.primary_metric.higher_is_better else '↓'}"
         for family, record in zip(families, metrics, strict=True)
     ]
     lines = ["| encoder | " + " | ".join(titles) + " |", "| --- |" + " --- |" * len(families)]
@@ -156,15 +156,27 @@ def order_lines(table: Table) -> list[str]:
     return lines
 
 
+def known(table: Table) -> dict[str, dict[tuple[str, str], str]]:
+    """Family -> pair of known order -> whether the paired test finds that order."""
+    return {family: {pair: told(one) for pair, one in compared(scored, expected()).items()} for family, scored in table.items()}
+
+
 def known_lines(table: Table) -> list[str]:
-    """A row for each pair of known order, a column for each family: whether the paired test finds that order."""
-    lines = ["| worse | better | " + " | ".join(table) + " |", "| --- | --- |" + " --- |" * len(table)]
-    found = {family: {pair: told(one) for pair, one in compared(scored, expected()).items()} for family, scored in table.items()}
+    """How many tests find the known order, and a row for each pair, a column for each family."""
+    found = known(table)
+    answers = [answer for pairs in found.values() for answer in pairs.values()]
+    lines = [
+        f"{answers.count('yes')} of {len(answers)} tests find the known order, {answers.count('no')} find no difference, and "
+        f"{answers.count('reversed')} find the opposite order.",
+        "",
+        "| worse | better | " + " | ".join(table) + " |",
+        "| --- | --- |" + " --- |" * len(table),
+    ]
     for pair in expected():
         cells = [found[family].get(pair, "") for family in table]
         lines.append(f"| {pair[0]} | {pair[1]} | " + " | ".join(f"**{cell}**" if cell == "reversed" else cell for cell in cells) + " |")
     for title, answer in (("found", "yes"), ("not told apart", "no"), ("reversed", "reversed")):
-        cells = [f"{list(found[family].values()).count(answer)} of {len(found[family])}" for family in table]
+        cells = [f"{list(pairs.values()).count(answer)} of {len(pairs)}" for pairs in found.values()]
         lines.append(f"| **{title}** | | " + " | ".join(cells) + " |")
     return lines
 
