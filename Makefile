@@ -39,7 +39,7 @@ bench: $(VENV)/.installed-test
 docs: $(VENV)/.installed
 	$(BIN)/python scripts/card_pages.py
 
-sanity: $(VENV)/.installed
+sanity: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.sanity --out runs/sanity
 	PYTHONPATH=. $(BIN)/python scripts/sanity_page.py runs/sanity/records
 
