@@ -5,10 +5,11 @@
 # lint   ruff and mypy
 # bench  speed and memory against peers
 # docs   write the task, protocol and model pages from the cards
+# sanity rank encoders of known order on generated rooms, and write docs/sanity.md (more than half an hour of processor time)
 #
 # Each sets up what it needs by itself. Another Python: make PYTHON=/path/to/python3.12 demo
 
-.PHONY: demo check test attack lint bench docs
+.PHONY: demo check test attack lint bench docs sanity
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?=
@@ -37,6 +38,10 @@ bench: $(VENV)/.installed-test
 
 docs: $(VENV)/.installed
 	$(BIN)/python scripts/card_pages.py
+
+sanity: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.sanity --out runs/sanity
+	PYTHONPATH=. $(BIN)/python scripts/sanity_page.py runs/sanity/records
 
 $(BIN)/python:
 	@sh scripts/system_libraries.sh

@@ -16,6 +16,7 @@ from pathlib import Path
 import matplotlib
 import torch
 from scipy.stats import kendalltau
+from torch import Tensor
 from torch.nn import functional as F
 
 from tips_bench.data.images import to_pixels
@@ -30,39 +31,55 @@ from tips_bench.rooms.writing.writers import write_rooms
 Encoder = tuple[str, str | None, list[str]]
 SNAPSHOTS = (30, 100, 300)
 BATCH = 8
+IGNORED = 255
 LABEL_STRIDE = 4  # pixels; the towers train on every fourth label, which is enough for them
 
 
-def train_snapshots(folder: Path) -> list[Path]:
-    """Weights of a small tower after a few numbers of supervised steps on rooms of another seed; what is there is kept."""
-    paths = [folder / f"after-{steps}.safetensors" for steps in SNAPSHOTS]
+def train_snapshots(folder: Path, snapshots: tuple[int, ...] = SNAPSHOTS, rooms: int = 400, presence: bool = False) -> list[Path]:
+    """Weights of a small tower after a few numbers of supervised steps on rooms of another seed; what is there is kept.
+
+    rooms: images to train on. presence: train the global tokens, too, on which classes an image shows; else patches alone are trained.
+    """
+    paths = [folder / f"after-{steps}.safetensors" for steps in snapshots]
     if all(path.is_file() for path in paths):
         return paths
-    rooms = folder / "rooms"
-    write_rooms("rooms", rooms, seed=77, train=400, val=4)
-    reader = READERS.get("folder")(rooms, "train")
+    root = folder / "rooms"
+    write_rooms("rooms", root, seed=77, train=rooms, val=4)
+    reader = READERS.get("folder")(root, "train")
     samples = [reader.load(index) for index in range(len(reader))]
     tower = load_encoder("tips-tiny-random").tower
     tower.unpack()
     tower.requires_grad_(True).train()
-    head = torch.nn.Linear(tower.config.embed_dim, len(reader.classes))
-    adam = torch.optim.AdamW([*tower.parameters(), *head.parameters()], lr=1e-3, weight_decay=0.05)
+    head, shown = (torch.nn.Linear(tower.config.embed_dim, len(reader.classes)) for _ in range(2))
+    adam = torch.optim.AdamW([*tower.parameters(), *head.parameters(), *shown.parameters()], lr=1e-3, weight_decay=0.05)
     generator = torch.Generator().manual_seed(0)
-    with bar("training towers", SNAPSHOTS[-1], "steps") as advance:
-        for step in range(1, SNAPSHOTS[-1] + 1):
+    with bar("training towers", snapshots[-1], "steps") as advance:
+        for step in range(1, snapshots[-1] + 1):
             picked = torch.randint(0, len(samples), (BATCH,), generator=generator).tolist()
             pixels_B3HW = torch.stack([to_pixels(samples[index].image_HW3) for index in picked])
             labels = [samples[index].labels_HW[::LABEL_STRIDE, ::LABEL_STRIDE] for index in picked]
             labels_BHW = torch.stack([torch.from_numpy(labels_HW).long() for labels_HW in labels])
-            logits_BChw = head(tower(pixels_B3HW).patches[0]).permute(0, 3, 1, 2)
+            features = tower(pixels_B3HW)
+            logits_BChw = head(features.patches[0]).permute(0, 3, 1, 2)
             logits_BCHW = F.interpolate(logits_BChw, labels_BHW.shape[1:], mode="bilinear")
             adam.zero_grad()
-            F.cross_entropy(logits_BCHW, labels_BHW, ignore_index=255).backward()
+            loss = F.cross_entropy(logits_BCHW, labels_BHW, ignore_index=IGNORED)
+            if presence:
+                loss = loss + F.binary_cross_entropy_with_logits(
+                    shown(features.globals_BKD).mean(1), classes_shown(labels_BHW, shown.out_features)
+                )
+            loss.backward()
             adam.step()
             advance()
-            if step in SNAPSHOTS:
-                save_checkpoint(paths[SNAPSHOTS.index(step)], vision=tower)
+            if step in snapshots:
+                save_checkpoint(paths[snapshots.index(step)], vision=tower)
     return paths
+
+
+def classes_shown(labels_BHW: Tensor, classes: int) -> Tensor:
+    """1 for each class that has a pixel in an image, else 0, [B,C]."""
+    counts_BC = F.one_hot(labels_BHW.where(labels_BHW != IGNORED, classes).flatten(1), classes + 1).sum(1)[:, :classes]
+    return (counts_BC > 0).float()
 
 
 def encoders(folder: Path) -> list[Encoder]:

@@ -8,18 +8,15 @@ What stands between the marks is written anew; the words around it are kept.
 
 from __future__ import annotations
 
-import io
 import sys
-import tarfile
-import tempfile
-import zipfile
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 
+from scripts.record_archives import pack, unpacked
 from tips_bench.cards import load_card
-from tips_bench.files import atomic, write_text
+from tips_bench.files import write_text
 from tips_bench.results.comparison import Comparison, compare
 from tips_bench.results.counts import Scored, load_scored
 from tips_bench.results.folders import read_records
@@ -55,28 +52,6 @@ def archive(part: str) -> Path:
     return ROOT / f"docs/records/{part}.tar.xz"
 
 
-def pack(records: Path, path: Path) -> None:
-    """A folder of records as one archive, the same bytes for the same records.
-
-    Counts are stored as they are within their .npz, so that xz finds what records of one task share.
-    """
-    with atomic(path) as temporary, tarfile.open(temporary, "w:xz", preset=9) as tar:
-        for file in sorted(one for one in records.rglob("*") if one.suffix in (".json", ".npz")):
-            data = stored(file) if file.suffix == ".npz" else file.read_bytes()
-            member = tarfile.TarInfo(file.relative_to(records).as_posix())
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-
-
-def stored(path: Path) -> bytes:
-    """An .npz with the same arrays, not compressed."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(path) as packed, zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as plain:
-        for name in packed.namelist():
-            plain.writestr(zipfile.ZipInfo(name), packed.read(name))
-    return buffer.getvalue()
-
-
 def load_runs(part: str) -> Runs:
     """(task, row, seed) -> the record. A protocol that is not the task's default is named with the task.
 
@@ -86,9 +61,8 @@ def load_runs(part: str) -> Runs:
     packed = archive(part)
     if not packed.is_file():
         raise SystemExit(f"{packed} is not there: run benchmarks/ablation.py, and this script with {part}=FOLDER of its records.")
-    with tempfile.TemporaryDirectory() as folder, tarfile.open(packed) as tar:
-        tar.extractall(folder, filter="data")
-        scored = read_records(Path(folder), load_scored)[0]
+    with unpacked(packed) as folder:
+        scored = read_records(folder, load_scored)[0]
     for one in scored:
         row, seed = one.record.model.removeprefix(f"{part}-").rsplit("-seed", 1)
         task, protocol = one.record.task, one.record.protocol

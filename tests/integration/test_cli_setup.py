@@ -101,6 +101,7 @@ def test_a_python_of_ones_own_is_taken_first(tools: Path) -> None:
         ("lint", ".venv/bin/mypy"),
         ("bench", "benchmarks/bench_*.py"),
         ("docs", "scripts/card_pages.py"),
+        ("sanity", "-m benchmarks.sanity"),
     ],
 )
 def test_every_target_sets_up_what_it_needs_from_nothing(target: str, command: str, tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_every_target_sets_up_what_it_needs_from_nothing(target: str, command: s
     done = subprocess.run(["make", "-n", target], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     steps = done.stdout
     assert steps.index("system_libraries.sh") < steps.index("-m venv") < steps.index("pip install") < steps.index(command)
-    assert ("'.[test]'" in steps) == (target in ("test", "check", "lint", "bench"))
+    assert ("'.[test]'" in steps) == (target in ("test", "check", "lint", "bench", "sanity"))
 
 
 def test_a_second_call_sets_nothing_up_again(tmp_path: Path) -> None:
