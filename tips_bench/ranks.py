@@ -12,13 +12,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
-
-import torch
-import torch.distributed as dist
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tips_bench.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 # Ranks wait for rank 0 while it evaluates, and for the slowest when one reads its first shard.
 _PATIENCE = datetime.timedelta(hours=2)
@@ -28,11 +28,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class World:
-    """Where this process stands. rank of `size`; device: the one it computes on."""
+    """Where this process stands. rank of `size`; device_name: of the device that it computes on."""
 
     rank: int
     size: int
-    device: torch.device
+    device_name: str
+
+    @property
+    def device(self) -> torch.device:
+        """The device that it computes on."""
+        import torch
+
+        return torch.device(self.device_name)
 
     @property
     def is_first(self) -> bool:
@@ -46,12 +53,16 @@ class World:
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.size > 1:
+            import torch.distributed as dist
+
             dist.barrier()
 
     def gather(self, found: Any) -> list[Any]:
         """What each rank has found, in the order of the ranks, on every rank."""
         if self.size == 1:
             return [found]
+        import torch.distributed as dist
+
         parts: list[Any] = [None] * self.size
         dist.all_gather_object(parts, found)
         return parts
@@ -77,6 +88,9 @@ class World:
         """rows_NX: the rows of all ranks, in the order of the ranks; their numbers may differ."""
         if self.size == 1:
             return rows_BX
+        import torch
+        import torch.distributed as dist
+
         own = torch.tensor(len(rows_BX), device=rows_BX.device)
         numbers = [torch.zeros_like(own) for _ in range(self.size)]
         dist.all_gather(numbers, own)
@@ -88,7 +102,7 @@ class World:
         return torch.cat([part_MX[: int(number)] for part_MX, number in zip(parts, numbers, strict=True)])
 
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = World(0, 1, "cpu")
 
 
 def enter(device: torch.device) -> World:
@@ -96,6 +110,9 @@ def enter(device: torch.device) -> World:
 
     Errors: more ranks than GPUs on this machine; $RANK and $WORLD_SIZE that no launcher sets.
     """
+    import torch
+    import torch.distributed as dist
+
     size, rank = _whole_number("WORLD_SIZE", 1), _whole_number("RANK", 0)
     if rank >= size:
         raise UserError(f"RANK = {rank} of WORLD_SIZE = {size}", where="the environment", fix=_LAUNCH)
@@ -108,7 +125,7 @@ def enter(device: torch.device) -> World:
         torch.cuda.set_device(device)
     if size > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
-    return World(rank, size, device)
+    return World(rank, size, str(device))
 
 
 def _whole_number(variable: str, unset: int) -> int:
@@ -121,6 +138,8 @@ def _whole_number(variable: str, unset: int) -> int:
 
 def leave() -> None:
     """Let go of the other ranks."""
+    import torch.distributed as dist
+
     if dist.is_initialized():
         dist.destroy_process_group()
 

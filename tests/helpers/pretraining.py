@@ -17,7 +17,7 @@ from tips_bench.training.batches import Batch, Texts
 from tips_bench.training.recipe import Recipe
 
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 50, 220), "yellow": (230, 220, 40), "black": (10, 10, 10)}
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = World(0, 1, "cpu")
 PATCHES = 16  # of a global crop
 
 

@@ -12,5 +12,6 @@ prompts           class names as text embeddings
 class_prompts     names and prompts of zero-shot classification
 search            exact nearest neighbors by cosine
 store             arrays on disk that many processes fill, and that survive a kill
-cache             where the features of a run are kept
+memory            features found by an image's own pixels, for other evaluations and later runs
+cache             where the unfinished work of a run is kept
 """
