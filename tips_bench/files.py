@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,25 +21,38 @@ from tips_bench.errors import UserError
 def atomic(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary sibling of `path`, renamed onto it when the block ends well and removed when it does not.
 
-    durable: on the disk when the block has ended, whatever happens to the power.
+    A device or a pipe is never replaced: it is sent what was written. durable: on the disk when the block has ended, whatever happens to
+    the power.
     An operating-system error (read-only folder, full disk) becomes a UserError that names the file, and so does a path without a name.
     """
     if not path.name:
         raise UserError("a folder, not the name of a file", where=path, fix="Give a file name.")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    stream = path.exists() and not path.is_file() and not path.is_dir()
+    folder = Path(tempfile.gettempdir()) if stream else path.parent
+    temporary = folder / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             if durable:
                 sync(temporary)
-            os.replace(temporary, path)
-            if durable:
+            if stream:
+                _send(temporary, path)
+            else:
+                os.replace(temporary, path)
+            if durable and not stream:
                 sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def _send(file: Path, stream: Path) -> None:
+    """Write a file into a device or a pipe. Errors: an OSError where nobody reads the pipe."""
+    with file.open("rb") as source, open(os.open(stream, os.O_WRONLY | os.O_NONBLOCK), "wb") as target:
+        os.set_blocking(target.fileno(), True)
+        shutil.copyfileobj(source, target)
 
 
 @contextmanager

@@ -134,3 +134,19 @@ PARTS = st.lists(st.text(alphabet="ab", max_size=3), min_size=1, max_size=4)
 @given(PARTS, PARTS)
 def test_different_parts_have_different_digests(one: list[str], other: list[str]) -> None:
     assert (files.digest(*one) == files.digest(*other)) == (one == other)
+
+
+def test_a_pipe_is_sent_what_was_written_and_stays_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(UserError, match="cannot write"):
+        files.write_text(pipe, "nobody reads")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    files.write_text(pipe, "text")
+    assert os.read(reader, 10) == b"text" and pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+    os.close(reader)
+
+
+def test_a_device_is_never_replaced() -> None:
+    files.write_text(Path("/dev/null"), "text")
+    assert Path("/dev/null").is_char_device()
