@@ -126,6 +126,15 @@ FAMILIES: Registry[Family] = Registry(
 )
 # Metrics that may be scored beside a family's own: SampleCounts classes that name the families whose predictions they count.
 METRICS: Registry[Any] = Registry("metric", {"boundary-iou": "tips_bench.metrics.boundary_iou:BoundaryCounts"})
+# Where `run --on NAME` does its jobs: functions as tips_bench.executors.local.run.
+EXECUTORS: Registry[Any] = Registry(
+    "executor",
+    {
+        "local": "tips_bench.executors.local:run",
+        "slurm": "tips_bench.executors.slurm:run",
+        "ray": "tips_bench.executors.ray:run",
+    },
+)
 ENCODERS: Registry[Any] = Registry(
     "encoder source",
     {

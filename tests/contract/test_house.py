@@ -37,9 +37,22 @@ MAY_IMPORT: dict[str, set[str]] = {
     "probes": {"features", "encoders", "models", "data", "metrics"},
     "adapters": {"encoders", "data", "features", "probes", "metrics", "pictures"},
     "evaluation": {"adapters", "data", "encoders", "features", "probes", "metrics", "results", "rooms"},
+    "executors": {"evaluation", "results"},
     "training": {"models", "data", "metrics", "rooms"},
     "integrations": {"models", "encoders"},
-    "cli": {"evaluation", "adapters", "training", "models", "encoders", "data", "rooms", "results", "leaderboard", "integrations"},
+    "cli": {
+        "executors",
+        "evaluation",
+        "adapters",
+        "training",
+        "models",
+        "encoders",
+        "data",
+        "rooms",
+        "results",
+        "leaderboard",
+        "integrations",
+    },
 }
 HEAVY = {"torch", "torchvision", "mmseg", "mmcv", "open3d", "timm", "transformers", "open_clip", "pandas", "matplotlib"}
 

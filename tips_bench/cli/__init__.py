@@ -5,6 +5,7 @@
     streams      output in any encoding, to a full disk or a closed pipe
     interrupt    Ctrl-C, from the first moment on
     names        comma lists and `all`, checked before any work starts
+    matrix       `run --on`: evaluations as jobs
     ranked       the end of a process that torchrun started
     output       tables, JSON, the one line of an error
 
@@ -12,6 +13,7 @@ The verbs:
 
     quickstart   the main job in one command
     run          score models on tasks under protocols
+    status       what is done, running, failed and left
     table        records side by side
     compare      two records, or two folders of them
     check        new records against a baseline

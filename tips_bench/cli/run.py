@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from tips_bench.cli.matrix import chosen_executor, run_on
 from tips_bench.cli.names import plan, split
 from tips_bench.cli.output import print_error, print_json, print_line, print_scores, print_table
 from tips_bench.cli.ranked import one_rank
@@ -74,6 +75,20 @@ def run(
     plan_only: Annotated[
         bool, typer.Option("--plan", help="Print what the evaluations would cost, images and disk, and evaluate nothing.")
     ] = False,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXECUTOR",
+            help="Where to evaluate: local (one process a GPU), slurm, ray, or one of a plugin. Default: in this process.",
+        ),
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="With --on local: processes at a time. Default: one a GPU, or one.")] = None,
+    slurm: Annotated[
+        str | None, typer.Option(metavar="KEY=VALUE,...", help="With --on slurm: settings of submitit, as partition=gpu,time=120.")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="KEY=VALUE,...", help="With --on ray: address, num_gpus, num_cpus, max_retries.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False,
 ) -> None:
     """Evaluate models on tasks, and write one record (JSON) for each evaluation.
@@ -88,6 +103,9 @@ def run(
       tips-bench run --task ade20k,voc2012 --model tips-b14,tips-l14 --dtype bf16
       tips-bench run --task rooms-seg --model my_package:build
       torchrun --nproc-per-node 8 -m tips_bench run --task ade20k --model tips-g14
+      tips-bench run --task all --model tips-b14,tips-l14 --on local
+      tips-bench run --task all --model tips-b14 --on slurm \\
+        --slurm partition=gpu,gpus_per_node=1,time=120
       tips-bench run --task ade20k --protocol convex --weights checkpoint.pth \\
         --model timm:vit_base_patch14_dinov2
       tips-bench run --task rooms-seg --model tips-nano \\
@@ -118,15 +136,20 @@ def run(
     if plan_only:
         print_plan(specs, dtype)
         return
+    given = {"slurm": slurm, "ray": ray, "jobs": None if jobs is None else str(jobs)}
+    if on is not None or any(given.values()):
+        found = run_on(specs, options, chosen_executor(on, given))
+        if found is not None:
+            show_records(found, as_json)
+        if failed or (found is not None and len(found) < len(specs)):
+            raise typer.Exit(2)
+        return
     with one_rank():
         world = join_ranks(device)  # a wrong device is found before any data are read
         records = evaluate_all(specs, options | {"world": world})
         if not world.is_first:
             return
-        if as_json:
-            print_json([json.loads(record_path.read_text(encoding="utf-8")) for record in records if (record_path := record.path)])
-        elif records:
-            print_records(records)
+        show_records(records, as_json)
         if failed or len(records) < len(specs):
             raise typer.Exit(2)
 
@@ -183,6 +206,14 @@ def evaluate_all(specs: list[Spec], options: dict[str, Any]) -> list[Record]:
                     raise
                 print_error(fault)
     return records
+
+
+def show_records(records: list[Record], as_json: bool) -> None:
+    """Prints them as JSON, or as `print_records`."""
+    if as_json:
+        print_json([json.loads(record_path.read_text(encoding="utf-8")) for record in records if (record_path := record.path)])
+    elif records:
+        print_records(records)
 
 
 def print_records(records: list[Record]) -> None:

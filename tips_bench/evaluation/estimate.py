@@ -107,12 +107,13 @@ def _image_bytes(spec: Spec, readers: int, dtype: str) -> int:
 
 
 @contextmanager
-def shared_passes(specs: Sequence[Spec], options: RunOptions) -> Iterator[list[Shared | None]]:
+def shared_passes(specs: Sequence[Spec], options: RunOptions, folder: Path | None = None) -> Iterator[list[Shared | None]]:
     """What each evaluation shares while the block runs. What is not kept for later runs is deleted once the block has ended well.
 
-    Without `options.cache` only as much is shared as half of the free disk takes.
+    folder: for features that are not kept, of no other process; None = in the results folder. Without `options.cache` only as much is
+    shared as half of the free disk takes.
     """
-    own = Path(options.out) / ".features"
+    own = folder or Path(options.out) / ".features"
     if options.cache:
         yield share(specs, cache_root() / "features", keep=True)
         return

@@ -1,0 +1,194 @@
+"""`run --on`: the records of jobs are those of one process, and whatever is killed, the same command does only the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from typer.testing import CliRunner, Result
+
+from tips_bench.cli.app import app
+from tips_bench.executors import local, ray, slurm
+
+ROOT = Path(__file__).resolve().parents[2]
+VARYING = {"cost", "created", "command"}
+TINY = [f"task.data.generator_options.{option}" for option in ("size=56", "train=8", "val=6", "frames_per_scene=2")]
+CHANGED = [word for change in (*TINY, "image.short_side=56") for word in ("--set", change)]
+MATRIX = ["--task", "rooms-seg,rooms-depth", "--protocol", "convex-224,convex-depth-224", "--model", "tips-nano,pixels", *CHANGED]
+RUN = ["run", *MATRIX, "--device", "cpu", "--batch-size", "3", "--workers", "0"]
+DIES_ONCE = """
+import os, signal
+from pathlib import Path
+def register():
+    from tips_bench.features.extract import Extractor
+    encode, left = Extractor._encode, [3]
+    def dying(self, pixels):
+        left[0] -= 1
+        here = Path(__file__).with_suffix(".died")
+        if left[0] < 0 and not here.exists():
+            here.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return encode(self, pixels)
+    Extractor._encode = dying
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where rooms are drawn by the first run."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _installed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an installed package: no git, whose uncommitted changes would have everything scored again."""
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("TIPS_BENCH_CACHE", str(cache))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """The records of one process."""
+    out = tmp_path_factory.mktemp("alone")
+    environment = {**os.environ, "PATH": str(Path(sys.executable).parent), "PYTHONPATH": str(ROOT), "TIPS_BENCH_CACHE": str(cache)}
+    done = subprocess.run([sys.executable, "-m", "tips_bench", *RUN, "--out", str(out)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def command(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+
+
+def results(out: Path) -> dict[str, tuple[dict[str, Any], bytes]]:
+    """Of each record by its path: all but what may differ, and the bytes of its per-sample counts."""
+    found = {}
+    for path in (path for path in out.rglob("*.json") if ".matrix" not in path.parts):
+        record = json.loads(path.read_text())
+        rest = {key: value for key, value in record.items() if key not in VARYING}
+        found[str(path.relative_to(out))] = rest, path.with_name(record["per_sample"]).read_bytes()
+    return found
+
+
+def states(out: Path) -> list[str]:
+    done = command("status", out, "--json")
+    assert done.exit_code == 0, done.stderr
+    return [one["state"] for one in json.loads(done.stdout)]
+
+
+def written(out: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in out.rglob("*.json") if ".matrix" not in path.parts}
+
+
+ON = {"local": ["--on", "local", "--jobs", "2"], "submitit": ["--on", "slurm", "--slurm", "cluster=local"]}
+
+
+@pytest.mark.parametrize("on", ON.values(), ids=list(ON))
+def test_jobs_give_the_records_of_one_process_and_are_done_once(alone: Path, tmp_path: Path, on: list[str]) -> None:
+    done = command(*RUN, "--out", tmp_path, *on)
+    assert done.exit_code == 0, done.stderr
+    assert len(results(tmp_path)) == 4 and results(tmp_path) == results(alone)
+    assert states(tmp_path) == ["done"] * 4
+    left = {path.name for path in tmp_path.rglob("*.work")} | {path.name for path in tmp_path.glob(".*")} - {".matrix"}
+    assert not left, "work folders and shared features are gone"
+    before = written(tmp_path)
+    again = command(*RUN, "--out", tmp_path, *on)
+    assert again.exit_code == 0 and "4 done, 0 running, 0 failed, 0 left; 0 jobs" in again.stderr
+    assert written(tmp_path) == before
+
+
+def test_the_same_command_takes_up_what_a_killed_job_left(alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dies_once.py").write_text(DIES_ONCE)
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{tmp_path}")
+    monkeypatch.syspath_prepend(tmp_path)
+    out = tmp_path / "out"
+    run = [*RUN, "--out", str(out), "--on", "local"]
+    environment = {**os.environ, "TIPS_BENCH_PLUGINS": "dies_once"}
+
+    def started() -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "tips_bench", *run], env=environment, capture_output=True, text=True)
+
+    first = started()
+    assert first.returncode == 2 and "the process was ended by SIGKILL" in first.stderr, first.stderr
+    assert states(out).count("failed") == 2, "both evaluations of the job"
+    before = written(out)
+    second = started()
+    assert second.returncode == 0 and "2 done, 0 running, 2 failed, 0 left; 1 jobs" in second.stderr, second.stderr
+    assert results(out) == results(alone)
+    assert before.items() <= written(out).items(), "what was done is not done again"
+
+
+def test_jobs_end_with_the_command_that_started_them(alone: Path, tmp_path: Path) -> None:
+    run = [sys.executable, "-m", "tips_bench", *RUN, "--out", str(tmp_path), "--on", "local"]
+    with subprocess.Popen(run, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as first:
+        until = time.monotonic() + 120
+        while not list(tmp_path.glob(".matrix/*.running")) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert "running" in states(tmp_path)
+        (job,) = psutil.Process(first.pid).children()
+        first.kill()
+        job.wait(timeout=20)
+    assert "running" not in states(tmp_path) and "left" in states(tmp_path)
+    assert command(*RUN, "--out", tmp_path, "--on", "local").exit_code == 0
+    assert results(tmp_path) == results(alone)
+
+
+def test_an_evaluation_that_fails_leaves_its_sentence(tmp_path: Path) -> None:
+    run = ["run", "--task", "ade20k", "--model", "tips-nano", "--device", "cpu", "--out", str(tmp_path), "--on", "local"]
+    done = command(*run, "--data-root", tmp_path / "nothing")
+    assert done.exit_code == 2 and done.stderr.splitlines()[-1].startswith("tips-bench: ") and "nothing" in done.stderr
+    shown = command("status", tmp_path)
+    assert "0 done, 0 running, 1 failed, 0 left" in shown.stdout and "nothing" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--on", "slurm"], "there is no sbatch on this machine"),
+        (["--on", "slurm", "--slurm", "cluster=local,gpus_per_node=8"], "Use gpus_per_node=1"),
+        (["--on", "slurm", "--slurm", "cluster=other"], "cluster=other is not known"),
+        (["--on", "slurm", "--slurm", "partition"], "'partition' is not KEY=VALUE"),
+        (["--on", "ray", "--ray", "gpus=1"], "there is no setting 'gpus'"),
+        (["--on", "local", "--ray", "num_gpus=1"], "this option is for --on ray"),
+        (["--jobs", "2"], "this option is for --on local"),
+        (["--on", "slrm"], "Did you mean 'slurm'?"),
+        (["--on", "local", "--rerun"], "--rerun does not go with --on"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_sentence(tmp_path: Path, options: list[str], said: str) -> None:
+    done = command(*RUN, "--out", tmp_path, *options)
+    assert done.exit_code == 2 and done.stdout == ""
+    assert said in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("module", "package"), [(slurm, "slurm"), (ray, "ray")])
+def test_a_package_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, package: str) -> None:
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    done = command(*RUN, "--out", tmp_path, "--on", package)
+    assert done.exit_code == 2 and f"pip install 'tips-bench[{package}]'" in done.stderr
+
+
+def test_a_folder_without_a_list_of_evaluations_is_said(tmp_path: Path) -> None:
+    done = command("status", tmp_path)
+    assert done.exit_code == 2 and "no evaluations were started there with --on" in done.stderr
+
+
+def test_each_gpu_gets_jobs_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr(local, "_processors", lambda: 8)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    seen = [(one["CUDA_VISIBLE_DEVICES"], one["OMP_NUM_THREADS"]) for one in local._environments(None, None)]
+    assert seen == [("0", "4"), ("1", "4")]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert [one["CUDA_VISIBLE_DEVICES"] for one in local._environments("cuda", 4)] == ["3", "5", "3", "5"]

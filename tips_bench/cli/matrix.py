@@ -1,0 +1,100 @@
+"""`run --on`: a list of evaluations as jobs of an executor."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tips_bench.cli.output import print_error, print_table
+from tips_bench.errors import UserError
+from tips_bench.registry import EXECUTORS
+
+if TYPE_CHECKING:
+    from tips_bench.evaluation.spec import Spec
+    from tips_bench.executors.matrix import Status
+    from tips_bench.results.record import Record
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An executor by name, with its settings. at_once: --jobs."""
+
+    name: str
+    values: dict[str, str | int]
+    at_once: int | None = None
+
+
+def chosen_executor(on: str | None, given: dict[str, str | None]) -> Chosen:
+    """What --on names, with the options for it. given: "slurm", "ray" and "jobs", the number of jobs that --on local does at a time.
+
+    Settings are "KEY=VALUE,KEY=VALUE"; whole numbers become such. Errors: no such executor or pair, an option for another executor.
+    """
+    for option, text in given.items():
+        for_it = "local" if option == "jobs" else option
+        if text is not None and for_it != on:
+            raise UserError(f"this option is for --on {for_it}", where=f"--{option}", fix="Leave it out, or change --on.")
+    name, jobs = on or "", given.get("jobs")
+    EXECUTORS.get(name, where="--on")
+    values: dict[str, str | int] = {}
+    for part in filter(None, (given.get(name) or "").split(",")):
+        key, sign, value = part.strip().partition("=")
+        if not key or not sign:
+            raise UserError(f"{part!r} is not KEY=VALUE", where=f"--{name}", fix="For example time=120.")
+        values[key] = int(value) if value.isdecimal() else value
+    return Chosen(name, values, int(jobs) if jobs else None)
+
+
+def run_on(specs: list[Spec], options: dict[str, Any], chosen: Chosen) -> list[Record] | None:
+    """The records of the evaluations that succeeded; None where they are done elsewhere, later. What failed is printed.
+
+    Evaluations that have a record, or that another process has begun, are left out.
+    """
+    from tips_bench.executors import matrix
+    from tips_bench.executors.jobs import Job, Settings, asked_for, jobs_of, name_of
+    from tips_bench.results.record import load_record
+
+    run = EXECUTORS.get(chosen.name)
+    if options["rerun"]:
+        raise UserError("--rerun does not go with --on", where=f"--on {chosen.name}", fix="Use another folder: --out FOLDER.")
+    out = Path(options["out"])
+    asked = [asked_for(spec, options) for spec in specs]
+    matrix.add(out, asked)
+    state = matrix.status(out, asked)
+    jobs = jobs_of([spec for spec, one in zip(specs, state, strict=True) if one.state in ("failed", "left")], options)
+    print(f"{summary(state)}; {len(jobs)} jobs for the rest", file=sys.stderr)
+    ended = 0
+
+    def say_ended(job: Job, problem: str) -> None:
+        nonlocal ended
+        ended += 1
+        print(f"[{ended}/{len(jobs)}] {name_of(job)}", file=sys.stderr)
+        if problem:
+            own = {one["id"] for one in job["evaluations"]}
+            for one in matrix.status(out, [one for one in asked if one.id in own]):
+                if one.state == "left":
+                    matrix.say_failed(out, one.asked.id, problem)
+
+    if not run(jobs, Settings(matrix.folder_of(out) / "logs", say_ended, chosen.values, chosen.at_once)):
+        print(f"see what is done: tips-bench status {out}", file=sys.stderr)
+        return None
+    state = matrix.status(out, asked)
+    for one in state:
+        if one.state == "failed":
+            print_error(UserError(one.sentence))
+    return [load_record(one.path) for one in state if one.path is not None]
+
+
+def summary(state: list[Status]) -> str:
+    """ "12 done, 1 running, 0 failed, 4 left"."""
+    counted = Counter(one.state for one in state)
+    return ", ".join(f"{counted[name]} {name}" for name in ("done", "running", "failed", "left"))
+
+
+def print_status(state: list[Status]) -> None:
+    """A row an evaluation, then the sum."""
+    rows = [[one.asked.task, one.asked.model, one.asked.protocol, one.state, one.sentence] for one in state]
+    print_table(["task", "model", "protocol", "state", "why"], rows)
+    print(summary(state))

@@ -1,0 +1,39 @@
+"""tips-bench status: what has become of evaluations that were started with --on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tips_bench.cli.matrix import print_status
+from tips_bench.cli.output import print_json
+
+
+def status(
+    folder: Annotated[Path, typer.Argument(help="Results folder: --out of the run.")] = Path("results"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print which evaluations of a folder are done, running, failed or left.
+
+    They are those that were started with `tips-bench run --on`. The same command
+    again does only the rest.
+
+    \b
+    Examples:
+      tips-bench status results/
+      tips-bench status results/ --json
+    """
+    from tips_bench.executors import matrix
+
+    state = matrix.status(folder, matrix.read(folder))
+    if not as_json:
+        print_status(state)
+        return
+    rows = []
+    for one in state:
+        path = None if one.path is None else str(one.path)
+        named = {"task": one.asked.task, "model": one.asked.model, "protocol": one.asked.protocol}
+        rows.append({**named, "state": one.state, "sentence": one.sentence, "record": path})
+    print_json(rows)

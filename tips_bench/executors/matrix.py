@@ -1,0 +1,163 @@
+"""What was asked for in a results folder, and what has become of it. There is no database: the folder tells.
+
+    OUT/.matrix/evaluations.json    every evaluation that was given to an executor with this folder
+    OUT/.matrix/ID.running          locked by the process that evaluates ID
+    OUT/.matrix/ID.failed           the sentence with which the last try of ID ended
+    OUT/.matrix/logs/               what the jobs said
+
+An evaluation is done when its record is there. Needs no torch: reading the state starts fast.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tips_bench.catalog import PACKAGE
+from tips_bench.errors import UserError
+from tips_bench.files import cannot_write, digest, write_text
+from tips_bench.results.folders import read_records
+from tips_bench.results.provenance import git_state
+from tips_bench.results.record import Record, load_record
+
+SCHEMA = "tips-bench/matrix/1"
+State = Literal["done", "running", "failed", "left"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One evaluation. id: of its cards, weights, seed and precision; equal in its record.
+
+    pictures, metrics: what the record has to have.
+    """
+
+    id: str
+    task: str
+    model: str
+    protocol: str
+    pictures: int = 0
+    metrics: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Status:
+    """What has become of one evaluation. sentence: why it failed, "" otherwise. path: of its record, where it is done."""
+
+    asked: Asked
+    state: State
+    sentence: str = ""
+    path: Path | None = None
+
+
+def evaluation_id(cards: dict[str, Any], weights: str | None, seed: int, limit: int | None, dtype: str) -> str:
+    """What an evaluation and its record have in common. cards: as in a record. weights: the name in a record."""
+    return digest(json.dumps(cards, sort_keys=True), weights, seed, limit, dtype)[:16]
+
+
+def folder_of(out: Path) -> Path:
+    """Where the state of a results folder lies."""
+    return out / ".matrix"
+
+
+def add(out: Path, asked: Sequence[Asked]) -> None:
+    """Write the evaluations beside those that were asked for before. Errors: the folder takes no file."""
+    known = {one.id: one for one in ([*read(out), *asked] if (folder_of(out) / "evaluations.json").is_file() else asked)}
+    data = {"schema": SCHEMA, "evaluations": [asdict(one) for one in known.values()]}
+    write_text(folder_of(out) / "evaluations.json", json.dumps(data, indent=1) + "\n", durable=True)
+
+
+def read(out: Path) -> list[Asked]:
+    """Every evaluation that was asked for. Errors: no such file, or one that is not ours."""
+    path = folder_of(out) / "evaluations.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["schema"] != SCHEMA:
+            raise ValueError
+        return [Asked(**{**one, "metrics": tuple(one["metrics"])}) for one in data["evaluations"]]
+    except FileNotFoundError as error:
+        fix = "Start evaluations there with `tips-bench run --on local|slurm|ray --out FOLDER`."
+        raise UserError("no evaluations were started there with --on", where=out, fix=fix) from error
+    except OSError as error:
+        raise UserError(f"cannot read: {error.strerror}", where=path) from error
+    except (ValueError, KeyError, TypeError) as error:
+        fix = "Delete it and start the evaluations again: what has a record is kept."
+        raise UserError("not a list of evaluations", where=path, fix=fix) from error
+
+
+def status(out: Path, asked: Sequence[Asked]) -> list[Status]:
+    """What has become of each evaluation. done: its record was written by this version of tips-bench."""
+    records = _records(out)
+    return [_status(out, one, records) for one in asked]
+
+
+def _status(out: Path, asked: Asked, records: dict[str, list[Record]]) -> Status:
+    for record in records.get(asked.id, []):
+        if len(record.pictures) >= asked.pictures and set(asked.metrics) <= set(record.beside):
+            return Status(asked, "done", path=record.path)
+    if _is_locked(folder_of(out) / f"{asked.id}.running"):
+        return Status(asked, "running")
+    try:
+        return Status(asked, "failed", (folder_of(out) / f"{asked.id}.failed").read_text(encoding="utf-8").strip())
+    except OSError:
+        return Status(asked, "left")
+
+
+def _records(out: Path) -> dict[str, list[Record]]:
+    """Those that this version of tips-bench wrote, by id; a broken one counts as not there."""
+    try:
+        found, _ = read_records(out, load_record)
+    except UserError:
+        return {}
+    commit, _ = git_state(PACKAGE)
+    by_id: dict[str, list[Record]] = {}
+    for record in found:
+        if record.git_commit == commit:
+            own = evaluation_id(record.cards, record.weights, record.seed, record.limit, record.cost.dtype)
+            by_id.setdefault(own, []).append(record)
+    return by_id
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+@contextmanager
+def claimed(out: Path, own: str) -> Iterator[bool]:
+    """Whether this process has the evaluation to itself while the block runs; the sentence of an earlier failure is removed then."""
+    path = folder_of(out) / f"{own}.running"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        path.with_suffix(".failed").unlink(missing_ok=True)
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+def say_failed(out: Path, own: str, sentence: str) -> None:
+    """Leave the sentence with which an evaluation failed."""
+    write_text(folder_of(out) / f"{own}.failed", sentence + "\n")

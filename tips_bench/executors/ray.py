@@ -1,0 +1,61 @@
+"""Jobs as tasks of a Ray cluster that runs already. All its machines see the results folder and the data under the same paths.
+
+The settings: address, "auto" unless it is given; num_gpus and num_cpus of a task, 1 GPU where the machine that starts them has one;
+max_retries, how often a task whose machine or process died is started again (3).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
+
+from tips_bench.errors import UserError
+from tips_bench.executors.jobs import Job, Settings
+from tips_bench.executors.work import work
+
+WHERE = "--on ray"
+KNOWN = ("address", "num_gpus", "num_cpus", "max_retries")
+
+
+def run(jobs: Sequence[Job], settings: Settings) -> bool:
+    """Do the jobs; True, for all have ended then. Errors: no Ray, no cluster at the address, a setting that is not known."""
+    values = dict(settings.values)
+    unknown = [name for name in values if name not in KNOWN]
+    if unknown:
+        raise UserError(f"there is no setting {unknown[0]!r}", where="--ray", fix=f"Known: {', '.join(KNOWN)}.")
+    if importlib.util.find_spec("ray") is None:
+        raise UserError("Ray is not installed", where=WHERE, fix="Run `pip install 'tips-bench[ray]'`.")
+    import ray
+
+    address = str(values.pop("address", "auto"))
+    try:
+        ray.init(address=address, log_to_driver=False, configure_logging=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        fix = "Start one with `ray start --head`, or give the address of one with --ray address=HOST:PORT."
+        raise UserError(f"no Ray cluster answers at {address!r}", where=WHERE, fix=fix) from error
+    try:
+        _do(ray, jobs, settings, {"num_gpus": _gpus(), "max_retries": 3, **values})
+    finally:
+        ray.shutdown()
+    return True
+
+
+def _do(ray: Any, jobs: Sequence[Job], settings: Settings, needs: dict[str, Any]) -> None:
+    task = ray.remote(**needs)(work)
+    left = {task.remote(job): job for job in jobs}
+    while left:
+        (done,), _ = ray.wait(list(left), num_returns=1)
+        job = left.pop(done)
+        try:
+            ray.get(done)
+        except ray.exceptions.RayError as error:
+            settings.ended(job, " ".join(str(error).split())[-300:])
+        else:
+            settings.ended(job, "")
+
+
+def _gpus() -> int:
+    import torch
+
+    return int(torch.cuda.is_available())

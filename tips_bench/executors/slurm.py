@@ -1,0 +1,93 @@
+"""Jobs as one array of Slurm, through submitit: queued, limited, preempted and requeued as the cluster does it.
+
+The settings are those of submitit's SlurmExecutor: partition, time (minutes), gpus_per_node, cpus_per_task, mem, qos, account,
+array_parallelism and others; and two of ours: max_num_timeout, how often a job that ran out of time is queued again (3), and
+cluster=local, processes of this machine without Slurm, to try it out.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tips_bench.errors import UserError
+from tips_bench.executors.jobs import Job, Settings
+from tips_bench.executors.work import work
+
+LOOK_AGAIN_S = 0.2
+WHERE = "--on slurm"
+DEFAULTS: dict[str, dict[str, str | int]] = {"slurm": {"job_name": "tips-bench", "time": 60}, "local": {"timeout_min": 60 * 24 * 7}}
+
+
+class Work:
+    """What submitit calls: one job. Preempted or out of time, it is queued again and goes on from the results folder."""
+
+    def __call__(self, job: Job) -> list[str]:
+        """The paths of the records."""
+        return work(job)
+
+    def checkpoint(self, job: Job) -> Any:
+        """What submitit puts into the queue again."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, job)
+
+
+def run(jobs: Sequence[Job], settings: Settings) -> bool:
+    """Queue the jobs; whether all have ended: False on Slurm, which does them when it can.
+
+    Errors: no submitit, no Slurm on this machine, settings that Slurm or submitit refuse.
+    """
+    values = dict(settings.values)
+    cluster, most = str(values.pop("cluster", "slurm")), values.pop("max_num_timeout", 3)
+    executor = _executor(cluster, int(most), settings, values)
+    if not jobs:
+        return True
+    try:
+        queued = executor.map_array(Work(), list(jobs))
+    except (subprocess.CalledProcessError, OSError, RuntimeError) as error:
+        raise UserError(
+            f"Slurm refused the jobs: {_said(error)}", where=WHERE, fix="Change --slurm, or ask who runs the cluster."
+        ) from error
+    if cluster == "slurm":
+        print(f"queued as array job {queued[0].job_id.partition('_')[0]} of Slurm, {len(queued)} jobs", file=sys.stderr)
+        return False
+    left = list(zip(jobs, queued, strict=True))
+    while left:
+        for job, one in [pair for pair in left if pair[1].done()]:
+            settings.ended(job, "" if one.paths.result_pickle.exists() else f"the process ended early; its log is {one.paths.stderr}")
+            left.remove((job, one))
+        time.sleep(LOOK_AGAIN_S)
+    return True
+
+
+def _executor(cluster: str, most: int, settings: Settings, values: dict[str, str | int]) -> Any:
+    if importlib.util.find_spec("submitit") is None:
+        raise UserError("submitit is not installed", where=WHERE, fix="Run `pip install 'tips-bench[slurm]'`.")
+    import submitit
+
+    if cluster not in DEFAULTS:
+        raise UserError(f"cluster={cluster} is not known", where="--slurm", fix="Leave it out, or use cluster=local.")
+    if cluster == "slurm" and (shutil.which("sbatch") is None or shutil.which("srun") is None):
+        fix = "Run it on a login node of the cluster, or use --on local."
+        raise UserError("there is no sbatch on this machine", where=WHERE, fix=fix)
+    if int(values.get("gpus_per_node", 1)) > 1:
+        problem = f"gpus_per_node={values['gpus_per_node']}: a job takes one GPU, and Slurm fills a node with several"
+        raise UserError(problem, where="--slurm", fix="Use gpus_per_node=1.")
+    try:
+        executor_class: Any = submitit.SlurmExecutor if cluster == "slurm" else submitit.LocalExecutor
+        executor = executor_class(folder=settings.logs, max_num_timeout=most)
+        executor.update_parameters(**{**DEFAULTS[cluster], **values})
+    except (ValueError, TypeError, NameError) as error:
+        raise UserError(str(error).splitlines()[0], where="--slurm", fix="The names are those of submitit's SlurmExecutor.") from error
+    return executor
+
+
+def _said(error: Exception) -> str:
+    output = getattr(error, "stderr", None) or getattr(error, "output", None) or str(error)
+    return " ".join((output.decode(errors="replace") if isinstance(output, bytes) else str(output)).split())[:300]
