@@ -1,0 +1,118 @@
+#!/bin/sh
+# Slurm itself on one machine: a list of evaluations as an array job, requeued, cancelled and preempted, gives the records of one process.
+#
+#     scripts/slurm_test.sh [FOLDER]      as root on Debian or Ubuntu; PYTHON=/path/to/python of an environment with tips-bench[slurm]
+#
+# It starts munged, slurmctld and slurmd from the distribution's packages, with a configuration of its own in FOLDER, and stops them.
+set -eu
+folder=$(mkdir -p "${1:-/tmp/tips-bench-slurm}" && cd "${1:-/tmp/tips-bench-slurm}" && pwd)
+python=${PYTHON:-python}
+here=$(cd "$(dirname "$0")/.." && pwd)
+export PYTHONPATH="$here" OMP_NUM_THREADS=1 TIPS_BENCH_CACHE="$folder/cache" SLURM_CONF="$folder/slurm.conf"
+
+command -v slurmctld >/dev/null || apt-get install -y --no-install-recommends slurmctld slurmd slurm-client munge
+mkdir -p /run/munge "$folder/state" "$folder/spool"
+chown munge: /run/munge
+rm -rf "$folder/out" "$folder/alone"
+cat >"$SLURM_CONF" <<CONF
+ClusterName=one
+SlurmctldHost=$(hostname)(127.0.0.1)
+SlurmUser=root
+AuthType=auth/munge
+ProctrackType=proctrack/pgid
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+ReturnToService=2
+JobRequeue=1
+KillWait=2
+MinJobAge=3600
+SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=1
+SlurmctldPidFile=$folder/slurmctld.pid
+SlurmdPidFile=$folder/slurmd.pid
+StateSaveLocation=$folder/state
+SlurmdSpoolDir=$folder/spool
+SlurmctldLogFile=$folder/slurmctld.log
+SlurmdLogFile=$folder/slurmd.log
+NodeName=$(hostname) NodeAddr=127.0.0.1 CPUs=$(nproc) State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+CONF
+
+own_munge=
+if ! munge -n >/dev/null 2>&1; then
+    [ -s /etc/munge/munge.key ] || (umask 077 && head -c 1024 /dev/urandom >/etc/munge/munge.key && chown munge: /etc/munge/munge.key)
+    runuser -u munge -- munged
+    own_munge=yes
+fi
+stop() {
+    for name in slurmd slurmctld; do
+        [ -s "$folder/$name.pid" ] && kill "$(cat "$folder/$name.pid")" || true
+    done
+    [ -z "$own_munge" ] || kill "$(cat /run/munge/munged.pid)" || true
+}
+trap stop EXIT
+slurmctld -c
+slurmd
+until sinfo -h -o %T | grep -q idle; do sleep 0.5; done
+
+rooms="task.data.generator_options"
+run() {
+    "$python" -m tips_bench run --task rooms-seg,rooms-depth --protocol convex-224,convex-depth-224 --model tips-nano,pixels \
+        --set $rooms.size=56 --set $rooms.train=8 --set $rooms.val=6 --set $rooms.frames_per_scene=2 --set image.short_side=56 \
+        --device cpu --batch-size 1 --workers 0 "$@"
+}
+on_slurm() { run --out "$folder/out" --on slurm --slurm partition=main,time=10,cpus_per_task=1; }
+say() { echo "== $(date +%T) $*"; }
+wait_for_end() { while squeue -h | grep -q .; do sleep 0.5; done; }
+running() {  # whether a job has begun an evaluation: it holds a lock
+    for lock in "$folder"/out/.matrix/*.running; do
+        [ -f "$lock" ] && ! flock -n "$lock" true && return 0
+    done
+    return 1
+}
+wait_for_run() { until running; do sleep 0.1; done; }
+status() { "$python" -m tips_bench status "$folder/out" | tail -1; }
+
+say "one process"
+run --out "$folder/alone" >/dev/null
+say "a queue that is fuller than the machine; the same command twice"
+on_slurm
+on_slurm
+wait_for_run
+job=$(squeue -h -r -t RUNNING -o %i | head -1)
+say "requeue $job while it runs"
+scontrol requeue "$job"
+while running; do sleep 0.1; done
+wait_for_run
+job=$(squeue -h -r -t RUNNING -o %i | head -1)
+say "preempt $job: the signal that submitit's checkpoint waits for"
+scancel --signal=USR2 "$job"
+until grep -q "Requeued job" "$folder"/out/.matrix/logs/*.err; do sleep 0.2; done
+say "cancel all"
+scancel --user="$(id -un)"
+wait_for_end
+status
+say "the same command does the rest"
+on_slurm
+wait_for_end
+status | tee "$folder/status"
+grep -q "^4 done, 0 running, 0 failed, 0 left" "$folder/status"
+"$python" - "$folder/alone" "$folder/out" <<'PY'
+import json
+import sys
+from pathlib import Path
+
+
+def results(out):
+    found = {}
+    for path in (path for path in Path(out).rglob("*.json") if ".matrix" not in path.parts):
+        record = json.loads(path.read_text())
+        rest = {key: value for key, value in record.items() if key not in ("cost", "created", "command")}
+        found[str(path.relative_to(out))] = rest, path.with_name(record["per_sample"]).read_bytes()
+    return found
+
+
+alone, together = map(results, sys.argv[1:])
+assert len(alone) == 4 and alone == together, "the records differ"
+print("the records of Slurm's jobs are those of one process, byte for byte but for cost, created and command")
+PY
