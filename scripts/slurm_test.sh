@@ -105,7 +105,7 @@ from pathlib import Path
 
 def results(out):
     found = {}
-    for path in (path for path in Path(out).rglob("*.json") if ".matrix" not in path.parts):
+    for path in Path(out).glob("rooms-*/*/[!.]*.json"):
         record = json.loads(path.read_text())
         rest = {key: value for key, value in record.items() if key not in ("cost", "created", "command")}
         found[str(path.relative_to(out))] = rest, path.with_name(record["per_sample"]).read_bytes()

@@ -69,10 +69,14 @@ def command(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
 
 
+def records(out: Path) -> list[Path]:
+    return [path for path in out.rglob("*.json") if not any(part.startswith(".") for part in path.relative_to(out).parts)]
+
+
 def results(out: Path) -> dict[str, tuple[dict[str, Any], bytes]]:
     """Of each record by its path: all but what may differ, and the bytes of its per-sample counts."""
     found = {}
-    for path in (path for path in out.rglob("*.json") if ".matrix" not in path.parts):
+    for path in records(out):
         record = json.loads(path.read_text())
         rest = {key: value for key, value in record.items() if key not in VARYING}
         found[str(path.relative_to(out))] = rest, path.with_name(record["per_sample"]).read_bytes()
@@ -86,7 +90,7 @@ def states(out: Path) -> list[str]:
 
 
 def written(out: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in out.rglob("*.json") if ".matrix" not in path.parts}
+    return {path: path.stat().st_mtime_ns for path in records(out)}
 
 
 ON = {"local": ["--on", "local", "--jobs", "2"], "submitit": ["--on", "slurm", "--slurm", "cluster=local"]}

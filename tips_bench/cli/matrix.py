@@ -62,7 +62,7 @@ def run_on(specs: list[Spec], options: dict[str, Any], chosen: Chosen) -> list[R
     out = Path(options["out"])
     asked = [asked_for(spec, options) for spec in specs]
     matrix.add(out, asked)
-    state = matrix.status(out, asked)
+    state = matrix.status(out, asked, clean=True)
     jobs = jobs_of([spec for spec, one in zip(specs, state, strict=True) if one.state in ("failed", "left")], options)
     print(f"{summary(state)}; {len(jobs)} jobs for the rest", file=sys.stderr)
     ended = 0

@@ -90,34 +90,37 @@ def read(out: Path) -> list[Asked]:
         raise UserError("not a list of evaluations", where=path, fix=fix) from error
 
 
-def status(out: Path, asked: Sequence[Asked]) -> list[Status]:
-    """What has become of each evaluation. done: its record was written by this version of tips-bench."""
-    records = _records(out)
+def status(out: Path, asked: Sequence[Asked], *, clean: bool = False) -> list[Status]:
+    """What has become of each evaluation. done: its record was written by this version of tips-bench.
+
+    clean: and neither the record nor this process is of a checkout with uncommitted changes, of which nobody knows what they change.
+    """
+    records = _records(out, clean)
     return [_status(out, one, records) for one in asked]
 
 
 def _status(out: Path, asked: Asked, records: dict[str, list[Record]]) -> Status:
+    if _is_locked(folder_of(out) / f"{asked.id}.running"):
+        return Status(asked, "running")
+    failed = folder_of(out) / f"{asked.id}.failed"
+    if failed.is_file():
+        return Status(asked, "failed", failed.read_text(encoding="utf-8").strip())
     for record in records.get(asked.id, []):
         if len(record.pictures) >= asked.pictures and set(asked.metrics) <= set(record.beside):
             return Status(asked, "done", path=record.path)
-    if _is_locked(folder_of(out) / f"{asked.id}.running"):
-        return Status(asked, "running")
-    try:
-        return Status(asked, "failed", (folder_of(out) / f"{asked.id}.failed").read_text(encoding="utf-8").strip())
-    except OSError:
-        return Status(asked, "left")
+    return Status(asked, "left")
 
 
-def _records(out: Path) -> dict[str, list[Record]]:
+def _records(out: Path, clean: bool) -> dict[str, list[Record]]:
     """Those that this version of tips-bench wrote, by id; a broken one counts as not there."""
     try:
         found, _ = read_records(out, load_record)
     except UserError:
         return {}
-    commit, _ = git_state(PACKAGE)
+    commit, dirty = git_state(PACKAGE)
     by_id: dict[str, list[Record]] = {}
     for record in found:
-        if record.git_commit == commit:
+        if record.git_commit == commit and not (clean and (dirty or record.git_dirty)):
             own = evaluation_id(record.cards, record.weights, record.seed, record.limit, record.cost.dtype)
             by_id.setdefault(own, []).append(record)
     return by_id
