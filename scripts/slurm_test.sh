@@ -61,7 +61,7 @@ run() {
         --set $rooms.size=56 --set $rooms.train=8 --set $rooms.val=6 --set $rooms.frames_per_scene=2 --set image.short_side=56 \
         --device cpu --batch-size 1 --workers 0 "$@"
 }
-on_slurm() { run --out "$folder/out" --on slurm --slurm partition=main,time=10,cpus_per_task=1; }
+on_slurm() { run --out "$folder/out" --on slurm --slurm partition=main,time=60,cpus_per_task=1; }
 say() { echo "== $(date +%T) $*"; }
 wait_for_end() { while squeue -h | grep -q .; do sleep 0.5; done; }
 running() {  # whether a job has begun an evaluation: it holds a lock
@@ -87,7 +87,7 @@ wait_for_run
 job=$(squeue -h -r -t RUNNING -o %i | head -1)
 say "preempt $job: the signal that submitit's checkpoint waits for"
 scancel --signal=USR2 "$job"
-until grep -q "Requeued job" "$folder"/out/.matrix/logs/*.err; do sleep 0.2; done
+until grep -qs "Requeued job" "$folder"/out/.matrix/logs/*; do sleep 0.2; done
 say "cancel all"
 scancel --user="$(id -un)"
 wait_for_end
