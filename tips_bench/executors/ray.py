@@ -49,8 +49,10 @@ def _do(ray: Any, jobs: Sequence[Job], settings: Settings, needs: dict[str, Any]
         job = left.pop(done)
         try:
             ray.get(done)
+        except ray.exceptions.RayTaskError as error:
+            settings.ended(job, f"an earlier evaluation of the job met a bug: {str(error).strip().splitlines()[-1]}")
         except ray.exceptions.RayError as error:
-            settings.ended(job, " ".join(str(error).split())[-300:])
+            settings.ended(job, str(error).strip().splitlines()[0])
         else:
             settings.ended(job, "")
 
