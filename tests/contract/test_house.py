@@ -204,7 +204,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
 
     # cv2 comes with mmcv-lite and mmengine, which name the package it is in
     owners = {**packages_distributions(), "cv2": ["mmcv-lite"], "mmcv": ["mmcv-lite"]}
-    declared = names(project["dependencies"]) | names(extras["encoders"])
+    declared = names(project["dependencies"]) | {name for extra in ("encoders", "slurm", "ray") for name in names(extras[extra])}
 
     def undeclared(trees: Iterable[ast.Module], declared: set[str]) -> set[str]:
         used = {module for tree in trees for module in third_parties(tree)} - {"users_own"}  # a test writes that one itself
