@@ -31,6 +31,7 @@ def results(out: Path) -> dict[str, object]:
 
 
 def test_a_node_that_is_taken_away_costs_no_record(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs the extra ray: pip install -e '.[ray]'")
     own = {"PATH": str(Path(sys.executable).parent), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
     environment = {**os.environ, **own, "TIPS_BENCH_CACHE": str(tmp_path / "cache")}
     tips_bench = [sys.executable, "-m", "tips_bench"]
