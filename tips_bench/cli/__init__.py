@@ -12,6 +12,7 @@ The verbs:
 
     quickstart   the main job in one command
     run          score models on tasks under protocols
+    bench        what a model reaches on this machine
     table        records side by side
     compare      two records, or two folders of them
     check        new records against a baseline

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from tips_bench import __version__, plugins
-from tips_bench.cli import check, compare, data, doctor, export, leaderboard, list_cards, quickstart, run, show, table, train
+from tips_bench.cli import bench, check, compare, data, doctor, export, leaderboard, list_cards, quickstart, run, show, table, train
 from tips_bench.cli.interrupt import INTERRUPTED, interruptible
 from tips_bench.cli.output import print_error
 from tips_bench.cli.streams import drop_output
@@ -77,6 +77,7 @@ app.command("list")(list_cards.list_)
 app.command("show")(show.show)
 app.command("doctor")(doctor.doctor)
 app.command("quickstart")(quickstart.quickstart)
+app.command("bench")(bench.bench)
 app.command("table")(table.table)
 app.command("compare")(compare.compare)
 app.command("check")(check.check)
