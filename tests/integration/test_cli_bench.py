@@ -11,8 +11,18 @@ from typer.testing import CliRunner
 
 from tests.integration.test_runs import SMALL, stable
 from tips_bench.cli.app import app
+from tips_bench.encoders import flops
+from tips_bench.evaluation import bench as measuring
 from tips_bench.evaluation.run import evaluate
+from tips_bench.features import trial
 from tips_bench.results.record import load_record
+
+
+@pytest.fixture(autouse=True)
+def short_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(trial.SECONDS, "cpu", 0.5)
+    monkeypatch.setattr(measuring, "SECONDS", 0.5)
+    monkeypatch.setitem(flops.SIDES, "cpu", 256)
 
 
 def bench(*arguments: str) -> str:
@@ -45,7 +55,7 @@ def test_the_images_of_a_task_are_decoded_at_the_size_of_its_protocol() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--batch-size", "0"], "'0' is not a whole number from 1 on (--batch-size)"),
+        (["--batch-size", "0"], "'0' is not a whole number from 1 on"),
         (["--batch-size", "2,auto"], "exclude each other"),
         (["--protocol", "convex"], "a protocol is for a task"),
         (["--task", "rooms-sge"], "rooms-seg"),
@@ -53,8 +63,7 @@ def test_the_images_of_a_task_are_decoded_at_the_size_of_its_protocol() -> None:
 )
 def test_a_wrong_option_is_one_sentence_and_status_2(arguments: list[str], said: str) -> None:
     done = CliRunner().invoke(app, ["bench", "--model", "pixels", *arguments])
-    assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1
-    assert all(word in done.stderr for word in said.replace(" (--batch-size)", "").split(" / "))
+    assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1 and said in done.stderr
 
 
 @pytest.mark.parametrize("model", ["pixels", "tips-tiny-random"])
@@ -72,9 +81,9 @@ def test_a_run_whose_settings_a_trial_chose_has_the_record_of_one_whose_settings
 
 def test_auto_on_the_command_line_reaches_the_record(shapes: Path, tmp_path: Path) -> None:
     options = ["--model", "pixels", "--batch-size", "auto", "--workers", "auto", "--set", SMALL[0], "--set", SMALL[1]]
-    done = CliRunner().invoke(app, ["run", "--task", "shapes", "--out", str(tmp_path), *options])
+    done = CliRunner().invoke(app, ["run", "--task", "shapes", "--out", str(tmp_path / "out"), *options])
     assert done.exit_code == 0, done.output
-    (path,) = tmp_path.rglob("*.json")
+    (path,) = (tmp_path / "out").rglob("*.json")
     assert load_record(path).cost.batch_size is not None
 
 

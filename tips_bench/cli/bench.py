@@ -78,9 +78,10 @@ def print_bench(found: Bench, dtype: str) -> None:
     ]
     print_table(["batch", "images/s", "share of peak", "memory MB"], rows)
     rate, best = found.best.images_per_s, found.best.batch_size
-    print(f"\ndecode    {1 / found.decode_s:.1f} images/s a thread ({found.images}), {rate * found.decode_s:.1%} of a thread busy")
+    print(f"\ndecode    {1 / found.decode_s:.1f} images/s a thread, {rate * found.decode_s:.0%} of one busy")
+    print(f"          ({found.images})")
     if found.copy_s:
-        print(f"copy      {1 / found.copy_s:.0f} images/s to the device, {rate * found.copy_s:.1%} of the time")
+        print(f"copy      {1 / found.copy_s:.0f} images/s to the device, {rate * found.copy_s:.0%} of the time")
     if rate * found.decode_s > found.processors:
         print(f"          {found.processors} processors decode too few for this encoder: it will wait for images")
     print(f"best      --batch-size {best} --workers {found.workers} --dtype {dtype}")
