@@ -52,11 +52,13 @@ def run(
         typer.Option(help="Images per batch, or `auto`: found by a trial of a few seconds. Default: 32 on a GPU, 4 on a CPU."),
     ] = None,
     workers: Annotated[
-        str,
+        Any,
         typer.Option(
-            help="Number of threads or processes that decode images, or `auto`: found by a short trial. 0: decode in the main thread."
+            parser=str,
+            metavar="TEXT",
+            help="Number of threads or processes that decode images, or `auto`: found by a short trial. 0: decode in the main thread.",
         ),
-    ] = "2",
+    ] = 2,
     data_root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets. Default: $TIPS_BENCH_DATA, or ./data.")] = None,
     overrides: Annotated[
         list[str] | None,
@@ -110,7 +112,7 @@ def run(
         "device": device,
         "dtype": dtype,
         "batch_size": None if batch_size is None else number_or_auto(batch_size, "--batch-size", least=1),
-        "workers": number_or_auto(workers, "--workers", least=0),
+        "workers": number_or_auto(str(workers), "--workers", least=0),
         "out": out,
         "data_root": data_root,
         "overrides": overrides or [],
