@@ -14,6 +14,7 @@ The verbs:
     quickstart   the main job in one command
     run          score models on tasks under protocols
     status       what is done, running, failed and left
+    bench        what a model reaches on this machine
     table        records side by side
     compare      two records, or two folders of them
     check        new records against a baseline

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from tips_bench import __version__, plugins
-from tips_bench.cli import check, compare, data, doctor, export, leaderboard, list_cards, quickstart, run, show, status, table, train
+from tips_bench.cli import bench, check, compare, data, doctor, export, leaderboard, list_cards, quickstart, run, show, status, table, train
 from tips_bench.cli.interrupt import INTERRUPTED, interruptible
 from tips_bench.cli.output import print_error
 from tips_bench.cli.streams import drop_output
@@ -78,6 +78,7 @@ app.command("show")(show.show)
 app.command("doctor")(doctor.doctor)
 app.command("quickstart")(quickstart.quickstart)
 app.command("status")(status.status)
+app.command("bench")(bench.bench)
 app.command("table")(table.table)
 app.command("compare")(compare.compare)
 app.command("check")(check.check)

@@ -1,10 +1,10 @@
-"""The names on a command line: lists separated by commas, and `all`. All names are checked before any work starts."""
+"""The names on a command line: lists separated by commas, `all` and `auto`. All names are checked before any work starts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tips_bench.catalog import card_files
 from tips_bench.errors import CodeFailed, NotAllowed, Unsuited, UserError
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tips_bench.evaluation.spec import Spec
 
 ALL = "all"
+AUTO: Literal["auto"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,15 @@ def split(text: str, option: str, everything: Callable[[], list[str]]) -> list[s
         raise UserError(f"{text!r} contains no name", where=option, fix="Give one or more names, separated by commas, or `all`.")
     expanded = [one for name in names for one in (everything() if name == ALL else [name])]
     return list(dict.fromkeys(expanded))
+
+
+def number_or_auto(text: str, option: str, *, least: int) -> int | Literal["auto"]:
+    """A whole number, or `auto`. Errors: anything else, a number below `least`."""
+    if text == AUTO:
+        return AUTO
+    if not text.isdecimal() or int(text) < least:
+        raise UserError(f"{text!r} is not a whole number from {least} on", where=option, fix=f"Give one, or `{AUTO}`.")
+    return int(text)
 
 
 def plan(

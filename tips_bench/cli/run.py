@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tips_bench.cli.matrix import chosen_executor, run_on
-from tips_bench.cli.names import plan, split
+from tips_bench.cli.names import number_or_auto, plan, split
 from tips_bench.cli.output import print_error, print_json, print_line, print_scores, print_table
 from tips_bench.cli.ranked import one_rank
 from tips_bench.errors import UserError, system_fault
@@ -48,9 +48,17 @@ def run(
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N. Default: the first GPU, or cpu if there is none.")] = None,
     dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Number format in which the encoder computes.")] = "fp32",
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per batch. Default: 32 on a GPU, 4 on a CPU.")] = None,
+    batch_size: Annotated[
+        str | None,
+        typer.Option(help="Images per batch, or `auto`: found by a trial of a few seconds. Default: 32 on a GPU, 4 on a CPU."),
+    ] = None,
     workers: Annotated[
-        int, typer.Option(min=0, help="Number of threads or processes that decode images. 0: decode in the main thread.")
+        Any,
+        typer.Option(
+            parser=str,
+            metavar="TEXT",
+            help="Number of threads or processes that decode images, or `auto`: found by a short trial. 0: decode in the main thread.",
+        ),
     ] = 2,
     data_root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets. Default: $TIPS_BENCH_DATA, or ./data.")] = None,
     overrides: Annotated[
@@ -121,8 +129,8 @@ def run(
         "weights": weights,
         "device": device,
         "dtype": dtype,
-        "batch_size": batch_size,
-        "workers": workers,
+        "batch_size": None if batch_size is None else number_or_auto(batch_size, "--batch-size", least=1),
+        "workers": number_or_auto(str(workers), "--workers", least=0),
         "out": out,
         "data_root": data_root,
         "overrides": overrides or [],

@@ -22,7 +22,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from tips_bench.data.integrity import check_regular, jpeg_is_cut, png_is_short, read_bytes
+from tips_bench.data.integrity import check_regular, jpeg_is_cut, png_is_short, read_bytes, whole_jpeg
 from tips_bench.errors import UserError
 
 FORMATS = ("JPEG", "PNG")  # the only decoders that untrusted files reach
@@ -120,6 +120,10 @@ def decode_image(data: bytes, where: object, turned: bool = True) -> np.ndarray:
         progressive = "progressive" in image.info
         if not data.endswith(ENDINGS[kind]):
             _decode(image, where)  # OpenCV may pad what a truncated file lacks; Pillow refuses it
+        elif kind == "JPEG" and image.mode in ("L", "RGB") and (b"Exif" not in data or not turned):
+            whole_HW3 = whole_jpeg(data)
+            if whole_HW3 is not None:
+                return whole_HW3
     flags = cv2.IMREAD_COLOR if turned else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     image_HW3 = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if image_HW3 is None:

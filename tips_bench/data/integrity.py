@@ -58,6 +58,17 @@ def jpeg_is_cut(data: bytes, image_HW3: np.ndarray, progressive: bool) -> bool:
     return (progressive or _flat_corner(image_HW3)) and _warns(data)
 
 
+def whole_jpeg(data: bytes) -> np.ndarray | None:
+    """image_HW3, uint8 RGB, not turned, of a JPEG file without any fault; None where libjpeg warns of one.
+
+    The pixels are those of OpenCV, which uses the same library with the same settings (tests/parity/test_jpeg_decoders.py).
+    """
+    try:
+        return simplejpeg.decode_jpeg(data, "RGB", strict=True)
+    except ValueError:
+        return None
+
+
 def _flat_corner(image_HW3: np.ndarray) -> bool:
     edges = (slice(None, CORNER), slice(-CORNER, None))
     corners = (image_HW3[rows, columns].reshape(-1, 3) for rows in edges for columns in edges)

@@ -8,6 +8,7 @@
     huggingface    what the JSON files of a Hugging Face folder say
     preprocessing  how each library resizes and crops an image
     values         the value path of towers that meet text
+    flops          operations an image takes, and how many a second a device does
     last_block     the last block of a CLIP tower under another attention
 
 The sources:

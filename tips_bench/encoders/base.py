@@ -225,7 +225,7 @@ class Encoder(ABC):
 
     def _prepared(self, pixels_B3HW: Tensor) -> tuple[Tensor, tuple[int, int, int, int]]:
         """The pixels, normalized, on the encoder's device, with sides that are multiples of the patch size; and their padding."""
-        pixels_B3HW = pixels_B3HW.to(self.device, torch.float32)
+        pixels_B3HW = pixels_B3HW.to(self.device, torch.float32, non_blocking=pixels_B3HW.is_pinned())
         mean, std = (torch.tensor(values_3, device=self.device).view(3, 1, 1) for values_3 in (self.spec.mean, self.spec.std))
         pixels_B3HW, padding = pad_to_patches((pixels_B3HW - mean) / std, self.spec.patch_size, self.spec.pad)
         return pixels_B3HW.to(self.dtype), padding

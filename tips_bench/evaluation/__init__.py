@@ -6,5 +6,6 @@ run              evaluate: fit, score, keep a record
 report           from a finished evaluation to its record
 sharing          evaluations that read the same images share one pass
 estimate         what evaluations will ask of the backbone and of the disk
+bench            what the encoder and decoding reach on this machine
 cached_features  features of a split, as a run with --cache left them
 """

@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -36,6 +36,7 @@ from tips_bench.features.cache import FeatureCache
 from tips_bench.features.context import RunContext
 from tips_bench.features.extract import Extractor
 from tips_bench.features.memory import FeatureMemory
+from tips_bench.features.trial import settings_for
 from tips_bench.files import cannot_write, digest, sha256, write_text
 from tips_bench.memory import peak_memory_mb, reset_peak_memory
 from tips_bench.metrics.samples import SampleCounts, save_counts
@@ -50,6 +51,7 @@ from tips_bench.results.statistics import least_p
 
 logger = logging.getLogger("tips_bench")
 BATCH_SIZE = {"cpu": 4, "cuda": 32}
+WORKERS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,18 +60,19 @@ class RunOptions:
 
     weights: a file, "random" or "random:SEED"; None = as the card says. device: None = the first GPU, or the CPU if there is none.
     dtype: precision of the encoder, "fp32" or "bf16". batch_size: images per batch. workers: threads or processes that decode images.
-    out: folder for the records. data_root: folder of the data sets. overrides: "KEY=VALUE" changes a value of a card; the record
-    lists it as a deviation. pictures: number of samples to draw. cache: keep the features for later runs. limit: use at most so
-    many samples of each split; a deviation. seed: for everything random. rerun: evaluate again, even if this version of tips-bench
-    already wrote the record. metrics: names of additional metrics, computed from the same predictions. world: the ranks that evaluate
-    together, each with the same options; `out` and the caches are on a disk that all of them see.
+    Either may be "auto": a trial of a few seconds chooses it. out: folder for the records. data_root: folder of the data sets.
+    overrides: "KEY=VALUE" changes a value of a card; the record lists it as a deviation. pictures: number of samples to draw. cache:
+    keep the features for later runs. limit: use at most so many samples of each split; a deviation. seed: for everything random.
+    rerun: evaluate again, even if this version of tips-bench already wrote the record. metrics: names of additional metrics, computed
+    from the same predictions. world: the ranks that evaluate together, each with the same options; `out` and the caches are on a disk
+    that all of them see.
     """
 
     weights: str | None = None
     device: str | None = None
     dtype: str = "fp32"
-    batch_size: int | None = None
-    workers: int = 2
+    batch_size: int | Literal["auto"] | None = None
+    workers: int | Literal["auto"] = WORKERS
     out: Path | str = "results"
     data_root: Path | str | None = None
     overrides: list[str] | None = None
@@ -133,7 +136,7 @@ def evaluate_spec(spec: Spec, chosen: RunOptions, encoder: Encoder | None = None
     if isinstance(known, dict) and spec.task.primary not in known:  # of some families the protocol says which there are
         raise unknown_name("metric", spec.task.primary, known, where=f"task {spec.task.name}: primary")
     world = chosen.world
-    splits = world.first(lambda: adapter.open(_data_folder(spec, chosen), spec.limit))
+    splits = world.first(lambda: adapter.open(data_folder(spec, chosen.data_root), spec.limit))
     if world.is_first:
         _warn(spec, splits)
     device = chosen.device if world.size == 1 else str(world.device)
@@ -177,9 +180,9 @@ def _no_text(spec: Spec) -> UserError:
     )
 
 
-def _data_folder(spec: Spec, options: RunOptions) -> Path:
-    """The folder with the data of the task. Rooms are generated at first use, in the cache unless a data root is given."""
-    data, root = spec.task.data, None if options.data_root is None else Path(options.data_root)
+def data_folder(spec: Spec, folder: Path | str | None) -> Path:
+    """The folder with the data of the task. Rooms are generated at first use, in the cache unless a data root (`folder`) is given."""
+    data, root = spec.task.data, None if folder is None else Path(folder)
     if data.generator is None:
         return (root or data_root()) / data.root
     from tips_bench.rooms.writing.writers import write_rooms
@@ -227,7 +230,9 @@ class _Run:
     ) -> None:
         self.spec, self.adapter, self.splits, self.beside, self.options = spec, adapter, splits, beside, options
         self.world = world = options.world
-        batch_size = options.batch_size or BATCH_SIZE.get(encoder.device.type, BATCH_SIZE["cpu"])
+        wanted = None if options.batch_size == "auto" else options.batch_size
+        batch_size = wanted or BATCH_SIZE.get(encoder.device.type, BATCH_SIZE["cpu"])
+        workers = WORKERS if options.workers == "auto" else options.workers
         proxy = spec.applied.features.proxy
         other = load_encoder(proxy.model, None, str(encoder.device), options.dtype) if proxy else None
         device, model = encoder.device.type, json.dumps(spec.model.model_dump(mode="json"), sort_keys=True)
@@ -235,7 +240,7 @@ class _Run:
         self.features_id = features = named + self._of_images(other)[:32]
         memory = None if shared.folder is None else FeatureMemory(shared.folder / named, encoder.dtype)
         image, read = spec.applied.image, spec.applied.features
-        extractor = Extractor(encoder, image, read, batch_size, options.workers, world, memory, shared.layers(read, encoder), proxy=other)
+        extractor = Extractor(encoder, image, read, batch_size, workers, world, memory, shared.layers(read, encoder), proxy=other)
         trained_on = splits.train.fingerprint if splits.train else ""
         head = [released_head(spec.model, spec.task.family)[1]] if spec.takes_released_head else []
         decisive = digest(features, json.dumps(spec.cards(), sort_keys=True), splits.test.fingerprint, trained_on, options.seed, *head)
@@ -270,6 +275,7 @@ class _Run:
         """Fit, score, draw, write the record, and clean up."""
         started = time.perf_counter()
         self.world.first(self._claim)
+        self._settle()
         reset_peak_memory(str(self.context.encoder.device))
         fit = self._fit()
         head = fit.head if fit else None
@@ -277,6 +283,16 @@ class _Run:
         beside = {name: counts.for_classes(classes) for name, counts in self.beside.items()}
         scores = self.adapter.score(self.context, self.splits, head, beside)
         return self._keep(fit, scores, self._cost(time.perf_counter() - started))
+
+    def _settle(self) -> None:
+        """Choose by a short trial what was asked to be "auto"; all ranks take the same."""
+        if "auto" in (self.options.batch_size, self.options.workers):
+            extractor, auto = self.context.extractor, self.options
+            found = settings_for(extractor, self.splits.test.reader, None if auto.batch_size == "auto" else extractor.batch_size)
+            batch_sizes, workers = zip(*self.world.gather(found), strict=True)
+            extractor.batch_size = min(batch_sizes)
+            if auto.workers == "auto":
+                extractor.workers = max(workers)
 
     def _claim(self) -> None:
         """The work folder, for the ranks of this run alone. Errors: no such folder can be made, another run has it."""
@@ -350,8 +366,8 @@ class _Run:
 
     def _cost(self, wall_s: float) -> Cost:
         meter, device = self.context.extractor.meter, self.context.encoder.device
-        spent = self.world.gather((meter.image_forwards, meter.encoder_s, peak_memory_mb(str(device))))
-        forwards, encoder_s, memory_mb = zip(*spent, strict=True)
+        spent = self.world.gather((meter.image_forwards, meter.encoder_s, meter.data_wait_s, peak_memory_mb(str(device))))
+        forwards, encoder_s, waits, memory_mb = zip(*spent, strict=True)
         return Cost(
             wall_s=wall_s,
             encoder_s=sum(encoder_s),
@@ -359,11 +375,15 @@ class _Run:
             images_per_s=sum(forwards) / wall_s,
             peak_memory_mb=max(memory_mb),
             ranks=self.world.size,
-            device=_device_name(device),
+            device=device_name(device),
             dtype=self.options.dtype,
             resumed=self.resumed,
+            batch_size=self.context.extractor.batch_size,
+            workers=self.context.extractor.workers,
+            data_wait_s=sum(waits),
         )
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """The device as records name it."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {torch.get_num_threads()} threads"

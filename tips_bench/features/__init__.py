@@ -1,6 +1,8 @@
 """Running an encoder over a data set: batching, windows, precision, cache.
 
 context           RunContext: what fits, scores and pictures of one evaluation share
+ahead             batches that threads load while the device computes
+trial             batch size and workers that suit this machine
 extract           an encoder over the images of a reader: resized, batched, decoded ahead
 inference         heads over a split: whole images or windows, scales, mirrored
 probabilities     windows averaged after a softmax

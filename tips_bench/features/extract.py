@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from tips_bench.data.images import center_crop, resize, resize_shape, to_pixels
 from tips_bench.encoders.base import Encoder, EncoderSpec, ImageFeatures, padding_of
 from tips_bench.encoders.last_block import Attention, Proxy, Reading
 from tips_bench.errors import UserError
+from tips_bench.features.ahead import loaded
 from tips_bench.features.memory import FeatureMemory, Recall, Wanted, What, part_of
 from tips_bench.ranks import ALONE, World
 
@@ -33,10 +34,46 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass
 class Meter:
-    """What was spent. image_forwards: images, crops or windows through the backbone. encoder_s: seconds inside it."""
+    """What was spent. image_forwards: images, crops or windows through the backbone. data_wait_s: seconds of waiting for decoded images."""
 
     image_forwards: int = 0
-    encoder_s: float = 0.0
+    data_wait_s: float = 0.0
+    _host_s: float = 0.0
+    _pending: deque[tuple[Any, Any]] = field(default_factory=deque)
+
+    @property
+    def encoder_s(self) -> float:
+        """Seconds inside the backbone. On a GPU, this waits until it has done what it was asked to do."""
+        self._settle(wait=True)
+        return self._host_s
+
+    def waited(self, seconds: float) -> None:
+        """Enter a wait for decoded images."""
+        self.data_wait_s += seconds
+
+    @contextmanager
+    def timed(self, images: int, device: torch.device) -> Iterator[None]:
+        """Enter what is done inside as `images` forward passes; on a GPU by events in its stream, so that nothing waits for it."""
+        if device.type == "cuda":
+            first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            stream = torch.cuda.current_stream(device)
+            first.record(stream)
+            yield
+            last.record(stream)
+            self._pending.append((first, last))
+            self._settle(wait=False)
+        else:
+            start = time.perf_counter()
+            yield
+            self._host_s += time.perf_counter() - start
+        self.image_forwards += images
+
+    def _settle(self, wait: bool) -> None:
+        """Add up the events that are over. wait: for all of them."""
+        while self._pending and (wait or self._pending[0][1].query()):
+            first, last = self._pending.popleft()
+            last.synchronize()
+            self._host_s += first.elapsed_time(last) / 1000
 
 
 @dataclass(frozen=True)
@@ -309,12 +346,8 @@ class Extractor:
     @contextmanager
     def timed(self, images: int) -> Iterator[None]:
         """Enter what is done inside into the meter, as `images` forward passes of the backbone."""
-        start = time.perf_counter()
-        yield
-        if self.encoder.device.type == "cuda":
-            torch.cuda.synchronize(self.encoder.device)
-        self.meter.encoder_s += time.perf_counter() - start
-        self.meter.image_forwards += images
+        with self.meter.timed(images, self.encoder.device):
+            yield
 
     def batches(self, reader: Images, indices: Sequence[int]) -> Iterator[tuple[list[int], list[Any], Tensor]]:
         """(indices, samples, pixels_B3HW) for this rank's part of `indices`, grouped by size; the next are decoded meanwhile.
@@ -333,18 +366,12 @@ class Extractor:
             sample = reader.load(index)
             return sample, self.pixels(sample.image_HW3)
 
-        with ThreadPoolExecutor(max(1, self.workers)) as pool:
-            ahead: list[list[Future[tuple[Any, Tensor]]]] = []
-            try:
-                for position, chunk in enumerate(chunks):
-                    while len(ahead) < 2 and position + len(ahead) < len(chunks):
-                        ahead.append([pool.submit(load, index) for index in chunks[position + len(ahead)]])
-                    loaded = [future.result() for future in ahead.pop(0)]
-                    yield chunk, [sample for sample, _ in loaded], torch.stack([pixels for _, pixels in loaded])
-            finally:
-                for futures in ahead:
-                    for future in futures:
-                        future.cancel()
+        ahead = loaded(load, chunks, self.workers, lambda item: item[1].nbytes, self.meter.waited)
+        for chunk, items in zip(chunks, ahead, strict=True):
+            pixels_B3HW = torch.stack([pixels_3HW for _, pixels_3HW in items])
+            if self.encoder.device.type == "cuda":
+                pixels_B3HW = pixels_B3HW.pin_memory()  # the copy to the device then waits for nothing
+            yield chunk, [sample for sample, _ in items], pixels_B3HW
 
 
 def enlarge(pixels_B3HW: Tensor, patch_size: int) -> Tensor:

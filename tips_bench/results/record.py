@@ -145,7 +145,8 @@ class Cost(Part):
     """What the number cost. image_forwards: images (or windows, or crops) through the backbone. encoder_s: seconds inside the encoder.
 
     Both are sums over the ranks; peak_memory_mb is the greatest of theirs. resumed: an earlier,
-    interrupted run did a part of the work, which is not counted here.
+    interrupted run did a part of the work, which is not counted here. batch_size, workers: as the run had them; data_wait_s: seconds in
+    which it waited for images to be decoded, a sum over the ranks; None in records of before they were kept.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -159,6 +160,9 @@ class Cost(Part):
     dtype: str
     resumed: bool = False
     ranks: int = 1
+    batch_size: int | None = None
+    workers: int | None = None
+    data_wait_s: float | None = None
 
 
 class Spread(NamedTuple):

@@ -1,0 +1,45 @@
+#!/bin/sh
+# All measurements that need GPUs, in one go: tests, encoders, decoding, the efficiency of whole runs, one evaluation over all GPUs.
+# No data or weights are downloaded: weights are random, whose cost is that of the real ones, and rooms are generated.
+#
+#     sh scripts/gpu_day.sh [FOLDER]      results go to FOLDER, gpu-day by default
+set -eu
+cd "$(dirname "$0")/.."
+out=${1:-gpu-day}
+bin=.venv/bin
+mkdir -p "$out"
+gpus=$("$bin/python" -c 'import torch; print(torch.cuda.device_count())')
+if [ "$gpus" = 0 ]; then
+    echo "gpu_day.sh: torch sees no GPU on this machine" >&2
+    exit 2
+fi
+
+# A step that fails is named at the end; the others run all the same.
+failed=""
+step() {
+    name=$1
+    shift
+    echo "== $name"
+    "$@" > "$out/$name.txt" 2>&1 || failed="$failed $name"
+    tail -n 12 "$out/$name.txt"
+}
+
+nvidia-smi > "$out/machine.txt"
+step tests make test
+for model in tipsv2-b14 tipsv2-l14 tipsv2-g14; do
+    for dtype in bf16 fp32; do
+        step "bench-$model-$dtype" "$bin/tips-bench" bench --model "$model" --weights random --resolution 448 --dtype "$dtype"
+    done
+done
+step decode "$bin/python" benchmarks/bench_decode.py
+step efficiency-bf16 "$bin/python" benchmarks/bench_evaluation.py --model tipsv2-l14 --images 400 --dtype bf16
+run="run --task rooms-seg --model tipsv2-l14 --weights random --protocol convex --dtype bf16 --rerun"
+# shellcheck disable=SC2086
+step one-gpu env CUDA_VISIBLE_DEVICES=0 "$bin/tips-bench" $run --out "$out/one-gpu"
+# shellcheck disable=SC2086
+step all-gpus "$bin/torchrun" --nproc-per-node "$gpus" -m tips_bench $run --out "$out/all-gpus"
+step compare "$bin/tips-bench" compare "$out/one-gpu" "$out/all-gpus"
+if [ -n "$failed" ]; then
+    echo "gpu_day.sh: failed:$failed (see $out)" >&2
+    exit 1
+fi
