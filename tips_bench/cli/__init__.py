@@ -23,6 +23,7 @@ The verbs:
     export       the model of a training run
     list_cards   the names that other verbs take
     show         one card in full
+    cache        the features that runs keep
     data         fetch, check and generate data sets
     doctor       whether this machine is ready
 """

@@ -13,7 +13,23 @@ import typer
 from typer.core import TyperGroup
 
 from tips_bench import __version__, plugins
-from tips_bench.cli import bench, check, compare, data, doctor, export, leaderboard, list_cards, quickstart, run, show, status, table, train
+from tips_bench.cli import (
+    bench,
+    cache,
+    check,
+    compare,
+    data,
+    doctor,
+    export,
+    leaderboard,
+    list_cards,
+    quickstart,
+    run,
+    show,
+    status,
+    table,
+    train,
+)
 from tips_bench.cli.interrupt import INTERRUPTED, interruptible
 from tips_bench.cli.output import print_error
 from tips_bench.cli.streams import drop_output
@@ -84,6 +100,7 @@ app.command("compare")(compare.compare)
 app.command("check")(check.check)
 app.command("train")(train.train)
 app.command("export")(export.export)
+app.add_typer(cache.app, name="cache")
 app.add_typer(data.app, name="data")
 app.add_typer(leaderboard.app, name="leaderboard")
 

@@ -64,7 +64,8 @@ def _samples(spec: Spec, role: Literal["train", "test"]) -> int:
     return min(number, spec.limit) if spec.limit else number
 
 
-def _inner(spec: Spec) -> tuple[int, int]:
+def inner_size(spec: Spec) -> tuple[int, int]:
+    """(height, width) of the network input in pixels, of an image of 4:3 where the protocol keeps its shape."""
     image = spec.applied.image
     short = image.crop or image.short_side or spec.model.resolution
     return (short, short) if image.shape != "aspect" else (short, round(short * ASPECT))
@@ -72,7 +73,7 @@ def _inner(spec: Spec) -> tuple[int, int]:
 
 def _test(spec: Spec) -> int:
     card = spec.applied.inference
-    sizes = [(round(scale * _inner(spec)[0]), round(scale * _inner(spec)[1])) for scale in card.scales]
+    sizes = [(round(scale * inner_size(spec)[0]), round(scale * inner_size(spec)[1])) for scale in card.scales]
     windows = sum(len(found.tops) * len(found.lefts) for found in (Windows.of(size, card) for size in sizes))
     return _samples(spec, "test") * windows * (2 if card.flip else 1)
 
@@ -99,7 +100,7 @@ def _crops(spec: Spec) -> int:
 
 def _image_bytes(spec: Spec, readers: int, dtype: str) -> int:
     """Features of an image: the most that `readers` protocols of different layers keep of it."""
-    height, width = _inner(spec)
+    height, width = inner_size(spec)
     tokens = math.ceil(height / spec.model.patch_size) * math.ceil(width / spec.model.patch_size)
     own = spec.applied.features.layers
     layers = max(4 if isinstance(own, str) else len(own), min(readers, 4))

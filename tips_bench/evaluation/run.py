@@ -238,7 +238,7 @@ class _Run:
         device, model = encoder.device.type, json.dumps(spec.model.model_dump(mode="json"), sort_keys=True)
         named = digest(encoder.spec.identity(), model, options.dtype, device)[:32]
         self.features_id = features = named + self._of_images(other)[:32]
-        memory = None if shared.folder is None else FeatureMemory(shared.folder / named, encoder.dtype)
+        memory = None if shared.folder is None else FeatureMemory(shared.folder / named, encoder.dtype, encoder.spec.name)
         image, read = spec.applied.image, spec.applied.features
         extractor = Extractor(encoder, image, read, batch_size, workers, world, memory, shared.layers(read, encoder), proxy=other)
         trained_on = splits.train.fingerprint if splits.train else ""

@@ -12,6 +12,7 @@ Axes: B images, P patches, D feature.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 import zlib
@@ -30,9 +31,10 @@ from tips_bench.encoders.base import Encoder, ImageFeatures
 from tips_bench.errors import UserError
 from tips_bench.features.cache import DISK_TYPES, from_disk, to_disk
 from tips_bench.features.store import checksum, write_all
-from tips_bench.files import cannot_write
+from tips_bench.files import cannot_write, write_text
 
 PART_BYTES = 1 << 30
+ABOUT = "about.json"
 RECORD = np.dtype(
     [("key", "S32"), ("kind", "S32"), ("offset", "<u8"), ("rows", "<u4"), ("columns", "<u4"), ("check", "<u4"), ("own", "<u4")]
 )
@@ -49,13 +51,13 @@ class Place(NamedTuple):
 
 
 class FeatureMemory:
-    """Arrays of two axes by (key, kind), in one precision. folder: of one encoder; made when the first array is kept.
+    """Arrays of two axes by (key, kind), in one precision. folder: of one encoder; made when the first array is kept. encoder: its name.
 
     A key is the text that `keys` gives; a kind is a short text, as "patches 11 True".
     """
 
-    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
-        self.folder, self.disk_type = folder, np.dtype(DISK_TYPES[dtype])
+    def __init__(self, folder: Path, dtype: torch.dtype, encoder: str = "") -> None:
+        self.folder, self.disk_type, self.encoder = folder, np.dtype(DISK_TYPES[dtype]), encoder
         self._places: dict[tuple[bytes, bytes], Place] = {}
         self._readers: dict[Path, int] = {}
         self._data: int | None = None
@@ -110,6 +112,7 @@ class FeatureMemory:
             self._close_writers()
         if self._data is None or self._index is None:
             self.folder.mkdir(parents=True, exist_ok=True)
+            write_text(self.folder / ABOUT, json.dumps({"encoder": self.encoder, "type": self.disk_type.name}))
             self._part, self._end = self.folder / f"part-{secrets.token_hex(8)}.bin", 0
             mode = os.O_WRONLY | os.O_CREAT | os.O_APPEND
             self._data, self._index = os.open(self._part, mode, 0o644), os.open(self._part.with_suffix(".index"), mode, 0o644)
@@ -141,6 +144,13 @@ def _records(path: Path) -> Iterator[tuple[tuple[bytes, bytes], Place]]:
         if zlib.crc32(record.tobytes()[:-4]) == record["own"]:
             shape = int(record["offset"]), int(record["rows"]), int(record["columns"])
             yield (bytes(record["key"]), bytes(record["kind"])), Place(part, *shape, int(record["check"]))
+
+
+def records_of(index: Path) -> Iterator[tuple[Place, int]]:
+    """Where the arrays of a part lie, and how many bytes a value has."""
+    about = json.loads((index.parent / ABOUT).read_text(encoding="utf-8"))
+    for _, place in _records(index):
+        yield place, np.dtype(about["type"]).itemsize
 
 
 def keys(pixels_B3HW: Tensor) -> list[bytes]:
