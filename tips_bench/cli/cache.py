@@ -29,7 +29,7 @@ def list_features() -> None:
       tips-bench cache list
     """
     from tips_bench.catalog import cache_root
-    from tips_bench.features.upkeep import parts
+    from tips_bench.evaluation.upkeep import parts
 
     sizes: dict[str, tuple[int, float]] = {}
     for part in parts(cache_root() / "features"):
@@ -52,7 +52,7 @@ def prune_features(
       tips-bench cache prune --max-gb 50
     """
     from tips_bench.catalog import cache_root
-    from tips_bench.features.upkeep import parts, prune
+    from tips_bench.evaluation.upkeep import parts, prune
 
     gone = prune(cache_root() / "features", max_gb * 1e9)
     left = sum(part.size for part in parts(cache_root() / "features"))
@@ -68,7 +68,7 @@ def verify_features() -> None:
       tips-bench cache verify
     """
     from tips_bench.catalog import cache_root
-    from tips_bench.features.upkeep import parts, verify
+    from tips_bench.evaluation.upkeep import parts, verify
     from tips_bench.progress import bar
 
     present = parts(cache_root() / "features")

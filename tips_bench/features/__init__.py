@@ -15,6 +15,5 @@ class_prompts     names and prompts of zero-shot classification
 search            exact nearest neighbors by cosine
 store             arrays on disk that many processes fill, and that survive a kill
 memory            features found by an image's own pixels, for other evaluations and later runs
-upkeep            what the cache of features holds, and what goes first
 cache             where the unfinished work of a run is kept
 """
