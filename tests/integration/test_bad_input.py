@@ -155,12 +155,9 @@ def test_an_output_folder_that_takes_no_file(shapes):
 
 
 def test_a_full_disk_is_said_before_the_work_is_done(shapes, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    refused(shapes, "No space left on device")
-    monkeypatch.undo()
+    monkeypatch.setattr("tips_bench.features.store.free_bytes", lambda folder: 1000)
+    monkeypatch.setattr(Extractor, "encode", lambda *_: pytest.fail("the encoder was used"))
+    refused(shapes, "GB, and the disk has 0.00 GB free")
 
 
 def test_memory_that_does_not_suffice_is_said_with_what_to_try(shapes, monkeypatch):
