@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tips_bench.files import atomic
 
@@ -39,5 +40,6 @@ def stored(path: Path) -> bytes:
 def unpacked(path: Path) -> Iterator[Path]:
     """A folder with the records of an archive, for as long as the block runs."""
     with tempfile.TemporaryDirectory() as folder, tarfile.open(path) as tar:
-        tar.extractall(folder, filter="data")
+        safely: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11.4
+        tar.extractall(folder, **safely)
         yield Path(folder)

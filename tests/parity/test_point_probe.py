@@ -73,7 +73,7 @@ def test_training_is_that_of_a_plain_loop_over_scans(root: Path, tmp_path: Path,
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    given.context.cache.close()  # the fit opens the bank again
+    given.context.scratch.close()  # the fit opens the bank again
     fit = LinearPointsProbe(chosen, "test").fit(*given)
     torch.testing.assert_close(fit.head.weight_CD, layer.weight.detach(), atol=2e-5, rtol=0)
     torch.testing.assert_close(fit.head.bias_C, layer.bias.detach(), atol=2e-5, rtol=0)

@@ -51,7 +51,7 @@ NEEDED = {
     "jinja2": "jinja2",
     "markupsafe": "markupsafe",
 }
-OPTIONAL = {"timm": "timm", "transformers": "transformers", "open_clip_torch": "open_clip"}
+OPTIONAL = {"timm": "timm", "transformers": "transformers", "open_clip_torch": "open_clip", "protobuf": "google.protobuf"}
 # library -> Debian package; the same as in scripts/system_libraries.sh
 SYSTEM_LIBRARIES = {
     "libusb-1.0.so.0": "libusb-1.0-0",

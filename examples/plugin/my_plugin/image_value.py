@@ -163,7 +163,7 @@ class ValueProbe:
 
 def features_of(context: RunContext, split: Split) -> np.ndarray:
     """features_NF in float64, each image through the encoder once; what an earlier try encoded is taken up."""
-    store = encode_images(context.extractor, split, ImageEmbedding.tokens(context.extractor), context.cache, f"values-{split.name}")
+    store = encode_images(context.extractor, split, ImageEmbedding.tokens(context.extractor), context.scratch, f"values-{split.name}")
     features_NF = from_disk(np.array(store.arrays["features"])).double().numpy()
     store.close()
     return features_NF

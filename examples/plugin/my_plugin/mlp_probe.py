@@ -84,7 +84,7 @@ class MlpProbe:
             torch.manual_seed(context.seed)
             network = build(features_ND.shape[1], options.hidden, counts_NC.shape[1]).to(device)
             loss = self._train(network, features_ND, counts_NC / counts_NC.sum(1, keepdim=True))
-        context.cache.finish(bank.store)
+        context.scratch.finish(bank.store)
         return Fit(MlpHead(network.requires_grad_(False)), {"epochs": options.epochs, "loss": loss})
 
     def _train(self, network: nn.Sequential, features_ND: Tensor, shares_NC: Tensor) -> float:
