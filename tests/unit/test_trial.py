@@ -86,7 +86,7 @@ def test_batches_come_in_order_and_a_wait_lets_more_be_loaded_ahead() -> None:
     for number, found in enumerate(loaded(slow, batches, 40, lambda _: 1, waits.append)):
         assert found == batches[number]
         ahead.append(begun[0] // 2 - number)
-    assert waits and ahead[0] == LEAST and max(ahead) <= MOST
+    assert waits and ahead[0] <= LEAST and max(ahead) <= MOST
     assert sum(waits) > 0
 
 

@@ -32,13 +32,13 @@ def versions() -> dict[str, str]:
 
 
 def version_of(distribution: str) -> str:
-    """As installed; where its module is loaded and names the build too, as torch does (2.13.0+cu130), as that says.
+    """As installed; of torch with the build, where it is loaded (2.13.0+cu130). Others may be loaded in one process and not in the next.
 
     Errors: PackageNotFoundError.
     """
     stated = metadata.version(distribution)
-    module = sys.modules.get(distribution)
-    own = "" if module is None else str(vars(module).get("__version__", ""))  # a lazy one may be deprecated, as markupsafe's is
+    module = sys.modules.get(distribution) if distribution == "torch" else None
+    own = "" if module is None else str(vars(module).get("__version__", ""))
     return own if own.startswith(f"{stated}+") else stated
 
 
