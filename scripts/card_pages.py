@@ -26,16 +26,32 @@ OWN = "tips-bench's own"  # the source of a protocol that reproduces nothing
 INDEX_HEAD = ["| protocol | what it does | source | differences from it |", "| --- | --- | --- | --- |"]
 
 # tests that hold parts of protocols to their sources
+DEPTH_BINS = ["linear-dinov2-nyu", "linear-dinov2-nyu-4", "linear-dinov2-kitti", "linear-dinov2-kitti-4"]
+RETRIEVAL = ["retrieval-own", "retrieval-tips", "retrieval-tips-both", "retrieval-clip", "retrieval-squash"]
+ZERO_SHOT = ["zeroshot-own", "zeroshot-openai80", "zeroshot-openai80-squash", "zeroshot-bigvision"]
 HELD = {
     "tests/golden/test_dpt.py": ["dpt-official", "dpt-tips"],
-    "tests/parity/test_augment_mmseg.py": ["linear-dinov2", "linear-dinov2-ms"],
+    "tests/parity/test_augment_mmseg.py": ["linear-dinov2", "linear-dinov2-ms", "linear-tips"],
     "tests/parity/test_dense_losses.py": ["dpt-probe3d", "dpt-probe3d-a1f1464", "dpt-tips"],
-    "tests/parity/test_depth_bins.py": ["linear-dinov2-nyu", "linear-dinov2-nyu-4", "linear-dinov2-kitti", "linear-dinov2-kitti-4"],
-    "tests/parity/test_dinov2_golden.py": ["linear-dinov2-nyu", "linear-dinov2-nyu-4", "linear-dinov2-kitti", "linear-dinov2-kitti-4"],
+    "tests/parity/test_depth_bins.py": [*DEPTH_BINS, "linear-dinov2-depth-224", "linear-tips-nyu"],
+    "tests/parity/test_dino.py": ["proxyclip"],
+    "tests/parity/test_dinotxt.py": ["dino-txt", "dino-txt-head"],
+    "tests/parity/test_dinov2_golden.py": [*DEPTH_BINS, "linear-tips-nyu"],
     "tests/parity/test_dinov3_golden.py": ["linear-dinov3", "linear-dinov3-nyu", "linear-dinov3-kitti"],
     "tests/parity/test_dpt_heads.py": ["dpt-official"],
-    "tests/parity/test_linear_training.py": ["linear-dinov2", "linear-dinov2-ms"],
+    "tests/parity/test_knn_sklearn.py": ["knn-dinov2", "knn-20", "uned", "uned-separate"],
+    "tests/parity/test_linear_training.py": ["linear-dinov2", "linear-dinov2-ms", "linear-tips"],
+    "tests/parity/test_maskclip.py": ["maskclip", "maskclip-refined"],
+    "tests/parity/test_pamr.py": ["naclip"],
+    "tests/parity/test_peers_text.py": [*RETRIEVAL, *ZERO_SHOT],
+    "tests/parity/test_point_probe.py": ["linear-lexicon3d"],
+    "tests/parity/test_preprocessing.py": ["retrieval-own", "zeroshot-own", "zeroshot-bigvision"],
     "tests/parity/test_probe3d_golden.py": ["dpt-probe3d", "dpt-probe3d-a1f1464", "dpt-probe3d-navi", "dpt-probe3d-navi-a1f1464"],
+    "tests/parity/test_value_path.py": ["tips-values", "tips-slide", "tcl-slide", "maskclip-any"],
+    "tests/parity/test_whole_images.py": ["classifier-dinov2", "knn-dinov2", "retrieval-clip"],
+    "tests/parity/test_whole_probes.py": ["classifier-dinov2"],
+    "tests/parity/test_zeroshot_plain.py": ["tips-values", "tips-values-224", "tips-slide", "tips-slide-84", "tcl-slide"],
+    "tests/parity/test_zeroshot_sources.py": ["sclip", "naclip", "clearclip", "proxyclip"],
 }
 # entries of the audit of 26 November 2026, at commit dd2769b, about differences that no card named
 FOUND = {
@@ -58,9 +74,9 @@ DEVIATIONS_NOTE = (
     "A protocol that follows a paper or its code says where it does not. Each card has a list, `deviations_from_source`: what the source "
     "does, where it says so, what is done here, why, and the expected effect on scores. `tips-bench show PROTOCOL` and the protocol's page "
     "print the list. A protocol that is used on a task for which its source has no number is an extension by tips-bench, and the record, "
-    "the table and the site say so. An audit at commit dd2769b, when no card had such a list, found differences that were not named; each "
-    "was removed or is now in a list, so that none is left that we know of. The last column names tests that compare parts of the protocol "
-    "with its source, or with numbers that the source's own code computed."
+    "the table and the site say so. An audit at commit dd2769b (`before`), when no card had such a list, found differences that were not "
+    "named; each was removed or is now in a list, so that none is left that we know of. The last column names tests that compare parts of "
+    "the protocol with its source, with numbers that the source's own code computed, or with a library that does the same."
 )
 
 PROTOCOLS_NOTE = (
@@ -156,13 +172,13 @@ def protocol_index() -> str:
 
 def deviations() -> str:
     """A table of the published protocols: differences found and named, and the tests behind them."""
-    head = ["| protocol | not named at dd2769b | named now | compared with its source by |", "| --- | --- | --- | --- |"]
+    head = ["| protocol | before: named / not | now: named / not | compared with its source by |", "| --- | --- | --- | --- |"]
     rows = []
     for card in shipped_cards("protocol"):
         if card.source != OWN:
             tests = ", ".join(f"[{path.rpartition('/')[2]}](../{path})" for path, held in HELD.items() if card.name in held)
             link = f"[`{card.name}`](protocols/{card.name}.md)"
-            rows.append(f"| {link} | {FOUND.get(card.name, 0)} | {len(card.deviations_from_source)} | {tests} |")
+            rows.append(f"| {link} | 0 / {FOUND.get(card.name, 0)} | {len(card.deviations_from_source)} / 0 | {tests} |")
     parts = ["# Differences from the sources", DEVIATIONS_NOTE, NOTE.format(folder=KINDS["protocol"]), "\n".join([*head, *rows])]
     return "\n\n".join(parts) + "\n"
 

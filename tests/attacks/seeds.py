@@ -16,25 +16,11 @@ import yaml
 
 from tests.contract.test_encoders import make_folder
 from tests.helpers.toy_tips import write_toy
-from tests.integration.conftest import write_shapes
+from tests.integration.conftest import SHAPES, write_shapes
 from tips_bench.models.files.checkpoints import load_vision, save_checkpoint, tensors_of
 from tips_bench.models.files.formats import TORCH_VISION
 
 SMALL = ["--set", "image.short_side=84", "--set", "probe.max_patches=600"]
-SHAPES: dict[str, Any] = {
-    "name": "shapes",
-    "family": "segmentation",
-    "title": "Shapes",
-    "version": 1,
-    "data": {"reader": "folder", "root": "shapes", "splits": {"train": "train", "test": "val"}},
-    "protocol": "convex",
-    "protocols": ["convex", "convex-224"],
-    "primary": "mIoU",
-    "license": "none",
-    "citation": "none",
-    "homepage": "none",
-    "how_to_get": "It is drawn by the tests.",
-}
 HOME = Path(tempfile.mkdtemp(prefix="attack-seeds-"))
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 

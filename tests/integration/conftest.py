@@ -41,26 +41,28 @@ def write_shapes(root: Path, train: int = 14, val: int = 8, seed: int = 0) -> No
     (root / "classes.json").write_text(json.dumps({"classes": CLASSES, "palette": palette}))
 
 
+SHAPES = {
+    "name": "shapes",
+    "family": "segmentation",
+    "title": "Shapes",
+    "version": 1,
+    "data": {"reader": "folder", "root": "shapes", "splits": {"train": "train", "test": "val"}},
+    "protocol": "convex",
+    "protocols": ["convex", "convex-224", "linear-dinov2", "linear-dinov2-ms", "linear-dinov3", "linear-tips"],
+    "primary": "mIoU",
+    "license": "none",
+    "citation": "none",
+    "homepage": "none",
+    "how_to_get": "It is drawn by the tests.",
+}
+
+
 @pytest.fixture
 def shapes(tmp_path, monkeypatch) -> Path:
     """A folder with the set in data/shapes and a task card `shapes` beside it; the working directory."""
     write_shapes(tmp_path / "data" / "shapes")
-    card = {
-        "name": "shapes",
-        "family": "segmentation",
-        "title": "Shapes",
-        "version": 1,
-        "data": {"reader": "folder", "root": "shapes", "splits": {"train": "train", "test": "val"}},
-        "protocol": "convex",
-        "protocols": ["convex", "convex-224", "linear-dinov2", "linear-dinov2-ms", "linear-dinov3", "linear-tips"],
-        "primary": "mIoU",
-        "license": "none",
-        "citation": "none",
-        "homepage": "none",
-        "how_to_get": "It is drawn by the tests.",
-    }
     (tmp_path / "tips-bench-cards" / "tasks").mkdir(parents=True)
-    (tmp_path / "tips-bench-cards" / "tasks" / "shapes.yaml").write_text(yaml.safe_dump(card))
+    (tmp_path / "tips-bench-cards" / "tasks" / "shapes.yaml").write_text(yaml.safe_dump(SHAPES))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TIPS_BENCH_DATA", str(tmp_path / "data"))
     return tmp_path

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 
 from tests.helpers.evaluation_ranks import JOBS, evaluate_jobs
+from tests.helpers.torchrun import torchrun
 from tips_bench.ranks import ALONE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,21 +20,9 @@ KILLED = {"segmentation": 1, "depth": 2}
 pytestmark = pytest.mark.timeout(900)  # sixteen evaluations by several processes
 
 
-def torchrun(ranks: int, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Ranks over gloo, each with one thread. Ranks that hang say where: each prints its stacks and ends."""
-    script = str(ROOT / "tests" / "helpers" / "evaluation_ranks.py")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), script]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}
-    command = [*launch, *map(str, arguments)]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            out, said = process.communicate(timeout=400)
-        except subprocess.TimeoutExpired:
-            for rank in psutil.Process(process.pid).children(recursive=True):
-                rank.send_signal(signal.SIGABRT)
-            out, said = process.communicate(timeout=60)
-            pytest.fail(f"the ranks hang: {said[-20000:]}")
-    return subprocess.CompletedProcess(command, process.returncode, out, said)
+def by_ranks(ranks: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """What so many processes together evaluate."""
+    return torchrun(ranks, ROOT / "tests" / "helpers" / "evaluation_ranks.py", *arguments, limit_s=400)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +47,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
 def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, data: Path, alone: Path) -> Path:
     """The records of several."""
     out = tmp_path_factory.mktemp(f"ranks-{request.param}")
-    done = torchrun(request.param, out, data)
+    done = by_ranks(request.param, out, data)
     assert done.returncode == 0, done.stderr[-3000:]
     return out
 
@@ -94,8 +79,8 @@ def test_the_ranks_share_the_images(alone: Path, together: Path) -> None:
 def test_a_killed_rank_ends_the_run_and_another_number_takes_it_up(
     alone: Path, data: Path, tmp_path: Path, name: str, forwards: int
 ) -> None:
-    done = torchrun(3, tmp_path, data, name, forwards)
+    done = by_ranks(3, tmp_path, data, name, forwards)
     assert done.returncode != 0 and not records(tmp_path)
-    done = torchrun(2, tmp_path, data, name)
+    done = by_ranks(2, tmp_path, data, name)
     assert done.returncode == 0, done.stderr[-3000:]
     assert result(tmp_path, name) == result(alone, name)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.helpers.pretraining import write_shards
+from tests.helpers.torchrun import torchrun
 from tips_bench.plain_data import leaves
 from tips_bench.training.log import read_log
 from tips_bench.training.recipe import Recipe
@@ -68,10 +66,8 @@ def test_the_recipes_that_run_here_have_every_option_of_those_that_are_shipped()
 def test_recipes_of_published_size_run_when_made_small(tmp_path: Path) -> None:
     shards = write_shards(tmp_path / "shards")
     (tmp_path / "sets.json").write_text(json.dumps({name: [f"data.shards={shards}", *smaller(name)] for name in RUN}))
-    script = str(ROOT / "tests" / "helpers" / "small_recipes.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, "sets.json"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=200)
+    script = ROOT / "tests" / "helpers" / "small_recipes.py"
+    done = torchrun(2, script, "sets.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     for name in RUN:
         lines = read_log(tmp_path / "runs" / name)

@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 
 from tests.helpers.pretraining import ALONE, recipe, values, write_recipe, write_shards
 from tests.helpers.ranks import learn
+from tests.helpers.torchrun import torchrun
 from tips_bench.training import checkpoint
 from tips_bench.training.log import read_log
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def torchrun(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Two ranks over gloo, each with one thread. Ranks that hang say where: each prints its stacks and ends."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=folder, env=environment, **pipes) as process:
-        try:
-            out, said = process.communicate(timeout=200)
-        except subprocess.TimeoutExpired:
-            for rank in psutil.Process(process.pid).children(recursive=True):
-                rank.send_signal(signal.SIGABRT)
-            out, said = process.communicate(timeout=60)
-            pytest.fail(f"the ranks hang: {said[-20000:]}")
-    return subprocess.CompletedProcess(command, process.returncode, out, said)
 
 
 ADAFACTOR = {"type": "adafactor", "decay": -0.8, "clip": 1.0, "beta1": 0.9}
@@ -62,7 +42,7 @@ def learned(folder: Path, ways: dict[str, dict[str, Any]], steps: int) -> dict[s
     """What two ranks learn in each way."""
     (folder / "recipes.json").write_text(json.dumps({name: values(**changes) for name, changes in ways.items()}))
     script = str(ROOT / "tests" / "helpers" / "ranks.py")
-    done = torchrun(folder, script, str(folder / "out.pt"), str(folder / "recipes.json"), str(steps))
+    done = torchrun(2, script, str(folder / "out.pt"), str(folder / "recipes.json"), str(steps), cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
     return torch.load(folder / "out.pt", weights_only=True)
 
@@ -108,14 +88,14 @@ def test_two_ranks_resume_where_they_stopped(tmp_path: Path) -> None:
     running = {"parallel": "fsdp", "checkpoint_every": 2, "keep": 9, "log_every": 1}
     path = write_recipe(tmp_path / "tiny.yaml", write_shards(tmp_path / "shards"), steps=4, stages__0__warmup=1, running=running)
     train = ["-m", "tips_bench", "train", path.name, "--device", "cpu"]
-    whole = torchrun(tmp_path, *train, "--out", "whole")
+    whole = torchrun(2, *train, "--out", "whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr[-3000:]
-    resumed = torchrun(tmp_path, *train, "--out", "resumed")
+    resumed = torchrun(2, *train, "--out", "resumed", cwd=tmp_path)
     newest = checkpoint.newest(tmp_path / "resumed")
     assert resumed.returncode == 0 and newest is not None
     assert len(list(newest.glob("*.safetensors"))) == 2
     (newest / checkpoint.STATE_FILE).unlink()  # as if it had been killed while writing that one
-    again = torchrun(tmp_path, *train, "--out", "resumed", "--resume")
+    again = torchrun(2, *train, "--out", "resumed", "--resume", cwd=tmp_path)
     assert again.returncode == 0, again.stderr[-3000:]
     losses = [[line["loss"] for line in read_log(tmp_path / run) if "loss" in line] for run in ("whole", "resumed")]
     assert losses[0] == losses[1] and len(losses[0]) == 4
@@ -129,7 +109,7 @@ def test_the_first_of_two_ranks_scores_while_the_other_waits(parallel: str, shap
     shards = write_shards(shapes / "shards")
     running = {"parallel": parallel, "log_every": 1}
     path = write_recipe(shapes / "tiny.yaml", shards, steps=4, stages__0__warmup=1, running=running, evaluation=evaluation)
-    done = torchrun(shapes, "-m", "tips_bench", "train", path.name, "--device", "cpu")
+    done = torchrun(2, "-m", "tips_bench", "train", path.name, "--device", "cpu", cwd=shapes)
     assert done.returncode == 0, done.stderr[-3000:]
     scored = [line for line in read_log(shapes / "runs" / "tiny") if line.get("event") == "evaluation"]
     assert [line["step"] for line in scored] == [2, 4] and all(line["metrics"]["mIoU"] > 5 for line in scored)
@@ -139,6 +119,6 @@ def test_one_rank_that_fails_says_why_and_ends_the_other(tmp_path: Path) -> None
     """Its evaluation fails, while the other waits for it."""
     evaluation = {"every": 1, "task": "no-such-task"}
     path = write_recipe(tmp_path / "tiny.yaml", write_shards(tmp_path / "shards"), steps=3, stages__0__warmup=1, evaluation=evaluation)
-    done = torchrun(tmp_path, "-m", "tips_bench", "train", path.name, "--device", "cpu")
+    done = torchrun(2, "-m", "tips_bench", "train", path.name, "--device", "cpu", cwd=tmp_path)
     assert done.returncode != 0 and "there is no task named 'no-such-task'" in done.stderr
     assert checkpoint.newest(tmp_path / "runs" / "tiny") is not None

@@ -72,3 +72,17 @@ def test_a_plan_is_printed_and_nothing_is_evaluated(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines()[-3].split() == ["all", "1,280", "640", "0.5"]
     assert not (tmp_path / "out").exists()
+
+
+def test_cards_that_do_not_fit_together_cost_nothing_and_hinder_no_other() -> None:
+    broken = spec("rooms-seg", "convex-224", overrides=["probe.type=magic"])
+    found = estimate([broken, spec("rooms-depth", "convex-depth-224")], "fp32")
+    assert [one.alone for one in found] == [0, 640]
+    assert found[1].shared == 640, "the first encodes nothing that the second could take"
+
+
+def test_a_plan_with_a_model_that_fails_ends_with_status_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("raise RuntimeError('no')\n")
+    done = CliRunner().invoke(app, ["run", "--task", "rooms-seg", "--model", "tips-nano,mine:build", "--plan"])
+    assert done.exit_code == 2 and "640" in done.stdout and "mine" in done.stderr

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tips_bench.cli.matrix import chosen_executor, run_on
+from tips_bench.cli.matrix import Chosen, chosen_executor, run_on
 from tips_bench.cli.names import number_or_auto, plan, split
 from tips_bench.cli.output import print_error, print_json, print_line, print_scores, print_table
 from tips_bench.cli.ranked import one_rank
@@ -141,25 +141,35 @@ def run(
         "rerun": rerun,
         "metrics": beside,
     }
-    if plan_only:
-        print_plan(specs, dtype)
-        return
     given = {"slurm": slurm, "ray": ray, "jobs": None if jobs is None else str(jobs)}
-    if on is not None or any(given.values()):
-        found = run_on(specs, options, chosen_executor(on, given))
-        if found is not None:
-            show_records(found, as_json)
-        if failed or (found is not None and len(found) < len(specs)):
-            raise typer.Exit(2)
-        return
     with one_rank():
-        world = join_ranks(device)  # a wrong device is found before any data are read
-        records = evaluate_all(specs, options | {"world": world})
-        if not world.is_first:
-            return
-        show_records(records, as_json)
-        if failed or len(records) < len(specs):
+        if plan_only:
+            print_plan(specs, dtype)
+            whole = True
+        elif on is not None or any(given.values()):
+            whole = evaluate_elsewhere(specs, options, chosen_executor(on, given), as_json)
+        else:
+            whole = evaluate_here(specs, options, as_json)
+        if failed or not whole:
             raise typer.Exit(2)
+
+
+def evaluate_elsewhere(specs: list[Spec], options: dict[str, Any], executor: Chosen, as_json: bool) -> bool:
+    """Evaluate as jobs, and print the records where the executor waits for them. Returns whether none is missing of those."""
+    records = run_on(specs, options, executor)
+    if records is None:
+        return True
+    show_records(records, as_json)
+    return len(records) == len(specs)
+
+
+def evaluate_here(specs: list[Spec], options: dict[str, Any], as_json: bool) -> bool:
+    """Evaluate in this process, or as one rank of several, the first of which prints. Returns whether there is a record of each."""
+    world = join_ranks(options["device"])  # a wrong device is found before any data are read
+    records = evaluate_all(specs, options | {"world": world})
+    if world.is_first:
+        show_records(records, as_json)
+    return len(records) == len(specs)
 
 
 def print_plan(specs: list[Spec], dtype: str) -> None:

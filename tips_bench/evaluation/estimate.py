@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tips_bench.catalog import cache_root
+from tips_bench.errors import UserError
 from tips_bench.evaluation.run import RunOptions
 from tips_bench.evaluation.sharing import Shared, images_key, share
 from tips_bench.evaluation.spec import Spec
@@ -39,11 +40,17 @@ class Estimate:
 
 
 def estimate(specs: Sequence[Spec], dtype: str) -> list[Estimate]:
-    """For each evaluation, in the order in which they are done."""
-    found, passed = [], set()
+    """For each evaluation, in the order in which they are done; nothing for one whose cards do not fit together."""
+    found: list[Estimate] = []
+    passed = set()
     sharing = share(specs, None)
     for spec, shared in zip(specs, sharing, strict=True):
-        test, train, crops = _test(spec), _train(spec), _crops(spec)
+        try:
+            probe = FAMILIES.get(spec.task.family).adapter_class()(spec.task, spec.applied).probe
+        except UserError:  # told when it is its turn
+            found.append(Estimate(spec, 0, 0, 0))
+            continue
+        test, train, crops = _test(spec), _train(spec, probe), _crops(spec)
         rest, disk = crops, 0
         for role, images in (("train", train), ("test", test)):
             if shared is None:
@@ -78,9 +85,8 @@ def _test(spec: Spec) -> int:
     return _samples(spec, "test") * windows * (2 if card.flip else 1)
 
 
-def _train(spec: Spec) -> int:
+def _train(spec: Spec, probe: Any) -> int:
     """One pass over the training split, for what is solved on its features."""
-    probe: Any = FAMILIES.get(spec.task.family).adapter_class()(spec.task, spec.applied).probe
     return 0 if probe is None or not probe.reads_train or _is_trained(spec) else _samples(spec, "train")
 
 
@@ -95,7 +101,7 @@ def _crops(spec: Spec) -> int:
         return 0
     if "iterations" in probe:
         return int(probe["iterations"]) * int(probe["batch_size"])
-    return math.ceil(float(probe["epochs"]) * _samples(spec, "train"))
+    return math.ceil(float(probe.get("epochs", 1)) * _samples(spec, "train"))  # a plugin's own probe may say it otherwise
 
 
 def _image_bytes(spec: Spec, readers: int, dtype: str) -> int:

@@ -114,15 +114,14 @@ class FeatureMemory:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_text(self.folder / ABOUT, json.dumps({"encoder": self.encoder, "type": self.disk_type.name}))
             self._part, self._end = self.folder / f"part-{secrets.token_hex(8)}.bin", 0
-            mode = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            self._data, self._index = os.open(self._part, mode, 0o644), os.open(self._part.with_suffix(".index"), mode, 0o644)
+            self._data, self._index = _open(self._part), _open(self._part.with_suffix(".index"))
+            self._readers[self._part] = self._data  # what was kept here can be read even if another process deletes the file
         return self._data, self._index
 
     def _close_writers(self) -> None:
-        for descriptor in (self._data, self._index):
-            if descriptor is not None:
-                os.close(descriptor)
-        self._data = self._index = None
+        if self._index is not None:
+            os.close(self._index)
+        self._data = self._index = None  # the data are still read
 
     def flush(self) -> None:
         """Hand what was kept to the disk."""
@@ -136,6 +135,10 @@ class FeatureMemory:
         for descriptor in self._readers.values():
             os.close(descriptor)
         self._readers = {}
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
 
 
 def _records(path: Path) -> Iterator[tuple[tuple[bytes, bytes], Place]]:

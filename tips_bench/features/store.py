@@ -54,12 +54,8 @@ class ResumableArray:
 
     def _take_up(self, header: str) -> None:
         path = self.folder / "header.json"
-        try:
-            if path.read_text(encoding="utf-8") == header:
-                os.utime(path)  # used now
-                return
-        except (OSError, UnicodeDecodeError):
-            pass
+        if path.is_file() and path.read_bytes() == header.encode():
+            return
         remove(self.folder)
         needed = sum(int(self.starts[-1]) * row_bytes(*kind) for kind in self._layout.values())
         try:
