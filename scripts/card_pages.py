@@ -70,6 +70,24 @@ FOUND = {
     "tcl-slide": 1,
     "zeroshot-openai80-squash": 1,
 }
+# protocols that were written since
+SINCE = {
+    "clearclip",
+    "dino-txt",
+    "dino-txt-head",
+    "dpt-probe3d-a1f1464",
+    "dpt-probe3d-navi",
+    "dpt-probe3d-navi-a1f1464",
+    "linear-dinov3-kitti",
+    "maskclip-any",
+    "maskclip-refined",
+    "naclip",
+    "proxyclip",
+    "retrieval-own",
+    "sclip",
+    "zeroshot-bigvision",
+    "zeroshot-own",
+}
 DEVIATIONS_NOTE = (
     "A protocol that follows a paper or its code says where it does not. Each card has a list, `deviations_from_source`: what the source "
     "does, where it says so, what is done here, why, and the expected effect on scores. `tips-bench show PROTOCOL` and the protocol's page "
@@ -178,7 +196,8 @@ def deviations() -> str:
         if card.source != OWN:
             tests = ", ".join(f"[{path.rpartition('/')[2]}](../{path})" for path, held in HELD.items() if card.name in held)
             link = f"[`{card.name}`](protocols/{card.name}.md)"
-            rows.append(f"| {link} | 0 / {FOUND.get(card.name, 0)} | {len(card.deviations_from_source)} / 0 | {tests} |")
+            before = "new" if card.name in SINCE else f"0 / {FOUND.get(card.name, 0)}"
+            rows.append(f"| {link} | {before} | {len(card.deviations_from_source)} / 0 | {tests} |")
     parts = ["# Differences from the sources", DEVIATIONS_NOTE, NOTE.format(folder=KINDS["protocol"]), "\n".join([*head, *rows])]
     return "\n\n".join(parts) + "\n"
 
