@@ -13,6 +13,7 @@ lifted            the scans of a reader with such features
 prompts           class names as text embeddings
 class_prompts     names and prompts of zero-shot classification
 search            exact nearest neighbors by cosine
+affinity          which patches of one set match those of another, in blocks
 store             arrays on disk that many processes fill, and that survive a kill
 memory            features found by an image's own pixels, for other evaluations and later runs
 cache             where the unfinished work of a run is kept

@@ -1,0 +1,126 @@
+"""Affinities of patches: which features of one set are nearest to those of another, in blocks of bounded memory.
+
+Whatever matches patches rests on this: keypoints, labels that follow a video, a memory of labelled patches. A block of products is made,
+its greatest are kept, and the block is forgotten; the whole matrix queries x keys never exists. What is found does not depend on how keys
+are cut into blocks, as long as the products themselves do not: of equal products the lower row comes first.
+
+Axes: Q queries, K keys, D feature, k matches of a query, T frames; small letters q and n: a block of queries and of keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+KEY_ROWS = 1 << 14  # keys of a block
+BLOCK_VALUES = 1 << 24  # products of a block: 64 MB in float32
+NOTHING = -1  # the row of a match that is not there
+
+Allowed = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """similarities_Qk: products, descending, minus infinity where a query has fewer. rows_Qk: int64 rows of the keys, NOTHING there."""
+
+    similarities_Qk: Tensor
+    rows_Qk: Tensor
+
+
+def unit(features: Tensor) -> Tensor:
+    """Features [..., D] at length 1, in float32 at least; zero stays zero. Products of two such are cosines."""
+    return F.normalize(features if features.dtype == torch.float64 else features.float(), dim=-1)
+
+
+def top_matches(queries_QD: Tensor, keys: Tensor | Iterable[Tensor], k: int, *, allowed: Allowed | None = None) -> Matches:
+    """The k keys of the greatest product with each query.
+
+    keys: [K,D], or blocks [n,D] of them in their order, as they are read from a disk; they may be of another dtype or device. allowed:
+    (rows of queries [q], rows of keys [n]) -> bool [q,n], which pairs may match; None = all.
+    """
+    best = Matches(queries_QD.new_full((len(queries_QD), 0), -torch.inf), torch.empty(len(queries_QD), 0, dtype=torch.int64))
+    best = Matches(best.similarities_Qk, best.rows_Qk.to(queries_QD.device))
+    first = 0
+    for keys_nD in _blocks(keys):
+        rows_n = torch.arange(first, first + len(keys_nD), device=queries_QD.device)
+        found = _block(queries_QD, keys_nD.to(queries_QD), rows_n, k, allowed)
+        best, first = _merge(best, found, k), first + len(keys_nD)
+    missing = k - best.rows_Qk.shape[1]
+    return Matches(F.pad(best.similarities_Qk, (0, missing), value=-torch.inf), F.pad(best.rows_Qk, (0, missing), value=NOTHING))
+
+
+def mutual(rows_Q: Tensor, back_K: Tensor) -> Tensor:
+    """bool [Q]: whether a query is the nearest of its own nearest key. rows_Q: that key. back_K: the query nearest to each key."""
+    there_Q = rows_Q != NOTHING
+    return there_Q & (back_K[rows_Q.clamp(min=0)] == torch.arange(len(rows_Q), device=rows_Q.device))
+
+
+def grid_window(grid_hw: tuple[int, int], radius: float, shape: Literal["square", "circle"]) -> Allowed:
+    """Pairs of patches that lie within `radius` patches of each other, the bound included, on maps of one size.
+
+    Rows count patches line by line; keys may be the maps of several frames, one after the other.
+    """
+    height, width = grid_hw
+
+    def allowed(queries_q: Tensor, keys_n: Tensor) -> Tensor:
+        down_qn = (queries_q // width % height)[:, None] - (keys_n // width % height)
+        right_qn = (queries_q % width)[:, None] - (keys_n % width)
+        if shape == "circle":
+            return down_qn.square() + right_qn.square() <= radius**2
+        return (down_qn.abs() <= radius) & (right_qn.abs() <= radius)
+
+    return allowed
+
+
+def _blocks(keys: Tensor | Iterable[Tensor]) -> Iterator[Tensor]:
+    for part in (keys,) if isinstance(keys, Tensor) else keys:
+        yield from part.split(KEY_ROWS)
+
+
+def _block(queries_QD: Tensor, keys_nD: Tensor, rows_n: Tensor, k: int, allowed: Allowed | None) -> Matches:
+    """The best of one block of keys for every query."""
+    parts, first = [], 0
+    for queries_qD in queries_QD.split(max(1, BLOCK_VALUES // max(1, len(keys_nD)))):
+        products_qn = queries_qD @ keys_nD.T
+        if allowed is not None:
+            rows_q = torch.arange(first, first + len(queries_qD), device=queries_qD.device)
+            products_qn.masked_fill_(~allowed(rows_q, rows_n), -torch.inf)
+        parts.append(_greatest(products_qn, rows_n, k))
+        first += len(queries_qD)
+    return Matches(torch.cat([part.similarities_Qk for part in parts]), torch.cat([part.rows_Qk for part in parts]))
+
+
+def _greatest(products_qn: Tensor, rows_n: Tensor, k: int) -> Matches:
+    """The k greatest of each line, the lower column first where they are equal."""
+    columns = products_qn.shape[1]
+    if k == 1 and columns:  # the first of equal ones, by max's own word
+        values_q, places_q = products_qn.max(1, keepdim=True)
+        return _named(values_q, rows_n[places_q])
+    values_qk, places_qk = products_qn.topk(min(k + 1, columns))
+    if columns > k:
+        torn_q = values_qk[:, k - 1] == values_qk[:, k]  # equal ones on both sides of the cut
+        values_qk, places_qk = values_qk[:, :k].clone(), places_qk[:, :k].clone()
+        if torn_q.any():
+            values_tn, places_tn = products_qn[torn_q].sort(dim=1, descending=True, stable=True)
+            values_qk[torn_q], places_qk[torn_q] = values_tn[:, :k], places_tn[:, :k]
+    places_qk, by_place_qk = places_qk.sort(1)
+    values_qk, order_qk = values_qk.gather(1, by_place_qk).sort(dim=1, descending=True, stable=True)
+    return _named(values_qk, rows_n[places_qk.gather(1, order_qk)])
+
+
+def _named(values_qk: Tensor, rows_qk: Tensor) -> Matches:
+    return Matches(values_qk, rows_qk.masked_fill(values_qk == -torch.inf, NOTHING))
+
+
+def _merge(lower: Matches, higher: Matches, k: int) -> Matches:
+    """The k greatest of two lists; rows of `lower` are lower than those of `higher`."""
+    if not lower.rows_Qk.shape[1]:
+        return higher
+    values_Qk, order_Qk = torch.cat([lower.similarities_Qk, higher.similarities_Qk], 1).sort(dim=1, descending=True, stable=True)
+    rows_Qk = torch.cat([lower.rows_Qk, higher.rows_Qk], 1).gather(1, order_Qk)
+    return Matches(values_Qk[:, :k], rows_Qk[:, :k])
