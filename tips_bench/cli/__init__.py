@@ -21,6 +21,7 @@ The verbs:
     leaderboard  a site of records, submissions, publishing
     train        pretrain a recipe
     export       the model of a training run
+    export_results  records in the formats of others
     list_cards   the names that other verbs take
     show         one card in full
     cache        the features that runs keep

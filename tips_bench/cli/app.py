@@ -21,6 +21,7 @@ from tips_bench.cli import (
     data,
     doctor,
     export,
+    export_results,
     leaderboard,
     list_cards,
     quickstart,
@@ -100,6 +101,7 @@ app.command("compare")(compare.compare)
 app.command("check")(check.check)
 app.command("train")(train.train)
 app.command("export")(export.export)
+app.command("export-results")(export_results.export_results)
 app.add_typer(cache.app, name="cache")
 app.add_typer(data.app, name="data")
 app.add_typer(leaderboard.app, name="leaderboard")

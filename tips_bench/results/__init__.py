@@ -24,4 +24,8 @@ What follows from them:
     tables           records side by side
     table_layout     a table before it is text
     table_formats    a table as text, Markdown, CSV, LaTeX, JSON
+
+What leaves:
+
+    exchange/        records in the formats of others
 """

@@ -1,0 +1,6 @@
+"""Records in the formats of others, so that a number can leave tips-bench without losing its interval or its conditions.
+
+hugging_face     `.eval_results` files and `model-index` of a model repository on the Hugging Face Hub
+every_eval_ever  the JSON files of Every Eval Ever's store of evaluations
+files            which files an export writes, and which records may leave
+"""
