@@ -18,7 +18,8 @@ from tests.attacks.seeds import HOME
 from tests.helpers.pretraining import values, write_recipe, write_shards
 from tips_bench.cli.app import app
 from tips_bench.training.runs import RECIPE_FILE
-from tips_bench.training.shards import Cursor, ShardOrder, index_shard
+from tips_bench.training.shard_index import index_shard
+from tips_bench.training.shards import Cursor, ShardOrder
 
 SHARDS, RECIPES, RUNS = 120, 60, 60
 FIELDS = {

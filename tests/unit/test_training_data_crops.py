@@ -17,7 +17,8 @@ from torchvision.transforms.v2 import InterpolationMode, functional
 
 from tests.helpers.shards import picture
 from tips_bench.training.crops import crops, cut, random_box, random_mask, read_image
-from tips_bench.training.recipe import CropsPart, MaskPart
+from tips_bench.training.recipe import MaskPart
+from tips_bench.training.recipe_data import CropsPart
 from tips_bench.training.shards import SampleFault
 
 RATIO = (3 / 4, 4 / 3)

@@ -3,11 +3,14 @@
 What a run is:
 
     recipe        Recipe and its parts: every number of a run
+    recipe_data   its part about shards, captions and crops
     recipe_files  load_recipe; figures: the source of every number
 
 What a step sees:
 
     shards    samples from tar files, in an order that a seed decides and a cursor resumes
+    shard_index   where the samples of a shard begin
+    shard_files   bytes of shards, on a disk or in object storage
     captions  a caption for each global token; a tokenizer trained on captions
     crops     random resized crops and flips; masks over patches
     chunks    samples read by worker processes

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import resource
 import signal
-from collections.abc import Generator, Iterator
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -26,7 +27,7 @@ from torch.utils.data import DataLoader
 
 from tips_bench.errors import UserError
 from tips_bench.models.tokenizer import Tokenizer
-from tips_bench.training.chunks import CHUNK, Chunk, Outcome, Reader
+from tips_bench.training.chunks import CHUNK, Chunk, Outcome, Reader, Taken
 from tips_bench.training.recipe import Recipe, StagePart
 from tips_bench.training.shards import Cursor, ShardOrder, expand_shards
 
@@ -82,26 +83,29 @@ class Report:
 class TrainingData:
     """The batches of one rank, from the recipe's shards.
 
-    state: what `state_dict` gave, to go on behind that batch.
-    Errors: those of `expand_shards`; captions without a tokenizer, or with one of more pieces than the text tower embeds; a state of other
-    shards, another seed or another number of ranks.
+    places: what `state_dict` gave on each rank at a checkpoint, to go on behind that batch. With as many ranks as now each goes on where
+    it was; with another number they share what is left, and every sample still comes once an epoch.
+    Errors: those of `expand_shards`; captions without a tokenizer, or with one of more pieces than the text tower embeds; places of other
+    shards or another seed.
     """
 
     def __init__(
-        self, recipe: Recipe, tokenizer: Tokenizer | None, *, rank: int = 0, world: int = 1, state: dict[str, Any] | None = None
+        self, recipe: Recipe, tokenizer: Tokenizer | None, *, rank: int = 0, world: int = 1, places: Sequence[dict[str, Any]] = ()
     ) -> None:
         self.recipe, self.tokenizer, self.rank, self.world = recipe, tokenizer, rank, world
         self.order = shard_order(recipe)
         self.cursor, self.report = Cursor(), Report()
+        self.taken: Taken = []
         self._last_whole = 0  # the epoch of the last sample that could be used
         if recipe.method.contrastive is not None:
             _check_tokenizer(recipe, tokenizer)
-        if state is not None:
-            self._resume(state)
+        if places:
+            self._resume(places)
 
     def state_dict(self) -> dict[str, Any]:
         """The place behind the last batch, and the report so far; plain values, fit for JSON."""
-        return {**self._identity(), "cursor": list(self.cursor), "report": asdict(self.report)}
+        taken = [rule for rule in self.taken if max(rule) > self.cursor.drawn]
+        return {"order": self.order.identity, "cursor": list(self.cursor), "taken": taken, "report": asdict(self.report)}
 
     def batches(self, stage: StagePart, device: torch.device | str = "cpu") -> Iterator[Batch]:
         """Batches of stage.batch / world images from the current place on, without end.
@@ -125,7 +129,7 @@ class TrainingData:
         if workers:
             _check_handles(ahead * (MOST_BESIDE + self.recipe.local_count))
         loader = DataLoader(
-            Reader(self.recipe, stage, self.tokenizer, self.order, self.cursor, self.rank, self.world),
+            Reader(self.recipe, stage, self.tokenizer, self.order, self.cursor, self.rank, self.world, self.taken),
             batch_size=None,
             num_workers=workers,
             collate_fn=_as_it_is,
@@ -189,21 +193,30 @@ class TrainingData:
             texts = [Texts(ids_BKL[:, k], paddings_BKL[:, k]) for k in range(ids_BKL.shape[1])]
         return Batch(whole, parts, texts, mask_BP, samples_B, windows)
 
-    def _identity(self) -> dict[str, Any]:
-        return {"order": self.order.identity(), "rank": self.rank, "world": self.world}
-
-    def _resume(self, state: dict[str, Any]) -> None:
-        own = self._identity()
-        said = {"order": "other shards, another seed or another shuffle", "rank": "another rank", "world": "another number of ranks"}
-        differs = [said[key] for key, value in own.items() if state.get(key) != value]
-        if differs:
+    def _resume(self, places: Sequence[dict[str, Any]]) -> None:
+        if any(place.get("order") != self.order.identity for place in places):
             raise UserError(
-                f"the checkpoint was written with {' and '.join(differs)}",
+                "the checkpoint was written with other shards, another seed or another shuffle",
                 where="data",
                 fix="Resume with the same settings, or start a new run.",
             )
-        self.cursor, self.report = Cursor(*state["cursor"]), Report(**state["report"])
+        if len(places) == self.world:
+            own = places[self.rank]
+            self.cursor, self.taken, self.report = Cursor(*own["cursor"]), own.get("taken", []), Report(**own["report"])
+        else:
+            cursors = [Cursor(*place["cursor"]) for place in places]
+            self.cursor = min(cursors, key=lambda cursor: cursor.drawn)
+            self.taken = [[cursor.drawn for cursor in cursors], *(rule for place in places for rule in place.get("taken", []))]
+            if self.rank == 0:
+                self.report = all_together([Report(**place["report"]) for place in places])
         self._last_whole = self.cursor.epoch
+
+
+def all_together(reports: Sequence[Report]) -> Report:
+    """What the data of all ranks held."""
+    faults = sum((Counter(report.faults) for report in reports), Counter())
+    examples = {kind: name for report in reversed(reports) for kind, name in report.examples.items()}
+    return Report(sum(report.drawn for report in reports), sum(report.skipped for report in reports), dict(faults), examples)
 
 
 def raise_if_reader_died(error: RuntimeError) -> None:
@@ -223,7 +236,9 @@ def _check_handles(sent: int) -> None:
 
 def shard_order(recipe: Recipe) -> ShardOrder:
     """The order of a recipe's shards. Errors: those of `expand_shards`."""
-    return ShardOrder(expand_shards(recipe.data.shards), seed=recipe.seed, shuffle=recipe.data.shuffle)
+    data = recipe.data
+    paths = expand_shards(data.shards)
+    return ShardOrder(paths, seed=recipe.seed, shuffle=data.shuffle, mix=data.mix, skip_broken=data.broken_shards == "skip")
 
 
 def _check_tokenizer(recipe: Recipe, tokenizer: Tokenizer | None) -> None:

@@ -24,6 +24,8 @@ from tips_bench.training.recipe import Recipe, StagePart
 from tips_bench.training.shards import Cursor, Draw, SampleFault, ShardOrder
 
 CHUNK = 16  # draws
+Taken = list[list[int]]
+"""Which samples earlier ranks have drawn: by a rule of n numbers, one is taken if its number is less than that at its number % n."""
 _CROPS, _CAPTIONS, _MASKS, _WINDOWS = 2, 3, 4, 5  # streams of random numbers beside those of shards; kept apart, so that recipes share them
 
 
@@ -50,17 +52,25 @@ class Reader(IterableDataset):
     """A rank's draws from a cursor on, as chunks; among several workers, chunk after chunk in turns. A UserError is sent, not raised."""
 
     def __init__(
-        self, recipe: Recipe, stage: StagePart, tokenizer: Tokenizer | None, order: ShardOrder, cursor: Cursor, rank: int, world: int
+        self,
+        recipe: Recipe,
+        stage: StagePart,
+        tokenizer: Tokenizer | None,
+        order: ShardOrder,
+        cursor: Cursor,
+        rank: int,
+        world: int,
+        taken: Taken,
     ) -> None:
         super().__init__()
         self.recipe, self.stage, self.tokenizer = recipe, stage, tokenizer
-        self.order, self.cursor, self.rank, self.world = order, cursor, rank, world
+        self.order, self.cursor, self.rank, self.world, self.taken = order, cursor, rank, world, taken
         self.kinds = captions.wanted_kinds(recipe.method.contrastive)
 
     def __iter__(self) -> Iterator[Chunk | UserError]:
         info = get_worker_info()
         worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
-        draws = self.order.draws(self.cursor, self.rank, self.world)
+        draws = (draw for draw in self.order.draws(self.cursor, self.rank, self.world) if not self._is_taken(draw.number))
         try:
             for number in count():
                 due = islice(draws, CHUNK)  # a draw must be read before the next one comes
@@ -70,6 +80,9 @@ class Reader(IterableDataset):
                     deque(due, maxlen=0)
         except UserError as error:
             yield error
+
+    def _is_taken(self, number: int) -> bool:
+        return any(number < rule[number % len(rule)] for rule in self.taken)
 
     def chunk(self, draws: Iterable[Draw]) -> Chunk:
         outcomes, rows = [], []

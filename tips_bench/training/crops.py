@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from tips_bench.training.recipe import CropsPart, MaskPart
+from tips_bench.training.recipe import MaskPart
+from tips_bench.training.recipe_data import CropsPart
 from tips_bench.training.shards import SampleFault
 
 EXTENSIONS = ("jpg", "jpeg", "png", "webp")

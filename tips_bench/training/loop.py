@@ -12,7 +12,6 @@ import json
 import signal
 import sys
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
@@ -30,7 +29,7 @@ from tips_bench.models.tokenizer import Tokenizer
 from tips_bench.progress import Advance, bar
 from tips_bench.ranks import World
 from tips_bench.training import checkpoint, runs
-from tips_bench.training.batches import Batch, Report, TrainingData, raise_if_reader_died, shard_order
+from tips_bench.training.batches import Batch, Report, TrainingData, all_together, raise_if_reader_died, shard_order
 from tips_bench.training.captions import TOKENIZER, tokenizer_file
 from tips_bench.training.claim import Changes, claimed, write_recipe
 from tips_bench.training.distributed import add_up
@@ -71,19 +70,19 @@ class _Run:
 
     def __init__(self, recipe: Recipe, run: Path, world: World, evaluate: Evaluate | None) -> None:
         self.recipe, self.run, self.world, self.evaluate = recipe, run, world, evaluate
-        if world.is_first and checkpoint.newest(run) is None:
-            check_first_samples(recipe, shard_order(recipe))
+        broken = self._prepare_shards()
         tokenizer = self._tokenizer()
         self.learner = Learner(recipe, world, runs.frozen_teacher(recipe))
         state = self._restore()
         self.step = 0 if state is None else state.step
         self.saved = self.step if state else -1
-        self.data = TrainingData(
-            recipe, tokenizer, rank=world.rank, world=world.size, state=None if state is None else state.data[world.rank]
-        )
+        places = () if state is None else state.data
+        self.data = TrainingData(recipe, tokenizer, rank=world.rank, world=world.size, places=places)
         self.report = Report()  # of all ranks, at the newest checkpoint
         self.watch = DivergenceMonitor(max(WINDOW, 2 * recipe.stages[0].warmup))
         self.log = Log(run if world.is_first else None, self.step)
+        if broken:
+            self.log.event(self.step, "broken shards", shards=[str(path) for path in broken])
 
     def take_note_of(self, changes: Changes) -> None:
         """A run that goes on with other values says so in its log, and its recipe has them from now on."""
@@ -180,7 +179,7 @@ class _Run:
         tensors = checkpoint.tensors_of(learner.student, learner.teacher, learner.optimizer)
         checkpoint.save(self.run, self.world, tensors, checkpoint.State(self.step, places), self.recipe.running.keep)
         self.saved = self.step
-        self.report = _all_together([Report(**place["report"]) for place in places])
+        self.report = all_together([Report(**place["report"]) for place in places])
         self.log.event(self.step, "checkpoint", **asdict(self.report))
         return folder
 
@@ -191,6 +190,19 @@ class _Run:
         checkpoint.allocate(self.learner.optimizer)
         tensors = checkpoint.tensors_of(self.learner.student, self.learner.teacher, self.learner.optimizer)
         return checkpoint.load(folder, tensors, together=True)
+
+    def _prepare_shards(self) -> list[Path]:
+        """Their indexes, made by the first rank for all; the shards that are left out. Errors: none of the first samples can be used."""
+        broken: list[Path] = []
+        if self.world.is_first:
+            order = shard_order(self.recipe)
+            broken = order.broken
+            for path in broken:
+                print(f"{self.recipe.name}: left out, because it is no whole tar file: {path}", file=sys.stderr)
+            if checkpoint.newest(self.run) is None:
+                check_first_samples(self.recipe, order)
+        self.world.barrier()
+        return broken
 
     def _tokenizer(self) -> Tokenizer | None:
         """The recipe's, kept in the run's folder, where the first rank puts it."""
@@ -212,12 +224,6 @@ class _Run:
 
 def _nothing(units: int = 1) -> None:
     pass
-
-
-def _all_together(reports: list[Report]) -> Report:
-    faults = sum((Counter(report.faults) for report in reports), Counter())
-    examples = {kind: name for report in reversed(reports) for kind, name in report.examples.items()}
-    return Report(sum(report.drawn for report in reports), sum(report.skipped for report in reports), dict(faults), examples)
 
 
 def _of_all_ranks(value: dict[str, Any], world: World) -> list[dict[str, Any]]:

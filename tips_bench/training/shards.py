@@ -1,33 +1,36 @@
 """Image-text samples from tar shards, in an order that a seed decides and a small cursor resumes.
 
 A shard is a tar file as webdataset writes it: members that stand together and share a name up to its first dot are one sample.
-Shards are read in place and at random, so they must lie on a file system and not be compressed.
+Shards are read in place and at random, on a file system or in object storage (shard_files.py), and must not be compressed.
 
-In each epoch the shards are permuted; successive ones are pooled until they hold `shuffle` samples, and a pool's samples are permuted.
-All ranks see this one order, and rank r of n takes the samples whose number, counted since the start of the run, is r modulo n: every
-sample comes once an epoch, however many ranks, workers and shards there are.
+In each epoch pieces of shards are permuted: whole shards, or with `mix` so many successive samples. Successive pieces are pooled until they
+hold `shuffle` samples, and a pool's samples are permuted. All ranks see this one order, and rank r of n takes the samples whose number,
+counted since the start of the run, is r modulo n: every sample comes once an epoch, however many ranks, workers and shards there are. A
+rank reads the bytes of its own samples and of indexes (shard_index.py), and nothing of the others.
 """
 
 from __future__ import annotations
 
-import os
+import io
 import tarfile
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property
 from glob import glob
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 from webdataset.shardlists import expand_urls
-from webdataset.tariterators import base_plus_ext
 
 from tips_bench.errors import UserError
 from tips_bench.files import digest
+from tips_bench.training.shard_files import ShardFiles, is_remote, shard_path
+from tips_bench.training.shard_index import Entry, ShardIndex, entries_of, load_indexes
 
-BLOCK = tarfile.BLOCKSIZE
 MAX_MEMBER = 64 << 20  # bytes; nothing larger is an image or a caption
+AT_ONCE = 4 << 20  # bytes; of a larger sample only what is asked for is read
 _SHARDS, _POOL = 0, 1  # which stream of random numbers
 
 
@@ -36,35 +39,40 @@ class SampleFault(Exception):
 
 
 class Cursor(NamedTuple):
-    """A place in the order. epoch; shard: the first of the pool, in the epoch's permutation; offset in the pool; samples drawn so far."""
+    """A place in the order. epoch; piece: the first of the pool, in the epoch's permutation; offset in the pool; samples drawn so far."""
 
     epoch: int = 0
-    shard: int = 0
+    piece: int = 0
     offset: int = 0
     drawn: int = 0
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A sample's place in its shard. members: extension in lower case -> (offset, size) in bytes. twice: an extension came again."""
-
-    key: str
-    members: dict[str, tuple[int, int]]
-    twice: bool
 
 
 @dataclass(frozen=True)
 class Draw:
     """A sample that is due, to be read before the next is drawn.
 
-    number: of draws before it, on all ranks, since the start of the run. after: the cursor behind it.
+    number: of draws before it, on all ranks, since the start of the run. after: the cursor behind it. span: (offset, size) of its bytes.
     """
 
     number: int
     after: Cursor
     path: Path
-    entry: Entry
-    file: IO[bytes]
+    span: tuple[int, int]
+    files: ShardFiles = field(compare=False)
+
+    @cached_property
+    def entry(self) -> Entry:
+        """Its name and members; their offsets are counted from the start of the span. Errors: bytes that are not those of one sample."""
+        entries: list[Entry] = []
+        reason: Exception | None = None
+        try:
+            entries, _ = entries_of(cast(IO[bytes], self._bytes))
+        except tarfile.TarError as error:
+            reason = error
+        if len(entries) != 1 or entries[0].start:
+            fix = f"Remove {self.path.name}.index, and resume when the shard is complete."
+            raise UserError("the shard was changed, and its index does not fit any more", where=self.path, fix=fix) from reason
+        return entries[0]
 
     def read(self, *extensions: str) -> dict[str, bytes]:
         """The bytes of those of its members that have one of the extensions.
@@ -79,29 +87,60 @@ class Draw:
                 offset, size = self.entry.members[extension]
                 if size > MAX_MEMBER:
                     raise SampleFault("a member too large")
-                try:
-                    self.file.seek(offset)
-                    read[extension] = self.file.read(size)
-                except OSError as error:
-                    raise _unreadable(self.path, error) from error
-                if len(read[extension]) != size:
-                    raise UserError("the shard was changed during training", where=self.path, fix="Resume when the file is complete.")
+                self._bytes.seek(offset)
+                read[extension] = self._bytes.read(size)
         return read
 
     @property
     def name(self) -> str:
         return f"{self.path.name}: {self.entry.key}"
 
+    @cached_property
+    def _bytes(self) -> Any:
+        """The sample as a file: read at once, or, of a large one, where it is looked at."""
+        offset, size = self.span
+        return io.BytesIO(self.files.read(self.path, offset, size)) if size <= AT_ONCE else _Span(self)
+
+
+class _Span(io.RawIOBase):
+    """A part of a shard as a file that can be read and searched."""
+
+    def __init__(self, draw: Draw) -> None:
+        self._draw, self._place = draw, 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._draw.span[1]}[whence]
+        self._place = base + place
+        return self._place
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self._draw.span[1] - self._place)
+        size = left if size < 0 else min(size, left)
+        data = self._draw.files.read(self._draw.path, self._draw.span[0] + self._place, size) if size else b""
+        self._place += size
+        return data
+
 
 def expand_shards(patterns: list[str]) -> list[Path]:
-    """The files that patterns with braces or wildcards name, in their order. Errors: none named, a file missing, one named twice."""
-    names = [str(Path(os.path.expanduser(name))) for pattern in patterns for name in expand_urls(pattern)]
-    paths = [Path(found) for name in names for found in (sorted(glob(name)) or [name])]
+    """The files that patterns with braces or wildcards name, in their order.
+
+    Errors: none named, a file missing (of object storage, where it is read), one named twice.
+    """
+    paths = [path for pattern in patterns for name in expand_urls(pattern) for path in _named(shard_path(name))]
     if not paths:
         raise UserError(
             "the list of shards is empty", where="data.shards", fix="For example: --set data.shards='rooms/train-{000..031}.tar'."
         )
-    missing = [path for path in paths if not path.is_file()]
+    missing = [path for path in paths if not is_remote(path) and not path.is_file()]
     if missing:
         raise UserError(
             f"{len(missing)} of {len(paths)} shards are missing, the first is {missing[0].name}",
@@ -114,83 +153,79 @@ def expand_shards(patterns: list[str]) -> list[Path]:
     return paths
 
 
-def index_shard(path: Path) -> list[Entry]:
-    """Where each sample of a shard lies, from the headers alone. Errors: not a tar file, a compressed, broken or truncated one."""
-    entries: list[Entry] = []
-    try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                if member.size < 0:  # would lead tarfile round in a circle
-                    raise tarfile.ReadError(f"{member.name!r} has a negative size")
-                _add(entries, member)
-            file.seek(tar.offset)
-            # tarfile takes an unreadable header for the end; a whole archive ends with a block of zeros.
-            if file.read(BLOCK) != bytes(BLOCK):
-                raise tarfile.ReadError(f"no valid header and no end of the archive at byte {tar.offset}")
-    except tarfile.TarError as error:
-        raise UserError(
-            f"not a complete, uncompressed tar file ({error})",
-            where=path,
-            fix="Write or download the shard again, or remove it from data.shards.",
-        ) from error
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    return entries
-
-
-def _add(entries: list[Entry], member: tarfile.TarInfo) -> None:
-    key, extension = base_plus_ext(member.name)
-    if not member.isfile() or key is None:
-        return
-    if not entries or entries[-1].key != key:
-        entries.append(Entry(key, {}, False))
-    last, extension = entries[-1], extension.lower()
-    entries[-1] = Entry(key, last.members | {extension: (member.offset_data, member.size)}, last.twice or extension in last.members)
-
-
-def _unreadable(path: Path, error: OSError) -> UserError:
-    return UserError(f"the shard cannot be read ({error.strerror or error})", where=path, fix="Check the file and its permissions.")
+def _named(path: Path) -> list[Path]:
+    """What a pattern without braces names; itself where nothing is found."""
+    if is_remote(path):
+        remote: Any = path
+        found = sorted(remote.fs.glob(remote.path)) if any(mark in str(path) for mark in "*?[") else []
+        return [shard_path(f"{remote.protocol}://{name.lstrip('/')}") for name in found] or [path]
+    return [Path(name) for name in sorted(glob(str(path)))] or [path]
 
 
 class ShardOrder:
-    """The order in which a run draws samples from shards. shuffle: samples that are pooled to be permuted."""
+    """The order in which a run draws samples from shards.
 
-    def __init__(self, paths: list[Path], *, seed: int, shuffle: int) -> None:
-        self.paths, self.seed, self.shuffle = paths, seed, shuffle
+    shuffle: samples that are pooled to be permuted. mix: so many successive samples of a shard stay together; None = all of a shard.
+    skip_broken: shards that are no whole tar file are left out; `broken` names them.
+    """
 
+    def __init__(self, paths: list[Path], *, seed: int, shuffle: int, mix: int | None = None, skip_broken: bool = False) -> None:
+        self.paths, self.seed, self.shuffle, self.mix, self.skip_broken = paths, seed, shuffle, mix, skip_broken
+
+    @cached_property
+    def indexes(self) -> list[ShardIndex]:
+        """Of each shard. Errors: a shard that cannot be read, or a broken one that is not to be skipped."""
+        return load_indexes(self.paths, skip_broken=self.skip_broken)
+
+    @property
+    def broken(self) -> list[Path]:
+        """Shards that are left out."""
+        return [path for path, index in zip(self.paths, self.indexes, strict=True) if index.broken]
+
+    @cached_property
     def identity(self) -> str:
-        """Hex SHA-256 of what decides the order: names and sizes of the shards in the order given, seed, shuffle."""
-        return digest(self.seed, self.shuffle, *(f"{path.name} {path.stat().st_size}" for path in self.paths))
+        """Hex SHA-256 of what decides the order: names and sizes of the shards in the order given, seed, shuffle, mix."""
+        mixed = [] if self.mix is None else [f"mix {self.mix}"]
+        sizes = [f"{path.name} {index.shard_bytes}" for path, index in zip(self.paths, self.indexes, strict=True)]
+        return digest(self.seed, self.shuffle, *mixed, *sizes)
 
     def draws(self, cursor: Cursor, rank: int = 0, world: int = 1) -> Iterator[Draw]:
-        """The samples of one of `world` ranks behind a cursor, without end. Errors: those of `index_shard`; no sample in any shard."""
-        epoch, shard, offset, drawn = cursor
-        while True:
-            order = np.random.default_rng([self.seed, _SHARDS, epoch]).permutation(len(self.paths))
-            held = 0
-            while shard < len(order):
-                with ExitStack() as files:
-                    pool, after = self._pool(order, shard, files)
-                    shuffled = np.random.default_rng([self.seed, _POOL, epoch, shard]).permutation(len(pool))
+        """The samples of one of `world` ranks behind a cursor, without end. Errors: those of `indexes`; no sample in any shard."""
+        epoch, piece, offset, drawn = cursor
+        if not sum(index.samples for index in self.indexes):
+            raise UserError("the shards hold no samples", where=self.paths[0], fix="Name shards with images and captions.")
+        with closing(ShardFiles()) as files:
+            while True:
+                order = np.random.default_rng([self.seed, _SHARDS, epoch]).permutation(len(self._pieces))
+                while piece < len(order):
+                    pool, after = self._pool(order, piece)
+                    shuffled = np.random.default_rng([self.seed, _POOL, epoch, piece]).permutation(len(pool))
                     for place in range(offset + (rank - drawn) % world, len(pool), world):
                         number = drawn + place - offset
-                        yield Draw(number, Cursor(epoch, shard, place + 1, number + 1), *pool[shuffled[place]])
-                held, drawn = held + len(pool), drawn + len(pool) - offset
-                shard, offset = after, 0
-            if not held:
-                raise UserError("the shards hold no samples", where=self.paths[0], fix="Name shards with images and captions.")
-            epoch, shard = epoch + 1, 0
+                        shard, sample = (int(value) for value in pool[shuffled[place]])
+                        span = self.indexes[shard].span(sample)
+                        yield Draw(number, Cursor(epoch, piece, place + 1, number + 1), self.paths[shard], span, files)
+                    drawn += len(pool) - offset
+                    piece, offset = after, 0
+                epoch, piece = epoch + 1, 0
 
-    def _pool(self, order: np.ndarray, shard: int, files: ExitStack) -> tuple[list[tuple[Path, Entry, IO[bytes]]], int]:
-        """The samples of enough shards from `shard` on, and the number of the shard behind them."""
-        pool: list[tuple[Path, Entry, IO[bytes]]] = []
-        while shard < len(order) and len(pool) < self.shuffle:
-            path = self.paths[order[shard]]
-            entries = index_shard(path)
-            try:
-                file = files.enter_context(path.open("rb"))
-            except OSError as error:
-                raise _unreadable(path, error) from error
-            pool += [(path, entry, file) for entry in entries]
-            shard += 1
-        return pool, shard
+    @cached_property
+    def _pieces(self) -> np.ndarray:
+        """int64 [P,3]: (shard, first sample, behind its last) of each piece."""
+        pieces = []
+        for shard, index in enumerate(self.indexes):
+            step = self.mix or max(1, index.samples)
+            firsts = range(0, index.samples, step) if self.mix else [0]
+            pieces += [(shard, first, min(first + step, index.samples)) for first in firsts]
+        return np.array(pieces, np.int64).reshape(-1, 3)
+
+    def _pool(self, order: np.ndarray, piece: int) -> tuple[np.ndarray, int]:
+        """(shard, sample) [N,2] of enough pieces from `piece` on, and the number of the piece behind them."""
+        pool: list[np.ndarray] = []
+        held = 0
+        while piece < len(order) and held < self.shuffle:
+            shard, first, behind = self._pieces[order[piece]]
+            samples = np.arange(first, behind)
+            pool.append(np.stack([np.full_like(samples, shard), samples], 1))
+            held, piece = held + len(samples), piece + 1
+        return np.concatenate(pool), piece

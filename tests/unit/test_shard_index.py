@@ -1,0 +1,211 @@
+"""Indexes of shards: made once, made again when a shard changes, and what a reader needs to read with them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tarfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.helpers.shards import picture, sample, small_recipe, write_shard, write_shards
+from tips_bench.errors import UserError
+from tips_bench.training import shard_files
+from tips_bench.training.batches import TrainingData
+from tips_bench.training.captions import tokenizer_file
+from tips_bench.training.chunks import Reader
+from tips_bench.training.shard_files import ShardFiles
+from tips_bench.training.shard_index import load_index
+from tips_bench.training.shards import Cursor, ShardOrder, expand_shards
+
+COUNTS = [40, 25, 40, 3]
+TOTAL = sum(COUNTS)
+START = Cursor()
+
+
+@pytest.fixture(scope="module")
+def pattern(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_shards(tmp_path_factory.mktemp("shards"), COUNTS)
+
+
+def keys(order: ShardOrder, count: int, **share: int) -> list[str]:
+    return [draw.entry.key for draw in itertools.islice(order.draws(START, **share), count)]
+
+
+def test_an_index_is_made_once_and_again_when_its_shard_changes(tmp_path: Path) -> None:
+    path = write_shard(tmp_path / "a.tar", [sample(1), sample(2)])
+    first = load_index(path)
+    file = tmp_path / "a.tar.index"
+    made = file.stat().st_mtime_ns
+    assert first.samples == 2 and load_index(path).starts_N1.tolist() == first.starts_N1.tolist()
+    assert file.stat().st_mtime_ns == made
+    write_shard(path, [sample(number) for number in range(5)])
+    assert load_index(path).samples == 5
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]\n", b'{"schema": "tips-bench/shard-index/1"}\n', b"\xff" * 300, b"9" * 5000])
+def test_a_broken_index_is_made_again(tmp_path: Path, content: bytes) -> None:
+    path = write_shard(tmp_path / "a.tar", [sample(1)])
+    (tmp_path / "a.tar.index").write_bytes(content)
+    assert load_index(path).samples == 1
+
+
+def test_an_index_that_does_not_fit_its_shard_is_told_of(tmp_path: Path) -> None:
+    path = write_shard(tmp_path / "a.tar", [sample(1, txt=b"x" * 700), sample(2)])
+    load_index(path)
+    data = path.read_bytes()
+    path.write_bytes(data[1024:] + data[:1024])
+    os.utime(path, (0, 0))  # as if it were older than its index
+    with pytest.raises(UserError, match=r"a\.tar: the shard was changed, and its index does not fit.*Remove a\.tar\.index"):
+        keys(ShardOrder([path], seed=0, shuffle=4), 2)
+
+
+def test_where_the_folder_takes_no_file_the_index_lies_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIPS_BENCH_CACHE", str(tmp_path / "cache"))
+    path = write_shard(tmp_path / "a.tar", [sample(1)])
+    (tmp_path / "a.tar.index").mkdir()  # stands in the way, for root, too
+    assert load_index(path).samples == 1
+    assert len(list((tmp_path / "cache" / "shard-indexes").glob("*.index"))) == 1
+
+
+def test_a_broken_shard_is_left_out_if_so_wished_and_the_others_keep_their_samples(tmp_path: Path) -> None:
+    pattern = write_shards(tmp_path, [4, 4, 4])
+    cut = tmp_path / "train-001.tar"
+    cut.write_bytes(cut.read_bytes()[:3000])
+    with pytest.raises(UserError, match=r"train-001\.tar: not a complete.*data\.broken_shards=skip"):
+        next(ShardOrder(expand_shards([pattern]), seed=0, shuffle=4).draws(START))
+    order = ShardOrder(expand_shards([pattern]), seed=0, shuffle=4, skip_broken=True)
+    assert sorted(keys(order, 8)) == [f"{number:06d}" for number in (0, 1, 2, 3, 8, 9, 10, 11)]
+    assert [path.name for path in order.broken] == ["train-001.tar"]
+
+
+@settings(max_examples=15, deadline=None)
+@given(mix=st.one_of(st.none(), st.integers(1, 50)), shuffle=st.integers(1, 60), world=st.integers(1, 5), seed=st.integers(0, 3))
+def test_each_epoch_has_every_sample_once_however_pieces_are_mixed(
+    pattern: str, mix: int | None, shuffle: int, world: int, seed: int
+) -> None:
+    order = ShardOrder(expand_shards([pattern]), seed=seed, shuffle=shuffle, mix=mix)
+    whole = keys(order, 2 * TOTAL)
+    for epoch in (whole[:TOTAL], whole[TOTAL:]):
+        assert sorted(epoch) == [f"{number:06d}" for number in range(TOTAL)]
+    shares = [keys(order, len(whole[rank::world]), rank=rank, world=world) for rank in range(world)]
+    assert shares == [whole[rank::world] for rank in range(world)]
+
+
+def test_a_batch_comes_from_more_shards_if_pieces_are_small(pattern: str) -> None:
+    def met(mix: int | None) -> int:
+        draws = ShardOrder(expand_shards([pattern]), seed=0, shuffle=24, mix=mix).draws(START)
+        return len({draw.path for draw in itertools.islice(draws, 24)})
+
+    assert met(None) == 1 < 3 <= met(2)
+
+
+def test_a_reader_reads_its_own_samples_and_little_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of 256 readers of an epoch; samples of 50 kB, as at 224 px."""
+    shards = [write_shard(tmp_path / f"{s}.tar", [sample(256 * s + n, jpg=bytes(50_000)) for n in range(256)]) for s in range(2)]
+    order = ShardOrder(shards, seed=0, shuffle=128, mix=8)
+    assert order.indexes
+    read: list[int] = [(tmp_path / f"{s}.tar.index").stat().st_size for s in range(2)]
+    plain = ShardFiles.read
+    monkeypatch.setattr(ShardFiles, "read", lambda self, path, start, size: read.append(size) or plain(self, path, start, size))
+    draws = [draw for draw in itertools.islice(order.draws(START, 7, 256), 2)]
+    for draw in draws:
+        assert set(draw.read("jpg", "json")) == {"jpg", "json"}
+    needed = sum(size for _, size in (draw.span for draw in draws))  # members with their headers in the archive
+    assert sum(read) / needed < 1.05, sum(read) / needed
+
+
+class Unsteady(MemoryFileSystem):
+    """Object storage whose reads fail twice of three times."""
+
+    protocol = "unsteady"
+    store: dict[str, Any] = {}
+    pseudo_dirs = [""]
+    tries: Counter[str] = Counter()
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + path.split("://")[-1].strip("/")
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
+        self.tries["all"] += 1
+        if self.tries["all"] % 3:
+            raise OSError(500, "the server is busy")
+        return bytes(super().cat_file(path, start=start, end=end, **kwargs))
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("TIPS_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(shard_files, "FIRST_WAIT_S", 0.0)
+    fsspec.register_implementation("unsteady", Unsteady, clobber=True)
+    storage = Unsteady()
+    storage.store.clear()
+    write_shards(tmp_path, [4, 3])
+    for name in ("train-000.tar", "train-001.tar"):
+        storage.pipe_file(f"/bucket/{name}", (tmp_path / name).read_bytes())
+    return "unsteady://bucket/train-{000..001}.tar"
+
+
+def test_shards_in_object_storage_are_read_in_the_same_order_though_reads_fail(bucket: str, tmp_path: Path) -> None:
+    local = ShardOrder(expand_shards([f"{tmp_path}/train-{{000..001}}.tar"]), seed=0, shuffle=4, mix=2)
+    remote = ShardOrder(expand_shards([bucket]), seed=0, shuffle=4, mix=2)
+    for one, other in zip(itertools.islice(remote.draws(START), 7), itertools.islice(local.draws(START), 7), strict=True):
+        assert one.entry.key == other.entry.key and one.read("jpg", "json") == other.read("jpg", "json")
+    assert remote.identity == local.identity
+
+
+def test_storage_that_stays_away_is_told_of_after_some_tries(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*args: Any, **kwargs: Any) -> bytes:
+        raise OSError(503, "the server is away")
+
+    order = ShardOrder(expand_shards([bucket]), seed=0, shuffle=4)
+    draw = next(order.draws(START))
+    monkeypatch.setattr(Unsteady, "cat_file", never)
+    with pytest.raises(UserError, match=r"train-00\d\.tar: the shard cannot be read \(the server is away\)"):
+        draw.read("jpg")
+
+
+def test_an_address_that_nothing_reads_is_told_of() -> None:
+    with pytest.raises(UserError, match="what reads this address is not installed"):
+        expand_shards(["nowhere://bucket/a.tar"])
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 3), (3, 2)])
+def test_another_number_of_ranks_shares_what_is_left_so_that_each_sample_comes_once(tmp_path: Path, before: int, after: int) -> None:
+    """Some samples are broken, so that ranks have come to different places when they stop."""
+    shard = [sample(n, jpg=b"no picture" if n % 5 == 0 else picture(n)) for n in range(36)]
+    recipe = small_recipe(str(write_shard(tmp_path / "a.tar", shard)), "data.shuffle=9", "data.mix=3")
+    tokenizer = tokenizer_file(recipe, ShardOrder([tmp_path / "a.tar"], seed=0, shuffle=9), tmp_path / "run")
+    from tips_bench.models.tokenizer import Tokenizer
+
+    ranks = [TrainingData(recipe, Tokenizer(tokenizer), rank=rank, world=before) for rank in range(before)]
+    seen: Counter[int] = Counter()
+    for data in ranks:
+        batches = data.batches(recipe.stages[0].model_copy(update={"batch": 4 * before}))
+        for batch in itertools.islice(batches, 2):
+            seen.update(batch.samples_B.tolist())
+    places = [data.state_dict() for data in ranks]
+    for rank in range(after):
+        data = TrainingData(recipe, Tokenizer(tokenizer), rank=rank, world=after, places=places)
+        reader = Reader(recipe, recipe.stages[0], data.tokenizer, data.order, data.cursor, rank, after, data.taken)
+        for chunk in itertools.islice(reader, 4):
+            assert not isinstance(chunk, UserError)
+            seen.update(outcome.number for outcome in chunk.outcomes if outcome.whole and outcome.number < 36)
+    assert sorted(seen) == [number for number in range(36) if seen[number]] and set(seen.values()) == {1}
+    names = {draw.number: draw.entry.key for draw in itertools.islice(data.order.draws(START), 36)}
+    assert set(seen) == {number for number, key in names.items() if int(key) % 5}
+
+
+def test_a_compressed_or_foreign_file_keeps_its_own_reason(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w:gz"):
+        pass
+    with pytest.raises(UserError, match="not a complete, uncompressed tar file"):
+        load_index(tmp_path / "a.tar")

@@ -1,0 +1,102 @@
+"""Bytes of shards, on a file system or in object storage, with reads that are tried again.
+
+A shard is named by a path or by a URL that fsspec knows (s3://, gs://, hf://, https://), which is then a `UPath` of universal_pathlib, with
+the methods of a path. A read asks for a range of bytes and gets all of it or fails.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, TypeVar, cast
+
+from tips_bench.errors import UserError
+
+TRIES = 5
+FIRST_WAIT_S = 0.5  # doubled with each try
+OPEN_FILES = 32
+FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)  # to try again would not help
+ValueT = TypeVar("ValueT")
+
+
+def shard_path(name: str) -> Path:
+    """A path of the file system, or a URL's. Errors: a URL, and the package that reads it is not installed."""
+    if "://" not in name:
+        return Path(name).expanduser()
+    try:
+        from upath import UPath
+
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="UPath .* filesystem not explicitly implemented")
+            return cast(Path, UPath(name))
+    except (ImportError, ValueError) as error:
+        fix = "Install it: pip install 'tips-bench[remote]', and for another kind of storage the package of fsspec that reads it."
+        raise UserError(f"what reads this address is not installed ({error})", where=name, fix=fix) from error
+
+
+def is_remote(path: Path) -> bool:
+    """Whether it lies in object storage."""
+    return hasattr(path, "fs")
+
+
+class ShardFiles:
+    """Ranges of shards. A few files stay open; each process has its own."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[Path, IO[bytes]] = OrderedDict()
+
+    def read(self, path: Path, start: int, size: int) -> bytes:
+        """`size` bytes from `start` on. Errors: a shard that has become shorter, or that cannot be read after TRIES tries."""
+        data = patiently(path, lambda: self._range(path, start, size))
+        if len(data) != size:
+            raise UserError("the shard was changed during training", where=path, fix="Resume when the file is complete.")
+        return data
+
+    def close(self) -> None:
+        """Lets go of the files."""
+        for file in self._open.values():
+            file.close()
+        self._open.clear()
+
+    def _range(self, path: Any, start: int, size: int) -> bytes:
+        if is_remote(path):
+            return bytes(path.fs.cat_file(path.path, start=start, end=start + size))
+        file = self._open.pop(path, None)
+        if file is None:
+            if len(self._open) >= OPEN_FILES:
+                self._open.popitem(last=False)[1].close()
+            file = path.open("rb", buffering=0)
+        self._open[path] = file
+        try:
+            file.seek(start)
+            parts, missing = [], size
+            while missing and (part := file.read(missing)):
+                parts.append(part)
+                missing -= len(part)
+            return b"".join(parts)
+        except OSError:
+            self._open.pop(path).close()  # a file of a server that went away is opened again
+            raise
+
+
+def patiently(path: Path, read: Callable[[], ValueT]) -> ValueT:
+    """What `read` gives, tried again after faults of a network or a disk. Errors: a file that is not there, or the last try's fault."""
+    for number in range(TRIES):
+        try:
+            return read()
+        except FINAL as error:
+            raise unreadable(path, error) from error
+        except (OSError, TimeoutError) as error:
+            if number == TRIES - 1:
+                raise unreadable(path, error) from error
+        time.sleep(FIRST_WAIT_S * 2**number)
+    raise AssertionError("unreachable")
+
+
+def unreadable(path: Path, error: Exception) -> UserError:
+    """The sentence for a shard that cannot be read."""
+    said = getattr(error, "strerror", None) or error
+    return UserError(f"the shard cannot be read ({said})", where=path, fix="Check the file and its permissions.")

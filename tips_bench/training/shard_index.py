@@ -1,0 +1,194 @@
+"""Where the samples of a shard begin: found once from its headers and kept in a small file, four bytes a sample.
+
+With it a reader knows how many samples a shard holds, and reads those that are its own and nothing else. It lies beside the shard as
+`NAME.index`; where that folder cannot be written to, and for object storage, in the cache folder of tips-bench. An index that is older than
+its shard or speaks of another size is made again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+from webdataset.tariterators import base_plus_ext
+
+from tips_bench.catalog import cache_root
+from tips_bench.errors import UserError
+from tips_bench.files import atomic, digest
+from tips_bench.progress import bar
+from tips_bench.training.shard_files import is_remote, patiently
+
+BLOCK = tarfile.BLOCKSIZE
+SCHEMA = "tips-bench/shard-index/1"
+LONGEST_HEAD = 1 << 12  # bytes of the first line
+CACHE = "shard-indexes"
+THREADS = 16  # that read headers; they wait more than they compute
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A sample's place in its shard. members: extension in lower case -> (offset, size) in bytes. twice: an extension came again.
+
+    start: where its first header is.
+    """
+
+    key: str
+    members: dict[str, tuple[int, int]]
+    twice: bool
+    start: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """starts_N1: uint32, the block of 512 bytes at which each sample begins and, last, where the archive ends.
+
+    shard_bytes: the size of the shard. broken: why it cannot be used, "" = it can.
+    """
+
+    starts_N1: np.ndarray
+    shard_bytes: int
+    broken: str = ""
+
+    @property
+    def samples(self) -> int:
+        return len(self.starts_N1) - 1
+
+    def span(self, sample: int) -> tuple[int, int]:
+        """(offset, size) in bytes of a sample's headers and members."""
+        first, behind = (int(block) * BLOCK for block in self.starts_N1[sample : sample + 2])
+        return first, behind - first
+
+
+def index_shard(path: Path) -> list[Entry]:
+    """Where each sample of a shard lies, from the headers alone. Errors: not a tar file, a compressed, broken or truncated one."""
+    return _scan(path)[0]
+
+
+def entries_of(file: IO[bytes]) -> tuple[list[Entry], int]:
+    """The samples of an open archive, and where it ends. Errors: tarfile's."""
+    entries: list[Entry] = []
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        for member in tar:
+            if member.size < 0:  # would lead tarfile round in a circle
+                raise tarfile.ReadError(f"{member.name!r} has a negative size")
+            _add(entries, member)
+        return entries, tar.offset
+
+
+def load_index(path: Path, *, skip_broken: bool = False) -> ShardIndex:
+    """The index of a shard, made now where there is none. Errors: a shard that cannot be read; a broken one, unless it is to be skipped."""
+    stat = patiently(path, path.stat)
+    index = _read(path, stat.st_size, getattr(stat, "st_mtime_ns", 0)) or _make(path, stat.st_size)
+    if index.broken and not skip_broken:
+        fix = "Write or download the shard again, remove it from data.shards, or leave out such shards with data.broken_shards=skip."
+        raise UserError(f"not a complete, uncompressed tar file ({index.broken})", where=path, fix=fix)
+    return index
+
+
+def load_indexes(paths: Iterable[Path], *, skip_broken: bool = False) -> list[ShardIndex]:
+    """Those of many shards, several at a time, with a bar. Errors: those of the first that has one."""
+    named = list(paths)
+    with ThreadPoolExecutor(THREADS) as threads, bar("shards", len(named), "shards") as advance:
+        found = []
+        for index in threads.map(lambda path: load_index(path, skip_broken=skip_broken), named):
+            found.append(index)
+            advance()
+        return found
+
+
+def _scan(path: Path) -> tuple[list[Entry], int]:
+    try:
+        return patiently(path, lambda: _whole_archive(path))
+    except tarfile.TarError as error:
+        raise UserError(
+            f"not a complete, uncompressed tar file ({error})",
+            where=path,
+            fix="Write or download the shard again, or remove it from data.shards.",
+        ) from error
+
+
+def _whole_archive(path: Path) -> tuple[list[Entry], int]:
+    with path.open("rb") as file:
+        entries, end = entries_of(cast(IO[bytes], file))
+        file.seek(end)
+        # tarfile takes an unreadable header for the end; a whole archive ends with a block of zeros.
+        if file.read(BLOCK) != bytes(BLOCK):
+            raise tarfile.ReadError(f"no valid header and no end of the archive at byte {end}")
+    return entries, end
+
+
+def _add(entries: list[Entry], member: tarfile.TarInfo) -> None:
+    key, extension = base_plus_ext(member.name)
+    if not member.isfile() or key is None:
+        return
+    if not entries or entries[-1].key != key:
+        entries.append(Entry(key, {}, False, member.offset))
+    last, extension = entries[-1], extension.lower()
+    members = last.members | {extension: (member.offset_data, member.size)}
+    entries[-1] = Entry(key, members, last.twice or extension in last.members, last.start)
+
+
+def _make(path: Path, size: int) -> ShardIndex:
+    try:
+        entries, end = _scan(path)
+        blocks = np.array([*(entry.start for entry in entries), end], np.int64) // BLOCK
+        index = ShardIndex(blocks.astype(np.uint32), size)
+    except UserError as error:
+        if not isinstance(error.__cause__, tarfile.TarError):
+            raise
+        index = ShardIndex(np.zeros(1, np.uint32), size, str(error.__cause__))
+    for file in _places(path):
+        with suppress(UserError, OSError):  # a folder that takes no file; without an index the headers are read again
+            _write(file, index)
+            break
+    return index
+
+
+def _places(path: Path) -> list[Path]:
+    """Where its index may lie, the best place first."""
+    cached = cache_root() / CACHE / f"{digest(str(path if is_remote(path) else path.resolve()))}.index"
+    return [cached] if is_remote(path) else [path.with_name(f"{path.name}.index"), cached]
+
+
+def _write(file: Path, index: ShardIndex) -> None:
+    head = json.dumps({"schema": SCHEMA, "shard_bytes": index.shard_bytes, "samples": index.samples, "broken": index.broken[:500]}).encode()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(file) as temporary, temporary.open("wb") as out:
+        out.write(head + b" " * (-(len(head) + 1) % 4) + b"\n")
+        out.write(index.starts_N1.astype("<u4").tobytes())
+
+
+def _read(path: Path, size: int, changed_ns: int) -> ShardIndex | None:
+    """The index that is there; None where there is none, or none of this shard as it is now."""
+    for file in _places(path):
+        try:
+            with file.open("rb") as opened:
+                if os.fstat(opened.fileno()).st_mtime_ns < changed_ns:
+                    continue
+                index = _parsed(opened.readline(LONGEST_HEAD), opened, size)
+        except (OSError, ValueError):
+            continue
+        if index is not None:
+            return index
+    return None
+
+
+def _parsed(head: bytes, file: Any, size: int) -> ShardIndex | None:
+    """Errors: ValueError of a head that is no JSON."""
+    said = json.loads(head)
+    if not isinstance(said, dict) or said.get("schema") != SCHEMA or said.get("shard_bytes") != size:
+        return None
+    samples, broken = said.get("samples"), said.get("broken")
+    if not isinstance(samples, int) or not 0 <= samples <= size // BLOCK or not isinstance(broken, str):
+        return None
+    starts_N1 = np.frombuffer(file.read(4 * (samples + 1)), "<u4")
+    whole = len(starts_N1) == samples + 1 and (np.diff(starts_N1.astype(np.int64)) > 0).all() and int(starts_N1[-1]) * BLOCK <= size
+    return ShardIndex(starts_N1, size, broken) if whole else None
