@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +96,32 @@ def test_two_ranks_resume_where_they_stopped(tmp_path: Path) -> None:
     assert resumed.returncode == 0 and newest is not None
     assert len(list(newest.glob("*.safetensors"))) == 2
     (newest / checkpoint.STATE_FILE).unlink()  # as if it had been killed while writing that one
+    shutil.copytree(tmp_path / "resumed", tmp_path / "alone")
     again = torchrun(2, *train, "--out", "resumed", "--resume", cwd=tmp_path)
     assert again.returncode == 0, again.stderr[-3000:]
     losses = [[line["loss"] for line in read_log(tmp_path / run) if "loss" in line] for run in ("whole", "resumed")]
     assert losses[0] == losses[1] and len(losses[0]) == 4
     events = [line["event"] for line in read_log(tmp_path / "resumed") if "event" in line]
     assert events.count("start") == 2
+    alone = torchrun(1, *train, "--out", "alone", "--resume", cwd=tmp_path)
+    assert alone.returncode == 0, alone.stderr[-3000:]
+    assert [line["loss"] for line in read_log(tmp_path / "alone") if "loss" in line] == pytest.approx(losses[0], rel=1e-5)
+
+
+@pytest.mark.nightly
+def test_one_two_and_three_ranks_in_turn_learn_what_one_does(tmp_path: Path) -> None:
+    running = {"parallel": "fsdp", "checkpoint_every": 2, "keep": 9, "log_every": 1}
+    changes = {"stages__0__warmup": 1, "stages__0__batch": 6}
+    path = write_recipe(tmp_path / "tiny.yaml", write_shards(tmp_path / "shards"), steps=6, running=running, **changes)
+    losses = []
+    for ranks, checkpoints_lost in ((1, []), (2, [4, 6]), (3, [6])):
+        for step in checkpoints_lost:
+            (checkpoint.folder_at(tmp_path / "run", step) / checkpoint.STATE_FILE).unlink()
+        command = ["-m", "tips_bench", "train", path.name, "--device", "cpu", "--out", "run", *(["--resume"] if losses else [])]
+        done = torchrun(ranks, *command, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+        losses.append([line["loss"] for line in read_log(tmp_path / "run") if "loss" in line])
+    assert all(len(one) == 6 and one == pytest.approx(losses[0], rel=1e-4) for one in losses)
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
