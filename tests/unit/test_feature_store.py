@@ -207,6 +207,25 @@ def test_a_disk_that_fills_up_is_one_sentence_and_the_item_is_missing(tmp_path: 
     assert np.array_equal(store.join().arrays["labels"], np.repeat([0, 1, 2], ROWS)), "and once there is space, it goes on"
 
 
+@pytest.mark.parametrize("allowed", [0, 1, 2])
+def test_a_disk_that_is_full_from_the_first_item_on_is_one_sentence_and_leaves_no_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: int
+) -> None:
+    store, real, left = ResumableArray(tmp_path / "s", ROWS, LAYOUT), os.write, [allowed]
+
+    def full(descriptor: int, data: memoryview) -> int:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(UserError, match="cannot write: File too large"):
+        store.write(0, **values(0))
+    store.close()
+    assert [path.name for path in (tmp_path / "s").iterdir()] == ["header.json"]
+
+
 def test_nothing_to_store_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is nothing to store"):
         ResumableArray(tmp_path / "s", [], LAYOUT)

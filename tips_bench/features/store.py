@@ -275,9 +275,11 @@ class _Part:
                     sync(self.path(kind))
 
     def close(self) -> None:
-        """Write no more to it, and let go of its files."""
-        if self._writers:
+        """Write no more to it, and let go of its files; of a part that holds no item, nothing is left."""
+        if self._writers and self.items:
             os.replace(self.path("writing"), self.path("index"))
+        elif self._writers:
+            self.remove()
         for descriptor in (*self._writers.values(), *self._readers.values()):
             os.close(descriptor)
         self._writers, self._readers = {}, {}
