@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "executors",
         "evaluation",
         "adapters",
+        "features",
         "training",
         "models",
         "encoders",

@@ -45,6 +45,15 @@ def test_encoders_are_listed_with_size_and_last_use(kept: dict[str, Path]) -> No
     assert [line.split() for line in lines[-3:-1]] == [["new", "0.00", "2001-09-09"], ["old", "0.00", "2001-09-09"]]
 
 
+def test_a_limit_is_listed_with_what_is_used_of_it(kept: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert " of at most" not in cache("list").stdout
+    monkeypatch.setenv("TIPS_BENCH_CACHE_LIMIT", "16MB")
+    assert cache("list").stdout.endswith("of at most 0.02 GB (50%)\n")
+    monkeypatch.setenv("TIPS_BENCH_CACHE_LIMIT", "much")
+    done = cache("list")
+    assert done.exit_code == 2 and "$TIPS_BENCH_CACHE_LIMIT: 'much' is not a size" in done.stderr
+
+
 @pytest.mark.parametrize(("most", "left"), [("1", {"old", "new"}), ("0.006", {"new"}), ("0", set())])
 def test_what_was_not_used_for_longest_goes_first(kept: dict[str, Path], most: str, left: set[str]) -> None:
     done = cache("prune", "--max-gb", most)

@@ -96,7 +96,20 @@ def test_a_protocol_that_a_model_is_not_made_for_is_refused_by_name(calls: list[
 def test_options_reach_the_evaluation(calls: list[Call], tmp_path: Path) -> None:
     options = ["--weights", "random", "--device", "cpu", "--dtype", "bf16", "--batch-size", "3", "--workers", "5", "--data-root", "d"]
     options += ["--set", "image.short_side=112", "--set", "probe.max_iterations=7"]
-    options += ["--pictures", "2", "--cache", "--limit", "9", "--seed", "4", "--rerun", "--metrics", "boundary-iou"]
+    options += [
+        "--pictures",
+        "2",
+        "--cache",
+        "--cache-limit",
+        "3 GB",
+        "--limit",
+        "9",
+        "--seed",
+        "4",
+        "--rerun",
+        "--metrics",
+        "boundary-iou",
+    ]
     done = run("run", "--task", "rooms-seg", "--model", "pixels", "--out", str(tmp_path), *options)
     assert done.exit_code == 0, done.output
     assert calls == [
@@ -114,6 +127,8 @@ def test_options_reach_the_evaluation(calls: list[Call], tmp_path: Path) -> None
             "overrides": ["image.short_side=112", "probe.max_iterations=7"],
             "pictures": 2,
             "cache": True,
+            "cache_limit": "3 GB",
+            "cache_dtype": None,
             "limit": 9,
             "seed": 4,
             "rerun": True,

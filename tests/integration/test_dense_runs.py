@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from tests.helpers.scans import size_of
 from tests.integration.test_runs import Killed, kill_after, stable
 from tips_bench.cli.app import app
 from tips_bench.errors import UserError
+from tips_bench.evaluation.cached_features import load_features
 from tips_bench.evaluation.run import evaluate
 from tips_bench.probes.depth_bins import BinsHead
+from tips_bench.results import reproduce
 from tips_bench.results.record import load_record
 from tips_bench.rooms.writing.writers import write_rooms
 
@@ -99,6 +102,23 @@ def test_cached_features_and_moments_spare_the_backbone(few, tmp_path, monkeypat
     again = evaluate("rooms-normals", "tips-tiny-random", out=tmp_path / "c", overrides=FEW, data_root=few, cache=True)
     assert plain.metrics == filled.metrics == again.metrics
     assert (filled.cost.image_forwards, again.cost.image_forwards) == (14, 0)
+
+
+def test_a_rounded_cache_is_said_by_the_record_and_gives_the_same_numbers_fresh_and_found(few, tmp_path, monkeypatch):
+    monkeypatch.setenv("TIPS_BENCH_CACHE", str(tmp_path / "cache"))
+    options = {"overrides": FEW, "data_root": few, "cache": True}
+    whole = evaluate("rooms-normals", "tips-tiny-random", out=tmp_path / "a", **options)
+    fresh = evaluate("rooms-normals", "tips-tiny-random", out=tmp_path / "a", cache_dtype="bf16", **options)
+    found = evaluate("rooms-normals", "tips-tiny-random", out=tmp_path / "b", cache_dtype="bf16", **options)
+    assert fresh.metrics == found.metrics != whole.metrics and fresh.path.name == found.path.name != whole.path.name
+    assert (fresh.cost.image_forwards, found.cost.image_forwards) == (14, 0), "nothing is shared with features that are not rounded"
+    said = "features rounded to bf16, as the cache keeps them"
+    assert said in map(str, fresh.deviations) and said not in map(str, whole.deviations) and not fresh.comparable
+    assert reproduce.command(fresh).endswith("--cache --cache-dtype bf16") and "--cache" not in reproduce.command(whole)
+    kept, exact = load_features(found, data_root=few), load_features(whole, data_root=few)
+    assert all(np.array_equal(kept[key], torch.from_numpy(exact[key]).bfloat16().float().numpy()) for key in exact)
+    same = evaluate("rooms-normals", "tips-tiny-random", out=tmp_path / "c", dtype="bf16", cache_dtype="bf16", **options)
+    assert "cache_dtype" not in [one.key for one in same.deviations], "the encoder computes in it: nothing is rounded"
 
 
 def test_linear_bins_learn_go_on_after_a_kill_and_look_twice(few, tmp_path):

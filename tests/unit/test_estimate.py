@@ -57,6 +57,18 @@ def test_evaluations_of_the_same_images_share_a_pass_and_others_do_not() -> None
     assert estimate(specs, "bf16")[0].disk == found[0].disk / 2
 
 
+def test_what_is_kept_for_later_runs_is_all_that_is_read_again() -> None:
+    alone = [spec("ade20k", "convex"), spec("ade20k", "linear-tips"), spec("zeroshot-ade150", "clearclip", "tips-b14")]
+    assert [one.disk > 0 for one in estimate(alone, "fp32", keep=True)] == [True, True, False]
+    (found,) = estimate([spec("ade20k", "convex", "tips-l14")], "bf16", keep=True)
+    assert found.disk == 22210 * 32 * 43 * 1024 * 2, "patches of 448 x 597 pixels by 14 x 1024 numbers x 2 bytes"
+
+
+def test_of_whole_images_vectors_are_kept_and_no_patches() -> None:
+    (found,) = estimate([spec("imagenet-knn", "knn-dinov2")], "fp16", keep=True)
+    assert found.disk / (1_281_167 + 50_000) == 2 * 256 * 2
+
+
 def test_what_half_of_the_free_disk_does_not_take_is_not_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specs = [spec("rooms-seg", "convex-224"), spec("rooms-depth", "convex-depth-224")]
     needed = sum(one.disk for one in estimate(specs, "fp32"))

@@ -15,7 +15,7 @@ from torch import Tensor
 from tips_bench.cards import FeatureCard, ImageCard
 from tips_bench.encoders import load_encoder
 from tips_bench.errors import UserError
-from tips_bench.features import memory as module
+from tips_bench.features import part_writer
 from tips_bench.features.extract import Extractor
 from tips_bench.features.image_embeddings import ImageEmbedding
 from tips_bench.features.memory import FeatureMemory, keys
@@ -83,6 +83,30 @@ def test_a_key_tells_pixels_shapes_and_the_order_of_pixels_apart() -> None:
     assert keys(torch.cat([one, one])) == keys(one) * 2
 
 
+@pytest.mark.parametrize("kept", [torch.float16, torch.bfloat16])
+def test_rounded_features_are_the_same_when_they_are_fresh_and_when_they_are_found(tmp_path: Path, kept: torch.dtype) -> None:
+    def rounding(folder: Path) -> Extractor:
+        return replace(extractor(folder), memory=FeatureMemory(folder, torch.float32, kept=kept))
+
+    one = rounding(tmp_path / "half")
+    plain = replace(one, memory=None).encode(pixels(3)).features_BhwD
+    fresh = one.encode(pixels(3)).features_BhwD
+    again = rounding(tmp_path / "half")
+    found = again.encode(pixels(3)).features_BhwD
+    assert torch.equal(fresh, plain.to(kept).float()) and torch.equal(found, fresh) and found.dtype == torch.float32
+    assert again.meter.image_forwards == 0 and not torch.equal(fresh, plain)
+    extractor(tmp_path / "whole").encode(pixels(3))
+    half, whole = (sum(path.stat().st_size for path in (tmp_path / name).glob("*.bin")) for name in ("half", "whole"))
+    assert half == whole / 2
+
+
+def test_features_that_fp16_cannot_hold_are_an_error_and_not_kept(tmp_path: Path) -> None:
+    memory = FeatureMemory(tmp_path, torch.float32, kept=torch.float16)
+    with pytest.raises(UserError, match=r"features of up to 7e\+04 do not fit into float16. Use bf16"):
+        memory.rounded(torch.tensor([[1.0, -7e4]]))
+    assert memory.rounded(torch.tensor([1 + 2**-12])).tolist() == [1]
+
+
 @pytest.mark.parametrize("kind", ["bin", "index"])
 @pytest.mark.parametrize("cut", [True, False])
 def test_what_is_cut_off_or_changed_is_not_found_and_made_anew(tmp_path: Path, kind: str, cut: bool) -> None:
@@ -109,11 +133,11 @@ def test_two_processes_keep_side_by_side(tmp_path: Path) -> None:
 
 
 def test_parts_are_closed_at_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PART_BYTES", 1000)
+    monkeypatch.setattr(part_writer, "PART_BYTES", 1000)
     memory = FeatureMemory(tmp_path, torch.float32)
     for number in range(6):
         memory.keep(str(number).encode(), "embeddings", torch.full((1, 100), float(number)))
-    assert len(list(tmp_path.glob("*.bin"))) == 2
+    assert len(list(tmp_path.glob("*.bin"))) == 3
     for number in range(6):
         found = memory.read(str(number).encode(), "embeddings")
         assert found is not None and found.unique().tolist() == [number]

@@ -22,14 +22,15 @@ app = typer.Typer(help=EXAMPLES, no_args_is_help=True)
 
 @app.command("list")
 def list_features() -> None:
-    """List the encoders whose features are kept, with their size and their last use.
+    """List the encoders whose features are kept, with their size and their last use, and the limit that $TIPS_BENCH_CACHE_LIMIT sets.
 
     \b
     Example:
       tips-bench cache list
     """
     from tips_bench.catalog import cache_root
-    from tips_bench.evaluation.upkeep import parts
+    from tips_bench.evaluation.keeping import limit_bytes
+    from tips_bench.features.upkeep import parts
 
     sizes: dict[str, tuple[int, float]] = {}
     for part in parts(cache_root() / "features"):
@@ -38,7 +39,9 @@ def list_features() -> None:
     rows = [[name, f"{size / 1e9:.2f}", _day(used)] for name, (size, used) in sorted(sizes.items())]
     if rows:
         print_table(["encoder", "GB", "last used"], rows)
-    print_line(f"{sum(size for size, _ in sizes.values()) / 1e9:.2f} GB of features in {cache_root() / 'features'}")
+    used, limit = sum(size for size, _ in sizes.values()), limit_bytes(True, None)
+    of = "" if limit is None else f" of at most {limit / 1e9:.2f} GB ({used / limit:.0%})"
+    print_line(f"{used / 1e9:.2f} GB of features in {cache_root() / 'features'}{of}")
 
 
 @app.command("prune")
@@ -52,10 +55,9 @@ def prune_features(
       tips-bench cache prune --max-gb 50
     """
     from tips_bench.catalog import cache_root
-    from tips_bench.evaluation.upkeep import parts, prune
+    from tips_bench.features.upkeep import prune
 
-    gone = prune(cache_root() / "features", max_gb * 1e9)
-    left = sum(part.size for part in parts(cache_root() / "features"))
+    gone, left = prune(cache_root() / "features", max_gb * 1e9)
     print_line(f"{sum(part.size for part in gone) / 1e9:.2f} GB deleted, {left / 1e9:.2f} GB left")
 
 
@@ -68,7 +70,7 @@ def verify_features() -> None:
       tips-bench cache verify
     """
     from tips_bench.catalog import cache_root
-    from tips_bench.evaluation.upkeep import parts, verify
+    from tips_bench.features.upkeep import parts, verify
     from tips_bench.progress import bar
 
     present = parts(cache_root() / "features")

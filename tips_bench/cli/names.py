@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tips_bench.catalog import card_files
 from tips_bench.errors import CodeFailed, NotAllowed, Unsuited, UserError
@@ -44,7 +44,14 @@ def number_or_auto(text: str, option: str, *, least: int) -> int | Literal["auto
 
 
 def plan(
-    task: str, model: str, protocol: str | None, *, overrides: list[str], weights: str | None, limit: int | None
+    task: str,
+    model: str,
+    protocol: str | None,
+    *,
+    overrides: list[str],
+    weights: str | None,
+    limit: int | None,
+    rounded: str | None,
 ) -> tuple[list[Spec], list[CodeFailed]]:
     """Every evaluation that the comma lists ask for, model by model, with its cards read and overridden; and errors of models' own code.
 
@@ -72,7 +79,8 @@ def plan(
         if job.model in failed:
             continue
         try:
-            specs.append(resolve(job.task, job.model, job.protocol, overrides=overrides, weights=weights, limit=limit))
+            options: dict[str, Any] = {"overrides": overrides, "weights": weights, "limit": limit, "rounded": rounded}
+            specs.append(resolve(job.task, job.model, job.protocol, **options))
         except CodeFailed as error:
             failed[job.model] = error
             continue

@@ -74,6 +74,21 @@ def run(
         int, typer.Option(min=0, help="Number of samples to draw: image, ground truth, prediction, PCA of the features.")
     ] = 0,
     cache: Annotated[bool, typer.Option("--cache", help="Keep the features on disk, so that the next run can reuse them.")] = False,
+    cache_limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="With --cache: how much all kept features may take, as 200GB. Those that were not used for longest are deleted. "
+            "Default: $TIPS_BENCH_CACHE_LIMIT, or no limit.",
+        ),
+    ] = None,
+    cache_dtype: Annotated[
+        Literal["fp16", "bf16"] | None,
+        typer.Option(
+            help="With --cache: round features to this number format before they are used and kept. The record is then not comparable. "
+            "Default: as the encoder computes them."
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only N images of each split. The record is then not comparable.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed for everything random.")] = 0,
     rerun: Annotated[
@@ -122,7 +137,8 @@ def run(
     beside = split(metrics, "--metrics", METRICS.names) if metrics else []
     for name in beside:
         METRICS.get(name, where="--metrics")
-    specs, failed = plan(task, model, protocol, overrides=overrides or [], weights=weights, limit=limit)
+    rounded = checked_cache(cache, cache_limit, dtype, cache_dtype)
+    specs, failed = plan(task, model, protocol, overrides=overrides or [], weights=weights, limit=limit, rounded=rounded)
     for error in failed:
         print_error(error)
     options: dict[str, Any] = {
@@ -136,6 +152,8 @@ def run(
         "overrides": overrides or [],
         "pictures": pictures,
         "cache": cache,
+        "cache_limit": cache_limit,
+        "cache_dtype": cache_dtype,
         "limit": limit,
         "seed": seed,
         "rerun": rerun,
@@ -144,7 +162,7 @@ def run(
     given = {"slurm": slurm, "ray": ray, "jobs": None if jobs is None else str(jobs)}
     with one_rank():
         if plan_only:
-            print_plan(specs, dtype)
+            print_plan(specs, rounded or dtype, keep=cache)
             whole = True
         elif on is not None or any(given.values()):
             whole = evaluate_elsewhere(specs, options, chosen_executor(on, given), as_json)
@@ -152,6 +170,14 @@ def run(
             whole = evaluate_here(specs, options, as_json)
         if failed or not whole:
             raise typer.Exit(2)
+
+
+def checked_cache(cache: bool, limit: str | None, dtype: str, cache_dtype: str | None) -> str | None:
+    """To what features are rounded, None = they are not. Errors: settings of a cache that do not fit."""
+    from tips_bench.evaluation.keeping import limit_bytes, rounding
+
+    limit_bytes(cache, limit)
+    return rounding(cache, dtype, cache_dtype)
 
 
 def evaluate_elsewhere(specs: list[Spec], options: dict[str, Any], executor: Chosen, as_json: bool) -> bool:
@@ -172,11 +198,11 @@ def evaluate_here(specs: list[Spec], options: dict[str, Any], as_json: bool) -> 
     return len(records) == len(specs)
 
 
-def print_plan(specs: list[Spec], dtype: str) -> None:
-    """What each evaluation would ask of the backbone and the disk, and all of them together."""
+def print_plan(specs: list[Spec], dtype: str, *, keep: bool) -> None:
+    """What each evaluation would ask of the backbone and the disk, and all of them together. dtype: on disk. keep: for later runs, too."""
     from tips_bench.evaluation.estimate import estimate
 
-    found = estimate(specs, dtype)
+    found = estimate(specs, dtype, keep=keep)
     columns = ["task", "model", "protocol", "images", "shared", "disk GB"]
     rows = [
         [one.spec.task.name, one.spec.model_name, one.spec.protocol.name, f"{one.alone:,}", f"{one.shared:,}", f"{one.disk / 1e9:.1f}"]

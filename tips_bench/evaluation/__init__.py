@@ -7,6 +7,6 @@ report           from a finished evaluation to its record
 sharing          evaluations that read the same images share one pass
 estimate         what evaluations will ask of the backbone and of the disk
 bench            what the encoder and decoding reach on this machine
-upkeep           what the cache of features holds, and what goes first
+keeping          what --cache keeps: within which limit, rounded to what
 cached_features  features of a split, as a run with --cache left them
 """

@@ -17,11 +17,12 @@ from tips_bench.data.split import Split
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
 from tips_bench.encoders.weights import DTYPES
 from tips_bench.errors import UserError
+from tips_bench.evaluation.keeping import ROUNDED
 from tips_bench.evaluation.patch_sizes import for_patches
 from tips_bench.features.extract import Extractor
 from tips_bench.features.memory import FeatureMemory
 from tips_bench.results.record import Record
-from tips_bench.results.reproduce import command
+from tips_bench.results.reproduce import cache_dtype, command
 
 
 class _Described(Encoder):
@@ -49,7 +50,9 @@ def load_features(record: Record, split: str = "test", *, data_root: Path | str 
         raise UserError(f"there is no split {split!r}", where=f"task {task.name}", fix=f"Choose one of {', '.join(task.data.splits)}.")
     reader = Split.open(task.data, _data_folder(task, data_root), split, None).reader
     applied, dtype = for_patches(protocol, model.patch_size), DTYPES[record.cost.dtype]
-    memory = FeatureMemory(cache_root() / "features" / (record.features_id or "none")[:32], dtype)
+    rounded = cache_dtype(record.deviations)
+    kept = ROUNDED[rounded] if rounded else None
+    memory = FeatureMemory(cache_root() / "features" / (record.features_id or "none")[:32], dtype, kept=kept)
     described = _Described(model, record.weights_sha256, dtype)
     extractor = Extractor(described, applied.image, applied.features, batch_size=1, memory=memory)
     found: dict[str, np.ndarray] = {}
@@ -60,7 +63,7 @@ def load_features(record: Record, split: str = "test", *, data_root: Path | str 
     memory.close()
     if not found:
         problem = f"the cache holds no features of {split!r} for {record.model_name} on {task.name} under {protocol.name}"
-        raise UserError(problem, where=memory.folder, fix=f"Make them: {command(record)} --cache --rerun")
+        raise UserError(problem, where=memory.folder, fix=f"Make them: {command(record)}{'' if kept else ' --cache'} --rerun")
     return found
 
 

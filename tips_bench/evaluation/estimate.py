@@ -22,7 +22,8 @@ from tips_bench.features.geometry import Windows
 from tips_bench.files import free_bytes
 from tips_bench.registry import FAMILIES
 
-BYTES = {"fp32": 4, "bf16": 2}
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+VECTORS = {"classification": 2, "retrieval": 2, "instance-retrieval": 2}  # kept of a layer in place of its patches
 ASPECT = 4 / 3
 
 
@@ -39,11 +40,14 @@ class Estimate:
     disk: int
 
 
-def estimate(specs: Sequence[Spec], dtype: str) -> list[Estimate]:
-    """For each evaluation, in the order in which they are done; nothing for one whose cards do not fit together."""
+def estimate(specs: Sequence[Spec], dtype: str, *, keep: bool = False) -> list[Estimate]:
+    """For each evaluation, in the order in which they are done; nothing for one whose cards do not fit together.
+
+    dtype: in which features are kept. keep: also those that no other evaluation of the list reads.
+    """
     found: list[Estimate] = []
     passed = set()
-    sharing = share(specs, None)
+    sharing = share(specs, None, keep=keep)
     for spec, shared in zip(specs, sharing, strict=True):
         try:
             probe = FAMILIES.get(spec.task.family).adapter_class()(spec.task, spec.applied).probe
@@ -107,7 +111,10 @@ def _crops(spec: Spec) -> int:
 def _image_bytes(spec: Spec, readers: int, dtype: str) -> int:
     """Features of an image: the most that `readers` protocols of different layers keep of it."""
     height, width = inner_size(spec)
-    tokens = math.ceil(height / spec.model.patch_size) * math.ceil(width / spec.model.patch_size)
+    patches = math.ceil(height / spec.model.patch_size) * math.ceil(width / spec.model.patch_size)
+    tokens = VECTORS.get(spec.task.family, patches)
+    if spec.applied.features.attention != "itself":
+        return 0  # read of the last block in a way of its own, each time
     own = spec.applied.features.layers
     layers = max(4 if isinstance(own, str) else len(own), min(readers, 4))
     return tokens * spec.model.embed_dim * layers * BYTES[dtype]

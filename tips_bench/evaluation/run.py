@@ -29,13 +29,13 @@ from tips_bench.encoders.base import Encoder
 from tips_bench.encoders.load import load_encoder
 from tips_bench.encoders.user import card_of, wrap
 from tips_bench.errors import UserError, unknown_name
+from tips_bench.evaluation.keeping import limit_bytes, rounding
 from tips_bench.evaluation.report import build_record
 from tips_bench.evaluation.sharing import Shared
 from tips_bench.evaluation.spec import Spec, resolve
 from tips_bench.features.cache import FeatureCache
 from tips_bench.features.context import RunContext
 from tips_bench.features.extract import Extractor
-from tips_bench.features.memory import FeatureMemory
 from tips_bench.features.trial import settings_for
 from tips_bench.files import cannot_write, digest, sha256, write_text
 from tips_bench.memory import peak_memory_mb, reset_peak_memory
@@ -62,8 +62,9 @@ class RunOptions:
     dtype: precision of the encoder, "fp32" or "bf16". batch_size: images per batch. workers: threads or processes that decode images.
     Either may be "auto": a trial of a few seconds chooses it. out: folder for the records. data_root: folder of the data sets.
     overrides: "KEY=VALUE" changes a value of a card; the record lists it as a deviation. pictures: number of samples to draw. cache:
-    keep the features for later runs. limit: use at most so many samples of each split; a deviation. seed: for everything random.
-    rerun: evaluate again, even if this version of tips-bench already wrote the record. metrics: names of additional metrics, computed
+    keep the features for later runs. cache_limit: of all that is kept, as "200GB"; None = as $TIPS_BENCH_CACHE_LIMIT says. cache_dtype:
+    round the features to "fp16" or "bf16" before they are used and kept; a deviation. limit: use at most so many samples of each split;
+    a deviation. seed: for everything random. rerun: evaluate again, even if this version of tips-bench already wrote the record. metrics: names of additional metrics, computed
     from the same predictions. world: the ranks that evaluate together, each with the same options; `out` and the caches are on a disk
     that all of them see.
     """
@@ -78,6 +79,8 @@ class RunOptions:
     overrides: list[str] | None = None
     pictures: int = 0
     cache: bool = False
+    cache_limit: str | None = None
+    cache_dtype: str | None = None
     limit: int | None = None
     seed: int = 0
     rerun: bool = False
@@ -111,7 +114,9 @@ def evaluate(task: str, model: Any, protocol: str | None = None, **options: Any)
     if not isinstance(model, str | Path | ModelCard):
         encoder = _own_encoder(model, chosen)
         model = card_of(encoder)
-    spec = resolve(task, model, protocol, overrides=chosen.overrides or [], weights=chosen.weights, limit=chosen.limit)
+    rounded = rounding(chosen.cache, chosen.dtype, chosen.cache_dtype)
+    own: dict[str, Any] = {"overrides": chosen.overrides or [], "weights": chosen.weights, "limit": chosen.limit, "rounded": rounded}
+    spec = resolve(task, model, protocol, **own)
     return evaluate_spec(spec, chosen, encoder)
 
 
@@ -124,7 +129,7 @@ def _own_encoder(model: Any, options: RunOptions) -> Encoder:
 
 
 def evaluate_spec(spec: Spec, chosen: RunOptions, encoder: Encoder | None = None, shared: Shared | None = None) -> Record:
-    """As `evaluate`, for resolved cards; weights, limit and overrides are those of `spec`.
+    """As `evaluate`, for resolved cards; weights, limit, cache_dtype and overrides are those of `spec`.
 
     encoder: used instead of the card's. shared: what the features of its images are shared with; None = with later runs if they are kept.
     """
@@ -236,9 +241,9 @@ class _Run:
         proxy = spec.applied.features.proxy
         other = load_encoder(proxy.model, None, str(encoder.device), options.dtype) if proxy else None
         device, model = encoder.device.type, json.dumps(spec.model.model_dump(mode="json"), sort_keys=True)
-        named = digest(encoder.spec.identity(), model, options.dtype, device)[:32]
+        named = digest(encoder.spec.identity(), model, options.dtype, device, *filter(None, [spec.cache_dtype]))[:32]
         self.features_id = features = named + self._of_images(other)[:32]
-        memory = None if shared.folder is None else FeatureMemory(shared.folder / named, encoder.dtype, encoder.spec.name)
+        memory = shared.memory(named, encoder, spec.cache_dtype, limit_bytes(options.cache, options.cache_limit))
         image, read = spec.applied.image, spec.applied.features
         extractor = Extractor(encoder, image, read, batch_size, workers, world, memory, shared.layers(read, encoder), proxy=other)
         trained_on = splits.train.fingerprint if splits.train else ""

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from tips_bench.cards import FeatureCard
 from tips_bench.encoders.base import Encoder
+from tips_bench.evaluation.keeping import ROUNDED
 from tips_bench.evaluation.spec import Spec
 from tips_bench.features.extract import layer_indices
+from tips_bench.features.memory import FeatureMemory
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,13 @@ class Shared:
 
     folder: Path | None = None
     cards: tuple[FeatureCard, ...] = ()
+
+    def memory(self, name: str, encoder: Encoder, cache_dtype: str | None, most_bytes: int | None) -> FeatureMemory | None:
+        """Where features of one encoder are kept, None = nowhere. name: of its folder. cache_dtype: to what they are rounded."""
+        if self.folder is None:
+            return None
+        kept = ROUNDED[cache_dtype] if cache_dtype else None
+        return FeatureMemory(self.folder / name, encoder.dtype, encoder.spec.name, kept, most_bytes)
 
     def layers(self, own: FeatureCard, encoder: Encoder) -> tuple[int, ...]:
         """Those that the cards read in the same way as `own`."""

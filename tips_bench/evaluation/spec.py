@@ -14,6 +14,7 @@ from tips_bench.errors import NotAllowed, Unsuited, UserError
 from tips_bench.evaluation.patch_sizes import for_patches
 from tips_bench.results.protocol_hash import protocol_hash
 from tips_bench.results.record import Deviation, shown_name
+from tips_bench.results.reproduce import cache_dtype
 
 Kind = Literal["task", "model", "protocol"]
 
@@ -36,6 +37,11 @@ class Spec:
     def weights_name(self) -> str | None:
         """The weights as a record names them: a file by its name alone."""
         return self.weights if self.weights is None or self.weights.startswith("random") else Path(self.weights).name
+
+    @property
+    def cache_dtype(self) -> str | None:
+        """To what the features are rounded for a cache; None = they are not."""
+        return cache_dtype(self.deviations)
 
     @property
     def model_name(self) -> str:
@@ -70,10 +76,12 @@ def resolve(
     overrides: Sequence[str] = (),
     weights: str | Path | None = None,
     limit: int | None = None,
+    rounded: str | None = None,
 ) -> Spec:
     """Read the cards and apply `overrides`: "task.KEY=VALUE", "model.KEY=VALUE", and all others to the protocol.
 
     model: as for `load_encoder`. protocol: the task's default if None; one of the user's own runs on every task of its families.
+    rounded: to what features are rounded for a cache; a deviation.
     Errors: an unknown name, a protocol that the task does not allow or that is not for its family, a value that does not fit, a model
     without the released head that the protocol takes.
     """
@@ -100,6 +108,9 @@ def resolve(
     model_card = _changed("model", model if isinstance(model, ModelCard) else resolve_model_card(model), chosen["model"], deviations)
     if limit is not None:
         deviations.append(Deviation(card="run", key="limit", value=limit, text=f"limit = {limit} images of each split"))
+    if rounded is not None:
+        said = f"features rounded to {rounded}, as the cache keeps them"
+        deviations.append(Deviation(card="run", key="cache_dtype", value=rounded, text=said))
     spec = Spec(task_card, model_card, protocol_card, None if weights is None else str(weights), limit, deviations)
     if spec.takes_released_head and task_card.family not in model_card.heads:
         raise _no_head(spec)

@@ -41,7 +41,7 @@ class Settings:
 
 def asked_for(spec: Spec, options: dict[str, Any]) -> Asked:
     """An evaluation as the results folder keeps it. options: fields of RunOptions."""
-    own = evaluation_id(spec.cards(), spec.weights_name, options["seed"], spec.limit, options["dtype"])
+    own = evaluation_id(spec.cards(), spec.weights_name, options["seed"], spec.limit, options["dtype"], spec.cache_dtype)
     return Asked(own, spec.task.name, spec.model_name, spec.protocol.name, options["pictures"], tuple(options["metrics"]))
 
 

@@ -25,6 +25,7 @@ from tips_bench.files import cannot_write, digest, write_text
 from tips_bench.results.folders import read_records
 from tips_bench.results.provenance import git_state
 from tips_bench.results.record import Record, load_record
+from tips_bench.results.reproduce import cache_dtype
 
 SCHEMA = "tips-bench/matrix/1"
 State = Literal["done", "running", "failed", "left"]
@@ -55,9 +56,12 @@ class Status:
     path: Path | None = None
 
 
-def evaluation_id(cards: dict[str, Any], weights: str | None, seed: int, limit: int | None, dtype: str) -> str:
-    """What an evaluation and its record have in common. cards: as in a record. weights: the name in a record."""
-    return digest(json.dumps(cards, sort_keys=True), weights, seed, limit, dtype)[:16]
+def evaluation_id(cards: dict[str, Any], weights: str | None, seed: int, limit: int | None, dtype: str, rounded: str | None) -> str:
+    """What an evaluation and its record have in common. cards: as in a record. weights: the name in a record.
+
+    rounded: to what the features are rounded for a cache.
+    """
+    return digest(json.dumps(cards, sort_keys=True), weights, seed, limit, dtype, rounded)[:16]
 
 
 def folder_of(out: Path) -> Path:
@@ -121,7 +125,7 @@ def _records(out: Path, clean: bool) -> dict[str, list[Record]]:
     by_id: dict[str, list[Record]] = {}
     for record in found:
         if record.git_commit == commit and not (clean and (dirty or record.git_dirty)):
-            own = evaluation_id(record.cards, record.weights, record.seed, record.limit, record.cost.dtype)
+            own = evaluation_id(record.cards, record.weights, record.seed, record.limit, record.cost.dtype, cache_dtype(record.deviations))
             by_id.setdefault(own, []).append(record)
     return by_id
 

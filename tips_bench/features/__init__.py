@@ -16,5 +16,8 @@ search            exact nearest neighbors by cosine
 affinity          which patches of one set match those of another, in blocks
 store             arrays on disk that many processes fill, and that survive a kill
 memory            features found by an image's own pixels, for other evaluations and later runs
+parts             the files of such features
+part_writer       features appended to them, within the limit of a cache
+upkeep            what the cache of features holds, and what goes first
 cache             where the unfinished work of a run is kept
 """

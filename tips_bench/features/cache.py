@@ -59,7 +59,7 @@ class FeatureCache:
             store.close()
 
 
-DISK_TYPES = {torch.float32: "float32", torch.bfloat16: "int16"}
+DISK_TYPES = {torch.float32: "float32", torch.bfloat16: "int16", torch.float16: "float16"}
 
 
 def to_disk(features: Tensor) -> np.ndarray:

@@ -4,23 +4,23 @@ The same pixels before the same encoder give the same features, whichever task, 
 the pixels as the encoder gets them. Evaluations of several tasks on the same images share one pass that way, and so do later runs.
 
 Each process appends to parts of its own, without a lock: first the features, then a record in the part's index, with a CRC-32 of both.
-What a kill or a fault of the disk left is not found. Parts are closed at PART_BYTES, so that old ones can be deleted one by one.
+What a kill or a fault of the disk left is not found, and neither is what another process has deleted to make room: both are made anew.
 
 Axes: B images, P patches, D feature.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import os
-import secrets
+import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -30,50 +30,38 @@ from tips_bench.cards import FeatureCard
 from tips_bench.encoders.base import Encoder, ImageFeatures
 from tips_bench.errors import UserError
 from tips_bench.features.cache import DISK_TYPES, from_disk, to_disk
-from tips_bench.features.store import checksum, write_all
-from tips_bench.files import cannot_write, write_text
+from tips_bench.features.part_writer import PartWriter
+from tips_bench.features.parts import Place, places
 
-PART_BYTES = 1 << 30
-ABOUT = "about.json"
-RECORD = np.dtype(
-    [("key", "S32"), ("kind", "S32"), ("offset", "<u8"), ("rows", "<u4"), ("columns", "<u4"), ("check", "<u4"), ("own", "<u4")]
-)
-
-
-class Place(NamedTuple):
-    """Where an array lies: in which part, from which byte on, its shape and CRC-32."""
-
-    part: Path
-    offset: int
-    rows: int
-    columns: int
-    check: int
+STAMP_EVERY = 60  # seconds between two notes that a part is in use
 
 
 class FeatureMemory:
     """Arrays of two axes by (key, kind), in one precision. folder: of one encoder; made when the first array is kept. encoder: its name.
 
+    dtype: of the features. kept: to which they are rounded first; None = they are not. most_bytes: for all encoders beside it.
     A key is the text that `keys` gives; a kind is a short text, as "patches 11 True".
     """
 
-    def __init__(self, folder: Path, dtype: torch.dtype, encoder: str = "") -> None:
-        self.folder, self.disk_type, self.encoder = folder, np.dtype(DISK_TYPES[dtype]), encoder
+    def __init__(
+        self, folder: Path, dtype: torch.dtype, encoder: str = "", kept: torch.dtype | None = None, most_bytes: int | None = None
+    ) -> None:
+        self.folder, self.dtype, self.kept = folder, dtype, kept or dtype
+        self.disk_type = np.dtype(DISK_TYPES[self.kept])
         self._places: dict[tuple[bytes, bytes], Place] = {}
         self._readers: dict[Path, int] = {}
-        self._data: int | None = None
-        self._index: int | None = None
-        self._part = Path()
-        self._end = 0
+        self._stamped: dict[Path, float] = {}
+        self._writer = PartWriter(folder, {"encoder": encoder, "type": self.disk_type.name}, most_bytes)
         for path in sorted(folder.glob("part-*.index")):
-            os.utime(path)  # used now: the part is kept longer than older ones
-            self._places |= dict(_records(path))
+            with contextlib.suppress(FileNotFoundError):  # another process has just deleted it
+                self._places |= dict(places(path))
 
     def has(self, key: bytes, kinds: Sequence[str]) -> bool:
         """Whether all of these are kept for a key."""
         return all((key, kind.encode()) in self._places for kind in kinds)
 
     def read(self, key: bytes, kind: str) -> Tensor | None:
-        """[P,D], or None where it is not kept or not what was kept."""
+        """[P,D] as `rounded` gave it, or None where it is not kept or not what was kept."""
         place = self._places.get((key, kind.encode()))
         if place is None:
             return None
@@ -87,73 +75,46 @@ class FeatureMemory:
         if zlib.crc32(data) != place.check:
             del self._places[key, kind.encode()]
             return None
-        return from_disk(np.frombuffer(bytearray(data), self.disk_type).reshape(place.rows, place.columns))
+        self._stamp(place.part)
+        return from_disk(np.frombuffer(bytearray(data), self.disk_type).reshape(place.rows, place.columns)).to(self.dtype)
+
+    def _stamp(self, part: Path) -> None:
+        """Note that a part is in use, so that others go before it. One that is gone, or another user's, is left as it is."""
+        now = time.monotonic()
+        if now - self._stamped.get(part, -STAMP_EVERY) >= STAMP_EVERY:
+            self._stamped[part] = now
+            with contextlib.suppress(OSError):
+                os.utime(part.with_suffix(".index"))
+
+    def rounded(self, features: Tensor) -> Tensor:
+        """The features as they are when they are read again. Errors: some that the precision on disk cannot hold."""
+        if self.kept == self.dtype:
+            return features
+        rounded = features.to(self.kept)
+        if not torch.isfinite(rounded).all():
+            problem = f"features of up to {features.abs().max():.3g} do not fit into {str(self.kept).removeprefix('torch.')}"
+            raise UserError(problem, where="--cache-dtype", fix="Use bf16.")
+        return rounded.to(self.dtype)
 
     def keep(self, key: bytes, kind: str, features_PD: Tensor) -> None:
-        """Append an array. Errors: a full disk."""
-        array_PD = np.ascontiguousarray(to_disk(features_PD))
-        record = np.zeros((), RECORD)
-        record["key"], record["kind"], record["rows"], record["columns"] = key, kind.encode(), *array_PD.shape
-        record["check"] = checksum(array_PD)
-        try:
-            data, index = self._writers()
-            record["offset"] = self._end
-            record["own"] = zlib.crc32(record.tobytes()[:-4])
-            write_all(data, array_PD)
-            write_all(index, record)
-        except OSError as error:
-            self._close_writers()
-            raise cannot_write(self.folder, error) from error
-        self._places[key, kind.encode()] = Place(self._part, self._end, len(array_PD), array_PD.shape[1], int(record["check"]))
-        self._end += array_PD.nbytes
-
-    def _writers(self) -> tuple[int, int]:
-        if self._end >= PART_BYTES:
-            self._close_writers()
-        if self._data is None or self._index is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_text(self.folder / ABOUT, json.dumps({"encoder": self.encoder, "type": self.disk_type.name}))
-            self._part, self._end = self.folder / f"part-{secrets.token_hex(8)}.bin", 0
-            self._data, self._index = _open(self._part), _open(self._part.with_suffix(".index"))
-            self._readers[self._part] = self._data  # what was kept here can be read even if another process deletes the file
-        return self._data, self._index
-
-    def _close_writers(self) -> None:
-        if self._index is not None:
-            os.close(self._index)
-        self._data = self._index = None  # the data are still read
+        """Append an array, unless the limit leaves no room for it. Errors: a full disk."""
+        place = self._writer.append(key, kind, np.ascontiguousarray(to_disk(features_PD.to(self.kept))))
+        if place is None:
+            return
+        self._places[key, kind.encode()] = place
+        if place.part not in self._readers:  # what was kept here can be read even if another process deletes the file
+            self._readers[place.part] = self._writer.duplicate()
 
     def flush(self) -> None:
         """Hand what was kept to the disk."""
-        for descriptor in (self._data, self._index):
-            if descriptor is not None:
-                os.fsync(descriptor)
+        self._writer.flush()
 
     def close(self) -> None:
         """Let go of the files; a second time does nothing."""
-        self._close_writers()
+        self._writer.close()
         for descriptor in self._readers.values():
             os.close(descriptor)
         self._readers = {}
-
-
-def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-
-
-def _records(path: Path) -> Iterator[tuple[tuple[bytes, bytes], Place]]:
-    data, part = path.read_bytes(), path.with_suffix(".bin")
-    for record in np.frombuffer(data[: len(data) // RECORD.itemsize * RECORD.itemsize], RECORD):
-        if zlib.crc32(record.tobytes()[:-4]) == record["own"]:
-            shape = int(record["offset"]), int(record["rows"]), int(record["columns"])
-            yield (bytes(record["key"]), bytes(record["kind"])), Place(part, *shape, int(record["check"]))
-
-
-def records_of(index: Path) -> Iterator[tuple[Place, int]]:
-    """Where the arrays of a part lie, and how many bytes a value has."""
-    about = json.loads((index.parent / ABOUT).read_text(encoding="utf-8"))
-    for _, place in _records(index):
-        yield place, np.dtype(about["type"]).itemsize
 
 
 def keys(pixels_B3HW: Tensor) -> list[bytes]:
@@ -204,14 +165,12 @@ class Recall:
         self, pixels_B3HW: Tensor, wanted: Sequence[Wanted], through: Callable[[Tensor, tuple[int, ...]], ImageFeatures]
     ) -> dict[Wanted, Tensor]:
         """As `part_of` gives them. through: pixels and layers -> features, by the backbone."""
-        kept = self._kept(wanted)
         layers = tuple(sorted({*(layer for _, layer in wanted), *self.also}))
 
-        def make(names: list[bytes], pixels_M3HW: Tensor) -> None:
+        def make(pixels_M3HW: Tensor) -> dict[str, Tensor]:
             found = through(pixels_M3HW, layers)
-            for what in kept:
-                for position, layer in enumerate(layers):
-                    self._keep(names, self._kind((what, layer)), part_of(found, what, position))
+            every = [(what, position, layer) for what in self._kept(wanted) for position, layer in enumerate(layers)]
+            return {self._kind((what, layer)): part_of(found, what, position) for what, position, layer in every}
 
         rows = self._found(pixels_B3HW, [self._kind(part) for part in wanted], make)
         grid = [-(-side // self.encoder.spec.patch_size) for side in pixels_B3HW.shape[-2:]]
@@ -224,31 +183,25 @@ class Recall:
 
     def embeddings(self, pixels_B3HW: Tensor, through: Callable[[Tensor], Tensor]) -> Tensor:
         """As `embed_image`. through: pixels -> embeddings, by the backbone."""
-        (rows,) = self._found(pixels_B3HW, ["embeddings"], lambda names, images: self._keep(names, "embeddings", through(images)))
+        (rows,) = self._found(pixels_B3HW, ["embeddings"], lambda images: {"embeddings": through(images)})
         return rows
 
-    def _found(self, pixels_B3HW: Tensor, kinds: list[str], make: Callable[[list[bytes], Tensor], None]) -> list[Tensor]:
-        """[B,P,D] of each kind on the encoder's device. make: keeps what is not there, of these keys and pixels.
-
-        Errors: what was kept just now cannot be read.
-        """
+    def _found(self, pixels_B3HW: Tensor, kinds: list[str], make: Callable[[Tensor], dict[str, Tensor]]) -> list[Tensor]:
+        """[B,P,D] of each kind on the encoder's device. make: pixels of images of which something is missing -> what is to be kept."""
         names = keys(pixels_B3HW)
-        found = {kind: [self.memory.read(name, kind) for name in names] for kind in kinds}
-        missing = [image for image in range(len(names)) if any(rows[image] is None for rows in found.values())]
-        if missing:
-            make([names[image] for image in missing], pixels_B3HW[missing])
-        for kind, rows in found.items():
-            for image in missing:
-                rows[image] = self.memory.read(names[image], kind)
-        kept = [[rows_PD for rows_PD in rows if rows_PD is not None] for rows in found.values()]
-        if any(len(rows) < len(names) for rows in kept):
-            raise UserError("features that were kept cannot be read", where=self.memory.folder, fix="Check the disk, and run again.")
-        return [torch.stack(rows).to(self.encoder.device) for rows in kept]
-
-    def _keep(self, names: list[bytes], kind: str, rows: Tensor) -> None:
-        for name, rows_of_image in zip(names, rows, strict=True):
-            if not self.memory.has(name, [kind]):
-                self.memory.keep(name, kind, rows_of_image.flatten(0, -2))
+        found = [[self.memory.read(name, kind) for name in names] for kind in kinds]
+        missing = [image for image in range(len(names)) if any(rows[image] is None for rows in found)]
+        made = {kind: self.memory.rounded(rows.flatten(1, -2)) for kind, rows in make(pixels_B3HW[missing]).items()} if missing else {}
+        for kind, rows_MPD in made.items():
+            for image, rows_PD in zip(missing, rows_MPD, strict=True):
+                if not self.memory.has(names[image], [kind]):
+                    self.memory.keep(names[image], kind, rows_PD)
+        device = self.encoder.device
+        new = {image: place for place, image in enumerate(missing)}
+        return [
+            torch.stack([made[kind][new[image]] if row is None else row.to(device) for image, row in enumerate(rows)])
+            for kind, rows in zip(kinds, found, strict=True)
+        ]
 
     def _kind(self, part: Wanted) -> str:
         way = "values" if self.card.values else "normed" if self.card.norm else "raw"
