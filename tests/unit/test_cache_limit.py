@@ -1,4 +1,4 @@
-"""features/part_writer.py, upkeep.py, evaluation/keeping.py: a cache stays within its limit while any number of processes fill and read it."""
+"""features/part_writer.py, upkeep.py, evaluation/keeping.py: a cache stays within its limit while many processes fill and read it."""
 
 from __future__ import annotations
 
@@ -172,14 +172,14 @@ def test_processes_that_fill_one_cache_at_once_stay_within_its_limit_and_break_n
     assert all(verify(part)[1] == 0 for part in parts(tmp_path / "cache"))
 
 
-@pytest.mark.parametrize(("text", "found"), [("200GB", 200e9), ("1.5 tb", 1.5e12), ("30MB", 3e7), ("0GB", 0)])
+@pytest.mark.parametrize(("text", "found"), [("200GB", 200e9), ("1.5 tb", 1.5e12), ("30MB", 3e7)])
 def test_a_limit_is_a_number_with_a_unit(text: str, found: float, monkeypatch: pytest.MonkeyPatch) -> None:
     assert limit_bytes(True, text) == found
     monkeypatch.setenv("TIPS_BENCH_CACHE_LIMIT", text)
     assert limit_bytes(True, None) == found and limit_bytes(True, "1GB") == 1e9 and limit_bytes(False, None) is None
 
 
-@pytest.mark.parametrize("text", ["200", "GB", "-1GB", "1e3GB", "200GiB", "٣GB", ""])
+@pytest.mark.parametrize("text", ["200", "GB", "0GB", "-1GB", "1e3GB", "200GiB", "٣GB", ""])
 def test_anything_else_is_no_size(text: str) -> None:
     with pytest.raises(UserError, match=r"--cache-limit: '.*' is not a size. Give a number and MB, GB or TB, as 200GB"):
         limit_bytes(True, text)

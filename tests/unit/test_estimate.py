@@ -82,7 +82,7 @@ def test_a_plan_is_printed_and_nothing_is_evaluated(tmp_path: Path) -> None:
     arguments = ["run", "--task", "rooms-seg,rooms-depth", "--model", "tips-nano", "--plan", "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
-    assert done.stdout.splitlines()[-3].split() == ["all", "1,280", "640", "0.5"]
+    assert done.stdout.splitlines()[-3].split() == ["all", "1,280", "640", "0.2"], "both read the same layer"
     assert not (tmp_path / "out").exists()
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tips_bench.cards import FeatureCard
 from tips_bench.catalog import cache_root
 from tips_bench.errors import UserError
 from tips_bench.evaluation.run import RunOptions
@@ -25,6 +26,7 @@ from tips_bench.registry import FAMILIES
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 VECTORS = {"classification": 2, "retrieval": 2, "instance-retrieval": 2}  # kept of a layer in place of its patches
 ASPECT = 4 / 3
+Role = Literal["train", "test"]
 
 
 @dataclass(frozen=True)
@@ -56,18 +58,19 @@ def estimate(specs: Sequence[Spec], dtype: str, *, keep: bool = False) -> list[E
             continue
         test, train, crops = _test(spec), _train(spec, probe), _crops(spec)
         rest, disk = crops, 0
-        for role, images in (("train", train), ("test", test)):
+        roles: list[tuple[Role, int]] = [("train", train), ("test", test)]
+        for role, images in roles:
             if shared is None:
                 rest += images
             elif (images_key(spec), role) not in passed:
                 passed.add((images_key(spec), role))
                 rest += images
-                disk += images * _image_bytes(spec, len(shared.cards), dtype)
+                disk += images * _bytes(spec, shared, role, dtype)
         found.append(Estimate(spec, test + train + crops, rest, disk))
     return found
 
 
-def _samples(spec: Spec, role: Literal["train", "test"]) -> int:
+def _samples(spec: Spec, role: Role) -> int:
     """As the card expects them, no more than the limit; 0 where the card does not say."""
     name = spec.task.data.splits.get(role)
     expected = spec.task.data.expected.get(name or "", 0)
@@ -108,16 +111,21 @@ def _crops(spec: Spec) -> int:
     return math.ceil(float(probe.get("epochs", 1)) * _samples(spec, "train"))  # a plugin's own probe may say it otherwise
 
 
-def _image_bytes(spec: Spec, readers: int, dtype: str) -> int:
-    """Features of an image: the most that `readers` protocols of different layers keep of it."""
-    height, width = inner_size(spec)
-    patches = math.ceil(height / spec.model.patch_size) * math.ceil(width / spec.model.patch_size)
-    tokens = VECTORS.get(spec.task.family, patches)
+def _bytes(spec: Spec, shared: Shared, role: Role, dtype: str) -> int:
+    """Features of an image, or of a window of one that is scored: what all that share it keep of it."""
     if spec.applied.features.attention != "itself":
         return 0  # read of the last block in a way of its own, each time
-    own = spec.applied.features.layers
-    layers = max(4 if isinstance(own, str) else len(own), min(readers, 4))
-    return tokens * spec.model.embed_dim * layers * BYTES[dtype]
+    size = inner_size(spec) if role == "train" else Windows.of(inner_size(spec), spec.applied.inference).size
+    patches = math.prod(math.ceil(side / spec.model.patch_size) for side in size)
+    rows = VECTORS.get(spec.task.family, patches)
+    return rows * spec.model.embed_dim * _layers(shared.cards) * BYTES[dtype]
+
+
+def _layers(cards: Sequence[FeatureCard]) -> int:
+    """How many layers these read in all. Those that a card names by a word are four, and the last of them is the last of all."""
+    listed = {layer for card in cards if not isinstance(card.layers, str) for layer in card.layers}
+    words = {card.layers for card in cards if isinstance(card.layers, str)}
+    return len(listed | {-1}) + 3 * len(words) if words else len(listed)
 
 
 @contextmanager

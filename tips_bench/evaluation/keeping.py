@@ -46,7 +46,7 @@ def limit_bytes(cache: bool, cache_limit: str | None) -> int | None:
     if text is None or not cache:
         return None
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) ?(MB|GB|TB)", text.strip(), re.IGNORECASE | re.ASCII)
-    if match is None:
+    if match is None or not float(match[1]):
         where = f"${LIMIT}" if cache_limit is None else "--cache-limit"
         raise UserError(f"{text[:50]!r} is not a size", where=where, fix="Give a number and MB, GB or TB, as 200GB.")
     return math.floor(float(match[1]) * UNITS[match[2].upper()])

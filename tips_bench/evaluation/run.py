@@ -64,9 +64,9 @@ class RunOptions:
     overrides: "KEY=VALUE" changes a value of a card; the record lists it as a deviation. pictures: number of samples to draw. cache:
     keep the features for later runs. cache_limit: of all that is kept, as "200GB"; None = as $TIPS_BENCH_CACHE_LIMIT says. cache_dtype:
     round the features to "fp16" or "bf16" before they are used and kept; a deviation. limit: use at most so many samples of each split;
-    a deviation. seed: for everything random. rerun: evaluate again, even if this version of tips-bench already wrote the record. metrics: names of additional metrics, computed
-    from the same predictions. world: the ranks that evaluate together, each with the same options; `out` and the caches are on a disk
-    that all of them see.
+    a deviation. seed: for everything random. rerun: evaluate again, even if this version of tips-bench already wrote the record.
+    metrics: names of additional metrics, computed from the same predictions. world: the ranks that evaluate together, each with the same
+    options; `out` and the caches are on a disk that all of them see.
     """
 
     weights: str | None = None
