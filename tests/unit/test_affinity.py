@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tips_bench.features import affinity
-from tips_bench.features.affinity import NOTHING, grid_window, mutual, top_matches, unit
+from tips_bench.features.affinity import NOTHING, grid_window, mutual, top_matches, unit, window_matches
 
 
 def plain(products_QK: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -21,15 +21,16 @@ def plain(products_QK: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 @given(
     queries=st.integers(0, 7),
-    keys=st.integers(0, 30),
+    keys=st.integers(0, 60),
     k=st.integers(1, 12),
     key_rows=st.integers(1, 9),
     block=st.integers(1, 60),
+    group=st.integers(1, 4),
     windowed=st.booleans(),
     seed=st.integers(0, 2**16),
 )
 def test_matches_are_those_of_the_whole_matrix_with_ties_in_order(
-    queries: int, keys: int, k: int, key_rows: int, block: int, windowed: bool, seed: int
+    queries: int, keys: int, k: int, key_rows: int, block: int, group: int, windowed: bool, seed: int
 ) -> None:
     draw = np.random.default_rng(seed)
     queries_QD, keys_KD = draw.integers(-1, 2, (queries, 3)), draw.integers(-1, 2, (keys, 3))  # whole numbers: many ties
@@ -37,6 +38,7 @@ def test_matches_are_those_of_the_whole_matrix_with_ties_in_order(
     values_Qk, rows_Qk = plain(np.where(allowed_QK, queries_QD @ keys_KD.T, -np.inf), k)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(affinity, "KEY_ROWS", key_rows)
+        patch.setattr(affinity, "GROUP", group)
         patch.setattr(affinity, "BLOCK_VALUES", block)
         found = top_matches(
             torch.tensor(queries_QD, dtype=torch.float32),
@@ -74,3 +76,29 @@ def test_a_window_admits_the_patches_within_its_radius_in_every_frame(shape: str
             down, right = query // width - key % (height * width) // width, query % width - key % width
             near = down**2 + right**2 <= radius**2 if shape == "circle" else max(abs(down), abs(right)) <= radius
             assert allowed_QK[query, key] == near
+
+
+@given(
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    frames=st.integers(1, 3),
+    k=st.integers(1, 8),
+    radius=st.sampled_from([0.0, 1.0, 1.5, 2.0, 20.0]),
+    shape=st.sampled_from(["square", "circle"]),
+    tile=st.integers(1, 5),
+    group=st.integers(1, 4),
+    block=st.integers(1, 200),
+    seed=st.integers(0, 2**16),
+)
+def test_matches_in_a_window_are_those_of_all_keys_with_a_window_laid_over(
+    height: int, width: int, frames: int, k: int, radius: float, shape: str, tile: int, group: int, block: int, seed: int
+) -> None:
+    draw = np.random.default_rng(seed)
+    queries_hwD, keys_ThwD = (torch.tensor(draw.integers(-1, 2, (*size, height, width, 3)), dtype=torch.float32) for size in ((), (frames,)))
+    whole = top_matches(queries_hwD.flatten(0, 1), keys_ThwD.flatten(0, 2), k, allowed=grid_window((height, width), radius, shape))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(affinity, "TILE", tile)
+        patch.setattr(affinity, "GROUP", group)
+        patch.setattr(affinity, "BLOCK_VALUES", block)
+        near = window_matches(queries_hwD, keys_ThwD, k, radius, shape)
+    assert torch.equal(near.rows_Qk, whole.rows_Qk) and torch.equal(near.similarities_Qk, whole.similarities_Qk)

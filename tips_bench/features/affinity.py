@@ -4,11 +4,14 @@ Whatever matches patches rests on this: keypoints, labels that follow a video, a
 its greatest are kept, and the block is forgotten; the whole matrix queries x keys never exists. What is found does not depend on how keys
 are cut into blocks, as long as the products themselves do not: of equal products the lower row comes first.
 
-Axes: Q queries, K keys, D feature, k matches of a query, T frames; small letters q and n: a block of queries and of keys.
+Axes: Q queries, K keys, D feature, k matches of a query, T frames, h w a grid of patches; small letters q and n: a block of queries and of
+keys.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -19,9 +22,12 @@ from torch.nn import functional as F
 
 KEY_ROWS = 1 << 14  # keys of a block
 BLOCK_VALUES = 1 << 24  # products of a block: 64 MB in float32
+GROUP = 16  # keys whose maximum stands for them in a first look
+TILE = 12  # patches a side of a square of queries, which share their keys
 NOTHING = -1  # the row of a match that is not there
 
 Allowed = Callable[[Tensor, Tensor], Tensor]
+Window = Literal["square", "circle"]
 
 
 @dataclass(frozen=True)
@@ -50,8 +56,7 @@ def top_matches(queries_QD: Tensor, keys: Tensor | Iterable[Tensor], k: int, *, 
         rows_n = torch.arange(first, first + len(keys_nD), device=queries_QD.device)
         found = _block(queries_QD, keys_nD.to(queries_QD), rows_n, k, allowed)
         best, first = _merge(best, found, k), first + len(keys_nD)
-    missing = k - best.rows_Qk.shape[1]
-    return Matches(F.pad(best.similarities_Qk, (0, missing), value=-torch.inf), F.pad(best.rows_Qk, (0, missing), value=NOTHING))
+    return _filled(best, k)
 
 
 def mutual(rows_Q: Tensor, back_K: Tensor) -> Tensor:
@@ -60,7 +65,7 @@ def mutual(rows_Q: Tensor, back_K: Tensor) -> Tensor:
     return there_Q & (back_K[rows_Q.clamp(min=0)] == torch.arange(len(rows_Q), device=rows_Q.device))
 
 
-def grid_window(grid_hw: tuple[int, int], radius: float, shape: Literal["square", "circle"]) -> Allowed:
+def grid_window(grid_hw: tuple[int, int], radius: float, shape: Window) -> Allowed:
     """Pairs of patches that lie within `radius` patches of each other, the bound included, on maps of one size.
 
     Rows count patches line by line; keys may be the maps of several frames, one after the other.
@@ -70,11 +75,54 @@ def grid_window(grid_hw: tuple[int, int], radius: float, shape: Literal["square"
     def allowed(queries_q: Tensor, keys_n: Tensor) -> Tensor:
         down_qn = (queries_q // width % height)[:, None] - (keys_n // width % height)
         right_qn = (queries_q % width)[:, None] - (keys_n % width)
-        if shape == "circle":
-            return down_qn.square() + right_qn.square() <= radius**2
-        return (down_qn.abs() <= radius) & (right_qn.abs() <= radius)
+        return _within(down_qn, right_qn, radius, shape)
 
     return allowed
+
+
+def _within(down_x: Tensor, right_x: Tensor, radius: float, shape: Window) -> Tensor:
+    """bool, of the shape that both give together: whether patches so far apart are in the window."""
+    if shape == "circle":
+        return down_x.square() + right_x.square() <= radius**2
+    return (down_x.abs() <= radius) & (right_x.abs() <= radius)
+
+
+def window_matches(queries_hwD: Tensor, keys_ThwD: Tensor, k: int, radius: float, shape: Window) -> Matches:
+    """As `top_matches` with `grid_window`, of the patches of one map among those of several frames, which are rows one after the other.
+
+    Only products of patches near each other are made: those of a tile of queries with the rectangle that its windows lie in.
+    """
+    frames, height, width = keys_ThwD.shape[:3]
+    rows_Thw = torch.arange(frames * height * width, device=queries_hwD.device).view(frames, height, width)
+    values_hwk = queries_hwD.new_empty(height, width, k)
+    found_hwk = rows_Thw.new_empty(height, width, k)
+    for top, left in itertools.product(range(0, height, TILE), range(0, width, TILE)):
+        tile = slice(top, min(top + TILE, height)), slice(left, min(left + TILE, width))
+        box = _around(tile[0], radius, height), _around(tile[1], radius, width)
+        keys_nD, rows_n = keys_ThwD[:, *box].flatten(0, 2), rows_Thw[:, *box].flatten()
+        barred_Qm = torch.where(_inside(tile, box, radius, shape), 0.0, -torch.inf).to(queries_hwD)
+        parts, size = [], max(1, BLOCK_VALUES // len(rows_n))
+        for queries_qD, barred_qm in zip(queries_hwD[tile].flatten(0, 1).split(size), barred_Qm.split(size), strict=True):
+            products_qn = queries_qD @ keys_nD.T
+            products_qn.unflatten(1, (frames, -1)).add_(barred_qm[:, None])
+            parts.append(_greatest(products_qn, rows_n, k))
+        found = _filled(_below_each_other(parts), k)
+        values_hwk[tile] = found.similarities_Qk.unflatten(0, values_hwk[tile].shape[:2])
+        found_hwk[tile] = found.rows_Qk.unflatten(0, found_hwk[tile].shape[:2])
+    return Matches(values_hwk.flatten(0, 1), found_hwk.flatten(0, 1))
+
+
+def _around(part: slice, radius: float, side: int) -> slice:
+    """The patches of one axis that the windows of a part of it reach."""
+    return slice(max(0, math.ceil(part.start - radius)), min(side, math.floor(part.stop - 1 + radius) + 1))
+
+
+def _inside(tile: tuple[slice, slice], box: tuple[slice, slice], radius: float, shape: Window) -> Tensor:
+    """bool [q,m]: which patches of a box lie in the windows of the patches of a tile."""
+    down, right = (
+        torch.arange(own.start, own.stop)[:, None] - torch.arange(reach.start, reach.stop) for own, reach in zip(tile, box, strict=True)
+    )
+    return _within(down[:, None, :, None], right[None, :, None, :], radius, shape).flatten(2).flatten(0, 1)
 
 
 def _blocks(keys: Tensor | Iterable[Tensor]) -> Iterator[Tensor]:
@@ -92,7 +140,18 @@ def _block(queries_QD: Tensor, keys_nD: Tensor, rows_n: Tensor, k: int, allowed:
             products_qn.masked_fill_(~allowed(rows_q, rows_n), -torch.inf)
         parts.append(_greatest(products_qn, rows_n, k))
         first += len(queries_qD)
+    return _below_each_other(parts)
+
+
+def _below_each_other(parts: list[Matches]) -> Matches:
+    """The matches of blocks of queries, one after the other."""
     return Matches(torch.cat([part.similarities_Qk for part in parts]), torch.cat([part.rows_Qk for part in parts]))
+
+
+def _filled(found: Matches, k: int) -> Matches:
+    """With k matches for every query, those that are missing named so."""
+    missing = k - found.rows_Qk.shape[1]
+    return Matches(F.pad(found.similarities_Qk, (0, missing), value=-torch.inf), F.pad(found.rows_Qk, (0, missing), value=NOTHING))
 
 
 def _greatest(products_qn: Tensor, rows_n: Tensor, k: int) -> Matches:
@@ -101,7 +160,7 @@ def _greatest(products_qn: Tensor, rows_n: Tensor, k: int) -> Matches:
     if k == 1 and columns:  # the first of equal ones, by max's own word
         values_q, places_q = products_qn.max(1, keepdim=True)
         return _named(values_q, rows_n[places_q])
-    values_qk, places_qk = products_qn.topk(min(k + 1, columns))
+    values_qk, places_qk = _some_greatest(products_qn, min(k + 1, columns))
     if columns > k:
         torn_q = values_qk[:, k - 1] == values_qk[:, k]  # equal ones on both sides of the cut
         values_qk, places_qk = values_qk[:, :k].clone(), places_qk[:, :k].clone()
@@ -111,6 +170,21 @@ def _greatest(products_qn: Tensor, rows_n: Tensor, k: int) -> Matches:
     places_qk, by_place_qk = places_qk.sort(1)
     values_qk, order_qk = values_qk.gather(1, by_place_qk).sort(dim=1, descending=True, stable=True)
     return _named(values_qk, rows_n[places_qk.gather(1, order_qk)])
+
+
+def _some_greatest(products_qn: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Values and columns of the k greatest of each line, descending, any of equal ones: those of the k groups with the greatest maximum."""
+    columns = products_qn.shape[1]
+    groups = columns // GROUP
+    if groups <= 2 * k:
+        return products_qn.topk(k)
+    maxima_qg = products_qn[:, : groups * GROUP].unflatten(1, (GROUP, groups)).amax(1)
+    chosen_qk = maxima_qg.topk(k).indices
+    members_Gk = torch.arange(0, groups * GROUP, groups, device=products_qn.device)[:, None]
+    rest_qr = torch.arange(groups * GROUP, columns, device=products_qn.device).expand(len(products_qn), -1)
+    places_qm = torch.cat([(chosen_qk[:, None] + members_Gk).flatten(1), rest_qr], 1)
+    values_qk, order_qk = products_qn.gather(1, places_qm).topk(k)
+    return values_qk, places_qm.gather(1, order_qk)
 
 
 def _named(values_qk: Tensor, rows_qk: Tensor) -> Matches:
