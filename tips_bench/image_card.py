@@ -27,7 +27,7 @@ class ImageCard(Strict):
     crop_ratio, rounded down, and the crop has the resolution. from_encoder: all is as `preprocessing` in the model's card says.
     """
 
-    added: ClassVar[tuple[str, ...]] = ("long_side", "normalize", "crop_ratio", "from_encoder")
+    added: ClassVar[tuple[str, ...]] = ("long_side", "normalize", "crop_ratio", "from_encoder", "rounding", "long_multiple")
     short_side: int | None = Field(gt=0)
     native: bool = False
     shape: Literal["aspect", "square", "center-crop"] = "aspect"
@@ -40,6 +40,8 @@ class ImageCard(Strict):
     normalize: Literal["encoder", "imagenet"] = "encoder"
     crop_ratio: float | None = Field(None, gt=0, lt=1)
     from_encoder: bool = False
+    rounding: Literal["nearest", "up"] = "nearest"
+    long_multiple: int | None = Field(None, gt=0)
 
     @property
     def crops(self) -> bool:
@@ -58,7 +60,11 @@ class ImageCard(Strict):
             raise ValueError(f"shape {self.shape} needs a short_side")
         if self.crop is not None and (self.shape == "aspect" or self.short_side is None or self.crop > self.short_side):
             raise ValueError("crop needs shape center-crop or square, and must not be greater than short_side")
-        if self.library != "mmcv" and self.patch_multiple:
+        if self.rounding == "up" and (not self.patch_multiple or self.shape != "aspect" or self.short_side is None):
+            raise ValueError("rounding up needs patch_multiple, shape aspect and a short_side")
+        if self.long_multiple is not None and (self.library != "mmcv" or self.shape != "aspect" or self.short_side is None):
+            raise ValueError("long_multiple needs library mmcv, shape aspect and a short_side")
+        if self.library in ("torchvision", "transformers") and self.patch_multiple and self.rounding == "nearest":
             raise ValueError(f"library {self.library} rounds sides to whole pixels, not to a multiple of the patch size")
         if self.long_side is not None and (self.library != "mmcv" or self.shape != "aspect" or self.short_side is None):
             raise ValueError("long_side needs library mmcv, shape aspect and a short_side")

@@ -122,6 +122,11 @@ FAMILIES: Registry[Family] = Registry(
             "tips_bench.metrics.instances:InstanceCounts",
             "tips_bench.data.checks.images:check_instances",
         ),
+        "video-segmentation": Family(
+            "tips_bench.adapters.video_segmentation:VideoAdapter",
+            "tips_bench.metrics.videos:VideoCounts",
+            "tips_bench.data.checks.videos:check",
+        ),
     },
 )
 # Metrics that may be scored beside a family's own: SampleCounts classes that name the families whose predictions they count.
@@ -177,6 +182,9 @@ READERS: Registry[Any] = Registry(
         "imagefolder": "tips_bench.data.imagefolder:imagefolder",
         "imagenet": "tips_bench.data.imagefolder:imagenet",
         "uned": "tips_bench.data.uned:uned",
+        "davis": "tips_bench.data.video_sets:davis",
+        "youtube-vos": "tips_bench.data.video_sets:youtube_vos",
+        "mose": "tips_bench.data.video_sets:mose",
     },
 )
 PROBES: Registry[Any] = Registry(

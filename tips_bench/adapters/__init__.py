@@ -17,4 +17,5 @@ A family each:
     classification         one class for an image
     retrieval              images and captions that find each other
     instance_retrieval     images that find others of the same thing
+    video_segmentation     masks of objects, carried through videos
 """

@@ -3,6 +3,7 @@
 The contract and what readers share:
 
     base              Reader: samples with stable ids, and what each family's readers add
+    videos            the same for clips with masks of objects
     scans             the same for labelled point clouds with their frames
     image_files       readers whose samples are one image file each
     label_maps        an image and a label map each; stored ids to classes
@@ -28,6 +29,7 @@ Readers, by family:
     uned              UnED, instances of eight domains
     captions          COCO, Flickr30k, DOCCI
     caption_files     the files that list their captions
+    video_sets        DAVIS, YouTube-VOS, MOSE
 
 Which samples are used:
 

@@ -40,19 +40,36 @@ PGM16 = re.compile(rb"P5\s+(?:#[^\n]*\n\s*)*(\d{1,6})\s+(\d{1,6})\s+65535\s")
 
 
 def resize_shape(
-    height: int, width: int, short_side: int, multiple: int | None = None, library: Library = "mmcv", long_side: int | None = None
+    height: int,
+    width: int,
+    short_side: int,
+    multiple: int | None = None,
+    library: Library = "mmcv",
+    long_side: int | None = None,
+    *,
+    up: bool = False,
+    long_multiple: int | None = None,
 ) -> tuple[int, int]:
     """(height, width) in pixels after the shorter side is brought to `short_side` with the aspect kept.
 
     multiple: round both sides to the nearest multiple of it, at least one. Without it sides are rounded as mmcv's
     `rescale_size` does, for "torchvision" and "transformers" down, and for "pillow" to the nearest. long_side: of mmcv's, the longer side
-    becomes no longer than this. Errors: a result of more than MAX_PIXELS, or a side of more than MAX_SIDE (a thin strip blown up).
+    becomes no longer than this. up: sides are rounded up to the multiple, the shorter one first (facebookresearch/dinov3 6876159,
+    notebooks/segmentation_tracking.ipynb, cell 15). long_multiple: the longer side, of equal ones the width, is rounded down to a multiple
+    of this first (facebookresearch/dino 7c446df, eval_video_segmentation.py:197-211). Errors: a result of more than MAX_PIXELS, or a side of more than MAX_SIDE (a thin strip blown up).
     """
     short, unit = min(height, width), multiple or 1
-    if library in ("torchvision", "transformers"):
+    if long_multiple is not None:
+        long = max(1, max(height, width) * short_side // short // long_multiple) * long_multiple
+        height, width, short = (long, short_side, short_side) if height > width else (short_side, long, short_side)
+    if up:
+        side = -(-short_side // unit) * unit
+        resized = -(-height * side // (short * unit)) * unit, -(-width * side // (short * unit)) * unit
+    elif library in ("torchvision", "transformers"):
         resized = height * short_side // short, width * short_side // short
     elif library == "pillow":
-        resized = int(height * short_side / short + 0.5), int(width * short_side / short + 0.5)
+        scale = short_side / short / unit
+        resized = max(1, int(height * scale + 0.5)) * unit, max(1, int(width * scale + 0.5)) * unit
     else:
         scale = short_side / short if long_side is None else min(short_side / short, long_side / max(height, width))
         resized = max(1, int(height * scale / unit + 0.5)) * unit, max(1, int(width * scale / unit + 0.5)) * unit

@@ -12,6 +12,7 @@ lifting           patch features of frames onto the points of a scan
 lifted            the scans of a reader with such features
 prompts           class names as text embeddings
 class_prompts     names and prompts of zero-shot classification
+propagation       labels that follow a video
 search            exact nearest neighbors by cosine
 affinity          which patches of one set match those of another, in blocks
 store             arrays on disk that many processes fill, and that survive a kill

@@ -218,7 +218,8 @@ class Extractor:
             height = width = card.short_side
         multiple = self.encoder.spec.patch_size if card.patch_multiple else None
         short_side = max(1, int((card.short_side or min(height, width)) * scale))  # mmcv cuts: 640 x 1.32 is 844
-        return resize_shape(height, width, short_side, multiple, card.library, card.long_side and int(card.long_side * scale))
+        long_side, up = card.long_side and int(card.long_side * scale), card.rounding == "up"
+        return resize_shape(height, width, short_side, multiple, card.library, long_side, up=up, long_multiple=card.long_multiple)
 
     def padding(self, height: int, width: int) -> tuple[int, int, int, int]:
         """(left, top, right, bottom) pixels around an image or window of this size that are cut off what is predicted."""

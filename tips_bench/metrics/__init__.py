@@ -13,5 +13,6 @@ By family:
     classification  top-1 and top-5
     ranks           nearest captions and images, exactly
     retrieval       R@1, R@5 and R@10, both ways
+    videos          J and F of objects in videos
     instances       R@1 and mMP@5 over domains
 """

@@ -8,7 +8,7 @@ import numpy as np
 
 from tips_bench.rooms.captions import synthetic, visible, web
 from tips_bench.rooms.drawing.assembly import Scene
-from tips_bench.rooms.drawing.camera import walk
+from tips_bench.rooms.drawing.camera import glide, walk
 from tips_bench.rooms.drawing.render import Frame, Renderer
 from tips_bench.rooms.drawing.shading import Shader
 from tips_bench.rooms.drawing.tracer import Tracer
@@ -37,13 +37,17 @@ def _streams(seed: int, split: str, number: int) -> tuple[np.random.Generator, .
     return tuple(np.random.Generator(np.random.PCG64(s)) for s in root.spawn(3))
 
 
-def room(seed: int, split: str, number: int, *, frames: int, size: int, one_lens: bool = False) -> Room:
-    """Draw, furnish and render room `number` of a split: `frames` pictures of size x size pixels. one_lens: as in `walk`."""
+def room(seed: int, split: str, number: int, *, frames: int, size: int, one_lens: bool = False, video: bool = False) -> Room:
+    """Draw, furnish and render room `number` of a split: `frames` pictures of size x size pixels.
+
+    one_lens: as in `walk`. video: the pictures are those of a video (`glide`).
+    """
     for_scene, for_walk, for_captions = _streams(seed, split, number)
     scene = build_scene(for_scene)
     tracer = Tracer(scene)
     renderer = Renderer(tracer)
-    pictures = [renderer.frame(camera) for camera in walk(tracer, for_walk, frames, size, one_lens=one_lens)]
+    cameras = glide(tracer, for_walk, frames, size) if video else walk(tracer, for_walk, frames, size, one_lens=one_lens)
+    pictures = [renderer.frame(camera) for camera in cameras]
     in_view = [visible(scene, frame) for frame in pictures]
     captions = [(web(scene, seen, for_captions), synthetic(scene, frame, seen)) for frame, seen in zip(pictures, in_view, strict=True)]
     return Room(f"{split}{number:05d}", scene, tracer, pictures, captions)

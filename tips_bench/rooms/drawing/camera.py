@@ -1,4 +1,4 @@
-"""Pinhole cameras and a walk through a room.
+"""Pinhole cameras, a walk through a room, and the path of a video.
 
 Camera frame: x right, y down, z forward (OpenCV). Pixel (row i, column j) has its centre at (j + 0.5, i + 0.5), so the principal
 point of an image of `size` pixels is size / 2. Poses are camera-to-world.
@@ -101,3 +101,25 @@ def walk(tracer: Tracer, rng: np.random.Generator, frames: int, size: int, *, on
         assert choice is not None
         path.append(choice)
     return path
+
+
+def glide(tracer: Tracer, rng: np.random.Generator, frames: int, size: int) -> list[Camera]:
+    """Cameras of a video: on an arc round the room, at even steps, all looking at one place; of a few arcs, the one that sees most."""
+    width, depth, height = tracer.scene.size
+    best, choice = -np.inf, ([], 0.0)
+    for _ in range(CANDIDATES):
+        start, sweep = rng.uniform(0, 2 * np.pi), rng.choice([-1, 1]) * rng.uniform(0.45, 0.8)
+        ends = rng.uniform(0.6, 0.85, 2), rng.uniform(1.15, 1.7, 2)
+        middle = start + sweep / 2 + np.pi + rng.uniform(-0.3, 0.3)
+        reach = rng.uniform(0.0, 0.3)
+        target = np.array([width * (1 + reach * np.cos(middle)) / 2, depth * (1 + reach * np.sin(middle)) / 2, rng.uniform(0.5, 1.0)])
+        poses = []
+        for share in np.linspace(0, 1, frames):
+            angle, (out, eye) = start + sweep * share, (first + (last - first) * share for first, last in ends)
+            place = np.array([width * (1 + out * np.cos(angle)) / 2, depth * (1 + out * np.sin(angle)) / 2, min(eye, height - 0.5)])
+            poses.append(look_at(place, target))
+        wide = rng.uniform(62, 82)
+        score = min(_score(tracer, Camera(intrinsics(PROBE, wide), poses[frame], PROBE)) for frame in (0, frames // 2, frames - 1))
+        if score > best:
+            best, choice = score, (poses, wide)
+    return [Camera(intrinsics(size, choice[1]), pose, size) for pose in choice[0]]

@@ -7,6 +7,7 @@ dense_sets    as NYU, KITTI and NAVI
 scannet       as ScanNet
 caption_sets  as COCO, Flickr30k and DOCCI
 class_crops   as folders of classes, and for retrieval
+clips         as videos with masks of objects
 close_ups     as shards of close-ups
 packing       tar shards, the same bytes always
 """

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tips_bench.rooms.writing.caption_sets import Coco, Docci, Flickr30k
 from tips_bench.rooms.writing.class_crops import ClassCrops, Uned, join_lists
+from tips_bench.rooms.writing.clips import Davis
 from tips_bench.rooms.writing.close_ups import CloseUps
 from tips_bench.rooms.writing.dense_sets import Kitti, Navi, Nyu, NyuLabelled, join_labelled
 from tips_bench.rooms.writing.layouts import Ade20k, Layout, PascalContext, Rooms, Voc2012, WebDataset
@@ -31,6 +32,7 @@ LAYOUTS: dict[str, Layout] = {
     "docci": Docci(),
     "class-crops": ClassCrops(),
     "uned": Uned(),
+    "davis": Davis(),
 }
 # Layouts whose files are joined in the end: (folder, names of the files) -> name -> hex SHA-256 of what is there then.
 JOINED: dict[str, Callable[[Path, list[str]], dict[str, str]]] = {"nyu-labelled": join_labelled, "uned": join_lists}

@@ -30,6 +30,7 @@ from tips_bench.rooms.writing.packing import pack
 SCHEMA = "tips-bench/rooms/1"
 MANIFEST = "manifest.json"
 ONE_LENS = {"scannet", "scannet-sens"}  # layouts with one camera a room
+VIDEOS = {"davis"}  # layouts whose pictures of a room are a video
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ class _Job:
 
 def _write_room(job: _Job) -> tuple[list[Entry], dict[str, str]]:
     """Draw one room and write its files; their entries and hashes."""
-    layout, one_lens = LAYOUTS[job.layout], job.layout in ONE_LENS
-    drawn = room(job.seed, job.split, job.number, frames=job.frames, size=job.size, one_lens=one_lens)
+    layout, one_lens, video = LAYOUTS[job.layout], job.layout in ONE_LENS, job.layout in VIDEOS
+    drawn = room(job.seed, job.split, job.number, frames=job.frames, size=job.size, one_lens=one_lens, video=video)
     stems = [layout.stem(job.split, drawn.name, k, job.first + k) for k in range(job.frames)]
     entries = [Entry(job.split, stem, drawn.name, drawn.scene.kind, said) for stem, said in zip(stems, drawn.captions, strict=True)]
     return entries, _put(Path(job.folder), layout.files(job.split, drawn, stems))
