@@ -2,9 +2,10 @@
 
 A patch looks for the `top_k` patches of the greatest cosine, in a window around its own place, in all frames that it may look at
 together: those whose labels are given, and the last `context` frames before it. Its labels are the mean of theirs, weighted by
-exp(cosine / temperature). So DINO carries masks through DAVIS (facebookresearch/dino 7c446df, eval_video_segmentation.py:113-150) and
-DINOv3's notebook does (facebookresearch/dinov3 6876159, notebooks/segmentation_tracking.ipynb, cells 19 and 31). Of equal cosines at the
-cut those of the earliest patches count; there all of them do. Only the frames that may be looked at are held.
+exp(cosine / temperature); all that equal the last of the `top_k` count with them, as patches of a frame that is there twice do. So DINO
+carries masks through DAVIS (facebookresearch/dino 7c446df, eval_video_segmentation.py:113-150) and DINOv3's notebook does
+(facebookresearch/dinov3 6876159, notebooks/segmentation_tracking.ipynb, cells 19 and 31). Only the frames that may be looked at are
+held.
 
 Axes: h w token grid, H W pixels, D feature, C labels (background, then objects), T frames, Q patches of a frame, k matches.
 """
@@ -16,11 +17,12 @@ from typing import Literal
 
 import numpy as np
 import torch
+from PIL import Image
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from tips_bench.features.affinity import unit, window_matches
+from tips_bench.features.affinity import Matches, unit, window_matches
 from tips_bench.strict import Strict
 
 
@@ -61,10 +63,21 @@ class Propagation:
         """The labels [h,w,C] of the next frame. `keep` or `give` tells what later frames see of it."""
         features_ThwD, labels_ThwC = (torch.stack(parts) for parts in zip(*self._given, *self._last, strict=True))
         options = self.options
-        found = window_matches(unit(features_hwD), features_ThwD, options.top_k, options.radius, options.window)
+        found = self._matches(unit(features_hwD), features_ThwD)
         weights_Qk = torch.softmax(found.similarities_Qk / options.temperature, 1)
         labels_QkC = labels_ThwC.flatten(0, 2)[found.rows_Qk]  # a match that is not there has a weight of 0
         return (weights_Qk[..., None] * labels_QkC).sum(1).unflatten(0, features_hwD.shape[:2])
+
+    def _matches(self, features_hwD: Tensor, features_ThwD: Tensor) -> Matches:
+        """The top_k of every patch, and all that equal the last of them."""
+        options, number = self.options, self.options.top_k + len(features_ThwD)
+        while True:
+            found = window_matches(features_hwD, features_ThwD, number, options.radius, options.window)
+            last_Q1 = found.similarities_Qk[:, options.top_k - 1 : options.top_k]
+            cut_off = (found.similarities_Qk[:, -1:] == last_Q1) & last_Q1.isfinite()
+            if not cut_off.any() or number >= features_ThwD[..., 0].numel():
+                return Matches(found.similarities_Qk.masked_fill(found.similarities_Qk < last_Q1, -torch.inf), found.rows_Qk)
+            number *= 2
 
     def keep(self, features_hwD: Tensor, labels_hwC: Tensor) -> None:
         """A frame whose labels were carried to it; the next `context` frames look at it."""
@@ -72,9 +85,8 @@ class Propagation:
 
 
 def on_grid(ids_HW: np.ndarray, grid_hw: tuple[int, int]) -> np.ndarray:
-    """ids_hw: the id in the middle of each patch, as Pillow's and torch's "nearest-exact" resizing take it."""
-    rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(grid_hw, ids_HW.shape, strict=True))
-    return ids_HW[rows[:, None], columns]
+    """ids_hw: the id in the middle of each patch, as Pillow takes it."""
+    return np.asarray(Image.fromarray(ids_HW).resize(grid_hw[::-1], Image.Resampling.NEAREST))
 
 
 def one_hot(ids_hw: np.ndarray, labels: int, device: torch.device | str = "cpu") -> Tensor:
