@@ -78,7 +78,7 @@ class VideoAdapter:
         """Only the scored clips. Errors: clips whose masks are not public."""
         splits = Splits.open(self.task.data, root, limit, train=False)
         if not splits.test.reader.has_truth:
-            fix = "Score a split that has them; `tips-bench submission` writes masks for a server that scores this one."
+            fix = "Score a split that has them; `tips-bench masks` writes masks for a server that scores this one."
             raise UserError(f"the masks of split {splits.test.name} are not public", where=f"task {self.task.name}", fix=fix)
         return splits
 

@@ -22,6 +22,7 @@ The verbs:
     train        pretrain a recipe
     export       the model of a training run
     export_results  records in the formats of others
+    masks        masks of videos, for a server that scores them
     list_cards   the names that other verbs take
     show         one card in full
     cache        the features that runs keep

@@ -24,6 +24,7 @@ from tips_bench.cli import (
     export_results,
     leaderboard,
     list_cards,
+    masks,
     quickstart,
     run,
     show,
@@ -102,6 +103,7 @@ app.command("check")(check.check)
 app.command("train")(train.train)
 app.command("export")(export.export)
 app.command("export-results")(export_results.export_results)
+app.command("masks")(masks.masks)
 app.add_typer(cache.app, name="cache")
 app.add_typer(data.app, name="data")
 app.add_typer(leaderboard.app, name="leaderboard")

@@ -105,6 +105,7 @@ def rooms(
             "docci",
             "class-crops",
             "uned",
+            "davis",
         ],
         typer.Option(
             help="File layout: that of a data set, `rooms` (our own, with depth and poses), or `webdataset...` (shards for pretraining)."

@@ -3,6 +3,7 @@
 spec             task, protocol and model resolved, with what was overridden
 patch_sizes      sizes in pixels for encoders of other patches
 run              evaluate: fit, score, keep a record
+video_masks      masks of videos as files, for splits that a server scores
 report           from a finished evaluation to its record
 sharing          evaluations that read the same images share one pass
 estimate         what evaluations will ask of the backbone and of the disk

@@ -4,6 +4,7 @@ task           all splits of a task, by its family's check
 base           the report, and label maps
 pixel_values   depth maps and normals
 scans          labels, poses, intrinsics and depth of scans
+videos         frames, masks and objects of clips
 images         images of classification and retrieval of instances
 captions       images and their captions
 shared_images  images of the training split that are scored, too
