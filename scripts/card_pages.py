@@ -18,6 +18,7 @@ from tips_bench.cards import load_card
 from tips_bench.catalog import KINDS, shipped
 from tips_bench.data.completeness import completeness
 from tips_bench.files import write_text
+from tips_bench.registry import FAMILIES
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 NOTE = "This page is written by `make docs` from the cards in `{folder}/`. To change it, change the cards."
@@ -47,6 +48,7 @@ HELD = {
     "tests/parity/test_point_probe.py": ["linear-lexicon3d"],
     "tests/parity/test_preprocessing.py": ["retrieval-own", "zeroshot-own", "zeroshot-bigvision"],
     "tests/parity/test_probe3d_golden.py": ["dpt-probe3d", "dpt-probe3d-a1f1464", "dpt-probe3d-navi", "dpt-probe3d-navi-a1f1464"],
+    "tests/parity/test_video_sources.py": ["video-dino", "video-dinov3-notebook", "video-dinov3-paper", "video-vjepa21"],
     "tests/parity/test_value_path.py": ["tips-values", "tips-slide", "tcl-slide", "maskclip-any"],
     "tests/parity/test_whole_images.py": ["classifier-dinov2", "knn-dinov2", "retrieval-clip"],
     "tests/parity/test_whole_probes.py": ["classifier-dinov2"],
@@ -85,6 +87,10 @@ SINCE = {
     "proxyclip",
     "retrieval-own",
     "sclip",
+    "video-dino",
+    "video-dinov3-notebook",
+    "video-dinov3-paper",
+    "video-vjepa21",
     "zeroshot-bigvision",
     "zeroshot-own",
 }
@@ -106,7 +112,9 @@ PROTOCOLS_NOTE = (
 
 def task(card: Any) -> str:
     """One task: what is scored, on which data, under which protocols, and how to get the data."""
-    splits = ", ".join(f"{role}: {name} ({_expected(card.data, name)} images)" for role, name in card.data.splits.items())
+    item = FAMILIES.get(card.family).counts_class().item
+    unit = "images" if item == "queries" else item  # of an index, too
+    splits = ", ".join(f"{role}: {name} ({_expected(card.data, name)} {unit})" for role, name in card.data.splits.items())
     return "\n".join(
         [
             f"- Family: {card.family}, version {card.version}; primary metric: {card.primary}",

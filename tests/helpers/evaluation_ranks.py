@@ -34,6 +34,7 @@ JOBS: dict[str, tuple[str, str, str, list[str]]] = {
     "classifier": ("rooms-linear", "tips-nano", "convex-classifier-112", SCENES),
     "classifier-trained": ("rooms-linear", "tips-nano", "classifier-112", [*SCENES, "probe.iterations=4", "probe.batch_size=4"]),
     "instances": ("rooms-instances", "tips-nano", "instances-112", ["task.data.generator_options.val=24"]),
+    "videos": ("rooms-video", "tips-nano", "video-224", [*TINY, "task.data.generator_options.frames_per_scene=3", "image.short_side=56"]),
     "points": ("rooms-scannet", "tips-nano", "convex-points", SCENES),
     "points-linear": ("rooms-scannet", "tips-nano", "linear-lexicon3d", [*SCENES, "probe.epochs=2"]),
 }
