@@ -42,7 +42,7 @@ def write_davis(root: Path, clips: dict[str, Video], split: str = "val") -> None
 
 
 def write_youtube(root: Path, clips: dict[str, Video], split: str = "train", late: dict[str, dict[int, int]] | None = None) -> None:
-    """YouTube-VOS. late: clip -> object -> the frame that it starts in, where that is not the first. Only the training masks are all there."""
+    """YouTube-VOS. late: clip -> object -> the frame that it starts in, where that is not the first. Other splits have only first masks."""
     videos = {}
     for name, video in clips.items():
         starts = {int(thing): 0 for thing in np.unique(video[1]) if thing} | (late or {}).get(name, {})

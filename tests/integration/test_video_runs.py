@@ -178,7 +178,16 @@ def test_masks_that_are_not_public_and_clips_that_are_too_short_are_told(folder:
 def test_masks_for_a_server_are_those_that_are_scored_and_a_clip_that_is_there_is_kept(folder: Path) -> None:
     write_youtube(folder / "data" / "videos", {"a": still(6, 0), "b": still(5, 1)}, "valid", {"a": {2: 3}})
     put_card(folder, card("youtube-vos", "train", "after-start", holdout=1))
-    options = ["--set", "image.short_side=84", "--set", "probe.upsample=nearest", "--set", "probe.top_k=1", "--set", "probe.temperature=0.01"]
+    options = [
+        "--set",
+        "image.short_side=84",
+        "--set",
+        "probe.upsample=nearest",
+        "--set",
+        "probe.top_k=1",
+        "--set",
+        "probe.temperature=0.01",
+    ]
     command = ["masks", "--task", "videos", "--split", "valid", "--model", "pixels", "--out", "sent", *options]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0 and done.output.startswith("2 clips"), done.output

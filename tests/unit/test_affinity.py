@@ -94,7 +94,9 @@ def test_matches_in_a_window_are_those_of_all_keys_with_a_window_laid_over(
     height: int, width: int, frames: int, k: int, radius: float, shape: str, tile: int, group: int, block: int, seed: int
 ) -> None:
     draw = np.random.default_rng(seed)
-    queries_hwD, keys_ThwD = (torch.tensor(draw.integers(-1, 2, (*size, height, width, 3)), dtype=torch.float32) for size in ((), (frames,)))
+    queries_hwD, keys_ThwD = (
+        torch.tensor(draw.integers(-1, 2, (*size, height, width, 3)), dtype=torch.float32) for size in ((), (frames,))
+    )
     whole = top_matches(queries_hwD.flatten(0, 1), keys_ThwD.flatten(0, 2), k, allowed=grid_window((height, width), radius, shape))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(affinity, "TILE", tile)

@@ -1,4 +1,4 @@
-"""Labels that follow a video: against the full affinity in float64, on clips that stand still or move by whole patches, and how much is held."""
+"""Labels that follow a video: against the full affinity in float64, on clips that stand still or move, and how much is held."""
 
 from __future__ import annotations
 

@@ -122,7 +122,13 @@ def test_a_set_or_a_split_that_is_not_there_is_told(tmp_path: Path, reader, spli
 
 def test_frames_are_resized_to_the_sizes_that_the_sources_state() -> None:
     """480 x 832 in DINO; 960 x 1712 and 966 x 1708 in DINOv3, appendix D.5, footnote 2; 966 x 1722 by its notebook."""
-    assert resize_shape(480, 854, 480, 16, long_multiple=64) == (480, 832) and resize_shape(854, 480, 480, 8, long_multiple=64) == (832, 480)
-    assert resize_shape(480, 854, 480, 14, long_multiple=64) == (476, 826) and resize_shape(480, 480, 480, 16, long_multiple=64) == (480, 448)
+    assert resize_shape(480, 854, 480, 16, long_multiple=64) == (480, 832) and resize_shape(854, 480, 480, 8, long_multiple=64) == (
+        832,
+        480,
+    )
+    assert resize_shape(480, 854, 480, 14, long_multiple=64) == (476, 826) and resize_shape(480, 480, 480, 16, long_multiple=64) == (
+        480,
+        448,
+    )
     assert [resize_shape(480, 854, 960, patch, "pillow") for patch in (16, 14)] == [(960, 1712), (966, 1708)]
     assert [resize_shape(480, 854, 960, patch, "pillow", up=True) for patch in (16, 14)] == [(960, 1712), (966, 1722)]

@@ -56,7 +56,8 @@ def resize_shape(
     `rescale_size` does, for "torchvision" and "transformers" down, and for "pillow" to the nearest. long_side: of mmcv's, the longer side
     becomes no longer than this. up: sides are rounded up to the multiple, the shorter one first (facebookresearch/dinov3 6876159,
     notebooks/segmentation_tracking.ipynb, cell 15). long_multiple: the longer side, of equal ones the width, is rounded down to a multiple
-    of this first (facebookresearch/dino 7c446df, eval_video_segmentation.py:197-211). Errors: a result of more than MAX_PIXELS, or a side of more than MAX_SIDE (a thin strip blown up).
+    of this first (facebookresearch/dino 7c446df, eval_video_segmentation.py:197-211).
+    Errors: a result of more than MAX_PIXELS, or a side of more than MAX_SIDE (a thin strip blown up).
     """
     short, unit = min(height, width), multiple or 1
     if long_multiple is not None:

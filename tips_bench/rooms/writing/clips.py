@@ -1,6 +1,8 @@
 """Rooms as videos with masks of objects, as DAVIS 2017 has them.
 
-JPEGImages/480p/val00000/00000.jpg, Annotations/480p/val00000/00000.png (palette; 0 = background, 1.. = objects), ImageSets/2017/{train,val}.txt
+JPEGImages/480p/val00000/00000.jpg
+Annotations/480p/val00000/00000.png    a palette PNG; 0 = background, 1 and up = objects
+ImageSets/2017/{train,val}.txt
 
 The folder is named 480p, whatever the size. The objects of a clip are the largest of its first frame, numbered by size.
 """
