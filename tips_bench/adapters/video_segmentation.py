@@ -102,10 +102,10 @@ class VideoAdapter:
         values: dict[int, list[tuple[float, float]]] = {thing: [] for thing in clip.objects}
         for found in self.follow(clip, extractor, last + 1):
             things = [thing for thing in clip.objects if found.frame in wanted[thing]]
-            truth_HW = clip.ids(found.frame) if things else None
+            ids_HW = clip.ids(found.frame) if things else found.ids_HW
             for thing in things:
-                masks = truth_HW == thing, found.ids_HW == thing
-                values[thing].append((region(*masks), boundary(*masks)))
+                truth_HW, found_HW = ids_HW == thing, found.ids_HW == thing
+                values[thing].append((region(truth_HW, found_HW), boundary(truth_HW, found_HW)))
         sums_O7 = np.stack([object_sums(*zip(*values[thing], strict=True)) for thing in clip.objects])
         return sums_O7.sum(0), len(set().union(*wanted.values()))
 

@@ -45,11 +45,11 @@ class Shown:
         scale = SIDE / max(height, width)
         size = max(1, round(width * scale)), max(1, round(height * scale))
         image_HW3 = np.asarray(Image.fromarray(image_HW3).resize(size, Image.Resampling.BILINEAR))
-        truth_HW, found_HW = (
-            None if ids_HW is None else np.asarray(Image.fromarray(ids_HW).resize(size, Image.Resampling.NEAREST))
-            for ids_HW in (truth_HW, found_HW)
-        )
-        return cls(frame, image_HW3, truth_HW, found_HW)
+        return cls(frame, image_HW3, None if truth_HW is None else _resized(truth_HW, size), _resized(found_HW, size))
+
+
+def _resized(ids_HW: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return np.asarray(Image.fromarray(ids_HW).resize(size, Image.Resampling.NEAREST))
 
 
 def shaded(image_HW3: np.ndarray, ids_HW: np.ndarray | None) -> np.ndarray:
