@@ -23,7 +23,7 @@ from torch.nn import functional as F
 KEY_ROWS = 1 << 14  # keys of a block
 BLOCK_VALUES = 1 << 24  # products of a block: 64 MB in float32
 GROUP = 16  # keys whose maximum stands for them in a first look
-TILE = 12  # patches a side of a square of queries, which share their keys
+TILE = 20  # patches a side, at most, of a square of queries that share their keys
 NOTHING = -1  # the row of a match that is not there
 
 Allowed = Callable[[Tensor, Tensor], Tensor]
@@ -96,8 +96,7 @@ def window_matches(queries_hwD: Tensor, keys_ThwD: Tensor, k: int, radius: float
     rows_Thw = torch.arange(frames * height * width, device=queries_hwD.device).view(frames, height, width)
     values_hwk = queries_hwD.new_empty(height, width, k)
     found_hwk = rows_Thw.new_empty(height, width, k)
-    for top, left in itertools.product(range(0, height, TILE), range(0, width, TILE)):
-        tile = slice(top, min(top + TILE, height)), slice(left, min(left + TILE, width))
+    for tile in itertools.product(_parts(height), _parts(width)):
         box = _around(tile[0], radius, height), _around(tile[1], radius, width)
         keys_nD, rows_n = keys_ThwD[:, *box].flatten(0, 2), rows_Thw[:, *box].flatten()
         barred_Qm = torch.where(_inside(tile, box, radius, shape), 0.0, -torch.inf).to(queries_hwD)
@@ -110,6 +109,13 @@ def window_matches(queries_hwD: Tensor, keys_ThwD: Tensor, k: int, radius: float
         values_hwk[tile] = found.similarities_Qk.unflatten(0, values_hwk[tile].shape[:2])
         found_hwk[tile] = found.rows_Qk.unflatten(0, found_hwk[tile].shape[:2])
     return Matches(values_hwk.flatten(0, 1), found_hwk.flatten(0, 1))
+
+
+def _parts(side: int) -> list[slice]:
+    """One axis in parts of TILE patches at most, as even as they can be."""
+    number = -(-side // TILE)
+    bounds = [part * side // number for part in range(number + 1)]
+    return [slice(*pair) for pair in itertools.pairwise(bounds)]
 
 
 def _around(part: slice, radius: float, side: int) -> slice:

@@ -70,7 +70,7 @@ class Propagation:
 
     def _matches(self, features_hwD: Tensor, features_ThwD: Tensor) -> Matches:
         """The top_k of every patch, and all that equal the last of them."""
-        options, number = self.options, self.options.top_k + len(features_ThwD)
+        options, number = self.options, self.options.top_k + 1
         while True:
             found = window_matches(features_hwD, features_ThwD, number, options.radius, options.window)
             last_Q1 = found.similarities_Qk[:, options.top_k - 1 : options.top_k]
