@@ -4,7 +4,8 @@ spec             task, protocol and model resolved, with what was overridden
 patch_sizes      sizes in pixels for encoders of other patches
 run              evaluate: fit, score, keep a record
 report           from a finished evaluation to its record
-sharing          evaluations that read the same images share one pass
+sharing          evaluations that read the same images share one pass, and those of the same fit the head
+fitting          a probe's fit on disk, for a killed run and for other evaluations
 estimate         what evaluations will ask of the backbone and of the disk
 bench            what the encoder and decoding reach on this machine
 keeping          what --cache keeps: within which limit, rounded to what

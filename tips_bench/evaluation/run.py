@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,23 +24,24 @@ import torch
 from tips_bench.adapters.base import Adapter, Scores, save_pictures
 from tips_bench.cards import ModelCard, TaskCard, load_card
 from tips_bench.catalog import PACKAGE, cache_root, data_root, generated_root
-from tips_bench.data.split import Splits
+from tips_bench.data.split import Split, Splits
 from tips_bench.encoders.base import Encoder
 from tips_bench.encoders.load import load_encoder
 from tips_bench.encoders.user import card_of, wrap
 from tips_bench.errors import UserError, unknown_name
+from tips_bench.evaluation.fitting import fitted
 from tips_bench.evaluation.keeping import limit_bytes, rounding
 from tips_bench.evaluation.report import build_record
-from tips_bench.evaluation.sharing import Shared
+from tips_bench.evaluation.sharing import Shared, fit_key
 from tips_bench.evaluation.spec import Spec, resolve
 from tips_bench.features.cache import FeatureCache
 from tips_bench.features.context import RunContext
 from tips_bench.features.extract import Extractor
 from tips_bench.features.trial import settings_for
-from tips_bench.files import cannot_write, digest, sha256, write_text
+from tips_bench.files import cannot_write, digest, sha256
 from tips_bench.memory import peak_memory_mb, reset_peak_memory
 from tips_bench.metrics.samples import SampleCounts, save_counts
-from tips_bench.probes.base import Choice, Fit, Probe
+from tips_bench.probes.base import Fit, Probe
 from tips_bench.probes.training_free.released_head import released_head
 from tips_bench.ranks import ALONE, World
 from tips_bench.registry import FAMILIES, METRICS
@@ -251,6 +252,7 @@ class _Run:
         decisive = digest(features, json.dumps(spec.cards(), sort_keys=True), splits.test.fingerprint, trained_on, options.seed, *head)
         self.path = record_path(Path(options.out), spec.task.name, spec.model_name, spec.protocol.name, decisive[:8])
         self.work = self.path.with_name(f".{self.path.stem}.work")
+        self.heads = shared.heads
         self.resumed = self.work.is_dir()
         scratch = FeatureCache(self.work, world=world)
         texts = FeatureCache(cache_root() / "texts", "texts", world) if options.cache else scratch
@@ -351,17 +353,14 @@ class _Run:
             return None
         if train is None:
             return self._released(probe)
-        head, notes = self.work / "head.npz", self.work / "fit.json"
-        if notes.is_file():
-            data = json.loads(notes.read_text(encoding="utf-8"))
-            choice = Choice(**data["choice"]) if data["choice"] else None
-            return Fit(probe.load(head), data["report"], choice, data["warnings"])
-        fit = probe.fit(self.context, train)
-        if self.world.is_first:
-            fit.head.save(head)
-            chosen = asdict(fit.choice) if fit.choice else None
-            write_text(notes, json.dumps({"report": fit.report, "choice": chosen, "warnings": fit.warnings}))
-        return fit
+        folders = [self.work, *([self.heads / self._fit_id(train)] if self.heads else [])]
+        return fitted(probe, folders, lambda: probe.fit(self.context, train), writes=self.world.is_first)
+
+    def _fit_id(self, train: Split) -> str:
+        """Of everything that a fit depends on."""
+        encoder, options = self.context.encoder, self.options
+        identity = encoder.spec.identity(), options.dtype, encoder.device.type, options.seed, train.identity
+        return digest(*identity, *fit_key(self.spec))[:32]
 
     def _released(self, probe: Probe) -> Fit:
         fit, spec = probe.fit(self.context, self.splits.test), self.spec
