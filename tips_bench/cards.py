@@ -20,7 +20,9 @@ from tips_bench.plain_yaml import override, read_yaml
 from tips_bench.registry import FAMILIES
 from tips_bench.strict import Strict as Strict
 from tips_bench.strict import parse as parse
+from tips_bench.upsampler_card import UpsamplerCard
 from tips_bench.variants import Changes, parse_name, unknown_part
+from tips_bench.window_card import WindowCard as WindowCard
 
 MAX_PATH, MAX_NAME = 1000, 255
 CARD_NAME = re.compile(r"[^\W_][\w.+-]{0,99}")
@@ -163,9 +165,10 @@ class FeatureCard(Strict):
     "proxyclip". positions: how position embeddings are brought to another grid: as the encoder does it, as DINO does, or bicubically and
     not antialiased. network: how the tower computes: as its library does, or as MaskCLIP's vision transformer in mmsegmentation, with GELU
     for QuickGELU and norms with an epsilon of 1e-6. keys: those of the last block after its output projection follow the features.
+    upsampler: makes a finer grid of the features before any head sees them; null = none.
     """
 
-    added: ClassVar[tuple[str, ...]] = ("attention", "proxy", "positions", "network", "keys")
+    added: ClassVar[tuple[str, ...]] = ("attention", "proxy", "positions", "network", "keys", "upsampler")
     layers: list[int] | Literal["last4", "even4", "quarters", "quarters-down", "backbone"] = [-1]
     norm: bool = True
     global_token: int | None = None
@@ -176,6 +179,7 @@ class FeatureCard(Strict):
     positions: Literal["encoder", "dino", "bicubic"] = "encoder"
     network: Literal["encoder", "mmseg"] = "encoder"
     keys: bool = False
+    upsampler: UpsamplerCard | None = None
 
     @model_validator(mode="after")
     def _values_stand_alone(self) -> FeatureCard:
@@ -188,28 +192,6 @@ class FeatureCard(Strict):
                 raise ValueError(f"{key} {value} needs another attention than itself")
         if (self.attention == "proxyclip") != (self.proxy is not None):
             raise ValueError("attention proxyclip and proxy go together")
-        return self
-
-
-class WindowCard(Strict):
-    """Inference on the scored split: the whole image at once, or sliding windows whose logits are averaged.
-
-    window, stride: in pixels of the resized image. scales: the image is resized by each of these factors, and the predictions are
-    averaged. flip: also predict the mirrored image, and average.
-    """
-
-    mode: Literal["whole", "slide"] = "whole"
-    window: int | None = Field(None, gt=0)
-    stride: int | None = Field(None, gt=0)
-    scales: list[Annotated[float, Field(gt=0)]] = Field([1.0], min_length=1)
-    flip: bool = False
-
-    @model_validator(mode="after")
-    def _slide_has_windows(self) -> WindowCard:
-        if self.mode == "slide" and (self.window is None or self.stride is None or self.stride > self.window):
-            raise ValueError("mode slide needs window and stride, and stride must not be greater than window")
-        if self.mode == "whole" and (self.window is not None or self.stride is not None):
-            raise ValueError("mode whole has no window and no stride: set both to null")
         return self
 
 

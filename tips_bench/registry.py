@@ -172,6 +172,17 @@ CORRUPTIONS: Registry[Corruption] = Registry(
         "saturate": Corruption("tips_bench.data.corruptions.digital:saturate", extra=True),
     },
 )
+# What `features.upsampler.name` names: functions (UpsamplerCard, features a patch) -> function of (image, features, size).
+UPSAMPLERS: Registry[Any] = Registry(
+    "upsampler",
+    {
+        "bilinear": "tips_bench.features.upsamplers:bilinear",
+        "anyup": "tips_bench.features.upsamplers:anyup",
+        "jafar": "tips_bench.features.upsamplers:jafar",
+        "loftup": "tips_bench.features.upsamplers:loftup",
+        "featup": "tips_bench.features.upsamplers:featup",
+    },
+)
 # Where `run --on NAME` does its jobs: functions as tips_bench.executors.local.run.
 EXECUTORS: Registry[Any] = Registry(
     "executor",

@@ -139,8 +139,8 @@ def _layers(cards: Sequence[FeatureCard]) -> int:
 def shared_passes(specs: Sequence[Spec], options: RunOptions, folder: Path | None = None) -> Iterator[list[Shared | None]]:
     """What each evaluation shares while the block runs. What is not kept for later runs is deleted once the block has ended well.
 
-    Heads are never kept for later runs. folder: for features that are not kept, of no other process; None = in the results folder. Without `options.cache` only as much is
-    shared as half of the free disk takes.
+    Heads are never kept for later runs. folder: for features that are not kept, of no other process; None = in the results folder.
+    Without `options.cache` only as much is shared as half of the free disk takes.
     """
     own = folder or Path(options.out) / ".features"
     features = share(specs, cache_root() / "features", keep=True) if options.cache else _fitting(specs, options, own)

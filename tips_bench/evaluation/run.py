@@ -243,10 +243,11 @@ class _Run:
         other = load_encoder(proxy.model, None, str(encoder.device), options.dtype) if proxy else None
         device, model = encoder.device.type, json.dumps(spec.model.model_dump(mode="json"), sort_keys=True)
         named = digest(encoder.spec.identity(), model, options.dtype, device, *filter(None, [spec.cache_dtype]))[:32]
-        self.features_id = features = named + self._of_images(other)[:32]
         memory = shared.memory(named, encoder, spec.cache_dtype, limit_bytes(options.cache, options.cache_limit))
         image, read = spec.applied.image, spec.applied.features
         extractor = Extractor(encoder, image, read, batch_size, workers, world, memory, shared.layers(read, encoder), proxy=other)
+        self.reading = self._reading(extractor)
+        self.features_id = features = named + digest(self.reading, splits.train.identity if splits.train else "", splits.test.identity)[:32]
         trained_on = splits.train.fingerprint if splits.train else ""
         head = [released_head(spec.model, spec.task.family)[1]] if spec.takes_released_head else []
         decisive = digest(features, json.dumps(spec.cards(), sort_keys=True), splits.test.fingerprint, trained_on, options.seed, *head)
@@ -259,11 +260,10 @@ class _Run:
         self.context = RunContext(extractor, spec.applied, spec.model, scratch, texts, options.seed)
         self._lock: int | None = None
 
-    def _of_images(self, proxy: Encoder | None) -> str:
-        """A hash of everything but the encoder that shapes the features of the images."""
-        card, splits = self.spec.applied, self.splits
-        parts = [card.image.model_dump_json(), card.features.model_dump_json(), *([proxy.spec.identity()] if proxy else [])]
-        return digest(*parts, splits.train.identity if splits.train else "", splits.test.identity)
+    def _reading(self, extractor: Extractor) -> str:
+        """A hash of everything but the encoder that shapes the features of an image."""
+        card, others = self.spec.applied, (extractor.proxy and extractor.proxy.spec, extractor.upsampler)
+        return digest(card.image.model_dump_json(), card.features.model_dump_json(), *(one.identity() for one in others if one))
 
     def finished(self) -> Record | None:
         """The record of an earlier run of the same thing by the same commit, if it has the pictures and metrics that are asked for."""
@@ -289,6 +289,8 @@ class _Run:
         classes = self.splits.test.reader.classes
         beside = {name: counts.for_classes(classes) for name, counts in self.beside.items()}
         scores = self.adapter.score(self.context, self.splits, head, beside)
+        if upsampler := self.context.extractor.upsampler:
+            scores.notes["upsampler_sha256"] = upsampler.sha256
         return self._keep(fit, scores, self._cost(time.perf_counter() - started))
 
     def _settle(self) -> None:
@@ -359,7 +361,7 @@ class _Run:
     def _fit_id(self, train: Split) -> str:
         """Of everything that a fit depends on."""
         encoder, options = self.context.encoder, self.options
-        identity = encoder.spec.identity(), options.dtype, encoder.device.type, options.seed, train.identity
+        identity = encoder.spec.identity(), self.reading, options.dtype, encoder.device.type, options.seed, train.identity
         return digest(*identity, *fit_key(self.spec))[:32]
 
     def _released(self, probe: Probe) -> Fit:

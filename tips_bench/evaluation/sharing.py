@@ -1,7 +1,7 @@
 """Evaluations that read the same images through the same encoder share one pass of it; those that need the same fit share its head.
 
-What is shared of features is found by the pixels that the encoder gets, so nothing but the work changes. Which evaluations could share is told by
-their cards alone, before any data are read.
+What is shared of features is found by the pixels that the encoder gets, so nothing but the work changes. Which evaluations could share
+is told by their cards alone, before any data are read.
 """
 
 from __future__ import annotations

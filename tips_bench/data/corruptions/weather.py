@@ -1,4 +1,5 @@
-"""Weather. Constants: bethgelab/imagecorruptions c959e65, imagecorruptions/corruptions.py:287-306 (fog), :357-405 (snow), :408-475 (spatter).
+"""Weather. Constants: bethgelab/imagecorruptions c959e65, imagecorruptions/corruptions.py:
+287-306 (fog), 357-405 (snow), 408-475 (spatter).
 
 Axes: H W pixels, 3 RGB, M side of a fractal.
 """
