@@ -18,6 +18,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from tips_bench.errors import UserError, unknown_name
+from tips_bench.files import digest
 from tips_bench.registry import CORRUPTIONS
 from tips_bench.strict import Strict, parse
 
@@ -96,6 +97,15 @@ class Changes(Strict):
         if not self.changes_images or (role == "train" and not self.refit):
             return ""
         return f"{self.kind} {self.strength} {self.rotate}"
+
+    def fingerprint(self, own: str) -> str:
+        """Of changed images. own: of the images before."""
+        return changed_fingerprint(own, self.kind, self.strength, self.rotate)
+
+
+def changed_fingerprint(own: str, kind: str | None, strength: int | None, rotate: int | None) -> str:
+    """Hex: of a data set whose images are changed. own: of the data set as it is on disk."""
+    return digest(own, f"{kind} {strength} {rotate}")
 
 
 def parse_name(name: str) -> Changes | None:

@@ -25,6 +25,7 @@ from tips_bench.cli import (
     leaderboard,
     list_cards,
     quickstart,
+    robustness,
     run,
     show,
     status,
@@ -98,6 +99,7 @@ app.command("status")(status.status)
 app.command("bench")(bench.bench)
 app.command("table")(table.table)
 app.command("compare")(compare.compare)
+app.command("robustness")(robustness.robustness)
 app.command("check")(check.check)
 app.command("train")(train.train)
 app.command("export")(export.export)

@@ -41,7 +41,7 @@ def varied(reader: Any, changes: Changes, role: str) -> Any:
     """The reader of a role ("train", "test") with the images that the changes make of its own."""
     if not changes.of_images(role):
         return reader
-    return (SourcedVariedReader if isinstance(reader, Sourced) else VariedReader)(reader, changes, role)
+    return (SourcedVariedReader if isinstance(reader, Sourced) else VariedReader)(reader, changes)
 
 
 def few(ids: Sequence[str], changes: Changes | None) -> list[int]:
@@ -58,9 +58,9 @@ def few(ids: Sequence[str], changes: Changes | None) -> list[int]:
 class VariedReader:
     """A reader with changed images; everything else is the reader's own."""
 
-    def __init__(self, reader: Any, changes: Changes, role: str) -> None:
+    def __init__(self, reader: Any, changes: Changes) -> None:
         self.reader, self.changes = reader, changes
-        self.fingerprint = digest(reader.fingerprint, changes.of_images(role))
+        self.fingerprint = changes.fingerprint(reader.fingerprint)
         self.remarks: tuple[str, ...] = reader.remarks if isinstance(reader, Remarked) else ()
 
     def __getattr__(self, name: str) -> Any:
