@@ -57,7 +57,8 @@ CLONES: dict[str, dict[str, str]] = {
     "featup": {
         "featup/__init__.py": "",
         "featup/layers.py": "from torch import nn\nclass ChannelNorm(nn.Module):\n    def __init__(self, dim):\n"
-        "        super().__init__()\n        self.norm = nn.LayerNorm(dim)\n    def forward(self, x):\n        return self.norm(x.movedim(1, -1)).movedim(-1, 1)\n",
+        "        super().__init__()\n        self.norm = nn.LayerNorm(dim)\n"
+        "    def forward(self, x):\n        return self.norm(x.movedim(1, -1)).movedim(-1, 1)\n",
         "featup/upsamplers.py": TINY + "\nclass Stack(Tiny):\n    def forward(self, source, guidance):\n"
         "        return self.finer(guidance, source, [16 * side for side in source.shape[-2:]])\n"
         "def get_upsampler(name, dim):\n    assert name == 'jbu_stack'\n    return Stack()\n",

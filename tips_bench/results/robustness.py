@@ -38,7 +38,10 @@ IN_PLACE, MOVING = "corruptions that leave pixels in place", "corruptions that m
 
 @dataclass(frozen=True)
 class Point:
-    """x: strength, degrees, pixels or 1/N. q: p of the difference to the reference, adjusted for all points of the folder. kept: a share."""
+    """x: strength, degrees, pixels or 1/N. q: p of the difference to the reference, adjusted for all points of all curves.
+
+    kept: the share of the score that is left.
+    """
 
     x: float
     task: str
