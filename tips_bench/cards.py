@@ -252,7 +252,7 @@ class ProtocolCard(Strict):
     def for_task(self, task: str) -> ProtocolCard:
         """The card as it is for a task, at the input size that its name says. Errors: values that do not fit."""
         changes = parse_name(task)
-        size = changes and changes.size
+        size = changes.size if changes else None
         if not self.by_task and size is None:
             return self
         data = self.model_dump(mode="json", exclude={"by_task"})

@@ -38,9 +38,12 @@ RIGHT_ANGLE = 90
 
 
 def varied(reader: Any, changes: Changes, role: str) -> Any:
-    """The reader of a role ("train", "test") with the images that the changes make of its own."""
+    """The reader of a role ("train", "test") with the images that the changes make of its own. Errors: a reader of no images."""
     if not changes.of_images(role):
         return reader
+    if not hasattr(reader, "size"):
+        fix = "Name a task of images, or leave the corruption and the rotation out."
+        raise UserError("its samples are not single images and cannot be changed", where=f"task {changes.name}", fix=fix)
     return (SourcedVariedReader if isinstance(reader, Sourced) else VariedReader)(reader, changes)
 
 
