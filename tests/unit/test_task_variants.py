@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from tips_bench.cards import DataCard, TaskCard, load_card, parse
+from tips_bench.cli.app import app
+from tips_bench.cli.leaderboard import _card_of
 from tips_bench.data.base import DepthSample, LabeledImage, NormalsSample, SegmentationSample
 from tips_bench.data.camera_geometry import Intrinsics, normals_from_depth
 from tips_bench.data.split import Split, Splits
@@ -252,3 +255,17 @@ def test_changes_of_training_images_are_refused_where_none_are_read() -> None:
     data = load_card("task", "ade20k+few-8").data
     with pytest.raises(UserError, match="reads no training images"):
         Splits.open(data, Path("x"), None, train=False)
+
+
+def test_a_submission_is_held_against_the_card_with_its_changes() -> None:
+    name = "ade20k@896+fog-3"
+    found = _card_of("task", name, name, own=False)
+    assert found is not None and found["name"] == name and found["data"]["changes"]["kind"] == "fog"
+    protocol = _card_of("protocol", "convex", name, own=False)
+    assert protocol is not None and protocol["image"]["short_side"] == 896
+    assert _card_of("task", "ade20k+unknown-3", name, own=False) is None
+
+
+def test_a_changed_task_can_be_shown() -> None:
+    done = CliRunner().invoke(app, ["show", "ade20k+fog-3", "--json"], catch_exceptions=False)
+    assert json.loads(done.stdout)["task"]["name"] == "ade20k+fog-3"
