@@ -65,9 +65,9 @@ def _print(found: Robustness) -> None:
         for point in curve.points:
             interval = _sure(point.interval)
             rows.append([_x(curve, point.x), f"{point.score:.2f}", interval, *_told(point.difference, point.q), f"{point.kept:.3f}"])
-        if len(curve.points) > 1:
+        if len(curve.points) > 1 and curve.axis in ("corruption", "rotation"):  # a mean over sizes or shares says nothing
             rows.append(["mean", f"{curve.mean.b:.2f}", "", *_told(curve.mean, math.nan), f"{curve.kept:.3f}"])
-        print_table([curve.axis, score, "95 %", "difference", "95 %", "q", "kept"], rows)
+        print_table(["strength" if curve.axis == "corruption" else curve.axis, score, "95 %", "difference", "95 %", "q", "kept"], rows)
         print_line("")
     if found.overall:
         rows = [

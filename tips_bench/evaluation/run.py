@@ -247,7 +247,8 @@ class _Run:
         image, read = spec.applied.image, spec.applied.features
         extractor = Extractor(encoder, image, read, batch_size, workers, world, memory, shared.layers(read, encoder), proxy=other)
         self.reading = self._reading(extractor)
-        self.features_id = features = named + digest(self.reading, splits.train.identity if splits.train else "", splits.test.identity)[:32]
+        samples = splits.train.identity if splits.train else "", splits.test.identity
+        self.features_id = features = named + digest(*self.reading, *samples)[:32]
         trained_on = splits.train.fingerprint if splits.train else ""
         head = [released_head(spec.model, spec.task.family)[1]] if spec.takes_released_head else []
         decisive = digest(features, json.dumps(spec.cards(), sort_keys=True), splits.test.fingerprint, trained_on, options.seed, *head)
@@ -260,10 +261,10 @@ class _Run:
         self.context = RunContext(extractor, spec.applied, spec.model, scratch, texts, options.seed)
         self._lock: int | None = None
 
-    def _reading(self, extractor: Extractor) -> str:
-        """A hash of everything but the encoder that shapes the features of an image."""
+    def _reading(self, extractor: Extractor) -> list[str]:
+        """Everything but the encoder that shapes the features of an image, as text."""
         card, others = self.spec.applied, (extractor.proxy and extractor.proxy.spec, extractor.upsampler)
-        return digest(card.image.model_dump_json(), card.features.model_dump_json(), *(one.identity() for one in others if one))
+        return [card.image.model_dump_json(), card.features.model_dump_json(), *(one.identity() for one in others if one)]
 
     def finished(self) -> Record | None:
         """The record of an earlier run of the same thing by the same commit, if it has the pictures and metrics that are asked for."""
@@ -361,7 +362,7 @@ class _Run:
     def _fit_id(self, train: Split) -> str:
         """Of everything that a fit depends on."""
         encoder, options = self.context.encoder, self.options
-        identity = encoder.spec.identity(), self.reading, options.dtype, encoder.device.type, options.seed, train.identity
+        identity = encoder.spec.identity(), *self.reading, options.dtype, encoder.device.type, options.seed, train.identity
         return digest(*identity, *fit_key(self.spec))[:32]
 
     def _released(self, probe: Probe) -> Fit:
