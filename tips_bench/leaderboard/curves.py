@@ -62,7 +62,10 @@ def _panel(axis: Any, curves: list[Curve]) -> None:
     axis.set_title(f"{first.task}: {first.change}")
     axis.set_xlabel(LABELS[first.axis])
     axis.set_ylabel(f"{first.metric} {first.spec.unit} {first.spec.arrow}".replace("  ", " "))
+    xs = sorted({x for curve in curves for x in (curve.reference_x, *(point.x for point in curve.points)) if not math.isnan(x)})
     if first.axis == "training images":
         axis.set_xscale("log", base=2)
+    axis.set_xticks(xs, [f"1/{1 / x:.0f}" if x < 1 and first.axis == "training images" else f"{x:g}" for x in xs])
+    axis.minorticks_off()
     axis.grid(alpha=0.3)
     axis.legend(frameon=False)
