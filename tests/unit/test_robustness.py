@@ -20,6 +20,7 @@ from tips_bench.results.counts import Scored, load_scored
 from tips_bench.results.record import DatasetIdentity, Record
 from tips_bench.results.robustness import IN_PLACE, MOVING, robustness
 from tips_bench.results.statistics import differences
+from tips_bench.results.tables import layout
 from tips_bench.variants import Changes
 
 NUMBER, CLASSES = 40, 6
@@ -142,3 +143,11 @@ def test_the_command_prints_tables_and_draws_the_same_picture_twice(tmp_path: Pa
         save_curves(curves, tmp_path / "curves.pdf")
     as_json = CliRunner().invoke(app, ["robustness", str(tmp_path), "--json"], catch_exceptions=False)
     assert [curve["change"] for curve in json.loads(as_json.stdout)["curves"]] == ["contrast", "fog"]
+
+
+def test_a_table_has_one_row_for_a_model_at_all_sizes(tmp_path: Path) -> None:
+    saved(tmp_path, 0.0)
+    saved(tmp_path, 0.05, size=896, short_side=896)
+    saved(tmp_path, 0.05, size=224, short_side=224)
+    laid_out = layout([one.record for one in loaded(tmp_path)])
+    assert [row.model for row in laid_out.rows] == ["tips-b14"] and len(laid_out.columns) == 3
