@@ -15,10 +15,14 @@ from pydantic import AfterValidator, Field, model_validator
 from tips_bench.catalog import card_files, find_card
 from tips_bench.errors import UserError
 from tips_bench.image_card import ImageCard as ImageCard
+from tips_bench.input_size import bring_to
 from tips_bench.plain_yaml import override, read_yaml
 from tips_bench.registry import FAMILIES
 from tips_bench.strict import Strict as Strict
 from tips_bench.strict import parse as parse
+from tips_bench.upsampler_card import UpsamplerCard
+from tips_bench.variants import Changes, parse_name, unknown_part
+from tips_bench.window_card import WindowCard as WindowCard
 
 MAX_PATH, MAX_NAME = 1000, 255
 CARD_NAME = re.compile(r"[^\W_][\w.+-]{0,99}")
@@ -63,8 +67,10 @@ class DataCard(Strict):
     root: folder, relative to the data root. splits: role (train, test) -> name of the split for the reader.
 
     expected: split -> the number of samples that its publisher states, or several where lists of several lengths are passed around.
+    changes: what a name as `ade20k+fog-3` changes of them; a card's own file has none.
     """
 
+    added: ClassVar[tuple[str, ...]] = ("changes",)
     reader: str
     root: PathBelow
     splits: dict[Literal["train", "test"], PathBelow]
@@ -73,6 +79,7 @@ class DataCard(Strict):
     generator: Literal["rooms"] | None = None
     generator_options: Annotated[dict[str, Any], AfterValidator(_generator_options)] = {}
     download: list[Download] = []
+    changes: Changes | None = None
 
     @model_validator(mode="after")
     def _what_is_scored_was_not_fitted_on(self) -> DataCard:
@@ -125,6 +132,12 @@ class TaskCard(Strict):
     how_to_get: str
     options: dict[str, Any] = {}
 
+    @model_validator(mode="after")
+    def _its_name_says_the_changes(self) -> TaskCard:
+        if self.data.changes is not None and self.data.changes.name != self.name:
+            raise ValueError("data.changes is set by the name of the task alone, as in ade20k+fog-3")
+        return self
+
 
 class ProxyCard(Strict):
     """The encoder that says which patches belong together. model: of the zoo. beta, gamma: similarities less beta times their mean, times
@@ -152,9 +165,10 @@ class FeatureCard(Strict):
     "proxyclip". positions: how position embeddings are brought to another grid: as the encoder does it, as DINO does, or bicubically and
     not antialiased. network: how the tower computes: as its library does, or as MaskCLIP's vision transformer in mmsegmentation, with GELU
     for QuickGELU and norms with an epsilon of 1e-6. keys: those of the last block after its output projection follow the features.
+    upsampler: makes a finer grid of the features before any head sees them; null = none.
     """
 
-    added: ClassVar[tuple[str, ...]] = ("attention", "proxy", "positions", "network", "keys")
+    added: ClassVar[tuple[str, ...]] = ("attention", "proxy", "positions", "network", "keys", "upsampler")
     layers: list[int] | Literal["last4", "even4", "quarters", "quarters-down", "backbone"] = [-1]
     norm: bool = True
     global_token: int | None = None
@@ -165,6 +179,7 @@ class FeatureCard(Strict):
     positions: Literal["encoder", "dino", "bicubic"] = "encoder"
     network: Literal["encoder", "mmseg"] = "encoder"
     keys: bool = False
+    upsampler: UpsamplerCard | None = None
 
     @model_validator(mode="after")
     def _values_stand_alone(self) -> FeatureCard:
@@ -177,28 +192,6 @@ class FeatureCard(Strict):
                 raise ValueError(f"{key} {value} needs another attention than itself")
         if (self.attention == "proxyclip") != (self.proxy is not None):
             raise ValueError("attention proxyclip and proxy go together")
-        return self
-
-
-class WindowCard(Strict):
-    """Inference on the scored split: the whole image at once, or sliding windows whose logits are averaged.
-
-    window, stride: in pixels of the resized image. scales: the image is resized by each of these factors, and the predictions are
-    averaged. flip: also predict the mirrored image, and average.
-    """
-
-    mode: Literal["whole", "slide"] = "whole"
-    window: int | None = Field(None, gt=0)
-    stride: int | None = Field(None, gt=0)
-    scales: list[Annotated[float, Field(gt=0)]] = Field([1.0], min_length=1)
-    flip: bool = False
-
-    @model_validator(mode="after")
-    def _slide_has_windows(self) -> WindowCard:
-        if self.mode == "slide" and (self.window is None or self.stride is None or self.stride > self.window):
-            raise ValueError("mode slide needs window and stride, and stride must not be greater than window")
-        if self.mode == "whole" and (self.window is not None or self.stride is not None):
-            raise ValueError("mode whole has no window and no stride: set both to null")
         return self
 
 
@@ -257,12 +250,16 @@ class ProtocolCard(Strict):
         return self.published_for is not None and task not in self.published_for
 
     def for_task(self, task: str) -> ProtocolCard:
-        """The card as it is for a task. Errors: values that do not fit."""
-        if not self.by_task:
+        """The card as it is for a task, at the input size that its name says. Errors: values that do not fit."""
+        changes = parse_name(task)
+        size = changes.size if changes else None
+        if not self.by_task and size is None:
             return self
         data = self.model_dump(mode="json", exclude={"by_task"})
-        for part, values in self.by_task.get(task, {}).items():
+        for part, values in self.by_task.get(changes.base if changes else task, {}).items():
             data[part] = data[part] | values
+        if size is not None:
+            bring_to(data, size)
         card = parse(ProtocolCard, data, where=f"protocol {self.name}, by_task.{task}")
         return card.model_copy(update={name: getattr(self, name) for name in ("published_for", "deviations_from_source")})
 
@@ -326,10 +323,15 @@ CARDS: dict[str, type[Strict]] = {"task": TaskCard, "protocol": ProtocolCard, "m
 
 
 def load_card(kind: Literal["task", "protocol", "model"], name: str, assignments: list[str] | None = None) -> Any:
-    """The card `name` (or a path to one) of a kind, with "a.b=value" assignments applied.
+    """The card `name` (or a path to one) of a kind, with "a.b=value" assignments applied. A task's name may say changes of its data.
 
     Errors: an unknown name, a card that does not validate, a card whose `name` is not its file's.
     """
+    if kind == "task" and name not in (files := card_files("task")):
+        if changes := parse_name(name):
+            return _changed(load_card("task", changes.base, assignments), changes)
+        if error := unknown_part(name, list(files)):
+            raise error
     path = find_card(kind, name)
     if not CARD_NAME.fullmatch(path.stem):
         fix = "Name it with letters, digits and . _ + -, a letter or a digit first, at most 100."
@@ -342,6 +344,13 @@ def load_card(kind: Literal["task", "protocol", "model"], name: str, assignments
     for task in card.by_task if kind == "protocol" else ():
         card.for_task(task)
     return card
+
+
+def _changed(card: TaskCard, changes: Changes) -> TaskCard:
+    """A task with changed data, under a name and a title that say so."""
+    changes = changes.model_copy(update={"base": card.name})
+    data = card.data.model_copy(update={"changes": changes})
+    return card.model_copy(update={"name": changes.name, "title": f"{card.title}, {changes.sentence}", "data": data})
 
 
 def list_cards(kind: Literal["task", "protocol", "model"]) -> tuple[list[Any], list[UserError]]:

@@ -37,6 +37,11 @@ class Registry(Generic[EntryT]):
         plugins.load()
         return sorted(self._entries)
 
+    def in_order(self) -> list[str]:
+        """Every name, in the order of registration; imports no entry."""
+        plugins.load()
+        return list(self._entries)
+
     def add(self, name: str, entry: EntryT | str) -> None:
         """Register an object or a "module:attribute" string under `name`. Errors: the name is taken."""
         if name in self._entries:
@@ -77,6 +82,23 @@ class Family:
     def check_of(self) -> Any:
         """The check of a split, imported now."""
         return load_target(self.check)
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """A kind of corruption of images.
+
+    function: (image_HW3 uint8, strength 1 to 5, numpy Generator) -> image_HW3 uint8, an object or a "module:attribute" string. moves:
+    whether pixels leave their places, which the truth of a dense task does not. extra: of ImageNet-C's four validation kinds.
+    """
+
+    function: Any
+    moves: bool = False
+    extra: bool = False
+
+    def apply(self) -> Any:
+        """The function, imported now."""
+        return load_target(self.function)
 
 
 FAMILIES: Registry[Family] = Registry(
@@ -131,6 +153,41 @@ FAMILIES: Registry[Family] = Registry(
 )
 # Metrics that may be scored beside a family's own: SampleCounts classes that name the families whose predictions they count.
 METRICS: Registry[Any] = Registry("metric", {"boundary-iou": "tips_bench.metrics.boundary_iou:BoundaryCounts"})
+# What `TASK+KIND-STRENGTH` does to the scored images: ImageNet-C's kinds, in its order.
+CORRUPTIONS: Registry[Corruption] = Registry(
+    "corruption",
+    {
+        "gaussian-noise": Corruption("tips_bench.data.corruptions.noise:gaussian_noise"),
+        "shot-noise": Corruption("tips_bench.data.corruptions.noise:shot_noise"),
+        "impulse-noise": Corruption("tips_bench.data.corruptions.noise:impulse_noise"),
+        "defocus-blur": Corruption("tips_bench.data.corruptions.blur:defocus_blur"),
+        "glass-blur": Corruption("tips_bench.data.corruptions.blur:glass_blur", moves=True),
+        "motion-blur": Corruption("tips_bench.data.corruptions.blur:motion_blur", moves=True),
+        "zoom-blur": Corruption("tips_bench.data.corruptions.blur:zoom_blur", moves=True),
+        "snow": Corruption("tips_bench.data.corruptions.weather:snow"),
+        "fog": Corruption("tips_bench.data.corruptions.weather:fog"),
+        "brightness": Corruption("tips_bench.data.corruptions.digital:brightness"),
+        "contrast": Corruption("tips_bench.data.corruptions.digital:contrast"),
+        "elastic-transform": Corruption("tips_bench.data.corruptions.digital:elastic_transform", moves=True),
+        "pixelate": Corruption("tips_bench.data.corruptions.digital:pixelate"),
+        "jpeg-compression": Corruption("tips_bench.data.corruptions.digital:jpeg_compression"),
+        "speckle-noise": Corruption("tips_bench.data.corruptions.noise:speckle_noise", extra=True),
+        "gaussian-blur": Corruption("tips_bench.data.corruptions.blur:gaussian_blur", extra=True),
+        "spatter": Corruption("tips_bench.data.corruptions.weather:spatter", extra=True),
+        "saturate": Corruption("tips_bench.data.corruptions.digital:saturate", extra=True),
+    },
+)
+# What `features.upsampler.name` names: functions (UpsamplerCard, features a patch) -> function of (image, features, size).
+UPSAMPLERS: Registry[Any] = Registry(
+    "upsampler",
+    {
+        "bilinear": "tips_bench.features.upsamplers:bilinear",
+        "anyup": "tips_bench.features.upsamplers:anyup",
+        "jafar": "tips_bench.features.upsamplers:jafar",
+        "loftup": "tips_bench.features.upsamplers:loftup",
+        "featup": "tips_bench.features.upsamplers:featup",
+    },
+)
 # Where `run --on NAME` does its jobs: functions as tips_bench.executors.local.run.
 EXECUTORS: Registry[Any] = Registry(
     "executor",

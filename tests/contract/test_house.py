@@ -21,7 +21,20 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "tips_bench"
 MAX_LINES = 400
 GROUND = {"errors", "registry", "cards", "catalog", "files", "fetch", "progress", "open3d", "openmmlab", "plain_yaml", "plugins", "npz"}
-GROUND |= {"git", "image_card", "memory", "plain_data", "ranks", "strict", "terminal", "web"}
+GROUND |= {
+    "git",
+    "image_card",
+    "memory",
+    "plain_data",
+    "ranks",
+    "strict",
+    "terminal",
+    "web",
+    "variants",
+    "input_size",
+    "window_card",
+    "upsampler_card",
+}
 
 # floor -> what it may import besides the ground and itself
 MAY_IMPORT: dict[str, set[str]] = {

@@ -21,6 +21,7 @@ BINS = ["image.short_side=56", "probe.loss_warmup=1", "probe.bins=16", "probe.au
 NETWORK = ["image.short_side=56", "features.layers=[-2, -2, -1, -1]", "probe.epochs=1", "probe.warmup_epochs=0", "probe.batch_size=3"]
 JOBS: dict[str, tuple[str, str, str, list[str]]] = {
     "segmentation": ("rooms-seg", "tips-nano", "convex-224", [*SCENES, "image.short_side=56"]),
+    "segmentation-changed": ("rooms-seg+snow-3+rotate-90+few-2", "tips-nano", "convex-224", [*SCENES, "image.short_side=56"]),
     "segmentation-linear": ("rooms-seg", "tips-nano", "linear-tips", [*SCENES, *CROPS, *HEADS]),
     "depth": ("rooms-depth", "tips-nano", "convex-depth-224", [*SCENES, "image.short_side=56"]),
     "depth-bins": ("rooms-depth", "tips-nano", "linear-dinov2-depth-224", [*SCENES, *CROPS, *BINS, "probe.batch_size=4"]),

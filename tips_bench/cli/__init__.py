@@ -17,6 +17,7 @@ The verbs:
     bench        what a model reaches on this machine
     table        records side by side
     compare      two records, or two folders of them
+    robustness   changed images beside clean ones
     check        new records against a baseline
     leaderboard  a site of records, submissions, publishing
     train        pretrain a recipe

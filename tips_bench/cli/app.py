@@ -26,6 +26,7 @@ from tips_bench.cli import (
     list_cards,
     masks,
     quickstart,
+    robustness,
     run,
     show,
     status,
@@ -99,6 +100,7 @@ app.command("status")(status.status)
 app.command("bench")(bench.bench)
 app.command("table")(table.table)
 app.command("compare")(compare.compare)
+app.command("robustness")(robustness.robustness)
 app.command("check")(check.check)
 app.command("train")(train.train)
 app.command("export")(export.export)

@@ -70,9 +70,11 @@ def _with_papers(path: Path, as_json: bool) -> None:
     from tips_bench.leaderboard.published import beside_papers, papers_data
     from tips_bench.leaderboard.published_text import papers_text
     from tips_bench.results.record import load_record
+    from tips_bench.variants import base_of
 
     record = load_record(path)
-    protocols = {name: load_card("protocol", name).for_task(record.task).model_dump(mode="json") for name in card_files("protocol")}
+    task = base_of(record.task)  # papers have no numbers of changed images, but of the protocol
+    protocols = {name: load_card("protocol", name).for_task(task).model_dump(mode="json") for name in card_files("protocol")}
     found = beside_papers(record, protocols)
     if as_json:
         print_json(papers_data(found))

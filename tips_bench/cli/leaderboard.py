@@ -126,17 +126,19 @@ def _finding(kind: str, finding: Fault) -> str:
 
 
 def _card_of(kind: str, name: str, task: str, *, own: bool) -> dict[str, Any] | None:
-    """A card here by its name, never by a path that a stranger wrote; a protocol as it is for a task.
+    """A card here by its name, never by a path that a stranger wrote; a protocol as it is for a task, a task with its changes.
 
     own: also the user's, who may have a stranger's folder at hand.
     """
     from tips_bench.cards import load_card
     from tips_bench.catalog import card_files, shipped_card_files
+    from tips_bench.variants import base_of
 
-    file = (card_files(kind) if own else shipped_card_files(kind)).get(name)
-    if file is None:
+    files = card_files(kind) if own else shipped_card_files(kind)
+    base = base_of(name) if kind == "task" and name not in files else name
+    if base not in files:
         return None
-    card = load_card(kind, str(file))  # type: ignore[arg-type]
+    card = load_card(kind, f"{files[base]}{name.removeprefix(base)}")  # type: ignore[arg-type]
     return (card.for_task(task) if kind == "protocol" else card).model_dump(mode="json")
 
 

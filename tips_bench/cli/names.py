@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tips_bench.catalog import card_files
 from tips_bench.errors import CodeFailed, NotAllowed, Unsuited, UserError
+from tips_bench.variants import expand
 
 if TYPE_CHECKING:
     from tips_bench.evaluation.spec import Spec
@@ -66,7 +67,8 @@ def plan(
     def protocols(task: str) -> list[str | None]:
         return [None] if protocol is None else [*split(protocol, "--protocol", lambda: load_card("task", task).protocols)]
 
-    tasks = split(task, "--task", lambda: list(card_files("task")))
+    named = split(task, "--task", lambda: list(card_files("task")))
+    tasks = list(dict.fromkeys(one for name in named for one in expand(name)))
     models = split(model, "--model", lambda: list(card_files("model")))
     if weights is not None and not weights.startswith("random") and len(models) > 1:
         fix = "Give one model, or use --weights random."

@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 
 
 def run(
-    task: Annotated[str, typer.Option(help="Task names, separated by commas, or `all`.")],
+    task: Annotated[
+        str,
+        typer.Option(
+            help="Task names, separated by commas, or `all`. A name may change the images: ade20k+fog-3 (corrupted), "
+            "ade20k+rotate-90, ade20k@896 (input size), ade20k+few-64 (1/64 of the training images); fog-1..5 is five "
+            "strengths, corruptions-3 every kind."
+        ),
+    ],
     model: Annotated[
         str,
         typer.Option(
@@ -124,6 +131,7 @@ def run(
     Examples:
       tips-bench run --task ade20k --model tips-g14
       tips-bench run --task ade20k,voc2012 --model tips-b14,tips-l14 --dtype bf16
+      tips-bench run --task ade20k,ade20k+fog-1..5 --model tips-b14
       tips-bench run --task rooms-seg --model my_package:build
       torchrun --nproc-per-node 8 -m tips_bench run --task ade20k --model tips-g14
       tips-bench run --task all --model tips-b14,tips-l14 --on local

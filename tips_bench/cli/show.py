@@ -22,13 +22,16 @@ def show(
     \b
     Examples:
       tips-bench show ade20k
+      tips-bench show ade20k+fog-3
       tips-bench show tips-g14 --json
     """
     from tips_bench.cards import in_full, load_card
     from tips_bench.catalog import card_files
+    from tips_bench.variants import base_of
 
     kinds: tuple[Kind, ...] = get_args(Kind)
-    found = [kind for kind in kinds if name in card_files(kind)]
+    base = name if any(name in card_files(kind) for kind in kinds) else base_of(name)  # of a task with changes
+    found = [kind for kind in kinds if base in card_files(kind) and (kind == "task" or base == name)]
     if not found:
         raise unknown_name("card", name, [known for kind in kinds for known in card_files(kind)])
     cards: dict[str, Any] = {kind: in_full(load_card(kind, name)) for kind in found}
@@ -38,5 +41,5 @@ def show(
     from tips_bench import plain_yaml
 
     for kind in found:
-        print_line(f"# {kind}, {card_files(kind)[name]}")
+        print_line(f"# {kind}, {card_files(kind)[base]}")
         print("\n".join(map(printable, plain_yaml.dump(cards[kind]).split("\n"))), end="")

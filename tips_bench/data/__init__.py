@@ -36,7 +36,9 @@ Which samples are used:
     split             the samples of an evaluation, and the parts that a fit makes of them
     completeness      whether a split has the published number of samples
     validation_split  a held-out part, chosen by hash
+    varied            images corrupted or turned, and a share of the training images
 
+    corruptions/      ImageNet-C's corruptions
     checks/           every file of a set looked at before an evaluation
     crops/            random training crops, by number
     download/         fetched and unpacked

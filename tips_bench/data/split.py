@@ -12,6 +12,8 @@ from tips_bench.data.base import Reader, Remarked, Sourced
 from tips_bench.data.completeness import Completeness, completeness
 from tips_bench.data.contents import content_hashes
 from tips_bench.data.validation_split import hold_out
+from tips_bench.data.varied import few, varied
+from tips_bench.errors import UserError
 from tips_bench.files import digest
 from tips_bench.registry import READERS
 
@@ -29,10 +31,12 @@ class Split(Generic[ReaderT]):
 
     @classmethod
     def open(cls, data: DataCard, root: Path, role: Literal["train", "test"], limit: int | None) -> Split[Any]:
-        """The split of a role ("train", "test"). limit: at most so many samples, by a hash of their ids."""
+        """The split of a role ("train", "test"), changed as the card says. limit: at most so many samples, by a hash of their ids."""
         name = data.split(role)
         reader = READERS.get(data.reader)(root, name, **data.options)
-        indices = list(range(len(reader)))
+        if data.changes is not None:
+            reader = varied(reader, data.changes, role)
+        indices = few(reader.ids, data.changes) if role == "train" else list(range(len(reader)))
         if limit is not None and limit < len(indices):
             indices = sorted(sorted(indices, key=lambda index: digest("limit", reader.ids[index]))[:limit])
         return cls(name, reader, indices, completeness(data, name, len(reader)))
@@ -104,7 +108,13 @@ class Splits(Generic[ReaderT]):
 
     @classmethod
     def open(cls, data: DataCard, root: Path, limit: int | None, *, train: bool) -> Splits[Any]:
-        """train: whether samples of the training split are needed; a set that has only the scored split can be scored without."""
+        """train: whether samples of the training split are needed; a set that has only the scored split can be scored without.
+
+        Errors: changes of training images where none are read.
+        """
+        if not train and data.changes is not None and (data.changes.few or data.changes.refit):
+            fix = "Leave +few and +refit out, or choose a protocol that is fitted."
+            raise UserError("the protocol reads no training images", where=f"task {data.changes.name}", fix=fix)
         return cls(Split.open(data, root, "train", limit) if train else None, Split.open(data, root, "test", limit))
 
     def needed(self) -> Split[ReaderT]:

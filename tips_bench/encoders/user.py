@@ -142,9 +142,11 @@ def _card(name: str, stated: dict[str, Any]) -> ModelCard:
     )
 
 
-@functools.lru_cache(maxsize=1)
-def _build(target: str) -> Any:
-    """What the callable returns; built once for a card and the encoder that follows it."""
+def named(target: str, fix: str = "Name a function that returns the encoder.") -> Any:
+    """What "module.path:attribute" names, a function or a class; looked for in the working directory, too.
+
+    Errors: no such module or attribute, code that fails while it is imported, something that cannot be called (`fix`: what to name).
+    """
     module_name, _, attribute = target.partition(":")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         # A console script does not look in the working directory, where a user's file lies.
@@ -168,7 +170,14 @@ def _build(target: str) -> Any:
             raise UserError(f"{module_name} has no {attribute!r}", where=target)
         found = getattr(found, part)
     if not callable(found):
-        raise UserError(f"it is a {type(found).__name__}, not callable", where=target, fix="Name a function that returns the encoder.")
+        raise UserError(f"it is a {type(found).__name__}, not callable", where=target, fix=fix)
+    return found
+
+
+@functools.lru_cache(maxsize=1)
+def _build(target: str) -> Any:
+    """What the callable returns; built once for a card and the encoder that follows it."""
+    found = named(target)
     try:
         built = found()
     except (UserError, torch.OutOfMemoryError):

@@ -5,7 +5,8 @@ patch_sizes      sizes in pixels for encoders of other patches
 run              evaluate: fit, score, keep a record
 video_masks      masks of videos as files, for splits that a server scores
 report           from a finished evaluation to its record
-sharing          evaluations that read the same images share one pass
+sharing          evaluations that read the same images share one pass, and those of the same fit the head
+fitting          a probe's fit on disk, for a killed run and for other evaluations
 estimate         what evaluations will ask of the backbone and of the disk
 bench            what the encoder and decoding reach on this machine
 keeping          what --cache keeps: within which limit, rounded to what

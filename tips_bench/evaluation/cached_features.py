@@ -54,7 +54,8 @@ def load_features(record: Record, split: str = "test", *, data_root: Path | str 
     kept = ROUNDED[rounded] if rounded else None
     memory = FeatureMemory(cache_root() / "features" / (record.features_id or "none")[:32], dtype, kept=kept)
     described = _Described(model, record.weights_sha256, dtype)
-    extractor = Extractor(described, applied.image, applied.features, batch_size=1, memory=memory)
+    features = applied.features.model_copy(update={"upsampler": None})  # what the cache holds are the encoder's own
+    extractor = Extractor(described, applied.image, features, batch_size=1, memory=memory)
     found: dict[str, np.ndarray] = {}
     if applied.inference.mode == "whole":
         for (index,), _, pixels_13HW in extractor.batches(reader, range(len(reader))):

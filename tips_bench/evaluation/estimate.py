@@ -17,7 +17,7 @@ from tips_bench.cards import FeatureCard
 from tips_bench.catalog import cache_root
 from tips_bench.errors import UserError
 from tips_bench.evaluation.run import RunOptions
-from tips_bench.evaluation.sharing import Shared, images_key, share
+from tips_bench.evaluation.sharing import Shared, fit_key, images_key, share, share_heads
 from tips_bench.evaluation.spec import Spec
 from tips_bench.features.geometry import Windows
 from tips_bench.files import free_bytes
@@ -48,7 +48,8 @@ def estimate(specs: Sequence[Spec], dtype: str, *, keep: bool = False) -> list[E
     dtype: in which features are kept. keep: also those that no other evaluation of the list reads.
     """
     found: list[Estimate] = []
-    passed = set()
+    passed: dict[tuple[Any, str], int] = {}
+    fits = set()
     sharing = share(specs, None, keep=keep)
     for spec, shared in zip(specs, sharing, strict=True):
         try:
@@ -57,15 +58,18 @@ def estimate(specs: Sequence[Spec], dtype: str, *, keep: bool = False) -> list[E
             found.append(Estimate(spec, 0, 0, 0))
             continue
         test, train, crops = _test(spec), _train(spec, probe), _crops(spec)
-        rest, disk = crops, 0
-        roles: list[tuple[Role, int]] = [("train", train), ("test", test)]
+        known = fit_key(spec) in fits
+        fits.add(fit_key(spec))
+        rest, disk = 0 if known else crops, 0
+        roles: list[tuple[Role, int]] = [("train", 0 if known else train), ("test", test)]
         for role, images in roles:
             if shared is None:
                 rest += images
-            elif (images_key(spec), role) not in passed:
-                passed.add((images_key(spec), role))
-                rest += images
-                disk += images * _bytes(spec, shared, role, dtype)
+                continue
+            new = max(0, images - passed.get((images_key(spec), role), 0))
+            passed[images_key(spec), role] = passed.get((images_key(spec), role), 0) + new
+            rest += new
+            disk += new * _bytes(spec, shared, role, dtype)
         found.append(Estimate(spec, test + train + crops, rest, disk))
     return found
 
@@ -75,6 +79,9 @@ def _samples(spec: Spec, role: Role) -> int:
     name = spec.task.data.splits.get(role)
     expected = spec.task.data.expected.get(name or "", 0)
     number = max(expected) if isinstance(expected, list) else expected
+    changes = spec.task.data.changes
+    if role == "train" and changes and changes.few and number:
+        number = max(1, number // changes.few)
     return min(number, spec.limit) if spec.limit else number
 
 
@@ -132,14 +139,20 @@ def _layers(cards: Sequence[FeatureCard]) -> int:
 def shared_passes(specs: Sequence[Spec], options: RunOptions, folder: Path | None = None) -> Iterator[list[Shared | None]]:
     """What each evaluation shares while the block runs. What is not kept for later runs is deleted once the block has ended well.
 
-    folder: for features that are not kept, of no other process; None = in the results folder. Without `options.cache` only as much is
-    shared as half of the free disk takes.
+    Heads are never kept for later runs. folder: for features that are not kept, of no other process; None = in the results folder.
+    Without `options.cache` only as much is shared as half of the free disk takes.
     """
     own = folder or Path(options.out) / ".features"
-    if options.cache:
-        yield share(specs, cache_root() / "features", keep=True)
-        return
-    room = free_bytes(own) / 2
+    features = share(specs, cache_root() / "features", keep=True) if options.cache else _fitting(specs, options, own)
+    yield share_heads(specs, features, own / "heads")
+    options.world.barrier()
+    if options.world.is_first:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _fitting(specs: Sequence[Spec], options: RunOptions, folder: Path) -> list[Shared | None]:
+    """What shares features in a folder of which half of the free disk may be used."""
+    room = free_bytes(folder) / 2
     needed: dict[tuple[str, ...], int] = {}
     for found in estimate(specs, options.dtype):
         needed[images_key(found.spec)] = needed.get(images_key(found.spec), 0) + found.disk
@@ -148,7 +161,4 @@ def shared_passes(specs: Sequence[Spec], options: RunOptions, folder: Path | Non
         if size <= room:
             room -= size
             fitting.add(key)
-    yield [shared if images_key(spec) in fitting else None for spec, shared in zip(specs, share(specs, own), strict=True)]
-    options.world.barrier()
-    if options.world.is_first:
-        shutil.rmtree(own, ignore_errors=True)
+    return [shared if images_key(spec) in fitting else None for spec, shared in zip(specs, share(specs, folder), strict=True)]

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tips_bench.cards import ProtocolCard, parse
-
-AUGMENT = ("crop_size", "short_side", "long_side", "size", "crop")
-SIZES = (("image", "short_side"), ("image", "crop"), ("inference", "window"), ("inference", "stride"))
+from tips_bench.input_size import scale
 
 
 def for_patches(protocol: ProtocolCard, patch_size: int) -> ProtocolCard:
@@ -17,14 +13,6 @@ def for_patches(protocol: ProtocolCard, patch_size: int) -> ProtocolCard:
     """
     if protocol.patch_size is None or protocol.patch_size == patch_size:
         return protocol
-    factor, data = patch_size / protocol.patch_size, protocol.model_dump(mode="json")
-    augment = data["probe"].get("augment") or {}
-    for part, key in (*((data[name], key) for name, key in SIZES), *((augment, key) for key in AUGMENT if key in augment)):
-        part[key] = _scaled(part[key], factor)
+    data = protocol.model_dump(mode="json")
+    scale(data, patch_size / protocol.patch_size)
     return parse(ProtocolCard, data | {"patch_size": patch_size}, where=f"protocol {protocol.name}")
-
-
-def _scaled(pixels: Any, factor: float) -> Any:
-    if isinstance(pixels, list):
-        return [_scaled(one, factor) for one in pixels]
-    return None if pixels is None else max(1, round(pixels * factor))

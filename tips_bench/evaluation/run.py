@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,23 +24,24 @@ import torch
 from tips_bench.adapters.base import Adapter, Scores, save_pictures
 from tips_bench.cards import ModelCard, TaskCard, load_card
 from tips_bench.catalog import PACKAGE, cache_root, data_root, generated_root
-from tips_bench.data.split import Splits
+from tips_bench.data.split import Split, Splits
 from tips_bench.encoders.base import Encoder
 from tips_bench.encoders.load import load_encoder
 from tips_bench.encoders.user import card_of, wrap
 from tips_bench.errors import UserError, unknown_name
+from tips_bench.evaluation.fitting import fitted
 from tips_bench.evaluation.keeping import limit_bytes, rounding
 from tips_bench.evaluation.report import build_record
-from tips_bench.evaluation.sharing import Shared
+from tips_bench.evaluation.sharing import Shared, fit_key
 from tips_bench.evaluation.spec import Spec, resolve
 from tips_bench.features.cache import FeatureCache
 from tips_bench.features.context import RunContext
 from tips_bench.features.extract import Extractor
 from tips_bench.features.trial import settings_for
-from tips_bench.files import cannot_write, digest, sha256, write_text
+from tips_bench.files import cannot_write, digest, sha256
 from tips_bench.memory import peak_memory_mb, reset_peak_memory
 from tips_bench.metrics.samples import SampleCounts, save_counts
-from tips_bench.probes.base import Choice, Fit, Probe
+from tips_bench.probes.base import Fit, Probe
 from tips_bench.probes.training_free.released_head import released_head
 from tips_bench.ranks import ALONE, World
 from tips_bench.registry import FAMILIES, METRICS
@@ -242,26 +243,28 @@ class _Run:
         other = load_encoder(proxy.model, None, str(encoder.device), options.dtype) if proxy else None
         device, model = encoder.device.type, json.dumps(spec.model.model_dump(mode="json"), sort_keys=True)
         named = digest(encoder.spec.identity(), model, options.dtype, device, *filter(None, [spec.cache_dtype]))[:32]
-        self.features_id = features = named + self._of_images(other)[:32]
         memory = shared.memory(named, encoder, spec.cache_dtype, limit_bytes(options.cache, options.cache_limit))
         image, read = spec.applied.image, spec.applied.features
         extractor = Extractor(encoder, image, read, batch_size, workers, world, memory, shared.layers(read, encoder), proxy=other)
+        self.reading = self._reading(extractor)
+        samples = splits.train.identity if splits.train else "", splits.test.identity
+        self.features_id = features = named + digest(*self.reading, *samples)[:32]
         trained_on = splits.train.fingerprint if splits.train else ""
         head = [released_head(spec.model, spec.task.family)[1]] if spec.takes_released_head else []
         decisive = digest(features, json.dumps(spec.cards(), sort_keys=True), splits.test.fingerprint, trained_on, options.seed, *head)
         self.path = record_path(Path(options.out), spec.task.name, spec.model_name, spec.protocol.name, decisive[:8])
         self.work = self.path.with_name(f".{self.path.stem}.work")
+        self.heads = shared.heads
         self.resumed = self.work.is_dir()
         scratch = FeatureCache(self.work, world=world)
         texts = FeatureCache(cache_root() / "texts", "texts", world) if options.cache else scratch
         self.context = RunContext(extractor, spec.applied, spec.model, scratch, texts, options.seed)
         self._lock: int | None = None
 
-    def _of_images(self, proxy: Encoder | None) -> str:
-        """A hash of everything but the encoder that shapes the features of the images."""
-        card, splits = self.spec.applied, self.splits
-        parts = [card.image.model_dump_json(), card.features.model_dump_json(), *([proxy.spec.identity()] if proxy else [])]
-        return digest(*parts, splits.train.identity if splits.train else "", splits.test.identity)
+    def _reading(self, extractor: Extractor) -> list[str]:
+        """Everything but the encoder that shapes the features of an image, as text."""
+        card, others = self.spec.applied, (extractor.proxy and extractor.proxy.spec, extractor.upsampler)
+        return [card.image.model_dump_json(), card.features.model_dump_json(), *(one.identity() for one in others if one)]
 
     def finished(self) -> Record | None:
         """The record of an earlier run of the same thing by the same commit, if it has the pictures and metrics that are asked for."""
@@ -287,6 +290,8 @@ class _Run:
         classes = self.splits.test.reader.classes
         beside = {name: counts.for_classes(classes) for name, counts in self.beside.items()}
         scores = self.adapter.score(self.context, self.splits, head, beside)
+        if upsampler := self.context.extractor.upsampler:
+            scores.notes["upsampler_sha256"] = upsampler.sha256
         return self._keep(fit, scores, self._cost(time.perf_counter() - started))
 
     def _settle(self) -> None:
@@ -351,17 +356,14 @@ class _Run:
             return None
         if train is None:
             return self._released(probe)
-        head, notes = self.work / "head.npz", self.work / "fit.json"
-        if notes.is_file():
-            data = json.loads(notes.read_text(encoding="utf-8"))
-            choice = Choice(**data["choice"]) if data["choice"] else None
-            return Fit(probe.load(head), data["report"], choice, data["warnings"])
-        fit = probe.fit(self.context, train)
-        if self.world.is_first:
-            fit.head.save(head)
-            chosen = asdict(fit.choice) if fit.choice else None
-            write_text(notes, json.dumps({"report": fit.report, "choice": chosen, "warnings": fit.warnings}))
-        return fit
+        folders = [self.work, *([self.heads / self._fit_id(train)] if self.heads else [])]
+        return fitted(probe, folders, lambda: probe.fit(self.context, train), writes=self.world.is_first)
+
+    def _fit_id(self, train: Split) -> str:
+        """Of everything that a fit depends on."""
+        encoder, options = self.context.encoder, self.options
+        identity = encoder.spec.identity(), *self.reading, options.dtype, encoder.device.type, options.seed, train.identity
+        return digest(*identity, *fit_key(self.spec))[:32]
 
     def _released(self, probe: Probe) -> Fit:
         fit, spec = probe.fit(self.context, self.splits.test), self.spec

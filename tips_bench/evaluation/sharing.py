@@ -1,13 +1,15 @@
-"""Evaluations that read the same images through the same encoder share one pass of it.
+"""Evaluations that read the same images through the same encoder share one pass of it; those that need the same fit share its head.
 
-What is shared is found by the pixels that the encoder gets, so nothing but the work changes. Which evaluations could share is told by
-their cards alone, before any data are read.
+What is shared of features is found by the pixels that the encoder gets, so nothing but the work changes. Which evaluations could share
+is told by their cards alone, before any data are read.
 """
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tips_bench.cards import FeatureCard
@@ -20,10 +22,13 @@ from tips_bench.features.memory import FeatureMemory
 
 @dataclass(frozen=True)
 class Shared:
-    """folder: where features are kept, None = nowhere. cards: what all evaluations that share them read of an encoder."""
+    """folder: where features are kept, None = nowhere. cards: what all evaluations that share them read of an encoder. heads: where the
+    heads of fits are kept, None = nowhere.
+    """
 
     folder: Path | None = None
     cards: tuple[FeatureCard, ...] = ()
+    heads: Path | None = None
 
     def memory(self, name: str, encoder: Encoder, cache_dtype: str | None, most_bytes: int | None) -> FeatureMemory | None:
         """Where features of one encoder are kept, None = nowhere. name: of its folder. cache_dtype: to what they are rounded."""
@@ -48,6 +53,32 @@ def share(specs: Sequence[Spec], folder: Path | None, *, keep: bool = False) -> 
 
 
 def images_key(spec: Spec) -> tuple[str, ...]:
-    """What has to be the same: the encoder, the folder of the data, and how an image is brought to it."""
+    """What has to be the same: the encoder, the folder of the data, and how an image is changed and brought to the encoder."""
+    changes = spec.task.data.changes
+    return *unchanged_images_key(spec), changes.of_images("test") if changes else "", changes.of_images("train") if changes else ""
+
+
+def unchanged_images_key(spec: Spec) -> tuple[str, ...]:
+    """The same, whatever the name of the task changes of the images: what one job does."""
     encoder = spec.model.model_dump_json(), str(spec.weights)
     return *encoder, spec.task.data.root, spec.applied.image.model_dump_json(), spec.applied.inference.model_dump_json()
+
+
+def fit_key(spec: Spec) -> tuple[str, ...]:
+    """What has to be the same, of cards and options, for two evaluations to have the same fit."""
+    cards, changes = spec.cards(), spec.task.data.changes
+    data = {key: value for key, value in cards["task"]["data"].items() if key not in ("changes", "splits")}
+    data |= {"train": spec.task.data.splits.get("train")}
+    changed = [changes.of_images("train"), changes.few, changes.few_seed] if changes else ["", None, 0]
+    task = cards["task"] | {"name": changes.base if changes else spec.task.name, "title": "", "data": data}
+    rest = spec.weights, spec.limit, spec.cache_dtype
+    return tuple(json.dumps(part, sort_keys=True) for part in (task, changed, cards["protocol"], cards["model"], *rest))
+
+
+def share_heads(specs: Sequence[Spec], sharing: Sequence[Shared | None], folder: Path) -> list[Shared | None]:
+    """The same with a place for the heads of fits that several of the evaluations need."""
+    needed = Counter(map(fit_key, specs))
+    return [
+        replace(shared or Shared(), heads=folder) if needed[fit_key(spec)] > 1 else shared
+        for spec, shared in zip(specs, sharing, strict=True)
+    ]

@@ -1,4 +1,4 @@
-"""Evaluations as jobs: those on the same images of the same encoder together, so that they share its features.
+"""Evaluations as jobs: those on the same images of the same encoder together, so that they share its features and the heads of fits.
 
 A job is plain data, which every executor can hand to a process elsewhere: resolved cards, not names, so that a card that is changed
 later changes no job that waits.
@@ -15,7 +15,7 @@ from typing import Any
 
 from tips_bench import plugins
 from tips_bench.cards import ModelCard, ProtocolCard, TaskCard, parse
-from tips_bench.evaluation.sharing import images_key
+from tips_bench.evaluation.sharing import unchanged_images_key
 from tips_bench.evaluation.spec import Spec
 from tips_bench.executors.matrix import Asked, evaluation_id
 from tips_bench.files import digest
@@ -49,7 +49,7 @@ def jobs_of(specs: Sequence[Spec], options: dict[str, Any]) -> list[Job]:
     """The jobs in the order of their first evaluations. options: fields of RunOptions, plain data all of them."""
     groups: dict[tuple[str, ...], list[Spec]] = {}
     for spec in specs:
-        groups.setdefault(images_key(spec), []).append(spec)
+        groups.setdefault(unchanged_images_key(spec), []).append(spec)
     out = str(Path(options["out"]).absolute())
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
     here = {"folder": os.getcwd(), "command": sys.argv, "plugins": os.environ.get(plugins.VARIABLE, "")}

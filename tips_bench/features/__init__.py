@@ -4,6 +4,8 @@ context           RunContext: what fits, scores and pictures of one evaluation s
 ahead             batches that threads load while the device computes
 trial             batch size and workers that suit this machine
 extract           an encoder over the images of a reader: resized, batched, decoded ahead
+upsampling        patch features on a finer grid, between the encoder and the head
+upsamplers        which there are: bilinear, AnyUp, JAFAR, LoftUp, FeatUp
 inference         heads over a split: whole images or windows, scales, mirrored
 probabilities     windows averaged after a softmax
 geometry          from token grids to pixels

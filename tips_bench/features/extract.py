@@ -26,10 +26,8 @@ from tips_bench.encoders.last_block import Attention, Proxy, Reading
 from tips_bench.errors import UserError
 from tips_bench.features.ahead import loaded
 from tips_bench.features.memory import FeatureMemory, Recall, Wanted, What, part_of
+from tips_bench.features.upsampling import IMAGENET_MEAN, IMAGENET_STD, Upsampler, refuse
 from tips_bench.ranks import ALONE, World
-
-# Of ImageNet's training images, RGB in [0, 1], as torchvision's and mmsegmentation's models have them.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass
@@ -143,7 +141,8 @@ class Extractor:
     """Turns images into patch features as a protocol card says. batch_size: images of one size at a time.
 
     world: the ranks that share the images; each calls `batches` with the same ones and gets its part of them. memory: where features are
-    looked up and kept. also: layers that are kept in it besides, for other protocols. proxy: the encoder of features.proxy.
+    looked up and kept. also: layers that are kept in it besides, for other protocols. proxy: the encoder of features.proxy. upsampler: that
+    of features.upsampler, loaded if it is not given.
     """
 
     encoder: Encoder
@@ -156,6 +155,7 @@ class Extractor:
     also: tuple[int, ...] = ()
     meter: Meter = field(default_factory=Meter)
     proxy: Encoder | None = None
+    upsampler: Upsampler | None = None
 
     def __post_init__(self) -> None:
         spec = self.encoder.spec
@@ -170,6 +170,8 @@ class Extractor:
                 f"features.global_token = {token}: encoder {spec.name!r} has {spec.global_tokens} global tokens",
                 fix="Use a protocol that needs none, or --set features.global_token=null.",
             )
+        if self.features.upsampler is not None and self.upsampler is None:
+            self.upsampler = Upsampler.load(self.features.upsampler, self.dim, self.encoder.device)
 
     def alone(self) -> Extractor:
         """The same without other ranks: it gets all images. What it spends is entered into the same meter."""
@@ -232,10 +234,11 @@ class Extractor:
 
     def grid(self, height: int, width: int, scale: float = 1) -> tuple[int, int]:
         """(h, w) tokens of an image of this size."""
-        patch, multiple, inner = self.patch_size, self._multiple, self.inner_size(height, width, scale)
+        multiple, (rows, columns) = self._multiple, self.inner_size(height, width, scale)
+        cells = multiple // self.patch_size * (self.upsampler.factor if self.upsampler else 1)
         if self.image.fit == "drop":
-            return inner[0] // multiple * (multiple // patch), inner[1] // multiple * (multiple // patch)
-        return -(-inner[0] // multiple) * (multiple // patch), -(-inner[1] // multiple) * (multiple // patch)
+            return rows // multiple * cells, columns // multiple * cells
+        return -(-rows // multiple) * cells, -(-columns // multiple) * cells
 
     def pixels(self, image_HW3: np.ndarray, scale: float = 1) -> Tensor:
         """The resized image as float32 [3,H,W] in [0, 1]."""
@@ -245,10 +248,17 @@ class Extractor:
 
     def encode(self, pixels_N3HW: Tensor) -> PatchFeatures:
         """Patch features of images or windows of one size, batch_size at a time."""
-        found = [self._encode(piece) for piece in self.fitted(pixels_N3HW).split(self.batch_size)]
+        found = [self._finer(piece, self._encode(piece)) for piece in self.fitted(pixels_N3HW).split(self.batch_size)]
         if len(found) == 1:
             return found[0]
         return PatchFeatures(torch.cat([piece.features_BhwD for piece in found]), found[0].padding)
+
+    def _finer(self, pixels_B3HW: Tensor, found: PatchFeatures) -> PatchFeatures:
+        """The features on the finer grid, where the protocol has one; the upsampler sees the image with the padding that they cover."""
+        if self.upsampler is None:
+            return found
+        padding = self._added(pixels_B3HW.shape[-2], pixels_B3HW.shape[-1])
+        return PatchFeatures(self.upsampler(pixels_B3HW, padding, found.features_BhwD), found.padding)
 
     def _encode(self, pixels_B3HW: Tensor) -> PatchFeatures:
         card, token = self.features, self.features.global_token
@@ -293,7 +303,8 @@ class Extractor:
         return PatchFeatures(found, padding)
 
     def embed(self, pixels_B3HW: Tensor) -> Tensor:
-        """[B,E,D] embeddings of whole images in the space of the encoder's texts, not normalised."""
+        """[B,E,D] embeddings of whole images in the space of the encoder's texts, not normalised. Errors: an upsampler, of no use here."""
+        refuse(self.upsampler)
         pixels_B3HW = self.normalized(self.fitted(pixels_B3HW))
         if self.memory is None:
             return self._through_embedding(pixels_B3HW)

@@ -20,6 +20,7 @@ from tips_bench.features.cache import DISK_TYPES, FeatureCache, to_disk
 from tips_bench.features.extract import Extractor
 from tips_bench.features.memory import What
 from tips_bench.features.store import ResumableArray
+from tips_bench.features.upsampling import refuse
 from tips_bench.files import digest
 from tips_bench.progress import bar
 
@@ -35,8 +36,9 @@ class ImageEmbedding:
     def tokens(cls, extractor: Extractor, *, mean: bool = False) -> ImageEmbedding:
         """The global token that the protocol names of each of its layers, or, where it names none, the mean of the layer's patches.
 
-        mean: the mean of the last layer's patches after them.
+        mean: the mean of the last layer's patches after them. Errors: a protocol with an upsampler.
         """
+        refuse(extractor.upsampler)
         token = extractor.features.global_token
         first_kind: What = "means" if token is None else "tokens"
         whats: list[What] = [first_kind, "means"] if mean and token is not None else [first_kind]

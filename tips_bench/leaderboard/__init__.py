@@ -11,6 +11,7 @@ The site:
     site_files      names, the manifest, a folder that is replaced whole
     html            records and boards as what a page shows
     charts          inline SVG
+    curves          robustness as a picture, SVG or PNG
     downloads       CSV and JSON at full precision
     run_report      one run as one HTML file
     serve           to the browsers of this machine

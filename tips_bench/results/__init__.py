@@ -19,6 +19,7 @@ What follows from them:
     statistics       bootstrap intervals
     comparison       is B better than A, and how sure
     comparison_text  that, for people
+    robustness       changed images beside clean ones
     regression       new records against a baseline
     check_reports    that, for people, JUnit and GitHub
     tables           records side by side

@@ -59,7 +59,7 @@ def _rows(records: Sequence[Record]) -> list[tuple[str, str, list[Record]]]:
     names = shared_names(records)
     rows: dict[tuple[str, ...], list[Record]] = {}
     for record in sorted(records, key=lambda record: (record.created, record.model_dump_json())):
-        identity, run = (names[model_key(record)], *_identity(record)), 1
+        identity, run = (names[model_key(record)], *_identity(record, records)), 1
         while any(_column(other) == _column(record) for other in rows.get((*identity, str(run)), [])):
             run += 1
         rows.setdefault((*identity, str(run)), []).append(record)
@@ -72,8 +72,21 @@ def _rows(records: Sequence[Record]) -> list[tuple[str, str, list[Record]]]:
     return labeled
 
 
-def _identity(record: Record) -> tuple[str, ...]:
-    return record.protocol, record.weights_sha256, record.protocol_hash, str(record.seed), record.cost.dtype
+def _identity(record: Record, records: Sequence[Record]) -> tuple[str, ...]:
+    return record.protocol, record.weights_sha256, _values(record, records), str(record.seed), record.cost.dtype
+
+
+def _values(record: Record, records: Sequence[Record]) -> str:
+    """The hash of the protocol; where the task's name gives the size, as its column says, that of the records without one."""
+    if not _sized(record):
+        return record.protocol_hash
+    usual = {one.protocol_hash for one in records if not _sized(one) and one.protocol == record.protocol}
+    return usual.pop() if len(usual) == 1 else "of each size"
+
+
+def _sized(record: Record) -> bool:
+    data = (record.cards.get("task") or {}).get("data") or {}
+    return bool((data.get("changes") or {}).get("size"))
 
 
 def _data(record: Record) -> tuple[str, str]:
