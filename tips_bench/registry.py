@@ -148,6 +148,15 @@ FAMILIES: Registry[Family] = Registry(
             "tips_bench.adapters.video_segmentation:VideoAdapter",
             "tips_bench.metrics.videos:VideoCounts",
             "tips_bench.data.checks.videos:check",
+        "keypoint-matching": Family(
+            "tips_bench.adapters.keypoint_matching:KeypointAdapter",
+            "tips_bench.metrics.matches:KeypointCounts",
+            "tips_bench.data.checks.pairs:check_keypoints",
+        ),
+        "view-matching": Family(
+            "tips_bench.adapters.view_matching:ViewAdapter",
+            "tips_bench.metrics.matches:ViewCounts",
+            "tips_bench.data.checks.pairs:check_views",
         ),
     },
 )
@@ -242,6 +251,10 @@ READERS: Registry[Any] = Registry(
         "davis": "tips_bench.data.video_sets:davis",
         "youtube-vos": "tips_bench.data.video_sets:youtube_vos",
         "mose": "tips_bench.data.video_sets:mose",
+        "spair": "tips_bench.data.spair:spair",
+        "pf-pascal": "tips_bench.data.pf_pascal:pf_pascal",
+        "navi-pairs": "tips_bench.data.navi_pairs:navi_pairs",
+        "scannet-pairs": "tips_bench.data.scannet_pairs:scannet_pairs",
     },
 )
 PROBES: Registry[Any] = Registry(

@@ -6,6 +6,7 @@ What all share:
     scoring                samples scored one by one, so that a killed run is taken up at the next
     label_maps             a class for each pixel: predicted, counted, drawn
     pixel_values           a value for each pixel: the same for depth and normals
+    pairs                  pairs of images: their maps, scored one by one
 
 A family each:
 
@@ -18,4 +19,6 @@ A family each:
     retrieval              images and captions that find each other
     instance_retrieval     images that find others of the same thing
     video_segmentation     masks of objects, carried through videos
+    keypoint_matching      points of one image found in another of the same kind of thing
+    view_matching          points of one view of a scene found in another
 """

@@ -5,6 +5,7 @@ The contract and what readers share:
     base              Reader: samples with stable ids, and what each family's readers add
     videos            the same for clips with masks of objects
     scans             the same for labelled point clouds with their frames
+    pairs             the same for pairs of images
     image_files       readers whose samples are one image file each
     label_maps        an image and a label map each; stored ids to classes
     pixel_values      an image and a map of measured values each
@@ -13,6 +14,7 @@ The contract and what readers share:
     split_lists       split files of image, depth map and focal length
     images            image and label files as arrays, decoded and resized
     camera_geometry   normals from depth, and pinhole cameras
+    view_geometry     angles between views, and errors of matches
     integrity         files that do not hold what their header promises
     matlab, ply, sens  file formats: MATLAB version 5, PLY, ScanNet's frames
 
@@ -27,6 +29,8 @@ Readers, by family:
     scan_frames       where their frames lie, in each layout
     imagefolder       a folder for each class, and ImageNet
     uned              UnED, instances of eight domains
+    spair, pf_pascal  pairs of images with keypoints
+    navi_pairs, scannet_pairs       pairs of views with depth and poses
     captions          COCO, Flickr30k, DOCCI
     caption_files     the files that list their captions
     video_sets        DAVIS, YouTube-VOS, MOSE

@@ -102,7 +102,9 @@ def _of_task(extractor: Extractor, spec: Spec, root: Path | None) -> tuple[str, 
     adapter: Adapter = FAMILIES.get(spec.task.family).adapter_class()(spec.task, spec.applied)
     reader = adapter.open(data_folder(spec, root), spec.limit).test.reader
     if not hasattr(reader, "size"):
-        raise UserError("its samples are scans, not images", where=f"task {spec.task.name}", fix="Name another task, or leave --task out.")
+        raise UserError(
+            "its samples are scans or pairs, not images", where=f"task {spec.task.name}", fix="Name another task, or leave --task out."
+        )
     return f"images of {spec.task.name}", decode_seconds(lambda index: extractor.pixels(reader.load(index).image_HW3), len(reader))
 
 

@@ -16,6 +16,9 @@ prompts           class names as text embeddings
 class_prompts     names and prompts of zero-shot classification
 propagation       labels that follow a video
 search            exact nearest neighbors by cosine
+patch_maps        patch features of single images, and where their patches lie
+point_matching    points of one image looked for in another
+view_matching     points of one view of a scene matched with those of another
 affinity          which patches of one set match those of another, in blocks
 store             arrays on disk that many processes fill, and that survive a kill
 memory            features found by an image's own pixels, for other evaluations and later runs
