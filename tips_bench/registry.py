@@ -148,6 +148,7 @@ FAMILIES: Registry[Family] = Registry(
             "tips_bench.adapters.video_segmentation:VideoAdapter",
             "tips_bench.metrics.videos:VideoCounts",
             "tips_bench.data.checks.videos:check",
+        ),
         "keypoint-matching": Family(
             "tips_bench.adapters.keypoint_matching:KeypointAdapter",
             "tips_bench.metrics.matches:KeypointCounts",

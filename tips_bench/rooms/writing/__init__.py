@@ -8,6 +8,7 @@ scannet       as ScanNet
 caption_sets  as COCO, Flickr30k and DOCCI
 class_crops   as folders of classes, and for retrieval
 clips         as videos with masks of objects
+pair_sets     as SPair-71k, PF-PASCAL and the pairs of ScanNet and NAVI
 close_ups     as shards of close-ups
 packing       tar shards, the same bytes always
 """

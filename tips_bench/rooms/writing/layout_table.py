@@ -11,6 +11,15 @@ from tips_bench.rooms.writing.clips import Davis
 from tips_bench.rooms.writing.close_ups import CloseUps
 from tips_bench.rooms.writing.dense_sets import Kitti, Navi, Nyu, NyuLabelled, join_labelled
 from tips_bench.rooms.writing.layouts import Ade20k, Layout, PascalContext, Rooms, Voc2012, WebDataset
+from tips_bench.rooms.writing.pair_sets import (
+    NaviPairs,
+    PfPascal,
+    ScanNetPairs,
+    Spair,
+    join_pf_pascal,
+    join_scannet_pairs,
+    join_spair,
+)
 from tips_bench.rooms.writing.scannet import ScanNet
 
 LAYOUTS: dict[str, Layout] = {
@@ -33,6 +42,16 @@ LAYOUTS: dict[str, Layout] = {
     "class-crops": ClassCrops(),
     "uned": Uned(),
     "davis": Davis(),
+    "spair": Spair(),
+    "pf-pascal": PfPascal(),
+    "scannet-pairs": ScanNetPairs(),
+    "navi-pairs": NaviPairs(),
 }
 # Layouts whose files are joined in the end: (folder, names of the files) -> name -> hex SHA-256 of what is there then.
-JOINED: dict[str, Callable[[Path, list[str]], dict[str, str]]] = {"nyu-labelled": join_labelled, "uned": join_lists}
+JOINED: dict[str, Callable[[Path, list[str]], dict[str, str]]] = {
+    "nyu-labelled": join_labelled,
+    "uned": join_lists,
+    "spair": join_spair,
+    "pf-pascal": join_pf_pascal,
+    "scannet-pairs": join_scannet_pairs,
+}

@@ -29,8 +29,8 @@ from tips_bench.rooms.writing.packing import pack
 
 SCHEMA = "tips-bench/rooms/1"
 MANIFEST = "manifest.json"
-ONE_LENS = {"scannet", "scannet-sens"}  # layouts with one camera a room
 VIDEOS = {"davis"}  # layouts whose pictures of a room are a video
+ONE_LENS = {"scannet", "scannet-sens", "scannet-pairs"}  # layouts with one camera a room
 
 
 @dataclass(frozen=True)
