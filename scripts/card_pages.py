@@ -30,9 +30,11 @@ INDEX_HEAD = ["| protocol | what it does | source | differences from it |", "| -
 DEPTH_BINS = ["linear-dinov2-nyu", "linear-dinov2-nyu-4", "linear-dinov2-kitti", "linear-dinov2-kitti-4"]
 RETRIEVAL = ["retrieval-own", "retrieval-tips", "retrieval-tips-both", "retrieval-clip", "retrieval-squash"]
 ZERO_SHOT = ["zeroshot-own", "zeroshot-openai80", "zeroshot-openai80-squash", "zeroshot-bigvision"]
+KEYPOINTS = ["spair-dift", "spair-probe3d", "spair-geoaware", "spair-insid3", "spair-insid3-debiased"]
 HELD = {
     "tests/golden/test_dpt.py": ["dpt-official", "dpt-tips"],
     "tests/parity/test_augment_mmseg.py": ["linear-dinov2", "linear-dinov2-ms", "linear-tips"],
+    "tests/parity/test_correspondence_sources.py": [*KEYPOINTS, "views-probe3d-navi", "views-probe3d-scannet"],
     "tests/parity/test_dense_losses.py": ["dpt-probe3d", "dpt-probe3d-a1f1464", "dpt-tips"],
     "tests/parity/test_depth_bins.py": [*DEPTH_BINS, "linear-dinov2-depth-224", "linear-tips-nyu"],
     "tests/parity/test_dino.py": ["proxyclip"],
@@ -91,6 +93,13 @@ SINCE = {
     "video-dinov3-notebook",
     "video-dinov3-paper",
     "video-vjepa21",
+    "spair-dift",
+    "spair-geoaware",
+    "spair-insid3",
+    "spair-insid3-debiased",
+    "spair-probe3d",
+    "views-probe3d-navi",
+    "views-probe3d-scannet",
     "zeroshot-bigvision",
     "zeroshot-own",
 }
