@@ -15,6 +15,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [f"task.data.generator_options.{option}" for option in ("size=56", "train=8", "val=6")]
 SCENES = [*TINY, "task.data.generator_options.frames_per_scene=2"]
+PAIRS = [f"task.data.generator_options.{option}" for option in ("size=56", "val=8", "frames_per_scene=4")]
 CROPS = ["probe.iterations=4", "probe.batch_size=3", "probe.warmup=1", "probe.checkpoint_every=3"]
 HEADS = ["image.short_side=56", "probe.lr=[1e-3, 1e-2]", "probe.augment.crop_size=42", "probe.augment.short_side=56"]
 BINS = ["image.short_side=56", "probe.loss_warmup=1", "probe.bins=16", "probe.augment.crop=[42, 42]", "probe.lr=[1e-4, 1e-3]"]
@@ -36,6 +37,8 @@ JOBS: dict[str, tuple[str, str, str, list[str]]] = {
     "classifier-trained": ("rooms-linear", "tips-nano", "classifier-112", [*SCENES, "probe.iterations=4", "probe.batch_size=4"]),
     "instances": ("rooms-instances", "tips-nano", "instances-112", ["task.data.generator_options.val=24"]),
     "videos": ("rooms-video", "tips-nano", "video-224", [*TINY, "task.data.generator_options.frames_per_scene=3", "image.short_side=56"]),
+    "keypoints": ("rooms-keypoints", "tips-nano", "keypoints-224", [*PAIRS, "image.short_side=56"]),
+    "views": ("rooms-views", "tips-nano", "views-224", [*PAIRS, "image.short_side=56", "task.data.options.step=16"]),
     "points": ("rooms-scannet", "tips-nano", "convex-points", SCENES),
     "points-linear": ("rooms-scannet", "tips-nano", "linear-lexicon3d", [*SCENES, "probe.epochs=2"]),
 }

@@ -70,7 +70,7 @@ def test_any_number_of_ranks_gives_the_same_record(alone: Path, together: Path, 
 
 
 def test_the_ranks_share_the_images(alone: Path, together: Path) -> None:
-    for name in ("segmentation", "depth", "retrieval", "neighbors", "videos", "points"):
+    for name in ("segmentation", "depth", "retrieval", "neighbors", "videos", "points", "keypoints", "views"):
         one, several = (json.loads(records(out / name)[0].read_text())["cost"] for out in (alone, together))
         assert several["image_forwards"] == one["image_forwards"] and one["ranks"] == 1 < several["ranks"]
 

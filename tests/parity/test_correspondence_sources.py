@@ -1,0 +1,150 @@
+"""Matches, errors and averages of the correspondence protocols against numbers of the sources' own code (tests/parity/data/README.md)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tips_bench.adapters.keypoint_matching import KeypointAdapter, OnCanvas
+from tips_bench.cards import load_card
+from tips_bench.data.camera_geometry import Intrinsics, points
+from tips_bench.data.pairs import KeypointPair
+from tips_bench.data.view_geometry import degrees_of, match_errors
+from tips_bench.features.affinity import unit
+from tips_bench.features.patch_maps import Grid, without
+from tips_bench.features.point_matching import find_points, read_points
+from tips_bench.features.view_matching import match_views
+from tips_bench.metrics.matches import ALPHAS, KeypointCounts, ViewCounts, count, shares
+
+GOLDEN = Path(__file__).parent / "data" / "correspondence.npz"
+
+
+@pytest.fixture(scope="module")
+def gold() -> dict[str, np.ndarray]:
+    with np.load(GOLDEN) as data:
+        return dict(data)
+
+
+class Sizes:
+    """Images of known size, without pixels."""
+
+    def __init__(self, sizes: np.ndarray) -> None:
+        self.sizes = [(int(height), int(width)) for height, width in sizes]
+
+    def size(self, index: int) -> tuple[int, int]:
+        return self.sizes[index]
+
+
+def pairs(gold: dict[str, np.ndarray]) -> list[KeypointPair]:
+    ends = np.cumsum(gold["points_n"])
+    both = [np.split(gold[name], ends[:-1]) for name in ("points_a", "points_b")]
+    found = []
+    for number, ((a, b, kind), box) in enumerate(zip(gold["pairs"].tolist(), gold["boxes"].tolist(), strict=True)):
+        points_2K2 = np.stack([both[0][number], both[1][number]]).astype(np.float64)
+        size = tuple(gold["sizes"][b].tolist())
+        found.append(KeypointPair(str(number), "g", kind, a, b, points_2K2, tuple(box), size))
+    return found
+
+
+def scored(gold: dict[str, np.ndarray], protocol: str) -> tuple[list[np.ndarray], KeypointCounts]:
+    """The answers of a protocol for each pair, and its counts; the maps stand for the encoder."""
+    adapter = KeypointAdapter(load_card("task", "spair"), load_card("protocol", protocol))
+    options, maps, answers = adapter.options, torch.from_numpy(gold["maps"]), []
+    images, counts = OnCanvas(Sizes(gold["sizes"]), options.canvas), KeypointCounts.for_classes(["cat", "dog"])
+    for pair in pairs(gold):
+        grids = [Grid((9, 9), images.size(place), (144, 144), (0, 0), (144, 144)) for place in (pair.first, pair.second)]
+        queries_KD = read_points(maps[pair.first], pair.points_2K2[0] + images.shift(pair.first), grids[0], options.reading)
+        options_soft = {"sigma": options.sigma, "temperature": options.temperature}
+        found_K2 = find_points(queries_KD, maps[pair.second], grids[1], options.answer, **options_soft) - images.shift(pair.second)
+        answers.append(found_K2)
+        counts.update(pair.id, pair.group, count(adapter.within(pair, found_K2), pair.kind, 2))
+    return answers, counts
+
+
+def test_dift_finds_the_same_pixels_and_gives_both_averages(gold):
+    answers, counts = scored(gold, "spair-dift")
+    assert np.array_equal(np.concatenate(answers), gold["dift_found"])
+    values = counts.compute()
+    assert [round(float(values[f"{by} PCK@0.10"]), 2) for by in ("image", "point")] == gold["dift_printed"].tolist()
+
+
+def test_insid3_finds_the_same_places_and_gives_the_same_averages(gold):
+    answers, counts = scored(gold, "spair-insid3")
+    assert np.abs(np.concatenate(answers) - gold["insid3_found"]).max() < 1e-4
+    values = counts.compute()
+    for by in ("image", "point"):
+        theirs = gold[f"insid3_pck_{by}"] * 100  # at 0.05, 0.10, 0.15 and 0.20, of shares in single precision
+        assert [values[f"{by} PCK@{alpha:.2f}"] for alpha in ALPHAS[1:]] == pytest.approx(theirs.tolist(), abs=2e-5)
+
+
+def test_geoaware_finds_the_same_patches(gold):
+    answers, _ = scored(gold, "spair-geoaware")
+    for pair, found_K2, theirs_K2 in zip(pairs(gold), answers, np.split(gold["geo_found"], np.cumsum(gold["points_n"])[:-1]), strict=True):
+        (height, width), side = pair.size, 9 * 14
+        scale = side / max(height, width)
+        corner = (side - np.array([width, height]) * scale) / 2
+        assert found_K2 * scale + corner == pytest.approx(theirs_K2)
+
+
+def test_probe3d_measures_the_same_errors_and_averages_by_category(gold):
+    answers, counts = scored(gold, "spair-probe3d")
+    errors = []
+    for pair, found_K2 in zip(pairs(gold), answers, strict=True):
+        assert pair.box is not None
+        longer = max(pair.box[2] - pair.box[0], pair.box[3] - pair.box[1])
+        errors.append(np.linalg.norm(found_K2 - pair.points_2K2[1], axis=1) / longer)
+    assert np.concatenate(errors) == pytest.approx(gold["probe3d_errors"], abs=1e-6)
+    assert float(counts.compute()["category PCK@0.10"]) == pytest.approx(gold["probe3d_recall"].mean(), abs=1e-5)
+
+
+def test_insid3_takes_the_same_directions_from_features(gold):
+    black_PD = unit(torch.from_numpy(gold["black"])).flatten(0, 1)
+    basis_Dc = torch.linalg.svd((black_PD - black_PD.mean(0)).T, full_matrices=False).U[:, :5]
+    found = without(torch.from_numpy(gold["biased"]), basis_Dc)
+    assert torch.allclose(found, torch.from_numpy(gold["debiased"]), atol=1e-5)
+
+
+def test_probe3d_matches_the_same_points_of_two_views(gold):
+    points_2HW3 = gold["view_points"].astype(np.float64)
+    maps = torch.from_numpy(gold["view_maps"])
+    found = match_views(maps[0], maps[1], torch.from_numpy(points_2HW3[..., 2] > 0), 60, kind="bicubic")
+    first, second = (points_HW3.reshape(-1, 3)[k] for points_HW3, k in zip(points_2HW3, (found.first_k, found.second_k), strict=True))
+    assert np.array_equal(first, gold["view_first"]) and np.array_equal(second, gold["view_second"])
+    assert found.weights_k.numpy() == pytest.approx(gold["view_weights"], abs=1e-5)
+    meters_k, pixels_k = match_errors(first, second, gold["view_move"].astype(np.float64), (200, 210))
+    assert meters_k == pytest.approx(gold["view_meters"], rel=1e-5) and pixels_k == pytest.approx(gold["view_pixels"], rel=2e-4)
+    assert degrees_of(gold["view_move"].astype(np.float64)) == pytest.approx(gold["view_angle"][0], abs=1e-4)
+
+
+def test_probe3d_matches_the_same_points_of_two_depth_maps(gold):
+    height, width = gold["depths"].shape[1:]
+    camera = Intrinsics(14, 14, 8, 6, height, width)
+    points_2HW3 = np.stack([points(depth_HW, camera) for depth_HW in gold["depths"]])
+    maps = torch.from_numpy(gold["depth_maps"])
+    found = match_views(maps[0], maps[1], torch.from_numpy(points_2HW3[..., 2] > 0), 30, kind="bilinear")
+    first, second = (points_HW3.reshape(-1, 3)[k] for points_HW3, k in zip(points_2HW3, (found.first_k, found.second_k), strict=True))
+    assert first == pytest.approx(gold["depth_first"], abs=1e-6) and second == pytest.approx(gold["depth_second"], abs=1e-6)
+    assert found.weights_k.numpy() == pytest.approx(gold["depth_weights"], abs=1e-5)
+
+
+def test_recall_by_angle_is_that_of_probe3d(gold):
+    bounds = [0, 30, 60, 90, 120]
+    counts = np.zeros((4, 2 * ViewCounts.limits + 2))
+    for recall, angle in zip(gold["binned_recall"].astype(np.float64), gold["binned_angle"], strict=True):
+        group = np.searchsorted(bounds, angle, side="right") - 1
+        counts[group, ViewCounts.limits] += recall
+        counts[group, -1] += 1
+    assert shares(counts, 0, "image") == pytest.approx(100 * gold["binned"], abs=1e-4)
+
+
+def test_reading_between_patches_is_that_of_grid_sample(gold):
+    """Of torch, as Probe3D calls it."""
+    map_hwD, points_Q2 = torch.from_numpy(gold["maps"][0]), np.random.default_rng(0).uniform(0, 144, (20, 2))
+    grid = Grid((9, 9), (144, 144), (144, 144), (0, 0), (144, 144))
+    places = torch.from_numpy(points_Q2 / 144 * 2 - 1).float()[None, None]
+    theirs = F.grid_sample(F.normalize(map_hwD, dim=-1).permute(2, 0, 1)[None], places, mode="bilinear", align_corners=True)[0, :, 0].T
+    assert torch.allclose(read_points(map_hwD, points_Q2, grid, "corners"), F.normalize(theirs, dim=-1), atol=1e-5)
