@@ -26,6 +26,7 @@ Readers, by family:
     scannet           ScanNet's scans
     scan_frames       where their frames lie, in each layout
     imagefolder       a folder for each class, and ImageNet
+    boxes             VOC and COCO20k, boxes round objects
     uned              UnED, instances of eight domains
     captions          COCO, Flickr30k, DOCCI
     caption_files     the files that list their captions
