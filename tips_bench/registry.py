@@ -149,6 +149,11 @@ FAMILIES: Registry[Family] = Registry(
             "tips_bench.metrics.videos:VideoCounts",
             "tips_bench.data.checks.videos:check",
         ),
+        "object-discovery": Family(
+            "tips_bench.adapters.object_discovery:DiscoveryAdapter",
+            "tips_bench.metrics.discovery:DiscoveryCounts",
+            "tips_bench.data.checks.images:check_boxes",
+        ),
     },
 )
 # Metrics that may be scored beside a family's own: SampleCounts classes that name the families whose predictions they count.
@@ -242,6 +247,8 @@ READERS: Registry[Any] = Registry(
         "davis": "tips_bench.data.video_sets:davis",
         "youtube-vos": "tips_bench.data.video_sets:youtube_vos",
         "mose": "tips_bench.data.video_sets:mose",
+        "voc-boxes": "tips_bench.data.boxes:voc_boxes",
+        "coco20k": "tips_bench.data.boxes:coco20k",
     },
 )
 PROBES: Registry[Any] = Registry(

@@ -18,4 +18,5 @@ A family each:
     retrieval              images and captions that find each other
     instance_retrieval     images that find others of the same thing
     video_segmentation     masks of objects, carried through videos
+    object_discovery       one box round an object of an image
 """

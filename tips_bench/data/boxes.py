@@ -1,6 +1,6 @@
 """Images with the boxes of their objects: Pascal VOC, and the part of COCO on which objects are discovered.
 
-    voc       JPEGImages/ID.jpg, Annotations/ID.xml, ImageSets/Main/SPLIT.txt
+    voc       JPEGImages/ID.jpg, Annotations/ID.xml, ImageSets/Main/SPLIT.txt, in the set's folder or in VOCdevkit/VOC2007 of it
     coco20k   coco_20k_filenames.txt (train2014/COCO_train2014_000000560992.jpg on each line), train2014/ or images/train2014/,
               annotations/instances_train2014.json
 
@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 import numpy as np
@@ -78,7 +78,7 @@ class BoxReader(ImageFiles):
 class VocOptions(Strict):
     """year: of the set, for its name. hard: whether objects that are cut off or marked as difficult count. group: as in MaskReader."""
 
-    year: str = "2007"
+    year: Literal["2007", "2008", "2009", "2010", "2011", "2012"] = "2007"
     hard: bool = True
     group: str | None = None
 
@@ -92,6 +92,8 @@ def voc_boxes(root: str | Path, split: str, **options: Any) -> BoxReader:
     how = f"Unpack VOCtrainval of VOC {chosen.year}, so that JPEGImages, Annotations and ImageSets/Main are here."
     if split not in VOC_SPLITS:
         raise unknown_name("split", split, VOC_SPLITS, where="voc-boxes")
+    devkit = root / "VOCdevkit" / f"VOC{chosen.year}"
+    root = devkit if devkit.is_dir() else root
     listing = f"ImageSets/Main/{split}.txt"
     if missing := lacking(root, [listing, "JPEGImages", "Annotations"]):
         raise UserError(f"there is no {missing[0]}", where=root, fix=how)

@@ -15,4 +15,5 @@ By family:
     retrieval       R@1, R@5 and R@10, both ways
     videos          J and F of objects in videos
     instances       R@1 and mMP@5 over domains
+    discovery       CorLoc
 """

@@ -6,4 +6,5 @@ point_clouds  labeled clouds, as a view and as PLY
 neighbors     an image and its nearest others
 clips         objects in videos, as a strip and as an animation
 retrieval     captions of an image, images of a caption
+boxes         a box that was found, and the true ones
 """

@@ -3,6 +3,7 @@
 knn            `knn`: neighbors vote
 class_names    cosines with the names of classes
 pixel_classes  the class of each pixel from a softmax over all names
+discovery      one object of an image: LOST and TokenCut
 maskclip       cosines without absent classes, and smoothed by keys
 pamr           scores refined by the colors of neighbors
 released_head  `released`: a DPT head as published
