@@ -258,6 +258,7 @@ PROBES: Registry[Any] = Registry(
         "linear": "tips_bench.probes.trained.linear_segmentation:LinearProbe",
         "released": "tips_bench.probes.training_free.released_head:ReleasedProbe",
         "convex-points": "tips_bench.probes.solved.points_convex:ConvexPointsProbe",
+        "kmeans": "tips_bench.probes.training_free.kmeans:KMeansProbe",
         "linear-points": "tips_bench.probes.trained.linear_points:LinearPointsProbe",
         "knn": "tips_bench.probes.training_free.knn:KnnProbe",
         "whole-convex": "tips_bench.probes.solved.image_convex:ImageConvexProbe",

@@ -40,6 +40,7 @@ BOXES = st.tuples(st.integers(0, 10), st.integers(0, 7), st.integers(2, 7), st.i
 def test_two_blocks_of_patches_give_the_box_of_the_smaller(box: tuple[int, int, int, int], noisy: bool) -> None:
     features_hwD = blocks(box, 0.05 if noisy else 0.0)
     assert tuple(tokencut(features_hwD, 0.2, 1e-5).box_4) == box
+    features_hwD = blocks(box)
     features_hwD[..., :2] -= 0.1  # products across the two are then below zero, and those inside above
     assert tuple(lost(features_hwD, 100).box_4) == box
 

@@ -1,5 +1,6 @@
 """Heads that nothing is fitted for: neighbors, class names, released weights.
 
+kmeans         clusters of the scored split, named by its labels
 knn            `knn`: neighbors vote
 class_names    cosines with the names of classes
 pixel_classes  the class of each pixel from a softmax over all names
