@@ -79,6 +79,11 @@ def test_a_search_that_does_not_settle_ends_in_a_full_decomposition_of_the_same_
     np.testing.assert_array_equal(settled.mask_hw, other.mask_hw)
 
 
+def test_a_graph_without_a_second_part_is_fully_decomposed() -> None:
+    found = tokencut(torch.ones(18, 20, 4), 0.2, 1e-5)
+    assert found.full and found.mask_hw[found.seed]
+
+
 def test_one_patch_alone_and_features_of_zero_have_a_box() -> None:
     for features_hwD in (torch.ones(1, 1, 4), torch.zeros(3, 4, 4)):
         assert tuple(lost(features_hwD, 100).box_4) == (0, 0, 1, 1)
@@ -120,6 +125,10 @@ def test_pictures_are_green_where_the_box_is_correct_and_red_where_not() -> None
 
 def test_a_wrong_method_and_another_padding_are_user_errors() -> None:
     task = load_card("task", "rooms-discovery")
-    for override, fault in (("probe.type=cut", "there is no method of object discovery"), ("image.fit=pad", "image.fit = pad"), ("probe.weak=2", "weak")):
+    for override, fault in (
+        ("probe.type=cut", "there is no method of object discovery"),
+        ("image.fit=pad", "image.fit = pad"),
+        ("probe.weak=2", "weak"),
+    ):
         with pytest.raises(UserError, match=fault):
             DiscoveryAdapter(task, load_card("protocol", "tokencut", [override]))

@@ -75,9 +75,7 @@ class DiscoveryAdapter:
         """The test split alone."""
         return Splits.open(self.task.data, root, limit, train=False)
 
-    def score(
-        self, context: RunContext, splits: Splits[ImageReader[BoxSample]], head: None, beside: dict[str, SampleCounts]
-    ) -> Scores:
+    def score(self, context: RunContext, splits: Splits[ImageReader[BoxSample]], head: None, beside: dict[str, SampleCounts]) -> Scores:
         """Counts of every image of the test split."""
 
         def outcomes(indices: list[int]) -> Iterator[Scored]:

@@ -1,8 +1,8 @@
 """Object discovery: CorLoc in percent, the share of images whose one predicted box is correct.
 
-A box is correct if its intersection over union with any true box of the image is at least one half (Vo et al., Unsupervised Image Matching
-and Object Discovery as Optimization, CVPR 2019, after Deselaers et al.; valeoai/LOST fcedbec, main_lost.py:323-344). The source adds 1e-7 to heights
-and unions, so that nothing is divided by zero; here the intersection is compared with half the union, and nothing is divided.
+A box is correct if its intersection over union with any true box of the image is at least one half (valeoai/LOST fcedbec,
+main_lost.py:323-344). The source adds 1e-7 to heights and unions, so that nothing is divided by zero; here twice the intersection is
+compared with the union, and nothing is divided.
 
 Axes: N true boxes; the axis of 4 is left, top, right, bottom in pixels; that of 2 is correct, images.
 """

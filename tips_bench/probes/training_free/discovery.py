@@ -6,8 +6,8 @@ seed; of the patches that are similar to few, those similar to the seed say toge
 TokenCut (Wang et al., CVPR 2022; YangtaoWANG95/TokenCut fed52cd, object_discovery.py:12-93): a graph of patches, with an edge of 1 between
 similar ones and a weak one between all others, is cut in two by the second eigenvector of its normalized Laplacian.
 
-In both, the object is the connected patches round the seed, side by side or one above the other, and its box is the answer. The sources say
-what the box is where products are equal or the second eigenvalue is not single by what their libraries do; here the lower patch comes first.
+In both, the object is the connected patches round the seed, side by side or one above the other, and its box is the answer. Of patches with
+one degree the lower comes first, which the source leaves to PyTorch's sort.
 
 Axes: h w grid, P = h w patches, D feature.
 """
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from scipy.linalg import eigh
 from scipy.ndimage import label
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import Tensor
 
 from tips_bench.features.affinity import unit
@@ -33,8 +33,9 @@ RESTARTS = 60  # after which a full decomposition takes over
 
 @dataclass(frozen=True)
 class Found:
-    """One object, in patches. box_4: left, top, right, bottom, the last two outside. mask_hw: its patches. seed: (row, column). map_hw: what
-    it was told by, for pictures. full: whether a full decomposition had to be made.
+    """One object, in patches. box_4: left, top, right, bottom, the last two outside. mask_hw: its patches. seed: (row, column).
+
+    map_hw: what it was told by, for pictures. full: whether a full decomposition had to be made.
     """
 
     box_4: np.ndarray
@@ -97,7 +98,7 @@ def second_eigenvector(similar_PP: np.ndarray, weak: float) -> tuple[np.ndarray,
 
 
 def _lanczos(weights_PP: np.ndarray, first_P: np.ndarray) -> np.ndarray | None:
-    """The eigenvector of the greatest eigenvalue but the first's; None where it does not settle."""
+    """The eigenvector of the greatest eigenvalue but the first's; None where it does not settle, or all others are 0."""
 
     def apply(x_P: np.ndarray) -> np.ndarray:
         x_P = x_P.ravel()
@@ -108,7 +109,7 @@ def _lanczos(weights_PP: np.ndarray, first_P: np.ndarray) -> np.ndarray | None:
     operator = LinearOperator(weights_PP.shape, matvec=apply, dtype=np.float64)
     try:
         _, vectors_P1 = eigsh(operator, k=1, which="LA", v0=start_P, ncv=VECTORS, maxiter=RESTARTS)
-    except ArpackNoConvergence:
+    except ArpackError:
         return None
     return vectors_P1[:, 0]
 

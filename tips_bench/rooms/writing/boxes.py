@@ -3,8 +3,8 @@
 voc2007-boxes     VOCdevkit/VOC2007/{JPEGImages,Annotations,ImageSets/Main}; annotations as the devkit of VOC 2007 describes them
 
 As in VOC, most images are of something: each is a square of a frame round the largest piece of furniture in it that is whole in view, or
-else the largest. A box is that of the visible part; a piece that the border of the image cuts off is marked as truncated. Corners count from
-1, both inside. A frame without furniture is an image without boxes.
+else the largest. A box is that of the visible part; a piece that the border of the image cuts off is marked as truncated. Corners count
+from 1, both inside. A frame without furniture is an image without boxes.
 """
 
 from __future__ import annotations
