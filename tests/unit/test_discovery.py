@@ -79,15 +79,16 @@ def test_a_search_that_does_not_settle_ends_in_a_full_decomposition_of_the_same_
     np.testing.assert_array_equal(settled.mask_hw, other.mask_hw)
 
 
-def test_a_graph_without_a_second_part_is_fully_decomposed() -> None:
-    found = tokencut(torch.ones(18, 20, 4), 0.2, 1e-5)
-    assert found.full and found.mask_hw[found.seed]
+def test_patches_that_are_all_similar_or_none_leave_the_whole_image() -> None:
+    for features_hwD in (torch.ones(18, 20, 4), torch.zeros(3, 4, 4), torch.eye(12).unflatten(0, (3, 4))):
+        found = tokencut(features_hwD, 0.2, 1e-5)
+        assert found.uncut and found.mask_hw.all() and tuple(found.box_4) == (0, 0, *features_hwD.shape[1::-1])
 
 
 def test_one_patch_alone_and_features_of_zero_have_a_box() -> None:
     for features_hwD in (torch.ones(1, 1, 4), torch.zeros(3, 4, 4)):
         assert tuple(lost(features_hwD, 100).box_4) == (0, 0, 1, 1)
-        assert tokencut(features_hwD, 0.2, 1e-5).mask_hw.any()
+        assert tokencut(features_hwD, 0.2, 1e-5).uncut
 
 
 def test_a_box_ends_with_the_image_and_follows_its_size() -> None:

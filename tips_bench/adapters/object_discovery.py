@@ -26,7 +26,7 @@ from tips_bench.metrics.samples import SampleCounts
 from tips_bench.pictures.boxes import box_panel
 from tips_bench.probes.training_free.discovery import Found, lost, tokencut
 
-NOTES = ("images whose graph needed a full decomposition",)
+NOTES = ("images whose graph needed a full decomposition", "images that could not be cut in two")
 
 
 class LostOptions(Strict):
@@ -80,7 +80,7 @@ class DiscoveryAdapter:
 
         def outcomes(indices: list[int]) -> Iterator[Scored]:
             for index, sample, found, box_4 in self._found(context.extractor, splits.test.reader, indices):
-                yield Scored(index, sample, count(box_4, sample.boxes_N4), notes=(int(found.full),))
+                yield Scored(index, sample, count(box_4, sample.boxes_N4), notes=(int(found.full), int(found.uncut)))
 
         return score_samples(context, splits.test, DiscoveryCounts(), beside, outcomes, NOTES)
 

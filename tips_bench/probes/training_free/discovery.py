@@ -35,7 +35,8 @@ RESTARTS = 60  # after which a full decomposition takes over
 class Found:
     """One object, in patches. box_4: left, top, right, bottom, the last two outside. mask_hw: its patches. seed: (row, column).
 
-    map_hw: what it was told by, for pictures. full: whether a full decomposition had to be made.
+    map_hw: what it was told by, for pictures. full: whether a full decomposition had to be made. uncut: whether no two parts of the image
+    could be told apart, so that the whole image is the object.
     """
 
     box_4: np.ndarray
@@ -43,6 +44,7 @@ class Found:
     seed: tuple[int, int]
     map_hw: np.ndarray
     full: bool = False
+    uncut: bool = False
 
 
 def lost(features_hwD: Tensor, candidates: int) -> Found:
@@ -64,9 +66,16 @@ def _similar(block_pD: Tensor, features_PD: Tensor) -> Tensor:
 
 
 def tokencut(features_hwD: Tensor, threshold: float, weak: float) -> Found:
-    """The object that TokenCut finds. threshold: the cosine above which two patches are similar. weak: the edge between all others."""
+    """The object that TokenCut finds. threshold: the cosine above which two patches are similar. weak: the edge between all others.
+
+    Where all patches are similar, or no two are, every vector is a second eigenvector, and rounding would choose the object: it is the
+    whole image then.
+    """
     grid, features_PD = features_hwD.shape[:2], unit(features_hwD.flatten(0, 1))
     similar_PP = (features_PD @ features_PD.T > threshold).cpu().numpy()
+    pairs = int(similar_PP.sum() - similar_PP.trace())
+    if pairs in (0, len(similar_PP) * (len(similar_PP) - 1)):
+        return Found(np.array([0, 0, grid[1], grid[0]]), np.ones(grid, bool), (0, 0), np.zeros(grid), uncut=True)
     vector_P, full = second_eigenvector(similar_PP, weak)
     side_P = vector_P > vector_P.mean()
     seed = int(np.abs(vector_P).argmax())
@@ -83,8 +92,6 @@ def second_eigenvector(similar_PP: np.ndarray, weak: float) -> tuple[np.ndarray,
     not settle, and a full decomposition was made instead.
     """
     patches = len(similar_PP)
-    if patches == 1:
-        return np.ones(1), True
     weights_PP = np.where(similar_PP, 1.0, weak)
     root_P = np.sqrt(weights_PP.sum(1))
     weights_PP /= root_P[:, None]
@@ -98,7 +105,7 @@ def second_eigenvector(similar_PP: np.ndarray, weak: float) -> tuple[np.ndarray,
 
 
 def _lanczos(weights_PP: np.ndarray, first_P: np.ndarray) -> np.ndarray | None:
-    """The eigenvector of the greatest eigenvalue but the first's; None where it does not settle, or all others are 0."""
+    """The eigenvector of the greatest eigenvalue but the first's; None where it does not settle."""
 
     def apply(x_P: np.ndarray) -> np.ndarray:
         x_P = x_P.ravel()
