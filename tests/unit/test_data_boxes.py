@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tips_bench.cards import load_card
 from tips_bench.data.boxes import coco20k, voc_boxes
 from tips_bench.data.checks.images import check_boxes
 from tips_bench.errors import UserError
@@ -89,6 +90,11 @@ def test_the_check_counts_boxes_and_finds_one_that_leaves_its_image(voc: Path) -
     picture(voc / "JPEGImages" / "000012.jpg", width=40)
     faults = check_boxes(voc_boxes(voc, "trainval")).faults
     assert len(faults) == 1 and faults[0].startswith("000012: a box leaves")
+
+
+def test_the_expected_counts_are_the_published_ones() -> None:
+    published = {"voc2007-discovery": 5011, "voc2012-discovery": 11540, "coco20k-discovery": 19817}  # devkits; the list of LOST
+    assert {name: list(load_card("task", name).data.expected.values()) for name in published} == {k: [v] for k, v in published.items()}
 
 
 @pytest.fixture

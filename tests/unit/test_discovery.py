@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tips_bench.adapters.object_discovery import DiscoveryAdapter, in_pixels
+from tips_bench.adapters.object_discovery import DiscoveryAdapter, in_pixels, to_draw
 from tips_bench.cards import load_card
+from tips_bench.data.base import BoxSample
 from tips_bench.errors import UserError
 from tips_bench.metrics.discovery import DiscoveryCounts, count, is_correct, overlap
 from tips_bench.pictures.boxes import RIGHT, WRONG, box_panel
@@ -118,9 +119,11 @@ def test_corloc_is_the_share_of_images_in_any_order_and_shards() -> None:
 
 
 def test_pictures_are_green_where_the_box_is_correct_and_red_where_not() -> None:
-    image_HW3, map_hw = np.zeros((70, 90, 3), np.uint8), np.random.default_rng(0).random((5, 6))
+    map_hw = np.random.default_rng(0).random((5, 6))
+    sample = BoxSample("a", "a", np.zeros((70, 90, 3), np.uint8), np.array([[0, 0, 40, 44]]), ("chair",))
+    found = discovery.Found(np.array([0, 0, 1, 1]), map_hw > 0.5, (1, 2), map_hw)
     for box_4, color in (([0, 0, 40, 40], RIGHT), ([50, 30, 90, 70], WRONG)):
-        panel_HW3 = box_panel(image_HW3, np.array([[0, 0, 40, 44]]), np.array(box_4), map_hw, map_hw > 0.5, (1, 2))
+        panel_HW3 = box_panel(to_draw(sample, found, np.array(box_4)))
         assert (np.abs(panel_HW3.astype(int) - color).max(-1) < 40).sum() > 50
 
 

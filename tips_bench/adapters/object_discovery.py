@@ -21,9 +21,9 @@ from tips_bench.data.split import Splits
 from tips_bench.errors import UserError, unknown_name
 from tips_bench.features.context import RunContext
 from tips_bench.features.extract import Extractor
-from tips_bench.metrics.discovery import DiscoveryCounts, count
+from tips_bench.metrics.discovery import DiscoveryCounts, count, is_correct, overlap
 from tips_bench.metrics.samples import SampleCounts
-from tips_bench.pictures.boxes import box_panel
+from tips_bench.pictures.boxes import Drawn, box_panel
 from tips_bench.probes.training_free.discovery import Found, lost, tokencut
 
 NOTES = ("images whose graph needed a full decomposition", "images that could not be cut in two")
@@ -99,8 +99,15 @@ class DiscoveryAdapter:
         test, drawn = splits.test, {}
         chosen = test.pick(number)
         for index, sample, found, box_4 in self._found(context.extractor, test.reader, chosen):
-            drawn[index] = Picture(box_panel(sample.image_HW3, sample.boxes_N4, box_4, found.map_hw, found.mask_hw, found.seed))
+            drawn[index] = Picture(box_panel(to_draw(sample, found, box_4)))
         return [drawn[index] for index in chosen]
+
+
+def to_draw(sample: BoxSample, found: Found, box_4: np.ndarray) -> Drawn:
+    """What is drawn of an image with its object."""
+    right, (intersection_N, union_N) = is_correct(box_4, sample.boxes_N4), overlap(box_4, sample.boxes_N4)
+    caption = f"{'correct' if right else 'not correct'}, IoU {float((intersection_N / union_N).max()):.2f}"
+    return Drawn(sample.image_HW3, sample.boxes_N4, box_4, right, caption, found.map_hw, found.mask_hw, found.seed)
 
 
 def in_pixels(box_4: np.ndarray, patch_size: int, inner: tuple[int, int], outer: tuple[int, int]) -> np.ndarray:

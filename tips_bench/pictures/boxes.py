@@ -5,10 +5,11 @@ Axes: H W pixels, h w token grid, N true boxes; the axis of 3 is RGB, that of 4 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tips_bench.metrics.discovery import is_correct, overlap
 from tips_bench.pictures.dense import depth_colors
 from tips_bench.pictures.panels import tile_row
 
@@ -18,20 +19,33 @@ THICK = 5
 SHADE = 0.3  # of patches outside the object
 
 
-def box_panel(
-    image_HW3: np.ndarray, boxes_N4: np.ndarray, box_4: np.ndarray, map_hw: np.ndarray, mask_hw: np.ndarray, seed: tuple[int, int]
-) -> np.ndarray:
+@dataclass(frozen=True)
+class Drawn:
+    """What is drawn of an image. box_4: the one that was found; boxes_N4: the true ones; right: whether it is correct; caption: of both.
+
+    map_hw: what it was found by; mask_hw: the object's patches; seed: (row, column) of the patch that it began at.
+    """
+
+    image_HW3: np.ndarray
+    boxes_N4: np.ndarray
+    box_4: np.ndarray
+    right: bool
+    caption: str
+    map_hw: np.ndarray
+    mask_hw: np.ndarray
+    seed: tuple[int, int]
+
+
+def box_panel(drawn: Drawn) -> np.ndarray:
     """Image, boxes (true ones white, the one that was found green or red), map with the seed, and the object's patches; uint8 RGB."""
-    right = is_correct(box_4, boxes_N4)
-    intersection_N, union_N = overlap(box_4, boxes_N4)
-    caption = f"{'correct' if right else 'not correct'}, IoU {float((intersection_N / union_N).max()):.2f}"
+    image_HW3, map_hw = drawn.image_HW3, drawn.map_hw
     map_hw3 = depth_colors(map_hw, float(map_hw.min()), float(map_hw.max()))
-    map_hw3[seed] = SEED
+    map_hw3[drawn.seed] = SEED
     tiles = [
         ("image", image_HW3, True),
-        (caption, _boxed(image_HW3, boxes_N4, box_4, RIGHT if right else WRONG), True),
+        (drawn.caption, _boxed(image_HW3, drawn.boxes_N4, drawn.box_4, RIGHT if drawn.right else WRONG), True),
         ("map, seed red", map_hw3, False),
-        ("patches of the object", np.where(mask_hw[..., None], 255, round(255 * SHADE)).astype(np.uint8).repeat(3, -1), False),
+        ("patches of the object", np.where(drawn.mask_hw[..., None], 255, round(255 * SHADE)).astype(np.uint8).repeat(3, -1), False),
     ]
     return np.asarray(tile_row(tiles, 0))
 
