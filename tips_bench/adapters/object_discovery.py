@@ -67,6 +67,8 @@ class DiscoveryAdapter:
         if kind not in METHODS:
             raise unknown_name("method of object discovery", kind, METHODS, where=where)
         self.task, self.options = task, parse(METHODS[kind], protocol.probe, where=where, prefix="probe.")
+        if protocol.features.upsampler is not None:
+            raise UserError("objects are found on the encoder's own grid", where=where, fix="Set features.upsampler to null.")
         if protocol.image.fit != "corner" or protocol.image.crops:
             problem = f"image.fit = {protocol.image.fit}: boxes are found in whole images, padded at the bottom and the right"
             raise UserError(problem, where=where, fix="Set image.fit to corner, and crop nothing.")

@@ -9,12 +9,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-<<<<<<< HEAD
 from dataclasses import dataclass, replace
-=======
-from dataclasses import dataclass
 from operator import attrgetter
->>>>>>> 53a8f76 (Queries, keys and values of the last block can stand for patches, for methods that compare patches by them; boxes as data, CorLoc, LOST and TokenCut)
 from pathlib import Path
 
 from tips_bench.cards import FeatureCard

@@ -39,12 +39,9 @@ class ImageEmbedding:
 
         mean: the mean of the last layer's patches after them. Errors: a protocol with an upsampler.
         """
-<<<<<<< HEAD
         refuse(extractor.upsampler)
-=======
         if extractor.features.facet != "token":
             raise UserError(f"features.facet = {extractor.features.facet} is for patches, not for whole images", fix="Set it to token.")
->>>>>>> 53a8f76 (Queries, keys and values of the last block can stand for patches, for methods that compare patches by them; boxes as data, CorLoc, LOST and TokenCut)
         token = extractor.features.global_token
         first_kind: What = "means" if token is None else "tokens"
         whats: list[What] = [first_kind, "means"] if mean and token is not None else [first_kind]
