@@ -166,9 +166,11 @@ class FeatureCard(Strict):
     not antialiased. network: how the tower computes: as its library does, or as MaskCLIP's vision transformer in mmsegmentation, with GELU
     for QuickGELU and norms with an epsilon of 1e-6. keys: those of the last block after its output projection follow the features.
     upsampler: makes a finer grid of the features before any head sees them; null = none.
+
+    facet: what stands for a patch: its token, as above, or its query, key or value in the last block, the heads side by side.
     """
 
-    added: ClassVar[tuple[str, ...]] = ("attention", "proxy", "positions", "network", "keys", "upsampler")
+    added: ClassVar[tuple[str, ...]] = ("attention", "proxy", "positions", "network", "keys", "upsampler", "facet")
     layers: list[int] | Literal["last4", "even4", "quarters", "quarters-down", "backbone"] = [-1]
     norm: bool = True
     global_token: int | None = None
@@ -180,11 +182,14 @@ class FeatureCard(Strict):
     network: Literal["encoder", "mmseg"] = "encoder"
     keys: bool = False
     upsampler: UpsamplerCard | None = None
+    facet: Literal["token", "query", "key", "value"] = "token"
 
     @model_validator(mode="after")
     def _values_stand_alone(self) -> FeatureCard:
         if self.values and (self.layers != [-1] or not self.norm or self.global_token is not None):
             raise ValueError("values: true needs layers: [-1], norm: true and global_token: null")
+        if self.facet != "token" and (self.values or self.layers != [-1] or not self.norm or self.global_token is not None):
+            raise ValueError(f"facet {self.facet} needs layers: [-1], norm: true, values: false and global_token: null")
         if not self.values and self.attention != "itself":
             raise ValueError(f"attention {self.attention} needs values: true")
         for key, value in (("positions", self.positions), ("network", self.network), ("keys", self.keys)):

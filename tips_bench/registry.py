@@ -159,6 +159,11 @@ FAMILIES: Registry[Family] = Registry(
             "tips_bench.metrics.matches:ViewCounts",
             "tips_bench.data.checks.pairs:check_views",
         ),
+        "object-discovery": Family(
+            "tips_bench.adapters.object_discovery:DiscoveryAdapter",
+            "tips_bench.metrics.discovery:DiscoveryCounts",
+            "tips_bench.data.checks.images:check_boxes",
+        ),
     },
 )
 # Metrics that may be scored beside a family's own: SampleCounts classes that name the families whose predictions they count.
@@ -256,6 +261,8 @@ READERS: Registry[Any] = Registry(
         "pf-pascal": "tips_bench.data.pf_pascal:pf_pascal",
         "navi-pairs": "tips_bench.data.navi_pairs:navi_pairs",
         "scannet-pairs": "tips_bench.data.scannet_pairs:scannet_pairs",
+        "voc-boxes": "tips_bench.data.boxes:voc_boxes",
+        "coco20k": "tips_bench.data.boxes:coco20k",
     },
 )
 PROBES: Registry[Any] = Registry(
@@ -265,6 +272,7 @@ PROBES: Registry[Any] = Registry(
         "linear": "tips_bench.probes.trained.linear_segmentation:LinearProbe",
         "released": "tips_bench.probes.training_free.released_head:ReleasedProbe",
         "convex-points": "tips_bench.probes.solved.points_convex:ConvexPointsProbe",
+        "kmeans": "tips_bench.probes.training_free.kmeans:KMeansProbe",
         "linear-points": "tips_bench.probes.trained.linear_points:LinearPointsProbe",
         "knn": "tips_bench.probes.training_free.knn:KnnProbe",
         "whole-convex": "tips_bench.probes.solved.image_convex:ImageConvexProbe",

@@ -20,6 +20,7 @@ CROPS = ["probe.iterations=4", "probe.batch_size=3", "probe.warmup=1", "probe.ch
 HEADS = ["image.short_side=56", "probe.lr=[1e-3, 1e-2]", "probe.augment.crop_size=42", "probe.augment.short_side=56"]
 BINS = ["image.short_side=56", "probe.loss_warmup=1", "probe.bins=16", "probe.augment.crop=[42, 42]", "probe.lr=[1e-4, 1e-3]"]
 NETWORK = ["image.short_side=56", "features.layers=[-2, -2, -1, -1]", "probe.epochs=1", "probe.warmup_epochs=0", "probe.batch_size=3"]
+BOXES = [f"task.data.generator_options.{option}" for option in ("size=112", "val=6", "frames_per_scene=2")]
 JOBS: dict[str, tuple[str, str, str, list[str]]] = {
     "segmentation": ("rooms-seg", "tips-nano", "convex-224", [*SCENES, "image.short_side=56"]),
     "segmentation-changed": ("rooms-seg+snow-3+rotate-90+few-2", "tips-nano", "convex-224", [*SCENES, "image.short_side=56"]),
@@ -39,6 +40,8 @@ JOBS: dict[str, tuple[str, str, str, list[str]]] = {
     "videos": ("rooms-video", "tips-nano", "video-224", [*TINY, "task.data.generator_options.frames_per_scene=3", "image.short_side=56"]),
     "keypoints": ("rooms-keypoints", "tips-nano", "keypoints-224", [*PAIRS, "image.short_side=56"]),
     "views": ("rooms-views", "tips-nano", "views-224", [*PAIRS, "image.short_side=56", "task.data.options.step=16"]),
+    "discovery": ("rooms-discovery", "tips-nano", "tokencut", BOXES),
+    "clusters": ("rooms-seg", "tips-nano", "kmeans-224", [*SCENES, "image.short_side=56", "probe.clusters=12"]),
     "points": ("rooms-scannet", "tips-nano", "convex-points", SCENES),
     "points-linear": ("rooms-scannet", "tips-nano", "linear-lexicon3d", [*SCENES, "probe.epochs=2"]),
 }

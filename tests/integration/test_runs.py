@@ -251,7 +251,7 @@ def test_the_record_is_plain_json_that_stands_alone(shapes):
         (["image.short_side=0"], "image.short_side"),
         (["inference.mode=slide"], "needs window and stride"),
         (["task.data.reader=none"], "there is no reader named 'none'"),
-        (["probe.max_patches=3"], "less than the number of training images, 14"),
+        (["probe.max_patches=3"], "less than the number of images, 14"),
     ],
 )
 def test_a_wrong_override_is_one_sentence(shapes, overrides, words):

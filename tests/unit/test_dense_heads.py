@@ -10,8 +10,9 @@ from torch.nn import functional as F
 from tips_bench.cards import FeatureCard, ImageCard
 from tips_bench.encoders.load import load_encoder
 from tips_bench.errors import UserError
-from tips_bench.features.extract import Extractor, layer_indices
+from tips_bench.features.extract import Extractor
 from tips_bench.features.geometry import Upsampling, Windows
+from tips_bench.features.layers import layer_indices
 from tips_bench.probes.network_head import HeadSpec, NetworkHead, check_layers, expected_depth
 from tips_bench.probes.probe3d_decoder import Probe3dDecoder
 from tips_bench.probes.trained.schedules import lr_factor

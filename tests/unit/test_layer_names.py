@@ -8,7 +8,8 @@ import torch
 from tips_bench.cards import FeatureCard, ImageCard
 from tips_bench.encoders.load import load_encoder
 from tips_bench.errors import UserError
-from tips_bench.features.extract import Extractor, layer_indices
+from tips_bench.features.extract import Extractor
+from tips_bench.features.layers import layer_indices
 
 
 def encoder(depth):

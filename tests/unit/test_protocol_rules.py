@@ -8,7 +8,8 @@ from tips_bench.cards import FeatureCard, ImageCard, ProtocolCard, load_card
 from tips_bench.encoders.load import load_encoder
 from tips_bench.evaluation.patch_sizes import for_patches
 from tips_bench.evaluation.spec import resolve
-from tips_bench.features.extract import Extractor, layer_indices
+from tips_bench.features.extract import Extractor
+from tips_bench.features.layers import layer_indices
 
 
 class Named:

@@ -21,4 +21,5 @@ A family each:
     video_segmentation     masks of objects, carried through videos
     keypoint_matching      points of one image found in another of the same kind of thing
     view_matching          points of one view of a scene found in another
+    object_discovery       one box round an object of an image
 """

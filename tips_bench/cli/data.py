@@ -89,6 +89,7 @@ def rooms(
         Literal[
             "ade20k",
             "voc2012",
+            "voc2007-boxes",
             "pascal-context",
             "rooms",
             "webdataset",

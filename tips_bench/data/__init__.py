@@ -28,6 +28,7 @@ Readers, by family:
     scannet           ScanNet's scans
     scan_frames       where their frames lie, in each layout
     imagefolder       a folder for each class, and ImageNet
+    boxes             VOC and COCO20k, boxes round objects
     uned              UnED, instances of eight domains
     spair, pf_pascal  pairs of images with keypoints
     navi_pairs, scannet_pairs       pairs of views with depth and poses

@@ -66,6 +66,14 @@ class InstanceImage(ImageSample):
 
 
 @dataclass(frozen=True)
+class BoxSample(ImageSample):
+    """One image with boxes round its objects. boxes_N4: float64 left, top, right, bottom in pixels. kinds: the class of each."""
+
+    boxes_N4: np.ndarray
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class CaptionSample(ImageSample):
     """One image with its captions."""
 

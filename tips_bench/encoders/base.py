@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tips_bench.cards import ImageCard, ModelCard
-from tips_bench.encoders.last_block import Reading, Tower, read
+from tips_bench.encoders.last_block import Facet, Projections, Reading, Tower, read
 from tips_bench.errors import UserError
 
 # Ours: bicubic resizing leaves [0, 1] by less; pixels of 0-255 and normalized ones leave it by more.
@@ -146,6 +146,23 @@ class Encoder(ABC):
         self._check_pixels(pixels_B3HW)
         pixels_B3HW, padding = self._prepared(pixels_B3HW)
         return self._own(read(tower, pixels_B3HW, reading)), padding
+
+    @torch.inference_mode()
+    def facet(self, before_BhwD: Tensor, facet: Facet) -> Tensor:
+        """[B,h,w,E]: queries, keys or values of patches in the last block, the heads side by side, before positions are turned into them.
+
+        before_BhwD: what the block before the last gives of the patches, not normed. Errors: an encoder whose last block cannot be
+        taken apart; values that are not finite.
+        """
+        return self._own(self.last_projections().facet(before_BhwD.to(self.device, self.dtype), facet))
+
+    def last_projections(self) -> Projections:
+        """Norm and linear maps of the last block. Errors: it cannot be taken apart."""
+        raise UserError(
+            "the queries, keys and values of its last block cannot be read",
+            where=self.spec.name,
+            fix="Choose a vision transformer of TIPS, timm, transformers or open_clip, or a protocol with features.facet: token.",
+        )
 
     def tower_parts(self) -> Tower:
         """The image tower in parts. Errors: it has none that can be taken apart."""

@@ -28,6 +28,7 @@ from torch.nn import functional as F
 
 Attention = Literal["maskclip", "sclip", "naclip", "clearclip", "proxyclip"]
 Positions = Literal["encoder", "dino", "bicubic"]
+Facet = Literal["token", "query", "key", "value"]
 Network = Literal["encoder", "mmseg"]
 MMSEG_EPS = 1e-6  # of its norms: chongzhou96/MaskCLIP 245d31f, configs/_base_/models/maskclip_vit16.py:22
 GAUSSIAN_STD = 5.0  # in patches: sinahmr/NACLIP 0cac3a6, naclip.py:21
@@ -68,6 +69,22 @@ class Block:
     heads: int
     out: Callable[[Tensor], Tensor]
     feed_forward: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Projections:
+    """What the last block makes of each token before its attention.
+
+    norm, qkv: as of Block. Positions that are turned into queries and keys later (RoPE), and a norm of each head's, are not in them.
+    """
+
+    norm: Callable[[Tensor], Tensor]
+    qkv: Callable[[Tensor], Sequence[Tensor]]
+
+    def facet(self, before_BhwD: Tensor, facet: Facet) -> Tensor:
+        """[B,h,w,E]: queries, keys or values, the heads side by side, of patches as the block before gives them, not normed."""
+        parts = dict(zip(("query", "key", "value"), self.qkv(self.norm(before_BhwD.flatten(1, 2))), strict=True))
+        return parts[facet].unflatten(1, before_BhwD.shape[1:3])
 
 
 @dataclass(frozen=True)

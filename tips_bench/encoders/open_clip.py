@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders import timm as timm_source
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
-from tips_bench.encoders.last_block import Block, Tower
+from tips_bench.encoders.last_block import Block, Projections, Tower
 from tips_bench.encoders.preprocessing import of_open_clip
 from tips_bench.encoders.values import Watched, pooled_alone, watched, with_values
 from tips_bench.encoders.weights import (
@@ -110,6 +110,15 @@ class OpenClipEncoder(Encoder):
         tokens_BPD = normed_BPD if pooled else trunk.norm(last.alone())[:, trunk.num_prefix_tokens :]
         return pooled_alone(lambda token_B1D: visual.head(trunk.forward_head(token_B1D)), tokens_BPD)
 
+    def last_projections(self) -> Projections:
+        visual = self.model.visual
+        if hasattr(visual, "trunk"):
+            return timm_source.projections(visual.trunk) or super().last_projections()
+        last = visual.transformer.resblocks[-1]
+        if not isinstance(last.attn, nn.MultiheadAttention):
+            return super().last_projections()
+        return Projections(last.ln_1, _qkv(last.attn))
+
     def tower_parts(self) -> Tower:
         visual = self.model.visual
         if not self.spec.has_text or hasattr(visual, "trunk") or pooling(visual) != "tok":
@@ -128,7 +137,7 @@ class OpenClipEncoder(Encoder):
             blocks=visual.transformer.resblocks[:-1],
             last=Block(
                 norm=last.ln_1,
-                qkv=lambda x_BND: F.linear(x_BND, last.attn.in_proj_weight, last.attn.in_proj_bias).chunk(3, -1),
+                qkv=_qkv(last.attn),
                 heads=last.attn.num_heads,
                 out=lambda x_BND: last.ls_1(last.attn.out_proj(x_BND)),
                 feed_forward=lambda x_BND: last.ls_2(last.mlp(last.ln_2(x_BND))),
@@ -175,6 +184,10 @@ class OpenClipEncoder(Encoder):
                     fix="Connect to the internet, so that it can be downloaded.",
                 ) from error
         return self._tokenizer(texts, *length)
+
+
+def _qkv(attention: nn.MultiheadAttention) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    return lambda x_BND: F.linear(x_BND, attention.in_proj_weight, attention.in_proj_bias).chunk(3, -1)
 
 
 def architecture(card: ModelCard) -> tuple[str, str]:

@@ -27,7 +27,7 @@ from torch import Tensor
 from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
 from tips_bench.encoders.hub import SINGLE_FILE
-from tips_bench.encoders.last_block import dino_positions
+from tips_bench.encoders.last_block import Projections, dino_positions
 from tips_bench.encoders.preprocessing import of_timm
 from tips_bench.encoders.weights import (
     Weights,
@@ -47,6 +47,7 @@ from tips_bench.models.devices import resolve_device
 Network = Any
 # The modules of timm whose models take images of any size.
 FAMILIES = ("vision_transformer", "eva", "deit")
+PLAIN_BLOCKS = ("Block", "EvaBlock")  # of timm, with a norm before the attention
 STAGED = ("resnet", "convnext", "swin_transformer", "swin_transformer_v2")  # those whose grid becomes coarser from stage to stage
 DINOV2 = re.compile(r"vit_[a-z]+_patch14_dinov2")  # without registers
 
@@ -94,6 +95,9 @@ class TimmEncoder(Encoder):
 
     def _encode(self, pixels_B3HW: Tensor, layers: tuple[int, ...], norm: bool, values: bool) -> ImageFeatures:
         return run(self.model, pixels_B3HW, layers, norm)
+
+    def last_projections(self) -> Projections:
+        return projections(self.model) or super().last_projections()
 
 
 class StageEncoder(Encoder):
@@ -250,6 +254,25 @@ def run(model: Network, pixels_B3HW: Tensor, layers: tuple[int, ...], norm: bool
         return ImageFeatures(final_BND[:, : model.num_prefix_tokens], grids, [maps[layer][1] for layer in layers])
     globals_BKD = model.attn_pool(final_BND)[:, None] if _pooled(model) else final_BND[:, :0]
     return ImageFeatures(globals_BKD, grids, [globals_BKD] * len(layers))
+
+
+def projections(model: Network) -> Projections | None:
+    """Norm and linear maps of the last block; None where it is no plain block with a norm before its attention."""
+    last = model.blocks[-1]
+    attention = getattr(last, "attn", None)
+    if type(last).__name__ not in PLAIN_BLOCKS or attention is None:
+        return None
+    if getattr(attention, "qkv", None) is None:
+        return Projections(last.norm1, lambda x_BND: (attention.q_proj(x_BND), attention.k_proj(x_BND), attention.v_proj(x_BND)))
+    biases = None
+    if getattr(attention, "q_bias", None) is not None:
+        biases = torch.cat((attention.q_bias, attention.k_bias, attention.v_bias))
+
+    def qkv(x_BND: Tensor) -> tuple[Tensor, ...]:
+        mapped_BNE = attention.qkv(x_BND)
+        return (mapped_BNE if biases is None else mapped_BNE + biases).chunk(3, -1)
+
+    return Projections(last.norm1, qkv)
 
 
 def load_file(model: Network, path: Path) -> None:

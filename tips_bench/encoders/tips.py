@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from tips_bench.cards import ModelCard, WeightsCard
 from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
 from tips_bench.encoders.huggingface import read_side
+from tips_bench.encoders.last_block import Projections
 from tips_bench.encoders.preprocessing import squashed
 from tips_bench.encoders.weights import Weights, choose_weights, resolve_dtype, weights_path
 from tips_bench.errors import UserError
@@ -25,6 +26,7 @@ from tips_bench.models.files.checkpoints import load_text, load_vision
 from tips_bench.models.files.huggingface import read_config
 from tips_bench.models.files.inspection import find_layout, resolve_config
 from tips_bench.models.files.weight_files import WeightFile, open_weights
+from tips_bench.models.layers import Block
 from tips_bench.models.tokenizer import Tokenizer
 
 TOKENIZER_FILE = "tokenizer.model"
@@ -98,6 +100,10 @@ class TipsEncoder(Encoder):
                 seen.value_patches_BhwD if layer == self.spec.depth - 1 else found for layer, found in zip(layers, patches, strict=True)
             ]
         return ImageFeatures(seen.globals_BKD, patches, seen.layer_globals)
+
+    def last_projections(self) -> Projections:
+        last = cast(Block, self.tower.blocks[-1])
+        return Projections(last.norm1, lambda x_BND: last.attn.qkv(x_BND).chunk(3, -1))
 
     @torch.inference_mode()
     def encode_text(self, texts: list[str]) -> Tensor:

@@ -21,7 +21,7 @@ from tips_bench.encoders.base import Encoder, ImageFeatures, spec_from_card
 from tips_bench.encoders.foreign import check_sizes, foreign, silent
 from tips_bench.encoders.hub import SINGLE_FILE, hub_file, hub_model
 from tips_bench.encoders.huggingface import CONFIG_FILE, PROCESSOR_FILES, read_model_config, read_normalization
-from tips_bench.encoders.last_block import Block, Tower
+from tips_bench.encoders.last_block import Block, Projections, Tower
 from tips_bench.encoders.preprocessing import of_transformers
 from tips_bench.encoders.values import Watched, pooled_alone, watched, with_values
 from tips_bench.encoders.weights import (
@@ -151,6 +151,11 @@ class TransformersEncoder(Encoder):
         values_BPD = self.vision.get_submodule(self.family.norm)(last.alone()[:, self.spec.global_tokens :])
         return self.model.visual_projection(values_BPD)
 
+    def last_projections(self) -> Projections:
+        last = self.vision.get_submodule(self.family.blocks)[-1]
+        norm = next(getattr(last, name) for name in ("norm1", "layernorm_before", "layer_norm1") if hasattr(last, name))
+        return Projections(norm, _qkv(last.self_attn if hasattr(last, "self_attn") else last.attention))
+
     def tower_parts(self) -> Tower:
         if not self.spec.has_text or self.family is not _CLIP:
             return super().tower_parts()
@@ -172,7 +177,7 @@ class TransformersEncoder(Encoder):
             blocks=[_plain(block) for block in blocks],
             last=Block(
                 norm=last.layer_norm1,
-                qkv=lambda x_BND: (attention.q_proj(x_BND), attention.k_proj(x_BND), attention.v_proj(x_BND)),
+                qkv=_qkv(attention),
                 heads=attention.num_heads,
                 out=attention.out_proj,
                 feed_forward=lambda x_BND: last.mlp(last.layer_norm2(x_BND)),
@@ -228,6 +233,10 @@ def _keeper(kept: dict[int, Tensor], layer: int) -> Callable[..., None]:
         kept[layer] = output if isinstance(output, Tensor) else output[0]
 
     return keep
+
+
+def _qkv(attention: Any) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    return lambda x_BND: (attention.q_proj(x_BND), attention.k_proj(x_BND), attention.v_proj(x_BND))
 
 
 def _plain(block: nn.Module) -> Callable[[Tensor], Tensor]:

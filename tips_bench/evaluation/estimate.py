@@ -100,7 +100,9 @@ def _test(spec: Spec) -> int:
 
 
 def _train(spec: Spec, probe: Any) -> int:
-    """One pass over the training split, for what is solved on its features."""
+    """One pass over the training split, for what is solved on its features, or over the scored one, for what is fitted on that."""
+    if getattr(probe, "reads_test", False):
+        return _samples(spec, "test")
     return 0 if probe is None or not probe.reads_train or _is_trained(spec) else _samples(spec, "train")
 
 

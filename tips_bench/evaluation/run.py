@@ -355,7 +355,7 @@ class _Run:
         if probe is None:
             return None
         if train is None:
-            return self._released(probe)
+            return self._without_train(probe)
         folders = [self.work, *([self.heads / self._fit_id(train)] if self.heads else [])]
         return fitted(probe, folders, lambda: probe.fit(self.context, train), writes=self.world.is_first)
 
@@ -365,9 +365,9 @@ class _Run:
         identity = encoder.spec.identity(), *self.reading, options.dtype, encoder.device.type, options.seed, train.identity
         return digest(*identity, *fit_key(self.spec))[:32]
 
-    def _released(self, probe: Probe) -> Fit:
+    def _without_train(self, probe: Probe) -> Fit:
         fit, spec = probe.fit(self.context, self.splits.test), self.spec
-        if spec.model_name != spec.model.name:
+        if spec.takes_released_head and spec.model_name != spec.model.name:
             fit.warnings.append(f"the released head was trained on {spec.model.name}'s own weights")
         return fit
 

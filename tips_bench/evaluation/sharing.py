@@ -10,13 +10,14 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 
 from tips_bench.cards import FeatureCard
 from tips_bench.encoders.base import Encoder
 from tips_bench.evaluation.keeping import ROUNDED
 from tips_bench.evaluation.spec import Spec
-from tips_bench.features.extract import layer_indices
+from tips_bench.features.layers import as_read, layer_indices
 from tips_bench.features.memory import FeatureMemory
 
 
@@ -39,7 +40,8 @@ class Shared:
 
     def layers(self, own: FeatureCard, encoder: Encoder) -> tuple[int, ...]:
         """Those that the cards read in the same way as `own`."""
-        same = [card for card in self.cards if (card.norm, card.values, card.attention) == (own.norm, own.values, own.attention)]
+        way = attrgetter("norm", "values", "attention", "facet")
+        same = [as_read(card, encoder) for card in self.cards if way(card) == way(own)]
         return tuple(sorted({layer for card in same for layer in layer_indices(card.layers, encoder)}))
 
 

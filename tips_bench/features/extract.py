@@ -25,6 +25,7 @@ from tips_bench.encoders.base import Encoder, EncoderSpec, ImageFeatures, paddin
 from tips_bench.encoders.last_block import Attention, Proxy, Reading
 from tips_bench.errors import UserError
 from tips_bench.features.ahead import loaded
+from tips_bench.features.layers import as_read, layer_indices
 from tips_bench.features.memory import FeatureMemory, Recall, Wanted, What, part_of
 from tips_bench.features.upsampling import IMAGENET_MEAN, IMAGENET_STD, Upsampler, refuse
 from tips_bench.ranks import ALONE, World
@@ -82,31 +83,6 @@ class PatchFeatures:
     padding: tuple[int, int, int, int]
 
 
-def layer_indices(layers: list[int] | str, encoder: Encoder) -> tuple[int, ...]:
-    """Block indices in [0, depth) of a FeatureCard's layers.
-
-    "even4" of 24 blocks is 4, 11, 17, 23, as DINOv2 (hub/depthers.py) and DINOv3 (eval/depth/models/encoder.py) have it, where even
-    spacing gives 5. "quarters" is that even spacing, rounded up, as the released DPT heads of TIPSv2 read it: of 27 blocks 6, 13, 20, 26;
-    "quarters-down" as mbanani/probe3d 1fff822 does it (evals/models/dino.py:40-45): 5, 12, 17, 26.
-    Errors: a block that the encoder does not have, four where there are fewer.
-    """
-    if not isinstance(layers, str):
-        return encoder.resolve_layers(tuple(layers))
-    depth, name = encoder.spec.depth, encoder.spec.name
-    if layers == "backbone":
-        return (depth - 1 - encoder.head_depth,)
-    if depth < 4:
-        problem = f"features.layers = {layers}: encoder {name!r} has {depth} block{'s' * (depth > 1)}"
-        raise UserError(problem, fix="Use a protocol that reads only the last layer, or --set features.layers=[-1].")
-    if layers == "last4":
-        return tuple(range(depth - 4, depth))
-    if layers == "quarters":
-        return tuple(-(-depth * quarter // 4) - 1 for quarter in range(1, 5))
-    if layers == "quarters-down":
-        return depth // 4 - 1, depth // 2 - 1, depth // 4 * 3 - 1, depth - 1
-    return (4, 11, 17, 23) if depth == 24 else tuple(round(depth * quarter / 4) - 1 for quarter in range(1, 5))
-
-
 def resolved(image: ImageCard, spec: EncoderSpec) -> ImageCard:
     """The card with the encoder's own preprocessing and resolution where it asks for them. Errors: an encoder that states none."""
     if image.from_encoder:
@@ -160,6 +136,7 @@ class Extractor:
     def __post_init__(self) -> None:
         spec = self.encoder.spec
         self.image = resolved(self.image, spec)
+        self.features = as_read(self.features, self.encoder)
         self.layers = layer_indices(self.features.layers, self.encoder)
         names = self.features.token_for
         if names is not None and not set(names) & set(re.findall(r"[a-z0-9]+", spec.name.lower())):
@@ -266,6 +243,8 @@ class Extractor:
             with self.timed(len(pixels_B3HW)):
                 return self._read(pixels_B3HW, card.attention)
         parts, *globals_ = self.look(self.normalized(pixels_B3HW), *self.whats)
+        if card.facet != "token":
+            parts = [self.encoder.facet(part, card.facet) for part in parts]
         if token is not None:
             tokens = [own_BKD[:, token, None, None].expand_as(parts[0]) for own_BKD in globals_[0]]
             parts = [part for pair in zip(parts, tokens, strict=True) for part in pair]

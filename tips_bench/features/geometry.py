@@ -27,7 +27,7 @@ from tips_bench.cards import WindowCard
 CHUNK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 26}
 
 
-Kind = Literal["bilinear", "bicubic", "bilinear-aligned", "bicubic-aligned"]
+Kind = Literal["nearest", "bilinear", "bicubic", "bilinear-aligned", "bicubic-aligned"]
 
 
 @lru_cache(maxsize=256)
@@ -35,10 +35,13 @@ def interpolation(source: int, target: int, kind: Kind = "bilinear") -> Tensor:
     """[target, source] matrix of interpolation along an axis, as torch defines it.
 
     Pixels have their centers half a pixel inside (align_corners=False), or, for the kinds that end in "-aligned", the outermost centers
-    of both sizes coincide (align_corners=True).
+    of both sizes coincide (align_corners=True). "nearest" takes the value of the cell in which a pixel's center lies.
     """
     if source == target:
         return torch.eye(source)
+    if kind == "nearest":
+        cells = (2 * torch.arange(target) + 1) * source // (2 * target)
+        return torch.eye(source)[cells]
     mode, _, aligned = kind.partition("-")
     # Both modes are separable; torch has the cubic one for two axes alone.
     wide = F.interpolate(torch.eye(source)[:, None, :, None], (target, 1), mode=mode, align_corners=bool(aligned))

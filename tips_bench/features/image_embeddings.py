@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tips_bench.data.split import Split
+from tips_bench.errors import UserError
 from tips_bench.features.cache import DISK_TYPES, FeatureCache, to_disk
 from tips_bench.features.extract import Extractor
 from tips_bench.features.memory import What
@@ -39,6 +40,8 @@ class ImageEmbedding:
         mean: the mean of the last layer's patches after them. Errors: a protocol with an upsampler.
         """
         refuse(extractor.upsampler)
+        if extractor.features.facet != "token":
+            raise UserError(f"features.facet = {extractor.features.facet} is for patches, not for whole images", fix="Set it to token.")
         token = extractor.features.global_token
         first_kind: What = "means" if token is None else "tokens"
         whats: list[What] = [first_kind, "means"] if mean and token is not None else [first_kind]

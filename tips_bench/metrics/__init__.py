@@ -16,4 +16,5 @@ By family:
     videos          J and F of objects in videos
     instances       R@1 and mMP@5 over domains
     matches         PCK of keypoints, recall of matches between views
+    discovery       CorLoc
 """

@@ -7,4 +7,5 @@ neighbors     an image and its nearest others
 clips         objects in videos, as a strip and as an animation
 retrieval     captions of an image, images of a caption
 matches       two images with lines between matched points
+boxes         a box that was found, and the true ones
 """

@@ -44,13 +44,13 @@ class Fit:
 class Probe(Protocol):
     """Built from a card's `probe` mapping and the name of the card for errors. Errors: an option that it does not have.
 
-    reads_train: whether it is fitted on samples of the training split; a released head is not.
+    reads_train: whether it is fitted on samples of the training split; a released head and clusters of the scored split are not.
     """
 
     reads_train: bool
 
     def fit(self, context: RunContext, split: Split) -> Fit:
-        """Fit on the training split, or, where `reads_train` is false, without a sample, for the classes of the scored one.
+        """Fit on the training split, or, where `reads_train` is false, without one, for the classes of the scored split.
 
         What an earlier try left in the context's scratch folder is taken up.
         """

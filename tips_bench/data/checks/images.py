@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tips_bench.data.base import ClassificationReader, InstanceReader
+from tips_bench.data.boxes import BoxReader
 from tips_bench.data.checks.base import Report, decoded
 from tips_bench.data.uned import NONE
 
@@ -35,6 +36,20 @@ def check_instances(reader: InstanceReader, expected: int | None = None, workers
         several = int(((own_NL != NONE).sum(1) > 1).sum())
         more = f", {several} images of several" if several else ""
         report.facts[domain] = f"{len(own_NL)} images of {len(labels)} labels{more}, {int((images == 1).sum())} labels of one image"
+    return report
+
+
+def check_boxes(reader: BoxReader, expected: int | None = None, workers: int = 2) -> Report:
+    """Decode every image of a set with boxes, and compare them with the images' sizes. expected: the number of images. workers: threads."""
+    report = decoded(reader, expected, workers)
+    numbers = [len(one.boxes_N4) for one in reader.boxes]
+    report.facts["boxes"] = f"{sum(numbers)}, {min(numbers, default=0)} to {max(numbers, default=0)} in an image"
+    report.facts["classes"] = f"{len(reader.classes)}: {_some(reader.classes)}"
+    for index, one in enumerate(reader.boxes):
+        height, width = reader.size(index)
+        if (one.boxes_N4[:, :2] < 0).any() or (one.boxes_N4[:, 2:] > (width, height)).any():
+            report.faults.append(f"{reader.ids[index]}: a box leaves the image of {height}x{width} pixels (height x width)")
+    report.remarks += reader.remarks
     return report
 
 

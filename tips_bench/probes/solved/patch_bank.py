@@ -49,16 +49,16 @@ def choose(id: str, labeled_P: np.ndarray, quota: int) -> np.ndarray:
     return np.sort(order[:quota])
 
 
-def fill(context: RunContext, train: Split, max_patches: int, patches_per_image: int) -> Bank:
+def fill(context: RunContext, train: Split, max_patches: int, patches_per_image: int, *, labeled_first: bool = True) -> Bank:
     """Run the encoder over the samples that are not in the bank yet; the same number of patches is taken from each sample.
 
-    Errors: more samples than patches.
+    labeled_first: patches without a label are taken only where there are not enough others. Errors: more samples than patches.
     """
     extractor, reader, indices = context.extractor, train.reader, train.indices
     classes = len(reader.classes)
     quota = min(patches_per_image, max_patches // len(indices))
     if quota == 0:
-        problem = f"max_patches = {max_patches} is less than the number of training images, {len(indices)}"
+        problem = f"max_patches = {max_patches} is less than the number of images, {len(indices)}"
         raise UserError(problem, fix="Set probe.max_patches to at least one patch per image.")
     sizes = [reader.size(index) for index in indices]
     rows = [min(quota, int(np.prod(extractor.grid(*size)))) for size in sizes]
@@ -80,7 +80,8 @@ def fill(context: RunContext, train: Split, max_patches: int, patches_per_image:
             for index, sample, features_hwD in zip(batch, samples, found.features_BhwD, strict=True):
                 counts_PC = patch_counts(sample.labels_HW, grid, inner, found.padding, classes)
                 area_P = patch_counts(np.zeros_like(sample.labels_HW), grid, inner, found.padding, 1)[:, 0]
-                picked = choose(sample.id, counts_PC.sum(1) > 0, store.rows(item[index]).stop - store.rows(item[index]).start)
+                preferred_P = counts_PC.sum(1) > 0 if labeled_first else np.ones(len(counts_PC), bool)
+                picked = choose(sample.id, preferred_P, store.rows(item[index]).stop - store.rows(item[index]).start)
                 features_PD = features_hwD.flatten(0, 1)[picked]
                 store.write(item[index], features=to_disk(features_PD), counts=counts_PC[picked], area=area_P[picked])
             advance(len(batch))

@@ -1,8 +1,10 @@
 """Heads that nothing is fitted for: neighbors, class names, released weights.
 
+kmeans         clusters of the scored split, named by its labels
 knn            `knn`: neighbors vote
 class_names    cosines with the names of classes
 pixel_classes  the class of each pixel from a softmax over all names
+discovery      one object of an image: LOST and TokenCut
 maskclip       cosines without absent classes, and smoothed by keys
 pamr           scores refined by the colors of neighbors
 released_head  `released`: a DPT head as published

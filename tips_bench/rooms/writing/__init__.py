@@ -6,6 +6,7 @@ writers       sets drawn by several processes, whole or not at all
 dense_sets    as NYU, KITTI and NAVI
 scannet       as ScanNet
 caption_sets  as COCO, Flickr30k and DOCCI
+boxes         as VOC with boxes round furniture
 class_crops   as folders of classes, and for retrieval
 clips         as videos with masks of objects
 pair_sets     as SPair-71k, PF-PASCAL and the pairs of ScanNet and NAVI

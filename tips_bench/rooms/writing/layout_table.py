@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from tips_bench.rooms.writing.boxes import VocBoxes
 from tips_bench.rooms.writing.caption_sets import Coco, Docci, Flickr30k
 from tips_bench.rooms.writing.class_crops import ClassCrops, Uned, join_lists
 from tips_bench.rooms.writing.clips import Davis
@@ -25,6 +26,7 @@ from tips_bench.rooms.writing.scannet import ScanNet
 LAYOUTS: dict[str, Layout] = {
     "ade20k": Ade20k(),
     "voc2012": Voc2012(),
+    "voc2007-boxes": VocBoxes(),
     "pascal-context": PascalContext(),
     "rooms": Rooms(),
     "webdataset": WebDataset(),

@@ -2,6 +2,7 @@
 
 ade20k            ADEChallengeData2016/{images,annotations}/{training,validation}/ADE_{train,val}_00000001.{jpg,png}; 0 = other, 1..150
 voc2012           VOCdevkit/VOC2012/{JPEGImages,SegmentationClass,ImageSets/Segmentation}; palette PNGs, 0 = background, 255 = boundary
+voc2007-boxes     see boxes
 pascal-context    VOCdevkit/VOC2010/{JPEGImages,SegmentationClassContext,ImageSets/SegmentationContext}; 0 = background, 1..59
 rooms             images, labels, depth, normals, instances, cameras under {train,val}/; points/, captions.jsonl, classes.json
 webdataset        {train,val}-000.tar ... for pretraining: images, each beside a .json with its captions; also `close_ups`
@@ -139,7 +140,7 @@ class Voc2012:
         return ids
 
     def index(self, entries: list[Entry]) -> Files:
-        return _split_lists("VOCdevkit/VOC2012/ImageSets/Segmentation", entries, trainval=True)
+        return split_lists("VOCdevkit/VOC2012/ImageSets/Segmentation", entries, trainval=True)
 
 
 class PascalContext:
@@ -160,10 +161,11 @@ class PascalContext:
         return files
 
     def index(self, entries: list[Entry]) -> Files:
-        return _split_lists("VOCdevkit/VOC2010/ImageSets/SegmentationContext", entries, trainval=False)
+        return split_lists("VOCdevkit/VOC2010/ImageSets/SegmentationContext", entries, trainval=False)
 
 
-def _split_lists(folder: str, entries: list[Entry], trainval: bool) -> Files:
+def split_lists(folder: str, entries: list[Entry], trainval: bool) -> Files:
+    """The list of each split. trainval: one of both together, too."""
     lists = {split: [e.stem for e in entries if e.split == split] for split in ("train", "val")}
     if trainval:
         lists["trainval"] = sorted(lists["train"] + lists["val"])
