@@ -99,6 +99,10 @@ class TipsEncoder(Encoder):
             ]
         return ImageFeatures(seen.globals_BKD, patches, seen.layer_globals)
 
+    def compile(self) -> None:
+        self.tower.unpack()  # torch.compile does not take packed weights
+        super().compile()
+
     @torch.inference_mode()
     def encode_text(self, texts: list[str]) -> Tensor:
         """[T,D] text embeddings, not normalised. Errors: an encoder without text."""
