@@ -29,6 +29,7 @@ step tests make test
 for model in tipsv2-b14 tipsv2-l14 tipsv2-g14; do
     for dtype in bf16 fp32; do
         step "bench-$model-$dtype" "$bin/tips-bench" bench --model "$model" --weights random --resolution 448 --dtype "$dtype"
+        step "bench-$model-$dtype-compiled" "$bin/tips-bench" bench --model "$model" --weights random --resolution 448 --dtype "$dtype" --compile
     done
 done
 step decode "$bin/python" benchmarks/bench_decode.py

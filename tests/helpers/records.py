@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tips_bench.results.record import Cost, DatasetIdentity, Deviation, MetricValue, Record
+from tips_bench.results.cost import Cost
+from tips_bench.results.record import DatasetIdentity, Deviation, MetricValue, Record
 
 
 def said(*sentences: str) -> list[Deviation]:

@@ -14,8 +14,9 @@ from PIL import Image
 from tips_bench.cards import load_card
 from tips_bench.catalog import card_files
 from tips_bench.metrics.segmentation import SegmentationCounts, summary
+from tips_bench.results.cost import Cost
 from tips_bench.results.protocol_hash import protocol_hash
-from tips_bench.results.record import Cost, DatasetIdentity, MetricValue, Record, Selection, record_path
+from tips_bench.results.record import DatasetIdentity, MetricValue, Record, Selection, record_path
 from tips_bench.results.statistics import intervals
 
 CLASSES = ["wall", "floor", "chair", "table", "lamp", "plant"]

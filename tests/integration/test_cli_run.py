@@ -96,20 +96,8 @@ def test_a_protocol_that_a_model_is_not_made_for_is_refused_by_name(calls: list[
 def test_options_reach_the_evaluation(calls: list[Call], tmp_path: Path) -> None:
     options = ["--weights", "random", "--device", "cpu", "--dtype", "bf16", "--batch-size", "3", "--workers", "5", "--data-root", "d"]
     options += ["--set", "image.short_side=112", "--set", "probe.max_iterations=7"]
-    options += [
-        "--pictures",
-        "2",
-        "--cache",
-        "--cache-limit",
-        "3 GB",
-        "--limit",
-        "9",
-        "--seed",
-        "4",
-        "--rerun",
-        "--metrics",
-        "boundary-iou",
-    ]
+    options += ["--compile", "--pictures", "2", "--cache", "--cache-limit", "3 GB", "--limit", "9", "--seed", "4", "--rerun"]
+    options += ["--metrics", "boundary-iou"]
     done = run("run", "--task", "rooms-seg", "--model", "pixels", "--out", str(tmp_path), *options)
     assert done.exit_code == 0, done.output
     assert calls == [
@@ -120,6 +108,7 @@ def test_options_reach_the_evaluation(calls: list[Call], tmp_path: Path) -> None
             "weights": "random",
             "device": "cpu",
             "dtype": "bf16",
+            "compile": True,
             "batch_size": 3,
             "workers": 5,
             "out": tmp_path,

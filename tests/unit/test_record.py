@@ -19,8 +19,9 @@ from pydantic_core import PydanticSerializationError
 
 from tips_bench.errors import UserError
 from tips_bench.memory import peak_memory_mb, reset_peak_memory
+from tips_bench.results.cost import Cost
 from tips_bench.results.provenance import git_state, version_of, versions
-from tips_bench.results.record import SCHEMA, Cost, DatasetIdentity, MetricValue, Record, Selection, load_record, record_path
+from tips_bench.results.record import SCHEMA, DatasetIdentity, MetricValue, Record, Selection, load_record, record_path
 
 
 def record(**changes) -> Record:

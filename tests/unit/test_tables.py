@@ -16,8 +16,9 @@ from rich.cells import cell_len
 
 from tests.helpers.records import said
 from tips_bench.errors import UserError
+from tips_bench.results.cost import Cost
 from tips_bench.results.folders import read_records
-from tips_bench.results.record import Cost, DatasetIdentity, MetricValue, Record, load_record
+from tips_bench.results.record import DatasetIdentity, MetricValue, Record, load_record
 from tips_bench.results.table_formats import FORMATS
 from tips_bench.results.tables import layout, table
 
@@ -141,10 +142,11 @@ def test_records_on_other_data_are_told_apart_and_never_share_a_mark():
 
 
 def test_records_that_differ_in_weights_card_seed_or_precision_have_rows_that_say_so():
-    changes = [{}, {"weights_sha256": "random:7"}, {"seed": 3}, {"protocol_hash": "99" * 32}, {"cost": {"dtype": "bfloat16"}}]
+    changes = [{}, {"weights_sha256": "random:7"}, {"seed": 3}, {"protocol_hash": "99" * 32}]
+    changes += [{"cost": {"dtype": "bfloat16"}}, {"cost": {"compiled": True}}]
     models = [row.model for row in layout([record(value=50 - index, **change) for index, change in enumerate(changes)]).rows]
-    assert len(set(models)) == 5
-    for words in ("weights random:7", "seed 3", "card 999999999999", "bfloat16"):
+    assert len(set(models)) == 6
+    for words in ("weights random:7", "seed 3", "card 999999999999", "bfloat16", "compiled"):
         assert sum(words in model for model in models) == 1
 
 

@@ -141,7 +141,7 @@ def _embed_texts(context: RunContext, test: Split[CaptionReader]) -> ResumableAr
         for items in context.texts.world.share(_batches(store)):
             texts = [text for item in items for text in captions[item]]
             if missing.intersection(items):
-                with extractor.timed(images=0):
+                with extractor.timed(None):
                     embeddings_tD = fixed_point(extractor.encoder.encode_text(texts).float().cpu().numpy())
                 first = store.rows(items.start).start
                 for item in items:

@@ -25,6 +25,7 @@ def bench(
         str, typer.Option(help="Images per batch, separated by commas, or `auto`: 1, 2, 4 and so on, until more is no faster.")
     ] = "auto",
     dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Number format in which the encoder computes.")] = "fp32",
+    compile_: Annotated[bool, typer.Option("--compile", help="Have torch.compile make code of the encoder for this machine.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N. Default: the first GPU, or cpu if there is none.")] = None,
     weights: Annotated[
         str | None, typer.Option(help="Weights to load, as for `tips-bench run`. `random` needs no download and is as fast.")
@@ -57,7 +58,7 @@ def bench(
     if numbers and len(numbers) < len(sizes):
         raise UserError("numbers and `auto` exclude each other", where="--batch-size", fix="Give numbers, or `auto`.")
     spec = None if task is None else resolve(task, model, protocol, weights=weights)
-    encoder = load_encoder(model if spec is None else spec.model, weights, device, dtype)
+    encoder = load_encoder(model if spec is None else spec.model, weights, device, dtype, compiled=compile_)
     found = measure(encoder, resolution, numbers or None, spec, data_root)
     if as_json:
         shares = [found.share_of_peak(rate) for rate in found.encoder]
@@ -65,11 +66,11 @@ def bench(
             asdict(found) | {"encoder": [asdict(rate) | {"share_of_peak": one} for rate, one in zip(found.encoder, shares, strict=True)]}
         )
         return
-    print_bench(found, dtype)
+    print_bench(found, dtype + " --compile" * compile_)
 
 
 def print_bench(found: Bench, dtype: str) -> None:
-    """A table of batch sizes, what decoding and copying take beside them, and the settings to choose."""
+    """A table of batch sizes, what decoding and copying take beside them, and the settings to choose. dtype: as a command line has it."""
     print(f"{found.model}, {found.dtype}, {found.height}x{found.width} pixels, {found.flops / 1e9:.1f} GFLOP an image")
     print(f"{found.device}: {found.peak / 1e12:.2f} TFLOP/s ({found.peak_source})\n")
     rows = [

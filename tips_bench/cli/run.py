@@ -55,6 +55,12 @@ def run(
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N. Default: the first GPU, or cpu if there is none.")] = None,
     dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Number format in which the encoder computes.")] = "fp32",
+    compile_: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="Have torch.compile make code of the encoder for this machine. Numbers then differ in their last digits."
+        ),
+    ] = False,
     batch_size: Annotated[
         str | None,
         typer.Option(help="Images per batch, or `auto`: found by a trial of a few seconds. Default: 32 on a GPU, 4 on a CPU."),
@@ -153,6 +159,7 @@ def run(
         "weights": weights,
         "device": device,
         "dtype": dtype,
+        "compile": compile_,
         "batch_size": None if batch_size is None else number_or_auto(batch_size, "--batch-size", least=1),
         "workers": number_or_auto(str(workers), "--workers", least=0),
         "out": out,

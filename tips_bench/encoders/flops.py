@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,19 +34,22 @@ class Peak:
 def image_flops(encoder: Encoder, height: int, width: int) -> int:
     """Operations of matrix products and convolutions for one image of height x width pixels, as torch's own counter adds them up."""
     pixels_13HW = torch.zeros(1, 3, height, width)
-    with FlopCounterMode(display=False, custom_mapping=_unknown_to_torch()) as counter:
+    # The counter does not see into what torch.compile made.
+    eager = torch.compiler.set_stance("force_eager") if encoder.compiled else nullcontext()
+    with eager, FlopCounterMode(display=False, custom_mapping=_unknown_to_torch()) as counter:
         encoder.encode_image(pixels_13HW)
     return int(counter.get_total_flops())
 
 
+def listed_peak(device: torch.device, dtype: torch.dtype) -> Peak | None:
+    """The most that the device does by its data sheet; None = it is not in BF16_PEAKS."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" and dtype == torch.bfloat16 else ""
+    return next((Peak(flops_per_s, f"data sheet of {part}") for part, flops_per_s in BF16_PEAKS.items() if part in name), None)
+
+
 def dense_peak(device: torch.device, dtype: torch.dtype) -> Peak:
     """The most that the device does: by its data sheet where that is known, else measured with a product of two large matrices."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    if dtype == torch.bfloat16:
-        for part, flops_per_s in BF16_PEAKS.items():
-            if part in name:
-                return Peak(flops_per_s, f"data sheet of {part}")
-    return Peak(_measured(device, dtype), "measured, matrix product")
+    return listed_peak(device, dtype) or Peak(_measured(device, dtype), "measured, matrix product")
 
 
 def _measured(device: torch.device, dtype: torch.dtype) -> float:

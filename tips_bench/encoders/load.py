@@ -34,16 +34,24 @@ _CALLABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\
 
 
 def load_encoder(
-    name_or_card: str | Path | ModelCard, weights: str | Path | None = None, device: str | None = None, dtype: str | None = None
+    name_or_card: str | Path | ModelCard,
+    weights: str | Path | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    *,
+    compiled: bool = False,
 ) -> Encoder:
     """A frozen encoder in evaluation mode.
 
     name_or_card: see the top of this module. weights: None = the card's, "random" or "random:SEED" = initialised from a seed, or a
-    file. device: None = the first GPU where there is one. dtype: "fp32" (default) or "bf16".
+    file. device: None = the first GPU where there is one. dtype: "fp32" (default) or "bf16". compiled: see `Encoder.compile`.
     Errors: an unknown name, a missing package, weights that do not fit or are not finite.
     """
     card = name_or_card if isinstance(name_or_card, ModelCard) else resolve_model_card(name_or_card)
-    return ENCODERS.get(card.source).from_card(card, weights, device, dtype)
+    encoder = ENCODERS.get(card.source).from_card(card, weights, device, dtype)
+    if compiled:
+        encoder.compile()
+    return encoder
 
 
 def resolve_model_card(name: str | Path) -> ModelCard:

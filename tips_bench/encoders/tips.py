@@ -105,6 +105,10 @@ class TipsEncoder(Encoder):
         last = cast(Block, self.tower.blocks[-1])
         return Projections(last.norm1, lambda x_BND: last.attn.qkv(x_BND).chunk(3, -1))
 
+    def compile(self) -> None:
+        self.tower.unpack()  # torch.compile does not take packed weights
+        super().compile()
+
     @torch.inference_mode()
     def encode_text(self, texts: list[str]) -> Tensor:
         """[T,D] text embeddings, not normalised. Errors: an encoder without text."""

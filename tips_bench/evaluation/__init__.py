@@ -4,6 +4,7 @@ spec             task, protocol and model resolved, with what was overridden
 patch_sizes      sizes in pixels for encoders of other patches
 run              evaluate: fit, score, keep a record
 video_masks      masks of videos as files, for splits that a server scores
+cost             what it cost
 report           from a finished evaluation to its record
 sharing          evaluations that read the same images share one pass, and those of the same fit the head
 fitting          a probe's fit on disk, for a killed run and for other evaluations

@@ -15,8 +15,9 @@ from tips_bench.data.split import Splits
 from tips_bench.evaluation.spec import Spec
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.probes.base import Choice, Fit
+from tips_bench.results.cost import Cost
 from tips_bench.results.provenance import git_state, versions
-from tips_bench.results.record import Cost, DatasetIdentity, Deviation, MetricValue, Record, Selection
+from tips_bench.results.record import DatasetIdentity, Deviation, MetricValue, Record, Selection
 from tips_bench.results.statistics import intervals
 
 

@@ -29,6 +29,7 @@ from tips_bench.encoders.base import Encoder
 from tips_bench.encoders.load import load_encoder
 from tips_bench.encoders.user import card_of, wrap
 from tips_bench.errors import UserError, unknown_name
+from tips_bench.evaluation.cost import cost_of
 from tips_bench.evaluation.fitting import fitted
 from tips_bench.evaluation.keeping import limit_bytes, rounding
 from tips_bench.evaluation.report import build_record
@@ -39,15 +40,16 @@ from tips_bench.features.context import RunContext
 from tips_bench.features.extract import Extractor
 from tips_bench.features.trial import settings_for
 from tips_bench.files import cannot_write, digest, sha256
-from tips_bench.memory import peak_memory_mb, reset_peak_memory
+from tips_bench.memory import reset_peak_memory
 from tips_bench.metrics.samples import SampleCounts, save_counts
 from tips_bench.probes.base import Fit, Probe
 from tips_bench.probes.training_free.released_head import released_head
 from tips_bench.ranks import ALONE, World
 from tips_bench.registry import FAMILIES, METRICS
 from tips_bench.results.comparison import ALPHA
+from tips_bench.results.cost import Cost, precision_of
 from tips_bench.results.provenance import git_state
-from tips_bench.results.record import Cost, Record, load_record, record_path
+from tips_bench.results.record import Record, load_record, record_path
 from tips_bench.results.statistics import least_p
 
 logger = logging.getLogger("tips_bench")
@@ -60,19 +62,20 @@ class RunOptions:
     """The settings of a run that are not part of a card.
 
     weights: a file, "random" or "random:SEED"; None = as the card says. device: None = the first GPU, or the CPU if there is none.
-    dtype: precision of the encoder, "fp32" or "bf16". batch_size: images per batch. workers: threads or processes that decode images.
-    Either may be "auto": a trial of a few seconds chooses it. out: folder for the records. data_root: folder of the data sets.
-    overrides: "KEY=VALUE" changes a value of a card; the record lists it as a deviation. pictures: number of samples to draw. cache:
-    keep the features for later runs. cache_limit: of all that is kept, as "200GB"; None = as $TIPS_BENCH_CACHE_LIMIT says. cache_dtype:
-    round the features to "fp16" or "bf16" before they are used and kept; a deviation. limit: use at most so many samples of each split;
-    a deviation. seed: for everything random. rerun: evaluate again, even if this version of tips-bench already wrote the record.
-    metrics: names of additional metrics, computed from the same predictions. world: the ranks that evaluate together, each with the same
-    options; `out` and the caches are on a disk that all of them see.
+    dtype: precision of the encoder, "fp32" or "bf16". compile: see `Encoder.compile`. batch_size: images per batch.
+    workers: threads or processes that decode images. Either may be "auto": a trial of a few seconds chooses it. out: folder for the
+    records. data_root: folder of the data sets. overrides: "KEY=VALUE" changes a value of a card; the record lists it as a deviation.
+    pictures: number of samples to draw. cache: keep the features for later runs. cache_limit: of all that is kept, as "200GB"; None = as
+    $TIPS_BENCH_CACHE_LIMIT says. cache_dtype: round the features to "fp16" or "bf16" before they are used and kept; a deviation. limit:
+    use at most so many samples of each split; a deviation. seed: for everything random. rerun: evaluate again, even if this version of
+    tips-bench already wrote the record. metrics: names of additional metrics, computed from the same predictions. world: the ranks that
+    evaluate together, each with the same options; `out` and the caches are on a disk that all of them see.
     """
 
     weights: str | None = None
     device: str | None = None
     dtype: str = "fp32"
+    compile: bool = False
     batch_size: int | Literal["auto"] | None = None
     workers: int | Literal["auto"] = WORKERS
     out: Path | str = "results"
@@ -126,6 +129,8 @@ def _own_encoder(model: Any, options: RunOptions) -> Encoder:
     if options.weights is not None or changed:
         said = changed[0] if changed else f"weights = {options.weights!r}"
         raise UserError(f"{said}: the model is a Python object, not a card", where="model", fix="Change the object itself.")
+    if options.compile:
+        raise UserError("the model is a Python object, not a card", where="compile", fix="Compile it before you give it.")
     return wrap(model, options.device, options.dtype)
 
 
@@ -146,7 +151,7 @@ def evaluate_spec(spec: Spec, chosen: RunOptions, encoder: Encoder | None = None
     if world.is_first:
         _warn(spec, splits)
     device = chosen.device if world.size == 1 else str(world.device)
-    encoder = encoder or world.first(lambda: load_encoder(spec.model, spec.weights, device, chosen.dtype))
+    encoder = encoder or world.first(lambda: load_encoder(spec.model, spec.weights, device, chosen.dtype, compiled=chosen.compile))
     if adapter.needs_text and not encoder.spec.has_text:
         raise _no_text(spec)
     shared = shared or Shared(cache_root() / "features" if chosen.cache else None)
@@ -240,9 +245,10 @@ class _Run:
         batch_size = wanted or BATCH_SIZE.get(encoder.device.type, BATCH_SIZE["cpu"])
         workers = WORKERS if options.workers == "auto" else options.workers
         proxy = spec.applied.features.proxy
-        other = load_encoder(proxy.model, None, str(encoder.device), options.dtype) if proxy else None
+        other = load_encoder(proxy.model, None, str(encoder.device), options.dtype, compiled=options.compile) if proxy else None
         device, model = encoder.device.type, json.dumps(spec.model.model_dump(mode="json"), sort_keys=True)
-        named = digest(encoder.spec.identity(), model, options.dtype, device, *filter(None, [spec.cache_dtype]))[:32]
+        precision = precision_of(options.dtype, options.compile)
+        named = digest(encoder.spec.identity(), model, precision, device, *filter(None, [spec.cache_dtype]))[:32]
         memory = shared.memory(named, encoder, spec.cache_dtype, limit_bytes(options.cache, options.cache_limit))
         image, read = spec.applied.image, spec.applied.features
         extractor = Extractor(encoder, image, read, batch_size, workers, world, memory, shared.layers(read, encoder), proxy=other)
@@ -290,9 +296,12 @@ class _Run:
         classes = self.splits.test.reader.classes
         beside = {name: counts.for_classes(classes) for name, counts in self.beside.items()}
         scores = self.adapter.score(self.context, self.splits, head, beside)
-        if upsampler := self.context.extractor.upsampler:
-            scores.notes["upsampler_sha256"] = upsampler.sha256
-        return self._keep(fit, scores, self._cost(time.perf_counter() - started))
+        wall_s, extractor, dtype = time.perf_counter() - started, self.context.extractor, self.options.dtype
+        if extractor.upsampler:
+            scores.notes["upsampler_sha256"] = extractor.upsampler.sha256
+        countable = self.spec.model.source != "callable" and extractor.proxy is None
+        cost = cost_of(extractor, self.world, dtype, wall_s=wall_s, resumed=self.resumed, countable=countable)
+        return self._keep(fit, scores, cost)
 
     def _settle(self) -> None:
         """Choose by a short trial what was asked to be "auto"; all ranks take the same."""
@@ -370,27 +379,3 @@ class _Run:
         if spec.takes_released_head and spec.model_name != spec.model.name:
             fit.warnings.append(f"the released head was trained on {spec.model.name}'s own weights")
         return fit
-
-    def _cost(self, wall_s: float) -> Cost:
-        meter, device = self.context.extractor.meter, self.context.encoder.device
-        spent = self.world.gather((meter.image_forwards, meter.encoder_s, meter.data_wait_s, peak_memory_mb(str(device))))
-        forwards, encoder_s, waits, memory_mb = zip(*spent, strict=True)
-        return Cost(
-            wall_s=wall_s,
-            encoder_s=sum(encoder_s),
-            image_forwards=sum(forwards),
-            images_per_s=sum(forwards) / wall_s,
-            peak_memory_mb=max(memory_mb),
-            ranks=self.world.size,
-            device=device_name(device),
-            dtype=self.options.dtype,
-            resumed=self.resumed,
-            batch_size=self.context.extractor.batch_size,
-            workers=self.context.extractor.workers,
-            data_wait_s=sum(waits),
-        )
-
-
-def device_name(device: torch.device) -> str:
-    """The device as records name it."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {torch.get_num_threads()} threads"

@@ -19,6 +19,7 @@ from tips_bench.evaluation.sharing import unchanged_images_key
 from tips_bench.evaluation.spec import Spec
 from tips_bench.executors.matrix import Asked, evaluation_id
 from tips_bench.files import digest
+from tips_bench.results.cost import precision_of
 from tips_bench.results.record import Deviation
 
 Job = dict[str, Any]
@@ -41,7 +42,8 @@ class Settings:
 
 def asked_for(spec: Spec, options: dict[str, Any]) -> Asked:
     """An evaluation as the results folder keeps it. options: fields of RunOptions."""
-    own = evaluation_id(spec.cards(), spec.weights_name, options["seed"], spec.limit, options["dtype"], spec.cache_dtype)
+    precision = precision_of(options["dtype"], options["compile"])
+    own = evaluation_id(spec.cards(), spec.weights_name, options["seed"], spec.limit, precision, spec.cache_dtype)
     return Asked(own, spec.task.name, spec.model_name, spec.protocol.name, options["pictures"], tuple(options["metrics"]))
 
 

@@ -56,12 +56,12 @@ class Status:
     path: Path | None = None
 
 
-def evaluation_id(cards: dict[str, Any], weights: str | None, seed: int, limit: int | None, dtype: str, rounded: str | None) -> str:
+def evaluation_id(cards: dict[str, Any], weights: str | None, seed: int, limit: int | None, precision: str, rounded: str | None) -> str:
     """What an evaluation and its record have in common. cards: as in a record. weights: the name in a record.
 
-    rounded: to what the features are rounded for a cache.
+    precision: as `precision_of`. rounded: to what the features are rounded for a cache.
     """
-    return digest(json.dumps(cards, sort_keys=True), weights, seed, limit, dtype, rounded)[:16]
+    return digest(json.dumps(cards, sort_keys=True), weights, seed, limit, precision, rounded)[:16]
 
 
 def folder_of(out: Path) -> Path:
@@ -125,7 +125,8 @@ def _records(out: Path, clean: bool) -> dict[str, list[Record]]:
     by_id: dict[str, list[Record]] = {}
     for record in found:
         if record.git_commit == commit and not (clean and (dirty or record.git_dirty)):
-            own = evaluation_id(record.cards, record.weights, record.seed, record.limit, record.cost.dtype, cache_dtype(record.deviations))
+            precision, rounded = record.cost.precision, cache_dtype(record.deviations)
+            own = evaluation_id(record.cards, record.weights, record.seed, record.limit, precision, rounded)
             by_id.setdefault(own, []).append(record)
     return by_id
 

@@ -4,6 +4,7 @@ context           RunContext: what fits, scores and pictures of one evaluation s
 ahead             batches that threads load while the device computes
 trial             batch size and workers that suit this machine
 layers            which blocks of an encoder a protocol reads
+meter             what the backbone spends
 extract           an encoder over the images of a reader: resized, batched, decoded ahead
 upsampling        patch features on a finer grid, between the encoder and the head
 upsamplers        which there are: bilinear, AnyUp, JAFAR, LoftUp, FeatUp

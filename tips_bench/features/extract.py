@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,52 +25,9 @@ from tips_bench.errors import UserError
 from tips_bench.features.ahead import loaded
 from tips_bench.features.layers import as_read, layer_indices
 from tips_bench.features.memory import FeatureMemory, Recall, Wanted, What, part_of
+from tips_bench.features.meter import Meter
 from tips_bench.features.upsampling import IMAGENET_MEAN, IMAGENET_STD, Upsampler, refuse
 from tips_bench.ranks import ALONE, World
-
-
-@dataclass
-class Meter:
-    """What was spent. image_forwards: images, crops or windows through the backbone. data_wait_s: seconds of waiting for decoded images."""
-
-    image_forwards: int = 0
-    data_wait_s: float = 0.0
-    _host_s: float = 0.0
-    _pending: deque[tuple[Any, Any]] = field(default_factory=deque)
-
-    @property
-    def encoder_s(self) -> float:
-        """Seconds inside the backbone. On a GPU, this waits until it has done what it was asked to do."""
-        self._settle(wait=True)
-        return self._host_s
-
-    def waited(self, seconds: float) -> None:
-        """Enter a wait for decoded images."""
-        self.data_wait_s += seconds
-
-    @contextmanager
-    def timed(self, images: int, device: torch.device) -> Iterator[None]:
-        """Enter what is done inside as `images` forward passes; on a GPU by events in its stream, so that nothing waits for it."""
-        if device.type == "cuda":
-            first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            stream = torch.cuda.current_stream(device)
-            first.record(stream)
-            yield
-            last.record(stream)
-            self._pending.append((first, last))
-            self._settle(wait=False)
-        else:
-            start = time.perf_counter()
-            yield
-            self._host_s += time.perf_counter() - start
-        self.image_forwards += images
-
-    def _settle(self, wait: bool) -> None:
-        """Add up the events that are over. wait: for all of them."""
-        while self._pending and (wait or self._pending[0][1].query()):
-            first, last = self._pending.popleft()
-            last.synchronize()
-            self._host_s += first.elapsed_time(last) / 1000
 
 
 @dataclass(frozen=True)
@@ -240,7 +195,7 @@ class Extractor:
     def _encode(self, pixels_B3HW: Tensor) -> PatchFeatures:
         card, token = self.features, self.features.global_token
         if card.attention != "itself":
-            with self.timed(len(pixels_B3HW)):
+            with self.timed(pixels_B3HW):
                 return self._read(pixels_B3HW, card.attention)
         parts, *globals_ = self.look(self.normalized(pixels_B3HW), *self.whats)
         if card.facet != "token":
@@ -303,11 +258,11 @@ class Extractor:
 
     def _through(self, pixels_B3HW: Tensor, layers: tuple[int, ...]) -> ImageFeatures:
         card = self.features
-        with self.timed(len(pixels_B3HW)):
+        with self.timed(pixels_B3HW):
             return self.encoder.encode_image(pixels_B3HW, layers=layers, norm=card.norm, values=card.values)
 
     def _through_embedding(self, pixels_B3HW: Tensor) -> Tensor:
-        with self.timed(len(pixels_B3HW)):
+        with self.timed(pixels_B3HW):
             return self.encoder.embed_image(pixels_B3HW)
 
     def fitted(self, pixels_B3HW: Tensor) -> Tensor:
@@ -335,9 +290,10 @@ class Extractor:
         return replace(self, memory=None)
 
     @contextmanager
-    def timed(self, images: int) -> Iterator[None]:
-        """Enter what is done inside into the meter, as `images` forward passes of the backbone."""
-        with self.meter.timed(images, self.encoder.device):
+    def timed(self, pixels_B3HW: Tensor | None) -> Iterator[None]:
+        """Enter what is done inside into the meter, as forward passes of these images through the backbone; None: of texts."""
+        images, size = (0, (0, 0)) if pixels_B3HW is None else (len(pixels_B3HW), (pixels_B3HW.shape[-2], pixels_B3HW.shape[-1]))
+        with self.meter.timed(images, size, self.encoder.device):
             yield
 
     def batches(self, reader: Images, indices: Sequence[int]) -> Iterator[tuple[list[int], list[Any], Tensor]]:

@@ -1,6 +1,10 @@
-"""Which device a run computes on."""
+"""Which device a run computes on, and whether code can be compiled for it."""
 
 from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
 
 import torch
 
@@ -22,3 +26,15 @@ def resolve_device(device: str | None) -> torch.device:
             f"{device!r}: this machine has {torch.cuda.device_count()} CUDA devices", where="device", fix="Use cpu, or leave --device out."
         )
     return found
+
+
+def check_compiler(device: torch.device) -> None:
+    """Errors: torch.compile finds no compiler for this kind of device."""
+    if device.type == "cuda":
+        found, fix = importlib.util.find_spec("triton") is not None, "Install the package triton, or leave --compile out."
+    else:
+        named = os.environ.get("CXX")
+        found = any(shutil.which(name) for name in ([named] if named else ["g++", "clang++"]))
+        fix = "Install g++ (Debian: apt install g++), name a compiler in CXX, or leave --compile out."
+    if not found:
+        raise UserError(f"torch.compile finds no compiler for the {device.type.upper()}", where="--compile", fix=fix)

@@ -3,6 +3,7 @@
 Records:
 
     record           Record: one cell of a table
+    cost             the part of it that says what it cost
     upgrade          records of older schemas
     protocol_hash    what says that two records have one protocol
     folders          records found in files and folders

@@ -78,7 +78,7 @@ def metric_rows(record: Record) -> Iterator[dict[str, Any]]:
             "fingerprint": data.fingerprint,
             "seed": record.seed,
             "device": cost.device,
-            "dtype": cost.dtype,
+            "dtype": cost.precision,
             "wall_s": cost.wall_s,
             "encoder_s": cost.encoder_s,
             "image_forwards": cost.image_forwards,

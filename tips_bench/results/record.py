@@ -30,6 +30,7 @@ from tips_bench.errors import UserError
 from tips_bench.files import digest, write_text
 from tips_bench.metrics.spec import MetricSpec
 from tips_bench.plain_data import deepest
+from tips_bench.results.cost import Cost
 from tips_bench.results.upgrade import OLDER_SCHEMAS, upgraded, with_current_hash
 
 if TYPE_CHECKING:
@@ -139,30 +140,6 @@ class DatasetIdentity(Part):
     content_fingerprint: str | None = None
     train_content_fingerprint: str | None = None
     classes: list[str]
-
-
-class Cost(Part):
-    """What the number cost. image_forwards: images (or windows, or crops) through the backbone. encoder_s: seconds inside the encoder.
-
-    Both are sums over the ranks; peak_memory_mb is the greatest of theirs. resumed: an earlier,
-    interrupted run did a part of the work, which is not counted here. batch_size, workers: as the run had them; data_wait_s: seconds in
-    which it waited for images to be decoded, a sum over the ranks; None in records of before they were kept.
-    """
-
-    model_config = ConfigDict(allow_inf_nan=False)
-
-    wall_s: float
-    encoder_s: float
-    image_forwards: int
-    images_per_s: float
-    peak_memory_mb: float
-    device: str
-    dtype: str
-    resumed: bool = False
-    ranks: int = 1
-    batch_size: int | None = None
-    workers: int | None = None
-    data_wait_s: float | None = None
 
 
 class Spread(NamedTuple):

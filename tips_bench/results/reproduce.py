@@ -20,6 +20,8 @@ def command(record: Record) -> str:
     """The command line, from the record's fields, quoted for a shell. Of a weight file the record keeps the name, not the folder."""
     parts = ["tips-bench", "run", "--task", record.task, "--model", record.model, "--protocol", record.protocol]
     parts += ["--dtype", record.cost.dtype]
+    if record.cost.compiled:
+        parts.append("--compile")
     if record.weights:
         parts += ["--weights", record.weights]
     if record.seed:

@@ -157,7 +157,7 @@ def _key(one: Scored, changes: dict[str, Any]) -> tuple[str, ...]:
     """Equal in two records of one model, protocol and task with these changes."""
     record = one.record
     base = (((record.cards.get("task") or {}).get("data") or {}).get("changes") or {}).get("base", record.task)
-    settings = json.dumps([record.changed_values, record.limit, record.seed, record.cost.dtype], sort_keys=True)
+    settings = json.dumps([record.changed_values, record.limit, record.seed, record.cost.precision], sort_keys=True)
     return base, record.protocol, model_key(record), settings, json.dumps(changes, sort_keys=True)
 
 

@@ -46,4 +46,4 @@ def shared_names(records: Iterable[Record]) -> dict[str, str]:
 def measurement_key(record: Record) -> str:
     """Equal in two records of one model that say the same numbers of the same data: one measurement, made twice."""
     data = record.model_dump(mode="json", include={"task", "protocol_hash", "seed", "dataset", "metrics", "deviations"})
-    return digest(model_key(record), record.cost.dtype, json.dumps(data, sort_keys=True))
+    return digest(model_key(record), record.cost.precision, json.dumps(data, sort_keys=True))

@@ -67,13 +67,18 @@ def _rows(records: Sequence[Record]) -> list[tuple[str, str, list[Record]]]:
     for key, members in rows.items():
         alike = [other for other in rows if other[:2] == key[:2]]
         texts = zip(("weights ", "card ", "seed ", "", "run "), key[2:], strict=True)
-        differing = [what + text[:12] for position, (what, text) in enumerate(texts, 2) if len({other[position] for other in alike}) > 1]
+        # 12 digits of a hash tell enough; a precision has more letters and no name before it.
+        differing = [
+            what + (text[:12] if what else text)
+            for position, (what, text) in enumerate(texts, 2)
+            if len({other[position] for other in alike}) > 1
+        ]
         labeled.append((f"{key[0]} ({', '.join(differing)})" if differing else key[0], key[1], members))
     return labeled
 
 
 def _identity(record: Record, records: Sequence[Record]) -> tuple[str, ...]:
-    return record.protocol, record.weights_sha256, _values(record, records), str(record.seed), record.cost.dtype
+    return record.protocol, record.weights_sha256, _values(record, records), str(record.seed), record.cost.precision
 
 
 def _values(record: Record, records: Sequence[Record]) -> str:
