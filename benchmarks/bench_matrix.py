@@ -1,0 +1,176 @@
+"""A matrix of 3 models, 6 tasks and 2 protocols by every executor: time, images through the backbone, and the same records.
+
+    python benchmarks/bench_matrix.py [--train 16] [--val 8] [--folder FOLDER] [--without ray,submitit]
+
+one by one: a command for each evaluation, whose times are summed. shared: one command for all. local, submitit, ray: `--on`, two jobs at
+a time; Ray as a cluster of two nodes of one processor. Everything computes with one thread, so that a bit more or less cannot come from
+there. Two of the models are towers with random weights, whose cost is that of real ones: ViT-S/14 and a ViT of half its width.
+Fails if a record differs from that of its evaluation alone, but for cost, time of creation and command.
+
+The two protocols of a task are pairs that share what they can: 224 px and 448 px for segmentation, depth and normals, which read the same
+rooms; one caption or both; class names against the values of the last block or its output; k-NN at 112 px and at the model's own size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tips_bench.cards import load_card
+from tips_bench.catalog import card_files
+from tips_bench.terminal import printable
+
+ROOT = Path(__file__).resolve().parent.parent
+TASKS = {
+    "rooms-seg": ("convex-224", "convex"),
+    "rooms-depth": ("convex-depth-224", "convex-depth"),
+    "rooms-normals": ("convex-normals-224", "convex-normals"),
+    "rooms-retrieval": ("retrieval-224", "retrieval-224-both"),
+    "rooms-zeroshot": ("tips-values", "patch-text"),
+    "rooms-knn": ("knn-112", "knn-20"),
+}
+TOWERS = {"vit-s14": (384, 6), "vit-ti14": (192, 3)}  # width, heads
+VARYING = {"cost", "created", "command"}
+EMPTY_JOBS = 6
+
+
+def models(folder: Path) -> list[str]:
+    """tips-nano, and the cards of towers of 12 blocks beside its text tower, written to the folder."""
+    card = load_card("model", "tips-nano-random").model_dump(mode="json", exclude_none=True)
+    tokenizer = card_files("model")["tips-nano-random"].parent / card["tokenizer"]["path"]
+    found = ["tips-nano"]
+    for name, (width, heads) in TOWERS.items():
+        vision = {"embed_dim": width, "depth": 12, "num_heads": heads, "mlp_dim": 4 * width, "position_grid": [16, 16]}
+        text = {**card["architecture"]["text"], "embed_dim": width, "num_heads": heads, "mlp_dim": 4 * width}
+        own = {**card, "name": name, "embed_dim": width, "depth": 12, "architecture": {"vision": vision, "text": text}}
+        path = folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({**own, "tokenizer": {"path": str(tokenizer)}}))
+        found.append(str(path))
+    return found
+
+
+class Matrix:
+    """Commands of one matrix in a folder, timed."""
+
+    def __init__(self, folder: Path, train: int, val: int) -> None:
+        self.folder, self.models = folder, models(folder)
+        options = f"train={train}", f"val={val}", "frames_per_scene=2"
+        self.rooms = [word for option in options for word in ("--set", f"task.data.generator_options.{option}")]
+        self.environment = {**os.environ, "OMP_NUM_THREADS": "1", "TIPS_BENCH_CACHE": str(folder / "cache"), "RAY_USAGE_STATS_ENABLED": "0"}
+        self.environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        self.environment["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+        self.environment["COLUMNS"] = "200"
+
+    def seconds(self, out: str, tasks: Sequence[str], protocols: Sequence[str], model: str, *more: str, status: int = 0) -> float:
+        """Wall time of `tips-bench run`, which has to end with this status."""
+        named = "--task", ",".join(tasks), "--protocol", ",".join(protocols), "--model", model
+        where = "--out", str(self.folder / out), "--device", "cpu", "--batch-size", "4", "--workers", "1"
+        command = [sys.executable, "-m", "tips_bench", "run", *named, *where, *more]
+        started = time.perf_counter()
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
+        if done.returncode != status:
+            raise SystemExit(f"status {done.returncode} of {' '.join(command)}\n{printable(done.stderr)}")
+        return time.perf_counter() - started
+
+    def whole(self, out: str, *more: str) -> float:
+        """All evaluations by one command."""
+        protocols = [name for pair in TASKS.values() for name in pair]
+        return self.seconds(out, list(TASKS), protocols, ",".join(self.models), *self.rooms, *more)
+
+    def draw(self) -> None:
+        """The rooms of every task, so that no time contains it."""
+        for task, (protocol, _) in TASKS.items():
+            self.seconds("drawn", [task], [protocol], "tips-nano", *self.rooms)
+
+    def one_by_one(self) -> float:
+        """A command for each evaluation: the sum of their times."""
+        cells = [(task, name, model) for model in self.models for task, pair in TASKS.items() for name in pair]
+        return sum(self.seconds("alone", [task], [name], model, *self.rooms) for task, name, model in cells)
+
+    def empty_jobs(self, out: str, *more: str) -> float:
+        """Jobs that evaluate nothing, for their data are not there."""
+        towers = [name for name in card_files("model") if name.startswith("dinov2")][:EMPTY_JOBS]
+        nowhere = "--data-root", str(self.folder / "nowhere")
+        return self.seconds(out, ["ade20k"], ["convex"], ",".join(towers), *nowhere, *more, status=2)
+
+    def results(self, out: str) -> dict[str, tuple[dict[str, Any], bytes]]:
+        """Of each record by its path: all but what may differ, and the bytes of its counts."""
+        found = {}
+        for path in sorted((self.folder / out).glob("*/*/[!.]*.json")):
+            record = json.loads(path.read_text())
+            rest = {key: value for key, value in record.items() if key not in VARYING}
+            found[str(path.relative_to(self.folder / out))] = rest, path.with_name(record["per_sample"]).read_bytes()
+        return found
+
+    def images(self, out: str) -> int:
+        """Through the backbone, in all records."""
+        paths = (self.folder / out).glob("*/*/[!.]*.json")
+        return sum(json.loads(path.read_text())["cost"]["image_forwards"] for path in paths)
+
+
+@contextmanager
+def ray_cluster(environment: dict[str, str]) -> Iterator[str]:
+    """The address of two nodes of one processor each."""
+    script = [sys.executable, str(ROOT / "tests" / "helpers" / "ray_cluster.py")]
+    with subprocess.Popen(script, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as cluster:
+        assert cluster.stdin is not None and cluster.stdout is not None
+        try:
+            yield cluster.stdout.readline().strip()
+        finally:
+            print(file=cluster.stdin, flush=True)
+            cluster.stdin.close()
+
+
+def row(matrix: Matrix, name: str, options: Sequence[str], alone_s: float) -> None:
+    """Measure an executor and print its row."""
+    seconds = matrix.whole(name, *options)
+    same = matrix.results(name) == matrix.results("alone")
+    empty = matrix.empty_jobs(f"{name}-empty", *options)
+    print(
+        f"| {name} | {seconds:.0f} s | {seconds / alone_s:.2f} | {matrix.images(name):,} | {'the same' if same else 'DIFFER'} "
+        f"| {empty / EMPTY_JOBS:.1f} s |",
+        flush=True,
+    )
+    if not same:
+        raise SystemExit(f"records of {name} differ from those of single runs, see {matrix.folder}")
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--train", type=int, default=16)
+    parser.add_argument("--val", type=int, default=8)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--without", default="")
+    given = parser.parse_args()
+    without = given.without.split(",")
+    with tempfile.TemporaryDirectory() as made:
+        folder = (given.folder or Path(made)).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        matrix = Matrix(folder, given.train, given.val)
+        matrix.draw()
+        alone_s, empty = matrix.one_by_one(), matrix.empty_jobs("empty")
+        print("| by | wall time | of the sum | images | records | a job that evaluates nothing |\n|---|---|---|---|---|---|")
+        print(f"| one by one | {alone_s:.0f} s | 1 | {matrix.images('alone'):,} | {len(matrix.results('alone'))} | {empty:.1f} s for all |", flush=True)
+        row(matrix, "shared", (), alone_s)
+        row(matrix, "local", ("--on", "local", "--jobs", "2"), alone_s)
+        if "submitit" not in without:
+            row(matrix, "submitit", ("--on", "slurm", "--slurm", "cluster=local"), alone_s)
+        if "ray" not in without:
+            with ray_cluster(matrix.environment) as address:
+                row(matrix, "ray", ("--on", "ray", "--ray", f"address={address},num_gpus=0,num_cpus=1"), alone_s)
+
+
+if __name__ == "__main__":
+    main()
