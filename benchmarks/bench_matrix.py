@@ -2,9 +2,10 @@
 
     python benchmarks/bench_matrix.py [--train 16] [--val 8] [--folder FOLDER] [--without ray,submitit]
 
-one by one: a command for each evaluation, whose times are summed. shared: one command for all. local, submitit, ray: `--on`, two jobs at
-a time; Ray as a cluster of two nodes of one processor. Everything computes with one thread, so that a bit more or less cannot come from
-there. Two of the models are towers with random weights, whose cost is that of real ones: ViT-S/14 and a ViT of half its width.
+one by one: a command for each evaluation, whose times are summed. shared: one command for all. local, submitit, ray: `--on`, two jobs at a
+time (submitit's local executor starts all at once); Ray as a cluster of two nodes of one processor. Everything computes with one thread,
+so that no bit can differ for its number. Two of the models are towers with random weights, whose cost is that of real ones: ViT-S/14 and a
+ViT of half its width.
 Fails if a record differs from that of its evaluation alone, but for cost, time of creation and command.
 
 The two protocols of a task are pairs that share what they can: 224 px and 448 px for segmentation, depth and normals, which read the same
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from tips_bench.cards import load_card
@@ -60,6 +63,12 @@ def models(folder: Path) -> list[str]:
     return found
 
 
+def clocks() -> np.ndarray:
+    """(now, processor time of all children that have ended), in seconds."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return np.array([time.perf_counter(), used.ru_utime + used.ru_stime])
+
+
 class Matrix:
     """Commands of one matrix in a folder, timed."""
 
@@ -72,18 +81,18 @@ class Matrix:
         self.environment["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
         self.environment["COLUMNS"] = "200"
 
-    def seconds(self, out: str, tasks: Sequence[str], protocols: Sequence[str], model: str, *more: str, status: int = 0) -> float:
-        """Wall time of `tips-bench run`, which has to end with this status."""
+    def seconds(self, out: str, tasks: Sequence[str], protocols: Sequence[str], model: str, *more: str, status: int = 0) -> np.ndarray:
+        """(wall time, processor time) of `tips-bench run`, which has to end with this status."""
         named = "--task", ",".join(tasks), "--protocol", ",".join(protocols), "--model", model
         where = "--out", str(self.folder / out), "--device", "cpu", "--batch-size", "4", "--workers", "1"
         command = [sys.executable, "-m", "tips_bench", "run", *named, *where, *more]
-        started = time.perf_counter()
+        started = clocks()
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
         if done.returncode != status:
             raise SystemExit(f"status {done.returncode} of {' '.join(command)}\n{printable(done.stderr)}")
-        return time.perf_counter() - started
+        return clocks() - started
 
-    def whole(self, out: str, *more: str) -> float:
+    def whole(self, out: str, *more: str) -> np.ndarray:
         """All evaluations by one command."""
         protocols = [name for pair in TASKS.values() for name in pair]
         return self.seconds(out, list(TASKS), protocols, ",".join(self.models), *self.rooms, *more)
@@ -93,12 +102,12 @@ class Matrix:
         for task, (protocol, _) in TASKS.items():
             self.seconds("drawn", [task], [protocol], "tips-nano", *self.rooms)
 
-    def one_by_one(self) -> float:
+    def one_by_one(self) -> np.ndarray:
         """A command for each evaluation: the sum of their times."""
         cells = [(task, name, model) for model in self.models for task, pair in TASKS.items() for name in pair]
-        return sum(self.seconds("alone", [task], [name], model, *self.rooms) for task, name, model in cells)
+        return np.sum([self.seconds("alone", [task], [name], model, *self.rooms) for task, name, model in cells], axis=0)
 
-    def empty_jobs(self, out: str, *more: str) -> float:
+    def empty_jobs(self, out: str, *more: str) -> np.ndarray:
         """Jobs that evaluate nothing, for their data are not there."""
         towers = [name for name in card_files("model") if name.startswith("dinov2")][:EMPTY_JOBS]
         nowhere = "--data-root", str(self.folder / "nowhere")
@@ -123,7 +132,9 @@ class Matrix:
 def ray_cluster(environment: dict[str, str]) -> Iterator[str]:
     """The address of two nodes of one processor each."""
     script = [sys.executable, str(ROOT / "tests" / "helpers" / "ray_cluster.py")]
-    with subprocess.Popen(script, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as cluster:
+    with subprocess.Popen(
+        script, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as cluster:
         assert cluster.stdin is not None and cluster.stdout is not None
         try:
             yield cluster.stdout.readline().strip()
@@ -132,18 +143,20 @@ def ray_cluster(environment: dict[str, str]) -> Iterator[str]:
             cluster.stdin.close()
 
 
-def row(matrix: Matrix, name: str, options: Sequence[str], alone_s: float) -> None:
-    """Measure an executor and print its row."""
+def print_row(name: str, seconds: np.ndarray, alone_s: np.ndarray, images: int, empty: np.ndarray) -> None:
+    """Of an executor. What a Ray cluster does is no child of the command: its processor time is not known."""
+    processor = "" if name == "ray" else f"{seconds[1]:.0f} s"
+    empty_processor = "" if name == "ray" else f"{empty[1] / EMPTY_JOBS:.1f} s"
+    cells = [name, f"{seconds[0]:.0f} s", f"{seconds[0] / alone_s[0]:.2f}", processor, f"{images:,}"]
+    print(f"| {' | '.join([*cells, f'{empty[0] / EMPTY_JOBS:.1f} s', empty_processor])} |", flush=True)
+
+
+def measure(matrix: Matrix, name: str, options: Sequence[str], alone_s: np.ndarray) -> None:
+    """An executor's row. Errors: its records differ from those of single runs."""
     seconds = matrix.whole(name, *options)
-    same = matrix.results(name) == matrix.results("alone")
-    empty = matrix.empty_jobs(f"{name}-empty", *options)
-    print(
-        f"| {name} | {seconds:.0f} s | {seconds / alone_s:.2f} | {matrix.images(name):,} | {'the same' if same else 'DIFFER'} "
-        f"| {empty / EMPTY_JOBS:.1f} s |",
-        flush=True,
-    )
-    if not same:
-        raise SystemExit(f"records of {name} differ from those of single runs, see {matrix.folder}")
+    print_row(name, seconds, alone_s, matrix.images(name), matrix.empty_jobs(f"{name}-empty", *options))
+    if matrix.results(name) != matrix.results("alone"):
+        raise SystemExit(f"records of {name} differ from those of single runs: see {matrix.folder}")
 
 
 def main() -> None:
@@ -160,16 +173,18 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         matrix = Matrix(folder, given.train, given.val)
         matrix.draw()
-        alone_s, empty = matrix.one_by_one(), matrix.empty_jobs("empty")
-        print("| by | wall time | of the sum | images | records | a job that evaluates nothing |\n|---|---|---|---|---|---|")
-        print(f"| one by one | {alone_s:.0f} s | 1 | {matrix.images('alone'):,} | {len(matrix.results('alone'))} | {empty:.1f} s for all |", flush=True)
-        row(matrix, "shared", (), alone_s)
-        row(matrix, "local", ("--on", "local", "--jobs", "2"), alone_s)
+        alone_s = matrix.one_by_one()
+        print("| by | wall time | of the sum | processor time | images | a job that evaluates nothing: wall time | processor time |")
+        print("|---|---|---|---|---|---|---|")
+        print_row("one by one", alone_s, alone_s, matrix.images("alone"), matrix.empty_jobs("empty"))
+        measure(matrix, "shared", (), alone_s)
+        measure(matrix, "local", ("--on", "local", "--jobs", "2"), alone_s)
         if "submitit" not in without:
-            row(matrix, "submitit", ("--on", "slurm", "--slurm", "cluster=local"), alone_s)
+            measure(matrix, "submitit", ("--on", "slurm", "--slurm", "cluster=local"), alone_s)
         if "ray" not in without:
             with ray_cluster(matrix.environment) as address:
-                row(matrix, "ray", ("--on", "ray", "--ray", f"address={address},num_gpus=0,num_cpus=1"), alone_s)
+                measure(matrix, "ray", ("--on", "ray", "--ray", f"address={address},num_gpus=0,num_cpus=1"), alone_s)
+        print(f"{len(matrix.results('alone'))} records each way, the same but for {', '.join(sorted(VARYING))}")
 
 
 if __name__ == "__main__":

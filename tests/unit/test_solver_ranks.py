@@ -10,7 +10,7 @@ import torch
 
 from tests.helpers.rank_threads import by_ranks
 from tips_bench.probes.solved.patches import CHUNK_ROWS, LEAST_ROWS, Patches, _lanes
-from tips_bench.probes.solved.softmax_regression import Solution, SoftmaxRegression
+from tips_bench.probes.solved.softmax_regression import SoftmaxRegression, Solution
 from tips_bench.ranks import ALONE, LANES, World
 
 ROWS = 9 * LEAST_ROWS + 5

@@ -34,6 +34,7 @@ from tips_bench.probes.solved.sufficient_statistics import Moments, Progress, pa
 from tips_bench.progress import Advance, bar
 from tips_bench.ranks import LANES
 
+
 class RidgeOptions(Strict):
     """The knobs of `ridge`. penalties: L2 path, from strong to weak. checkpoint_every: images between writes of the moments."""
 
