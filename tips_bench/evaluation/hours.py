@@ -41,7 +41,8 @@ def encoder_hours(found: Sequence[Estimate], options: RunOptions, failed: Callab
 
 
 def _trial(found: Estimate, sizes: Iterable[Size], options: RunOptions) -> dict[tuple[str, Size], float]:
-    encoder = load_encoder(found.spec.model, "random", options.device, options.dtype)
+    weights = "random" if found.spec.model.weights or found.spec.weights else None  # pixels and a user's callable have none
+    encoder = load_encoder(found.spec.model, weights, options.device, options.dtype)
     return {(_model(found), size): _seconds_an_image(encoder, size, options) for size in sizes}
 
 
