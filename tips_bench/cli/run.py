@@ -121,7 +121,7 @@ def run(
         str | None, typer.Option(metavar="KEY=VALUE,...", help="With --on slurm: settings of submitit, as partition=gpu,time=120.")
     ] = None,
     ray: Annotated[
-        str | None, typer.Option(metavar="KEY=VALUE,...", help="With --on ray: address, num_gpus, num_cpus, max_retries.")
+        str | None, typer.Option(metavar="KEY=VALUE,...", help="With --on ray: address, num_gpus, num_cpus, ranks, max_retries.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False,
 ) -> None:
