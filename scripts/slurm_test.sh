@@ -63,7 +63,7 @@ run() {
         --device cpu --batch-size 1 --workers 0 "$@"
 }
 on_slurm() { run --out "$folder/out" --on slurm --slurm partition=main,time=60,cpus_per_task=1; }
-by_ranks() { run --out "$folder/ranks" --on slurm --slurm partition=main,time=60,cpus_per_task=2,ranks=2; }
+by_ranks() { run --out "$folder/ranks" --on slurm --slurm partition=main,time=60,cpus_per_task=1,ranks=2; }
 say() { echo "== $(date +%T) $*"; }
 wait_for_end() { while squeue -h | grep -q .; do sleep 0.5; done; }
 running() {  # whether a job has begun an evaluation: it holds a lock

@@ -87,7 +87,9 @@ def _as_rank(job: Job) -> None:
         status = 0
     except Exception:
         traceback.print_exc()
-    ranks.end(status)
+        raise
+    finally:
+        ranks.end(status)  # at once, for the others may wait in a collective
 
 
 def _end_with_parent() -> None:
