@@ -1,6 +1,6 @@
 """Two ranks of one thread against one process of two threads: seconds of an evaluation, start-up left out.
 
-    python benchmarks/bench_ranks.py [--rounds 3] [--train 96] [--val 16]
+    python benchmarks/two_ranks.py [--rounds 3] [--train 96] [--val 16]
 
 encoder: ridge on depth with a ViT-S/14 of random weights, nearly all of whose time is the encoder's. probe: `convex` on many patches of
 the small tower tips-nano, most of whose time is the solver's. Both ways take turns; the fastest round counts. efficiency: time of one

@@ -1,6 +1,6 @@
 """A matrix of 3 models, 6 tasks and 2 protocols by every executor: time, images through the backbone, and the same records.
 
-    python benchmarks/bench_matrix.py [--train 16] [--val 8] [--folder FOLDER] [--without ray,submitit]
+    python benchmarks/matrix.py [--train 16] [--val 8] [--folder FOLDER] [--without ray,submitit]
 
 one by one: a command for each evaluation, whose times are summed. shared: one command for all. local, submitit, ray: `--on`, two jobs at a
 time (submitit's local executor starts all at once); Ray as a cluster of two nodes of one processor. Everything computes with one thread,
@@ -8,8 +8,8 @@ so that no bit can differ for its number. Two of the models are towers with rand
 ViT of half its width.
 Fails if a record differs from that of its evaluation alone, but for cost, time of creation and command.
 
-The two protocols of a task are pairs that share what they can: 224 px and 448 px for segmentation, depth and normals, which read the same
-rooms; one caption or both; class names against the values of the last block or its output; k-NN at 112 px and at the model's own size.
+The two protocols of a task are pairs that users compare: 224 px and 448 px for segmentation, depth and normals, which read the same rooms;
+one caption or both; class names against the values of the last block or its output; one index of instances or one for each domain.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TASKS = {
     "rooms-normals": ("convex-normals-224", "convex-normals"),
     "rooms-retrieval": ("retrieval-224", "retrieval-224-both"),
     "rooms-zeroshot": ("tips-values", "patch-text"),
-    "rooms-knn": ("knn-112", "knn-20"),
+    "rooms-instances": ("uned", "uned-separate"),
 }
 TOWERS = {"vit-s14": (384, 6), "vit-ti14": (192, 3)}  # width, heads
 VARYING = {"cost", "created", "command"}
