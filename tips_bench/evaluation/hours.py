@@ -16,7 +16,7 @@ from tips_bench.encoders.load import load_encoder
 from tips_bench.errors import UserError
 from tips_bench.evaluation.estimate import Estimate, Size
 from tips_bench.evaluation.run import BATCH_SIZE, RunOptions
-from tips_bench.evaluation.sharing import images_key
+from tips_bench.evaluation.sharing import unchanged_images_key
 from tips_bench.features.trial import best_of, rate_of, rates
 
 TRIAL_BATCH = {**BATCH_SIZE, "cpu": 1}  # a CPU is about as fast with one image as with several
@@ -73,7 +73,7 @@ def hours_of_jobs(found: Sequence[Estimate], hours: Sequence[float | None], at_o
     """(number of jobs, hours from start to end) where so many jobs run at a time, None = all of them. Hours not known count as 0."""
     jobs: dict[tuple[str, ...], float] = {}
     for one, own in zip(found, hours, strict=True):
-        jobs[images_key(one.spec)] = jobs.get(images_key(one.spec), 0.0) + (own or 0.0)
+        jobs[unchanged_images_key(one.spec)] = jobs.get(unchanged_images_key(one.spec), 0.0) + (own or 0.0)
     free = [0.0] * min(at_once or len(jobs), len(jobs))
     for job in jobs.values():
         heapq.heappush(free, heapq.heappop(free) + job)
