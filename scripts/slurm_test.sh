@@ -1,5 +1,6 @@
 #!/bin/sh
-# Slurm itself on one machine: a list of evaluations as an array job, requeued, cancelled and preempted, gives the records of one process.
+# Slurm itself on one machine: a list of evaluations as an array job, requeued, cancelled and preempted, gives the records of one process;
+# so do jobs of two ranks, one of which is preempted.
 #
 #     scripts/slurm_test.sh [FOLDER]      as root on Debian or Ubuntu; PYTHON=/path/to/python of an environment with tips-bench[slurm]
 #
@@ -13,7 +14,7 @@ export PYTHONPATH="$here" OMP_NUM_THREADS=1 TIPS_BENCH_CACHE="$folder/cache" SLU
 command -v slurmctld >/dev/null || apt-get install -y --no-install-recommends slurmctld slurmd slurm-client munge
 mkdir -p /run/munge "$folder/state" "$folder/spool"
 chown munge: /run/munge
-rm -rf "$folder/out" "$folder/alone"
+rm -rf "$folder/out" "$folder/alone" "$folder/ranks"
 cat >"$SLURM_CONF" <<CONF
 ClusterName=one
 SlurmctldHost=$(hostname)(127.0.0.1)
@@ -62,16 +63,17 @@ run() {
         --device cpu --batch-size 1 --workers 0 "$@"
 }
 on_slurm() { run --out "$folder/out" --on slurm --slurm partition=main,time=60,cpus_per_task=1; }
+by_ranks() { run --out "$folder/ranks" --on slurm --slurm partition=main,time=60,cpus_per_task=1,ranks=2; }
 say() { echo "== $(date +%T) $*"; }
 wait_for_end() { while squeue -h | grep -q .; do sleep 0.5; done; }
 running() {  # whether a job has begun an evaluation: it holds a lock
-    for lock in "$folder"/out/.matrix/*.running; do
+    for lock in "$folder"/"${1:-out}"/.matrix/*.running; do
         [ -f "$lock" ] && ! flock -n "$lock" true && return 0
     done
     return 1
 }
-wait_for_run() { until running; do sleep 0.1; done; }
-status() { "$python" -m tips_bench status "$folder/out" | tail -1; }
+wait_for_run() { until running "$@"; do sleep 0.1; done; }
+status() { "$python" -m tips_bench status "$folder/${1:-out}" | tail -1; }
 
 say "one process"
 run --out "$folder/alone" >/dev/null
@@ -97,7 +99,15 @@ on_slurm
 wait_for_end
 status | tee "$folder/status"
 grep -q "^4 done, 0 running, 0 failed, 0 left" "$folder/status"
-"$python" - "$folder/alone" "$folder/out" <<'PY'
+say "jobs of two ranks, of which one is preempted"
+by_ranks
+wait_for_run ranks
+scancel --signal=USR2 "$(squeue -h -r -t RUNNING -o %i | head -1)"
+wait_for_end
+[ "$(cat "$folder"/ranks/.matrix/logs/*.out | grep -c "Starting with")" = 3 ] # two jobs, of which one was started again
+status ranks | tee "$folder/status"
+grep -q "^4 done, 0 running, 0 failed, 0 left" "$folder/status"
+"$python" - "$folder/alone" "$folder/out" "$folder/ranks" <<'PY'
 import json
 import sys
 from pathlib import Path
@@ -112,7 +122,9 @@ def results(out):
     return found
 
 
-alone, together = map(results, sys.argv[1:])
-assert len(alone) == 4 and alone == together, "the records differ"
+alone, *others = map(results, sys.argv[1:])
+assert len(alone) == 4 and all(alone == other for other in others), "the records differ"
+ranks = {json.loads(path.read_text())["cost"]["ranks"] for path in Path(sys.argv[-1]).glob("rooms-*/*/[!.]*.json")}
+assert ranks == {2}, ranks
 print("the records of Slurm's jobs are those of one process, byte for byte but for cost, created and command")
 PY

@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node 8 -m tips_bench run --task ade20k --model tips-g14
 
-Axes: B rows of this rank, N rows of all ranks.
+Axes: B rows of this rank, N rows of all ranks, L lanes of this rank.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Ranks wait for rank 0 while it evaluates, and for the slowest when one reads its first shard.
 _PATIENCE = datetime.timedelta(hours=2)
+LANES = 8  # sums that are made apart and added in their order, so that up to so many ranks share the work and find the same bits as one
 _LAUNCH = "Start ranks with torchrun, or remove RANK and WORLD_SIZE."
 T = TypeVar("T")
 
@@ -100,6 +101,26 @@ class World:
         parts = [torch.empty_like(padded_MX) for _ in range(self.size)]
         dist.all_gather(parts, padded_MX)
         return torch.cat([part_MX[: int(number)] for part_MX, number in zip(parts, numbers, strict=True)])
+
+    def add_lanes(self, sums_LX: Tensor) -> Tensor:
+        """The sum over all LANES lanes in their order, on every rank: the same bits for any number of ranks.
+
+        sums_LX: of the lanes that are this rank's `share`.
+        """
+        lanes_NX = self.gather_rows(sums_LX)
+        order = [lane for rank in range(self.size) for lane in range(LANES)[rank :: self.size]]
+        total_X = lanes_NX.new_zeros(lanes_NX.shape[1:])
+        for _, lane_X in sorted(zip(order, lanes_NX, strict=True), key=lambda pair: pair[0]):
+            total_X += lane_X
+        return total_X
+
+    def from_first(self, tensor: Tensor) -> Tensor:
+        """The numbers of rank 0, written into the tensor of every other rank."""
+        if self.size > 1:
+            import torch.distributed as dist
+
+            dist.broadcast(tensor, 0)
+        return tensor
 
 
 ALONE = World(0, 1, "cpu")

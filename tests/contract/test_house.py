@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "probes": {"features", "encoders", "models", "data", "metrics"},
     "adapters": {"encoders", "data", "features", "probes", "metrics", "pictures"},
     "evaluation": {"adapters", "data", "encoders", "features", "probes", "metrics", "results", "rooms"},
-    "executors": {"evaluation", "results"},
+    "executors": {"evaluation", "models", "results"},
     "training": {"models", "data", "metrics", "rooms"},
     "integrations": {"models", "encoders"},
     "cli": {

@@ -110,6 +110,29 @@ def test_jobs_give_the_records_of_one_process_and_are_done_once(alone: Path, tmp
     assert written(tmp_path) == before
 
 
+def test_a_job_of_two_ranks_gives_the_records_of_one_process(alone: Path, tmp_path: Path) -> None:
+    run = [*RUN[: RUN.index("--model")], "--model", "pixels", *RUN[RUN.index("--model") + 2 :]]
+    done = command(*run, "--out", tmp_path, "--on", "slurm", "--slurm", "cluster=local,ranks=2")
+    assert done.exit_code == 0, done.stderr
+    assert results(tmp_path) == {path: found for path, found in results(alone).items() if "pixels" in path}
+    assert [json.loads(path.read_text())["cost"]["ranks"] for path in records(tmp_path)] == [2, 2]
+    left = {path.name for path in tmp_path.rglob("*.work")} | {path.name for path in tmp_path.glob(".*")} - {".matrix"}
+    assert not left, "work folders and shared features are gone"
+
+
+@pytest.mark.nightly
+def test_ranks_go_on_with_the_rest_of_a_job_of_which_an_evaluation_fails(tmp_path: Path) -> None:
+    run = [*RUN, "--metrics", "boundary-iou"]  # for segmentation, not for depth
+    run = [*run[: run.index("--task")], "--task", "rooms-depth,rooms-seg", *run[run.index("--task") + 2 :]]
+    run = [*run[: run.index("--model")], "--model", "pixels", *run[run.index("--model") + 2 :]]
+    alone = command(*run, "--out", tmp_path / "alone")
+    done = command(*run, "--out", tmp_path / "ranks", "--on", "slurm", "--slurm", "cluster=local,ranks=2")
+    sentence = "is for segmentation, not for depth"
+    assert alone.exit_code == done.exit_code == 2 and sentence in alone.stderr and sentence in done.stderr
+    assert sorted(states(tmp_path / "ranks")) == ["done", "failed"]
+    assert len(results(tmp_path / "ranks")) == 1 and results(tmp_path / "ranks") == results(tmp_path / "alone")
+
+
 def test_the_same_command_takes_up_what_a_killed_job_left(alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "dies_once.py").write_text(DIES_ONCE)
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{tmp_path}")
@@ -158,7 +181,8 @@ def test_an_evaluation_that_fails_leaves_its_sentence(tmp_path: Path) -> None:
     ("options", "said"),
     [
         (["--on", "slurm"], "there is no sbatch on this machine"),
-        (["--on", "slurm", "--slurm", "cluster=local,gpus_per_node=8"], "Use gpus_per_node=1"),
+        (["--on", "slurm", "--slurm", "cluster=local,ranks=0"], "ranks=0 is not a whole number from 1"),
+        (["--on", "ray", "--ray", "ranks=many"], "ranks=many is not a whole number from 1"),
         (["--on", "slurm", "--slurm", "cluster=other"], "cluster=other is not known"),
         (["--on", "slurm", "--slurm", "partition"], "'partition' is not KEY=VALUE"),
         (["--on", "ray", "--ray", "gpus=1"], "there is no setting 'gpus'"),

@@ -6,7 +6,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from tips_bench.cards import load_card
-from tips_bench.probes.solved.softmax_regression import Moments, Patches, SoftmaxRegression
+from tips_bench.probes.solved.patches import Patches
+from tips_bench.probes.solved.softmax_regression import Moments, SoftmaxRegression
 
 
 def problem(seed=0, patches=600, dim=12, classes=5):

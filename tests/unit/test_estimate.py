@@ -9,9 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from tips_bench.cli.app import app
-from tips_bench.evaluation.estimate import estimate, shared_passes
+from tips_bench.errors import UserError
+from tips_bench.evaluation import hours
+from tips_bench.evaluation.estimate import _crops, estimate, shared_passes
 from tips_bench.evaluation.run import RunOptions
 from tips_bench.evaluation.spec import Spec, resolve
+from tips_bench.features.trial import Rate
 
 
 def spec(task: str, protocol: str, model: str = "tips-nano", **options: Any) -> Spec:
@@ -98,3 +101,83 @@ def test_a_plan_with_a_model_that_fails_ends_with_status_2(tmp_path: Path, monke
     (tmp_path / "mine.py").write_text("raise RuntimeError('no')\n")
     done = CliRunner().invoke(app, ["run", "--task", "rooms-seg", "--model", "tips-nano,mine:build", "--plan"])
     assert done.exit_code == 2 and "640" in done.stdout and "mine" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("task", "protocol", "sizes"),
+    [
+        ("rooms-seg", "convex-224", {(224, 299): 480 + 160}),
+        ("ade20k", "convex", {(448, 597): 20210 + 2000}),
+        ("ade20k", "linear-tips", {(512, 512): 40_000 * 16 + 2000 * 2}),
+        ("kitti-depth", "linear-dinov2-kitti", None),
+        ("rooms-scannet", "convex-points", {}),
+    ],
+)
+def test_what_is_left_is_counted_by_the_size_that_the_network_gets(task: str, protocol: str, sizes: dict[Any, int] | None) -> None:
+    (found,) = estimate([spec(task, protocol)], "fp32")
+    assert sum(found.sizes.values()) == (found.shared if sizes != {} else 0)
+    if sizes is None:
+        assert found.sizes[352, 704] == _crops(found.spec)
+    else:
+        assert found.sizes == sizes
+
+
+def options(**changed: Any) -> RunOptions:
+    return RunOptions(device="cpu", **changed)
+
+
+def test_hours_are_what_is_left_over_the_speed_of_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def rate_of(encoder: Any, batch_size: int, height: int, width: int) -> Rate:
+        tried.append((encoder.spec.name, batch_size, height, width))
+        return Rate(batch_size, 1e6 / (height * width), 0)
+
+    monkeypatch.setattr(hours, "rate_of", rate_of)
+    specs = [spec("rooms-seg", "convex-224"), spec("rooms-depth", "convex-depth-224"), spec("rooms-seg", "convex", "pixels")]
+    specs += [spec("rooms-scannet", "convex-points")]
+    found = estimate(specs, "fp32")
+    in_hours = hours.encoder_hours(found, options(batch_size=2), pytest.fail)
+    per_pixel = 640 / 1e6 / 3600
+    assert in_hours == [pytest.approx(224 * 308 * per_pixel), 0, pytest.approx(448 * 602 * per_pixel), None]
+    assert sorted(tried) == [("pixels", 2, 448, 602), ("tips-nano", 2, 224, 308)], "once each, in whole patches"
+    assert hours.hours_of_jobs(found, [1.0, 2.0, 2.5, None], 1) == (3, 5.5)
+    assert hours.hours_of_jobs(found, [1.0, 2.0, 2.5, None], 2) == hours.hours_of_jobs(found, [1.0, 2.0, 2.5, None], None) == (3, 3.0)
+
+
+def test_a_model_that_cannot_be_tried_is_said_and_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(card: Any, *_: Any) -> Any:
+        raise UserError("its package is not installed", where=card.name)
+
+    monkeypatch.setattr(hours, "load_encoder", load)
+    said: list[UserError] = []
+    found = estimate([spec("rooms-seg", "convex-224")], "fp32")
+    assert hours.encoder_hours(found, options(), said.append) == [None] and len(said) == 1
+
+
+@pytest.mark.parametrize(
+    ("on", "last"),
+    [
+        ([], "come on top."),
+        (["--on", "local", "--jobs", "2"], "2 jobs, 2 at a time."),
+        (["--on", "slurm", "--slurm", "gpus_per_node=8,array_parallelism=1"], "2 jobs, 1 at a time, each by 8 ranks."),
+        (["--on", "ray", "--ray", "ranks=4"], "2 jobs, all at a time, each by 4 ranks."),
+    ],
+)
+def test_a_plan_with_a_trial_prints_hours(monkeypatch: pytest.MonkeyPatch, on: list[str], last: str) -> None:
+    monkeypatch.setattr(hours, "rate_of", lambda encoder, batch, *size: Rate(batch, 640 / 3600 / 2, 0))
+    run = ["run", "--task", "rooms-seg,rooms-depth", "--model", "tips-nano,pixels", "--plan", "--trial", "--device", "cpu", *on]
+    done = CliRunner().invoke(app, run, env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    (total,) = (line.split() for line in lines if line.startswith("all "))
+    assert total[-1] == "4.0", "two hours for each model"
+    assert lines[-1].endswith(last)
+    if on:
+        hours_said = {"local": "2.0", "slurm": "0.5", "ray": "0.5"}[on[1]]
+        assert lines[-1].startswith(f"--on {on[1]}: {hours_said} hours from start to end")
+
+
+def test_a_trial_without_a_plan_is_said() -> None:
+    done = CliRunner().invoke(app, ["run", "--task", "rooms-seg", "--model", "tips-nano", "--trial"])
+    assert done.exit_code == 2 and "Add --plan" in done.stderr

@@ -6,6 +6,7 @@
     interrupt    Ctrl-C, from the first moment on
     names        comma lists and `all`, checked before any work starts
     matrix       `run --on`: evaluations as jobs
+    estimates    `run --plan`: images, disk and hours
     ranked       the end of a process that torchrun started
     output       tables, JSON, the one line of an error
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from tips_bench.cli.estimates import print_plan
 from tips_bench.cli.matrix import Chosen, chosen_executor, run_on
 from tips_bench.cli.names import number_or_auto, plan, split
-from tips_bench.cli.output import print_error, print_json, print_line, print_scores, print_table
+from tips_bench.cli.output import print_error, print_json, print_line, print_scores
 from tips_bench.cli.ranked import one_rank
 from tips_bench.errors import UserError, system_fault
 from tips_bench.registry import METRICS
@@ -111,6 +112,9 @@ def run(
     plan_only: Annotated[
         bool, typer.Option("--plan", help="Print what the evaluations would cost, images and disk, and evaluate nothing.")
     ] = False,
+    trial: Annotated[
+        bool, typer.Option("--trial", help="With --plan: try each model on this machine for a few seconds, and print hours.")
+    ] = False,
     on: Annotated[
         str | None,
         typer.Option(
@@ -123,7 +127,7 @@ def run(
         str | None, typer.Option(metavar="KEY=VALUE,...", help="With --on slurm: settings of submitit, as partition=gpu,time=120.")
     ] = None,
     ray: Annotated[
-        str | None, typer.Option(metavar="KEY=VALUE,...", help="With --on ray: address, num_gpus, num_cpus, max_retries.")
+        str | None, typer.Option(metavar="KEY=VALUE,...", help="With --on ray: address, num_gpus, num_cpus, ranks, max_retries.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False,
 ) -> None:
@@ -175,12 +179,15 @@ def run(
         "metrics": beside,
     }
     given = {"slurm": slurm, "ray": ray, "jobs": None if jobs is None else str(jobs)}
+    if trial and not plan_only:
+        raise UserError("a trial is a part of a plan", where="--trial", fix="Add --plan, or leave --trial out.")
     with one_rank():
+        executor = chosen_executor(on, given) if on is not None or any(given.values()) else None
         if plan_only:
-            print_plan(specs, rounded or dtype, keep=cache)
+            print_plan(specs, options, rounded or dtype, executor, trial=trial)
             whole = True
-        elif on is not None or any(given.values()):
-            whole = evaluate_elsewhere(specs, options, chosen_executor(on, given), as_json)
+        elif executor is not None:
+            whole = evaluate_elsewhere(specs, options, executor, as_json)
         else:
             whole = evaluate_here(specs, options, as_json)
         if failed or not whole:
@@ -211,23 +218,6 @@ def evaluate_here(specs: list[Spec], options: dict[str, Any], as_json: bool) -> 
     if world.is_first:
         show_records(records, as_json)
     return len(records) == len(specs)
-
-
-def print_plan(specs: list[Spec], dtype: str, *, keep: bool) -> None:
-    """What each evaluation would ask of the backbone and the disk, and all of them together. dtype: on disk. keep: for later runs, too."""
-    from tips_bench.evaluation.estimate import estimate
-
-    found = estimate(specs, dtype, keep=keep)
-    columns = ["task", "model", "protocol", "images", "shared", "disk GB"]
-    rows = [
-        [one.spec.task.name, one.spec.model_name, one.spec.protocol.name, f"{one.alone:,}", f"{one.shared:,}", f"{one.disk / 1e9:.1f}"]
-        for one in found
-    ]
-    alone, shared = sum(one.alone for one in found), sum(one.shared for one in found)
-    rows.append(["all", "", "", f"{alone:,}", f"{shared:,}", f"{sum(one.disk for one in found) / 1e9:.1f}"])
-    print_table(columns, rows)
-    print("images: through the backbone, if each evaluation is run by itself; an estimate from the cards.")
-    print("shared: of these, what is left in this order where evaluations of the same images share one pass.")
 
 
 def join_ranks(device: str | None) -> World:

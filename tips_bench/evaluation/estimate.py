@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,19 +28,23 @@ BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 VECTORS = {"classification": 2, "retrieval": 2, "instance-retrieval": 2}  # kept of a layer in place of its patches
 ASPECT = 4 / 3
 Role = Literal["train", "test"]
+Size = tuple[int, int]
+"""(height, width) of what the network gets, in pixels."""
 
 
 @dataclass(frozen=True)
 class Estimate:
     """Of one evaluation. alone: images, crops or windows through the backbone. shared: how many are left where others share them.
 
-    disk: bytes of the features that are kept for it, beside those that an earlier evaluation of the list keeps.
+    disk: bytes of the features that are kept for it, beside those that an earlier evaluation of the list keeps. sizes: of `shared`, how
+    many of each size; empty where cards do not say how many images there are, as of scans.
     """
 
     spec: Spec
     alone: int
     shared: int
     disk: int
+    sizes: dict[Size, int] = field(default_factory=dict)
 
 
 def estimate(specs: Sequence[Spec], dtype: str, *, keep: bool = False) -> list[Estimate]:
@@ -60,17 +65,17 @@ def estimate(specs: Sequence[Spec], dtype: str, *, keep: bool = False) -> list[E
         test, train, crops = _test(spec), _train(spec, probe), _crops(spec)
         known = fit_key(spec) in fits
         fits.add(fit_key(spec))
-        rest, disk = 0 if known else crops, 0
+        left, disk = Counter(crops=0 if known else crops), 0
         roles: list[tuple[Role, int]] = [("train", 0 if known else train), ("test", test)]
         for role, images in roles:
             if shared is None:
-                rest += images
+                left[role] += images
                 continue
             new = max(0, images - passed.get((images_key(spec), role), 0))
             passed[images_key(spec), role] = passed.get((images_key(spec), role), 0) + new
-            rest += new
+            left[role] += new
             disk += new * _bytes(spec, shared, role, dtype)
-        found.append(Estimate(spec, test + train + crops, rest, disk))
+        found.append(Estimate(spec, test + train + crops, left.total(), disk, _sizes(spec, left)))
     return found
 
 
@@ -93,10 +98,38 @@ def inner_size(spec: Spec) -> tuple[int, int]:
 
 
 def _test(spec: Spec) -> int:
-    card = spec.applied.inference
-    sizes = [(round(scale * inner_size(spec)[0]), round(scale * inner_size(spec)[1])) for scale in card.scales]
-    windows = sum(len(found.tops) * len(found.lefts) for found in (Windows.of(size, card) for size in sizes))
-    return _samples(spec, "test") * windows * (2 if card.flip else 1)
+    return _samples(spec, "test") * sum(_windows(spec).values())
+
+
+def _windows(spec: Spec) -> Counter[Size]:
+    """Of each size, what an image of the test split becomes."""
+    card, found = spec.applied.inference, Counter[Size]()
+    for scale in card.scales:
+        windows = Windows.of((round(scale * inner_size(spec)[0]), round(scale * inner_size(spec)[1])), card)
+        found[windows.size] += len(windows.tops) * len(windows.lefts) * (2 if card.flip else 1)
+    return found
+
+
+def _sizes(spec: Spec, left: Counter[str]) -> dict[Size, int]:
+    """How many of what is left have each size. left: images by "train", "test" and "crops"."""
+    if "lifting" in spec.applied.probe:
+        return {}
+    windows, found = _windows(spec), Counter[Size]()
+    for size, number in windows.items():
+        found[size] += left["test"] * number // windows.total()
+    found[inner_size(spec)] += left["train"]
+    found[_crop_size(spec)] += left["crops"]
+    return dict(+found)
+
+
+def _crop_size(spec: Spec) -> Size:
+    """Of the random crops of a trained probe, as the probes of this project say it; of a plugin's own, as of whole images."""
+    probe = spec.applied.probe
+    card = probe.get("augment") or probe.get("crops") or {}
+    side = card.get("crop") or card.get("crop_size") or card.get("size")
+    if side is None:
+        return inner_size(spec)
+    return (int(side), int(side)) if isinstance(side, int) else (int(side[0]), int(side[1]))
 
 
 def _train(spec: Spec, probe: Any) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 from tips_bench import plugins
 from tips_bench.cards import ModelCard, ProtocolCard, TaskCard, parse
+from tips_bench.errors import UserError
 from tips_bench.evaluation.sharing import unchanged_images_key
 from tips_bench.evaluation.spec import Spec
 from tips_bench.executors.matrix import Asked, evaluation_id
@@ -24,7 +25,8 @@ from tips_bench.results.record import Deviation
 
 Job = dict[str, Any]
 """folder: the working directory. command: the command line. plugins: modules to load. out: the results folder.
-features: name of the folder in which features are shared. options: of RunOptions. evaluations: each with its id and its cards."""
+features: name of the folder in which features are shared. options: of RunOptions. evaluations: each with its id and its cards.
+left_out: ids of evaluations that have failed already, if any."""
 
 
 @dataclass(frozen=True)
@@ -87,3 +89,17 @@ def name_of(job: Job) -> str:
     cards = [one["cards"] for one in job["evaluations"]]
     tasks = ", ".join(dict.fromkeys(one["task"]["name"] for one in cards))
     return f"{cards[0]['model']['name']} on {tasks}, {len(cards)} evaluation{'s' * (len(cards) > 1)}"
+
+
+def ranks_of(values: dict[str, str | int], gpus: str, where: str) -> int:
+    """Takes "ranks" out of an executor's settings: by how many processes a job is done; by default one for each GPU.
+
+    gpus: the setting that says how many GPUs a job gets. Errors: no whole number from 1.
+    """
+    ranks = values.pop("ranks", None)
+    if ranks is None:
+        number = values.get(gpus, 1)
+        return max(1, number) if isinstance(number, int) else 1  # Slurm and Ray know other ways to ask for GPUs
+    if not isinstance(ranks, int) or ranks < 1:
+        raise UserError(f"ranks={ranks} is not a whole number from 1", where=where, fix="Write, for example, ranks=8.")
+    return ranks

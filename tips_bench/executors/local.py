@@ -74,8 +74,7 @@ def _end(one: _Running, settings: Settings) -> None:
 
 def _environments(device: str | None, at_once: int | None) -> list[dict[str, str]]:
     """Of each job that runs at a time: its GPU and its threads. A number of threads that the user has set stays."""
-    gpus = _gpus(device)
-    number = at_once or len(gpus) or 1
+    gpus, number = _gpus(device), jobs_at_once(device, at_once)
     threads = str(max(1, _processors() // number))
     environments = []
     for slot in range(number):
@@ -84,6 +83,11 @@ def _environments(device: str | None, at_once: int | None) -> list[dict[str, str
             own["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
         environments.append(own)
     return environments
+
+
+def jobs_at_once(device: str | None, at_once: int | None) -> int:
+    """How many jobs run at a time: as asked for, else one on each GPU."""
+    return at_once or len(_gpus(device)) or 1
 
 
 def _gpus(device: str | None) -> list[str]:

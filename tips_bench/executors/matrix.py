@@ -169,3 +169,9 @@ def claimed(out: Path, own: str) -> Iterator[bool]:
 def say_failed(out: Path, own: str, sentence: str) -> None:
     """Leave the sentence with which an evaluation failed."""
     write_text(folder_of(out) / f"{own}.failed", sentence + "\n")
+
+
+def forget_failures(out: Path, asked: Sequence[Asked]) -> None:
+    """Remove the sentences of earlier tries."""
+    for one in asked:
+        (folder_of(out) / f"{one.id}.failed").unlink(missing_ok=True)

@@ -1,7 +1,8 @@
 """Jobs as tasks of a Ray cluster that runs already. All its machines see the results folder and the data under the same paths.
 
 The settings: address, "auto" unless it is given; num_gpus and num_cpus of a task, 1 GPU where the machine that starts them has one;
-max_retries, how often a task whose machine or process died is started again (3).
+ranks, by how many processes a task is done (one for each of num_gpus); max_retries, how often a task whose machine or process died is
+started again (3).
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from tips_bench.errors import UserError
-from tips_bench.executors.jobs import Job, Settings
-from tips_bench.executors.work import work
+from tips_bench.executors.jobs import Job, Settings, ranks_of
+from tips_bench.executors.together import work_together
 
 WHERE = "--on ray"
-KNOWN = ("address", "num_gpus", "num_cpus", "max_retries")
+KNOWN = ("address", "num_gpus", "num_cpus", "ranks", "max_retries")
 
 
 def run(jobs: Sequence[Job], settings: Settings) -> bool:
@@ -26,6 +27,7 @@ def run(jobs: Sequence[Job], settings: Settings) -> bool:
         raise UserError(f"there is no setting {unknown[0]!r}", where="--ray", fix=f"Known: {', '.join(KNOWN)}.")
     if importlib.util.find_spec("ray") is None:
         raise UserError("Ray is not installed", where=WHERE, fix="Run `pip install 'tips-bench[ray]'`.")
+    ranks = ranks_of(values, "num_gpus", "--ray")
     import ray
 
     address = str(values.pop("address", "auto"))
@@ -35,15 +37,15 @@ def run(jobs: Sequence[Job], settings: Settings) -> bool:
         fix = "Start one with `ray start --head`, or give the address of one with --ray address=HOST:PORT."
         raise UserError(f"no Ray cluster answers at {address!r}", where=WHERE, fix=fix) from error
     try:
-        _do(ray, jobs, settings, {"num_gpus": _gpus(), "max_retries": 3, **values})
+        _do(ray, jobs, settings, ranks, {"num_gpus": _gpus(), "max_retries": 3, **values})
     finally:
         ray.shutdown()
     return True
 
 
-def _do(ray: Any, jobs: Sequence[Job], settings: Settings, needs: dict[str, Any]) -> None:
-    task = ray.remote(**needs)(work)
-    left = {task.remote(job): job for job in jobs}
+def _do(ray: Any, jobs: Sequence[Job], settings: Settings, ranks: int, needs: dict[str, Any]) -> None:
+    task = ray.remote(**needs)(work_together)
+    left = {task.remote(job, ranks): job for job in jobs}
     while left:
         (done,), _ = ray.wait(list(left), num_returns=1)
         job = left.pop(done)

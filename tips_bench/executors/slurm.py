@@ -1,8 +1,9 @@
 """Jobs as one array of Slurm, through submitit: queued, limited, preempted and requeued as the cluster does it.
 
 The settings are those of submitit's SlurmExecutor: partition, time (minutes), gpus_per_node, cpus_per_task, mem, qos, account,
-array_parallelism and others; and two of ours: max_num_timeout, how often a job that ran out of time is queued again (3), and
-cluster=local, processes of this machine without Slurm, to try it out.
+array_parallelism and others; and three of ours: max_num_timeout, how often a job that ran out of time is queued again (3);
+ranks, by how many processes a job is done (one for each of gpus_per_node); and cluster=local, processes of this machine without
+Slurm, to try it out.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tips_bench.errors import UserError
-from tips_bench.executors.jobs import Job, Settings
-from tips_bench.executors.work import work
+from tips_bench.executors.jobs import Job, Settings, ranks_of
+from tips_bench.executors.together import work_together
 
 LOOK_AGAIN_S = 0.2
 WHERE = "--on slurm"
@@ -25,11 +26,14 @@ DEFAULTS: dict[str, dict[str, str | int]] = {"slurm": {"job_name": "tips-bench",
 
 
 class Work:
-    """What submitit calls: one job. Preempted or out of time, it is queued again and goes on from the results folder."""
+    """What submitit calls: one job, by `ranks` processes. Preempted or out of time, it is queued again and goes on where it stopped."""
+
+    def __init__(self, ranks: int) -> None:
+        self.ranks = ranks
 
     def __call__(self, job: Job) -> list[str]:
         """The paths of the records."""
-        return work(job)
+        return work_together(job, self.ranks)
 
     def checkpoint(self, job: Job) -> Any:
         """What submitit puts into the queue again."""
@@ -45,11 +49,12 @@ def run(jobs: Sequence[Job], settings: Settings) -> bool:
     """
     values = dict(settings.values)
     cluster, most = str(values.pop("cluster", "slurm")), values.pop("max_num_timeout", 3)
+    ranks = ranks_of(values, "gpus_per_node", "--slurm")
     executor = _executor(cluster, int(most), settings, values)
     if not jobs:
         return True
     try:
-        queued = executor.map_array(Work(), list(jobs))
+        queued = executor.map_array(Work(ranks), list(jobs))
     except (subprocess.CalledProcessError, OSError, RuntimeError) as error:
         raise UserError(
             f"Slurm refused the jobs: {_said(error)}", where=WHERE, fix="Change --slurm, or ask who runs the cluster."
@@ -60,7 +65,7 @@ def run(jobs: Sequence[Job], settings: Settings) -> bool:
     left = list(zip(jobs, queued, strict=True))
     while left:
         for job, one in [pair for pair in left if pair[1].done()]:
-            settings.ended(job, "" if one.paths.result_pickle.exists() else f"the process ended early; its log is {one.paths.stderr}")
+            settings.ended(job, _problem(one))
             left.remove((job, one))
         time.sleep(LOOK_AGAIN_S)
     return True
@@ -76,9 +81,6 @@ def _executor(cluster: str, most: int, settings: Settings, values: dict[str, str
     if cluster == "slurm" and (shutil.which("sbatch") is None or shutil.which("srun") is None):
         fix = "Run it on a login node of the cluster, or use --on local."
         raise UserError("there is no sbatch on this machine", where=WHERE, fix=fix)
-    if int(values.get("gpus_per_node", 1)) > 1:
-        problem = f"gpus_per_node={values['gpus_per_node']}: a job takes one GPU, and Slurm fills a node with several"
-        raise UserError(problem, where="--slurm", fix="Use gpus_per_node=1.")
     try:
         executor_class: Any = submitit.SlurmExecutor if cluster == "slurm" else submitit.LocalExecutor
         executor = executor_class(folder=settings.logs, max_num_timeout=most)
@@ -86,6 +88,17 @@ def _executor(cluster: str, most: int, settings: Settings, values: dict[str, str
     except (ValueError, TypeError, NameError) as error:
         raise UserError(str(error).splitlines()[0], where="--slurm", fix="The names are those of submitit's SlurmExecutor.") from error
     return executor
+
+
+def _problem(job: Any) -> str:
+    """Why a job that has ended did not end well; "" if it did."""
+    if not job.paths.result_pickle.exists():
+        return f"the process ended early; its log is {job.paths.stderr}"
+    return (
+        ""
+        if job.exception() is None
+        else f"an earlier evaluation of the job met a bug, or a process of it ended; its log is {job.paths.stderr}"
+    )
 
 
 def _said(error: Exception) -> str:

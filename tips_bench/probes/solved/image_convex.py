@@ -23,7 +23,7 @@ from tips_bench.probes.image_heads import Affine, AffineHeads
 from tips_bench.probes.linear_head import LinearHead
 from tips_bench.probes.solved.patch_bank import Bank
 from tips_bench.probes.solved.patch_convex import SolverOptions, fit_bank
-from tips_bench.probes.solved.softmax_regression import CHUNK_ROWS
+from tips_bench.probes.solved.patches import CHUNK_ROWS
 
 
 class ImageConvexProbe:

@@ -26,7 +26,8 @@ from tips_bench.probes.base import Choice, Fit
 from tips_bench.probes.linear_head import NEVER, LinearHead
 from tips_bench.probes.solved.feature_spread import spread
 from tips_bench.probes.solved.patch_bank import Bank, fill
-from tips_bench.probes.solved.softmax_regression import CHUNK_ROWS, Patches, SoftmaxRegression, Solution
+from tips_bench.probes.solved.patches import CHUNK_ROWS, Patches
+from tips_bench.probes.solved.softmax_regression import SoftmaxRegression, Solution
 
 Score = Callable[[LinearHead, Bank, np.ndarray, torch.device], float]
 FLOAT32_TOLERANCE = 4e-5  # what float32 reaches before its rounding stalls the line search
@@ -110,7 +111,7 @@ def fit_bank(options: SolverOptions, context: RunContext, train: Split, bank: Ba
 
 
 def _patches(options: SolverOptions, context: RunContext, bank: Bank, rows: np.ndarray) -> Patches:
-    return Patches(bank.arrays, rows, context.encoder.device, int(options.resident_gb * 1e9))
+    return Patches(bank.arrays, rows, context.encoder.device, int(options.resident_gb * 1e9), context.extractor.world)
 
 
 def _choose(options: SolverOptions, context: RunContext, train: Split, bank: Bank, score_of: Score) -> tuple[Choice, Solution]:

@@ -32,8 +32,7 @@ from tips_bench.probes.pixel_targets import PixelTarget
 from tips_bench.probes.solved.feature_spread import spread
 from tips_bench.probes.solved.sufficient_statistics import Moments, Progress, patch_targets
 from tips_bench.progress import Advance, bar
-
-LANES = 8  # sums that are made apart and added in their order, so that up to so many ranks give the same bits as one
+from tips_bench.ranks import LANES
 
 
 class RidgeOptions(Strict):

@@ -13,7 +13,6 @@ Axes: N patches, D feature, C classes, K classes that the labels show.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,46 +21,9 @@ from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from tips_bench.features.cache import from_disk
+from tips_bench.probes.solved.patches import Patches
 
-CHUNK_ROWS = 1 << 14
 MEMORY = 10  # pairs of steps that L-BFGS keeps
-
-
-class Patches:
-    """Soft-labelled patches in chunks of CHUNK_ROWS, kept in memory where they take at most `resident_bytes`.
-
-    arrays: "features" [N,D] as stored (float32, or the 16 bits of bfloat16), "counts" [N,C] labelled pixels of each class,
-    "area" [N] all pixels. rows: which of them, ascending.
-    """
-
-    def __init__(self, arrays: Mapping[str, np.ndarray], rows: np.ndarray, device: torch.device, resident_bytes: int) -> None:
-        self._arrays, self._rows, self.device = arrays, rows, device
-        self.dim = arrays["features"].shape[1]
-        self._center_D: Tensor | None = None
-        self._resident: list[tuple[Tensor, Tensor]] | None = None
-        if len(rows) * (self.dim + arrays["counts"].shape[1]) * 4 <= resident_bytes:
-            self._resident = list(self.chunks())
-
-    def center(self, mean_D: Tensor) -> None:
-        """From now on `chunks` gives features less this mean, in float32: small numbers keep the products exact."""
-        self._center_D = mean_D.float()
-        for features_ND, _ in self._resident or ():
-            features_ND -= self._center_D
-
-    def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """(features_ND, shares_NC) in float32 on the device; shares: part of the patch's area that bears each class."""
-        if self._resident is not None:
-            yield from self._resident
-            return
-        for start in range(0, len(self._rows), CHUNK_ROWS):
-            rows = self._rows[start : start + CHUNK_ROWS]
-            features_ND = from_disk(self._arrays["features"][rows]).to(self.device, torch.float32, copy=True)
-            if self._center_D is not None:
-                features_ND -= self._center_D
-            area_N1 = np.maximum(self._arrays["area"][rows], 1)[:, None]
-            shares_NC = (self._arrays["counts"][rows] / area_N1).astype(np.float32)
-            yield features_ND, torch.from_numpy(shares_NC).to(self.device)
 
 
 @dataclass(frozen=True)
@@ -78,15 +40,20 @@ class Moments:
     @classmethod
     def of(cls, patches: Patches) -> Moments:
         """Two passes, sums in float64. A feature that does not vary gets deviation 1."""
-        zero = torch.zeros((), dtype=torch.float64, device=patches.device)
-        mass_C = sum((shares_NC.double().sum(0) for _, shares_NC in patches.chunks()), zero)
+        dim = patches.dim
+
+        def first_X(features_ND: Tensor, shares_NC: Tensor) -> Tensor:
+            return torch.cat([shares_NC.double().sum(0), shares_NC.sum(1).double() @ features_ND.double()])
+
+        mass_C, mean_D = patches.sums(patches.classes + dim, first_X).split([patches.classes, dim])
         total = mass_C.sum()
-        mean_D = sum((shares_NC.sum(1).double() @ features_ND.double() for features_ND, shares_NC in patches.chunks()), zero) / total
-        covariance_DD = torch.zeros(patches.dim, patches.dim, dtype=torch.float64, device=patches.device)
-        for features_ND, shares_NC in patches.chunks():
+        mean_D = mean_D / total
+
+        def products_X(features_ND: Tensor, shares_NC: Tensor) -> Tensor:
             weighted_ND = (features_ND - mean_D.float()) * shares_NC.sum(1, keepdim=True).sqrt()
-            covariance_DD += (weighted_ND.T @ weighted_ND).double()
-        covariance_DD /= total
+            return (weighted_ND.T @ weighted_ND).double().flatten()
+
+        covariance_DD = patches.sums(dim * dim, products_X).reshape(dim, dim) / total
         deviation_D = covariance_DD.diagonal().clamp_min(0).sqrt()
         floor = torch.finfo(torch.float32).eps * (mean_D.abs() + deviation_D.max())
         deviation_D = torch.where(deviation_D > floor, deviation_D, torch.ones_like(deviation_D))
@@ -133,25 +100,81 @@ class SoftmaxRegression:
 
         dtype: of logits and products; float32 stalls at a gradient of about 1e-5, float64 goes on.
         """
-        problem = _Problem(self, penalty, dtype)
-        with threadpool_limits(1, user_api="blas"):  # scipy's BLAS threads spin after each call, beside those of torch
-            result = minimize(
-                problem,
-                problem.vector(*start) if start is not None else problem.origin(),
-                jac=True,
-                method="L-BFGS-B",
-                options={"maxiter": max_iterations, "maxfun": 2 * max_iterations, "maxcor": MEMORY, "gtol": tolerance, "ftol": 0.0},
-            )
-        gradient = float(np.abs(result.jac).max())
-        weight_KD, bias_K = problem.raw(result.x)
-        return Solution(weight_KD, bias_K, float(result.fun), gradient, int(result.nit), gradient <= tolerance)
+        sums = _Sums(self, dtype)
+        if self.patches.world.is_first:
+            problem = _Problem(self, penalty, sums)
+            with threadpool_limits(1, user_api="blas"):  # scipy's BLAS threads spin after each call, beside those of torch
+                result = minimize(
+                    problem,
+                    problem.vector(*start) if start is not None else problem.origin(),
+                    jac=True,
+                    method="L-BFGS-B",
+                    options={"maxiter": max_iterations, "maxfun": 2 * max_iterations, "maxcor": MEMORY, "gtol": tolerance, "ftol": 0.0},
+                )
+            sums.end(*problem.raw(result.x), float(result.fun), float(np.abs(result.jac).max()), int(result.nit))
+        else:
+            sums.help()
+        return sums.solution(tolerance)
+
+
+class _Sums:
+    """Sums over the patches of all ranks. Rank 0, which alone looks for the optimum, tells the others each point and at last the solution.
+
+    told: weight_KD and bias_K for centered or, of the solution, for raw features; loss, gradient and iterations of the solution; whether
+    to go on.
+    """
+
+    def __init__(self, regression: SoftmaxRegression, dtype: torch.dtype) -> None:
+        self.patches, self.shown_K, self.dtype = regression.patches, regression.shown_K, dtype
+        self._sizes = [len(self.shown_K) * self.patches.dim, len(self.shown_K), 4]
+        self._told = torch.zeros(sum(self._sizes), dtype=torch.float64, device=self.patches.device)
+
+    def at(self, weight_KD: Tensor, bias_K: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(loss, gradient_KD, gradient_K) of a head for centered features. For rank 0, while the others `help`."""
+        self._tell(weight_KD, bias_K, 0, 0, 0, 1)
+        return self._add()
+
+    def help(self) -> None:
+        """Make this rank's part of the sums until rank 0 ends."""
+        while self.patches.world.from_first(self._told)[-1]:
+            self._add()
+
+    def end(self, weight_KD: Tensor, bias_K: Tensor, loss: float, gradient: float, iterations: int) -> None:
+        """Tell the solution. For rank 0."""
+        self._tell(weight_KD, bias_K, loss, gradient, iterations, 0)
+
+    def solution(self, tolerance: float) -> Solution:
+        """What rank 0 told."""
+        weight, bias_K, rest = self._told.split(self._sizes)
+        loss, gradient, iterations, _ = rest.tolist()
+        return Solution(weight.reshape(len(bias_K), -1), bias_K, loss, gradient, int(iterations), gradient <= tolerance)
+
+    def _tell(self, weight_KD: Tensor, bias_K: Tensor, *rest: float) -> None:
+        numbers = torch.tensor(rest, dtype=torch.float64, device=self._told.device)
+        self._told = self.patches.world.from_first(torch.cat([weight_KD.flatten(), bias_K, numbers]))
+
+    def _add(self) -> tuple[Tensor, Tensor, Tensor]:
+        weight, bias_K, _ = self._told.to(self.dtype).split(self._sizes)
+        weight_KD = weight.reshape(len(bias_K), -1)
+
+        def loss_and_gradient_X(features_ND: Tensor, shares_NC: Tensor) -> Tensor:
+            centered_ND = features_ND.to(self.dtype)
+            shares_NK = shares_NC[:, self.shown_K].to(self.dtype)
+            log_NK = torch.log_softmax(torch.addmm(bias_K, centered_ND, weight_KD.T), 1)
+            loss = -(shares_NK * log_NK).sum(1).double().sum()
+            residual_NK = log_NK.exp_().mul_(shares_NK.sum(1, keepdim=True)).sub_(shares_NK)
+            return torch.cat([(residual_NK.T @ centered_ND).double().flatten(), residual_NK.double().sum(0), loss[None]])
+
+        found = self.patches.sums(weight_KD.numel() + len(bias_K) + 1, loss_and_gradient_X)
+        gradient, gradient_K, loss = found.split([*self._sizes[:2], 1])
+        return loss[0], gradient.reshape(weight_KD.shape), gradient_K
 
 
 class _Problem:
     """Objective and gradient in the solver's coordinates V: W = (scale * V) basis^T / deviation."""
 
-    def __init__(self, regression: SoftmaxRegression, penalty: float, dtype: torch.dtype) -> None:
-        self.regression, self.moments, self.penalty, self.dtype = regression, regression.moments, penalty, dtype
+    def __init__(self, regression: SoftmaxRegression, penalty: float, sums: _Sums) -> None:
+        self.regression, self.moments, self.penalty, self.sums = regression, regression.moments, penalty, sums
         curvature_K = regression._curvature_K
         self.scale_KD = (curvature_K[:, None] * self.moments.eigenvalues_D + penalty).rsqrt()
         self.scale_K = curvature_K.rsqrt()
@@ -181,19 +204,7 @@ class _Problem:
 
     def __call__(self, vector: np.ndarray) -> tuple[float, np.ndarray]:
         rotated_KD, weight_KD, bias_K = self._centered(vector)
-        short_weight_KD, short_bias_K = weight_KD.to(self.dtype), bias_K.to(self.dtype)
-        loss = torch.zeros((), dtype=torch.float64, device=weight_KD.device)
-        weight_gradient_KD, bias_gradient_K = torch.zeros_like(weight_KD), torch.zeros_like(bias_K)
-        shown_K = self.regression.shown_K
-        for features_ND, shares_NC in self.regression.patches.chunks():
-            centered_ND = features_ND.to(self.dtype)
-            shares_NK = shares_NC[:, shown_K].to(self.dtype)
-            logits_NK = torch.addmm(short_bias_K, centered_ND, short_weight_KD.T)
-            log_NK = torch.log_softmax(logits_NK, 1)
-            loss -= (shares_NK * log_NK).sum(1).double().sum()
-            residual_NK = log_NK.exp_().mul_(shares_NK.sum(1, keepdim=True)).sub_(shares_NK)
-            weight_gradient_KD += (residual_NK.T @ centered_ND).double()
-            bias_gradient_K += residual_NK.double().sum(0)
+        loss, weight_gradient_KD, bias_gradient_K = self.sums.at(weight_KD, bias_K)
         loss = loss / self.total + self.penalty / 2 * rotated_KD.square().sum()
         back_KD = (weight_gradient_KD / self.total / self.moments.deviation_D) @ self.moments.basis_DD + self.penalty * rotated_KD
         gradient = torch.cat([self.scale_KD * back_KD, (self.scale_K * bias_gradient_K / self.total)[:, None]], 1)

@@ -1,0 +1,69 @@
+"""run --plan: what evaluations would ask of the backbone and of the disk, and how long that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tips_bench.cli.output import print_error, print_table
+
+if TYPE_CHECKING:
+    from tips_bench.cli.matrix import Chosen
+    from tips_bench.evaluation.estimate import Estimate
+    from tips_bench.evaluation.spec import Spec
+
+
+def print_plan(specs: list[Spec], options: dict[str, Any], kept: str, executor: Chosen | None, *, trial: bool) -> None:
+    """A row an evaluation, then all of them together. options: fields of RunOptions.
+
+    kept: number format of features on the disk. trial: find hours by a trial of each encoder.
+    """
+    from tips_bench.evaluation.estimate import estimate
+    from tips_bench.evaluation.hours import encoder_hours
+    from tips_bench.evaluation.run import RunOptions
+
+    found = estimate(specs, kept, keep=options["cache"])
+    hours = encoder_hours(found, RunOptions(**options), print_error) if trial else []
+    columns = ["task", "model", "protocol", "images", "shared", "disk GB", *(["hours"] if trial else [])]
+    rows = []
+    for number, one in enumerate(found):
+        names = one.spec.task.name, one.spec.model_name, one.spec.protocol.name
+        rows.append([*names, f"{one.alone:,}", f"{one.shared:,}", f"{one.disk / 1e9:.1f}", *([_shown(hours[number])] if trial else [])])
+    alone, shared, disk = (sum(getattr(one, name) for one in found) for name in ("alone", "shared", "disk"))
+    known = [own for own in hours if own is not None]
+    rows.append(["all", "", "", f"{alone:,}", f"{shared:,}", f"{disk / 1e9:.1f}", *([_shown(sum(known))] if trial else [])])
+    print_table(columns, rows)
+    print("images: through the backbone, if each evaluation is run by itself; an estimate from the cards.")
+    print("shared: of these, what is left in this order where evaluations of the same images share one pass.")
+    if trial:
+        print("hours: of these in the encoder, by a trial on this machine; an estimate. Training and fitting of probes come on top.")
+        if len(known) < len(hours):
+            print("-: not known, for the card does not say how many images there are, or the model could not be tried.")
+        if executor is not None:
+            print(_from_start_to_end(found, hours, executor, options["device"]))
+
+
+def _shown(hours: float | None) -> str:
+    if hours is None:
+        return "-"
+    return f"{hours:,.1f}" if hours >= 1 else f"{hours:.2g}"
+
+
+def _from_start_to_end(found: Sequence[Estimate], hours: Sequence[float | None], executor: Chosen, device: str | None) -> str:
+    """A sentence: the hours of all jobs where an executor does several at a time, each perhaps by several ranks."""
+    from tips_bench.evaluation.hours import hours_of_jobs
+    from tips_bench.executors.jobs import ranks_of
+    from tips_bench.executors.local import jobs_at_once
+
+    at_once, ranks, values = None, 1, dict(executor.values)
+    if executor.name == "local":
+        at_once = jobs_at_once(device, executor.at_once)
+    elif executor.name == "slurm":
+        ranks, most = ranks_of(values, "gpus_per_node", "--slurm"), values.get("array_parallelism")
+        at_once = most if isinstance(most, int) else None
+    elif executor.name == "ray":
+        ranks = ranks_of(values, "num_gpus", "--ray")
+    jobs, longest = hours_of_jobs(found, hours, at_once)
+    together = f"{at_once} at a time" if at_once else "all at a time"
+    by = f", each by {ranks} ranks" if ranks > 1 else ""
+    return f"--on {executor.name}: {_shown(longest / ranks)} hours from start to end, {jobs} jobs, {together}{by}."
