@@ -1,6 +1,8 @@
 """Heads that nothing is fitted for: neighbors, class names, released weights.
 
 knn            `knn`: neighbors vote
+in_context     `in-context`: neighbors of each patch vote
+patch_memory   the training patches that may be such neighbors
 class_names    cosines with the names of classes
 pixel_classes  the class of each pixel from a softmax over all names
 maskclip       cosines without absent classes, and smoothed by keys
