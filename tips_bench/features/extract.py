@@ -191,8 +191,7 @@ class Extractor:
     @property
     def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """(mean, standard deviation) of RGB in [0, 1] by which pixels are normalized."""
-        spec = self.encoder.spec
-        return NORMALIZATIONS.get(self.image.normalize, (spec.mean, spec.std))
+        return NORMALIZATIONS.get(self.image.normalize, (self.encoder.spec.mean, self.encoder.spec.std))
 
     @property
     def dim(self) -> int:
