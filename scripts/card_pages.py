@@ -31,6 +31,7 @@ DEPTH_BINS = ["linear-dinov2-nyu", "linear-dinov2-nyu-4", "linear-dinov2-kitti",
 RETRIEVAL = ["retrieval-own", "retrieval-tips", "retrieval-tips-both", "retrieval-clip", "retrieval-squash"]
 ZERO_SHOT = ["zeroshot-own", "zeroshot-openai80", "zeroshot-openai80-squash", "zeroshot-bigvision"]
 KEYPOINTS = ["spair-dift", "spair-probe3d", "spair-geoaware", "spair-insid3", "spair-insid3-debiased"]
+IN_CONTEXT = ["hummingbird", "hummingbird-100k", "hummingbird-1m", "hummingbird-224", "hummingbird-dip", "hummingbird-hb"]
 HELD = {
     "tests/golden/test_dpt.py": ["dpt-official", "dpt-tips"],
     "tests/parity/test_augment_mmseg.py": ["linear-dinov2", "linear-dinov2-ms", "linear-tips"],
@@ -43,6 +44,7 @@ HELD = {
     "tests/parity/test_dinov3_golden.py": ["linear-dinov3", "linear-dinov3-nyu", "linear-dinov3-kitti"],
     "tests/parity/test_discovery.py": ["lost", "tokencut"],
     "tests/parity/test_dpt_heads.py": ["dpt-official"],
+    "tests/parity/test_hummingbird.py": IN_CONTEXT,
     "tests/parity/test_kmeans.py": ["kmeans", "kmeans-500"],
     "tests/parity/test_knn_sklearn.py": ["knn-dinov2", "knn-20", "uned", "uned-separate"],
     "tests/parity/test_linear_training.py": ["linear-dinov2", "linear-dinov2-ms", "linear-tips"],
@@ -84,6 +86,12 @@ SINCE = {
     "dpt-probe3d-a1f1464",
     "dpt-probe3d-navi",
     "dpt-probe3d-navi-a1f1464",
+    "hummingbird",
+    "hummingbird-100k",
+    "hummingbird-1m",
+    "hummingbird-224",
+    "hummingbird-dip",
+    "hummingbird-hb",
     "kmeans",
     "kmeans-500",
     "linear-dinov3-kitti",

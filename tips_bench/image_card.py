@@ -23,8 +23,9 @@ class ImageCard(Strict):
     the bottom and the right instead, and does the same; "enlarge" stretches the image bicubically to the next; "drop" leaves out the pixels
     after the last whole patch and stretches the map of the rest over all. long_side: the longer side becomes no longer than this, in
     pixels, as mmcv's resizing to two sides has it. normalize: pixels are normalized by the
-    mean and deviation that the encoder was trained with, or ImageNet's. crop_ratio: with native, the image is brought to the resolution /
-    crop_ratio, rounded down, and the crop has the resolution. from_encoder: all is as `preprocessing` in the model's card says.
+    mean and deviation that the encoder was trained with, ImageNet's, or those that open-hummingbird-eval has (its blue is divided by
+    0.255). crop_ratio: with native, the image is brought to the resolution / crop_ratio, rounded down, and the crop has the resolution.
+    from_encoder: all is as `preprocessing` in the model's card says.
     """
 
     added: ClassVar[tuple[str, ...]] = ("long_side", "normalize", "crop_ratio", "from_encoder", "rounding", "long_multiple")
@@ -37,7 +38,7 @@ class ImageCard(Strict):
     library: Literal["mmcv", "torchvision", "transformers", "pillow"] = "mmcv"
     fit: Literal["pad", "stretch", "corner", "enlarge", "drop"] = "pad"
     long_side: int | None = Field(None, gt=0)
-    normalize: Literal["encoder", "imagenet"] = "encoder"
+    normalize: Literal["encoder", "imagenet", "hummingbird"] = "encoder"
     crop_ratio: float | None = Field(None, gt=0, lt=1)
     from_encoder: bool = False
     rounding: Literal["nearest", "up"] = "nearest"

@@ -167,7 +167,13 @@ FAMILIES: Registry[Family] = Registry(
     },
 )
 # Metrics that may be scored beside a family's own: SampleCounts classes that name the families whose predictions they count.
-METRICS: Registry[Any] = Registry("metric", {"boundary-iou": "tips_bench.metrics.boundary_iou:BoundaryCounts"})
+METRICS: Registry[Any] = Registry(
+    "metric",
+    {
+        "boundary-iou": "tips_bench.metrics.boundary_iou:BoundaryCounts",
+        "matched-miou": "tips_bench.metrics.matched_iou:MatchedCounts",
+    },
+)
 # What `TASK+KIND-STRENGTH` does to the scored images: ImageNet-C's kinds, in its order.
 CORRUPTIONS: Registry[Corruption] = Registry(
     "corruption",
@@ -270,6 +276,7 @@ PROBES: Registry[Any] = Registry(
     {
         "convex": "tips_bench.probes.solved.patch_convex:ConvexProbe",
         "linear": "tips_bench.probes.trained.linear_segmentation:LinearProbe",
+        "in-context": "tips_bench.probes.training_free.in_context:InContextProbe",
         "released": "tips_bench.probes.training_free.released_head:ReleasedProbe",
         "convex-points": "tips_bench.probes.solved.points_convex:ConvexPointsProbe",
         "kmeans": "tips_bench.probes.training_free.kmeans:KMeansProbe",
@@ -286,6 +293,7 @@ PIXEL_PROBES: Registry[Any] = Registry(
         "ridge": "tips_bench.probes.solved.ridge:RidgeProbe",
         "linear-bins": "tips_bench.probes.trained.linear_depth:LinearBinsProbe",
         "dpt": "tips_bench.probes.trained.dpt:DptProbe",
+        "in-context": "tips_bench.probes.training_free.in_context:InContextProbe",
         "released": "tips_bench.probes.training_free.released_head:ReleasedProbe",
     },
 )

@@ -19,12 +19,15 @@ PAIRS = [f"task.data.generator_options.{option}" for option in ("size=56", "val=
 CROPS = ["probe.iterations=4", "probe.batch_size=3", "probe.warmup=1", "probe.checkpoint_every=3"]
 HEADS = ["image.short_side=56", "probe.lr=[1e-3, 1e-2]", "probe.augment.crop_size=42", "probe.augment.short_side=56"]
 BINS = ["image.short_side=56", "probe.loss_warmup=1", "probe.bins=16", "probe.augment.crop=[42, 42]", "probe.lr=[1e-4, 1e-3]"]
+CROPS_KEPT = ["probe.passes=2", "probe.memory=96", "probe.augment={scale: [0.5, 2.0], ratio: [0.75, 1.33], jitter: 0.1, jitter_p: 0.5}"]
 NETWORK = ["image.short_side=56", "features.layers=[-2, -2, -1, -1]", "probe.epochs=1", "probe.warmup_epochs=0", "probe.batch_size=3"]
 BOXES = [f"task.data.generator_options.{option}" for option in ("size=112", "val=6", "frames_per_scene=2")]
 JOBS: dict[str, tuple[str, str, str, list[str]]] = {
     "segmentation": ("rooms-seg", "tips-nano", "convex-224", [*SCENES, "image.short_side=56"]),
     "segmentation-changed": ("rooms-seg+snow-3+rotate-90+few-2", "tips-nano", "convex-224", [*SCENES, "image.short_side=56"]),
     "segmentation-linear": ("rooms-seg", "tips-nano", "linear-tips", [*SCENES, *CROPS, *HEADS]),
+    "in-context": ("rooms-seg", "tips-nano", "hummingbird-224", [*SCENES, "image.short_side=56", *CROPS_KEPT]),
+    "in-context-depth": ("rooms-depth", "tips-nano", "hummingbird-depth-224", [*SCENES, "image.short_side=56"]),
     "depth": ("rooms-depth", "tips-nano", "convex-depth-224", [*SCENES, "image.short_side=56"]),
     "depth-bins": ("rooms-depth", "tips-nano", "linear-dinov2-depth-224", [*SCENES, *CROPS, *BINS, "probe.batch_size=4"]),
     "depth-network": ("rooms-depth", "tips-nano", "dpt-224", [*SCENES, *NETWORK, "probe.augment.size=42"]),

@@ -16,7 +16,7 @@ from tips_bench.ranks import ALONE
 
 ROOT = Path(__file__).resolve().parents[2]
 VARYING = {"cost", "created", "command", "git_dirty"}  # other tests write to the checkout for a moment
-KILLED = {"segmentation": 1, "depth": 2}
+KILLED = {"segmentation": 1, "depth": 2, "in-context": 2}
 pytestmark = pytest.mark.timeout(900)  # sixteen evaluations by several processes
 
 

@@ -32,8 +32,9 @@ from tips_bench.encoders.transformers import FAMILIES, TransformersEncoder
 from tips_bench.features.cache import FeatureCache
 from tips_bench.features.class_prompts import prompts_of
 from tips_bench.features.context import RunContext
-from tips_bench.features.extract import IMAGENET_MEAN, IMAGENET_STD, Extractor
+from tips_bench.features.extract import Extractor
 from tips_bench.features.prompts import embed_names
+from tips_bench.features.upsampling import IMAGENET_MEAN, IMAGENET_STD
 
 DATA = Path(__file__).parent / "data" / "zeroshot_sources.npz"
 NAMES = [["sky", "wall", "tree"], ["astronaut"], ["cat", "kitten"], ["cup of coffee"], ["flag"]]

@@ -42,11 +42,13 @@ def _voc(images: str, masks: str, lists: str, splits: tuple[str, ...]) -> dict[s
 
 
 VOC = _voc("JPEGImages", "SegmentationClass", "Segmentation", ("train", "val", "trainval"))
+# the training images with the labels of SBD (Hariharan et al., 2011), as DeepLab's authors passed them on
+AUGMENTED = {"trainaug": ("JPEGImages", "SegmentationClassAug", "ImageSets/Segmentation/trainaug.txt")}
 COCO = {split: (f"images/{split}", f"annotations/{split}", "") for split in ("train2017", "val2017")}
 CONTEXT = _voc("JPEGImages", "SegmentationClassContext", "SegmentationContext", ("train", "val"))
 LAYOUTS = {
     "ade20k": Layout("ADE20KDataset", {split: (f"images/{split}", f"annotations/{split}", "") for split in ("training", "validation")}),
-    "voc2012": Layout("PascalVOCDataset", VOC),
+    "voc2012": Layout("PascalVOCDataset", VOC | AUGMENTED),
     "voc20": Layout("PascalVOCDataset", VOC, drop_background=True),
     "pascal-context59": Layout("PascalContextDataset59", CONTEXT),
     "pascal-context60": Layout("PascalContextDataset", CONTEXT),
@@ -62,7 +64,7 @@ def ade20k(root: str | Path, split: str, **options: Any) -> MaskReader:
 
 
 def voc2012(root: str | Path, split: str, **options: Any) -> MaskReader:
-    """Pascal VOC 2012 (VOCdevkit/VOC2012), 21 classes with the background. Splits: train, val, trainval."""
+    """Pascal VOC 2012 (VOCdevkit/VOC2012), 21 classes with the background. Splits: train, val, trainval, trainaug."""
     return _open("voc2012", root, split, options)
 
 

@@ -136,20 +136,23 @@ def _train(spec: Spec, probe: Any) -> int:
     """One pass over the training split, for what is solved on its features, or over the scored one, for what is fitted on that."""
     if getattr(probe, "reads_test", False):
         return _samples(spec, "test")
-    return 0 if probe is None or not probe.reads_train or _is_trained(spec) else _samples(spec, "train")
+    return 0 if probe is None or not probe.reads_train or _takes_crops(spec) else _samples(spec, "train")
 
 
-def _is_trained(spec: Spec) -> bool:
-    return "batch_size" in spec.applied.probe
+def _takes_crops(spec: Spec) -> bool:
+    """Whether a probe looks at random crops in place of the images: it is trained, or remembers crops."""
+    return "batch_size" in spec.applied.probe or spec.applied.probe.get("augment") is not None
 
 
 def _crops(spec: Spec) -> int:
-    """Random crops that a trained probe looks at."""
+    """Random crops that a probe looks at."""
     probe = spec.applied.probe
-    if not _is_trained(spec):
+    if not _takes_crops(spec):
         return 0
     if "iterations" in probe:
         return int(probe["iterations"]) * int(probe["batch_size"])
+    if "passes" in probe:
+        return int(probe["passes"]) * _samples(spec, "train")
     return math.ceil(float(probe.get("epochs", 1)) * _samples(spec, "train"))  # a plugin's own probe may say it otherwise
 
 

@@ -21,6 +21,7 @@ search            exact nearest neighbors by cosine
 patch_maps        patch features of single images, and where their patches lie
 point_matching    points of one image looked for in another
 view_matching     points of one view of a scene matched with those of another
+patch_search      the nearest patches of a memory on disk, exact or by an index
 affinity          which patches of one set match those of another, in blocks
 store             arrays on disk that many processes fill, and that survive a kill
 memory            features found by an image's own pixels, for other evaluations and later runs

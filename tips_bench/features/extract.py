@@ -26,7 +26,7 @@ from tips_bench.features.ahead import loaded
 from tips_bench.features.layers import as_read, layer_indices
 from tips_bench.features.memory import FeatureMemory, Recall, Wanted, What, part_of
 from tips_bench.features.meter import Meter
-from tips_bench.features.upsampling import IMAGENET_MEAN, IMAGENET_STD, Upsampler, refuse
+from tips_bench.features.upsampling import NORMALIZATIONS, Upsampler, refuse
 from tips_bench.ranks import ALONE, World
 
 
@@ -123,8 +123,7 @@ class Extractor:
     @property
     def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """(mean, standard deviation) of RGB in [0, 1] by which pixels are normalized."""
-        spec = self.encoder.spec
-        return (IMAGENET_MEAN, IMAGENET_STD) if self.image.normalize == "imagenet" else (spec.mean, spec.std)
+        return NORMALIZATIONS.get(self.image.normalize, (self.encoder.spec.mean, self.encoder.spec.std))
 
     @property
     def dim(self) -> int:

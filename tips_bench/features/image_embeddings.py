@@ -76,14 +76,14 @@ def encode_images(extractor: Extractor, split: Split, embedding: ImageEmbedding,
     return store.join()
 
 
-def point_to(features_NF: np.ndarray, file: Path) -> dict[str, Any]:
-    """What `file` has to hold for `follow` to find features that stay in their store."""
+def point_to(features_NF: np.ndarray, file: Path, name: str = "features") -> dict[str, Any]:
+    """What `file` has to hold for `follow` to find features, or another array, that stay in their store."""
     assert isinstance(features_NF, np.memmap) and features_NF.filename, "features of a store"
     place = os.path.relpath(str(features_NF.filename), file.parent)
-    return {"features": place, "features_type": str(features_NF.dtype), "features_shape": features_NF.shape}
+    return {name: place, f"{name}_type": str(features_NF.dtype), f"{name}_shape": features_NF.shape}
 
 
-def follow(data: Mapping[str, np.ndarray], file: Path) -> np.ndarray:
-    """The features that a file points to, as a memory map. Errors: OSError, ValueError, KeyError."""
-    kind, shape = str(data["features_type"]), tuple(data["features_shape"].tolist())
-    return np.memmap(file.parent / str(data["features"]), dtype=kind, mode="r", shape=shape)
+def follow(data: Mapping[str, np.ndarray], file: Path, name: str = "features") -> np.ndarray:
+    """The array that a file points to, as a memory map. Errors: OSError, ValueError, KeyError."""
+    kind, shape = str(data[f"{name}_type"]), tuple(data[f"{name}_shape"].tolist())
+    return np.memmap(file.parent / str(data[name]), dtype=kind, mode="r", shape=shape)

@@ -27,6 +27,8 @@ from tips_bench.upsampler_card import UpsamplerCard
 
 # Of ImageNet's training images, RGB in [0, 1], as torchvision's and mmsegmentation's models have them.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# The same but for a slip in the last digit is the second: vpariza/open-hummingbird-eval 5e79da2, hbird/utils/transforms.py:29.
+NORMALIZATIONS = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD), "hummingbird": (IMAGENET_MEAN, (0.229, 0.224, 0.255))}
 
 Upsample = Callable[[Tensor, Tensor, tuple[int, int]], Tensor]
 """(image [B,3,H,W] normalized by ImageNet's mean and deviation, features [B,D,h,w], (h', w')) -> features [B,D,h',w']."""

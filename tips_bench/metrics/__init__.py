@@ -7,6 +7,7 @@ By family:
 
     segmentation    IoU and accuracy of pixels
     boundary_iou    IoU near contours
+    matched_iou     IoU after a match of predicted and labeled classes
     points          IoU of points, seen and all
     depth           RMSE, AbsRel, delta and others
     normals         angles in degrees

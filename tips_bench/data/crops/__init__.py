@@ -6,4 +6,5 @@ segmentation_pillow  DINOv3's
 depth                those of the linear depth protocols
 pixel_values         square crops for depth and normals
 resized              torchvision's random resized crops
+resized_labels       the same with label maps and changed colors
 """

@@ -2,6 +2,8 @@
 
 kmeans         clusters of the scored split, named by its labels
 knn            `knn`: neighbors vote
+in_context     `in-context`: neighbors of each patch vote
+patch_memory   the training patches that may be such neighbors
 class_names    cosines with the names of classes
 pixel_classes  the class of each pixel from a softmax over all names
 discovery      one object of an image: LOST and TokenCut

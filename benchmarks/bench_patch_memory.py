@@ -1,0 +1,95 @@
+"""A memory of many patches on two processors: how large the process gets, how long an image takes, and which neighbors are found.
+
+    python benchmarks/bench_patch_memory.py --patches 10000000 --dim 768 --folder /disk/with/16/GB
+
+The vectors are synthetic: points around random centers, in bfloat16 on the disk, as a run keeps the patches of a training split. Nothing
+here says how good an encoder is. Peaks of memory are those of the whole process, torch and what is mapped of files included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tips_bench.features.cache import to_disk
+from tips_bench.features.patch_search import PatchSearch, SearchCard, build_index, found_share
+
+BLOCK = 1 << 14
+QUERIES = 1024  # patches of an image of 512 px with patches of 16 px
+SPREAD = 64
+SURE = 128  # of them, whose neighbors are also looked for exactly
+
+
+def write(path: Path, patches: int, dim: int, centers: int) -> None:
+    """Points around random centers, spread as far as the centers are from zero in SPREAD directions; a function of their number alone."""
+    draw = np.random.default_rng(0)
+    center_CD = draw.standard_normal((centers, dim), dtype=np.float32)
+    direction_SD = draw.standard_normal((SPREAD, dim), dtype=np.float32) / SPREAD**0.5
+    with path.open("wb") as file:
+        for start in range(0, patches, BLOCK):
+            draw, rows = np.random.default_rng([1, start]), min(BLOCK, patches - start)
+            points_nD = center_CD[draw.integers(centers, size=rows)] + draw.standard_normal((rows, SPREAD), dtype=np.float32) @ direction_SD
+            file.write(to_disk(torch.from_numpy(points_nD).bfloat16()).tobytes())
+
+
+def peak_gb() -> float:
+    """The greatest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--patches", type=int, default=1_000_000)
+    options.add_argument("--dim", type=int, default=768)
+    options.add_argument("--centers", type=int, default=20_000)
+    options.add_argument("--lists", type=int, default=1024)
+    options.add_argument("--code-bytes", type=int, default=192)
+    options.add_argument("--probes", type=int, nargs="+", default=[16, 64])
+    options.add_argument("--candidates", type=int, nargs="+", default=[30, 120])
+    options.add_argument("--folder", type=Path, default=Path("."))
+    options.add_argument("--threads", type=int, default=2)
+    chosen = options.parse_args()
+    torch.set_num_threads(chosen.threads)
+    path = chosen.folder / f"patches-{chosen.patches}-{chosen.dim}.bin"
+    try:
+        measure(chosen, path)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def measure(chosen: argparse.Namespace, path: Path) -> None:
+    """Write, index, search; a line of JSON for each setting."""
+    write(path, chosen.patches, chosen.dim, chosen.centers)
+    features_ND = np.memmap(path, np.int16, "c", shape=(chosen.patches, chosen.dim))
+    rows_M = np.arange(chosen.patches)
+    about = {"patches": chosen.patches, "dim": chosen.dim, "bf16_gb": features_ND.nbytes / 1e9, "threads": chosen.threads}
+    print(json.dumps(about | {"peak_gb": peak_gb()}), flush=True)
+    queries_QD = torch.from_numpy(np.array(features_ND[:QUERIES])).view(torch.bfloat16).float()
+    start = time.perf_counter()
+    true = PatchSearch(features_ND, rows_M).nearest(queries_QD[:SURE], 30)
+    print(json.dumps({"exact_queries": SURE, "exact_s": time.perf_counter() - start, "peak_gb": peak_gb()}), flush=True)
+    first = SearchCard(type="ivf-pq", lists=chosen.lists, probes=chosen.probes[0], code_bytes=chosen.code_bytes)
+    start = time.perf_counter()
+    index = build_index(PatchSearch(features_ND, rows_M, first))
+    print(json.dumps({"build_s": time.perf_counter() - start, "peak_gb": peak_gb()}), flush=True)
+    for probes in chosen.probes:
+        for candidates in chosen.candidates:
+            card = SearchCard(type="ivf-pq", lists=chosen.lists, probes=probes, code_bytes=chosen.code_bytes, candidates=candidates)
+            index.nprobe = probes
+            search = PatchSearch(features_ND, rows_M, card, index=index)
+            start = time.perf_counter()
+            found = search.nearest(queries_QD, 30)
+            took = time.perf_counter() - start
+            share = found_share(found.rows_Qk[:SURE], true.rows_Qk)
+            told = {"probes": probes, "candidates": candidates, "image_s": took, "recall_at_30": share, "peak_gb": peak_gb()}
+            print(json.dumps(told), flush=True)
+
+
+if __name__ == "__main__":
+    main()
