@@ -46,6 +46,11 @@ HELD = {
     "tests/parity/test_dpt_heads.py": ["dpt-official"],
     "tests/parity/test_hummingbird.py": IN_CONTEXT,
     "tests/parity/test_kmeans.py": ["kmeans", "kmeans-500"],
+    "tests/parity/test_ranked_retrieval.py": [
+        "amstertime",
+        "dino-retrieval",
+        "dino-retrieval-multiscale",
+    ],
     "tests/parity/test_knn_sklearn.py": ["knn-dinov2", "knn-20", "uned", "uned-separate"],
     "tests/parity/test_linear_training.py": ["linear-dinov2", "linear-dinov2-ms", "linear-tips"],
     "tests/parity/test_maskclip.py": ["maskclip", "maskclip-refined"],
@@ -80,6 +85,9 @@ FOUND = {
 }
 # protocols that were written since
 SINCE = {
+    "amstertime",
+    "dino-retrieval",
+    "dino-retrieval-multiscale",
     "clearclip",
     "dino-txt",
     "dino-txt-head",

@@ -25,10 +25,19 @@ class ImageCard(Strict):
     pixels, as mmcv's resizing to two sides has it. normalize: pixels are normalized by the
     mean and deviation that the encoder was trained with, ImageNet's, or those that open-hummingbird-eval has (its blue is divided by
     0.255). crop_ratio: with native, the image is brought to the resolution / crop_ratio, rounded down, and the crop has the resolution.
-    from_encoder: all is as `preprocessing` in the model's card says.
+    from_encoder: all is as `preprocessing` in the model's card says. thumbnail: an image whose longer side is
+    longer than this, in pixels, is made smaller as Pillow's `thumbnail` does it (Lanczos); others stay.
     """
 
-    added: ClassVar[tuple[str, ...]] = ("long_side", "normalize", "crop_ratio", "from_encoder", "rounding", "long_multiple")
+    added: ClassVar[tuple[str, ...]] = (
+        "long_side",
+        "normalize",
+        "crop_ratio",
+        "from_encoder",
+        "rounding",
+        "long_multiple",
+        "thumbnail",
+    )
     short_side: int | None = Field(gt=0)
     native: bool = False
     shape: Literal["aspect", "square", "center-crop"] = "aspect"
@@ -43,6 +52,7 @@ class ImageCard(Strict):
     from_encoder: bool = False
     rounding: Literal["nearest", "up"] = "nearest"
     long_multiple: int | None = Field(None, gt=0)
+    thumbnail: int | None = Field(None, gt=0)
 
     @property
     def crops(self) -> bool:
@@ -69,4 +79,6 @@ class ImageCard(Strict):
             raise ValueError(f"library {self.library} rounds sides to whole pixels, not to a multiple of the patch size")
         if self.long_side is not None and (self.library != "mmcv" or self.shape != "aspect" or self.short_side is None):
             raise ValueError("long_side needs library mmcv, shape aspect and a short_side")
+        if self.thumbnail is not None and (self.library != "mmcv" or self.shape != "aspect" or self.native or self.short_side is not None):
+            raise ValueError("thumbnail sets the size alone: set short_side to null, shape to aspect, and leave native and library out")
         return self

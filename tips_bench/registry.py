@@ -164,6 +164,16 @@ FAMILIES: Registry[Family] = Registry(
             "tips_bench.metrics.discovery:DiscoveryCounts",
             "tips_bench.data.checks.images:check_boxes",
         ),
+        "landmark-retrieval": Family(
+            "tips_bench.adapters.ranked_retrieval:LandmarkAdapter",
+            "tips_bench.metrics.landmarks:LandmarkCounts",
+            "tips_bench.data.checks.images:check_landmarks",
+        ),
+        "ranked-retrieval": Family(
+            "tips_bench.adapters.ranked_retrieval:DirectionAdapter",
+            "tips_bench.metrics.landmarks:RankedCounts",
+            "tips_bench.data.checks.images:check_ranked",
+        ),
     },
 )
 # Metrics that may be scored beside a family's own: SampleCounts classes that name the families whose predictions they count.
@@ -269,6 +279,8 @@ READERS: Registry[Any] = Registry(
         "scannet-pairs": "tips_bench.data.scannet_pairs:scannet_pairs",
         "voc-boxes": "tips_bench.data.boxes:voc_boxes",
         "coco20k": "tips_bench.data.boxes:coco20k",
+        "revisited": "tips_bench.data.revisited:revisited",
+        "amstertime": "tips_bench.data.amstertime:amstertime",
     },
 )
 PROBES: Registry[Any] = Registry(

@@ -18,6 +18,7 @@ NAMES = sorted(path.stem for path in (shipped("tasks") / "protocols").glob("*.ya
 EQUAL = {"dino-txt": "tests/parity/test_dinotxt.py", "dino-txt-head": "tests/parity/test_dinotxt.py"}
 # the first half of each hash; records hold the whole, so a change here takes records off their boards
 HASHES = {
+    "amstertime": "e525d9d9ec4d0b2f",
     "classifier-112": "5d2d2a6ae990d072",
     "classifier-dinov2": "9bf480d509c92ac7",
     "clearclip": "f8e418879c60a1d2",
@@ -30,6 +31,8 @@ HASHES = {
     "convex-normals": "59134c582272dc56",
     "convex-normals-224": "25c2ee722c8f75c6",
     "convex-points": "1da0a76058f5e148",
+    "dino-retrieval": "82ed74475db42d4c",
+    "dino-retrieval-multiscale": "817b44eaf2731c65",
     "dino-txt": "8d728fad510d6011",
     "dino-txt-head": "6f0b11a559cad32a",
     "dpt-224": "0bf5f623cf8d91ba",
@@ -55,6 +58,7 @@ HASHES = {
     "knn-112": "e5062ad11c074950",
     "knn-20": "30c9f8bcc8f51782",
     "knn-dinov2": "24d912c184648257",
+    "landmarks-112": "64e9e0f6188dd939",
     "linear-dinov2": "9f3ea95cf3ac5f05",
     "linear-dinov2-depth-224": "f1b433dee0e5aa13",
     "linear-dinov2-kitti": "da2206155c61d46b",
@@ -83,6 +87,8 @@ HASHES = {
     "retrieval-squash": "cd0fa767b8a3dd2b",
     "retrieval-tips": "9f197ba150ca6287",
     "retrieval-tips-both": "952744bfa5809685",
+    "roxford": "ba921d9d062e6102",
+    "roxford-whole": "ae1063c38716136f",
     "sclip": "58c49e2ade43c24c",
     "spair-dift": "f5a268be3b0ead99",
     "spair-geoaware": "44fc9c6e797611c2",
@@ -90,6 +96,7 @@ HASHES = {
     "spair-insid3-debiased": "09c58af8714b4ccb",
     "spair-probe3d": "8cb0f74617a8a9a2",
     "tcl-slide": "92eeb558081f8e0c",
+    "then-now-112": "d5375291168cc134",
     "tips-slide": "6a7c2eb9a0ce0880",
     "tips-slide-84": "f370bb3e0314281d",
     "tips-values": "d58457fdbf50be2b",

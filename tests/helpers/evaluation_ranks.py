@@ -45,6 +45,8 @@ JOBS: dict[str, tuple[str, str, str, list[str]]] = {
     "views": ("rooms-views", "tips-nano", "views-224", [*PAIRS, "image.short_side=56", "task.data.options.step=16"]),
     "discovery": ("rooms-discovery", "tips-nano", "tokencut", BOXES),
     "clusters": ("rooms-seg", "tips-nano", "kmeans-224", [*SCENES, "image.short_side=56", "probe.clusters=12"]),
+    "landmarks": ("rooms-landmarks", "tips-nano", "landmarks-112", ["task.data.generator_options.val=12", *TINY[:1]]),
+    "places": ("rooms-then-now", "tips-nano", "then-now-112", ["task.data.generator_options.val=4", *TINY[:1]]),
     "points": ("rooms-scannet", "tips-nano", "convex-points", SCENES),
     "points-linear": ("rooms-scannet", "tips-nano", "linear-lexicon3d", [*SCENES, "probe.epochs=2"]),
 }

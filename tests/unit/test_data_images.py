@@ -16,7 +16,17 @@ from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
 from tests.helpers.segmentation_sets import picture, save_palette
-from tips_bench.data.images import MAX_PIXELS, image_size, read_image, read_mask, resize, resize_shape, to_pixels
+from tips_bench.data.images import (
+    MAX_PIXELS,
+    image_size,
+    read_image,
+    read_mask,
+    resize,
+    resize_shape,
+    thumbnail,
+    thumbnail_shape,
+    to_pixels,
+)
 from tips_bench.errors import UserError
 
 
@@ -192,3 +202,19 @@ def test_damaged_bytes_give_an_image_of_the_stated_size_or_a_user_error(
             assert read(path).shape[:2] == image_size(path)
         except UserError as error:
             assert "damaged" in str(error)
+
+
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 300))
+def test_a_thumbnail_has_the_size_that_pillow_gives_it(height: int, width: int, side: int) -> None:
+    image = Image.new("1", (width, height))
+    image.thumbnail((side, side), Image.Resampling.NEAREST)
+    assert thumbnail_shape(height, width, side) == (image.height, image.width)
+
+
+@pytest.mark.parametrize("shape", [(300, 451), (90, 60), (20, 30)])
+def test_a_thumbnail_is_the_one_that_pillow_makes(shape: tuple[int, int]) -> None:
+    image_HW3 = picture(1, *shape)
+    theirs = Image.fromarray(image_HW3)
+    theirs.thumbnail((64, 64), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(thumbnail(image_HW3, 64), np.asarray(theirs))
+    assert thumbnail(image_HW3, 64).shape[:2] == thumbnail_shape(*shape, 64)

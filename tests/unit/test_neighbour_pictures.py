@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tips_bench.pictures.neighbors import RIGHT, SHOWN, guess_panel, neighbor_panel
+from tips_bench.pictures.neighbors import NOT_COUNTED, RIGHT, SHOWN, guess_panel, neighbor_panel
 
 
 def image(side: int, gray: int) -> np.ndarray:
@@ -27,3 +27,8 @@ def test_an_image_without_neighbours_and_a_name_of_any_length_are_drawn() -> Non
     assert neighbor_panel(image(4, 0), "x" * 300, []).shape == neighbor_panel(image(400, 0), "", []).shape
     panel_HW3 = guess_panel(image(30, 90), "a\nname", [("wrong (0.1)", False), ("right (0.05)", True)] * 4)
     assert greens(panel_HW3) > 10 and panel_HW3.dtype == np.uint8
+
+
+def test_what_does_not_count_is_framed_in_yellow() -> None:
+    panel_HW3 = neighbor_panel(image(50, 10), "truth", [(image(30, 90), "junk", None), (image(30, 90), "wrong", False)])
+    assert int((panel_HW3 == NOT_COUNTED).all(-1).sum()) > 1000 and greens(panel_HW3) == 0

@@ -115,3 +115,18 @@ def test_faiss_finds_the_same_as_torch(monkeypatch: pytest.MonkeyPatch, rows: in
     with_torch = Search(index_ND).nearest(queries_QD, 12)
     np.testing.assert_array_equal(with_torch.rows_Qk, with_faiss.rows_Qk)
     np.testing.assert_array_equal(with_torch.similarities_Qk, with_faiss.similarities_Qk)
+
+
+@pytest.mark.parametrize("held", [7, 40, 1 << 20])
+def test_all_similarities_are_those_of_plain_products_however_many_are_held(monkeypatch: pytest.MonkeyPatch, held: int) -> None:
+    rng = np.random.default_rng(0)
+    queries_QD, index_ND = rng.standard_normal((5, 8)).astype(np.float32), rng.standard_normal((30, 8)).astype(np.float32)
+    index_ND[3], index_ND[7] = index_ND[2], 0
+    monkeypatch.setattr(search, "WHOLE_VALUES", held)
+    monkeypatch.setattr(search, "INDEX_ROWS", 11)
+    found = dict(Search(index_ND).similarities(queries_QD))
+    lengths_QN = np.linalg.norm(queries_QD.astype(float), axis=1)[:, None] * np.linalg.norm(index_ND.astype(float), axis=1)
+    near_QN = np.divide(queries_QD.astype(float) @ index_ND.T.astype(float), lengths_QN, out=np.zeros((5, 30)), where=lengths_QN > 0)
+    assert list(found) == list(range(5))
+    np.testing.assert_allclose(np.stack(list(found.values())), near_QN, rtol=0, atol=1e-11)
+    assert all(near_N[2] == near_N[3] for near_N in found.values()), "equal images are equally near"

@@ -5,6 +5,7 @@ What all share:
     base                   Adapter: splits, a probe, counts and pictures, as every family gives them to an evaluation
     scoring                samples scored one by one, so that a killed run is taken up at the next
     label_maps             a class for each pixel: predicted, counted, drawn
+    image_index            a database of whole images in which queries look for their like
     pixel_values           a value for each pixel: the same for depth and normals
     pairs                  pairs of images: their maps, scored one by one
 
@@ -22,4 +23,5 @@ A family each:
     keypoint_matching      points of one image found in another of the same kind of thing
     view_matching          points of one view of a scene found in another
     object_discovery       one box round an object of an image
+    ranked_retrieval       a whole database in the order of likeness: landmarks, places then and now
 """

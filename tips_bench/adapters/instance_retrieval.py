@@ -17,18 +17,16 @@ from typing import Literal
 import numpy as np
 
 from tips_bench.adapters.base import Picture, Scores
+from tips_bench.adapters.image_index import Index, IndexProbe, own_rows, query_features
 from tips_bench.cards import ProtocolCard, Strict, TaskCard, parse
 from tips_bench.data.base import InstanceReader
-from tips_bench.data.split import Split, Splits
+from tips_bench.data.split import Splits
 from tips_bench.data.uned import NONE
 from tips_bench.features.context import RunContext
-from tips_bench.features.image_embeddings import ImageEmbedding, encode_images, follow, point_to
 from tips_bench.features.search import Neighbors, Search
 from tips_bench.metrics.instances import DEPTH, InstanceCounts, count
 from tips_bench.metrics.samples import SampleCounts
-from tips_bench.npz import read_npz, save_npz
 from tips_bench.pictures.neighbors import SHOWN, neighbor_panel
-from tips_bench.probes.base import Fit
 
 
 class InstanceOptions(Strict):
@@ -36,36 +34,6 @@ class InstanceOptions(Strict):
 
     type: Literal["nearest"]
     index: Literal["merged", "separate"]
-
-
-@dataclass(frozen=True)
-class Index:
-    """Features of the index images, as stored, in the order of the split's indices."""
-
-    features_NF: np.ndarray
-
-    def save(self, path: Path) -> None:
-        """Write where they are, as .npz, atomically."""
-        save_npz(path, **point_to(self.features_NF, path))
-
-    @classmethod
-    def load(cls, path: Path) -> Index:
-        """Read what `save` wrote. Errors: a broken file, features that are not there any more."""
-        return read_npz(path, "index", lambda data: cls(follow(data, path)))
-
-
-class IndexProbe:
-    """The index as a fit on the training split: its images are encoded."""
-
-    reads_train = True
-    load = staticmethod(Index.load)
-
-    def fit(self, context: RunContext, train: Split[InstanceReader]) -> Fit:
-        """Encode the index."""
-        store = encode_images(context.extractor, train, ImageEmbedding.tokens(context.extractor), context.scratch, "index-whole")
-        features_NF = store.arrays["features"]
-        store.close()  # the file stays for the head
-        return Fit(Index(features_NF), {"images": len(train)})
 
 
 class InstanceAdapter:
@@ -87,7 +55,7 @@ class InstanceAdapter:
         """Counts of every query of the test split."""
         test, pairs = splits.test, _Pairs.of(splits)
         reader, domains = test.reader, len(test.reader.classes)
-        found = self._search(_queries(context, test, head, pairs), context, head, pairs)
+        found = self._search(query_features(context, test, head, pairs.itself_Q), context, head, pairs)
         relevant_Qk = pairs.relevant(np.arange(len(test))[:, None], found.rows_Qk)
         in_index_Q, result = pairs.relevant_in_index(), InstanceCounts(domains)
         for place, index in enumerate(test.indices):
@@ -118,7 +86,7 @@ class InstanceAdapter:
         """For `number` queries their nearest images."""
         train, test = splits.needed(), splits.test
         chosen = test.part(test.pick(number))
-        features_QF = _queries(context, test, head, _Pairs.of(splits))  # of all, which scoring has made
+        features_QF = query_features(context, test, head, _Pairs.of(splits).itself_Q)  # of all, which scoring has made
         place_of = {query: place for place, query in enumerate(test.indices)}
         pairs, pictures = _Pairs.of(Splits(train, chosen)), []
         found = self._search(features_QF[[place_of[query] for query in chosen.indices]], context, head, pairs)
@@ -131,19 +99,6 @@ class InstanceAdapter:
                     tiles.append((other.image_HW3, f"{near:.3f} {other.domain} {other.labels[0]}", bool(right)))
             pictures.append(Picture(neighbor_panel(sample.image_HW3, f"{sample.domain} {sample.labels[0]}", tiles[:SHOWN])))
         return pictures
-
-
-def _queries(context: RunContext, test: Split[InstanceReader], head: Index, pairs: _Pairs) -> np.ndarray:
-    """Features of the queries [Q,F]; those that are in the index are taken from there."""
-    features_QF = np.empty((len(test), head.features_NF.shape[1]), head.features_NF.dtype)
-    known_Q = pairs.itself_Q >= 0
-    features_QF[known_Q] = head.features_NF[pairs.itself_Q[known_Q]]
-    others = test.part([test.indices[place] for place in np.flatnonzero(~known_Q)])
-    if len(others):
-        store = encode_images(context.extractor, others, ImageEmbedding.tokens(context.extractor), context.scratch, "query-whole")
-        features_QF[~known_Q] = store.arrays["features"]
-        store.close()
-    return features_QF
 
 
 @dataclass(frozen=True)
@@ -160,8 +115,7 @@ class _Pairs:
     def of(cls, splits: Splits[InstanceReader]) -> _Pairs:
         """Of the queries and the index images of an evaluation."""
         index, test = splits.needed(), splits.test
-        row = {id: number for number, id in enumerate(index.ids)}
-        itself_Q = np.array([row.get(id, -1) for id in test.ids])
+        itself_Q = own_rows(test, index)
         domains = (split.reader.domain_N[split.indices] for split in (test, index))
         labels = (split.reader.labels_NL[split.indices] for split in (test, index))
         return cls(itself_Q, *domains, *labels)

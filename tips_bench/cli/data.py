@@ -107,6 +107,8 @@ def rooms(
             "class-crops",
             "uned",
             "davis",
+            "roxford5k",
+            "amstertime",
         ],
         typer.Option(
             help="File layout: that of a data set, `rooms` (our own, with depth and poses), or `webdataset...` (shards for pretraining)."

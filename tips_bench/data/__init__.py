@@ -16,6 +16,7 @@ The contract and what readers share:
     camera_geometry   normals from depth, and pinhole cameras
     view_geometry     angles between views, and errors of matches
     integrity         files that do not hold what their header promises
+    plain_pickle      pickles of plain data, read without running them
     matlab, ply, sens  file formats: MATLAB version 5, PLY, ScanNet's frames
 
 Readers, by family:
@@ -32,6 +33,8 @@ Readers, by family:
     uned              UnED, instances of eight domains
     spair, pf_pascal  pairs of images with keypoints
     navi_pairs, scannet_pairs       pairs of views with depth and poses
+    revisited         Revisited Oxford and Paris, landmarks
+    amstertime        AmsterTime, places then and now
     captions          COCO, Flickr30k, DOCCI
     caption_files     the files that list their captions
     video_sets        DAVIS, YouTube-VOS, MOSE

@@ -154,6 +154,27 @@ class InstanceReader(ImageReader[InstanceImage], Protocol):
     labels_NL: np.ndarray
 
 
+class RankedReader(ImageReader[ImageSample], Protocol):
+    """Queries, or the images of the database that is searched.
+
+    classes: directions of search, empty where there is one. part_N: the part of the database that each image belongs to or, of a query,
+    the one that is searched: an index of `classes`, 0 where there are none.
+    """
+
+    part_N: np.ndarray
+
+    def answers(self, index: int) -> dict[str, tuple[str, ...]]:
+        """Of a query, ids of images of the database, by what they are: "right", or "easy", "hard" and "junk". Nothing of other images."""
+
+
+@runtime_checkable
+class CroppableReader(RankedReader, Protocol):
+    """Queries that show a thing in a box."""
+
+    def cropped(self) -> RankedReader:
+        """The same queries, each cut to its box."""
+
+
 class CaptionReader(ImageReader[CaptionSample], Protocol):
     """Images with captions. captions: of each image. faults: a sentence each; a set that has any must not be scored."""
 

@@ -11,6 +11,7 @@ Axes: H W pixels.
 from __future__ import annotations
 
 import io
+import math
 import re
 import struct
 from pathlib import Path
@@ -94,6 +95,27 @@ def resize(
     if library != "mmcv":
         return np.asarray(Image.fromarray(image_HW3).resize(shape[::-1], ANTIALIASED[interpolation]))
     return cv2.resize(image_HW3, shape[::-1], interpolation=INTERPOLATIONS[interpolation])
+
+
+def thumbnail_shape(height: int, width: int, side: int) -> tuple[int, int]:
+    """(height, width) in pixels that Pillow's `thumbnail` brings an image to: the longer side to `side`; a smaller image stays.
+
+    The shorter side is rounded up or down, whichever is nearer to the aspect, and is at least 1.
+    """
+    if max(height, width) <= side:
+        return height, width
+    aspect, shorter = width / height, min(height, width) * side / max(height, width)
+    near = {max(1, math.floor(shorter)), max(1, math.ceil(shorter))}
+    if width >= height:
+        return min(sorted(near), key=lambda pixels: abs(aspect - side / pixels)), side
+    return side, min(sorted(near), key=lambda pixels: abs(aspect - pixels / side))
+
+
+def thumbnail(image_HW3: np.ndarray, side: int) -> np.ndarray:
+    """The uint8 image no longer than `side` pixels, as Pillow's `thumbnail` makes it: Lanczos, antialiased, blocks averaged first."""
+    image = Image.fromarray(image_HW3)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return np.asarray(image)
 
 
 def center_crop(image_HW3: np.ndarray, shape: tuple[int, int], library: Library = "mmcv") -> np.ndarray:

@@ -25,7 +25,13 @@ from tips_bench.files import free_bytes
 from tips_bench.registry import FAMILIES
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-VECTORS = {"classification": 2, "retrieval": 2, "instance-retrieval": 2}  # kept of a layer in place of its patches
+VECTORS = {
+    "classification": 2,
+    "retrieval": 2,
+    "instance-retrieval": 2,
+    "landmark-retrieval": 2,
+    "ranked-retrieval": 2,
+}  # kept of a layer in place of its patches
 ASPECT = 4 / 3
 Role = Literal["train", "test"]
 Size = tuple[int, int]
@@ -93,6 +99,8 @@ def _samples(spec: Spec, role: Role) -> int:
 def inner_size(spec: Spec) -> tuple[int, int]:
     """(height, width) of the network input in pixels, of an image of 4:3 where the protocol keeps its shape."""
     image = spec.applied.image
+    if image.thumbnail is not None:
+        return round(image.thumbnail / ASPECT), image.thumbnail
     short = image.crop or image.short_side or spec.model.resolution
     return (short, short) if image.shape != "aspect" else (short, round(short * ASPECT))
 

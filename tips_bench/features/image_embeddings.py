@@ -6,7 +6,7 @@ Axes: B batch, H W pixels, D feature of a layer, F features of an image, N image
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tips_bench.data.split import Split
 from tips_bench.errors import UserError
@@ -34,10 +35,12 @@ class ImageEmbedding:
     dim: int
 
     @classmethod
-    def tokens(cls, extractor: Extractor, *, mean: bool = False) -> ImageEmbedding:
+    def tokens(cls, extractor: Extractor, *, mean: bool = False, scales: Sequence[float] = (1.0,)) -> ImageEmbedding:
         """The global token that the protocol names of each of its layers, or, where it names none, the mean of the layer's patches.
 
-        mean: the mean of the last layer's patches after them. Errors: a protocol with an upsampler.
+        mean: the mean of the last layer's patches after them. scales: the image that the protocol's card makes is resized by each of
+        these factors, bilinearly and not antialiased, and the features are averaged. Errors: a protocol with
+        an upsampler.
         """
         refuse(extractor.upsampler)
         if extractor.features.facet != "token":
@@ -47,6 +50,11 @@ class ImageEmbedding:
         whats: list[What] = [first_kind, "means"] if mean and token is not None else [first_kind]
 
         def encode(pixels_B3HW: Tensor) -> Tensor:
+            if len(scales) == 1 and scales[0] == 1:
+                return once(pixels_B3HW)
+            return torch.stack([once(scaled(pixels_B3HW, scale)) for scale in scales]).mean(0)
+
+        def once(pixels_B3HW: Tensor) -> Tensor:
             pixels_B3HW = extractor.normalized(extractor.fitted(pixels_B3HW))
             first, *means = extractor.look(pixels_B3HW, *whats)
             parts = [own_BKD[:, token or 0] for own_BKD in first]
@@ -58,6 +66,11 @@ class ImageEmbedding:
     def embedding(cls, extractor: Extractor, number: int, dim: int) -> ImageEmbedding:
         """One of the embeddings that can be compared with a text's. dim: of both."""
         return cls(lambda pixels_B3HW: extractor.embed(pixels_B3HW)[:, number], dim)
+
+
+def scaled(pixels_B3HW: Tensor, scale: float) -> Tensor:
+    """The images resized by a factor, bilinearly and not antialiased, as facebookresearch/dino 7c446df has it (utils.py:815-829)."""
+    return pixels_B3HW if scale == 1 else F.interpolate(pixels_B3HW, scale_factor=scale, mode="bilinear", align_corners=False)
 
 
 def encode_images(extractor: Extractor, split: Split, embedding: ImageEmbedding, cache: FeatureCache, name: str) -> ResumableArray:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -29,6 +29,7 @@ SPARE = 32
 INDEX_ROWS = 1 << 14  # at once
 QUERY_ROWS = 1 << 10
 EXACT_VALUES = 1 << 24  # float64 values that a step of the exact part holds
+WHOLE_VALUES = 1 << 24  # cosines with a whole index: 128 MiB
 GRID = float(1 << 40)  # similarities that agree to twelve digits are equal
 
 Relevance = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -82,6 +83,23 @@ class Search:
             near_1N = self._whole(queries_QD[query], among_N)
             self._order(found, np.array([query]), near_1N, among_N[None], itself_Q, relevant)
         return found
+
+    def similarities(self, queries_QD: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """(place of a query, near_N: its float64 cosines with the whole index, equal where twelve digits agree), for every query in turn.
+
+        No more than WHOLE_VALUES cosines are held at a time. `among_N` must be None.
+        """
+        step = max(1, WHOLE_VALUES // max(1, len(self.index_ND)))
+        for start in range(0, len(queries_QD), step):
+            unit_Dq = self._unit64(queries_QD[start : start + step]).T
+            parts = [
+                self._unit64(self.index_ND[first : first + INDEX_ROWS]) @ unit_Dq for first in range(0, len(self.index_ND), INDEX_ROWS)
+            ]
+            near_Nq = np.concatenate([part.cpu().numpy() for part in parts])
+            yield from enumerate((np.round(near_Nq * GRID) / GRID).T, start)
+
+    def _unit64(self, features_ND: np.ndarray) -> Tensor:
+        return F.normalize(from_disk(np.array(features_ND)).to(self.device).double(), dim=-1)
 
     def _candidates(self, queries_QD: np.ndarray, among_N: np.ndarray, count: int) -> tuple[Tensor, np.ndarray]:
         """(similarities_QR float32, rows_QR), descending, on the CPU."""

@@ -18,4 +18,5 @@ By family:
     instances       R@1 and mMP@5 over domains
     matches         PCK of keypoints, recall of matches between views
     discovery       CorLoc
+    landmarks       average precision, with images that do not count
 """

@@ -1,4 +1,5 @@
-"""What a model takes for alike: an image and its nearest others, or the classes it guesses, those that are right in green.
+"""What a model takes for alike: an image and its nearest others, or the classes it guesses, those that are right in green
+and those that do not count in yellow.
 
 Axes: H W pixels; the axis of 3 is RGB.
 """
@@ -17,9 +18,11 @@ SHOWN = 5
 SIDE = 176  # of the box of an image
 LETTERS = 24  # of a caption
 RIGHT = (0, 128, 60)
+NOT_COUNTED = (200, 140, 0)
+COLORS = {True: RIGHT, None: NOT_COUNTED}
 THICK = 4
 
-Found = tuple[np.ndarray, str, bool]  # image_HW3, caption, whether it is right
+Found = tuple[np.ndarray, str, bool | None]  # image_HW3, caption, whether it is right; None = it does not count
 
 
 def neighbor_panel(image_HW3: np.ndarray, caption: str, found: Sequence[Found]) -> np.ndarray:
@@ -27,7 +30,7 @@ def neighbor_panel(image_HW3: np.ndarray, caption: str, found: Sequence[Found]) 
     sheet = _paper(CAPTION + SIDE + 2 * GAP)
     for column, (other_HW3, text, right) in enumerate([(image_HW3, caption, False), *found[:SHOWN]]):
         left = GAP + column * (SIDE + GAP) + (2 * GAP if column else 0)
-        _place(sheet, other_HW3, left, text, RIGHT if right else FAINT, INK if not right else RIGHT)
+        _place(sheet, other_HW3, left, text, COLORS.get(right, FAINT), COLORS.get(right, INK))
     return np.asarray(sheet)
 
 
@@ -49,7 +52,7 @@ def _paper(height: int) -> Image.Image:
 def _place(
     sheet: Image.Image, image_HW3: np.ndarray, left: int, caption: str, frame: tuple[int, int, int], ink: tuple[int, int, int]
 ) -> None:
-    """An image in its box under its caption, framed; a right one thickly."""
+    """An image in its box under its caption, framed; thickly in any color but FAINT."""
     scale = SIDE / max(image_HW3.shape[:2])
     width, height = (max(1, round(side * scale)) for side in (image_HW3.shape[1], image_HW3.shape[0]))
     draw = ImageDraw.Draw(sheet)
@@ -57,4 +60,4 @@ def _place(
     draw.text((left, CAPTION // 2), text if len(text) <= LETTERS else f"{text[: LETTERS - 1]}…", ink, font(), anchor="lm")
     sheet.paste(Image.fromarray(image_HW3).resize((width, height), Image.Resampling.BILINEAR), (left, CAPTION))
     box = (left - 1, CAPTION - 1, left + width, CAPTION + height)
-    draw.rectangle(box, outline=frame, width=THICK if frame == RIGHT else 1)
+    draw.rectangle(box, outline=frame, width=1 if frame == FAINT else THICK)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tips_bench.data.base import ClassificationReader, InstanceReader
+from tips_bench.data.base import ClassificationReader, CroppableReader, InstanceReader, RankedReader
 from tips_bench.data.boxes import BoxReader
 from tips_bench.data.checks.base import Report, decoded
 from tips_bench.data.uned import NONE
@@ -50,6 +50,23 @@ def check_boxes(reader: BoxReader, expected: int | None = None, workers: int = 2
         if (one.boxes_N4[:, :2] < 0).any() or (one.boxes_N4[:, 2:] > (width, height)).any():
             report.faults.append(f"{reader.ids[index]}: a box leaves the image of {height}x{width} pixels (height x width)")
     report.remarks += reader.remarks
+    return report
+
+
+def check_landmarks(reader: RankedReader, expected: int | None = None, workers: int = 2) -> Report:
+    """Decode every image and every query cut to its box, and count the answers. expected: the number of images. workers: threads."""
+    return check_ranked(reader.cropped() if isinstance(reader, CroppableReader) else reader, expected, workers)
+
+
+def check_ranked(reader: RankedReader, expected: int | None = None, workers: int = 2) -> Report:
+    """Decode every image and count the answers of queries. expected: the number of images. workers: threads."""
+    report = decoded(reader, expected, workers)
+    numbers: dict[str, list[int]] = {}
+    for index in range(len(reader)):
+        for kind, ids in reader.answers(index).items():
+            numbers.setdefault(kind, []).append(len(ids))
+    for kind, of_queries in numbers.items():
+        report.facts[kind] = f"{sum(of_queries)} images, {min(of_queries)} to {max(of_queries)} for a query, {of_queries.count(0)} without"
     return report
 
 

@@ -21,6 +21,7 @@ from tips_bench.rooms.writing.pair_sets import (
     join_scannet_pairs,
     join_spair,
 )
+from tips_bench.rooms.writing.retrieval_sets import AmsterTime, Revisited, join_views
 from tips_bench.rooms.writing.scannet import ScanNet
 
 LAYOUTS: dict[str, Layout] = {
@@ -48,6 +49,8 @@ LAYOUTS: dict[str, Layout] = {
     "pf-pascal": PfPascal(),
     "scannet-pairs": ScanNetPairs(),
     "navi-pairs": NaviPairs(),
+    "roxford5k": Revisited(),
+    "amstertime": AmsterTime(),
 }
 # Layouts whose files are joined in the end: (folder, names of the files) -> name -> hex SHA-256 of what is there then.
 JOINED: dict[str, Callable[[Path, list[str]], dict[str, str]]] = {
@@ -56,4 +59,5 @@ JOINED: dict[str, Callable[[Path, list[str]], dict[str, str]]] = {
     "spair": join_spair,
     "pf-pascal": join_pf_pascal,
     "scannet-pairs": join_scannet_pairs,
+    "roxford5k": join_views,
 }

@@ -1,0 +1,59 @@
+"""Small sets in the layouts of Revisited Oxford and AmsterTime: patches of color, of which views are cut."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.helpers.segmentation_sets import picture
+
+
+def write_revisited(root: Path, places: int = 4, views: int = 4, dataset: str = "roxford5k", others: int = 0) -> dict:
+    """`places` queries, each with `views` images of it: easy, hard, junk and easy again. Returns what the list of answers holds."""
+    folder, rng = root / dataset, np.random.default_rng(0)
+    (folder / "jpg").mkdir(parents=True)
+    lists: dict = {"imlist": [], "qimlist": [], "gnd": []}
+    for place in range(places):
+        wide_HW3 = picture(place, 80, 96)
+        answers: dict = {"bbx": [8.4, 6.6, 71.5, 60.2], "easy": [], "hard": [], "junk": []}
+        for view in range(views):
+            name = f"place{place}_{view:06d}"
+            cut_HW3 = wide_HW3[view * 4 : view * 4 + 48, view * 6 : view * 6 + 56].astype(float) + rng.normal(
+                0, 12 * (view + 1), (48, 56, 3)
+            )
+            Image.fromarray(np.clip(cut_HW3, 0, 255).astype(np.uint8)).save(folder / "jpg" / f"{name}.jpg")
+            answers[("easy", "hard", "junk", "easy")[view % 4]].append(len(lists["imlist"]))
+            lists["imlist"].append(name)
+        name = f"place{place}_9{place:05d}"
+        Image.fromarray(wide_HW3).save(folder / "jpg" / f"{name}.jpg")
+        lists["qimlist"].append(name)
+        lists["gnd"].append(answers)
+    write_answers(root, lists, dataset)
+    if others:
+        (root / "revisitop1m" / "jpg" / "0").mkdir(parents=True)
+        names = [f"0/other{number}.jpg" for number in range(others)]
+        (root / "revisitop1m" / "revisitop1m.txt").write_text("".join(f"{name}\n" for name in names))
+        for number, name in enumerate(names):
+            Image.fromarray(picture(50 + number, 40, 40)).save(root / "revisitop1m" / "jpg" / name)
+    return lists
+
+
+def write_answers(root: Path, lists: object, dataset: str = "roxford5k", protocol: int = 2) -> Path:
+    """The pickle of the answers."""
+    path = root / dataset / f"gnd_{dataset}.pkl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(lists, protocol=protocol))
+    return path
+
+
+def write_amstertime(root: Path, places: int = 6) -> None:
+    """The same pictures in color and in gray."""
+    for folder in ("new", "old"):
+        (root / folder).mkdir(parents=True)
+    for place in range(places):
+        image = Image.fromarray(picture(place, 56, 64))
+        image.save(root / "new" / f"{place:04d}.png")
+        image.convert("L").convert("RGB").save(root / "old" / f"{place:04d}.jpg")

@@ -1,0 +1,57 @@
+"""Rooms as Revisited Oxford and AmsterTime: what a frame sees of another, lists that the reader takes, two lights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tips_bench.data.revisited import revisited
+from tips_bench.rooms.generate import Room, room
+from tips_bench.rooms.writing.retrieval_sets import AmsterTime, Revisited, box, join_views, kind_of, old_photo, seen_share
+
+
+@pytest.fixture(scope="module")
+def drawn() -> Room:
+    return room(3, "val", 0, frames=3, size=48)
+
+
+def test_a_frame_sees_all_of_itself_and_no_more_than_all_of_another(drawn: Room) -> None:
+    assert seen_share(drawn.frames[0], drawn.frames[0]) == 1.0
+    assert all(0 <= seen_share(drawn.frames[0], other) < 1 for other in drawn.frames[1:])
+    assert [kind_of(share) for share in (1.0, 0.4, 0.39, 0.1, 0.09, 0.0)] == ["easy", "easy", "hard", "hard", "junk", "junk"]
+
+
+def test_what_is_hidden_or_behind_the_camera_is_not_seen(drawn: Room) -> None:
+    query = drawn.frames[0]
+    hidden = type(query)(**vars(query) | {"depth_HW": np.full_like(query.depth_HW, 0.2)})
+    assert seen_share(query, hidden) == 0.0
+    pose_44 = query.camera.pose_44.copy()
+    pose_44[:3, 0], pose_44[:3, 2] = -pose_44[:3, 0], -pose_44[:3, 2]
+    turned = type(query.camera)(query.camera.intrinsics_33, pose_44, query.camera.size)
+    assert seen_share(query, type(query)(**vars(query) | {"camera": turned})) == 0.0
+
+
+def test_the_list_of_answers_names_every_other_frame_of_the_room_once(drawn: Room, tmp_path: Path) -> None:
+    stems = [f"val00000_{frame:02d}" for frame in range(3)]
+    files = Revisited().files("val", drawn, stems)
+    for name, data in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    told = json.loads(files["roxford5k/views/val00000.json"])
+    hashes = join_views(tmp_path, list(files)[::-1])
+    assert set(hashes) == {f"roxford5k/jpg/{stem}.jpg" for stem in stems} | {"roxford5k/gnd_roxford5k.pkl"}
+    query = revisited(tmp_path, "query", dataset="roxford5k")
+    assert query.ids == stems[:1] and revisited(tmp_path, "database", dataset="roxford5k").ids == stems[1:]
+    assert {id: kind for kind, ids in query.answers(0).items() for id in ids} == told["kinds"]
+    left, top, right, bottom = box(48)
+    np.testing.assert_array_equal(query.cropped().load(0).image_HW3, query.load(0).image_HW3[top:bottom, left:right])
+
+
+def test_then_is_gray_and_in_another_light_than_now(drawn: Room) -> None:
+    files = AmsterTime().files("val", Room(drawn.name, drawn.scene, drawn.tracer, drawn.frames[:1], []), ["0000"])
+    assert set(files) == {"new/0000.png", "old/0000.jpg"}
+    photo_HW3 = old_photo(drawn.frames[0].image_HW3)
+    assert photo_HW3.shape == (48, 48, 3) and np.ptp(photo_HW3.astype(int), axis=2).max() == 0 and photo_HW3.min() >= 40
