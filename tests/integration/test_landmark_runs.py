@@ -51,7 +51,6 @@ def tokens(reader, protocol: str, size: str) -> np.ndarray:
     """Global tokens of all images, one at a time, length 1, float64 [N,D]."""
     encoder, card = load_encoder(TINY, device="cpu"), load_card("protocol", protocol, [size])
     extractor, found = Extractor(encoder, card.image, FeatureCard()), []
-    encoder.encode_image(torch.zeros(1, 3, 28, 28))  # the first pixels must be in [0, 1]; those of ImageNet's normalization are not
     for index in range(len(reader)):
         pixels_13HW = extractor.pixels(reader.load(index).image_HW3)[None]
         scaled = [
