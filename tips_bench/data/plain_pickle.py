@@ -41,7 +41,7 @@ class _Kind:
         kind = np.dtype(self.code)
         if kind.kind not in KINDS or not kind.itemsize:
             raise ValueError(f"an array of {self.code}")
-        return kind.newbyteorder(self.order)
+        return kind.newbyteorder(">") if self.order == ">" else kind
 
 
 class _Array:
@@ -116,7 +116,7 @@ def _look_over(data: bytes) -> None:
     for number, (code, argument, _) in enumerate(pickletools.genops(data)):
         if code.name in FOREIGN:
             raise ValueError(f"it has the opcode {code.name}")
-        if code.name in PUTS and int(argument) > number:  # type: ignore[call-overload]
+        if code.name in PUTS and int(str(argument)) > number:
             raise ValueError(f"it remembers at place {argument}")
 
 
