@@ -169,6 +169,11 @@ FAMILIES: Registry[Family] = Registry(
             "tips_bench.metrics.landmarks:LandmarkCounts",
             "tips_bench.data.checks.images:check_landmarks",
         ),
+        "instance-recognition": Family(
+            "tips_bench.adapters.recognition:RecognitionAdapter",
+            "tips_bench.metrics.recognition:RecognitionCounts",
+            "tips_bench.data.checks.images:check_exhibits",
+        ),
         "ranked-retrieval": Family(
             "tips_bench.adapters.ranked_retrieval:DirectionAdapter",
             "tips_bench.metrics.landmarks:RankedCounts",
@@ -280,6 +285,7 @@ READERS: Registry[Any] = Registry(
         "voc-boxes": "tips_bench.data.boxes:voc_boxes",
         "coco20k": "tips_bench.data.boxes:coco20k",
         "revisited": "tips_bench.data.revisited:revisited",
+        "met": "tips_bench.data.met:met",
         "amstertime": "tips_bench.data.amstertime:amstertime",
     },
 )

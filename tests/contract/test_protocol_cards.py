@@ -77,6 +77,7 @@ HASHES = {
     "maskclip": "13281e61f94d0830",
     "maskclip-any": "365776fbdc23b100",
     "maskclip-refined": "af0c39e99665164f",
+    "met-nearest": "8e9e8b2352392d3c",
     "naclip": "dc80379dc3a9f8af",
     "patch-text": "c5661818505aee79",
     "proxyclip": "6d01cb84468516ed",

@@ -37,6 +37,9 @@ def test_a_card_allows_its_own_protocol_and_names_only_protocols_that_exist_for_
     assert set(task.protocols) <= set(known)
 
 
+UNCOUNTED = {"met"}  # neither its publisher's code nor what was at hand of its paper states the number of queries
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_card_names_a_registered_reader_that_has_its_splits(name: str) -> None:
     data = card(name).data
@@ -44,7 +47,7 @@ def test_a_card_names_a_registered_reader_that_has_its_splits(name: str) -> None
     assert list(inspect.signature(reader).parameters)[:2] == ["root", "split"]
     assert {"test"} <= set(data.splits) <= {"train", "test"}
     assert len(set(data.splits.values())) == len(data.splits)
-    assert set(data.expected) <= set(data.splits.values()) and data.splits["test"] in data.expected
+    assert set(data.expected) <= set(data.splits.values()) and (data.splits["test"] in data.expected or name in UNCOUNTED)
     if data.reader in LAYOUTS:
         assert set(data.splits.values()) <= set(LAYOUTS[data.reader].splits)
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tips_bench.features.search import Search
 from tips_bench.metrics.landmarks import KAPPAS, SETTINGS, LandmarkCounts, RankedCounts, direction_counts, setting_counts
+from tips_bench.metrics.recognition import RecognitionCounts, counts_of
 
 EASY, HARD, JUNK = 1, 2, 3
 
@@ -46,3 +48,12 @@ def test_both_directions_are_those_of_calculate_metrics_of_amstertime(golden: di
         assert values[name] == pytest.approx(100 * golden["all_metrics"][column], abs=1e-9)
         directions = [100 * golden[f"{searched}_metrics"][column] for searched in ("old", "new")]
         np.testing.assert_allclose(values[f"direction {name}"], directions, rtol=0, atol=1e-9)
+
+
+def test_gap_and_accuracy_are_those_of_evaluate_of_met(golden: dict[str, np.ndarray]) -> None:
+    truth_Q, found = golden["met_truth_Q"], Search(golden["met_database_ND"]).nearest(golden["met_queries_QD"], 1)
+    right_Q = golden["met_labels_N"][found.rows_Qk[:, 0]] == truth_Q
+    counts = RecognitionCounts()
+    for query, counts_4 in enumerate(counts_of(np.maximum(found.similarities_Qk[:, 0], 0), right_Q, truth_Q >= 0)):
+        counts.update(f"{query:02}", str(query), counts_4)
+    np.testing.assert_allclose(list(counts.compute().values()), 100 * golden["met_scores"], rtol=0, atol=1e-9)

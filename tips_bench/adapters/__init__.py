@@ -23,5 +23,6 @@ A family each:
     keypoint_matching      points of one image found in another of the same kind of thing
     view_matching          points of one view of a scene found in another
     object_discovery       one box round an object of an image
+    recognition            exhibits named by the nearest image, among distractors
     ranked_retrieval       a whole database in the order of likeness: landmarks, places then and now
 """

@@ -154,6 +154,12 @@ class InstanceReader(ImageReader[InstanceImage], Protocol):
     labels_NL: np.ndarray
 
 
+class LabeledReader(ImageReader[ImageSample], Protocol):
+    """Images of instances. labels_N: which one each shows, -1 = none that is known."""
+
+    labels_N: np.ndarray
+
+
 class RankedReader(ImageReader[ImageSample], Protocol):
     """Queries, or the images of the database that is searched.
 

@@ -30,6 +30,7 @@ VECTORS = {
     "retrieval": 2,
     "instance-retrieval": 2,
     "landmark-retrieval": 2,
+    "instance-recognition": 2,
     "ranked-retrieval": 2,
 }  # kept of a layer in place of its patches
 ASPECT = 4 / 3

@@ -19,4 +19,5 @@ By family:
     matches         PCK of keypoints, recall of matches between views
     discovery       CorLoc
     landmarks       average precision, with images that do not count
+    recognition     GAP among distractors
 """

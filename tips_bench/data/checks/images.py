@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tips_bench.data.base import ClassificationReader, CroppableReader, InstanceReader, RankedReader
+from tips_bench.data.base import ClassificationReader, CroppableReader, InstanceReader, LabeledReader, RankedReader
 from tips_bench.data.boxes import BoxReader
 from tips_bench.data.checks.base import Report, decoded
 from tips_bench.data.uned import NONE
@@ -50,6 +50,15 @@ def check_boxes(reader: BoxReader, expected: int | None = None, workers: int = 2
         if (one.boxes_N4[:, :2] < 0).any() or (one.boxes_N4[:, 2:] > (width, height)).any():
             report.faults.append(f"{reader.ids[index]}: a box leaves the image of {height}x{width} pixels (height x width)")
     report.remarks += reader.remarks
+    return report
+
+
+def check_exhibits(reader: LabeledReader, expected: int | None = None, workers: int = 2) -> Report:
+    """Decode every image and count exhibits and distractors. expected: the number of images. workers: threads."""
+    report = decoded(reader, expected, workers)
+    known_N = reader.labels_N[reader.labels_N != NONE]
+    report.facts["exhibits"] = f"{len(np.unique(known_N))} in {len(known_N)} images"
+    report.facts["distractors"] = f"{len(reader) - len(known_N)} images"
     return report
 
 

@@ -1,0 +1,110 @@
+"""The Met dataset: lists, GAP by hand and in plain loops, whole runs and kills."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.helpers.segmentation_sets import picture
+from tips_bench.data.checks.images import check_exhibits
+from tips_bench.data.met import met
+from tips_bench.errors import UserError
+from tips_bench.evaluation.run import evaluate
+from tips_bench.features.extract import Extractor
+from tips_bench.metrics.recognition import RecognitionCounts, counts_of
+
+VARYING = {"cost", "created", "command", "pictures", "per_sample"}
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing may catch it, as nothing can catch a kill."""
+
+
+def values(confidence: list[float], right: list[int], known: list[int]) -> dict[str, float]:
+    counts = RecognitionCounts()
+    arrays = np.array(confidence, float), np.array(right, bool), np.array(known, bool)
+    for query, counts_4 in enumerate(counts_of(*arrays)):
+        counts.update(f"{query:03}", str(query), counts_4)
+    return counts.compute()
+
+
+def test_all_right_is_1_and_a_confident_distractor_lowers_gap_as_by_hand() -> None:
+    assert values([0.9, 0.8, 0.7], [1, 1, 1], [1, 1, 1]) == {"GAP": 100.0, "GAP-": 100.0, "accuracy": 100.0}
+    found = values([1.0, 0.9, 0.8], [0, 1, 1], [0, 1, 1])
+    assert found == pytest.approx({"GAP": 100 * (1 / 2 + 2 / 3) / 2, "GAP-": 100.0, "accuracy": 100.0})
+    assert values([0.5, 0.5], [1, 0], [1, 0])["GAP"] == 50.0, "of equally confident ones the wrong one comes first"
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2)), min_size=1, max_size=25))
+def test_gap_is_that_of_plain_loops(queries: list[tuple[int, int]]) -> None:
+    """0 a distractor, 1 wrong, 2 right."""
+    ranking, total, hits = sorted(queries, key=lambda one: (-one[0], one[1] == 2)), 0.0, 0
+    for place, (_, kind) in enumerate(ranking, 1):
+        hits += kind == 2
+        total += hits / place * (kind == 2)
+    known = sum(kind > 0 for _, kind in queries)
+    found = values([near for near, _ in queries], [kind == 2 for _, kind in queries], [kind > 0 for _, kind in queries])
+    assert found["GAP"] == pytest.approx(100 * total / known) if known else np.isnan(found["GAP"])
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "data" / "met"
+    (folder / "ground_truth").mkdir(parents=True)
+    database = [{"path": f"MET/{place}/{view}.jpg", "id": place, "more": 1} for place in range(4) for view in range(2)]
+    queries = [{"path": f"test_met/{place}.jpg", "MET_id": place} for place in range(4)] + [{"path": "test_other/9.jpg"}]
+    for name, entries in (("MET_database", database), ("testset", queries)):
+        (folder / "ground_truth" / f"{name}.json").write_text(json.dumps(entries))
+        for entry in entries:
+            file = folder / "images" / entry["path"]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture(entry.get("id", entry.get("MET_id", 9)), 42, 56)).save(file)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TIPS_BENCH_DATA", "data")
+    return folder
+
+
+def test_a_query_without_an_exhibit_is_a_distractor(root: Path) -> None:
+    query, database = met(root, "test"), met(root, "database")
+    assert query.labels_N.tolist() == [0, 1, 2, 3, -1] and database.labels_N.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert check_exhibits(query).facts == {"exhibits": "4 in 4 images", "distractors": "1 images"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("[]", "at least 1"), ("{}", "valid array"), ('[{"path": "a.jpg"}]', "no id"), ('[{"path": "../a", "id": 1}]', "outside")],
+)
+def test_broken_lists_are_refused_in_one_sentence(root: Path, text: str, words: str) -> None:
+    (root / "ground_truth" / "MET_database.json").write_text(text)
+    with pytest.raises(UserError, match=words):
+        met(root, "database")
+    with pytest.raises(UserError, match="cannot read"):
+        met(root, "mini")
+
+
+def test_the_same_pictures_are_named_and_a_killed_run_is_taken_up(root: Path, tmp_path: Path) -> None:
+    def run(out: str) -> dict:
+        record = evaluate("met", "tips-tiny-random", out=tmp_path / out, overrides=["image.short_side=28"], batch_size=2, pictures=1)
+        return {key: value for key, value in record.model_dump(mode="json").items() if key not in VARYING}
+
+    whole = run("a")
+    assert whole["metrics"]["accuracy"]["value"] == whole["metrics"]["GAP-"]["value"] == 100.0
+    assert whole["metrics"]["GAP"]["value"] == 100.0 and whole["probe"]["distractors"] == 1
+    timed, count = Extractor.timed, [0]
+
+    def dying(self, images):
+        count[0] += 1
+        if count[0] > 3:
+            raise Killed
+        return timed(self, images)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Extractor, "timed", dying)
+        run("b")
+    assert run("b") == whole
