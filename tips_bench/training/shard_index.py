@@ -1,8 +1,7 @@
 """Where the samples of a shard begin: found once from its headers and kept in a small file, four bytes a sample.
 
-With it a reader knows how many samples a shard holds, and reads those that are its own and nothing else. It lies beside the shard as
-`NAME.index`; where that folder cannot be written to, and for object storage, in the cache folder of tips-bench. An index that is older than
-its shard or speaks of another size is made again.
+With it a reader knows how many samples a shard holds, and reads those that are its own and nothing else. It lies in the cache folder of
+tips-bench, under a hash of the shard's place. An index that is older than its shard or speaks of another size is made again.
 """
 
 from __future__ import annotations
@@ -145,17 +144,14 @@ def _make(path: Path, size: int) -> ShardIndex:
         if not isinstance(error.__cause__, tarfile.TarError):
             raise
         index = ShardIndex(np.zeros(1, np.uint32), size, str(error.__cause__))
-    for file in _places(path):
-        with suppress(UserError, OSError):  # a folder that takes no file; without an index the headers are read again
-            _write(file, index)
-            break
+    with suppress(UserError, OSError):  # a folder that takes no file; without an index the headers are read again
+        _write(index_file(path), index)
     return index
 
 
-def _places(path: Path) -> list[Path]:
-    """Where its index may lie, the best place first."""
-    cached = cache_root() / CACHE / f"{digest(str(path if is_remote(path) else path.resolve()))}.index"
-    return [cached] if is_remote(path) else [path.with_name(f"{path.name}.index"), cached]
+def index_file(path: Path) -> Path:
+    """Where the index of a shard lies."""
+    return cache_root() / CACHE / f"{digest(str(path if is_remote(path) else path.resolve()))}.index"
 
 
 def _write(file: Path, index: ShardIndex) -> None:
@@ -168,17 +164,13 @@ def _write(file: Path, index: ShardIndex) -> None:
 
 def _read(path: Path, size: int, changed_ns: int) -> ShardIndex | None:
     """The index that is there; None where there is none, or none of this shard as it is now."""
-    for file in _places(path):
-        try:
-            with file.open("rb") as opened:
-                if os.fstat(opened.fileno()).st_mtime_ns < changed_ns:
-                    continue
-                index = _parsed(opened.readline(LONGEST_HEAD), opened, size)
-        except (OSError, ValueError):
-            continue
-        if index is not None:
-            return index
-    return None
+    try:
+        with index_file(path).open("rb") as opened:
+            if os.fstat(opened.fileno()).st_mtime_ns < changed_ns:
+                return None
+            return _parsed(opened.readline(LONGEST_HEAD), opened, size)
+    except (OSError, ValueError):
+        return None
 
 
 def _parsed(head: bytes, file: Any, size: int) -> ShardIndex | None:
