@@ -30,19 +30,20 @@ INDEX_HEAD = ["| protocol | what it does | source | differences from it |", "| -
 DEPTH_BINS = ["linear-dinov2-nyu", "linear-dinov2-nyu-4", "linear-dinov2-kitti", "linear-dinov2-kitti-4"]
 RETRIEVAL = ["retrieval-own", "retrieval-tips", "retrieval-tips-both", "retrieval-clip", "retrieval-squash"]
 ZERO_SHOT = ["zeroshot-own", "zeroshot-openai80", "zeroshot-openai80-squash", "zeroshot-bigvision"]
-KEYPOINTS = ["spair-dift", "spair-probe3d", "spair-geoaware", "spair-insid3", "spair-insid3-debiased"]
+KEYPOINTS = ["spair-dift", "spair-probe3d", "spair-geoaware", "spair-insid3", "spair-insid3-debiased", "spair-dinov3"]
+VIEWS = ["views-probe3d-navi", "views-probe3d-scannet", "views-dinov3-navi"]
 IN_CONTEXT = ["hummingbird", "hummingbird-100k", "hummingbird-1m", "hummingbird-224", "hummingbird-dip", "hummingbird-hb"]
 HELD = {
     "tests/golden/test_dpt.py": ["dpt-official", "dpt-tips"],
     "tests/parity/test_augment_mmseg.py": ["linear-dinov2", "linear-dinov2-ms", "linear-tips"],
-    "tests/parity/test_correspondence_sources.py": [*KEYPOINTS, "views-probe3d-navi", "views-probe3d-scannet"],
+    "tests/parity/test_correspondence_sources.py": [*KEYPOINTS, *VIEWS],
     "tests/parity/test_dense_losses.py": ["dpt-probe3d", "dpt-probe3d-a1f1464", "dpt-tips"],
     "tests/parity/test_depth_bins.py": [*DEPTH_BINS, "linear-dinov2-depth-224", "linear-tips-nyu"],
     "tests/parity/test_dino.py": ["proxyclip"],
     "tests/parity/test_dinotxt.py": ["dino-txt", "dino-txt-head"],
     "tests/parity/test_dinov2_golden.py": [*DEPTH_BINS, "linear-tips-nyu"],
     "tests/parity/test_dinov3_golden.py": ["linear-dinov3", "linear-dinov3-nyu", "linear-dinov3-kitti"],
-    "tests/parity/test_discovery.py": ["lost", "tokencut"],
+    "tests/parity/test_discovery.py": ["lost", "tokencut", "tokencut-dinov3"],
     "tests/parity/test_dpt_heads.py": ["dpt-official"],
     "tests/parity/test_hummingbird.py": IN_CONTEXT,
     "tests/parity/test_kmeans.py": ["kmeans", "kmeans-500"],
@@ -113,6 +114,7 @@ SINCE = {
     "retrieval-own",
     "sclip",
     "spair-dift",
+    "spair-dinov3",
     "spair-geoaware",
     "spair-insid3",
     "spair-insid3-debiased",
@@ -121,9 +123,11 @@ SINCE = {
     "video-dinov3-notebook",
     "video-dinov3-paper",
     "video-vjepa21",
+    "views-dinov3-navi",
     "views-probe3d-navi",
     "views-probe3d-scannet",
     "tokencut",
+    "tokencut-dinov3",
     "zeroshot-bigvision",
     "zeroshot-own",
 }

@@ -10,9 +10,10 @@ import torch
 from torch.nn import functional as F
 
 from tips_bench.adapters.keypoint_matching import KeypointAdapter, OnCanvas
+from tips_bench.adapters.view_matching import ViewAdapter, within
 from tips_bench.cards import load_card
 from tips_bench.data.camera_geometry import Intrinsics, points
-from tips_bench.data.pairs import KeypointPair
+from tips_bench.data.pairs import KeypointPair, ViewPair
 from tips_bench.data.view_geometry import degrees_of, match_errors
 from tips_bench.features.affinity import unit
 from tips_bench.features.patch_maps import Grid, without
@@ -90,8 +91,10 @@ def test_geoaware_finds_the_same_patches(gold):
         assert found_K2 * scale + corner == pytest.approx(theirs_K2)
 
 
-def test_probe3d_measures_the_same_errors_and_averages_by_category(gold):
-    answers, counts = scored(gold, "spair-probe3d")
+@pytest.mark.parametrize("protocol", ["spair-probe3d", "spair-dinov3"])
+def test_probe3d_measures_the_same_errors_and_averages_by_category(gold, protocol):
+    """DINOv3's paper follows it, with larger images."""
+    answers, counts = scored(gold, protocol)
     errors = []
     for pair, found_K2 in zip(pairs(gold), answers, strict=True):
         assert pair.box is not None
@@ -118,6 +121,28 @@ def test_probe3d_matches_the_same_points_of_two_views(gold):
     meters_k, pixels_k = match_errors(first, second, gold["view_move"].astype(np.float64), (200, 210))
     assert meters_k == pytest.approx(gold["view_meters"], rel=1e-5) and pixels_k == pytest.approx(gold["view_pixels"], rel=2e-4)
     assert degrees_of(gold["view_move"].astype(np.float64)) == pytest.approx(gold["view_angle"][0], abs=1e-4)
+
+
+def test_dinov3_keeps_the_matches_of_greatest_cosine_and_averages_recall_over_three_distances(gold):
+    """Appendix D.3 in plain float64 on the same maps: no code of it is public."""
+    points_2HW3, maps = gold["view_points"].astype(np.float64), torch.from_numpy(gold["view_maps"]).double()
+    known_2HW = points_2HW3[..., 2] > 0
+    large = [F.interpolate(map_Dhw[None], known_2HW.shape[1:], mode="bicubic")[0].permute(1, 2, 0) for map_Dhw in maps.permute(0, 3, 1, 2)]
+    a, b = (F.normalize(map_HWD[torch.from_numpy(known_HW)], dim=1) for map_HWD, known_HW in zip(large, known_2HW, strict=True))
+    cosines_N, rows_N = (a @ b.T).max(1)
+    order_k = cosines_N.argsort(descending=True, stable=True)[:60]
+    first_k3, second_k3 = points_2HW3[0][known_2HW[0]][order_k], points_2HW3[1][known_2HW[1]][rows_N[order_k]]
+    move_44 = gold["view_move"].astype(np.float64)
+    meters_k = np.linalg.norm(first_k3 @ move_44[:3, :3].T + move_44[:3, 3] - second_k3, axis=1)
+
+    adapter = ViewAdapter(load_card("task", "navi-pairs"), load_card("protocol", "views-dinov3-navi", ["probe.matches=60"]))
+    pair = ViewPair("1", "g", 0, 0, 1, points_2HW3, move_44, (200, 210), 20.0)
+    found_k, pixels_k, _ = adapter._match(dict(enumerate(maps)), pair)
+    assert np.sort(found_k) == pytest.approx(np.sort(meters_k), abs=1e-9)
+    counts = ViewCounts.for_classes(["0 to 30 degrees"])
+    counts.update("1", "g", count(within(found_k, pixels_k), 0, 1))
+    plain = [100 * (meters_k < limit).mean() for limit in (0.01, 0.02, 0.05)]
+    assert counts.compute()["mean recall@cm"] == pytest.approx(np.mean(plain), abs=1e-9)
 
 
 def test_probe3d_matches_the_same_points_of_two_depth_maps(gold):

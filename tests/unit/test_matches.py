@@ -70,6 +70,7 @@ def test_every_pair_of_views_weighs_the_same_however_many_matches_it_has():
     counts.update("c", "g", count(within(np.zeros(0), np.zeros(0)), 1, 2))
     values = counts.compute()
     assert [values[f"recall@{limit}cm"] for limit in CENTIMETERS] == pytest.approx([0, 100 / 3, 100 / 3])
+    assert values["mean recall@cm"] == pytest.approx((0 + 100 / 3 + 100 / 3) / 3, abs=1e-9)
     assert [values[f"recall@{limit}px"] for limit in PIXELS] == pytest.approx([0, 0, 0, 0, 100 / 3, 100 / 3, 100 / 3])
     assert values["recall@2cm by angle"] == pytest.approx([100, 0])
 

@@ -64,7 +64,7 @@ def test_places_go_to_shares_of_a_padded_map_and_back():
     assert shares_K2 == pytest.approx((points_K2 * 2 + [0, 2]) / [80, 64]) and grid.pixels(shares_K2) == pytest.approx(points_K2)
 
 
-def brute_force(first_hwD, second_hwD, known_2HW, k, mode):
+def brute_force(first_hwD, second_hwD, known_2HW, k, mode, surest="ratio"):
     """Places of both views and weights, from all cosines at once."""
     size = known_2HW.shape[1:]
     options = {} if mode == "nearest" else {"align_corners": False}
@@ -73,7 +73,8 @@ def brute_force(first_hwD, second_hwD, known_2HW, k, mode):
     a, b = (unit(features[place]) for features, place in zip(flat, places, strict=True))
     near, rows = (a @ b.T).topk(2, 1)
     distance = (1 - near).clamp(min=1e-9)
-    weights, order = (1 - distance[:, 0] / distance[:, 1]).sort(descending=True, stable=True)
+    by = near[:, 0] if surest == "cosine" else 1 - distance[:, 0] / distance[:, 1]
+    weights, order = by.sort(descending=True, stable=True)
     back = (b @ a.T).argmax(1)
     mutual = back[rows[:, 0]] == torch.arange(len(a))
     return places[0][order][:k], places[1][rows[order, 0]][:k], weights[:k], mutual[order]
@@ -91,6 +92,25 @@ def test_views_are_matched_as_by_all_cosines_at_once(mode, share):
     sure = int((weights_k > 1e-3).sum())
     assert sure > 20 and torch.equal(found.first_k[:sure], first_k[:sure]) and torch.equal(found.second_k[:sure], second_k[:sure])
     assert torch.allclose(found.weights_k, weights_k, atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.3])
+def test_matches_of_greatest_cosine_are_those_of_all_cosines_at_once(share):
+    maps = [random_map(seed, 5, 7, 20).double() for seed in (4, 5)]
+    known_2HW = torch.rand(2, 22, 30, generator=torch.Generator().manual_seed(6)) < share
+    found = match_views(*maps, known_2HW, 40, surest="cosine")
+    first_k, second_k, cosines_k, _ = brute_force(*maps, known_2HW, 40, "bicubic", "cosine")
+    assert torch.equal(found.first_k, first_k) and torch.equal(found.second_k, second_k)
+    assert torch.allclose(found.weights_k, cosines_k, rtol=0, atol=1e-5)  # weights of enlarging are of single precision
+    by_ratio = match_views(*maps, known_2HW, 40)
+    assert set(found.first_k.tolist()) != set(by_ratio.first_k.tolist())
+
+
+def test_one_point_is_enough_for_a_match_of_greatest_cosine():
+    known_2HW = torch.zeros(2, 4, 4, dtype=torch.bool)
+    known_2HW[0, 1:3] = known_2HW[1, 2, 3] = True
+    found = match_views(random_map(0, 2, 2, 4), random_map(1, 2, 2, 4), known_2HW, 5, surest="cosine")
+    assert len(found.first_k) == 5 and set(found.second_k.tolist()) == {11}
 
 
 def test_both_ways_keeps_points_that_are_each_others_nearest():

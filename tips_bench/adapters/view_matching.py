@@ -28,7 +28,7 @@ from tips_bench.data.split import Splits
 from tips_bench.data.view_geometry import match_errors
 from tips_bench.features.context import RunContext
 from tips_bench.features.patch_maps import PatchMaps
-from tips_bench.features.view_matching import match_views
+from tips_bench.features.view_matching import Surest, match_views
 from tips_bench.metrics.matches import CENTIMETERS, PIXELS, ViewCounts, count
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.pictures.matches import Line, match_panel
@@ -40,13 +40,15 @@ SHOWN, SHOWN_CM = 40, 5  # matches of a picture; what is right in it
 class ViewOptions(Strict):
     """matches: the surest of a pair that are scored. enlarge: how maps are enlarged to the grid of points.
 
-    both_ways: only matches of points that are each other's nearest.
+    both_ways: only matches of points that are each other's nearest. surest: what tells how sure a match is, the "ratio" of the distances to
+    a point's two nearest, or the "cosine" to its nearest.
     """
 
     type: Literal["views"]
     matches: int = Field(1000, gt=0)
     enlarge: Literal["bicubic", "bilinear"]
     both_ways: bool = False
+    surest: Surest = "ratio"
 
 
 class ViewAdapter:
@@ -101,7 +103,8 @@ class ViewAdapter:
         """(errors in meters [k], in pixels [k], places of both views, line by line)."""
         first, second = maps[pair.first], maps[pair.second]
         known_2HW = torch.from_numpy(pair.points_2HW3[..., 2] > 0).to(first.device)
-        found = match_views(first, second, known_2HW, self.options.matches, kind=self.options.enlarge, both_ways=self.options.both_ways)
+        matches, kind, both_ways, surest = self.options.matches, self.options.enlarge, self.options.both_ways, self.options.surest
+        found = match_views(first, second, known_2HW, matches, kind=kind, both_ways=both_ways, surest=surest)
         places_2k = [places_k.cpu().numpy() for places_k in (found.first_k, found.second_k)]
         first_k3, second_k3 = (
             points_HW3.reshape(-1, 3)[places_k] for points_HW3, places_k in zip(pair.points_2HW3, places_2k, strict=True)

@@ -1,7 +1,8 @@
 """Points of one view matched with those of another, by features of maps that are enlarged to a grid of points.
 
 As mbanani/probe3d a1f1464 does it (evals/utils/correspondence.py:63-161,214-263): both maps are enlarged, features at points are made unit,
-each point's two nearest are found, and the matches of least ratio between both distances are kept, the distance being 1 - cosine.
+each point's two nearest are found, and the matches of least ratio between both distances are kept, the distance being 1 - cosine. DINOv3
+(arXiv 2508.10104, appendix D.3) keeps those of greatest cosine instead.
 Enlarging is linear, so the cosines of a point with all places of the other view are those with its few patches, enlarged: a fraction of the
 products, and nothing of the size points x points is ever held.
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,12 +23,15 @@ from tips_bench.features.geometry import CHUNK_ELEMENTS, Kind, interpolation
 
 BLOCK = 1 << 12  # points whose features are held twice
 LINES = 16  # of a map that is enlarged at once
+Surest = Literal["ratio", "cosine"]
 LEAST = 1e-9  # a distance is no less where ratios are taken (calculate_ratio_test)
 
 
 @dataclass(frozen=True)
 class ViewMatches:
-    """first_k, second_k: places line by line on the grids of both views, the surest first. weights_k: 1 - ratio of distances."""
+    """first_k, second_k: places line by line on the grids of both views, the surest first. weights_k: how sure each is, by what it
+    was kept for: 1 - ratio of distances, or cosine.
+    """
 
     first_k: Tensor
     second_k: Tensor
@@ -69,31 +74,41 @@ class Enlarged:
 
 
 def match_views(
-    first_hwD: Tensor, second_hwD: Tensor, known_2HW: Tensor, matches: int, *, kind: Kind = "bicubic", both_ways: bool = False
+    first_hwD: Tensor,
+    second_hwD: Tensor,
+    known_2HW: Tensor,
+    matches: int,
+    *,
+    kind: Kind = "bicubic",
+    both_ways: bool = False,
+    surest: Surest = "ratio",
 ) -> ViewMatches:
     """The surest matches of points of the first view, at most so many; none where a view has too few points.
 
     known_2HW: bool, where each view has a point. kind: how maps are enlarged to H x W. both_ways: keep only points that are each other's
-    nearest. Of equally sure matches those of lower places are kept, and come first.
+    nearest. surest: what tells how sure a match is, the ratio of the distances to a point's two nearest or the cosine to its nearest. Of equally sure matches those of lower places are kept, and come first.
     """
     first, second = (Enlarged.of(map_hwD, known_HW, kind) for map_hwD, known_HW in zip((first_hwD, second_hwD), known_2HW, strict=True))
-    if len(first.places_N) == 0 or len(second.places_N) < 2:
+    needed = 2 if surest == "ratio" else 1
+    if len(first.places_N) == 0 or len(second.places_N) < needed:
         none = first.places_N[:0]
         return ViewMatches(none, none, none.to(first_hwD))
-    rows_N2 = nearest(first, second, 2)
-    distances_N2 = 1 - torch.stack([products(first.features_ND, second.features_ND, rows_N) for rows_N in rows_N2.T], 1)
-    distances_N2 = distances_N2.clamp(min=LEAST)
-    weights_N, rows_N, points_N = (
-        1 - distances_N2[:, 0] / distances_N2[:, 1],
-        rows_N2[:, 0],
-        torch.arange(len(rows_N2), device=rows_N2.device),
-    )
+    rows_Nr = nearest(first, second, needed)
+    cosines_Nr = torch.stack([products(first.features_ND, second.features_ND, rows_N) for rows_N in rows_Nr.T], 1)
+    weights_N = 1 - ratios(cosines_Nr) if surest == "ratio" else cosines_Nr[:, 0]
+    rows_N, points_N = rows_Nr[:, 0], torch.arange(len(rows_Nr), device=rows_Nr.device)
     if both_ways:
         kept_N = mutual(rows_N, nearest(second, first, 1)[:, 0])
         weights_N, rows_N, points_N = weights_N[kept_N], rows_N[kept_N], points_N[kept_N]
     weights_k, order_k = weights_N.sort(descending=True, stable=True)
     order_k = order_k[:matches]
     return ViewMatches(first.places_N[points_N[order_k]], second.places_N[rows_N[order_k]], weights_k[:matches])
+
+
+def ratios(cosines_N2: Tensor) -> Tensor:
+    """[N]: of the distances to a point's nearest and to the one after it."""
+    distances_N2 = (1 - cosines_N2).clamp(min=LEAST)
+    return distances_N2[:, 0] / distances_N2[:, 1]
 
 
 def products(features_ND: Tensor, others_MD: Tensor, rows_N: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ different numbers of points: "image" is the mean over pairs of each pair's share
 
 Keypoints (PCK, the percentage of correct keypoints): a limit is a fraction of a size in pixels that the protocol names, the longer side of
 the object's box or of the image. "category" is the mean over categories of each one's share of points. Views of one scene: limits are
-centimeters between two points of the scene, or pixels between their images; every pair weighs the same.
+centimeters between two points of the scene, or pixels between their images; every pair weighs the same. "mean recall@cm" is the mean of the
+recalls within 1, 2 and 5 cm, as DINOv3 reports it (arXiv 2508.10104, appendix D.3).
 
 Axes: G groups (categories, or ranges of angles), A limits; the last axis, of 2A + 2, is points within each limit, shares of the pair's
 points within each limit, points, pairs.
@@ -27,6 +28,7 @@ ALPHAS = (0.01, 0.05, 0.10, 0.15, 0.20)
 CENTIMETERS = (1, 2, 5)
 PIXELS = (5, 10, 20, 25, 40, 50, 80)
 VIEW_LIMITS = (*(f"{limit}cm" for limit in CENTIMETERS), *(f"{limit}px" for limit in PIXELS))
+MEAN_RECALL = "mean recall@cm"
 
 
 def count(within_AK: np.ndarray, group: int, groups: int) -> np.ndarray:
@@ -104,10 +106,10 @@ class KeypointCounts(MatchCounts):
 
 
 class ViewCounts(MatchCounts):
-    """Recall within centimeters and within pixels, the mean over pairs; groups are ranges of the angle between the views."""
+    """Recall within centimeters and within pixels, the mean over pairs, and its mean over centimeters; groups are ranges of the angle between the views."""
 
     limits = len(VIEW_LIMITS)
-    specs: ClassVar[dict[str, MetricSpec]] = {f"recall@{limit}": PERCENT for limit in VIEW_LIMITS}
+    specs: ClassVar[dict[str, MetricSpec]] = {name: PERCENT for name in (*(f"recall@{limit}" for limit in VIEW_LIMITS), MEAN_RECALL)}
     per_class: ClassVar[Mapping[str, Any]] = {
         f"recall@{limit}": (f"recall@{limit} by angle", partial(_of_group, number, "image")) for number, limit in enumerate(VIEW_LIMITS)
     }
@@ -117,4 +119,5 @@ class ViewCounts(MatchCounts):
     def summary(counts_xGF: np.ndarray, /) -> dict[str, np.ndarray]:
         """Recall in percent, shape ...; NaN without pairs."""
         counts_xF = np.asarray(counts_xGF, dtype=np.float64).sum(-2)
-        return {f"recall@{limit}": shares(counts_xF, number, "image") for number, limit in enumerate(VIEW_LIMITS)}
+        found = {f"recall@{limit}": shares(counts_xF, number, "image") for number, limit in enumerate(VIEW_LIMITS)}
+        return found | {MEAN_RECALL: np.mean([found[f"recall@{limit}cm"] for limit in CENTIMETERS], 0)}
