@@ -57,16 +57,19 @@ def plain(data: Path, protocol: str) -> list[bool]:
         sample = reader.load(index)
         height, width = sample.image_HW3.shape[:2]
         pixels_3HW = torch.nn.functional.pad(to_pixels(sample.image_HW3), (0, -width % PATCH, 0, -height % PATCH))
-        before_hwD = encoder.encode_image(pixels_3HW[None], layers=(-2,), norm=False).patches[0]
-        keys_hwD = encoder.facet(before_hwD, "key")[0]
-        found = lost(keys_hwD, 100) if protocol == "lost" else tokencut(keys_hwD, 0.2, 1e-5)
+        if protocol == "tokencut-dinov3":
+            features_hwD = encoder.encode_image(pixels_3HW[None], layers=(-1,), norm=True).patches[0][0]
+        else:
+            before_hwD = encoder.encode_image(pixels_3HW[None], layers=(-2,), norm=False).patches[0]
+            features_hwD = encoder.facet(before_hwD, "key")[0]
+        found = lost(features_hwD, 100) if protocol == "lost" else tokencut(features_hwD, 0.2, 1e-5)
         left, top, right, bottom = (PATCH * found.box_4).tolist()
         intersection_N, union_N = overlap(np.array([left, top, min(right, width), min(bottom, height)]), sample.boxes_N4)
         correct.append(bool((intersection_N / union_N >= 0.5).any()))
     return correct
 
 
-@pytest.mark.parametrize("protocol", ["lost", "tokencut"])
+@pytest.mark.parametrize("protocol", ["lost", "tokencut", "tokencut-dinov3"])
 def test_corloc_is_that_of_plain_loops(data: Path, tmp_path: Path, protocol: str) -> None:
     record = run(data, tmp_path, protocol, pictures=2)
     correct = plain(data, protocol)

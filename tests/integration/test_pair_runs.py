@@ -20,7 +20,7 @@ SETS = {
     "copies": ("keypoint-matching", "spair", "image PCK@0.10", ["spair-dift", "spair-probe3d", "spair-geoaware", "spair-insid3-debiased"]),
     "animals": ("keypoint-matching", "pf-pascal", "image PCK@0.10", ["spair-geoaware", "spair-dift"]),
     "walls": ("view-matching", "scannet-pairs", "recall@40px", ["views-probe3d-scannet", "views-224-mutual"]),
-    "objects": ("view-matching", "navi-pairs", "recall@2cm", ["views-probe3d-navi"]),
+    "objects": ("view-matching", "navi-pairs", "recall@2cm", ["views-probe3d-navi", "views-dinov3-navi"]),
 }
 
 
@@ -77,10 +77,13 @@ def test_the_same_view_twice_scores_100_and_another_view_less(sets):
     assert record.probe == {"matches": 4000, "pairs with fewer matches than wanted": 0} and record.cost.image_forwards == 6
 
 
-def test_pairs_of_objects_are_scored(sets):
-    record = run(sets / "out", "objects", "views-probe3d-navi", extra=("task.data.options.every=1",), pictures=1)
+@pytest.mark.parametrize("protocol", ["views-probe3d-navi", "views-dinov3-navi"])
+def test_pairs_of_objects_are_scored(sets, protocol):
+    record = run(sets / "out", "objects", protocol, extra=("task.data.options.every=1",), pictures=1)
     assert record.dataset.n == 10 and record.probe["pairs with fewer matches than wanted"] == 10
-    assert 0 <= record.metrics["recall@5cm"].value <= 100
+    recalls = [record.metrics[f"recall@{limit}cm"].value for limit in (1, 2, 5)]
+    assert 0 <= recalls[0] <= recalls[2] <= 100
+    assert record.metrics["mean recall@cm"].value == pytest.approx(sum(recalls) / 3, abs=1e-9)
 
 
 def test_a_threshold_by_the_box_needs_a_box(sets):

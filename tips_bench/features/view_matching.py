@@ -86,7 +86,8 @@ def match_views(
     """The surest matches of points of the first view, at most so many; none where a view has too few points.
 
     known_2HW: bool, where each view has a point. kind: how maps are enlarged to H x W. both_ways: keep only points that are each other's
-    nearest. surest: what tells how sure a match is, the ratio of the distances to a point's two nearest or the cosine to its nearest. Of equally sure matches those of lower places are kept, and come first.
+    nearest. surest: what tells how sure a match is, the ratio of the distances to a point's two nearest or the cosine to its nearest. Of
+    equally sure matches those of lower places are kept, and come first.
     """
     first, second = (Enlarged.of(map_hwD, known_HW, kind) for map_hwD, known_HW in zip((first_hwD, second_hwD), known_2HW, strict=True))
     needed = 2 if surest == "ratio" else 1

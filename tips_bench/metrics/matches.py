@@ -106,7 +106,10 @@ class KeypointCounts(MatchCounts):
 
 
 class ViewCounts(MatchCounts):
-    """Recall within centimeters and within pixels, the mean over pairs, and its mean over centimeters; groups are ranges of the angle between the views."""
+    """Recall within centimeters and within pixels, the mean over pairs, and its mean over centimeters.
+
+    Groups are ranges of the angle between the views.
+    """
 
     limits = len(VIEW_LIMITS)
     specs: ClassVar[dict[str, MetricSpec]] = {name: PERCENT for name in (*(f"recall@{limit}" for limit in VIEW_LIMITS), MEAN_RECALL)}
