@@ -49,8 +49,10 @@ HELD = {
     "tests/parity/test_kmeans.py": ["kmeans", "kmeans-500"],
     "tests/parity/test_ranked_retrieval.py": [
         "amstertime",
+        "amstertime-dinov3",
         "dino-retrieval",
         "dino-retrieval-multiscale",
+        "dinov3-retrieval",
         "met-nearest",
     ],
     "tests/parity/test_knn_sklearn.py": ["knn-dinov2", "knn-20", "uned", "uned-separate"],
@@ -88,8 +90,10 @@ FOUND = {
 # protocols that were written since
 SINCE = {
     "amstertime",
+    "amstertime-dinov3",
     "dino-retrieval",
     "dino-retrieval-multiscale",
+    "dinov3-retrieval",
     "met-nearest",
     "clearclip",
     "dino-txt",

@@ -26,7 +26,8 @@ class ImageCard(Strict):
     mean and deviation that the encoder was trained with, ImageNet's, or those that open-hummingbird-eval has (its blue is divided by
     0.255). crop_ratio: with native, the image is brought to the resolution / crop_ratio, rounded down, and the crop has the resolution.
     from_encoder: all is as `preprocessing` in the model's card says. thumbnail: an image whose longer side is
-    longer than this, in pixels, is made smaller as Pillow's `thumbnail` does it (Lanczos); others stay.
+    longer than this, in pixels, is made smaller as Pillow's `thumbnail` does it (Lanczos); others stay. framed: black is added on all
+    sides of a thumbnail until it is a square, as torchvision's crop of more than there is adds it.
     """
 
     added: ClassVar[tuple[str, ...]] = (
@@ -37,6 +38,7 @@ class ImageCard(Strict):
         "rounding",
         "long_multiple",
         "thumbnail",
+        "framed",
     )
     short_side: int | None = Field(gt=0)
     native: bool = False
@@ -53,11 +55,12 @@ class ImageCard(Strict):
     rounding: Literal["nearest", "up"] = "nearest"
     long_multiple: int | None = Field(None, gt=0)
     thumbnail: int | None = Field(None, gt=0)
+    framed: bool = False
 
     @property
     def crops(self) -> bool:
-        """Whether an image may be cropped."""
-        return self.shape == "center-crop" or self.crop is not None or self.crop_ratio is not None or self.from_encoder
+        """Whether what is encoded may be less than the image, or more."""
+        return self.framed or self.shape == "center-crop" or self.crop is not None or self.crop_ratio is not None or self.from_encoder
 
     @model_validator(mode="after")
     def _a_square_has_a_side(self) -> ImageCard:
@@ -81,4 +84,6 @@ class ImageCard(Strict):
             raise ValueError("long_side needs library mmcv, shape aspect and a short_side")
         if self.thumbnail is not None and (self.library != "mmcv" or self.shape != "aspect" or self.native or self.short_side is not None):
             raise ValueError("thumbnail sets the size alone: set short_side to null, shape to aspect, and leave native and library out")
+        if self.framed and self.thumbnail is None:
+            raise ValueError("framed needs thumbnail, which says how large the square is")
         return self

@@ -19,6 +19,7 @@ EQUAL = {"dino-txt": "tests/parity/test_dinotxt.py", "dino-txt-head": "tests/par
 # the first half of each hash; records hold the whole, so a change here takes records off their boards
 HASHES = {
     "amstertime": "e525d9d9ec4d0b2f",
+    "amstertime-dinov3": "13deb3990c39070d",
     "classifier-112": "5d2d2a6ae990d072",
     "classifier-dinov2": "9bf480d509c92ac7",
     "clearclip": "f8e418879c60a1d2",
@@ -35,6 +36,7 @@ HASHES = {
     "dino-retrieval-multiscale": "fe3a3cdb206de998",
     "dino-txt": "8d728fad510d6011",
     "dino-txt-head": "6f0b11a559cad32a",
+    "dinov3-retrieval": "44afd07b6b79872f",
     "dpt-224": "0bf5f623cf8d91ba",
     "dpt-official": "506a03093059b919",
     "dpt-probe3d": "c9e5f7612fcfe711",

@@ -83,6 +83,7 @@ def plain_precision(near_N: np.ndarray, ids: list[str], right: set[str], junk: s
         ("roxford5k", "roxford"),
         ("roxford5k", "roxford-whole"),
         ("roxford5k", "dino-retrieval-multiscale"),
+        ("roxford5k", "dinov3-retrieval"),
         ("roxford5k-1m", "roxford"),
     ],
 )
@@ -90,7 +91,7 @@ def test_the_numbers_are_those_of_plain_loops(sets: Path, task: str, protocol: s
     record = run(sets / "out", protocol, task, pictures=1)
     options = {"dataset": "roxford5k", "distractors": task == "roxford5k-1m"}
     query, database = (revisited("data/revisitop", split, **options) for split in ("query", "database"))
-    query = query.cropped() if protocol == "roxford" else query
+    query = query.cropped() if protocol in ("roxford", "dinov3-retrieval") else query
     near_QN = tokens(query, protocol, "image.thumbnail=42") @ tokens(database, protocol, "image.thumbnail=42").T
     found: dict[str, list[float]] = {"easy": [], "medium": [], "hard": []}
     for place, near_N in enumerate(near_QN):

@@ -18,10 +18,11 @@ from tips_bench.registry import FAMILIES
 from tips_bench.results.record import MetricValue
 
 FILES = sorted((shipped("leaderboards") / "published").glob("*.yaml"))
-PLAUSIBLE = {"%": (1, 99), "m": (0.01, 5), "deg": (5, 45)}
+PLAUSIBLE = {"%": (0.5, 99), "m": (0.01, 5), "deg": (5, 45)}
 SEGMENTED = ("mIoU", "mIoU_visible", "allAcc_visible", "J&F")
 MATCHED = ("R@1", "image-to-text R@1", "text-to-image R@1", "category PCK@0.10", "mean recall@cm")
-UNITS = dict.fromkeys((*SEGMENTED, *MATCHED, "top1", "CorLoc"), "%")
+RANKED = ("mAP", "mAP-medium", "mAP-hard", "GAP", "GAP-", "accuracy")
+UNITS = dict.fromkeys((*SEGMENTED, *MATCHED, *RANKED, "top1", "CorLoc"), "%")
 
 
 def protocols() -> dict:
@@ -86,6 +87,7 @@ def test_every_number_is_of_the_size_of_its_unit() -> None:
         ("dinov3-7b16", "navi-pairs", "mean recall@cm", 64.4, "DINOv3"),
         ("dinov3-7b16", "voc2007-discovery", "CorLoc", 66.1, "DINOv3"),
         ("dinov3-7b16", "davis", "J&F", 83.3, "DINOv3"),
+        ("dinov3-7b16", "met", "GAP", 55.4, "DINOv3"),
         ("dinov2-g14", "ade20k", "mIoU", 53.0, "DINOv2"),
         ("clip-l14", "voc2012", "mIoU", 74.5, "SigLIP 2"),
         ("siglip2-so400m14-378", "nyu-depth", "RMSE", 0.466, "SigLIP 2"),

@@ -118,6 +118,15 @@ def thumbnail(image_HW3: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(image)
 
 
+def framed(image_HW3: np.ndarray, side: int) -> np.ndarray:
+    """The image in the middle of a black square of `side` pixels, no less than its own; an odd pixel goes to the right and the bottom."""
+    height, width = image_HW3.shape[:2]
+    top, left = (side - height) // 2, (side - width) // 2
+    image_SS3 = np.zeros((side, side, 3), image_HW3.dtype)
+    image_SS3[top : top + height, left : left + width] = image_HW3
+    return image_SS3
+
+
 def center_crop(image_HW3: np.ndarray, shape: tuple[int, int], library: Library = "mmcv") -> np.ndarray:
     """The middle (height, width) of an image at least that large. Half a pixel goes up, or, for "torchvision", to the even number."""
     spare = image_HW3.shape[0] - shape[0], image_HW3.shape[1] - shape[1]

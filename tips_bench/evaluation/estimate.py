@@ -101,7 +101,7 @@ def inner_size(spec: Spec) -> tuple[int, int]:
     """(height, width) of the network input in pixels, of an image of 4:3 where the protocol keeps its shape."""
     image = spec.applied.image
     if image.thumbnail is not None:
-        return round(image.thumbnail / ASPECT), image.thumbnail
+        return image.thumbnail if image.framed else round(image.thumbnail / ASPECT), image.thumbnail
     short = image.crop or image.short_side or spec.model.resolution
     return (short, short) if image.shape != "aspect" else (short, round(short * ASPECT))
 

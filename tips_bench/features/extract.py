@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tips_bench.cards import FeatureCard, ImageCard
-from tips_bench.data.images import center_crop, resize, resize_shape, thumbnail, thumbnail_shape, to_pixels
+from tips_bench.data.images import center_crop, framed, resize, resize_shape, thumbnail, thumbnail_shape, to_pixels
 from tips_bench.encoders.base import Encoder, EncoderSpec, ImageFeatures, padding_of
 from tips_bench.encoders.last_block import Attention, Proxy, Reading
 from tips_bench.errors import UserError
@@ -148,7 +148,8 @@ class Extractor:
     def _resized(self, height: int, width: int, scale: float) -> tuple[int, int]:
         card = self.image
         if card.thumbnail is not None:
-            return thumbnail_shape(height, width, max(1, int(card.thumbnail * scale)))
+            side = max(1, int(card.thumbnail * scale))
+            return (side, side) if card.framed else thumbnail_shape(height, width, side)
         if card.short_side is not None and card.shape == "square":
             height = width = card.short_side
         multiple = self.encoder.spec.patch_size if card.patch_multiple else None
@@ -176,7 +177,9 @@ class Extractor:
     def pixels(self, image_HW3: np.ndarray, scale: float = 1) -> Tensor:
         """The resized image as float32 [3,H,W] in [0, 1]."""
         if self.image.thumbnail is not None:
-            return to_pixels(thumbnail(image_HW3, max(1, int(self.image.thumbnail * scale))))
+            side = max(1, int(self.image.thumbnail * scale))
+            small_HW3 = thumbnail(image_HW3, side)
+            return to_pixels(framed(small_HW3, side) if self.image.framed else small_HW3)
         height, width = image_HW3.shape[:2]
         resized_HW3 = resize(image_HW3, self._resized(height, width, scale), self.image.interpolation, self.image.library)
         return to_pixels(center_crop(resized_HW3, self.inner_size(height, width, scale), self.image.library))
