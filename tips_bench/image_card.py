@@ -26,8 +26,8 @@ class ImageCard(Strict):
     mean and deviation that the encoder was trained with, ImageNet's, or those that open-hummingbird-eval has (its blue is divided by
     0.255). crop_ratio: with native, the image is brought to the resolution / crop_ratio, rounded down, and the crop has the resolution.
     from_encoder: all is as `preprocessing` in the model's card says. thumbnail: an image whose longer side is
-    longer than this, in pixels, is made smaller as Pillow's `thumbnail` does it (Lanczos); others stay. framed: black is added on all
-    sides of a thumbnail until it is a square, as torchvision's crop of more than there is adds it.
+    longer than this, in pixels, is made smaller as Pillow's `thumbnail` does it (Lanczos); others stay. framed: the longer side
+    gets this length in pixels, and black is added on both sides of the shorter one until the image is a square.
     """
 
     added: ClassVar[tuple[str, ...]] = (
@@ -55,12 +55,18 @@ class ImageCard(Strict):
     rounding: Literal["nearest", "up"] = "nearest"
     long_multiple: int | None = Field(None, gt=0)
     thumbnail: int | None = Field(None, gt=0)
-    framed: bool = False
+    framed: int | None = Field(None, gt=0)
 
     @property
     def crops(self) -> bool:
         """Whether what is encoded may be less than the image, or more."""
-        return self.framed or self.shape == "center-crop" or self.crop is not None or self.crop_ratio is not None or self.from_encoder
+        return (
+            self.framed is not None
+            or self.shape == "center-crop"
+            or self.crop is not None
+            or self.crop_ratio is not None
+            or self.from_encoder
+        )
 
     @model_validator(mode="after")
     def _a_square_has_a_side(self) -> ImageCard:
@@ -84,6 +90,9 @@ class ImageCard(Strict):
             raise ValueError("long_side needs library mmcv, shape aspect and a short_side")
         if self.thumbnail is not None and (self.library != "mmcv" or self.shape != "aspect" or self.native or self.short_side is not None):
             raise ValueError("thumbnail sets the size alone: set short_side to null, shape to aspect, and leave native and library out")
-        if self.framed and self.thumbnail is None:
-            raise ValueError("framed needs thumbnail, which says how large the square is")
+        sized = self.short_side is not None or self.native or self.thumbnail is not None or self.shape != "aspect"
+        if self.framed is not None and (self.library != "torchvision" or sized):
+            raise ValueError(
+                "framed sets the size alone, as torchvision resizes: set short_side to null, shape to aspect, library to torchvision"
+            )
         return self

@@ -36,7 +36,7 @@ HASHES = {
     "dino-retrieval-multiscale": "fe3a3cdb206de998",
     "dino-txt": "8d728fad510d6011",
     "dino-txt-head": "6f0b11a559cad32a",
-    "dinov3-retrieval": "44afd07b6b79872f",
+    "dinov3-retrieval": "a8cb833f82e32418",
     "dpt-224": "0bf5f623cf8d91ba",
     "dpt-official": "506a03093059b919",
     "dpt-probe3d": "c9e5f7612fcfe711",

@@ -38,8 +38,12 @@ def sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(out: Path, protocol: str, task: str = "roxford5k", **options) -> Record:
-    size = "image.short_side=28" if task == "amstertime" else "image.thumbnail=42"
-    return evaluate(task, TINY, protocol, out=out, overrides=[size], batch_size=3, **options)
+    return evaluate(task, TINY, protocol, out=out, overrides=[small(protocol)], batch_size=3, **options)
+
+
+def small(protocol: str) -> str:
+    """A small size of its images."""
+    return {"amstertime": "image.short_side=28", "dinov3-retrieval": "image.framed=42"}.get(protocol, "image.thumbnail=42")
 
 
 def stable(record: Record) -> dict:
@@ -92,7 +96,7 @@ def test_the_numbers_are_those_of_plain_loops(sets: Path, task: str, protocol: s
     options = {"dataset": "roxford5k", "distractors": task == "roxford5k-1m"}
     query, database = (revisited("data/revisitop", split, **options) for split in ("query", "database"))
     query = query.cropped() if protocol in ("roxford", "dinov3-retrieval") else query
-    near_QN = tokens(query, protocol, "image.thumbnail=42") @ tokens(database, protocol, "image.thumbnail=42").T
+    near_QN = tokens(query, protocol, small(protocol)) @ tokens(database, protocol, small(protocol)).T
     found: dict[str, list[float]] = {"easy": [], "medium": [], "hard": []}
     for place, near_N in enumerate(near_QN):
         easy, hard, junk = (set(query.answers(place)[kind]) for kind in ("easy", "hard", "junk"))

@@ -118,12 +118,15 @@ def thumbnail(image_HW3: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(image)
 
 
-def framed(image_HW3: np.ndarray, side: int) -> np.ndarray:
-    """The image in the middle of a black square of `side` pixels, no less than its own; an odd pixel goes to the right and the bottom."""
-    height, width = image_HW3.shape[:2]
+def framed(image_HW3: np.ndarray, side: int, interpolation: Literal["bilinear", "bicubic"]) -> np.ndarray:
+    """The image with a longer side of `side` pixels in the middle of a black square; an odd pixel goes to the right or the bottom.
+
+    As torchvision's Resize(None, max_size=side) and CenterCrop(side) make it.
+    """
+    height, width = (max(1, int(side * pixels / max(image_HW3.shape[:2]))) for pixels in image_HW3.shape[:2])
     top, left = (side - height) // 2, (side - width) // 2
     image_SS3 = np.zeros((side, side, 3), image_HW3.dtype)
-    image_SS3[top : top + height, left : left + width] = image_HW3
+    image_SS3[top : top + height, left : left + width] = resize(image_HW3, (height, width), interpolation, "torchvision")
     return image_SS3
 
 

@@ -101,7 +101,9 @@ def inner_size(spec: Spec) -> tuple[int, int]:
     """(height, width) of the network input in pixels, of an image of 4:3 where the protocol keeps its shape."""
     image = spec.applied.image
     if image.thumbnail is not None:
-        return image.thumbnail if image.framed else round(image.thumbnail / ASPECT), image.thumbnail
+        return round(image.thumbnail / ASPECT), image.thumbnail
+    if image.framed is not None:
+        return image.framed, image.framed
     short = image.crop or image.short_side or spec.model.resolution
     return (short, short) if image.shape != "aspect" else (short, round(short * ASPECT))
 

@@ -148,8 +148,9 @@ class Extractor:
     def _resized(self, height: int, width: int, scale: float) -> tuple[int, int]:
         card = self.image
         if card.thumbnail is not None:
-            side = max(1, int(card.thumbnail * scale))
-            return (side, side) if card.framed else thumbnail_shape(height, width, side)
+            return thumbnail_shape(height, width, max(1, int(card.thumbnail * scale)))
+        if card.framed is not None:
+            return max(1, int(card.framed * scale)), max(1, int(card.framed * scale))
         if card.short_side is not None and card.shape == "square":
             height = width = card.short_side
         multiple = self.encoder.spec.patch_size if card.patch_multiple else None
@@ -177,9 +178,9 @@ class Extractor:
     def pixels(self, image_HW3: np.ndarray, scale: float = 1) -> Tensor:
         """The resized image as float32 [3,H,W] in [0, 1]."""
         if self.image.thumbnail is not None:
-            side = max(1, int(self.image.thumbnail * scale))
-            small_HW3 = thumbnail(image_HW3, side)
-            return to_pixels(framed(small_HW3, side) if self.image.framed else small_HW3)
+            return to_pixels(thumbnail(image_HW3, max(1, int(self.image.thumbnail * scale))))
+        if self.image.framed is not None:
+            return to_pixels(framed(image_HW3, max(1, int(self.image.framed * scale)), self.image.interpolation))
         height, width = image_HW3.shape[:2]
         resized_HW3 = resize(image_HW3, self._resized(height, width, scale), self.image.interpolation, self.image.library)
         return to_pixels(center_crop(resized_HW3, self.inner_size(height, width, scale), self.image.library))
@@ -308,7 +309,9 @@ class Extractor:
         The batches are the same for any number of ranks, and each rank takes its part of them.
         """
         groups: dict[tuple[int, int], list[int]] = {}
-        square = self.inner_size(1, 1) if self.image.shape != "aspect" else None  # the same for all: a million headers are not read
+        square = (
+            self.inner_size(1, 1) if self.image.shape != "aspect" or self.image.framed else None
+        )  # the same for all: a million headers are not read
         for index in indices:
             groups.setdefault(square or self.inner_size(*reader.size(index)), []).append(index)
         size = self.batch_size
