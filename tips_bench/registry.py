@@ -295,6 +295,7 @@ PROBES: Registry[Any] = Registry(
         "convex": "tips_bench.probes.solved.patch_convex:ConvexProbe",
         "linear": "tips_bench.probes.trained.linear_segmentation:LinearProbe",
         "in-context": "tips_bench.probes.training_free.in_context:InContextProbe",
+        "patch-knn": "tips_bench.probes.training_free.patch_knn:PatchKnnProbe",
         "released": "tips_bench.probes.training_free.released_head:ReleasedProbe",
         "convex-points": "tips_bench.probes.solved.points_convex:ConvexPointsProbe",
         "kmeans": "tips_bench.probes.training_free.kmeans:KMeansProbe",

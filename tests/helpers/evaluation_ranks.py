@@ -28,6 +28,7 @@ JOBS: dict[str, tuple[str, str, str, list[str]]] = {
     "segmentation-linear": ("rooms-seg", "tips-nano", "linear-tips", [*SCENES, *CROPS, *HEADS]),
     "in-context": ("rooms-seg", "tips-nano", "hummingbird-224", [*SCENES, "image.short_side=56", *CROPS_KEPT]),
     "in-context-depth": ("rooms-depth", "tips-nano", "hummingbird-depth-224", [*SCENES, "image.short_side=56"]),
+    "in-context-pixels": ("rooms-seg", "tips-nano", "knn-capi", [*SCENES, "image.short_side=56", "selection.fraction=0.5"]),
     "depth": ("rooms-depth", "tips-nano", "convex-depth-224", [*SCENES, "image.short_side=56"]),
     "depth-bins": ("rooms-depth", "tips-nano", "linear-dinov2-depth-224", [*SCENES, *CROPS, *BINS, "probe.batch_size=4"]),
     "depth-network": ("rooms-depth", "tips-nano", "dpt-224", [*SCENES, *NETWORK, "probe.augment.size=42"]),

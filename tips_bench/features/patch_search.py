@@ -64,10 +64,24 @@ class SearchCard(Strict):
 
 
 @dataclass(frozen=True)
+class Standard:
+    """mean_D, deviation_D: float64, of the features that are brought to mean 0 and deviation 1."""
+
+    mean_D: Tensor
+    deviation_D: Tensor
+
+    def __call__(self, features_ND: Tensor) -> Tensor:
+        """[N,D] float32."""
+        device = features_ND.device
+        return ((features_ND.double() - self.mean_D.to(device)) / self.deviation_D.to(device)).float()
+
+
+@dataclass(frozen=True)
 class PatchSearch:
     """A memory to look in. features_ND: as stored; a memory map will do. rows_M: the rows that may be found, ascending.
 
     distance: by which neighbors are chosen; "euclidean" is that of the features as they are. index: of faiss, over rows_M; None = exact.
+    standard: what is done to features and queries before anything else; None = nothing.
     """
 
     features_ND: np.ndarray
@@ -75,30 +89,47 @@ class PatchSearch:
     card: SearchCard = field(default_factory=SearchCard)
     distance: Literal["cosine", "euclidean"] = "cosine"
     index: Any = None
+    standard: Standard | None = None
 
     def nearest(self, queries_QD: Tensor, k: int) -> Matches:
         """The k nearest of each query: cosines, descending, and rows of features_ND; NOTHING where there are fewer."""
         try:
-            return self._nearest(queries_QD, k)
+            return self._nearest(self._seen(queries_QD), k)
         finally:
             self._let_go()
+
+    def ranked(self, queries_QD: Tensor, k: int) -> Tensor:
+        """[Q,k] rows of features_ND, the nearest by `distance` first; NOTHING where there are fewer. Only of an exact search."""
+        try:
+            return self._exact(self._seen(queries_QD), k).rows_Qk
+        finally:
+            self._let_go()
+
+    def _seen(self, features_ND: Tensor) -> Tensor:
+        """Features as they are compared, before they are brought to length 1."""
+        return features_ND if self.standard is None else self.standard(features_ND)
 
     def _nearest(self, queries_QD: Tensor, k: int) -> Matches:
         if self.index is not None:
             return self._reordered(unit(queries_QD), self._candidates(queries_QD, max(k, self.card.candidates or 0)), k)
+        found = self._exact(queries_QD, k)
+        return found if self.distance == "cosine" else self._reordered(unit(queries_QD), found.rows_Qk, k)
+
+    def _exact(self, queries_QD: Tensor, k: int) -> Matches:
+        """The nearest of all by `distance`: products that are the greater the nearer, and rows of features_ND."""
         if self.distance == "cosine":
-            found = top_matches(unit(queries_QD), self._keys(queries_QD.device), k)
-            return Matches(found.similarities_Qk, self._named(found.rows_Qk))
-        # |q - x|^2 = |q|^2 - 2 (q x - |x|^2 / 2), the least where the product in brackets is the greatest
-        queries_QD = queries_QD.float()
-        found = top_matches(torch.cat([queries_QD, torch.ones_like(queries_QD[:, :1])], 1), self._keys(queries_QD.device), k)
-        return self._reordered(unit(queries_QD), self._named(found.rows_Qk), k)
+            queries_QD = unit(queries_QD)
+        else:  # |q - x|^2 = |q|^2 - 2 (q x - |x|^2 / 2), the least where the product in brackets is the greatest
+            queries_QD = queries_QD.float()
+            queries_QD = torch.cat([queries_QD, torch.ones_like(queries_QD[:, :1])], 1)
+        found = top_matches(queries_QD, self._keys(queries_QD.device), k)
+        return Matches(found.similarities_Qk, self._named(found.rows_Qk))
 
     def recall(self, k: int) -> float:
         """The share of the k nearest that an index finds, of up to RECALL_QUERIES patches of the memory, each without itself."""
         rows_q = self.rows_M[np.linspace(0, len(self.rows_M) - 1, min(RECALL_QUERIES, len(self.rows_M))).astype(np.int64)]
         queries_qD = self._stored(rows_q)
-        exact = PatchSearch(self.features_ND, self.rows_M)
+        exact = PatchSearch(self.features_ND, self.rows_M, standard=self.standard)
         return found_share(*(_without(search.nearest(queries_qD, k + 1).rows_Qk, rows_q, k) for search in (self, exact)))
 
     def _let_go(self) -> None:
@@ -129,7 +160,7 @@ class PatchSearch:
 
     def _read(self) -> Iterator[Tensor]:
         for start in range(0, len(self.rows_M), KEY_ROWS):
-            keys_nD = self._stored(self.rows_M[start : start + KEY_ROWS])
+            keys_nD = self._seen(self._stored(self.rows_M[start : start + KEY_ROWS]))
             if self.distance == "cosine":
                 yield unit(keys_nD)
             else:
@@ -165,7 +196,7 @@ class PatchSearch:
         step = max(1, CANDIDATE_VALUES // max(1, rows_QR.shape[1] * unit_QD.shape[1]))
         for unit_qD, rows_qR in zip(unit_QD.split(step), rows_QR.split(step), strict=True):
             stored = self._scattered(rows_qR.clamp(min=0).cpu().numpy().ravel())
-            keys_qRD = unit(from_disk(stored)).to(unit_qD.device).view(*rows_qR.shape, -1)
+            keys_qRD = unit(self._seen(from_disk(stored))).to(unit_qD.device).view(*rows_qR.shape, -1)
             near_qR = torch.einsum("qd,qrd->qr", unit_qD, keys_qRD).masked_fill(rows_qR == NOTHING, -torch.inf)
             near_qk, order_qk = (found[:, :k] for found in near_qR.sort(dim=1, descending=True, stable=True))
             parts.append((near_qk, rows_qR.gather(1, order_qk)))
@@ -198,7 +229,7 @@ def build_index(search: PatchSearch) -> Any:
     index = _empty(faiss, card, dim)
     if card.lists is not None:
         chosen = search.rows_M[np.linspace(0, rows - 1, min(TRAIN_ROWS, rows)).astype(np.int64)]
-        index.train(unit(search._stored(chosen)).numpy())
+        index.train(unit(search._seen(search._stored(chosen))).numpy())
         index.nprobe = min(card.probes or 1, card.lists)
     threads = faiss.omp_get_max_threads()
     if card.type == "hnsw":

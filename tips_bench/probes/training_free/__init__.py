@@ -3,6 +3,7 @@
 kmeans         clusters of the scored split, named by its labels
 knn            `knn`: neighbors vote
 in_context     `in-context`: neighbors of each patch vote
+patch_knn      `patch-knn`: the pixels of the nearest patches vote
 patch_memory   the training patches that may be such neighbors
 class_names    cosines with the names of classes
 pixel_classes  the class of each pixel from a softmax over all names

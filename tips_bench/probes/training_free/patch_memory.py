@@ -141,11 +141,14 @@ def rare_first(id: str, votes_PV: np.ndarray, there_P: np.ndarray, quota: int) -
 
 @dataclass(frozen=True)
 class PatchMemory:
-    """features_ND, votes_NV: as stored. rows_M: of the patches that have a vote, ascending."""
+    """features_ND, votes_NV: as stored. rows_M: of the patches that have a vote, ascending. starts: first row of each look at an image,
+    and the number of rows.
+    """
 
     features_ND: np.ndarray
     votes_NV: np.ndarray
     rows_M: np.ndarray
+    starts: np.ndarray
 
 
 def fill_memory(context: RunContext, train: Split, options: MemoryOptions, votes: Votes) -> PatchMemory:
@@ -173,7 +176,7 @@ def fill_memory(context: RunContext, train: Split, options: MemoryOptions, votes
     rows_M = np.flatnonzero(np.concatenate([votes.there(votes_NV[start : start + SCANNED_ROWS]) for start in blocks]))
     if not len(rows_M):
         raise UserError("no training patch has a label", where=train.reader.name, fix="Check the split: `tips-bench data check`.")
-    return PatchMemory(features_ND, votes_NV, rows_M)
+    return PatchMemory(features_ND, votes_NV, rows_M, store.starts)
 
 
 def _looked_at(
