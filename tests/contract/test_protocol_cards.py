@@ -59,6 +59,7 @@ HASHES = {
     "kmeans-500": "d1dc1a096b8f7fb8",
     "knn-112": "e5062ad11c074950",
     "knn-20": "30c9f8bcc8f51782",
+    "knn-capi": "287f825e4d08c186",
     "knn-dinov2": "24d912c184648257",
     "landmarks-112": "64e9e0f6188dd939",
     "linear-dinov2": "9f3ea95cf3ac5f05",

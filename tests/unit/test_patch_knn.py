@@ -1,4 +1,4 @@
-"""The probe patch-knn: what a patch keeps, how pixels vote, how features are standardized, and that a training image gets its labels back."""
+"""The probe patch-knn: what a patch keeps, how pixels vote, and that a training image gets its own labels back."""
 
 from __future__ import annotations
 

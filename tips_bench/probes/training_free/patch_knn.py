@@ -169,10 +169,10 @@ class PatchKnnProbe:
             of_kept = np.isin(np.searchsorted(memory.starts, memory.rows_M, side="right") - 1, kept)
             among = replace(memory, rows_M=memory.rows_M[of_kept])
             choice = choose(context, options, [head_of(among, standard, classes, *point) for point in options.grid], memory, held)
-        head = head_of(memory, standard, classes, *options.grid[choice.index if choice else 0])
-        patches, distance = len(memory.rows_M), head.search.distance
+        head, patches = head_of(memory, standard, classes, *options.grid[choice.index if choice else 0]), len(memory.rows_M)
+        report = {"patches": patches, "images": len(train), "k": head.k, "distance": head.search.distance}
         warnings = [f"k = {head.k} is more than the {patches} patches of the memory, which all vote then"] if head.k > patches else []
-        return Fit(head, {"patches": patches, "images": len(train), "k": head.k, "distance": distance}, choice, warnings)
+        return Fit(head, report, choice, warnings)
 
 
 def head_of(memory: PatchMemory, standard: Standard, classes: int, k: int, distance: Distance) -> PatchKnnHead:
@@ -210,7 +210,9 @@ def choose(context: RunContext, options: PatchKnnOptions, heads: list[PatchKnnHe
     return Choice(grid, [float(score) for score in scores_S], int(np.nanargmax(scores_S)), len(held), "mIoU of the network input's pixels")
 
 
-def _counts(options: PatchKnnOptions, heads: list[PatchKnnHead], memory: PatchMemory, rows_Q: np.ndarray, device: torch.device) -> np.ndarray:
+def _counts(
+    options: PatchKnnOptions, heads: list[PatchKnnHead], memory: PatchMemory, rows_Q: np.ndarray, device: torch.device
+) -> np.ndarray:
     """counts_S3C of patches of the memory; one search for each distance finds the neighbors for all numbers of them."""
     queries_QD, labels_QV = from_disk(memory.features_ND[rows_Q]).float().to(device), np.array(memory.votes_NV[rows_Q])
     searches = {head.search.distance: head.search for head in reversed(heads)}
