@@ -38,7 +38,6 @@ HELD = {
     "tests/parity/test_augment_mmseg.py": ["linear-dinov2", "linear-dinov2-ms", "linear-tips"],
     "tests/parity/test_correspondence_sources.py": [*KEYPOINTS, *VIEWS],
     "tests/parity/test_capi.py": ["knn-capi"],
-    "tests/parity/test_correspondence_sources.py": [*KEYPOINTS, "views-probe3d-navi", "views-probe3d-scannet"],
     "tests/parity/test_dense_losses.py": ["dpt-probe3d", "dpt-probe3d-a1f1464", "dpt-tips"],
     "tests/parity/test_depth_bins.py": [*DEPTH_BINS, "linear-dinov2-depth-224", "linear-tips-nyu"],
     "tests/parity/test_dino.py": ["proxyclip"],
