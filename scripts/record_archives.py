@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import tarfile
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,23 +16,14 @@ from tips_bench.files import atomic
 def pack(records: Path, path: Path) -> None:
     """A folder of records as one archive, the same bytes for the same records.
 
-    Counts are stored as they are within their .npz, so that xz finds what records of one task share.
+    Each file keeps its bytes, for a record names the SHA-256 of its counts.
     """
     with atomic(path) as temporary, tarfile.open(temporary, "w:xz", preset=9) as tar:
         for file in sorted(one for one in records.rglob("*") if one.suffix in (".json", ".npz")):
-            data = stored(file) if file.suffix == ".npz" else file.read_bytes()
+            data = file.read_bytes()
             member = tarfile.TarInfo(file.relative_to(records).as_posix())
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
-
-
-def stored(path: Path) -> bytes:
-    """An .npz with the same arrays, not compressed."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(path) as packed, zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as plain:
-        for name in packed.namelist():
-            plain.writestr(zipfile.ZipInfo(name), packed.read(name))
-    return buffer.getvalue()
 
 
 @contextmanager

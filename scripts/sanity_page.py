@@ -1,4 +1,4 @@
-"""Write the tables of docs/sanity.md and its picture from the records in docs/records/sanity.tar.xz .
+"""Write the tables of docs/sanity.md, its picture and lines of other pages from the records in docs/records/sanity.tar.xz .
 
     PYTHONPATH=. python scripts/sanity_page.py
     PYTHONPATH=. python scripts/sanity_page.py runs/sanity/records      # pack new records of benchmarks/sanity.py first
@@ -18,7 +18,7 @@ import matplotlib
 import numpy as np
 from scipy.stats import rankdata
 
-from benchmarks.sanity import CANDIDATES, CHAINS, TASKS, TRAINED, UNTRAINED
+from benchmarks.sanity import CANDIDATES, CHAINS, FITTED, MATCHED, TASKS, TRAINED, UNTRAINED, Task
 from scripts.record_archives import pack, unpacked
 from tips_bench.files import write_text
 from tips_bench.results.comparison import Comparison, compare
@@ -31,7 +31,16 @@ PAGE = ROOT / "docs/sanity.md"
 ARCHIVE = ROOT / "docs/records/sanity.tar.xz"
 PICTURE = ROOT / "docs/images/sanity.png"
 MARKS = "<!-- from the records: {} -->", "<!-- end: {} -->"
-DECIMALS = {"depth": 3}  # metres; two of anything else
+TWINS = {  # page -> the families that it is about
+    "in-context.md": ["in-context segmentation", "in-context depth"],
+    "correspondence.md": ["keypoints", "views"],
+    "videos.md": ["videos"],
+    "discovery.md": ["k-means", "discovery"],
+}
+REFERENCES = ["segmentation", "depth"]  # the families that others are asked to agree with
+COURSE = CHAINS[0]  # the checkpoints of tips-nano
+DECIMALS = {"depth": 3, "in-context depth": 3}  # metres; two of anything else
+TWIN = {"B is better": ".", "cannot tell": ": **not told apart**.", "A is better": ": **worse**."}
 TOLD = {"B is better": "yes", "cannot tell": "no", "A is better": "reversed"}
 Table = dict[str, dict[str, Scored]]  # family -> encoder -> its record and counts
 Orders = dict[str, np.ndarray]  # encoder -> its gains
@@ -50,9 +59,15 @@ def load_table(archive: Path = ARCHIVE) -> Table:
             scored, broken = read_records(folder / candidate.name, load_scored)
             if broken:
                 raise broken[0]
-            found |= {(one.record.task, candidate.name): one for one in scored}
+            found |= {(one.record.task, one.record.protocol, candidate.name): one for one in scored}
     names = [candidate.name for candidate in CANDIDATES]
-    return {task.family: {name: found[task.name, name] for name in names if (task.name, name) in found} for task in TASKS}
+    keys = {task.family: [(task.name, task.protocol, name) for name in names] for task in TASKS}
+    return {family: {key[-1]: found[key] for key in wanted if key in found} for family, wanted in keys.items()}
+
+
+def part(table: Table, tasks: list[Task]) -> Table:
+    """The families of these tasks."""
+    return {task.family: table[task.family] for task in tasks}
 
 
 def value(one: Scored) -> float:
@@ -130,12 +145,9 @@ def score_lines(table: Table) -> list[str]:
         for family, record in zip(families, metrics, strict=True)
     ]
     lines = ["| encoder | " + " | ".join(titles) + " |", "| --- |" + " --- |" * len(families)]
-    for candidate in CANDIDATES:
-        cells = []
-        for family in families:
-            one = table[family].get(candidate.name)
-            cells.append("" if one is None else score(one, DECIMALS.get(family, 2)))
-        lines.append(f"| {candidate.name} | " + " | ".join(cells) + " |")
+    for name in (one.name for one in CANDIDATES if any(one.name in scored for scored in table.values())):
+        cells = [score(scored[name], DECIMALS.get(family, 2)) if name in scored else "" for family, scored in table.items()]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -144,15 +156,20 @@ def score(one: Scored, decimals: int) -> str:
     return f"{value(one):.{decimals}f}<br>[{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
+def chain(scored: dict[str, Scored]) -> tuple[str, int, int]:
+    """The encoders, best first; ">" where the paired test tells two neighbors apart, "~" where it does not. Then both numbers."""
+    names = ranking(scored)
+    tests = compared(scored, [(worse, better) for better, worse in pairwise(names)])
+    signs = [">" if told(tests[worse, better]) == "yes" else "~" for better, worse in pairwise(names)]
+    return names[0] + "".join(f" {sign} {name}" for sign, name in zip(signs, names[1:], strict=True)), signs.count(">"), len(signs)
+
+
 def order_lines(table: Table) -> list[str]:
-    """For each family: its order, best first; ">" where the paired test tells two neighbors apart, "~" where it does not."""
+    """For each family: its order."""
     lines = ["| family | order, best first | neighbors told apart |", "| --- | --- | --- |"]
     for family, scored in table.items():
-        names = ranking(scored)
-        tests = compared(scored, [(worse, better) for better, worse in pairwise(names)])
-        signs = [">" if told(tests[worse, better]) == "yes" else "~" for better, worse in pairwise(names)]
-        chain = names[0] + "".join(f" {sign} {name}" for sign, name in zip(signs, names[1:], strict=True))
-        lines.append(f"| {family} | {chain} | {signs.count('>')} of {len(signs)} |")
+        names, apart, number = chain(scored)
+        lines.append(f"| {family} | {names} | {apart} of {number} |")
     return lines
 
 
@@ -172,7 +189,7 @@ def known_lines(table: Table) -> list[str]:
         "| worse | better | " + " | ".join(table) + " |",
         "| --- | --- |" + " --- |" * len(table),
     ]
-    for pair in expected():
+    for pair in (one for one in expected() if any(one in pairs for pairs in found.values())):
         cells = [found[family].get(pair, "") for family in table]
         lines.append(f"| {pair[0]} | {pair[1]} | " + " | ".join(f"**{cell}**" if cell == "reversed" else cell for cell in cells) + " |")
     for title, answer in (("found", "yes"), ("not told apart", "no"), ("reversed", "reversed")):
@@ -188,10 +205,39 @@ def tau_lines(table: Table) -> list[str]:
     for place, family in enumerate(families[1:], start=1):
         cells = []
         for other in families[:place]:
-            number, middle, low, high = tau(drawn[other], drawn[family])
-            cells.append(f"{middle:.2f} [{low:.2f}, {high:.2f}], {number}")
+            cells.append(tau_cell(tau(drawn[other], drawn[family])))
         lines.append(f"| {family} | " + " | ".join([*cells, *[""] * (len(families) - 1 - place)]) + " |")
     return lines
+
+
+def tau_cell(found: tuple[int, float, float, float]) -> str:
+    number, middle, low, high = found
+    return f"{middle:.2f} [{low:.2f}, {high:.2f}], {number}"
+
+
+def agreement_lines(table: Table) -> list[str]:
+    """Tau of each family of MATCHED with each of REFERENCES, over all encoders and over the checkpoints of tips-nano, and their order."""
+    course = {family: {name: scored[name] for name in COURSE if name in scored} for family, scored in table.items()}
+    lines = ["| family | " + " | ".join(f"{reference}, {who}" for who in ("all", "tips-nano") for reference in REFERENCES) + " | order |"]
+    lines = [*lines, "| --- |" + " --- |" * (2 * len(REFERENCES) + 1)]
+    drawn = [{family: resampled(scored) for family, scored in some.items()} for some in (table, course)]
+    for family in part(table, MATCHED):
+        cells = [tau_cell(tau(some[reference], some[family])) for some in drawn for reference in REFERENCES]
+        lines.append(f"| {family} | " + " | ".join(cells) + f" | {chain(course[family])[0]} |")
+    return lines
+
+
+def twin_lines(table: Table, families: list[str]) -> list[str]:
+    """A line for each family: is tips-nano better than the same network with random weights?"""
+    return [twin_line(family, compare(table[family][COURSE[0]], table[family][COURSE[-1]], detail=False)) for family in families]
+
+
+def twin_line(family: str, one: Comparison) -> str:
+    record, digits = one.a.record, DECIMALS.get(family, 2)
+    unit, (low, high) = record.primary_metric.unit, one.gain_interval or (float("nan"), float("nan"))
+    scores = f"tips-nano {one.primary.b:.{digits}f} {unit}, its random twin {one.primary.a:.{digits}f} {unit} {record.primary}"
+    test = f"gain {one.gain:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}], p = {one.primary.p:.4f}"
+    return f"- `{record.task}`, `{record.protocol}`: {scores}; {test}{TWIN[one.verdict]}"
 
 
 def draw(table: Table, path: Path) -> None:
@@ -207,7 +253,7 @@ def draw(table: Table, path: Path) -> None:
         for name, rank in zip(scored, ranks_E, strict=True):
             ranks_EF[names.index(name), column] = rank
             shares_EF[names.index(name), column] = (rank - 1) / (len(scored) - 1)
-    figure, panel = pyplot.subplots(figsize=(8.4, 5.2))
+    figure, panel = pyplot.subplots(figsize=(10.4, 5.2))
     panel.imshow(shares_EF, cmap="viridis_r", vmin=0, vmax=1, aspect="auto")
     for row, column in zip(*np.nonzero(~np.isnan(ranks_EF)), strict=True):
         color = "white" if shares_EF[row, column] > 0.5 else "black"
@@ -238,12 +284,17 @@ def encoder_lines() -> list[str]:
 
 def written(page: str, table: Table) -> str:
     """The page with the tables of these records."""
+    fitted, matched = part(table, FITTED), part(table, MATCHED)
     parts = {
         "encoders": encoder_lines(),
-        "scores": score_lines(table),
+        "scores": score_lines(fitted),
+        "scores of matching": score_lines(matched),
+        "twins": twin_lines(table, list(matched)),
         "order": order_lines(table),
-        "known": known_lines(table),
-        "tau": tau_lines(table),
+        "known": known_lines(fitted),
+        "known of matching": known_lines(matched),
+        "tau": tau_lines(fitted),
+        "agreement": agreement_lines(table),
     }
     return filled(page, parts)
 
@@ -254,6 +305,9 @@ def main() -> None:
     table = load_table()
     draw(table, PICTURE)
     write_text(PAGE, written(PAGE.read_text(encoding="utf-8"), table))
+    for name, families in TWINS.items():
+        page = PAGE.with_name(name)
+        write_text(page, filled(page.read_text(encoding="utf-8"), {"twins": twin_lines(table, families)}))
 
 
 if __name__ == "__main__":
