@@ -260,7 +260,7 @@ def draw(table: Table, path: Path) -> None:
         panel.text(column, row, f"{ranks_EF[row, column]:.0f}", ha="center", va="center", color=color, fontsize=9)
     panel.set_xticks(range(len(families)), families, rotation=30, ha="right", fontsize=8)
     panel.set_yticks(range(len(names)), names, fontsize=8)
-    panel.set_title("Rank of each encoder in each family on generated rooms (1: best; empty: it cannot do it)", fontsize=9)
+    panel.set_title("Rank of each encoder in each family on generated rooms (1: best; empty: not scored)", fontsize=9)
     panel.spines[:].set_visible(False)
     figure.tight_layout()
     figure.savefig(path, dpi=110, metadata={"Software": None})
