@@ -1,60 +1,168 @@
-"""What a whole evaluation of each family costs beside the bare encoder: images a second, processor time, memory.
+"""What a whole evaluation of each family costs beside the bare encoder, on generated rooms: processor time, clock, memory.
 
-    python benchmarks/bench_evaluation.py [--task rooms-seg,...] [--model tips-s14] [--images 48] [--dtype fp32] [--workers 2]
+    python benchmarks/bench_evaluation.py [--task rooms-seg,...] [--model tips-s14] [--images 48] [--dtype fp32] [--workers 1]
 
-efficiency: images a second of a run (all its splits, from image files to the record) divided by those of the bare encoder on the same
-size and batches, in the same process, before and after. in processor time: the same with seconds of the processor, which other jobs on
-the machine change less; on a GPU it means nothing. inside: share of the run's time inside the encoder. Texts are no images: where there
-are any, their tower is inside, too, but not in the efficiency. The encoder's weights are random: its cost is that of real ones.
+Each task is run with about a sixth and with all of the images, from image files to the record. Of each run, the time inside the encoder
+is taken off; what is left grows by `outside` with each image that goes through the encoder, and `fixed` is what does not grow.
+
+    bare        milliseconds an image takes the encoder alone, at the sizes of a run and in full batches, before and after the larger run
+    inside      the same within the run, over `bare`
+    outside     milliseconds an image: reading, resizing, fitting, scoring, writing
+    fit         those of them that a probe is fitted for
+    fixed       seconds a run
+    efficiency  bare * inside / (bare * inside + outside): what a run on many images keeps of the speed that the encoder has in it
+    clock       images a second of the larger run over those of the bare encoder, with everything
+
+All but the last are in processor time of one thread, which other jobs on the machine change less, on a CPU. On a GPU it means nothing:
+there, `clock` and `wait` count. The encoder's weights are random: its cost is that of real ones.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+from unittest import mock
 
 import torch
 
 from tips_bench.encoders.base import Encoder
 from tips_bench.encoders.load import load_encoder
+from tips_bench.errors import UserError
+from tips_bench.evaluation import cost, fitting
 from tips_bench.evaluation.run import BATCH_SIZE, RunOptions, evaluate_spec
 from tips_bench.evaluation.spec import resolve
-from tips_bench.features.extract import Extractor
+from tips_bench.results.cost import Cost
 
-SIDE = 224  # of the rooms' images, in pixels
-# One task a family, with what makes its images as large as the others'.
-TASKS: dict[str, list[str]] = {
-    "rooms-seg": [],
-    "rooms-zeroshot": [],
-    "rooms-depth": [],
-    "rooms-normals": [],
-    "rooms-scannet": [],
-    "rooms-retrieval": [],
-    "rooms-knn": ["image.short_side=224", "image.crop=224"],
-    "rooms-linear": ["image.short_side=224", "image.crop=224"],
-    "rooms-instances": ["image.short_side=224"],
-}
+SIX = 6  # the larger run has about so many times the images of the smaller
+IMAGES = ("encode_image", "embed_image", "read_image")  # methods of an encoder that are given pixels
+OTHERS = ("facet", "encode_text", "encode_patch_text")
+USUAL = 3  # sizes at which the encoder is measured alone
+HEADER = (
+    f"{'task':<24}{'protocol':<23}{'forwards':>9}{'bare':>8}{'inside':>8}{'outside':>9}{'fit':>8}{'fixed s':>9}"
+    f"{'efficiency':>12}{'clock':>7}{'wait s':>8}{'MB':>7}"
+)
+LARGE = ["image.short_side=224", "image.crop=224"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A task under a protocol. changes: what makes its images as large as the others'. each: images that a sample is made of, about."""
+
+    task: str
+    protocol: str
+    changes: tuple[str, ...] = ()
+    each: float = 1
+
+
+CASES = [
+    Case("rooms-seg", "convex-224"),
+    Case("rooms-seg", "hummingbird-224"),
+    Case("rooms-seg", "kmeans-224"),
+    Case("rooms-depth", "convex-depth-224"),
+    Case("rooms-depth", "hummingbird-depth-224"),
+    Case("rooms-normals", "convex-normals-224"),
+    Case("rooms-zeroshot", "tips-values-224"),
+    Case("rooms-scannet", "convex-points", each=8),
+    Case("rooms-retrieval", "retrieval-224"),
+    Case("rooms-knn", "knn-112", (*LARGE,)),
+    Case("rooms-linear", "convex-classifier-112", (*LARGE,)),
+    Case("rooms-zeroshot-classes", "zeroshot-112", (*LARGE,)),
+    Case("rooms-instances", "instances-112", ("image.short_side=224",)),
+    Case("rooms-discovery", "lost-patches"),
+    Case("rooms-discovery", "tokencut-patches"),
+    Case("rooms-video", "video-224", each=20),
+    Case("rooms-keypoints", "keypoints-224", each=1.9),
+    Case("rooms-views", "views-224", each=1.7),
+]
+
+
+class Spent:
+    """Processor seconds of the main thread inside some functions, the outermost of them only."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._open = False
+
+    def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, timed."""
+
+        def inner(*args: Any, **kwargs: Any) -> Any:
+            if self._open:
+                return function(*args, **kwargs)
+            self._open, start = True, time.thread_time()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._open = False
+                self.seconds += time.thread_time() - start
+
+        return inner
+
+
+class Encoding(Spent):
+    """Inside an encoder. sizes: (height, width) in pixels -> images of it since it was last cleared."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.sizes: Counter[tuple[int, int]] = Counter()
+        for name in IMAGES:
+            setattr(encoder, name, self.timed(self._counted(getattr(encoder, name))))
+        for name in OTHERS:
+            setattr(encoder, name, self.timed(getattr(encoder, name)))
+
+    def _counted(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(pixels_B3HW: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            self.sizes[pixels_B3HW.shape[2], pixels_B3HW.shape[3]] += len(pixels_B3HW)
+            return method(pixels_B3HW, *args, **kwargs)
+
+        return counted
+
+
+class Fitting(Spent):
+    """In the fit of a probe, without the encoder."""
+
+    def __init__(self, encoding: Encoding) -> None:
+        super().__init__()
+        self.encoding = encoding
+
+    def fitted(self, *args: Any, **kwargs: Any) -> Any:
+        """In place of the function that a run calls."""
+        before = self.encoding.seconds
+        found = self.timed(fitting.fitted)(*args, **kwargs)
+        self.seconds -= self.encoding.seconds - before
+        return found
 
 
 @dataclass(frozen=True)
 class Row:
-    """One task. forwards: images through the encoder. bare, whole: images a second of the encoder alone and of the run.
-
-    wait_s: seconds of waiting for decoded images.
-    """
+    """One case; see the top of the file."""
 
     task: str
+    protocol: str
     forwards: int
-    bare: float
-    whole: float
-    efficiency: float
-    in_processor_time: float
+    bare_ms: float
     inside: float
+    outside_ms: float
+    fit_ms: float
+    fixed_s: float
+    efficiency: float
+    clock: float
     wait_s: float
     memory_mb: float
+
+    def line(self) -> str:
+        """As printed, below HEADER."""
+        times = f"{self.forwards:>9}{self.bare_ms:>8.1f}{self.inside:>8.3f}{self.outside_ms:>9.2f}{self.fit_ms:>8.2f}{self.fixed_s:>9.2f}"
+        rest = f"{self.efficiency:>12.3f}{self.clock:>7.2f}{self.wait_s:>8.2f}{self.memory_mb:>7.0f}"
+        return f"{self.task:<24}{self.protocol:<23}{times}{rest}"
 
 
 @dataclass(frozen=True)
@@ -65,68 +173,106 @@ class Seconds:
     processor: float
 
 
-def bare(encoder: Encoder, size: tuple[int, int], images: int) -> Seconds:
-    """Of the encoder alone, at this height and width in pixels, in the batches of a run."""
-    batch = BATCH_SIZE[encoder.device.type]
-    pixels_B3HW = torch.rand(batch, 3, *size)
-    encoder.encode_image(pixels_B3HW)
-    rounds = -(-images // batch)
-    wall, processor = time.perf_counter(), time.process_time()
-    for _ in range(rounds):
+@dataclass(frozen=True)
+class Run:
+    """inside_s, outside_s, fit_s: processor time. sizes: of the images."""
+
+    cost: Cost
+    inside_s: float
+    outside_s: float
+    fit_s: float
+    sizes: Counter[tuple[int, int]]
+
+
+def bare(encoder: Encoder, sizes: Counter[tuple[int, int]], images: int) -> Seconds:
+    """Of an image of these sizes, by the pixel, in full batches."""
+    batch, usual = BATCH_SIZE[encoder.device.type], sizes.most_common(USUAL)
+    wall_s, processor_s, pixels = 0.0, 0.0, 0
+    for size, number in usual:
+        pixels_B3HW = torch.rand(batch, 3, *size)
         encoder.encode_image(pixels_B3HW)
-    if encoder.device.type == "cuda":
-        torch.cuda.synchronize(encoder.device)
-    done = rounds * batch
-    return Seconds((time.perf_counter() - wall) / done, (time.process_time() - processor) / done)
+        wall, processor = time.perf_counter(), time.thread_time()
+        rounds = math.ceil(images * number / sum(number for _, number in usual) / batch)
+        for _ in range(rounds):
+            encoder.encode_image(pixels_B3HW)
+        if encoder.device.type == "cuda":
+            torch.cuda.synchronize(encoder.device)
+        wall_s, processor_s = wall_s + time.perf_counter() - wall, processor_s + time.thread_time() - processor
+        pixels += rounds * batch * math.prod(size)
+    mean = sum(math.prod(size) * number for size, number in sizes.items()) / sizes.total()
+    return Seconds(wall_s / pixels * mean, processor_s / pixels * mean)
 
 
-def measure(task: str, model: str, dtype: str, images: int, workers: int, compiled: bool) -> Row:
-    """Figures of one task."""
-    encoder = load_encoder(model, "random", dtype=dtype, compiled=compiled)
-    few, spec = (resolve(task, model, overrides=TASKS.get(task, []), weights="random", limit=limit) for limit in (8, images))
-    size = Extractor(encoder, spec.applied.image, spec.applied.features).inner_size(SIDE, SIDE)
-    with tempfile.TemporaryDirectory() as folder:
-        evaluate_spec(few, RunOptions(dtype=dtype, compile=compiled, out=folder), encoder)  # the rooms are there, the code is loaded
-        before = bare(encoder, size, images)
+def run(case: Case, limit: int, encoder: Encoder, encoding: Encoding, model: str, options: dict[str, Any]) -> Run:
+    """One evaluation. limit: samples of each split."""
+    fit, before = Fitting(encoding), encoding.seconds
+    encoding.sizes.clear()
+    spec = resolve(case.task, model, case.protocol, overrides=case.changes, weights="random", limit=limit)
+    with tempfile.TemporaryDirectory() as folder, mock.patch("tips_bench.evaluation.run.fitted", fit.fitted):
         start = time.process_time()
-        cost = evaluate_spec(spec, RunOptions(dtype=dtype, workers=workers, compile=compiled, out=folder), encoder).cost
-        processor = time.process_time() - start
-        after = bare(encoder, size, images)
-    bare_s = (before.wall + after.wall) / 2
+        found = evaluate_spec(spec, RunOptions(**options, out=folder), encoder).cost
+        spent_s, inside_s = time.process_time() - start, encoding.seconds - before
+    return Run(found, inside_s, spent_s - inside_s, fit.seconds, encoding.sizes.copy())
+
+
+def measure(case: Case, images: int, encoder: Encoder, encoding: Encoding, model: str, options: dict[str, Any]) -> Row:
+    """Figures of one case."""
+    least = max(2, round(images / SIX / case.each))
+    most = max(3 * least, round(images / case.each))
+    run(case, least, encoder, encoding, model, options)  # the rooms are there, the code is loaded
+    few = run(case, least, encoder, encoding, model, options)
+    before = bare(encoder, few.sizes, images // 4)
+    many = run(case, most, encoder, encoding, model, options)
+    after = bare(encoder, many.sizes, images // 4)
+    wall_s, processor_s = ((getattr(before, kind) + getattr(after, kind)) / 2 for kind in ("wall", "processor"))
+    more = many.cost.image_forwards - few.cost.image_forwards
+    within_s, outside_s, fit_s = ((getattr(many, kind) - getattr(few, kind)) / more for kind in ("inside_s", "outside_s", "fit_s"))
     return Row(
-        task=task,
-        forwards=cost.image_forwards,
-        bare=1 / bare_s,
-        whole=cost.images_per_s,
-        efficiency=cost.images_per_s * bare_s,
-        in_processor_time=cost.image_forwards * (before.processor + after.processor) / 2 / processor,
-        inside=cost.encoder_s / cost.wall_s,
-        wait_s=cost.data_wait_s or 0.0,
-        memory_mb=cost.peak_memory_mb,
+        task=case.task,
+        protocol=case.protocol,
+        forwards=many.cost.image_forwards,
+        bare_ms=processor_s * 1e3,
+        inside=within_s / processor_s,
+        outside_ms=outside_s * 1e3,
+        fit_ms=fit_s * 1e3,
+        fixed_s=few.outside_s - outside_s * few.cost.image_forwards,
+        efficiency=within_s / (within_s + outside_s),
+        clock=many.cost.images_per_s * wall_s,
+        wait_s=many.cost.data_wait_s or 0.0,
+        memory_mb=many.cost.peak_memory_mb,
     )
 
 
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", default=",".join(TASKS), help="one or more of the rooms, with commas")
+    parser.add_argument("--task", help="one or more of the rooms, with commas; all of them by default")
     parser.add_argument("--model", default="tips-s14")
-    parser.add_argument("--images", type=int, default=48, help="of each split")
+    parser.add_argument("--images", type=int, default=48, help="of each split, about")
     parser.add_argument("--dtype", default="fp32", choices=["fp32", "bf16"])
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    rows = []
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)  # only the main thread's time inside the encoder is counted
+    options = {"dtype": args.dtype, "workers": args.workers, "compile": args.compile}
+    encoder = load_encoder(args.model, "random", dtype=args.dtype, compiled=args.compile)
+    encoding, rows = Encoding(encoder), []
     if not args.json:
         print(f"{args.model}, {args.dtype}, {args.images} images a split, {torch.get_num_threads()} threads, {args.workers} workers")
-        print(f"{'task':<17}{'forwards':>9}{'bare':>8}{'whole':>8}{'efficiency':>12}{'processor':>11}{'inside':>8}{'wait s':>8}{'MB':>7}")
-    for task in args.task.split(","):
-        row = measure(task, args.model, args.dtype, args.images, args.workers, args.compile)
-        rows.append(vars(row))
-        if not args.json:
-            speeds = f"{row.forwards:>9}{row.bare:>8.2f}{row.whole:>8.2f}{row.efficiency:>12.3f}{row.in_processor_time:>11.3f}"
-            print(f"{task:<17}{speeds}{row.inside:>8.3f}{row.wait_s:>8.2f}{row.memory_mb:>7.0f}", flush=True)
+        print(HEADER, flush=True)
+    chosen = [case for case in CASES if args.task is None or case.task in args.task.split(",")]
+    with mock.patch.object(cost, "WORTH_S", math.inf):  # the peak of the device is not measured
+        for case in chosen:
+            try:
+                row = measure(case, args.images, encoder, encoding, args.model, options)
+            except UserError as error:  # as where texts need a tokenizer that is not here
+                print(f"{case.task}, {case.protocol}: {error}", file=sys.stderr)
+                continue
+            rows.append(vars(row))
+            if not args.json:
+                print(row.line(), flush=True)
     if args.json:
         print(json.dumps(rows, indent=1))
 

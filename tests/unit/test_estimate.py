@@ -17,7 +17,7 @@ from tips_bench.evaluation.spec import Spec, resolve
 from tips_bench.features.trial import Rate
 
 
-def spec(task: str, protocol: str, model: str = "tips-nano", **options: Any) -> Spec:
+def spec(task: str, protocol: str | None, model: str = "tips-nano", **options: Any) -> Spec:
     return resolve(task, model, protocol, **options)
 
 
@@ -29,6 +29,13 @@ def spec(task: str, protocol: str, model: str = "tips-nano", **options: Any) -> 
         ("ade20k", "convex", 20210 + 2000),
         ("ade20k", "linear-tips", 160_000 * 8 + 2000 * 2),
         ("imagenet-knn", "knn-dinov2", 1_281_167 + 50_000),
+        ("rooms-video", "video-224", 480),
+        ("rooms-scannet", "convex-points", 192 + 80),
+        ("rooms-keypoints", "keypoints-224", 719),
+        ("scannet-pairs", "views-probe3d-scannet", 2 * 1500),
+        ("spair", "spair-dift", 1800),
+        ("scannet", "convex-points", 0),
+        ("mose", "video-dino", 0),
     ],
 )
 def test_one_evaluation_costs_its_splits_its_windows_and_its_crops(task: str, protocol: str, images: int) -> None:
@@ -42,8 +49,15 @@ def test_one_evaluation_costs_its_splits_its_windows_and_its_crops(task: str, pr
 
 
 def test_a_limit_holds_for_each_split() -> None:
-    (found,) = estimate([spec("ade20k", "convex", limit=100)], "fp32")
-    assert found.alone == 200
+    limited = [("ade20k", "convex"), ("spair", "spair-dift"), ("rooms-video", "video-224"), ("scannet", "convex-points")]
+    found = estimate([spec(*names, limit=6) for names in limited], "fp32")
+    assert [one.alone for one in found] == [12, 12, 6 * 20, 0], "two images a pair, 20 frames a clip, and of scans it is not known"
+
+
+@pytest.mark.parametrize("task", ["rooms-video", "rooms-keypoints", "rooms-views", "rooms-navi-pairs", "rooms-pf-pascal", "rooms-scannet"])
+def test_what_clips_scans_and_pairs_are_made_of_is_said_by_the_cards_of_rooms(task: str) -> None:
+    data = spec(task, None).task.data
+    assert data.images.keys() == data.expected.keys()
 
 
 def test_evaluations_of_the_same_images_share_a_pass_and_others_do_not() -> None:
@@ -89,6 +103,13 @@ def test_a_plan_is_printed_and_nothing_is_evaluated(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_plan_says_of_which_evaluations_it_does_not_know_the_images() -> None:
+    arguments = ["run", "--task", "rooms-video,mose", "--model", "tips-nano", "--plan"]
+    lines = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"}).stdout.splitlines()
+    assert [line.split()[3:] for line in lines if "video-" in line] == [["480", "480", "0.0"], ["-", "-", "-"]]
+    assert lines[-1] == "-: not known, for the card does not say how many images there are."
+
+
 def test_cards_that_do_not_fit_together_cost_nothing_and_hinder_no_other() -> None:
     broken = spec("rooms-seg", "convex-224", overrides=["probe.type=magic"])
     found = estimate([broken, spec("rooms-depth", "convex-depth-224")], "fp32")
@@ -110,7 +131,8 @@ def test_a_plan_with_a_model_that_fails_ends_with_status_2(tmp_path: Path, monke
         ("ade20k", "convex", {(448, 597): 20210 + 2000}),
         ("ade20k", "linear-tips", {(512, 512): 40_000 * 16 + 2000 * 2}),
         ("kitti-depth", "linear-dinov2-kitti", None),
-        ("rooms-scannet", "convex-points", {}),
+        ("rooms-scannet", "convex-points", {(238, 317): 192 + 80}),
+        ("scannet", "convex-points", {}),
     ],
 )
 def test_what_is_left_is_counted_by_the_size_that_the_network_gets(task: str, protocol: str, sizes: dict[Any, int] | None) -> None:
@@ -135,7 +157,7 @@ def test_hours_are_what_is_left_over_the_speed_of_a_trial(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(hours, "rate_of", rate_of)
     specs = [spec("rooms-seg", "convex-224"), spec("rooms-depth", "convex-depth-224"), spec("rooms-seg", "convex", "pixels")]
-    specs += [spec("rooms-scannet", "convex-points")]
+    specs += [spec("scannet", "convex-points")]
     found = estimate(specs, "fp32")
     in_hours = hours.encoder_hours(found, options(batch_size=2), pytest.fail)
     per_pixel = 640 / 1e6 / 3600

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from tips_bench.cards import WindowCard
-from tips_bench.features.geometry import CHUNK_ELEMENTS, Upsampling, Windows, window_starts
+from tips_bench.features.geometry import CHUNK_ELEMENTS, Upsampling, Windows, greatest, window_starts
 
 
 def whole(inner: tuple[int, int]) -> Windows:
@@ -65,6 +65,12 @@ def test_windows_cut_the_pixels_that_their_logits_are_put_back_to():
     cuts = windows.cut(pixels)
     pairs = [(top, left) for top in windows.tops for left in windows.lefts]
     assert all(torch.equal(cut, pixels[:, top : top + 6, left : left + 6]) for cut, (top, left) in zip(cuts, pairs, strict=True))
+
+
+def test_the_first_of_equal_values_is_the_greatest():
+    values_HWC = torch.tensor([[[1.0, 2.0, 2.0], [3.0, 3.0, 3.0]], [[0.0, 1.0, 0.0], [-1.0, -2.0, -1.0]]])
+    for laid_out in (values_HWC, values_HWC.permute(2, 0, 1).contiguous().permute(1, 2, 0)):
+        assert greatest(laid_out, -1).tolist() == [[1, 0], [1, 0]]
 
 
 def test_argmax_in_pieces_equals_argmax_of_the_whole(monkeypatch):

@@ -76,7 +76,9 @@ def test_the_streamed_way_gives_the_labels_and_masks_of_the_full_affinity(grid, 
         np.testing.assert_allclose(streamed_hwC, whole_hwC, rtol=0, atol=1e-5)
         own = ids_of(streamed_hwC, chosen, inner, frame)
         theirs = ids_of(torch.from_numpy(whole_hwC).float(), chosen, inner, frame)
-        assert (own != theirs).mean() < 0.01, "only where two labels are equal to the last bits"
+        shaken = [whole_hwC + 1e-7 * torch.randn(whole_hwC.shape, generator=draw).numpy() for _ in range(8)]
+        sure_HW = np.all([ids_of(torch.from_numpy(one).float(), chosen, inner, frame) == theirs for one in shaken], 0)
+        assert ((own != theirs) & sure_HW).mean() < 0.01, "only where two labels are equal to the last bits, or one is everywhere"
 
 
 @pytest.mark.parametrize("window", ["square", "circle"])

@@ -197,6 +197,16 @@ def test_rooms_are_written_in_these_layouts(tmp_path):
 
 
 @pytest.mark.slow
+def test_frames_whose_thing_is_beside_the_square_that_is_read_are_left_out(tmp_path):
+    drawn, kind = room(0, "val", 2, frames=4, size=64), LAYOUTS["navi-pairs"]
+    files = kind.files("val", drawn, [kind.stem("val", drawn.name, k, k + 1) for k in range(4)])
+    for name, data in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    assert [name for name in files if "wild_set/depth" in name] == ["object_val_002/wild_set/depth/003.png"]
+
+
+@pytest.mark.slow
 def test_points_of_rooms_are_where_depth_and_poses_say():
     """Each point of a thing, seen in another frame, is within half a pixel of its file's pixel there and at the depth of the frame."""
     drawn = room(0, "val", 0, frames=4, size=64)

@@ -28,7 +28,8 @@ def print_plan(specs: list[Spec], options: dict[str, Any], kept: str, executor: 
     rows = []
     for number, one in enumerate(found):
         names = one.spec.task.name, one.spec.model_name, one.spec.protocol.name
-        rows.append([*names, f"{one.alone:,}", f"{one.shared:,}", f"{one.disk / 1e9:.1f}", *([_shown(hours[number])] if trial else [])])
+        numbers = [f"{one.alone:,}", f"{one.shared:,}", f"{one.disk / 1e9:.1f}"] if one.alone else ["-"] * 3
+        rows.append([*names, *numbers, *([_shown(hours[number])] if trial else [])])
     alone, shared, disk = (sum(getattr(one, name) for one in found) for name in ("alone", "shared", "disk"))
     known = [own for own in hours if own is not None]
     rows.append(["all", "", "", f"{alone:,}", f"{shared:,}", f"{disk / 1e9:.1f}", *([_shown(sum(known))] if trial else [])])
@@ -37,10 +38,10 @@ def print_plan(specs: list[Spec], options: dict[str, Any], kept: str, executor: 
     print("shared: of these, what is left in this order where evaluations of the same images share one pass.")
     if trial:
         print("hours: of these in the encoder, by a trial on this machine; an estimate. Training and fitting of probes come on top.")
-        if len(known) < len(hours):
-            print("-: not known, for the card does not say how many images there are, or the model could not be tried.")
-        if executor is not None:
-            print(_from_start_to_end(found, hours, executor, options["device"]))
+    if len(known) < len(hours) or not all(one.alone for one in found):
+        print(f"-: not known, for the card does not say how many images there are{', or the model could not be tried' if trial else ''}.")
+    if trial and executor is not None:
+        print(_from_start_to_end(found, hours, executor, options["device"]))
 
 
 def _shown(hours: float | None) -> str:

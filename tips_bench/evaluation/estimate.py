@@ -1,6 +1,7 @@
 """What evaluations will ask of the backbone and of the disk, from their cards alone: no data are opened, no weights are read.
 
-Sizes are those of an image of 4:3, and numbers of samples those that the tasks' cards expect, so all of it is an estimate.
+Sizes are those of an image of 4:3, and numbers of samples those that the tasks' cards expect, so all of it is an estimate. Of clips and
+scans it is known only where a card says how many images they have; a pair has two at most.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ VECTORS = {
     "instance-recognition": 2,
     "ranked-retrieval": 2,
 }  # kept of a layer in place of its patches
+SEVERAL = {"clips", "scans"}  # samples of more images than one
 ASPECT = 4 / 3
 Role = Literal["train", "test"]
 Size = tuple[int, int]
@@ -44,7 +46,7 @@ class Estimate:
     """Of one evaluation. alone: images, crops or windows through the backbone. shared: how many are left where others share them.
 
     disk: bytes of the features that are kept for it, beside those that an earlier evaluation of the list keeps. sizes: of `shared`, how
-    many of each size; empty where cards do not say how many images there are, as of scans.
+    many of each size. Where cards do not say how many images there are, all are 0 or empty.
     """
 
     spec: Spec
@@ -86,11 +88,25 @@ def estimate(specs: Sequence[Spec], dtype: str, *, keep: bool = False) -> list[E
     return found
 
 
+def _images(spec: Spec, role: Role) -> int:
+    """What the samples of a split are made of, at most; 0 where the card does not say."""
+    samples, item = _samples(spec, role), FAMILIES.get(spec.task.family).counts_class().item
+    stated = spec.task.data.images.get(spec.task.data.splits.get(role, ""), 0)
+    if item == "pairs":
+        return min(2 * samples, stated or 2 * samples)
+    if item not in SEVERAL:
+        return samples
+    return math.ceil(stated * samples / _expected(spec, role)) if samples else 0
+
+
+def _expected(spec: Spec, role: Role) -> int:
+    expected = spec.task.data.expected.get(spec.task.data.splits.get(role, ""), 0)
+    return max(expected) if isinstance(expected, list) else expected
+
+
 def _samples(spec: Spec, role: Role) -> int:
     """As the card expects them, no more than the limit; 0 where the card does not say."""
-    name = spec.task.data.splits.get(role)
-    expected = spec.task.data.expected.get(name or "", 0)
-    number = max(expected) if isinstance(expected, list) else expected
+    number = _expected(spec, role)
     changes = spec.task.data.changes
     if role == "train" and changes and changes.few and number:
         number = max(1, number // changes.few)
@@ -109,7 +125,7 @@ def inner_size(spec: Spec) -> tuple[int, int]:
 
 
 def _test(spec: Spec) -> int:
-    return _samples(spec, "test") * sum(_windows(spec).values())
+    return _images(spec, "test") * sum(_windows(spec).values())
 
 
 def _windows(spec: Spec) -> Counter[Size]:
@@ -123,8 +139,6 @@ def _windows(spec: Spec) -> Counter[Size]:
 
 def _sizes(spec: Spec, left: Counter[str]) -> dict[Size, int]:
     """How many of what is left have each size. left: images by "train", "test" and "crops"."""
-    if "lifting" in spec.applied.probe:
-        return {}
     windows, found = _windows(spec), Counter[Size]()
     for size, number in windows.items():
         found[size] += left["test"] * number // windows.total()
@@ -146,8 +160,8 @@ def _crop_size(spec: Spec) -> Size:
 def _train(spec: Spec, probe: Any) -> int:
     """One pass over the training split, for what is solved on its features, or over the scored one, for what is fitted on that."""
     if getattr(probe, "reads_test", False):
-        return _samples(spec, "test")
-    return 0 if probe is None or not probe.reads_train or _takes_crops(spec) else _samples(spec, "train")
+        return _images(spec, "test")
+    return 0 if probe is None or not probe.reads_train or _takes_crops(spec) else _images(spec, "train")
 
 
 def _takes_crops(spec: Spec) -> bool:
@@ -163,8 +177,8 @@ def _crops(spec: Spec) -> int:
     if "iterations" in probe:
         return int(probe["iterations"]) * int(probe["batch_size"])
     if "passes" in probe:
-        return int(probe["passes"]) * _samples(spec, "train")
-    return math.ceil(float(probe.get("epochs", 1)) * _samples(spec, "train"))  # a plugin's own probe may say it otherwise
+        return int(probe["passes"]) * _images(spec, "train")
+    return math.ceil(float(probe.get("epochs", 1)) * _images(spec, "train"))  # a plugin's own probe may say it otherwise
 
 
 def _bytes(spec: Spec, shared: Shared, role: Role, dtype: str) -> int:

@@ -146,4 +146,9 @@ class Upsampling:
 
     def argmax(self, logits_Chw: Tensor) -> Tensor:
         """[..., H, W] uint8: the class with the greatest upsampled logit, the lowest index on a tie."""
-        return torch.cat([chunk.argmax(-3).to(torch.uint8) for chunk in self.row_chunks(logits_Chw)], -2)
+        return torch.cat([greatest(chunk, -3) for chunk in self.row_chunks(logits_Chw)], -2)
+
+
+def greatest(values: Tensor, axis: int) -> Tensor:
+    """uint8: the index of the greatest value along an axis, the lowest on a tie."""
+    return values.max(axis).indices.to(torch.uint8)  # on a CPU in a third of the time of `argmax`

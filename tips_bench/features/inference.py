@@ -18,7 +18,7 @@ from torch import Tensor
 from tips_bench.cards import WindowCard
 from tips_bench.data.base import ImageReader, SegmentationReader, SegmentationSample
 from tips_bench.features.extract import Extractor
-from tips_bench.features.geometry import Kind, Upsampling, Windows
+from tips_bench.features.geometry import Kind, Upsampling, Windows, greatest
 
 HELD_BATCHES = 4  # of windows, whose features are held at once where an image has several
 
@@ -108,7 +108,7 @@ class Inference:
             upsampling, windows = self._upsampling(views[0], outer, logits_NChw, head.interpolation)
             return upsampling.argmax(windows.mosaic(logits_NChw))
         shares_CHW = reduce(torch.add, (torch.softmax(self._upsampled(head, view, outer, mirror), 0) for view in views))
-        return shares_CHW.argmax(0).to(torch.uint8)
+        return greatest(shares_CHW, 0)
 
     def _upsampled(self, head: PixelHead, view: View, outer: tuple[int, int], unmirror: Callable[[Tensor], Tensor]) -> Tensor:
         """[T, H, W] of one view, not mirrored any more."""

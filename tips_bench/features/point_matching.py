@@ -20,6 +20,7 @@ Axes: Q points, h w token grid, H W pixels, D feature.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -113,7 +114,25 @@ def _enlarging(grid: Grid, axis: int) -> Tensor:
 
 
 def enlarged_norms(features_hwD: Tensor, rows_Hh: Tensor, columns_Ww: Tensor) -> Tensor:
-    """[H,W]: lengths of the features of an enlarged map that is never whole: a few of its rows at a time."""
-    across_hWD = torch.einsum("hwd,Ww->hWd", features_hwD, columns_Ww)
-    at_once = max(1, PIXELS.get(features_hwD.device.type, PIXELS["cpu"]) // max(1, across_hWD[0].numel()))
-    return torch.cat([torch.tensordot(part_Hh, across_hWD, 1).norm(dim=-1) for part_Hh in rows_Hh.split(at_once)])
+    """[H,W]: lengths of the features of an enlarged map that is never made.
+
+    A pixel's feature is a sum of those of a few patches near each other, so its square is a sum of their products.
+    """
+    features_hwD, (height, width, _) = features_hwD.double(), features_hwD.shape
+    squares_HW = features_hwD.new_zeros(len(rows_Hh), len(columns_Ww))
+    for down, rows_Hg in _both(rows_Hh.double()):
+        for right, columns_Wv in _both(columns_Ww.double()):
+            upper, lower = features_hwD[: height - down], features_hwD[down:]
+            products_gv = (upper[:, : width - right] * lower[:, right:]).sum(-1)
+            if down and right:
+                products_gv += (upper[:, right:] * lower[:, : width - right]).sum(-1)
+            squares_HW += (2 if down or right else 1) * (rows_Hg @ products_gv @ columns_Wv.T)
+    return squares_HW.clamp(min=0).sqrt().float()
+
+
+def _both(weights_Nn: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """(step, products [N, n - step] of the weights of patches so far apart) for all steps at which a pixel has both patches."""
+    for step in range(weights_Nn.shape[1]):
+        products = weights_Nn[:, : weights_Nn.shape[1] - step] * weights_Nn[:, step:]
+        if products.any():
+            yield step, products

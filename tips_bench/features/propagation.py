@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tips_bench.features.affinity import Matches, unit, window_matches
+from tips_bench.features.geometry import greatest
 from tips_bench.strict import Strict
 
 
@@ -109,10 +110,10 @@ def ids_of(labels_hwC: Tensor, options: PropagationOptions, inner: tuple[int, in
     the greatest of a frame is then that of the NaN; in DINOv3's notebook such a label becomes 0.
     """
     if options.upsample == "nearest":
-        ids_hw = stretched(labels_hwC, 0.0).argmax(-1).to(torch.uint8).cpu().numpy()
+        ids_hw = greatest(stretched(labels_hwC, 0.0), -1).cpu().numpy()
         rows, columns = (np.arange(new) * old // new for new, old in zip(frame, ids_hw.shape, strict=True))
         return ids_hw[rows[:, None], columns]
     size = inner if options.upsample == "input" else frame
     labels_1CHW = F.interpolate(labels_hwC.permute(2, 0, 1)[None], size, mode="bilinear", align_corners=False)
     constant = 1.0 if options.upsample == "input" else 0.0
-    return on_grid(stretched(labels_1CHW[0].permute(1, 2, 0), constant).argmax(-1).to(torch.uint8).cpu().numpy(), frame)
+    return on_grid(greatest(stretched(labels_1CHW[0].permute(1, 2, 0), constant), -1).cpu().numpy(), frame)

@@ -290,9 +290,10 @@ class NaviPairs(Navi):
         kinds = [np.where(largest_thing(view), view.instances_HW, 0) for view in views]
         shown = np.sum([np.bincount(map_HW.ravel(), minlength=len(room.scene.instances) + 1) for map_HW in kinds], 0)
         number, files, entries = int(shown[1:].argmax()) + 1, Files(), []
+        middle = slice((NAVI.width - NAVI.height) // 2, (NAVI.width + NAVI.height) // 2)  # the square that NAVI's readers keep
         for stem, frame, view, (depth_HW, instances_HW) in zip(stems, room.frames, views, maps, strict=True):
             thing_HW, name = (instances_HW == number) & (depth_HW > 0), stem.rsplit("_", 1)[1]
-            if thing_HW.sum() < LEAST * thing_HW.size:
+            if thing_HW[:, middle].sum() < LEAST * thing_HW.size:
                 continue
             millimeters_HW = np.where(thing_HW, depth_HW * 250, np.inf)
             stored = {
