@@ -30,7 +30,11 @@ def seconds(case: str, folder: Path, ranks: int, train: int, val: int) -> float:
     task, protocol, model, more, fewer = CASES[case]
     numbers = f"train={train // fewer}", f"val={val}", "frames_per_scene=2"
     rooms = [word for number in numbers for word in ("--set", f"task.data.generator_options.{number}")]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(2 // ranks), "TIPS_BENCH_CACHE": str(folder / "cache")}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(2 // ranks),
+        "TIPS_BENCH_CACHE": str(folder / case / "cache"),
+    }  # cases have other rooms
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
     named = ["--task", task, "--protocol", protocol, "--model", model, *more, *rooms, "--out", str(folder / "out")]
