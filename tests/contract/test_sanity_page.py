@@ -40,7 +40,7 @@ def test_the_scores_on_the_page_are_those_of_the_records(table: Table, page: str
     assert "\n".join(sanity_page.encoder_lines()) in page
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_tests_and_the_taus_on_the_page_follow_from_the_records(table: Table, page: str) -> None:
     assert sanity_page.written(page, table) == page
 

@@ -110,6 +110,7 @@ def test_jobs_give_the_records_of_one_process_and_are_done_once(alone: Path, tmp
     assert written(tmp_path) == before
 
 
+@pytest.mark.nightly
 def test_a_job_of_two_ranks_gives_the_records_of_one_process(alone: Path, tmp_path: Path) -> None:
     run = [*RUN[: RUN.index("--model")], "--model", "pixels", *RUN[RUN.index("--model") + 2 :]]
     done = command(*run, "--out", tmp_path, "--on", "slurm", "--slurm", "cluster=local,ranks=2")

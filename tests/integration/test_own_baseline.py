@@ -44,6 +44,7 @@ def test_the_shipped_model_is_what_its_baseline_says(task: str, rooms: Path, tmp
     assert status(task, rooms, tmp_path) == "within tolerance"
 
 
+@pytest.mark.nightly
 def test_another_seed_and_batch_size_raise_no_alarm(rooms: Path, tmp_path: Path) -> None:
     assert status("rooms-seg", rooms, tmp_path, seed=1, batch_size=3) == "within tolerance"
 

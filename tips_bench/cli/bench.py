@@ -25,7 +25,7 @@ def bench(
         str, typer.Option(help="Images per batch, separated by commas, or `auto`: 1, 2, 4 and so on, until more is no faster.")
     ] = "auto",
     dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Number format in which the encoder computes.")] = "fp32",
-    compile_: Annotated[bool, typer.Option("--compile", help="Have torch.compile make code of the encoder for this machine.")] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Have torch.compile make code of the encoder for this machine.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N. Default: the first GPU, or cpu if there is none.")] = None,
     weights: Annotated[
         str | None, typer.Option(help="Weights to load, as for `tips-bench run`. `random` needs no download and is as fast.")
@@ -58,7 +58,7 @@ def bench(
     if numbers and len(numbers) < len(sizes):
         raise UserError("numbers and `auto` exclude each other", where="--batch-size", fix="Give numbers, or `auto`.")
     spec = None if task is None else resolve(task, model, protocol, weights=weights)
-    encoder = load_encoder(model if spec is None else spec.model, weights, device, dtype, compiled=compile_)
+    encoder = load_encoder(model if spec is None else spec.model, weights, device, dtype, compiled=compile)
     found = measure(encoder, resolution, numbers or None, spec, data_root)
     if as_json:
         shares = [found.share_of_peak(rate) for rate in found.encoder]
@@ -66,7 +66,7 @@ def bench(
             asdict(found) | {"encoder": [asdict(rate) | {"share_of_peak": one} for rate, one in zip(found.encoder, shares, strict=True)]}
         )
         return
-    print_bench(found, dtype + " --compile" * compile_)
+    print_bench(found, dtype + " --compile" * compile)
 
 
 def print_bench(found: Bench, dtype: str) -> None:

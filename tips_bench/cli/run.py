@@ -56,7 +56,7 @@ def run(
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N. Default: the first GPU, or cpu if there is none.")] = None,
     dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Number format in which the encoder computes.")] = "fp32",
-    compile_: Annotated[
+    compile: Annotated[
         bool,
         typer.Option(
             "--compile", help="Have torch.compile make code of the encoder for this machine. Numbers then differ in their last digits."
@@ -163,7 +163,7 @@ def run(
         "weights": weights,
         "device": device,
         "dtype": dtype,
-        "compile": compile_,
+        "compile": compile,
         "batch_size": None if batch_size is None else number_or_auto(batch_size, "--batch-size", least=1),
         "workers": number_or_auto(str(workers), "--workers", least=0),
         "out": out,

@@ -25,9 +25,9 @@ def run(jobs: Sequence[Job], settings: Settings) -> bool:
     unknown = [name for name in values if name not in KNOWN]
     if unknown:
         raise UserError(f"there is no setting {unknown[0]!r}", where="--ray", fix=f"Known: {', '.join(KNOWN)}.")
+    ranks = ranks_of(values, "num_gpus", "--ray")
     if importlib.util.find_spec("ray") is None:
         raise UserError("Ray is not installed", where=WHERE, fix="Run `pip install 'tips-bench[ray]'`.")
-    ranks = ranks_of(values, "num_gpus", "--ray")
     import ray
 
     address = str(values.pop("address", "auto"))
