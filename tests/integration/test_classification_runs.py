@@ -13,6 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
+from tests.helpers.kills import killed_after
 from tests.helpers.text_models import small_tips
 from tests.helpers.whole_sets import write_classes
 from tips_bench import load_encoder
@@ -42,10 +43,6 @@ LINEAR = [
 ]
 CONVEX = ["image.short_side=42", "image.crop=28", "probe.penalties=[0.1,0.001]", "selection.fraction=0.25"]
 VARYING = {"cost", "created", "command", "pictures", "per_sample"}
-
-
-class Killed(BaseException):
-    """Not an Exception: nothing may catch it, as nothing can catch a kill."""
 
 
 @pytest.fixture
@@ -84,16 +81,7 @@ def stable(record: Record) -> dict:
 
 def killed(out: Path, calls: int, **options) -> None:
     """Let the encoder die at its n-th batch."""
-    timed, count = Extractor.timed, [0]
-
-    def dying(self, images):
-        count[0] += 1
-        if count[0] > calls:
-            raise Killed
-        return timed(self, images)
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Extractor, "timed", dying)
+    with killed_after(calls):
         run(out, **options)
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers.kills import killed_after
 from tips_bench import load_encoder
 from tips_bench.data.boxes import voc_boxes
 from tips_bench.data.images import to_pixels
 from tips_bench.evaluation.run import evaluate
-from tips_bench.features.extract import Extractor
 from tips_bench.metrics.discovery import overlap
 from tips_bench.probes.training_free.discovery import lost, tokencut
 from tips_bench.results.counts import load_scored
@@ -24,10 +24,6 @@ MAPS = {"seed": 0, "train": 2, "val": 6, "size": 56, "frames_per_scene": 2}
 FEW = ["image.short_side=56", "probe.components=8", "probe.restarts=2", "probe.iterations=10", "probe.clusters=12"]
 MODEL, PATCH = "tips-tiny-random", 14
 VARYING = {"cost", "created", "command", "pictures", "per_sample"}
-
-
-class Killed(BaseException):
-    """Not an Exception: nothing may catch it, as nothing can catch a kill."""
 
 
 @pytest.fixture(scope="module")
@@ -84,16 +80,7 @@ def test_corloc_is_that_of_plain_loops(data: Path, tmp_path: Path, protocol: str
 @pytest.mark.parametrize(("protocol", "calls"), [("tokencut", 2), ("kmeans-224", 1), ("kmeans-224", 4)])
 def test_a_killed_run_is_taken_up_to_the_same_record(data: Path, tmp_path: Path, protocol: str, calls: int) -> None:
     whole = run(data, tmp_path / "a", protocol)
-    timed, count = Extractor.timed, [0]
-
-    def dying(self, images):
-        count[0] += 1
-        if count[0] > calls:
-            raise Killed
-        return timed(self, images)
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Extractor, "timed", dying)
+    with killed_after(calls):
         run(data, tmp_path / "b", protocol)
     resumed = run(data, tmp_path / "b", protocol)
     assert stable(resumed) == stable(whole) and resumed.cost.resumed

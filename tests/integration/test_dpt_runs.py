@@ -9,6 +9,7 @@ import yaml
 from torch.nn import functional as F
 
 from tests.helpers.dpt_heads import OUTPUTS, random_head, write_head
+from tests.helpers.kills import Killed, dying
 from tips_bench.cards import load_card
 from tips_bench.data.images import resize, to_pixels
 from tips_bench.encoders.load import load_encoder
@@ -76,21 +77,9 @@ def place(rooms, tmp_path, monkeypatch):
     return tmp_path
 
 
-class Killed(BaseException):
-    """Not an Exception: nothing may catch it, as nothing can catch a kill."""
-
-
 def kill_after(monkeypatch, calls):
     """Let the encoder die on its n-th call."""
-    encode, count = Extractor._encode, [0]
-
-    def dying(self, pixels):
-        count[0] += 1
-        if count[0] > calls:
-            raise Killed
-        return encode(self, pixels)
-
-    monkeypatch.setattr(Extractor, "_encode", dying)
+    monkeypatch.setattr(Extractor, "_encode", dying(Extractor._encode, calls))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -10,6 +10,7 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
+from tests.helpers.kills import killed_after
 from tests.helpers.whole_sets import write_uned
 from tips_bench import load_encoder
 from tips_bench.cards import FeatureCard, load_card
@@ -25,10 +26,6 @@ from tips_bench.rooms.writing.writers import write_rooms
 DOMAINS = {"cars": "test", "met": "index"}
 SMALL = ["image.short_side=28"]
 VARYING = {"cost", "created", "command", "pictures", "per_sample"}
-
-
-class Killed(BaseException):
-    """Not an Exception: nothing may catch it, as nothing can catch a kill."""
 
 
 def lists() -> dict:
@@ -122,16 +119,7 @@ def test_the_numbers_are_those_of_plain_loops(sets, protocol):
 @pytest.mark.parametrize("calls", [0, 3, 8])
 def test_a_killed_run_is_taken_up_to_the_same_record(sets, calls):
     whole = run(sets / "a", batch_size=4)
-    timed, count = Extractor.timed, [0]
-
-    def dying(self, images):
-        count[0] += 1
-        if count[0] > calls:
-            raise Killed
-        return timed(self, images)
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Extractor, "timed", dying)
+    with killed_after(calls):
         run(sets / "b", batch_size=4)
     resumed = run(sets / "b", batch_size=4)
     assert stable(resumed) == stable(whole) and resumed.cost.resumed == (calls > 0)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from tests.helpers.kills import killed_after
 from tests.helpers.landmark_sets import write_amstertime, write_revisited
 from tips_bench import load_encoder
 from tips_bench.cards import FeatureCard, load_card
@@ -22,10 +23,6 @@ from tips_bench.rooms.writing.writers import write_rooms
 
 VARYING = {"cost", "created", "command", "pictures", "per_sample"}
 TINY = "tips-tiny-random"
-
-
-class Killed(BaseException):
-    """Not an Exception: nothing may catch it, as nothing can catch a kill."""
 
 
 @pytest.fixture
@@ -125,16 +122,7 @@ def test_both_directions_are_those_of_plain_loops_and_no_image_is_encoded_twice(
 @pytest.mark.parametrize(("task", "protocol", "calls"), [("roxford5k", "roxford", 4), ("amstertime", "amstertime", 2)])
 def test_a_killed_run_is_taken_up_to_the_same_record(sets: Path, task: str, protocol: str, calls: int) -> None:
     whole = run(sets / "a", protocol, task)
-    timed, count = Extractor.timed, [0]
-
-    def dying(self, images):
-        count[0] += 1
-        if count[0] > calls:
-            raise Killed
-        return timed(self, images)
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Extractor, "timed", dying)
+    with killed_after(calls):
         run(sets / "b", protocol, task)
     resumed = run(sets / "b", protocol, task)
     assert stable(resumed) == stable(whole) and resumed.cost.resumed

@@ -11,19 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.helpers.kills import killed_after
 from tests.helpers.segmentation_sets import picture
 from tips_bench.data.checks.images import check_exhibits
 from tips_bench.data.met import met
 from tips_bench.errors import UserError
 from tips_bench.evaluation.run import evaluate
-from tips_bench.features.extract import Extractor
 from tips_bench.metrics.recognition import RecognitionCounts, counts_of
 
 VARYING = {"cost", "created", "command", "pictures", "per_sample"}
-
-
-class Killed(BaseException):
-    """Not an Exception: nothing may catch it, as nothing can catch a kill."""
 
 
 def values(confidence: list[float], right: list[int], known: list[int]) -> dict[str, float]:
@@ -96,15 +92,6 @@ def test_the_same_pictures_are_named_and_a_killed_run_is_taken_up(root: Path, tm
     whole = run("a")
     assert whole["metrics"]["accuracy"]["value"] == whole["metrics"]["GAP-"]["value"] == 100.0
     assert whole["metrics"]["GAP"]["value"] == 100.0 and whole["probe"]["distractors"] == 1
-    timed, count = Extractor.timed, [0]
-
-    def dying(self, images):
-        count[0] += 1
-        if count[0] > 3:
-            raise Killed
-        return timed(self, images)
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Extractor, "timed", dying)
+    with killed_after(3):
         run("b")
     assert run("b") == whole

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.helpers.kills import killed_after
 from tests.helpers.pair_sets import write_navi, write_pf_pascal, write_scannet_pairs, write_spair
 from tips_bench.errors import UserError
 from tips_bench.evaluation.run import evaluate
-from tips_bench.features.extract import Extractor
 from tips_bench.results.counts import load_scored
 from tips_bench.results.record import Record
 
@@ -22,10 +22,6 @@ SETS = {
     "walls": ("view-matching", "scannet-pairs", "recall@40px", ["views-probe3d-scannet", "views-224-mutual"]),
     "objects": ("view-matching", "navi-pairs", "recall@2cm", ["views-probe3d-navi", "views-dinov3-navi"]),
 }
-
-
-class Killed(BaseException):
-    """Not an Exception: nothing may catch it, as nothing can catch a kill."""
 
 
 @pytest.fixture
@@ -103,16 +99,7 @@ def test_a_protocol_that_cuts_images_is_refused(sets):
 def test_a_killed_run_is_taken_up_to_the_same_record(sets, task, protocol):
     tiny = {"model": "tips-tiny-random", "batch_size": 2, "extra": ("probe.debias=20",) if task == "copies" else ()}
     whole = run(sets / "a", task, protocol, **tiny)
-    timed, count = Extractor.timed, [0]
-
-    def dying(self, images):
-        count[0] += 1
-        if count[0] > 2:
-            raise Killed
-        return timed(self, images)
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Extractor, "timed", dying)
+    with killed_after(2):
         run(sets / "b", task, protocol, **tiny)
     resumed = run(sets / "b", task, protocol, **tiny)
     assert stable(resumed) == stable(whole) and resumed.cost.resumed

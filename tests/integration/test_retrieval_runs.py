@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from tests.helpers.caption_sets import change, coco
+from tests.helpers.kills import Killed
 from tests.helpers.text_models import small_tips
 from tips_bench import load_encoder
 from tips_bench.cli.app import app
@@ -33,10 +34,6 @@ from tips_bench.rooms.writing.writers import write_rooms
 IMAGES = 14
 SMALL = ["image.short_side=56", "task.data.generator_options.val=14", "task.data.generator_options.size=56"]
 VARYING = {"cost", "created", "command", "pictures", "per_sample"}
-
-
-class Killed(BaseException):
-    """Not an Exception: nothing may catch it, as nothing can catch a kill."""
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.helpers.kills import Killed, dying
 from tips_bench.errors import UserError
 from tips_bench.evaluation.run import evaluate
 from tips_bench.features.extract import Extractor
@@ -40,21 +41,9 @@ def stable(record):
     return {key: value for key, value in record.model_dump(mode="json").items() if key not in VARYING}
 
 
-class Killed(BaseException):
-    """Not an Exception: nothing may catch it, as nothing can catch a kill."""
-
-
 def kill_after(monkeypatch, calls):
     """Let the encoder die on its n-th call."""
-    encode, count = Extractor._encode, [0]
-
-    def dying(self, pixels):
-        count[0] += 1
-        if count[0] > calls:
-            raise Killed
-        return encode(self, pixels)
-
-    monkeypatch.setattr(Extractor, "_encode", dying)
+    monkeypatch.setattr(Extractor, "_encode", dying(Extractor._encode, calls))
 
 
 def test_convex_learns_and_says_what_it_did(shapes):

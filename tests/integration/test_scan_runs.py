@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.helpers.kills import Killed, killed_after
 from tests.helpers.scans import write_both, write_task
 from tips_bench.cli.app import app
 from tips_bench.data.sens import open_sens
 from tips_bench.errors import UserError
 from tips_bench.evaluation.run import evaluate
-from tips_bench.features.extract import Extractor
 from tips_bench.probes.trained import linear_points as points
 from tips_bench.results.comparison import compare
 from tips_bench.results.record import Record, load_record
@@ -28,10 +28,6 @@ SMALL = {
     "linear-lexicon3d": ["image.short_side=56", "probe.points_per_scan=400", "probe.epochs=2", "probe.lr=1e-2", "probe.checkpoint_every=2"],
 }
 VARYING = {"cost", "created", "command", "pictures", "per_sample", "git_commit", "git_dirty"}
-
-
-class Killed(BaseException):
-    """Not an Exception: nothing may catch it, as nothing can catch a kill."""
 
 
 @pytest.fixture(scope="module")
@@ -92,16 +88,7 @@ def test_both_sources_of_frames_give_the_same_counts_and_so_does_any_batch(place
 @pytest.mark.parametrize("calls", [2, 8])
 def test_a_killed_run_is_taken_up_to_the_same_record(place: Path, calls: int) -> None:
     whole = scored(place, "packed", batch_size=2)
-    encode, count = Extractor._encode, [0]
-
-    def dying(self: Extractor, pixels: Any) -> Any:
-        count[0] += 1
-        if count[0] > calls:
-            raise Killed
-        return encode(self, pixels)
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Extractor, "_encode", dying)
+    with killed_after(calls, "_encode"):
         scored(place, "packed", batch_size=2, out=place / "again")
     assert not list((place / "again").rglob("convex-*.json"))
     resumed = scored(place, "packed", batch_size=2, out=place / "again")

@@ -10,11 +10,11 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.helpers.kills import killed_after
 from tests.helpers.video_sets import Video, noise, write_davis, write_youtube
 from tips_bench.cli.app import app
 from tips_bench.errors import UserError
 from tips_bench.evaluation.run import evaluate
-from tips_bench.features.extract import Extractor
 from tips_bench.files import digest
 from tips_bench.results.counts import load_scored
 from tips_bench.results.record import Record
@@ -23,10 +23,6 @@ from tips_bench.rooms.writing.writers import write_rooms
 PATCH = 14
 VARYING = {"cost", "created", "command", "pictures", "per_sample"}
 SIZE = 6 * PATCH, 9 * PATCH
-
-
-class Killed(BaseException):
-    """Not an Exception: nothing may catch it, as nothing can catch a kill."""
 
 
 def still(frames: int, seed: int) -> Video:
@@ -127,16 +123,7 @@ def test_the_mean_is_over_objects_and_not_over_clips(folder: Path) -> None:
 def test_a_killed_run_is_taken_up_to_the_same_record(folder: Path, calls: int) -> None:
     write_davis(folder / "data" / "videos", {name: noise(7, 84, 126, seed) for seed, name in enumerate("abc")})
     whole = run(folder / "a", "tips-tiny-random")
-    timed, count = Extractor.timed, [0]
-
-    def dying(self, images):
-        count[0] += 1
-        if count[0] > calls:
-            raise Killed
-        return timed(self, images)
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Extractor, "timed", dying)
+    with killed_after(calls):
         run(folder / "b", "tips-tiny-random")
     resumed = run(folder / "b", "tips-tiny-random")
     assert stable(resumed) == stable(whole)

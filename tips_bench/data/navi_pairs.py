@@ -23,7 +23,7 @@ from pydantic import Field
 from tips_bench.cards import load_card, parse
 from tips_bench.data.camera_geometry import Intrinsics, points
 from tips_bench.data.navi import FOLDERS, SIZE, NaviOptions, NaviReader, View, nearest, object_box, views_of
-from tips_bench.data.pairs import Pair, ViewPair
+from tips_bench.data.pairs import KnownPairs, Pair, ViewPair
 from tips_bench.data.view_geometry import angle_group, angle_names, degrees_of, rotation_of
 from tips_bench.errors import UserError, unknown_name
 from tips_bench.files import digest
@@ -61,41 +61,28 @@ class NaviViews(NaviReader):
         return nearest(points(small_HW[box], camera), (SIZE, SIZE)), camera.resized(SIZE, SIZE)
 
 
-class NaviPairs:
+class NaviPairs(KnownPairs[Pair, NaviViews]):
     """One split of the pairs; those of one object are a group."""
 
     name = "navi-pairs"
 
     def __init__(self, split: str, root: Path, views: dict[str, View], options: NaviPairsOptions, how: str) -> None:
-        self.split, self.root, self.options, self.classes = split, str(root), options, angle_names(options.angles)
+        self.split, self.options, self.classes = split, options, angle_names(options.angles)
         poses = _poses(views)
         partners = drawn_partners(poses, list(views)[:: options.every], options.angles[-1])
         used = {id for both in partners.items() for id in both}
-        self.images = NaviViews(split, root, {id: view for id, view in views.items() if id in used}, poses, how)
-        place = {id: number for number, id in enumerate(self.images.ids)}
-        self._pairs = []
+        images = NaviViews(split, root, {id: view for id, view in views.items() if id in used}, poses, how)
+        place, pairs = {id: number for number, id in enumerate(images.ids)}, []
         for first, second in sorted(partners.items()):
             degrees = float(degrees_of(poses[second] @ np.linalg.inv(poses[first])))
             id = f"{first}--{second.rpartition('/')[2]}"
             kind = angle_group(degrees, options.angles, id, root)
-            self._pairs.append(Pair(id, first.split("/")[0], kind, place[first], place[second]))
-        self.ids, self.groups = [pair.id for pair in self._pairs], [pair.group for pair in self._pairs]
+            pairs.append(Pair(id, first.split("/")[0], kind, place[first], place[second]))
+        super().__init__(pairs, images, root)
         if not self.ids:
             raise UserError("no image has a partner", where=root, fix="Set data.options.angles, or get the set again.")
-        known = (value for id in self.images.ids for value in (id, *poses[id].ravel().tolist()))
-        self.fingerprint = digest(self.images.fingerprint, *self.ids, *known, options.model_dump_json())
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def pair(self, index: int) -> Pair:
-        """Which images a pair is made of."""
-        return self._pairs[index]
-
-    def sources(self, index: int) -> list[Path]:
-        """Image, depth and poses of both."""
-        pair = self._pairs[index]
-        return [*self.images.sources(pair.first), *self.images.sources(pair.second)]
+        known = (value for id in images.ids for value in (id, *poses[id].ravel().tolist()))
+        self.fingerprint = digest(images.fingerprint, *self.ids, *known, options.model_dump_json())
 
     def load(self, index: int) -> ViewPair:
         """Decode the depth of one pair. Errors: a broken or missing file, one without an object."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -106,7 +106,34 @@ class PairReader(Reader[PairT], Protocol[PairT]):
         """The files that a pair is read from."""
 
 
-class KeypointFiles:
+KnownT = TypeVar("KnownT", bound=Pair)
+ImagesT = TypeVar("ImagesT", bound=ImagesOfPairs)
+
+
+class KnownPairs(Generic[KnownT, ImagesT]):
+    """What readers share whose pairs are all known from the start: sorted by id. Errors: two pairs of one name."""
+
+    def __init__(self, pairs: Sequence[KnownT], images: ImagesT, root: Path) -> None:
+        self.root, self.images = str(root), images
+        self._pairs = sorted(pairs, key=lambda pair: pair.id)
+        self.ids, self.groups = [pair.id for pair in self._pairs], [pair.group for pair in self._pairs]
+        if len(set(self.ids)) < len(self.ids):
+            raise UserError("two pairs have the same name", where=root, fix="Get the lists of pairs again.")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def pair(self, index: int) -> KnownT:
+        """Which images a pair is made of, and all else that is known of it without a file."""
+        return self._pairs[index]
+
+    def sources(self, index: int) -> list[Path]:
+        """The files of both images, and of what is known of them."""
+        pair = self._pairs[index]
+        return [*self.images.sources(pair.first), *self.images.sources(pair.second)]
+
+
+class KeypointFiles(KnownPairs[KeypointPair, PairImages]):
     """A reader of keypoint pairs that are all known from the start. remarks: what a record has to say of the data."""
 
     def __init__(
@@ -119,25 +146,11 @@ class KeypointFiles:
         images: PairImages,
         remarks: tuple[str, ...] = (),
     ) -> None:
-        self.name, self.split, self.root, self.classes, self.images = name, split, str(root), list(classes), images
-        self.remarks = remarks
-        self._pairs = sorted(pairs, key=lambda pair: pair.id)
-        self.ids, self.groups = [pair.id for pair in self._pairs], [pair.group for pair in self._pairs]
-        if len(set(self.ids)) < len(self.ids):
-            raise UserError("two pairs have the same name", where=root, fix="Get the lists of pairs again.")
+        super().__init__(pairs, images, root)
+        self.name, self.split, self.classes, self.remarks = name, split, list(classes), remarks
         known = (value for pair in self._pairs for value in (pair.id, pair.kind, pair.points_2K2.tolist(), pair.box))
         self.fingerprint = digest(*images.ids, *images.image_bytes, *known)
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def pair(self, index: int) -> KeypointPair:
-        """Which images a pair is made of, and all else that is known of it."""
-        return self._pairs[index]
-
-    load = pair
-
-    def sources(self, index: int) -> list[Path]:
-        """Both image files."""
-        pair = self._pairs[index]
-        return [*self.images.sources(pair.first), *self.images.sources(pair.second)]
+    def load(self, index: int) -> KeypointPair:
+        """A pair; reads no file."""
+        return self.pair(index)

@@ -23,7 +23,7 @@ from tips_bench.cards import Strict, load_card, parse
 from tips_bench.data.base import ImageSample
 from tips_bench.data.camera_geometry import Intrinsics, points
 from tips_bench.data.images import read_uint16
-from tips_bench.data.pairs import Pair, PairImages, ViewPair
+from tips_bench.data.pairs import KnownPairs, Pair, PairImages, ViewPair
 from tips_bench.data.view_geometry import angle_group, angle_names, degrees_of
 from tips_bench.errors import UserError, unknown_name
 from tips_bench.files import digest
@@ -65,7 +65,7 @@ class FrameImages(PairImages):
         return file.parent.parent / folder / f"{file.stem}.{suffix}"
 
 
-class ScanNetPairs:
+class ScanNetPairs(KnownPairs[Pair, FrameImages]):
     """One split of the pairs; those of one scene are a group."""
 
     name = "scannet-pairs"
@@ -73,42 +73,26 @@ class ScanNetPairs:
     def __init__(
         self, split: str, root: Path, names_N4: np.ndarray, cameras: dict[str, np.ndarray], options: ScanNetPairsOptions, how: str
     ) -> None:
-        self.split, self.root, self.options, self._cameras = split, str(root), options, cameras
+        self.split, self.options, self._cameras = split, options, cameras
         frames = [(f"scene{scene:04d}_{scan:02d}", first, second) for scene, scan, first, second in sorted(map(tuple, names_N4.tolist()))]
         files = {f"{scene}/{one}": f"{root}/{scene}/color/{one}.jpg" for scene, *both in frames for one in both}
-        self.images = FrameImages(self.name, split, root, files, how=how, turned=False)
-        place = {id: number for number, id in enumerate(self.images.ids)}
-        poses = [_pose(self.images.beside(number, "pose", "txt")) for number in range(len(place))]
-        self.classes, pairs = angle_names(options.angles), {}
-        self._moves = {}
+        images = FrameImages(self.name, split, root, files, how=how, turned=False)
+        place = {id: number for number, id in enumerate(images.ids)}
+        poses = [_pose(images.beside(number, "pose", "txt")) for number in range(len(place))]
+        self.classes, self._moves = angle_names(options.angles), dict[str, np.ndarray]()
+        pairs = []
         for scene, first, second in frames:
             if scene not in cameras:
                 raise UserError(f"there are no intrinsics of {scene}", where=root / "intrinsics.npz", fix=how)
             a, b = place[f"{scene}/{first}"], place[f"{scene}/{second}"]
             id, move_44 = f"{scene}/{first}-{second}", np.linalg.inv(poses[b]) @ poses[a]
-            if id in pairs:
-                raise UserError(f"two pairs are {id!r}", where=root / "test.npz", fix="Get the list again.")
             kind = angle_group(degrees_of(move_44), options.angles, id, root)
-            pairs[id] = Pair(id, scene.rsplit("_", 1)[0], kind, a, b)
+            pairs.append(Pair(id, scene.rsplit("_", 1)[0], kind, a, b))
             self._moves[id] = move_44
-        self.ids = sorted(pairs)
-        self._pairs = [pairs[id] for id in self.ids]
-        self.groups = [pair.group for pair in self._pairs]
+        super().__init__(pairs, images, root)
         known = (value for id in self.ids for value in (id, *self._moves[id].ravel().tolist()))
         used = (value for scene in sorted({frame[0] for frame in frames}) for value in (scene, *cameras[scene].ravel().tolist()))
-        self.fingerprint = digest(*self.images.ids, *self.images.image_bytes, *known, *used, options.model_dump_json())
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def pair(self, index: int) -> Pair:
-        """Which images a pair is made of."""
-        return self._pairs[index]
-
-    def sources(self, index: int) -> list[Path]:
-        """Image, depth and pose of both frames."""
-        pair = self._pairs[index]
-        return [*self.images.sources(pair.first), *self.images.sources(pair.second)]
+        self.fingerprint = digest(*images.ids, *images.image_bytes, *known, *used, options.model_dump_json())
 
     def load(self, index: int) -> ViewPair:
         """Decode the depth of one pair. Errors: a broken or missing file, a depth map of another size."""
