@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -174,9 +175,21 @@ def test_storage_that_stays_away_is_told_of_after_some_tries(bucket: str, monkey
         draw.read("jpg")
 
 
-def test_an_address_that_nothing_reads_is_told_of() -> None:
+@pytest.mark.parametrize("address", ["nowhere://bucket/a.tar", "s3://bucket/a.tar", "s3://bucket/*.tar"])
+def test_an_address_that_nothing_reads_is_told_of(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)  # as where it is not installed
     with pytest.raises(UserError, match="what reads this address is not installed"):
-        expand_shards(["nowhere://bucket/a.tar"])
+        expand_shards([address])
+
+
+def test_an_error_of_a_client_of_storage_is_a_sentence(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*args: Any, **kwargs: Any) -> bytes:
+        raise RuntimeError("no credentials")  # not an OSError
+
+    draw = next(ShardOrder(expand_shards([bucket]), seed=0, shuffle=4).draws(START))
+    monkeypatch.setattr(Unsteady, "cat_file", refused)
+    with pytest.raises(UserError, match=r"the shard cannot be read \(no credentials\)"):
+        draw.read("jpg")
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 3), (3, 2)])

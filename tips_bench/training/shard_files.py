@@ -6,6 +6,7 @@ the methods of a path. A read asks for a range of bytes and gets all of it or fa
 
 from __future__ import annotations
 
+import tarfile
 import time
 import warnings
 from collections import OrderedDict
@@ -31,9 +32,11 @@ def shard_path(name: str) -> Path:
 
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="UPath .* filesystem not explicitly implemented")
-            return cast(Path, UPath(name))
+            path = UPath(name)
+        path.fs  # noqa: B018  # its package is imported only now
+        return cast(Path, path)
     except (ImportError, ValueError) as error:
-        fix = "Install it: pip install 'tips-bench[remote]', and for another kind of storage the package of fsspec that reads it."
+        fix = "Run `pip install 'tips-bench[remote]'`, and install what the message names."
         raise UserError(f"what reads this address is not installed ({error})", where=name, fix=fix) from error
 
 
@@ -89,11 +92,18 @@ def patiently(path: Path, read: Callable[[], ValueT]) -> ValueT:
             return read()
         except FINAL as error:
             raise unreadable(path, error) from error
-        except (OSError, TimeoutError) as error:
+        except Exception as error:
+            if not _is_of_the_storage(path, error):
+                raise
             if number == TRIES - 1:
                 raise unreadable(path, error) from error
         time.sleep(FIRST_WAIT_S * 2**number)
     raise AssertionError("unreachable")
+
+
+def _is_of_the_storage(path: Path, error: Exception) -> bool:
+    """Whether a disk or a server failed, and not what was read. Clients of object storage raise errors of their own kinds."""
+    return isinstance(error, OSError) or (is_remote(path) and not isinstance(error, UserError | tarfile.TarError))
 
 
 def unreadable(path: Path, error: Exception) -> UserError:

@@ -26,7 +26,7 @@ from webdataset.shardlists import expand_urls
 
 from tips_bench.errors import UserError
 from tips_bench.files import digest
-from tips_bench.training.shard_files import ShardFiles, is_remote, shard_path
+from tips_bench.training.shard_files import ShardFiles, is_remote, patiently, shard_path
 from tips_bench.training.shard_index import Entry, ShardIndex, entries_of, index_file, load_indexes
 
 MAX_MEMBER = 64 << 20  # bytes; nothing larger is an image or a caption
@@ -157,7 +157,7 @@ def _named(path: Path) -> list[Path]:
     """What a pattern without braces names; itself where nothing is found."""
     if is_remote(path):
         remote: Any = path
-        found = sorted(remote.fs.glob(remote.path)) if any(mark in str(path) for mark in "*?[") else []
+        found = patiently(path, lambda: sorted(remote.fs.glob(remote.path))) if any(mark in str(path) for mark in "*?[") else []
         return [shard_path(f"{remote.protocol}://{name.lstrip('/')}") for name in found] or [path]
     return [Path(name) for name in sorted(glob(str(path)))] or [path]
 
