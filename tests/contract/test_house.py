@@ -52,8 +52,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"adapters", "data", "encoders", "features", "probes", "metrics", "results", "rooms"},
     "executors": {"evaluation", "models", "results"},
     "training": {"models", "data", "metrics", "rooms"},
+    "corpus": {"training", "executors", "encoders", "models", "features", "data", "rooms"},
     "integrations": {"models", "encoders"},
     "cli": {
+        "corpus",
         "executors",
         "evaluation",
         "adapters",

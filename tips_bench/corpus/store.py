@@ -1,0 +1,155 @@
+"""A corpus is a folder of tar shards and a manifest, corpus.json, which is written last.
+
+A sample is an image and a .json beside it, as `tips-bench train` reads them: "web" and "synthetic" are its captions, "url", "license" and
+others what else is known of it. A folder of shards without a manifest, as img2dataset leaves it, is read as it is.
+The same samples give the same bytes, wherever and whenever they are written.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tips_bench.errors import UserError
+from tips_bench.files import atomic, sha256, write_text
+from tips_bench.strict import Strict, parse
+from tips_bench.training.shard_index import Entry, index_shard
+
+SCHEMA = "tips-bench/corpus/1"
+MANIFEST = "corpus.json"
+BEGUN = ".begun.json"
+IMAGES = ("jpg", "jpeg", "png", "webp")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """image: the bytes of its file. extension: of that file, one of IMAGES. said: the .json beside it: captions and what else is known."""
+
+    key: str
+    image: bytes
+    extension: str
+    said: dict[str, Any] = field(default_factory=dict)
+
+
+class Shard(Strict):
+    """One of a corpus. name: of its file. size: in bytes."""
+
+    name: str
+    samples: int
+    size: int
+    sha256: str
+
+
+class Step(Strict):
+    """What was done to a corpus. settings: all that decides the result. dropped: reason -> number of samples that went."""
+
+    name: str
+    settings: dict[str, Any]
+    version: str
+    samples: int
+    dropped: dict[str, int] = {}
+
+
+class Manifest(Strict):
+    """What corpus.json says. steps: the first first."""
+
+    schema_name: str = SCHEMA
+    steps: list[Step] = []
+    shards: list[Shard] = []
+
+
+def load_manifest(folder: Path) -> Manifest | None:
+    """What is known of a corpus; None of a folder of shards without a manifest.
+
+    Errors: a corpus whose step has not ended, a manifest that is none, a folder without shards.
+    """
+    path = folder / MANIFEST
+    if path.is_file():
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"no JSON ({error})", where=path, fix="Make the corpus again.") from error
+        return parse(Manifest, data, where=path)
+    if (folder / BEGUN).is_file():
+        raise UserError(
+            "the step that makes this corpus has not ended", where=folder, fix="Give its command again: it goes on where it stopped."
+        )
+    if not any(folder.glob("*.tar")):
+        fix = "Give the folder of a corpus, or of shards as webdataset has them."
+        raise UserError("no shards (*.tar) are here", where=folder, fix=fix)
+    return None
+
+
+def save_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write corpus.json, which makes the corpus whole."""
+    write_text(folder / MANIFEST, json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", durable=True)
+
+
+def shards_of(folder: Path) -> list[Path]:
+    """The shards of a corpus in their order. Errors: those of `load_manifest`."""
+    manifest = load_manifest(folder)
+    return sorted(folder.glob("*.tar")) if manifest is None else [folder / shard.name for shard in manifest.shards]
+
+
+def read_samples(shard: Path, dropped: Counter[str] | None = None) -> Iterator[Sample]:
+    """The samples of a shard in their order. dropped: counts those that are left out, for having no image or captions that are no JSON.
+
+    A .txt beside an image, where the .json states no captions, is the web caption in its first line and synthetic ones in the others.
+    Errors: a shard that is no whole tar file.
+    """
+    dropped = Counter() if dropped is None else dropped
+    with shard.open("rb") as file:
+        for entry in index_shard(shard):
+            extension = next((name for name in IMAGES if name in entry.members), None)
+            if extension is None:
+                dropped["no image"] += 1
+                continue
+            said = _said(file, entry)
+            if said is None:
+                dropped["broken captions"] += 1
+                continue
+            yield Sample(entry.key, _member(file, entry, extension), extension, said)
+
+
+def _said(file: io.BufferedReader, entry: Entry) -> dict[str, Any] | None:
+    try:
+        said = json.loads(_member(file, entry, "json")) if "json" in entry.members else {}
+        if not isinstance(said, dict):
+            return None
+        if "txt" in entry.members and not {"web", "synthetic"} & {*said}:
+            web, *synthetic = _member(file, entry, "txt").decode("utf-8").removesuffix("\n").split("\n")
+            said |= {"web": web} | ({"synthetic": synthetic} if synthetic else {})
+        return said
+    except (ValueError, RecursionError):
+        return None
+
+
+def _member(file: io.BufferedReader, entry: Entry, extension: str) -> bytes:
+    offset, size = entry.members[extension]
+    file.seek(offset)
+    return file.read(size)
+
+
+def write_shard(path: Path, samples: Iterable[Sample]) -> Shard:
+    """Write a whole shard or none. Errors: two samples after each other with one key, a key that is no file name."""
+    number, last = 0, ""
+    with atomic(path) as temporary, tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
+        for sample in samples:
+            if sample.key == last or not sample.key or set("./") & set(sample.key):
+                raise ValueError(f"{sample.key!r} is no key for a sample of {path}")
+            last, number = sample.key, number + 1
+            _add(tar, f"{sample.key}.{sample.extension}", sample.image)
+            _add(tar, f"{sample.key}.json", json.dumps(sample.said, sort_keys=True, ensure_ascii=False).encode())
+    return Shard(name=path.name, samples=number, size=path.stat().st_size, sha256=sha256(path))
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)  # no owner, no date
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
