@@ -119,9 +119,9 @@ def test_cards_that_do_not_fit_together_cost_nothing_and_hinder_no_other() -> No
 
 def test_a_plan_with_a_model_that_fails_ends_with_status_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text("raise RuntimeError('no')\n")
-    done = CliRunner().invoke(app, ["run", "--task", "rooms-seg", "--model", "tips-nano,mine:build", "--plan"])
-    assert done.exit_code == 2 and "640" in done.stdout and "mine" in done.stderr
+    (tmp_path / "fails_on_import.py").write_text("raise RuntimeError('no')\n")
+    done = CliRunner().invoke(app, ["run", "--task", "rooms-seg", "--model", "tips-nano,fails_on_import:build", "--plan"])
+    assert done.exit_code == 2 and "640" in done.stdout and "fails_on_import" in done.stderr
 
 
 @pytest.mark.parametrize(
