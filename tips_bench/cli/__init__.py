@@ -5,6 +5,7 @@
     streams      output in any encoding, to a full disk or a closed pipe
     interrupt    Ctrl-C, from the first moment on
     names        comma lists and `all`, checked before any work starts
+    executor_options  the options that say where work is done
     matrix       `run --on`: evaluations as jobs
     estimates    `run --plan`: images, disk and hours
     ranked       the end of a process that torchrun started
@@ -29,5 +30,6 @@ The verbs:
     show         one card in full
     cache        the features that runs keep
     data         fetch, check and generate data sets
+    corpus       fetch and check data for pretraining
     doctor       whether this machine is ready
 """

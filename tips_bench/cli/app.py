@@ -18,6 +18,7 @@ from tips_bench.cli import (
     cache,
     check,
     compare,
+    corpus,
     data,
     doctor,
     export,
@@ -107,6 +108,7 @@ app.command("export")(export.export)
 app.command("export-results")(export_results.export_results)
 app.command("masks")(masks.masks)
 app.add_typer(cache.app, name="cache")
+app.add_typer(corpus.app, name="corpus")
 app.add_typer(data.app, name="data")
 app.add_typer(leaderboard.app, name="leaderboard")
 

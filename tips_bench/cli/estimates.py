@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from tips_bench.cli.output import print_error, print_table
 
 if TYPE_CHECKING:
-    from tips_bench.cli.matrix import Chosen
     from tips_bench.evaluation.estimate import Estimate
     from tips_bench.evaluation.spec import Spec
+    from tips_bench.executors.chosen import Chosen
 
 
 def print_plan(specs: list[Spec], options: dict[str, Any], kept: str, executor: Chosen | None, *, trial: bool) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tips_bench.cli.output import print_error, print_table
 from tips_bench.errors import UserError
+from tips_bench.executors.chosen import Chosen
 from tips_bench.registry import EXECUTORS
 
 if TYPE_CHECKING:
@@ -18,42 +18,14 @@ if TYPE_CHECKING:
     from tips_bench.results.record import Record
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """An executor by name, with its settings. at_once: --jobs."""
-
-    name: str
-    values: dict[str, str | int]
-    at_once: int | None = None
-
-
-def chosen_executor(on: str | None, given: dict[str, str | None]) -> Chosen:
-    """What --on names, with the options for it. given: "slurm", "ray" and "jobs", the number of jobs that --on local does at a time.
-
-    Settings are "KEY=VALUE,KEY=VALUE"; whole numbers become such. Errors: no such executor or pair, an option for another executor.
-    """
-    for option, text in given.items():
-        for_it = "local" if option == "jobs" else option
-        if text is not None and for_it != on:
-            raise UserError(f"this option is for --on {for_it}", where=f"--{option}", fix="Leave it out, or change --on.")
-    name, jobs = on or "", given.get("jobs")
-    EXECUTORS.get(name, where="--on")
-    values: dict[str, str | int] = {}
-    for part in filter(None, (given.get(name) or "").split(",")):
-        key, sign, value = part.strip().partition("=")
-        if not key or not sign:
-            raise UserError(f"{part!r} is not KEY=VALUE", where=f"--{name}", fix="For example time=120.")
-        values[key] = int(value) if value.isdecimal() else value
-    return Chosen(name, values, int(jobs) if jobs else None)
-
-
 def run_on(specs: list[Spec], options: dict[str, Any], chosen: Chosen) -> list[Record] | None:
     """The records of the evaluations that succeeded; None where they are done elsewhere, later. What failed is printed.
 
     Evaluations that have a record, or that another process has begun, are left out.
     """
     from tips_bench.executors import matrix
-    from tips_bench.executors.jobs import Job, Settings, asked_for, jobs_of, name_of
+    from tips_bench.executors.evaluations import asked_for, jobs_of, name_of
+    from tips_bench.executors.jobs import Job, Settings
     from tips_bench.results.record import load_record
 
     run = EXECUTORS.get(chosen.name)
@@ -72,7 +44,7 @@ def run_on(specs: list[Spec], options: dict[str, Any], chosen: Chosen) -> list[R
         ended += 1
         print(f"[{ended}/{len(jobs)}] {name_of(job)}", file=sys.stderr)
         if problem:
-            own = {one["id"] for one in job["evaluations"]}
+            own = {one["id"] for one in job["arguments"]["evaluations"]}
             for one in matrix.status(out, [one for one in asked if one.id in own]):
                 if one.state == "left":
                     matrix.say_failed(out, one.asked.id, problem)

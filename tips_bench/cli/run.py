@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tips_bench.cli.estimates import print_plan
-from tips_bench.cli.matrix import Chosen, chosen_executor, run_on
+from tips_bench.cli.executor_options import Jobs, On, Ray, Slurm
+from tips_bench.cli.matrix import run_on
 from tips_bench.cli.names import number_or_auto, plan, split
 from tips_bench.cli.output import print_error, print_json, print_line, print_scores
 from tips_bench.cli.ranked import one_rank
 from tips_bench.errors import UserError, system_fault
+from tips_bench.executors.chosen import Chosen, chosen_executor
 from tips_bench.registry import METRICS
 from tips_bench.terminal import printable
 
@@ -115,20 +117,10 @@ def run(
     trial: Annotated[
         bool, typer.Option("--trial", help="With --plan: try each model on this machine for a few seconds, and print hours.")
     ] = False,
-    on: Annotated[
-        str | None,
-        typer.Option(
-            metavar="EXECUTOR",
-            help="Where to evaluate: local (one process a GPU), slurm, ray, or one of a plugin. Default: in this process.",
-        ),
-    ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="With --on local: processes at a time. Default: one a GPU, or one.")] = None,
-    slurm: Annotated[
-        str | None, typer.Option(metavar="KEY=VALUE,...", help="With --on slurm: settings of submitit, as partition=gpu,time=120.")
-    ] = None,
-    ray: Annotated[
-        str | None, typer.Option(metavar="KEY=VALUE,...", help="With --on ray: address, num_gpus, num_cpus, ranks, max_retries.")
-    ] = None,
+    on: On = None,
+    jobs: Jobs = None,
+    slurm: Slurm = None,
+    ray: Ray = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False,
 ) -> None:
     """Evaluate models on tasks, and write one record (JSON) for each evaluation.
@@ -178,11 +170,10 @@ def run(
         "rerun": rerun,
         "metrics": beside,
     }
-    given = {"slurm": slurm, "ray": ray, "jobs": None if jobs is None else str(jobs)}
     if trial and not plan_only:
         raise UserError("a trial is a part of a plan", where="--trial", fix="Add --plan, or leave --trial out.")
     with one_rank():
-        executor = chosen_executor(on, given) if on is not None or any(given.values()) else None
+        executor = chosen_executor(on, jobs, slurm, ray)
         if plan_only:
             print_plan(specs, options, rounded or dtype, executor, trial=trial)
             whole = True

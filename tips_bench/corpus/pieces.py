@@ -1,13 +1,19 @@
 """A step as pieces: calls of functions with plain data, each of which leaves a file when it has ended.
 
 A step that is stopped at any moment goes on where it stopped: pieces whose file is there are not done again. The target folder belongs to
-one step with one set of settings; another one is refused there. Pieces do not depend on each other, so any executor may do them.
+one step with one set of settings; another one is refused there. Pieces do not depend on each other, so any executor may do them, and
+several commands with one target share them. Beside the files of pieces lies a folder .pieces until all are done:
+
+    .pieces/FILE.running    locked by the process that does the piece
+    .pieces/FILE.failed     the sentence with which its last try ended
+    .pieces/logs/           what the processes said
 """
 
 from __future__ import annotations
 
-import importlib
 import json
+import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,24 +21,37 @@ from typing import Any
 
 from tips_bench.corpus.store import BEGUN, MANIFEST
 from tips_bench.errors import UserError
+from tips_bench.executors.chosen import Chosen
+from tips_bench.executors.claims import claimed, is_claimed
+from tips_bench.executors.jobs import Job, Settings, new_job
 from tips_bench.files import digest, write_text
-from tips_bench.progress import bar
+from tips_bench.progress import Advance, bar
+from tips_bench.registry import EXECUTORS, load_target
+
+LOOK_AGAIN_S = 0.5
 
 
 @dataclass(frozen=True)
 class Piece:
-    """function: "package.module:name", called with `arguments`, which are plain data. done: the file that the call writes last, whole."""
+    """function: "package.module:name", called with `arguments`, which are plain data. done: the file that the call writes last, whole.
+
+    device: the one that the call uses; None = any GPU that is free.
+    """
 
     function: str
     arguments: dict[str, Any]
     done: Path
+    device: str | None = "cpu"
 
-    def run(self) -> None:
-        """Do it in this process."""
-        module, _, name = self.function.partition(":")
-        getattr(importlib.import_module(module), name)(**self.arguments)
-        if not self.done.is_file():
-            raise RuntimeError(f"{self.function} has not written {self.done}")
+    @property
+    def running(self) -> Path:
+        """The file that is locked while a process does the piece."""
+        return self.done.parent / ".pieces" / f"{self.done.name}.running"
+
+    @property
+    def failed(self) -> Path:
+        """The file with the sentence of a try that failed."""
+        return self.running.with_suffix(".failed")
 
 
 def begin(target: Path, step: str, settings: dict[str, Any]) -> bool:
@@ -53,11 +72,79 @@ def begin(target: Path, step: str, settings: dict[str, Any]) -> bool:
     return False
 
 
-def run_pieces(pieces: Sequence[Piece], title: str) -> None:
-    """Do those that are not done yet, with a bar. Errors: those of the pieces."""
-    left = [piece for piece in pieces if not piece.done.is_file()]
-    with bar(title, len(pieces), "shards") as advance:
+def run_pieces(pieces: Sequence[Piece], title: str, chosen: Chosen | None = None) -> None:
+    """Do those that are not done yet, with a bar, and return when all are done. chosen: the executor; None = in this process.
+
+    A piece that another process does now is waited for, and done here if that process ends without its file.
+    Errors: the sentence of the first piece that failed (an executor has tried the others by then); settings that the executor refuses.
+    """
+    left = _left(pieces)
+    for piece in left:
+        piece.failed.unlink(missing_ok=True)
+    with bar(title, len(pieces), "pieces") as advance:
         advance(len(pieces) - len(left))
-        for piece in left:
-            piece.run()
+        while left:
+            free = [piece for piece in left if not is_claimed(piece.running)]
+            if free:
+                _do(free, chosen, advance)
+            else:
+                time.sleep(LOOK_AGAIN_S)
+            left = _left(left)
+            _raise_failure(left)
+    for folder in {piece.running.parent for piece in pieces}:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def do_piece(function: str, arguments: dict[str, Any], done: str) -> None:
+    """Do a piece, unless it is done or another process does it; a sentence for the user is left in a file. Errors: a bug."""
+    piece = Piece(function, arguments, Path(done))
+    with claimed(piece.running) as ours:
+        if not ours or piece.done.is_file():
+            return
+        try:
+            load_target(function)(**arguments)
+        except UserError as error:
+            _say_failed(piece, error)
+            return
+    if not piece.done.is_file():
+        raise RuntimeError(f"{function} has not written {done}")
+
+
+def _do(pieces: Sequence[Piece], chosen: Chosen | None, advance: Advance) -> None:
+    if chosen is None:
+        for piece in pieces:
+            do_piece(piece.function, piece.arguments, str(piece.done))
+            _raise_failure([piece])
             advance()
+        return
+
+    def ended(job: Job, problem: str) -> None:
+        advance()
+        piece = Piece(**{**job["arguments"], "done": Path(job["arguments"]["done"])})
+        if problem and not piece.done.is_file() and not piece.failed.is_file():
+            _say_failed(piece, UserError(problem, where=piece.done, fix="Give the command again."))
+
+    run = EXECUTORS.get(chosen.name)
+    logs = pieces[0].running.parent / "logs"
+    if not run([_as_job(piece) for piece in pieces], Settings(logs, ended, chosen.values, chosen.at_once, alone=True, wait=True)):
+        raise UserError("the pieces are queued, and not done yet", where=f"--on {chosen.name}", fix="Give the command again when they are.")
+
+
+def _as_job(piece: Piece) -> Job:
+    arguments = {"function": piece.function, "arguments": piece.arguments, "done": str(piece.done.absolute())}
+    return new_job("tips_bench.corpus.pieces:do_piece", arguments, piece.device)
+
+
+def _left(pieces: Sequence[Piece]) -> list[Piece]:
+    return [piece for piece in pieces if not piece.done.is_file()]
+
+
+def _say_failed(piece: Piece, error: UserError) -> None:
+    write_text(piece.failed, json.dumps({"problem": error.problem, "where": error.where, "fix": error.fix}))
+
+
+def _raise_failure(pieces: Sequence[Piece]) -> None:
+    for piece in pieces:
+        if piece.failed.is_file():
+            said = json.loads(piece.failed.read_text(encoding="utf-8"))
+            raise UserError(said["problem"], where=said["where"], fix=said["fix"])

@@ -1,10 +1,13 @@
-"""A list of evaluations as jobs: processes of this machine, array jobs of Slurm, tasks of a Ray cluster.
+"""Jobs, which are calls of functions with plain data: processes of this machine, array jobs of Slurm, tasks of a Ray cluster.
 
-matrix    what was asked for, in one file of the results folder, and what has become of it
-jobs      evaluations on the same images together, as plain data
-work      what a job does, wherever it runs
-together  a job by several ranks of one machine
-local     a process for each GPU of this machine
-slurm     array jobs, through submitit
-ray       tasks of a Ray cluster that runs already
+jobs         what a job is, and how an executor does it
+chosen       the executor that a user names
+claims       which process does what
+work         what a process of an executor does
+local        a process for each GPU of this machine
+slurm        array jobs, through submitit
+ray          tasks of a Ray cluster that runs already
+matrix       evaluations that were asked for, in one file of the results folder, and what has become of them
+evaluations  those on the same images together as one job
+together     such a job by several ranks of one machine
 """

@@ -34,7 +34,7 @@ def run(jobs: Sequence[Job], settings: Settings) -> bool:
     """Do the jobs; True, for all have ended then. Errors: the results folder takes no file, settings that are not for this executor."""
     if settings.values:
         raise UserError(f"{next(iter(settings.values))!r} is no setting of the local executor", where="--on local", fix="Use --jobs N.")
-    environments = _environments(jobs[0]["options"]["device"] if jobs else None, settings.at_once)
+    environments = _environments(jobs[0]["device"] if jobs else None, settings.at_once)
     waiting, running = list(enumerate(jobs)), dict[int, _Running]()
     try:
         while waiting or running:

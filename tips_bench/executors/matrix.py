@@ -10,9 +10,7 @@ An evaluation is done when its record is there. Needs no torch: reading the stat
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -21,7 +19,8 @@ from typing import Any, Literal
 
 from tips_bench.catalog import PACKAGE
 from tips_bench.errors import UserError
-from tips_bench.files import cannot_write, digest, write_text
+from tips_bench.executors import claims
+from tips_bench.files import digest, write_text
 from tips_bench.results.folders import read_records
 from tips_bench.results.provenance import git_state
 from tips_bench.results.record import Record, load_record
@@ -104,7 +103,7 @@ def status(out: Path, asked: Sequence[Asked], *, clean: bool = False) -> list[St
 
 
 def _status(out: Path, asked: Asked, records: dict[str, list[Record]]) -> Status:
-    if _is_locked(folder_of(out) / f"{asked.id}.running"):
+    if claims.is_claimed(folder_of(out) / f"{asked.id}.running"):
         return Status(asked, "running")
     failed = folder_of(out) / f"{asked.id}.failed"
     if failed.is_file():
@@ -131,39 +130,14 @@ def _records(out: Path, clean: bool) -> dict[str, list[Record]]:
     return by_id
 
 
-def _is_locked(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
 @contextmanager
 def claimed(out: Path, own: str) -> Iterator[bool]:
     """Whether this process has the evaluation to itself while the block runs; the sentence of an earlier failure is removed then."""
     path = folder_of(out) / f"{own}.running"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        path.with_suffix(".failed").unlink(missing_ok=True)
-        yield True
-    finally:
-        os.close(descriptor)
+    with claims.claimed(path) as ours:
+        if ours:
+            path.with_suffix(".failed").unlink(missing_ok=True)
+        yield ours
 
 
 def say_failed(out: Path, own: str, sentence: str) -> None:

@@ -1,6 +1,7 @@
 """Jobs as tasks of a Ray cluster that runs already. All its machines see the results folder and the data under the same paths.
 
-The settings: address, "auto" unless it is given; num_gpus and num_cpus of a task, 1 GPU where the machine that starts them has one;
+The settings: address, "auto" unless it is given; num_gpus and num_cpus of a task, 1 GPU where the machine that starts them has
+one and the jobs may use it;
 ranks, by how many processes a task is done (one for each of num_gpus); max_retries, how often a task whose machine or process died is
 started again (3).
 """
@@ -13,7 +14,7 @@ from typing import Any
 
 from tips_bench.errors import UserError
 from tips_bench.executors.jobs import Job, Settings, ranks_of
-from tips_bench.executors.together import work_together
+from tips_bench.executors.together import do_together
 
 WHERE = "--on ray"
 KNOWN = ("address", "num_gpus", "num_cpus", "ranks", "max_retries")
@@ -25,7 +26,7 @@ def run(jobs: Sequence[Job], settings: Settings) -> bool:
     unknown = [name for name in values if name not in KNOWN]
     if unknown:
         raise UserError(f"there is no setting {unknown[0]!r}", where="--ray", fix=f"Known: {', '.join(KNOWN)}.")
-    ranks = ranks_of(values, "num_gpus", "--ray")
+    ranks = ranks_of(values, "num_gpus", "--ray", alone=settings.alone)
     if importlib.util.find_spec("ray") is None:
         raise UserError("Ray is not installed", where=WHERE, fix="Run `pip install 'tips-bench[ray]'`.")
     import ray
@@ -37,14 +38,14 @@ def run(jobs: Sequence[Job], settings: Settings) -> bool:
         fix = "Start one with `ray start --head`, or give the address of one with --ray address=HOST:PORT."
         raise UserError(f"no Ray cluster answers at {address!r}", where=WHERE, fix=fix) from error
     try:
-        _do(ray, jobs, settings, ranks, {"num_gpus": _gpus(), "max_retries": 3, **values})
+        _do(ray, jobs, settings, ranks, {"num_gpus": _gpus(jobs), "max_retries": 3, **values})
     finally:
         ray.shutdown()
     return True
 
 
 def _do(ray: Any, jobs: Sequence[Job], settings: Settings, ranks: int, needs: dict[str, Any]) -> None:
-    task = ray.remote(**needs)(work_together)
+    task = ray.remote(**needs)(do_together)
     left = {task.remote(job, ranks): job for job in jobs}
     while left:
         (done,), _ = ray.wait(list(left), num_returns=1)
@@ -52,14 +53,14 @@ def _do(ray: Any, jobs: Sequence[Job], settings: Settings, ranks: int, needs: di
         try:
             ray.get(done)
         except ray.exceptions.RayTaskError as error:
-            settings.ended(job, f"an earlier evaluation of the job met a bug: {str(error).strip().splitlines()[-1]}")
+            settings.ended(job, f"the job met a bug: {str(error).strip().splitlines()[-1]}")
         except ray.exceptions.RayError as error:
             settings.ended(job, str(error).strip().splitlines()[0])
         else:
             settings.ended(job, "")
 
 
-def _gpus() -> int:
+def _gpus(jobs: Sequence[Job]) -> int:
     import torch
 
-    return int(torch.cuda.is_available())
+    return int(torch.cuda.is_available() and any(job["device"] != "cpu" for job in jobs))

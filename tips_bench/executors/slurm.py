@@ -18,7 +18,7 @@ from typing import Any
 
 from tips_bench.errors import UserError
 from tips_bench.executors.jobs import Job, Settings, ranks_of
-from tips_bench.executors.together import work_together
+from tips_bench.executors.together import do_together
 
 LOOK_AGAIN_S = 0.2
 WHERE = "--on slurm"
@@ -31,9 +31,9 @@ class Work:
     def __init__(self, ranks: int) -> None:
         self.ranks = ranks
 
-    def __call__(self, job: Job) -> list[str]:
-        """The paths of the records."""
-        return work_together(job, self.ranks)
+    def __call__(self, job: Job) -> Any:
+        """What the function of the job returns."""
+        return do_together(job, self.ranks)
 
     def checkpoint(self, job: Job) -> Any:
         """What submitit puts into the queue again."""
@@ -43,13 +43,13 @@ class Work:
 
 
 def run(jobs: Sequence[Job], settings: Settings) -> bool:
-    """Queue the jobs; whether all have ended: False on Slurm, which does them when it can.
+    """Queue the jobs; whether all have ended: False on Slurm, which does them when it can, unless the settings say to wait.
 
     Errors: no submitit, no Slurm on this machine, settings that Slurm or submitit refuse.
     """
     values = dict(settings.values)
     cluster, most = str(values.pop("cluster", "slurm")), values.pop("max_num_timeout", 3)
-    ranks = ranks_of(values, "gpus_per_node", "--slurm")
+    ranks = ranks_of(values, "gpus_per_node", "--slurm", alone=settings.alone)
     executor = _executor(cluster, int(most), settings, values)
     if not jobs:
         return True
@@ -61,7 +61,8 @@ def run(jobs: Sequence[Job], settings: Settings) -> bool:
         ) from error
     if cluster == "slurm":
         print(f"queued as array job {queued[0].job_id.partition('_')[0]} of Slurm, {len(queued)} jobs", file=sys.stderr)
-        return False
+        if not settings.wait:
+            return False
     left = list(zip(jobs, queued, strict=True))
     while left:
         for job, one in [pair for pair in left if pair[1].done()]:
@@ -94,11 +95,7 @@ def _problem(job: Any) -> str:
     """Why a job that has ended did not end well; "" if it did."""
     if not job.paths.result_pickle.exists():
         return f"the process ended early; its log is {job.paths.stderr}"
-    return (
-        ""
-        if job.exception() is None
-        else f"an earlier evaluation of the job met a bug, or a process of it ended; its log is {job.paths.stderr}"
-    )
+    return "" if job.exception() is None else f"the job met a bug, or a process of it ended; its log is {job.paths.stderr}"
 
 
 def _said(error: Exception) -> str:

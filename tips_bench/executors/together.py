@@ -1,4 +1,4 @@
-"""A job by several ranks of one machine: torchrun inside the job, so that one long evaluation uses all GPUs of a node.
+"""Evaluations by several ranks of one machine: torchrun inside the job, so that one long evaluation uses all GPUs of a node.
 
 A rank that fails leaves its sentence and ends, torchrun ends the others, and new ranks go on with the rest of the job.
 """
@@ -12,28 +12,31 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from tips_bench.executors import matrix
-from tips_bench.executors.jobs import Job, asked_for, spec_of
-from tips_bench.executors.work import prepare, work
+from tips_bench.executors.evaluations import asked_for, spec_of
+from tips_bench.executors.jobs import Job
+from tips_bench.executors.work import do, prepare
 from tips_bench.files import write_text
 
 PATIENCE_S = 20.0  # for torchrun to end the ranks
 
 
-def work_together(job: Job, ranks: int) -> list[str]:
-    """As `work`, by so many processes of this machine where there are several. Errors: RuntimeError if ranks died and left no sentence."""
+def do_together(job: Job, ranks: int) -> Any:
+    """As `do`, by so many processes of this machine where there are several. Errors: RuntimeError if ranks died and left no sentence."""
     if ranks == 1:
-        return work(job)
+        return do(job)
     prepare(job)
-    out = Path(job["out"])
-    asked = [asked_for(spec_of(one), job["options"]) for one in job["evaluations"]]
+    given = job["arguments"]
+    out = Path(given["out"])
+    asked = [asked_for(spec_of(one), given["options"]) for one in given["evaluations"]]
     matrix.forget_failures(out, asked)
     logs, failed = matrix.folder_of(out) / "logs", set[str]()
     file = logs / f"ranks-{socket.gethostname()}-{os.getpid()}.json"
     try:
         while True:
-            write_text(file, json.dumps({**job, "left_out": sorted(failed)}))
+            write_text(file, json.dumps({**job, "arguments": {**given, "left_out": sorted(failed)}}))
             status = _run(file, ranks)
             state = matrix.status(out, asked)
             if status == 0 or all(one.state != "left" for one in state):

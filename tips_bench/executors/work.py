@@ -1,9 +1,8 @@
-"""What a job does: its evaluations, one after another, each to its record.
+"""What a process of an executor does: the call of one job.
 
     python -m tips_bench.executors.work JOB.json    a job of the local executor, or a rank of one that torchrun started
 
-The process ends when its standard input is closed. A job may be stopped at any time and started again: what has a record is kept, and
-the rest goes on where it stopped.
+The process ends when its standard input is closed.
 """
 
 from __future__ import annotations
@@ -13,65 +12,26 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 from tips_bench import plugins, ranks
-from tips_bench.errors import UserError
-from tips_bench.executors.jobs import Job, spec_of
-from tips_bench.executors.matrix import claimed, folder_of, say_failed
-from tips_bench.ranks import ALONE, World
+from tips_bench.executors.jobs import Job
+from tips_bench.registry import load_target
 
 
-def work(job: Job, world: World = ALONE) -> list[str]:
-    """Evaluate and return the paths of the records. An evaluation that fails leaves its sentence in the results folder.
-
-    One that another process has begun is left to it. world: this process as one of several that do the job together.
-    Errors: a bug, after its sentence was left; of several ranks, one that fails ends with its error.
-    """
+def do(job: Job) -> Any:
+    """Call the function of a job, and return what it returns. Errors: those of the function."""
     prepare(job)
-    from tips_bench.evaluation.estimate import shared_passes
-    from tips_bench.evaluation.run import RunOptions, evaluate_spec
-
-    out, paths = Path(job["out"]), []
-    specs = [spec_of(one) for one in job["evaluations"]]
-    options = RunOptions(**job["options"], world=world)
-    with shared_passes(specs, options, out / ".features" / job["features"]) as sharing:
-        for one, spec, shared in zip(job["evaluations"], specs, sharing, strict=True):
-            if one["id"] in job.get("left_out", ()):
-                continue
-            with _claimed_together(out, one["id"], world) as ours:
-                if not ours:
-                    continue
-                try:
-                    paths.append(str(evaluate_spec(spec, options, shared=shared).file))
-                except UserError as error:
-                    say_failed(out, one["id"], str(error))
-                    if world.size > 1:
-                        raise
-                except Exception as error:
-                    if world.size == 1 or not (folder_of(out) / f"{one['id']}.failed").is_file():  # else: another rank failed first
-                        say_failed(out, one["id"], f"a bug: {type(error).__name__}: {error}")
-                    raise
-    with suppress(OSError):
-        (out / ".features").rmdir()  # the last job that shared something
-    return paths
+    return load_target(job["function"])(**job["arguments"])
 
 
 def prepare(job: Job) -> None:
     """Make this process one like that which asked for the job."""
     os.chdir(job["folder"])
-    sys.argv = job["command"]  # the records name it
+    sys.argv = job["command"]  # records name it
     for module in filter(None, job["plugins"].split(",")):
         plugins.load_plugin(module)
-
-
-@contextmanager
-def _claimed_together(out: Path, own: str, world: World) -> Iterator[bool]:
-    """As `claimed`, by the first rank for all."""
-    with claimed(out, own) if world.is_first else nullcontext(False) as mine:
-        yield world.gather(mine)[0]
 
 
 def _as_rank(job: Job) -> None:
@@ -81,9 +41,10 @@ def _as_rank(job: Job) -> None:
 
     status = 1
     try:
-        world = ranks.enter(resolve_device(job["options"]["device"]))
+        world = ranks.enter(resolve_device(job["device"]))
         progress.silence(not world.is_first)
-        work(job, world)
+        prepare(job)
+        load_target(job["function"])(**job["arguments"], world=world)
         status = 0
     except Exception:
         traceback.print_exc()
@@ -104,7 +65,7 @@ def main(path: str) -> None:
     job = json.loads(Path(path).read_text(encoding="utf-8"))
     if ranks.is_launched():
         _as_rank(job)
-    work(job)
+    do(job)
 
 
 if __name__ == "__main__":
