@@ -11,6 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from tips_bench.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,10 +43,9 @@ VERBS = ["run", "list", "show", "doctor", "quickstart", "table", "compare", "che
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
-    process = start(*verb.split(), "--help")
-    out, err = process.communicate()
-    assert process.returncode == 0, err
-    assert f"tips-bench {verb}" in out.split("Example")[1]
+    done = CliRunner().invoke(app, [*verb.split(), "--help"])
+    assert done.exit_code == 0, done.output
+    assert f"tips-bench {verb}" in done.stdout.split("Example")[1]
 
 
 def test_a_user_error_is_one_line_and_no_traceback() -> None:

@@ -1,4 +1,4 @@
-"""A list of evaluations on a Ray cluster of two nodes, of which one is taken away: the records of one process."""
+"""A list of evaluations on a Ray cluster of two nodes, of which one is taken away, and by two ranks: the records of one process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ ROOMS = [f"task.data.generator_options.{option}" for option in ("size=56", "trai
 RUN = ["run", "--task", "rooms-seg,rooms-depth", "--protocol", "convex-224,convex-depth-224", "--model", "tips-nano,pixels"]
 RUN += [word for change in (*ROOMS, "image.short_side=56") for word in ("--set", change)]
 RUN += ["--device", "cpu", "--batch-size", "1", "--workers", "0"]
+TIPS_BENCH = [sys.executable, "-m", "tips_bench"]
 VARYING = {"cost", "created", "command"}
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
@@ -30,25 +33,50 @@ def results(out: Path) -> dict[str, object]:
     return found
 
 
-def test_a_node_that_is_taken_away_costs_no_record(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     pytest.importorskip("ray", reason="needs the extra ray: pip install -e '.[ray]'")
     own = {"PATH": str(Path(sys.executable).parent), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
-    environment = {**os.environ, **own, "TIPS_BENCH_CACHE": str(tmp_path / "cache")}
-    tips_bench = [sys.executable, "-m", "tips_bench"]
-    alone = subprocess.run([*tips_bench, *RUN, "--out", str(tmp_path / "alone")], env=environment, capture_output=True, text=True)
-    assert alone.returncode == 0, alone.stderr
+    return {**os.environ, **own, "TIPS_BENCH_CACHE": str(tmp_path_factory.mktemp("cache"))}
+
+
+@pytest.fixture(scope="module")
+def alone(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """The records of one process."""
+    out = tmp_path_factory.mktemp("alone")
+    done = subprocess.run([*TIPS_BENCH, *RUN, "--out", str(out)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return results(out)
+
+
+@contextmanager
+def cluster_of_two(environment: dict[str, str]) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The address of a cluster, and the process that holds it: a line to it takes one node away."""
     script = [sys.executable, str(ROOT / "tests" / "helpers" / "ray_cluster.py")]
     with subprocess.Popen(script, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as cluster:
         assert cluster.stdin is not None and cluster.stdout is not None
-        address = cluster.stdout.readline().strip()
-        on_ray = ["--on", "ray", "--ray", f"address={address},num_gpus=0,num_cpus=1", "--out", str(tmp_path / "ray")]
-        with subprocess.Popen([*tips_bench, *RUN, *on_ray], env=environment, stderr=subprocess.PIPE, text=True) as run:
+        yield cluster.stdout.readline().strip(), cluster
+        cluster.stdin.close()
+
+
+def test_a_node_that_is_taken_away_costs_no_record(environment: dict[str, str], alone: dict[str, object], tmp_path: Path) -> None:
+    with cluster_of_two(environment) as (address, cluster):
+        assert cluster.stdin is not None and cluster.stdout is not None
+        on_ray = ["--on", "ray", "--ray", f"address={address},num_gpus=0,num_cpus=1", "--out", str(tmp_path)]
+        with subprocess.Popen([*TIPS_BENCH, *RUN, *on_ray], env=environment, stderr=subprocess.PIPE, text=True) as run:
             until = time.monotonic() + 300
-            while len(list(tmp_path.glob("ray/.matrix/*.running"))) < 2 and time.monotonic() < until:
+            while len(list(tmp_path.glob(".matrix/*.running"))) < 2 and time.monotonic() < until:
                 time.sleep(0.1)
             print(file=cluster.stdin, flush=True)
             assert cluster.stdout.readline() == "one node\n"
             _, said = run.communicate(timeout=400)
         assert run.returncode == 0, said
-        cluster.stdin.close()
-    assert len(results(tmp_path / "ray")) == 4 and results(tmp_path / "ray") == results(tmp_path / "alone")
+    assert len(alone) == 4 and results(tmp_path) == alone
+
+
+def test_tasks_of_two_ranks_make_the_records_of_one_process(environment: dict[str, str], alone: dict[str, object], tmp_path: Path) -> None:
+    with cluster_of_two(environment) as (address, _):
+        on_ray = ["--on", "ray", "--ray", f"address={address},num_gpus=0,num_cpus=1,ranks=2", "--out", str(tmp_path)]
+        done = subprocess.run([*TIPS_BENCH, *RUN, *on_ray], env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+    assert len(alone) == 4 and results(tmp_path) == alone

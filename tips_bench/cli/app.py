@@ -27,6 +27,7 @@ from tips_bench.cli import (
     list_cards,
     masks,
     quickstart,
+    reproduce,
     robustness,
     run,
     show,
@@ -102,6 +103,7 @@ app.command("bench")(bench.bench)
 app.command("table")(table.table)
 app.command("compare")(compare.compare)
 app.command("robustness")(robustness.robustness)
+app.command("reproduce")(reproduce.reproduce)
 app.command("check")(check.check)
 app.command("train")(train.train)
 app.command("export")(export.export)

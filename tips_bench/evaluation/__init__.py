@@ -5,6 +5,7 @@ patch_sizes      sizes in pixels for encoders of other patches
 run              evaluate: fit, score, keep a record
 video_masks      masks of videos as files, for splits that a server scores
 cost             what it cost
+again            the number of a record once more, and whether the two agree
 report           from a finished evaluation to its record
 sharing          evaluations that read the same images share one pass, and those of the same fit the head
 fitting          a probe's fit on disk, for a killed run and for other evaluations
