@@ -1,17 +1,25 @@
-"""The pages a reader follows: every link between them leads somewhere, and no page is too long to find anything in."""
+"""The pages a reader follows: every link leads somewhere, every command is one, and no page is too long to find anything in."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
+
+from tests.helpers.commands import Shown, shown_commands
+from tips_bench.catalog import card_files
+from tips_bench.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 GENERATED_LISTS = {"models.md", "tasks.md"}  # a section for each card
 LONGEST = 300
+OF_READERS = {"all", "mine", "my-shapes", "image-brightness", "mlp"}  # names of the examples' own cards
+COMMANDS = [shown for page in [*PAGES, *sorted((ROOT / "examples").rglob("*.md"))] for shown in shown_commands(page)]
 
 
 def anchors(page: Path) -> set[str]:
@@ -36,12 +44,44 @@ def test_no_page_is_longer_than_a_reader_can_search(page: Path) -> None:
     assert page.name in GENERATED_LISTS or len(page.read_text(encoding="utf-8").splitlines()) <= LONGEST
 
 
-def test_the_first_pages_of_a_beginner_name_only_commands_that_exist() -> None:
-    from typer.main import get_command
+@pytest.mark.parametrize("shown", COMMANDS, ids=lambda shown: f"{shown.page.relative_to(ROOT)}:{shown.line}")
+def test_a_command_that_a_page_shows_is_one_that_the_command_line_takes(shown: Shown) -> None:
+    """Its verb and options exist, values have their types, nothing that is required is missing, and names are those of cards."""
+    verb, words = named_verb(shown.words)
+    if {"-h", "--help", "--version"} & {*shown.words} or verb is None:
+        return
+    given = verb.make_context("tips-bench", words).params
+    for option, kind in (("task", "task"), ("model", "model"), ("protocol", "protocol")):
+        for name in filter(None, str(given.get(option) or "").split(",")):
+            assert is_a_name(kind, name), f"{shown.text}: no {kind} is named {name}"
 
-    from tips_bench.cli.app import app
 
-    commands: dict[str, object] = vars(get_command(app))["commands"]
-    for page in (ROOT / "README.md", ROOT / "docs" / "index.md", ROOT / "docs" / "new-encoder.md", ROOT / "docs" / "new-task.md"):
-        named = set(re.findall(r"^ {4}tips-bench ([a-z]+)", page.read_text(encoding="utf-8"), re.MULTILINE))
-        assert named and named <= set(commands), page.name
+def named_verb(words: tuple[str, ...]) -> tuple[Any, list[str]]:
+    """The verb that words name, None = only the command itself, and what they give it."""
+    verb, left = get_command(app), list(words)
+    while (commands := vars(verb).get("commands")) is not None:
+        while left and left[0].startswith("-"):
+            left = left[2 if left[0] == "--plugin" else 1 :]
+        if not left:
+            return None, []
+        assert left[0] in commands, f"there is no {left[0]!r}"
+        verb = commands[left.pop(0)]
+    return verb, left
+
+
+def is_a_name(kind: str, name: str) -> bool:
+    """Whether a card has it, or it is none of a card: a place that a reader fills in, a path, a name with a prefix, the reader's own."""
+    base = name.partition("@")[0].partition("+")[0]
+    own = base.isupper() or bool({":", "/", "$", "."} & {*base}) or base in OF_READERS
+    return own or base in card_files(kind)
+
+
+def test_commands_are_found_in_code_and_nowhere_else(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "Call tips-bench run here.\n\n    FOO=1 tips-bench run --task a \\\n      --model b  # why\n"
+        "    tips-bench list tasks | head; tips-bench doctor\n"
+        "\n```bash\ntorchrun --nproc-per-node 2 -m tips_bench train R > log\n```\n"
+    )
+    words = [shown.words for shown in shown_commands(page)]
+    assert words == [("run", "--task", "a", "--model", "b"), ("list", "tasks"), ("doctor",), ("train", "R")]
