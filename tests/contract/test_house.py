@@ -52,10 +52,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"adapters", "data", "encoders", "features", "probes", "metrics", "results", "rooms"},
     "executors": {"evaluation", "models", "results"},
     "training": {"models", "data", "metrics", "rooms"},
+    "starters": set(),
     "corpus": {"training", "executors", "encoders", "models", "features", "data", "rooms"},
     "integrations": {"models", "encoders"},
     "cli": {
         "corpus",
+        "starters",
         "executors",
         "evaluation",
         "adapters",

@@ -23,6 +23,7 @@ from tips_bench.cli import (
     doctor,
     export,
     export_results,
+    init,
     leaderboard,
     list_cards,
     masks,
@@ -112,6 +113,7 @@ app.command("masks")(masks.masks)
 app.add_typer(cache.app, name="cache")
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(data.app, name="data")
+app.add_typer(init.app, name="init")
 app.add_typer(leaderboard.app, name="leaderboard")
 
 
