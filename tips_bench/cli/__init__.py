@@ -20,6 +20,7 @@ The verbs:
     table        records side by side
     compare      two records, or two folders of them
     robustness   changed images beside clean ones
+    reproduce    the number of a record once more
     check        new records against a baseline
     leaderboard  a site of records, submissions, publishing
     train        pretrain a recipe
@@ -31,5 +32,6 @@ The verbs:
     cache        the features that runs keep
     data         fetch, check and generate data sets
     corpus       fetch and check data for pretraining
+    init         first files for an encoder, a task, CI
     doctor       whether this machine is ready
 """
