@@ -67,17 +67,19 @@ class DataCard(Strict):
     root: folder, relative to the data root. splits: role (train, test) -> name of the split for the reader.
 
     expected: split -> the number of samples that its publisher states, or several where lists of several lengths are passed around.
-    images: split -> how many images its clips, scans or pairs are made of, at most. changes: what a name as `ade20k+fog-3` changes of
+    images: split -> how many images its clips, scans or pairs are made of, at most. parts: split -> name -> number of images, where
+    the splits of several tasks in one folder have some parts in common and others not. changes: what a name as `ade20k+fog-3` changes of
     them; a card's own file has none.
     """
 
-    added: ClassVar[tuple[str, ...]] = ("images", "changes")
+    added: ClassVar[tuple[str, ...]] = ("images", "parts", "changes")
     reader: str
     root: PathBelow
     splits: dict[Literal["train", "test"], PathBelow]
     options: dict[str, Any] = {}
     expected: dict[str, int | list[int]] = {}
     images: dict[str, int] = {}
+    parts: dict[str, dict[str, Annotated[int, Field(gt=0)]]] = {}
     generator: Literal["rooms"] | None = None
     generator_options: Annotated[dict[str, Any], AfterValidator(_generator_options)] = {}
     download: list[Download] = []

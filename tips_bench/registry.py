@@ -287,6 +287,7 @@ READERS: Registry[Any] = Registry(
         "revisited": "tips_bench.data.revisited:revisited",
         "met": "tips_bench.data.met:met",
         "amstertime": "tips_bench.data.amstertime:amstertime",
+        "gldv2": "tips_bench.data.gldv2:gldv2",
     },
 )
 PROBES: Registry[Any] = Registry(

@@ -1,4 +1,4 @@
-"""Small sets in the layouts of Revisited Oxford and AmsterTime: patches of color, of which views are cut."""
+"""Small sets in the layouts of Revisited Oxford, AmsterTime and Google Landmarks v2: patches of color, of which views are cut."""
 
 from __future__ import annotations
 
@@ -57,3 +57,32 @@ def write_amstertime(root: Path, places: int = 6) -> None:
         image = Image.fromarray(picture(place, 56, 64))
         image.save(root / "new" / f"{place:04d}.png")
         image.convert("L").convert("RGB").save(root / "old" / f"{place:04d}.jpg")
+
+
+def write_gldv2(root: Path, places: int = 4, views: int = 3) -> dict[str, str]:
+    """`places` queries, each with `views` images in the index: by turns private and public, and the last one ignored. Returns the lists."""
+    lists = {"index": "id\n", "solution": "id,images,Usage\n"}
+    for place in range(places):
+        wide_HW3, query = picture(place, 80, 96), f"{place:x}" * 16
+        ids = [f"{place:x}{view:x}" * 8 for view in range(10, 10 + views)]
+        for view, id in enumerate(ids):
+            _save(root / "index", id, wide_HW3[view * 4 : view * 4 + 48, view * 6 : view * 6 + 56])
+        _save(root / "test", query, wide_HW3)
+        ignored = place == places - 1
+        lists["index"] += "".join(f"{id}\n" for id in ids)
+        lists["solution"] += f"{query},None,Ignored\n" if ignored else f"{query},{' '.join(ids)},{('Private', 'Public')[place % 2]}\n"
+    write_gldv2_lists(root, lists)
+    return lists
+
+
+def write_gldv2_lists(root: Path, lists: dict[str, str]) -> None:
+    """The two tables."""
+    for path, name in (("metadata/index.csv", "index"), ("ground_truth/retrieval_solution_v2.1.csv", "solution")):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(lists[name])
+
+
+def _save(folder: Path, id: str, image_HW3: np.ndarray) -> None:
+    path = folder / id[0] / id[1] / id[2] / f"{id}.jpg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image_HW3).save(path)

@@ -10,10 +10,11 @@ import torch
 from torch.nn import functional as F
 
 from tests.helpers.kills import killed_after
-from tests.helpers.landmark_sets import write_amstertime, write_revisited
+from tests.helpers.landmark_sets import write_amstertime, write_gldv2, write_revisited
 from tips_bench import load_encoder
 from tips_bench.cards import FeatureCard, load_card
 from tips_bench.data.amstertime import amstertime
+from tips_bench.data.gldv2 import gldv2
 from tips_bench.data.revisited import revisited
 from tips_bench.evaluation.run import evaluate
 from tips_bench.features.extract import Extractor
@@ -29,6 +30,7 @@ TINY = "tips-tiny-random"
 def sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_revisited(tmp_path / "data" / "revisitop", others=3)
     write_amstertime(tmp_path / "data" / "amstertime")
+    write_gldv2(tmp_path / "data" / "gldv2", places=7)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TIPS_BENCH_DATA", "data")
     return tmp_path
@@ -119,6 +121,20 @@ def test_both_directions_are_those_of_plain_loops_and_no_image_is_encoded_twice(
     assert record.cost.image_forwards == 12 and record.dataset.n == 12
 
 
+def test_an_index_is_searched_as_by_plain_loops(sets: Path) -> None:
+    record = run(sets / "out", "gldv2", "gldv2", pictures=1)
+    query, index = (gldv2("data/gldv2", split) for split in ("private", "index"))
+    found = []
+    for place, near_N in enumerate(tokens(query, "gldv2", small("gldv2")) @ tokens(index, "gldv2", small("gldv2")).T):
+        ranking = [index.ids[row] for row in np.argsort(-near_N)]
+        ranks = sorted(ranking.index(id) for id in query.answers(place)["right"])
+        found.append(np.mean([(hits + 1) / (rank + 1) for hits, rank in enumerate(ranks)]))
+    assert record.metrics["mAP"].value == pytest.approx(100 * np.mean(found), abs=1e-9)
+    assert record.per_class["direction mAP"] == {"test to index": record.metrics["mAP"].value}
+    assert (record.dataset.n, record.dataset.train_n, record.cost.image_forwards) == (3, 21, 24)
+    assert run(sets / "out", "gldv2", "gldv2-public").dataset.n == 3
+
+
 @pytest.mark.parametrize(("task", "protocol", "calls"), [("roxford5k", "roxford", 4), ("amstertime", "amstertime", 2)])
 def test_a_killed_run_is_taken_up_to_the_same_record(sets: Path, task: str, protocol: str, calls: int) -> None:
     whole = run(sets / "a", protocol, task)
@@ -142,7 +158,11 @@ def test_a_limit_says_how_many_queries_have_no_right_image(sets: Path) -> None:
 
 @pytest.mark.parametrize(
     ("task", "layout", "folder", "frames", "val"),
-    [("rooms-landmarks", "roxford5k", "landmarks-v1", 3, 6), ("rooms-then-now", "amstertime", "then-now-v1", 1, 3)],
+    [
+        ("rooms-landmarks", "roxford5k", "landmarks-v1", 3, 6),
+        ("rooms-then-now", "amstertime", "then-now-v1", 1, 3),
+        ("rooms-gldv2", "gldv2", "gldv2-v1", 4, 16),
+    ],
 )
 def test_generated_rooms_are_read_and_scored(tmp_path: Path, task: str, layout: str, folder: str, frames: int, val: int) -> None:
     options = {"seed": 0, "train": 0, "val": val, "size": 64, "frames_per_scene": frames}

@@ -55,7 +55,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "ground_truth").mkdir(parents=True)
     database = [{"path": f"MET/{place}/{view}.jpg", "id": place, "more": 1} for place in range(4) for view in range(2)]
     queries = [{"path": f"test_met/{place}.jpg", "MET_id": place} for place in range(4)] + [{"path": "test_other/9.jpg"}]
-    for name, entries in (("MET_database", database), ("testset", queries)):
+    validation = [entry | {"path": entry["path"].replace("test", "val")} for entry in queries]
+    for name, entries in (("MET_database", database), ("testset", queries), ("valset", validation)):
         (folder / "ground_truth" / f"{name}.json").write_text(json.dumps(entries))
         for entry in entries:
             file = folder / "images" / entry["path"]
@@ -84,14 +85,35 @@ def test_broken_lists_are_refused_in_one_sentence(root: Path, text: str, words: 
         met(root, "mini")
 
 
-def test_the_same_pictures_are_named_and_a_killed_run_is_taken_up(root: Path, tmp_path: Path) -> None:
-    def run(out: str) -> dict:
-        record = evaluate("met", "tips-tiny-random", out=tmp_path / out, overrides=["image.short_side=28"], batch_size=2, pictures=1)
-        return {key: value for key, value in record.model_dump(mode="json").items() if key not in VARYING}
+def run(out: Path, protocol: str = "met-nearest", *overrides: str, **options) -> dict:
+    record = evaluate("met", "tips-tiny-random", protocol, out=out, overrides=["image.short_side=28", *overrides], batch_size=2, **options)
+    return {key: value for key, value in record.model_dump(mode="json").items() if key not in VARYING}
 
-    whole = run("a")
+
+@pytest.mark.parametrize(("protocol", "calls"), [("met-nearest", 3), ("met-dinov3", 6)])
+def test_the_same_pictures_are_named_and_a_killed_run_is_taken_up(root: Path, tmp_path: Path, protocol: str, calls: int) -> None:
+    whole = run(tmp_path / "a", protocol, pictures=1)
     assert whole["metrics"]["accuracy"]["value"] == whole["metrics"]["GAP-"]["value"] == 100.0
     assert whole["metrics"]["GAP"]["value"] == 100.0 and whole["probe"]["distractors"] == 1
-    with killed_after(3):
-        run("b")
-    assert run("b") == whole
+    with killed_after(calls):
+        run(tmp_path / "b", protocol, pictures=1)
+    assert run(tmp_path / "b", protocol, pictures=1) == whole
+
+
+def test_features_are_whitened_and_the_choice_is_by_gap_on_the_validation_queries(root: Path, tmp_path: Path) -> None:
+    whitened = run(tmp_path / "a", "met-whitened")
+    assert whitened["probe"]["dimensions"] == 3, "four different pictures span three axes"
+    choice = whitened["selection"]
+    assert (choice["metric"], choice["held_out"], choice["choice"], len(choice["grid"])) == ("GAP", 5, 0, 12)
+    assert len({*choice["scores"]}) == 1, "with one neighbor no temperature changes the order"
+    chosen = run(tmp_path / "b", "met-dinov3")["selection"]
+    assert len(chosen["grid"]) == 9 * 12 and chosen["scores"][chosen["choice"]] == max(chosen["scores"])
+
+
+def test_a_choice_without_validation_queries_or_with_distractors_alone_is_refused(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no validation queries"):
+        run(tmp_path / "a", "met-whitened", "task.options.validation=null")
+    (root / "ground_truth" / "valset.json").write_text('[{"path": "test_other/9.jpg"}]')
+    with pytest.raises(UserError, match="shows an exhibit"):
+        run(tmp_path / "b", "met-whitened")
+    assert run(tmp_path / "c", "met-whitened", "probe.temperature=[1]")["selection"] is None

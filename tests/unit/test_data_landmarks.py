@@ -1,4 +1,4 @@
-"""The layouts of Revisited Oxford and Paris and of AmsterTime: what is read, how queries are cut, and what broken lists get."""
+"""The layouts of Revisited Oxford and Paris, AmsterTime and Google Landmarks v2: what is read, how queries are cut, and what broken lists get."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.landmark_sets import write_amstertime, write_answers, write_revisited
+from tests.helpers.landmark_sets import write_amstertime, write_answers, write_gldv2, write_gldv2_lists, write_revisited
 from tips_bench.data.amstertime import amstertime
 from tips_bench.data.checks.images import check_landmarks, check_ranked
+from tips_bench.data.gldv2 import gldv2
 from tips_bench.data.images import read_image
 from tips_bench.data.revisited import revisited
 from tips_bench.errors import UserError
@@ -125,3 +126,61 @@ def test_a_check_counts_answers_and_finds_a_box_outside_its_image(tmp_path: Path
     assert len(report.faults) == 1 and "the box" in report.faults[0]
     write_amstertime(tmp_path / "now")
     assert check_ranked(amstertime(tmp_path / "now", "query"), 12).facts == {"right": "12 images, 1 to 1 for a query, 0 without"}
+
+
+def test_queries_of_a_usage_and_the_index_of_google_landmarks(tmp_path: Path) -> None:
+    write_gldv2(tmp_path)
+    private, public, index = (gldv2(tmp_path, split) for split in ("private", "public", "index"))
+    assert private.ids == ["0" * 16, "2" * 16] and public.ids == ["1" * 16] and len(index) == 12, "the ignored query is in no split"
+    assert private.answers(1) == {"right": ("2a" * 8, "2b" * 8, "2c" * 8)} and index.answers(0) == {}
+    assert private.load(1).image_HW3.shape == (80, 96, 3) and index.groups == index.ids
+    assert len({private.fingerprint, public.fingerprint, index.fingerprint}) == 3
+    assert check_ranked(private, 2).facts == {"right": "6 images, 3 to 3 for a query, 0 without"}
+
+
+def test_queries_that_share_a_right_image_are_of_one_landmark(tmp_path: Path) -> None:
+    lists = write_gldv2(tmp_path, places=6)
+    lists["solution"] = "id,images,Usage\n" + "".join(
+        f"{query * 16},{' '.join(image * 8 for image in images)},Private\n"
+        for query, images in (("0", ["0a"]), ("1", ["1a", "2a"]), ("2", ["2a", "3a"]), ("3", ["3a", "3b"]), ("4", ["4a"]))
+    )
+    write_gldv2_lists(tmp_path, lists)
+    assert [group[0] for group in gldv2(tmp_path, "private").groups] == ["0", "1", "1", "1", "4"]
+
+
+BROKEN_TABLES = {
+    "another header": ("solution", "images,Usage", "images", "columns"),
+    "another usage": ("solution", "Public", "Secret", "Secret"),
+    "an image that the index lacks": ("index", "0a" * 8 + "\n", "", "not in the index"),
+    "an id with a path": ("index", "0a" * 8, "../../../../secret", "line 2"),
+    "an image listed twice": ("index", "0b" * 8, "0a" * 8, "not in the index"),
+    "a query listed twice": ("solution", "3" * 16, "0" * 16, "listed twice"),
+    "a query without images": ("solution", "0a0a0a0a0a0a0a0a 0b0b0b0b0b0b0b0b 0c0c0c0c0c0c0c0c", "", "has no images"),
+    "a line of too many cells": ("solution", ",Public", ",Public,1", "line 3"),
+    "an open quote": ("solution", "1a", '"1a', "cannot read"),
+    "no query of the usage": ("solution", "Private", "Public", "no query"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_TABLES)
+def test_broken_tables_are_refused_in_one_sentence(tmp_path: Path, name: str) -> None:
+    lists, (table, old, new, words) = write_gldv2(tmp_path), BROKEN_TABLES[name]
+    assert old in lists[table]
+    lists[table] = lists[table].replace(old, new)
+    write_gldv2_lists(tmp_path, lists)
+    with pytest.raises(UserError, match=words):
+        gldv2(tmp_path, "private")
+
+
+def test_an_index_with_an_image_twice_without_a_file_or_without_a_list_is_refused(tmp_path: Path) -> None:
+    lists = write_gldv2(tmp_path)
+    write_gldv2_lists(tmp_path, lists | {"index": lists["index"] + "0a" * 8 + "\n"})
+    with pytest.raises(UserError, match="listed twice"):
+        gldv2(tmp_path, "index")
+    write_gldv2_lists(tmp_path, lists | {"index": lists["index"] + "f" * 16 + "\n"})
+    with pytest.raises(UserError, match="missing"):
+        gldv2(tmp_path, "index")
+    with pytest.raises(UserError, match="cannot read"):
+        gldv2(tmp_path / "nowhere", "index")
+    with pytest.raises(UserError, match="split"):
+        gldv2(tmp_path, "test")

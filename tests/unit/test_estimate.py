@@ -74,6 +74,22 @@ def test_evaluations_of_the_same_images_share_a_pass_and_others_do_not() -> None
     assert estimate(specs, "bf16")[0].disk == found[0].disk / 2
 
 
+def test_oxford_and_paris_are_other_images_and_the_million_more_are_the_same() -> None:
+    specs = [spec(task, "roxford") for task in ("roxford5k", "rparis6k", "roxford5k-1m", "rparis6k-1m")]
+    found = estimate(specs, "fp32")
+    oxford, paris, more, queries = 4993, 6322, 1_001_001, 70
+    alone = [oxford + queries, paris + queries, oxford + more + queries, paris + more + queries]
+    assert [one.alone for one in found] == alone
+    assert [one.shared for one in found] == [oxford + queries, paris + queries, more, 0]
+    (limited,) = estimate([spec("rparis6k-1m", "roxford", limit=100)], "fp32")
+    assert limited.alone == 170, "a hundred of the database, and all queries"
+
+
+def test_splits_of_one_name_and_other_numbers_are_other_images() -> None:
+    found = estimate([spec("nyu-depth", "convex-depth"), spec("nyu-labelled", "convex-depth"), spec("voc2012", "convex")], "fp32")
+    assert [one.shared for one in found] == [24_231 + 654, 795, 1464 + 1449]
+
+
 def test_what_is_kept_for_later_runs_is_all_that_is_read_again() -> None:
     alone = [spec("ade20k", "convex"), spec("ade20k", "linear-tips"), spec("zeroshot-ade150", "clearclip", "tips-b14")]
     assert [one.disk > 0 for one in estimate(alone, "fp32", keep=True)] == [True, True, False]

@@ -109,6 +109,7 @@ def rooms(
             "davis",
             "roxford5k",
             "amstertime",
+            "gldv2",
         ],
         typer.Option(
             help="File layout: that of a data set, `rooms` (our own, with depth and poses), or `webdataset...` (shards for pretraining)."

@@ -35,6 +35,7 @@ Readers, by family:
     navi_pairs, scannet_pairs       pairs of views with depth and poses
     revisited         Revisited Oxford and Paris, landmarks
     amstertime        AmsterTime, places then and now
+    gldv2             Google Landmarks v2, landmarks in a large index
     met               the Met dataset, exhibits among distractors
     captions          COCO, Flickr30k, DOCCI
     caption_files     the files that list their captions

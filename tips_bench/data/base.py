@@ -163,8 +163,8 @@ class LabeledReader(ImageReader[ImageSample], Protocol):
 class RankedReader(ImageReader[ImageSample], Protocol):
     """Queries, or the images of the database that is searched.
 
-    classes: directions of search, empty where there is one. part_N: the part of the database that each image belongs to or, of a query,
-    the one that is searched: an index of `classes`, 0 where there are none.
+    classes: directions of search; landmarks in three settings have none. part_N: the part of the database that each image belongs to
+    or, of a query, the one that is searched: an index of `classes`, 0 where there are none.
     """
 
     part_N: np.ndarray

@@ -6,6 +6,7 @@ scans it is known only where a card says how many images they have; a pair has t
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections import Counter
@@ -62,7 +63,7 @@ def estimate(specs: Sequence[Spec], dtype: str, *, keep: bool = False) -> list[E
     dtype: in which features are kept. keep: also those that no other evaluation of the list reads.
     """
     found: list[Estimate] = []
-    passed: dict[tuple[Any, str], int] = {}
+    passed: Counter[tuple[Any, ...]] = Counter()
     fits = set()
     sharing = share(specs, None, keep=keep)
     for spec, shared in zip(specs, sharing, strict=True):
@@ -80,10 +81,12 @@ def estimate(specs: Sequence[Spec], dtype: str, *, keep: bool = False) -> list[E
             if shared is None:
                 left[role] += images
                 continue
-            new = max(0, images - passed.get((images_key(spec), role), 0))
-            passed[images_key(spec), role] = passed.get((images_key(spec), role), 0) + new
-            left[role] += new
-            disk += new * _bytes(spec, shared, role, dtype)
+            for part, number in _parts(spec, role, images).items():
+                key = images_key(spec), role, part
+                new = max(0, number - passed[key])
+                passed[key] += new
+                left[role] += new
+                disk += new * _bytes(spec, shared, role, dtype)
         found.append(Estimate(spec, test + train + crops, left.total(), disk, _sizes(spec, left)))
     return found
 
@@ -99,8 +102,19 @@ def _images(spec: Spec, role: Role) -> int:
     return math.ceil(stated * samples / _expected(spec, role)) if samples else 0
 
 
+def _parts(spec: Spec, role: Role, images: int) -> dict[str, int]:
+    """Images of a role by what they are a part of: those of one part are the same images for all tasks in the folder.
+
+    Where a card names no parts, splits of one name, number and options are taken for the same.
+    """
+    data, split = spec.task.data, spec.task.data.splits.get(role, "")
+    numbers = data.parts.get(split) or {json.dumps([split, _expected(spec, role), data.options], sort_keys=True): 1}
+    return {part: math.ceil(images * number / sum(numbers.values())) for part, number in numbers.items()}
+
+
 def _expected(spec: Spec, role: Role) -> int:
-    expected = spec.task.data.expected.get(spec.task.data.splits.get(role, ""), 0)
+    data, split = spec.task.data, spec.task.data.splits.get(role, "")
+    expected = data.expected.get(split, sum(data.parts.get(split, {}).values()))
     return max(expected) if isinstance(expected, list) else expected
 
 

@@ -12,6 +12,7 @@ inference         heads over a split: whole images or windows, scales, mirrored
 probabilities     windows averaged after a softmax
 geometry          from token grids to pixels
 image_embeddings  features of whole images
+whitening         such features whitened, as learned on an index of them
 lifting           patch features of frames onto the points of a scan
 lifted            the scans of a reader with such features
 prompts           class names as text embeddings

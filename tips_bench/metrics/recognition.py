@@ -5,10 +5,13 @@ of queries that show a known thing; a distractor, which shows none, is never rig
 accuracy leave distractors out (nikosips/met dea402c, code/utils/utils.py:9-65). Of equally confident predictions the wrong ones come first;
 the source leaves their order to a sort that is not stable.
 
+A query has the name of its nearest image. How sure that is depends on its other neighbors: each exhibit among them weighs exp(t s), s being
+the greatest cosine with it, 0 at least, and each other exhibit of the database weighs 1 (code/classifiers/knn_classifier.py:31-63).
+
 The precision at a query depends on all others, so it is computed once, for the whole set, and kept with the query. An interval resamples
 queries with the precision that they have there.
 
-Axes: Q queries; the axis of 4 is precision if right, the same without distractors, right, shows a known thing.
+Axes: Q queries, k neighbors; the axis of 4 is precision if right, the same without distractors, right, shows a known thing.
 """
 
 from __future__ import annotations
@@ -31,6 +34,20 @@ def precisions(confidence_Q: np.ndarray, right_Q: np.ndarray) -> np.ndarray:
     found_Q = np.zeros(len(order_Q))
     found_Q[order_Q] = np.cumsum(right_Q[order_Q]) / np.arange(1, len(order_Q) + 1) * right_Q[order_Q]
     return found_Q
+
+
+def surety(near_Qk: np.ndarray, labels_Qk: np.ndarray, exhibits: int, temperature: float) -> np.ndarray:
+    """Minus the odds against the name of each query, float64, shape Q: the confidence is 1 / (1 + the odds), which rounds to 1 early.
+
+    near_Qk: cosines, descending. labels_Qk: exhibits of the neighbors. exhibits: of the whole database.
+    """
+    near_Qk = np.maximum(near_Qk, 0)
+    first_Qk = np.ones(labels_Qk.shape, dtype=bool)
+    for place in range(1, labels_Qk.shape[1]):
+        first_Qk[:, place] = (labels_Qk[:, :place] != labels_Qk[:, place : place + 1]).all(1)
+    against_Qk = first_Qk * np.exp(temperature * (near_Qk - near_Qk[:, :1]))
+    others_Q = (exhibits - first_Qk.sum(1)) * np.exp(-temperature * near_Qk[:, 0])
+    return -(against_Qk[:, 1:].sum(1) + others_Q)
 
 
 def counts_of(confidence_Q: np.ndarray, right_Q: np.ndarray, known_Q: np.ndarray) -> np.ndarray:

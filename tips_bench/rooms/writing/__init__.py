@@ -10,7 +10,7 @@ boxes         as VOC with boxes round furniture
 class_crops   as folders of classes, and for retrieval
 clips         as videos with masks of objects
 pair_sets     as SPair-71k, PF-PASCAL and the pairs of ScanNet and NAVI
-retrieval_sets  as Revisited Oxford and AmsterTime
+retrieval_sets  as Revisited Oxford, AmsterTime and Google Landmarks v2
 close_ups     as shards of close-ups
 packing       tar shards, the same bytes always
 """

@@ -21,7 +21,7 @@ from tips_bench.rooms.writing.pair_sets import (
     join_scannet_pairs,
     join_spair,
 )
-from tips_bench.rooms.writing.retrieval_sets import AmsterTime, Revisited, join_views
+from tips_bench.rooms.writing.retrieval_sets import AmsterTime, GoogleLandmarks, Revisited, join_landmarks, join_views
 from tips_bench.rooms.writing.scannet import ScanNet
 
 LAYOUTS: dict[str, Layout] = {
@@ -51,6 +51,7 @@ LAYOUTS: dict[str, Layout] = {
     "navi-pairs": NaviPairs(),
     "roxford5k": Revisited(),
     "amstertime": AmsterTime(),
+    "gldv2": GoogleLandmarks(),
 }
 # Layouts whose files are joined in the end: (folder, names of the files) -> name -> hex SHA-256 of what is there then.
 JOINED: dict[str, Callable[[Path, list[str]], dict[str, str]]] = {
@@ -60,4 +61,5 @@ JOINED: dict[str, Callable[[Path, list[str]], dict[str, str]]] = {
     "pf-pascal": join_pf_pascal,
     "scannet-pairs": join_scannet_pairs,
     "roxford5k": join_views,
+    "gldv2": join_landmarks,
 }

@@ -1,10 +1,13 @@
-"""Rooms as sets for retrieval of places, in the layouts of Revisited Oxford and of AmsterTime.
+"""Rooms as sets for retrieval of places, in the layouts of Revisited Oxford, AmsterTime and Google Landmarks v2.
 
 roxford5k     roxford5k/jpg/ROOM_FRAME.jpg and roxford5k/gnd_roxford5k.pkl
 amstertime    new/NUMBER.png and old/NUMBER.jpg: one view in two lights, the second as a gray and soft photo
+gldv2         test/A/B/C/ID.jpg and index/A/B/C/ID.jpg with their lists; a third of the queries is public
 
 In the first, the first frame of a room is a query, cut to its middle, and all other frames are the database. How much of the cut a frame of
-the same room sees decides what it is: easy, hard, or junk where it sees hardly any of it.
+the same room sees decides what it is: easy, hard, or junk where it sees hardly any of it. In the last, the first frame is a query, too, and
+is not cut. Frames that would be easy or hard are right, and those that would be junk are left out; without a right one the query is
+ignored.
 
 Axes: H W pixels, P points.
 """
@@ -20,7 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tips_bench.files import sha256
+from tips_bench.files import digest, sha256
 from tips_bench.rooms.drawing.assembly import Scene
 from tips_bench.rooms.drawing.render import Frame, Renderer
 from tips_bench.rooms.drawing.tracer import Tracer
@@ -40,9 +43,9 @@ def box(size: int) -> tuple[int, int, int, int]:
     return edge, edge, size - edge, size - edge
 
 
-def seen_share(query: Frame, other: Frame) -> float:
-    """Share of the query's cut, in 0..1, that another frame of the room sees."""
-    left, top, right, bottom = box(query.camera.size)
+def seen_share(query: Frame, other: Frame, cut: tuple[int, int, int, int]) -> float:
+    """Share of a part of the query, in 0..1, that another frame of the room sees. cut: left, top, right, bottom in pixels."""
+    left, top, right, bottom = cut
     rows, columns = (axis.ravel() for axis in np.mgrid[top:bottom:STEP, left:right:STEP])
     depth_P = query.depth_HW[rows, columns].astype(np.float64)
     rows, columns, depth_P = (array[depth_P > 0] for array in (rows, columns, depth_P))
@@ -77,8 +80,9 @@ class Revisited:
     def files(self, split: str, room: Room, stems: list[str]) -> Files:
         files: Files = {f"{SET}/jpg/{stem}.jpg": jpeg(frame.image_HW3) for stem, frame in zip(stems, room.frames, strict=True)}
         query, *others = room.frames
-        kinds = {stem: kind_of(seen_share(query, other)) for stem, other in zip(stems[1:], others, strict=True)}
-        told = {"query": stems[0], "bbx": box(query.camera.size), "kinds": kinds}
+        cut = box(query.camera.size)
+        kinds = {stem: kind_of(seen_share(query, other, cut)) for stem, other in zip(stems[1:], others, strict=True)}
+        told = {"query": stems[0], "bbx": cut, "kinds": kinds}
         files[f"{SET}/views/{room.name}.json"] = json.dumps(told).encode()
         return files
 
@@ -88,8 +92,7 @@ class Revisited:
 
 def join_views(folder: Path, names: list[str]) -> dict[str, str]:
     """Make the list of answers from what `Revisited.files` wrote; name -> hex SHA-256 of every file that is there then."""
-    views = [folder / name for name in sorted(names) if name.endswith(".json")]
-    rooms = [json.loads(path.read_text(encoding="utf-8")) for path in views]
+    rooms = _taken(folder, names)
     database = sorted(stem for room in rooms for stem in room["kinds"])
     place = {stem: number for number, stem in enumerate(database)}
     truth: list[dict[str, Any]] = []
@@ -98,9 +101,20 @@ def join_views(folder: Path, names: list[str]) -> dict[str, str]:
         truth.append({"bbx": [float(value) for value in room["bbx"]], **kinds})
     lists = {"imlist": database, "qimlist": [room["query"] for room in rooms], "gnd": truth}
     (folder / SET / f"gnd_{SET}.pkl").write_bytes(pickle.dumps(lists, protocol=2))
+    return _hashes(folder)
+
+
+def _taken(folder: Path, names: list[str]) -> list[dict[str, Any]]:
+    """What is told of each room in its .json file, in the order of the rooms; the files and their folder are gone then."""
+    views = [folder / name for name in sorted(names) if name.endswith(".json")]
+    rooms = [json.loads(path.read_text(encoding="utf-8")) for path in views]
     for path in views:
         path.unlink()
-    (folder / SET / "views").rmdir()
+    views[0].parent.rmdir()
+    return rooms
+
+
+def _hashes(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
@@ -136,3 +150,43 @@ class AmsterTime:
 
     def index(self, entries: list[Entry]) -> Files:
         return {}
+
+
+class GoogleLandmarks:
+    """Views that are seen again, under ids that tell nothing."""
+
+    images_per_shard = None
+
+    def stem(self, split: str, scene: str, frame: int, number: int) -> str:
+        return digest(split, scene, frame)[:16]
+
+    def files(self, split: str, room: Room, stems: list[str]) -> Files:
+        (query, *others), size = room.frames, room.frames[0].camera.size
+        shares = [seen_share(query, other, (0, 0, size, size)) for other in others]
+        right = {stem: other for stem, other, share in zip(stems[1:], others, shares, strict=True) if kind_of(share) != "junk"}
+        files: Files = {_place("index", stem): jpeg(frame.image_HW3) for stem, frame in right.items()}
+        files[_place("test", stems[0])] = jpeg(query.image_HW3)
+        files[f"views/{room.name}.json"] = json.dumps({"query": stems[0], "right": sorted(right)}).encode()
+        return files
+
+    def index(self, entries: list[Entry]) -> Files:
+        return {}
+
+
+def _place(folder: str, stem: str) -> str:
+    return f"{folder}/{stem[0]}/{stem[1]}/{stem[2]}/{stem}.jpg"
+
+
+def join_landmarks(folder: Path, names: list[str]) -> dict[str, str]:
+    """Make the lists from what `GoogleLandmarks.files` wrote; name -> hex SHA-256 of every file that is there then."""
+    rooms = sorted(_taken(folder, names), key=lambda room: room["query"])
+    usage = [("Public" if int(room["query"], 16) % 3 == 0 else "Private") if room["right"] else "Ignored" for room in rooms]
+    solution = [f"{room['query']},{' '.join(room['right']) or None},{own}" for room, own in zip(rooms, usage, strict=True)]
+    lists = {
+        "ground_truth/retrieval_solution_v2.1.csv": ["id,images,Usage", *solution],
+        "metadata/index.csv": ["id", *sorted(stem for room in rooms for stem in room["right"])],
+    }
+    for name, lines in lists.items():
+        (folder / name).parent.mkdir()
+        (folder / name).write_text("\n".join([*lines, ""]), encoding="utf-8")
+    return _hashes(folder)
