@@ -1,4 +1,4 @@
-"""The layouts of Revisited Oxford and Paris, AmsterTime and Google Landmarks v2: what is read, how queries are cut, and what broken lists get."""
+"""Readers of landmarks and places: what is read, how queries are cut, and what broken lists get."""
 
 from __future__ import annotations
 
