@@ -160,7 +160,7 @@ def test_a_limit_says_how_many_queries_have_no_right_image(sets: Path) -> None:
     ("task", "layout", "folder", "frames", "val"),
     [
         ("rooms-landmarks", "roxford5k", "landmarks-v1", 3, 6),
-        ("rooms-then-now", "amstertime", "then-now-v1", 1, 3),
+        ("rooms-then-now", "amstertime", "then-now-v2", 1, 3),
         ("rooms-gldv2", "gldv2", "gldv2-v1", 4, 16),
     ],
 )

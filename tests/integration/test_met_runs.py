@@ -17,7 +17,7 @@ from tips_bench.data.checks.images import check_exhibits
 from tips_bench.data.met import met
 from tips_bench.errors import UserError
 from tips_bench.evaluation.run import evaluate
-from tips_bench.metrics.recognition import RecognitionCounts, counts_of
+from tips_bench.metrics.recognition import RecognitionCounts, counts_of, surety
 
 VARYING = {"cost", "created", "command", "pictures", "per_sample"}
 
@@ -47,6 +47,16 @@ def test_gap_is_that_of_plain_loops(queries: list[tuple[int, int]]) -> None:
     known = sum(kind > 0 for _, kind in queries)
     found = values([near for near, _ in queries], [kind == 2 for _, kind in queries], [kind > 0 for _, kind in queries])
     assert found["GAP"] == pytest.approx(100 * total / known) if known else np.isnan(found["GAP"])
+
+
+@given(st.lists(st.tuples(st.integers(-3, 9), st.integers(0, 3)), min_size=1, max_size=8), st.floats(0.1, 50))
+def test_odds_are_those_of_a_softmax_over_all_exhibits(found: list[tuple[int, int]], temperature: float) -> None:
+    neighbors, weights = sorted(found, reverse=True), dict.fromkeys(range(6), 1.0)
+    for near, label in neighbors:
+        weights[label] = max(weights[label], np.exp(temperature * near / 10))
+    near_1k, labels_1k = (np.array([[one[place] for one in neighbors]], float) for place in (0, 1))
+    confidence = max(weights[label] for _, label in neighbors) / sum(weights.values())
+    assert 1 / (1 - surety(near_1k / 10, labels_1k, 6, temperature)[0]) == pytest.approx(confidence)
 
 
 @pytest.fixture

@@ -10,12 +10,16 @@ import pytest
 
 from tips_bench.data.gldv2 import gldv2
 from tips_bench.data.revisited import revisited
+from tips_bench.rooms.drawing.render import Renderer
 from tips_bench.rooms.generate import Room, room
 from tips_bench.rooms.writing.retrieval_sets import (
+    MOVE,
+    SHARED,
     AmsterTime,
     GoogleLandmarks,
     Revisited,
     box,
+    elsewhere,
     join_landmarks,
     join_views,
     kind_of,
@@ -80,6 +84,29 @@ def test_an_index_has_the_frames_that_see_enough_and_a_query_without_any_is_igno
     assert query.ids == [layout.stem("val", "val00000", 0, 0)] and any(line.endswith(",None,Ignored") for line in lines)
     assert set(query.answers(0)["right"]) == set(index.ids) and len(index) == sum(enough) > 0
     assert len(hashes) == 2 + 2 + sum(enough) and not (tmp_path / "views").exists()
+
+
+def test_another_photographer_sees_half_of_the_view_from_elsewhere(drawn: Room) -> None:
+    renderer, found = Renderer(drawn.tracer), []
+    for number, frame in enumerate(drawn.frames):
+        camera = elsewhere(frame, renderer, np.random.default_rng(number))
+        np.testing.assert_array_equal(camera.pose_44, elsewhere(frame, renderer, np.random.default_rng(number)).pose_44)
+        rotation_33 = camera.pose_44[:3, :3]
+        np.testing.assert_allclose(rotation_33 @ rotation_33.T, np.eye(3), atol=1e-9)
+        other = renderer.frame(camera)
+        step = np.linalg.norm(camera.pose_44[:3, 3] - frame.camera.pose_44[:3, 3])
+        assert step <= np.linalg.norm([MOVE, 0.3 * MOVE, MOVE]) and camera.focal != frame.camera.focal
+        assert not np.array_equal(other.image_HW3, frame.image_HW3)
+        found.append(step == 0 or seen_share(frame, other, ALL) > 0.9 * SHARED)
+    assert all(found), "a trial on fewer pixels said so"
+
+
+def test_without_room_to_stand_another_photographer_turns_only(drawn: Room) -> None:
+    frame, renderer = drawn.frames[0], Renderer(drawn.tracer)
+    closed = type(frame)(**vars(frame) | {"depth_HW": np.full_like(frame.depth_HW, 0.01)})
+    camera = elsewhere(closed, renderer, np.random.default_rng(0))
+    np.testing.assert_array_equal(camera.pose_44[:3, 3], frame.camera.pose_44[:3, 3])
+    assert not np.array_equal(camera.pose_44[:3, :3], frame.camera.pose_44[:3, :3])
 
 
 def test_then_is_gray_and_in_another_light_than_now(drawn: Room) -> None:

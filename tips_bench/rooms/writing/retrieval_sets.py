@@ -1,7 +1,7 @@
 """Rooms as sets for retrieval of places, in the layouts of Revisited Oxford, AmsterTime and Google Landmarks v2.
 
 roxford5k     roxford5k/jpg/ROOM_FRAME.jpg and roxford5k/gnd_roxford5k.pkl
-amstertime    new/NUMBER.png and old/NUMBER.jpg: one view in two lights, the second as a gray and soft photo
+amstertime    new/NUMBER.png and old/NUMBER.jpg: one place in two lights, by two photographers, the second as a gray and soft photo
 gldv2         test/A/B/C/ID.jpg and index/A/B/C/ID.jpg with their lists; a third of the queries is public
 
 In the first, the first frame of a room is a query, cut to its middle, and all other frames are the database. How much of the cut a frame of
@@ -25,6 +25,7 @@ import numpy as np
 
 from tips_bench.files import digest, sha256
 from tips_bench.rooms.drawing.assembly import Scene
+from tips_bench.rooms.drawing.camera import Camera
 from tips_bench.rooms.drawing.render import Frame, Renderer
 from tips_bench.rooms.drawing.tracer import Tracer
 from tips_bench.rooms.generate import Room
@@ -35,6 +36,13 @@ EASY, HARD = 0.4, 0.1  # share of the cut that is seen, at least
 EDGE = 0.15  # of a side, cut off a query on each of its sides
 STEP = 4  # every so many pixels one is looked for
 NEAR = 0.05  # of the depth, and as many metres: two surfaces are one
+MOVE, TURN, LENS = (
+    0.5,
+    8.0,
+    1.25,
+)  # another photographer stands so many metres away, turns by degrees, and has another focal length, at most
+SHARED, CLEAR = 0.5, 0.3  # of the first view is seen in the second; metres before the lens; at least
+TRIAL = 4  # times less pixels on a side are enough to see that
 
 
 def box(size: int) -> tuple[int, int, int, int]:
@@ -133,8 +141,38 @@ def old_photo(image_HW3: np.ndarray) -> np.ndarray:
     return np.repeat(np.rint(40 + soft_HW * (170 / 255)).astype(np.uint8)[..., None], 3, -1)
 
 
+def elsewhere(frame: Frame, renderer: Renderer, rng: np.random.Generator) -> Camera:
+    """The camera of another photographer of a view. Where too little of it would be seen the step is halved, and none in the end."""
+    camera = frame.camera
+    step_3 = MOVE * rng.uniform(-1, 1, 3) * (1, 0.3, 1)  # right, down, ahead
+    yaw, pitch = np.radians(TURN) * rng.uniform(-1, 1, 2) * (1, 0.5)
+    focal = LENS ** rng.uniform(-1, 1)
+    for share in (1.0, 0.5, 0.25):
+        other = _moved(camera, share * step_3, yaw, pitch, focal)
+        trial = renderer.frame(_coarse(other))
+        clear = trial.depth_HW.min(initial=np.inf, where=trial.depth_HW > 0) >= CLEAR
+        if clear and seen_share(frame, trial, (0, 0, camera.size, camera.size)) >= SHARED:
+            return other
+    return _moved(camera, np.zeros(3), yaw, pitch, focal)
+
+
+def _moved(camera: Camera, step_3: np.ndarray, yaw: float, pitch: float, focal: float) -> Camera:
+    """step_3: right, down and ahead, in metres. yaw, pitch: in radians. focal: factor of the focal length."""
+    pose_44, intrinsics_33 = camera.pose_44.copy(), camera.intrinsics_33.copy()
+    pose_44[:3, 3] += camera.pose_44[:3, :3] @ step_3
+    about_33, up_33 = cv2.Rodrigues(np.array([0.0, 0.0, yaw]))[0], cv2.Rodrigues(np.array([pitch, 0.0, 0.0]))[0]
+    pose_44[:3, :3] = about_33 @ camera.pose_44[:3, :3] @ up_33
+    intrinsics_33[[0, 1], [0, 1]] *= focal
+    return Camera(intrinsics_33, pose_44, camera.size)
+
+
+def _coarse(camera: Camera) -> Camera:
+    scale_33 = np.diag([1 / TRIAL, 1 / TRIAL, 1.0])
+    return Camera(scale_33 @ camera.intrinsics_33, camera.pose_44, camera.size // TRIAL)
+
+
 class AmsterTime:
-    """Views then and now."""
+    """Places then and now."""
 
     images_per_shard = None
 
@@ -143,9 +181,10 @@ class AmsterTime:
 
     def files(self, split: str, room: Room, stems: list[str]) -> Files:
         renderer, files = Renderer(Tracer(relit(room.scene))), {}
+        rng = np.random.default_rng(int(digest("another photographer", room.name)[:16], 16))
         for stem, frame in zip(stems, room.frames, strict=True):
             files[f"new/{stem}.png"] = png(frame.image_HW3)
-            files[f"old/{stem}.jpg"] = jpeg(old_photo(renderer.frame(frame.camera).image_HW3))
+            files[f"old/{stem}.jpg"] = jpeg(old_photo(renderer.frame(elsewhere(frame, renderer, rng)).image_HW3))
         return files
 
     def index(self, entries: list[Entry]) -> Files:
