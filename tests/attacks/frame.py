@@ -44,7 +44,7 @@ from tips_bench.files import digest
 from tips_bench.results.record import Record, load_record
 
 ROOT = Path(__file__).resolve().parents[2]
-SAMPLE = 20  # one case in so many is met by `make test`
+SAMPLE = 40  # one case in so many is met by `make test`
 LIMIT_S = 40  # of the processor; a busy machine takes longer
 HANG_S = 300  # by the clock
 LIMIT_BYTES = 3 << 30  # of memory beyond what the process has; torch and transformers are loaded on the way
