@@ -1,0 +1,138 @@
+"""Answers of captioners, kept so that no question is asked twice, whatever is stopped and started again and by how many processes.
+
+A folder holds the answers of one captioner, each under a hash of image, prompt card and prompt. A process that asks appends to a journal
+of its own, a line an answer, so nothing is locked and nothing that was written is changed. When a step begins, what the journals hold by
+then becomes a segment: a table that is never written to again and that any number of processes read, on a shared file system too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+from tips_bench.corpus.captioners.base import Answer
+from tips_bench.errors import UserError
+from tips_bench.files import atomic, cannot_write, digest
+
+JOURNAL, SEGMENT = ".jsonl", ".sqlite"
+_TABLES = """
+CREATE TABLE answers (key BLOB PRIMARY KEY, text TEXT NOT NULL, cut INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE journals (name TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
+"""
+AT_ONCE = 500  # keys of a query
+
+
+def answer_key(image_sha256: str, prompt_digest: str, text: str) -> str:
+    """Under what an answer is kept, in hex. text: the prompt as it was asked."""
+    return digest(image_sha256, prompt_digest, text)[:32]
+
+
+def gather(folder: Path) -> None:
+    """Make a segment of what the journals hold that is in none yet. Errors: a segment that cannot be read, a folder that takes no file."""
+    known: dict[str, int] = {}
+    for segment in _segments(folder):
+        with closing(_open(segment)) as table:
+            for name, size in table.execute("SELECT name, size FROM journals"):
+                known[name] = max(size, known.get(name, 0))
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.glob(f"*{JOURNAL}"))}
+    grown = {name: (known.get(name, 0), size) for name, size in sizes.items() if size > known.get(name, 0)}
+    if not grown:
+        return
+    own = digest(*(f"{name} {start} {end}" for name, (start, end) in grown.items()))[:16]
+    with atomic(folder / f"segment-{own}{SEGMENT}") as temporary, closing(sqlite3.connect(temporary)) as made:
+        made.executescript(_TABLES)
+        for name, (start, end) in grown.items():
+            with (folder / name).open("rb") as file:
+                file.seek(start)
+                data = file.read(end - start)
+            rows = ((bytes.fromhex(key), answer.text, answer.cut) for key, answer in _lines(data))
+            made.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", rows)
+            made.execute("INSERT INTO journals VALUES (?, ?)", (name, end))
+        made.commit()
+
+
+class AnswerCache:
+    """The answers in a folder, for one piece of a step. Safe for several threads.
+
+    piece: name of its journals: the answers that it wrote in an earlier attempt are found, too, though no segment has them.
+    """
+
+    def __init__(self, folder: Path, piece: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._own: dict[str, Answer] = {}
+        for journal in sorted(folder.glob(f"{piece}-*{JOURNAL}")):
+            self._own |= dict(_lines(journal.read_bytes()))
+        self._segments = [_open(segment) for segment in _segments(folder)]
+        self._path = folder / f"{piece}-{os.getpid()}-{secrets.token_hex(4)}{JOURNAL}"
+        self._journal: int | None = None
+
+    def __enter__(self) -> AnswerCache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            for segment in self._segments:
+                segment.close()
+            if self._journal is not None:
+                os.close(self._journal)
+            self._segments, self._journal = [], None
+
+    def find(self, keys: Iterable[str]) -> dict[str, Answer]:
+        """The answers that are known."""
+        with self._lock:
+            wanted = dict.fromkeys(keys)
+            found = {key: self._own[key] for key in wanted if key in self._own}
+            for segment in self._segments:
+                left = [bytes.fromhex(key) for key in wanted if key not in found]
+                for first in range(0, len(left), AT_ONCE):
+                    some = left[first : first + AT_ONCE]
+                    query = f"SELECT key, text, cut FROM answers WHERE key IN ({','.join('?' * len(some))})"
+                    found |= {key.hex(): Answer(text, bool(cut)) for key, text, cut in segment.execute(query, some)}
+            return found
+
+    def put(self, answers: dict[str, Answer]) -> None:
+        """Keep answers, all of them or, where the process is killed just now, none. Errors: a folder that takes no file."""
+        lines = [json.dumps({"key": key, "text": one.text, "cut": one.cut}) for key, one in answers.items()]
+        data = "".join(f"{line}\n" for line in lines).encode()
+        with self._lock:
+            try:
+                if self._journal is None:
+                    self._journal = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+                if os.write(self._journal, data) != len(data):
+                    raise OSError("the disk is full")
+            except OSError as error:
+                raise cannot_write(self._path, error) from error
+            self._own |= answers
+
+
+def _lines(data: bytes) -> Iterator[tuple[str, Answer]]:
+    """The answers in a journal. A line that is not whole, as a killed process leaves it, is no answer."""
+    for line in data.split(b"\n"):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            found = json.loads(line)
+            key, text, cut = found["key"], found["text"], found["cut"]
+            if len(bytes.fromhex(key)) == 16 and isinstance(text, str):
+                yield key, Answer(text, bool(cut))
+
+
+def _segments(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"segment-*{SEGMENT}"))
+
+
+def _open(segment: Path) -> sqlite3.Connection:
+    """A segment to read. It never changes, so nothing is locked. Errors: it is none."""
+    try:
+        table = sqlite3.connect(f"{segment.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+        table.execute("SELECT name FROM journals LIMIT 1").fetchall()
+    except sqlite3.DatabaseError as error:
+        fix = "Delete it: it is made again from the files beside it."
+        raise UserError(f"it cannot be read ({error})", where=segment, fix=fix) from error
+    return table
