@@ -68,5 +68,5 @@ def test_a_folder_without_a_model_is_a_sentence(tmp_path: Path) -> None:
 
 def test_it_takes_the_most_likely_words_alone(model: Path) -> None:
     captioner = HuggingFaceCaptioner(str(model), Pace(device="cpu"))
-    with pytest.raises(UserError, match="temperature = 0.7"):
+    with pytest.raises(UserError, match=r"temperature = 0\.7"):
         captioner.ask([Question(picture(0), "jpg", "a sofa", 6, temperature=0.7)])

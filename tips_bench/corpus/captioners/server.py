@@ -58,11 +58,14 @@ class Gate:
 
     def wait(self) -> None:
         """Until the next request may begin."""
-        with self._lock:
-            begin = max(time.monotonic(), self._next)
-            self._next = begin + self._apart_s
-        while (left := max(begin, self._paused) - time.monotonic()) > 0:
-            time.sleep(left)
+        while True:
+            with self._lock:
+                begin = max(time.monotonic(), self._next, self._paused)
+                self._next = begin + self._apart_s
+            while (left := begin - time.monotonic()) > 0:
+                time.sleep(left)
+            if begin >= self._paused:  # else the server asked for a pause meanwhile
+                return
 
     def pause(self, seconds: float) -> None:
         """No request begins for so long."""
