@@ -37,6 +37,9 @@ def _save(folder: Path, model: Any, processor: Any) -> Path:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0, 0.3)
+        for number, name in enumerate(SPECIAL):
+            if name != "<eos>":
+                model.get_output_embeddings().weight[number] = 0  # it says words, and ends
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder

@@ -121,13 +121,15 @@ def test_what_was_asked_is_not_asked_again_for_another_folder_or_a_further_promp
     assert contents(tmp_path / "both") == contents(tmp_path / "again")
 
 
-def test_an_image_that_comes_again_in_a_shard_is_asked_about_once(tmp_path: Path) -> None:
+def test_an_image_that_comes_again_is_asked_about_once(tmp_path: Path) -> None:
+    source = raw(tmp_path / "raw", 1, 10, same=4)
+    (source / "00001.tar").write_bytes((source / "00000.tar").read_bytes())
     with serving() as server:
-        caption(raw(tmp_path / "raw", 1, 10, same=4), tmp_path / "out", Wish(server.name, BOTH))
+        caption(source, tmp_path / "out", Wish(server.name, BOTH))
     assert set(server.asked.values()) == {1}
     assert len(server.asked) == 6 + 10  # the long prompt holds the web caption, which each sample has of its own
     captions = synthetic(tmp_path / "out")
-    assert {captions[0][0]} == {one[0] for one in captions[6:]}
+    assert {captions[0][0]} == {one[0] for one in captions[6:10]}
 
 
 def test_a_key_is_sent_and_written_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from tests.helpers.shards import picture
 from tips_bench.cards import load_card, parse
 from tips_bench.corpus import caption_cache
 from tips_bench.corpus.caption_answers import CUT, Judged, judge, plain
-from tips_bench.corpus.caption_cache import AnswerCache, answer_key, gather
+from tips_bench.corpus.caption_cache import AnswerCache, answer_key
 from tips_bench.corpus.captioners import server
 from tips_bench.corpus.captioners.base import Answer, Fault, Question, asked_with
 from tips_bench.corpus.captioners.choose import captioner_identity
@@ -99,55 +99,59 @@ def test_a_caption_can_be_written_as_utf8() -> None:
 # The cache
 
 
-def test_answers_are_found_by_the_piece_that_wrote_them_and_by_all_after_they_were_gathered(tmp_path: Path) -> None:
+@pytest.mark.parametrize("largest", [0, 1 << 26])
+def test_answers_are_found_by_the_process_that_wrote_them_and_by_all_that_open_the_folder_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest: int
+) -> None:
+    monkeypatch.setattr(caption_cache, "LARGEST_NEWS", largest)
     keys = [answer_key(f"{number:064x}", "card", "Say it.") for number in range(3)]
-    with AnswerCache(tmp_path, "one") as cache:
-        cache.put({keys[0]: Answer("a"), keys[1]: Answer("b\u2028\n", cut=True)})
-        assert cache.find(keys) == {keys[0]: Answer("a"), keys[1]: Answer("b\u2028\n", cut=True)}
-    with AnswerCache(tmp_path, "one") as again, AnswerCache(tmp_path, "other") as other:
-        assert len(again.find(keys)) == 2 and not other.find(keys)
-    gather(tmp_path)
-    gather(tmp_path)
-    with AnswerCache(tmp_path, "other") as other:
-        assert other.find(keys) == {keys[0]: Answer("a"), keys[1]: Answer("b\u2028\n", cut=True)}
-        other.put({keys[2]: Answer("c")})
-    gather(tmp_path)
-    with AnswerCache(tmp_path, "third") as third:
-        assert len(third.find(keys)) == 3
-    assert len(list(tmp_path.glob("*.sqlite"))) == 2
+    both = {keys[0]: Answer("a"), keys[1]: Answer("b\u2028\n", cut=True)}
+    with AnswerCache(tmp_path) as first, AnswerCache(tmp_path) as beside:
+        first.put(both)
+        assert first.find(keys) == both and not beside.find(keys)
+        with AnswerCache(tmp_path) as later:
+            assert later.find(keys) == both
+            later.put({keys[2]: Answer("c")})
+            first.put({keys[2]: Answer("c")})
+    for _ in range(2):
+        with AnswerCache(tmp_path) as last:
+            assert last.find([*keys, "00" * 16]) == both | {keys[2]: Answer("c")}
+    assert len(list(tmp_path.glob("*.sqlite"))) == (2 if largest == 0 else 0)
 
 
-def test_a_line_that_a_killed_process_left_is_no_answer_and_hides_no_other(tmp_path: Path) -> None:
+def test_a_line_that_a_killed_process_left_is_no_answer_and_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caption_cache, "LARGEST_NEWS", 0)
     first, second, third = (answer_key(f"{number:064x}", "card", "") for number in range(3))
-    with AnswerCache(tmp_path, "one") as cache:
+    with AnswerCache(tmp_path) as cache:
         cache.put({first: Answer("a")})
     (journal,) = tmp_path.glob("*.jsonl")
+    whole = f'{{"key": "{second}", "text": "b", "cut": false}}\n'.encode()
     with journal.open("ab") as file:
-        file.write(f'{{"key": "{second}", "text": "b'.encode())
-    gather(tmp_path)
-    with AnswerCache(tmp_path, "one") as cache:
-        assert cache.find([first, second]) == {first: Answer("a")}
-    with journal.open("ab") as file:
-        file.write(b'\n{"key": "zz", "text": 1}\nnot json\n[]\n' + f'{{"key": "{third}", "text": "c", "cut": false}}\n'.encode())
-    gather(tmp_path)
-    with AnswerCache(tmp_path, "other") as cache:
-        assert cache.find([first, second, third]) == {first: Answer("a"), third: Answer("c")}
+        file.write(whole[:20])
+    for _ in range(2):
+        with AnswerCache(tmp_path) as cache:
+            assert cache.find([first, second]) == {first: Answer("a")}
+    assert len(list(tmp_path.glob("*.sqlite"))) == 1
+    with journal.open("ab") as file:  # it was not killed, but seen in the middle of a line
+        file.write(whole[20:] + b'{"key": "zz", "text": 1}\nnot json\n[]\n' + f'{{"key": "{third}", "text": "c", "cut": false}}\n'.encode())
+    with AnswerCache(tmp_path) as cache:
+        assert cache.find([first, second, third]) == {first: Answer("a"), second: Answer("b"), third: Answer("c")}
 
 
 def test_more_keys_than_a_query_holds_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(caption_cache, "AT_ONCE", 3)
     answers = {answer_key(f"{number:064x}", "card", ""): Answer(str(number)) for number in range(11)}
-    with AnswerCache(tmp_path, "one") as cache:
+    monkeypatch.setattr(caption_cache, "LARGEST_NEWS", 0)
+    with AnswerCache(tmp_path) as cache:
         cache.put(answers)
-    gather(tmp_path)
-    with AnswerCache(tmp_path, "other") as cache:
+    with AnswerCache(tmp_path) as cache:
         assert cache.find([*answers, "00" * 16]) == answers
 
 
 def test_a_broken_segment_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "segment-0.sqlite").write_bytes(b"no table" * 100)
     with pytest.raises(UserError, match=r"segment-0\.sqlite: it cannot be read .* Delete it"):
-        AnswerCache(tmp_path, "one")
+        AnswerCache(tmp_path)
 
 
 def test_the_key_depends_on_image_card_and_prompt() -> None:

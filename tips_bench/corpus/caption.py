@@ -16,7 +16,6 @@ from typing import Any
 
 from tips_bench import __version__
 from tips_bench.catalog import cache_root
-from tips_bench.corpus.caption_cache import gather
 from tips_bench.corpus.caption_shard import Failed
 from tips_bench.corpus.captioners.base import Pace
 from tips_bench.corpus.captioners.choose import captioner_identity, uses_gpu
@@ -81,18 +80,16 @@ def caption(
         "add": wish.add,
     }
     own = (cache or cache_root() / "captions") / digest(identity)[:16]
-    pieces = [_piece(path, hash_, target, wish, own, pace, give_up) for path, hash_ in zip(shards, hashes, strict=True)]
+    pieces = [_piece(path, target, wish, own, pace, give_up) for path in shards]
     decisive = {**settings, "prompts": [card.digest() for card in wish.prompts], "source": hashes}
     if begin(target, STEP, decisive):
         return load_manifest(target) or Manifest(), 0
-    own.mkdir(parents=True, exist_ok=True)
-    gather(own)
     run_pieces(pieces, "captions", chosen)
     results = [json.loads(piece.done.read_text(encoding="utf-8")) for piece in pieces]
     return _end(before, settings, target, results), sum(one["asked"] for one in results)
 
 
-def _piece(path: Path, sha256: str, target: Path, wish: Wish, cache: Path, pace: Pace, give_up: int) -> Piece:
+def _piece(path: Path, target: Path, wish: Wish, cache: Path, pace: Pace, give_up: int) -> Piece:
     done = target / ".captions" / f"{path.name}.json"
     cards = [card.model_dump(mode="json") for card in wish.prompts]
     arguments = {
@@ -104,7 +101,6 @@ def _piece(path: Path, sha256: str, target: Path, wish: Wish, cache: Path, pace:
         "failed": wish.failed,
         "add": wish.add,
         "cache": str(cache.absolute()),
-        "piece": digest(sha256, *(card.digest() for card in wish.prompts))[:16],
         "pace": asdict(pace),
         "give_up": give_up,
     }

@@ -1,8 +1,8 @@
 """Answers of captioners, kept so that no question is asked twice, whatever is stopped and started again and by how many processes.
 
 A folder holds the answers of one captioner, each under a hash of image, prompt card and prompt. A process that asks appends to a journal
-of its own, a line an answer, so nothing is locked and nothing that was written is changed. When a step begins, what the journals hold by
-then becomes a segment: a table that is never written to again and that any number of processes read, on a shared file system too.
+of its own, a line an answer, so nothing is locked and nothing that was written is changed. Once the journals have grown, what is new in
+them becomes a segment: a table that is never written to again and that any number of processes read, on a shared file system too.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import secrets
+import socket
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,7 @@ CREATE TABLE answers (key BLOB PRIMARY KEY, text TEXT NOT NULL, cut INTEGER NOT 
 CREATE TABLE journals (name TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
 """
 AT_ONCE = 500  # keys of a query
+LARGEST_NEWS = 1 << 26  # bytes in journals, some 200,000 answers, that a process reads into its memory
 
 
 def answer_key(image_sha256: str, prompt_digest: str, text: str) -> str:
@@ -34,44 +36,19 @@ def answer_key(image_sha256: str, prompt_digest: str, text: str) -> str:
     return digest(image_sha256, prompt_digest, text)[:32]
 
 
-def gather(folder: Path) -> None:
-    """Make a segment of what the journals hold that is in none yet. Errors: a segment that cannot be read, a folder that takes no file."""
-    known: dict[str, int] = {}
-    for segment in _segments(folder):
-        with closing(_open(segment)) as table:
-            for name, size in table.execute("SELECT name, size FROM journals"):
-                known[name] = max(size, known.get(name, 0))
-    sizes = {path.name: path.stat().st_size for path in sorted(folder.glob(f"*{JOURNAL}"))}
-    grown = {name: (known.get(name, 0), size) for name, size in sizes.items() if size > known.get(name, 0)}
-    if not grown:
-        return
-    own = digest(*(f"{name} {start} {end}" for name, (start, end) in grown.items()))[:16]
-    with atomic(folder / f"segment-{own}{SEGMENT}") as temporary, closing(sqlite3.connect(temporary)) as made:
-        made.executescript(_TABLES)
-        for name, (start, end) in grown.items():
-            with (folder / name).open("rb") as file:
-                file.seek(start)
-                data = file.read(end - start)
-            rows = ((bytes.fromhex(key), answer.text, answer.cut) for key, answer in _lines(data))
-            made.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", rows)
-            made.execute("INSERT INTO journals VALUES (?, ?)", (name, end))
-        made.commit()
-
-
 class AnswerCache:
-    """The answers in a folder, for one piece of a step. Safe for several threads.
+    """The answers in a folder: those that were there when it was opened, and its own. Safe for several threads."""
 
-    piece: name of its journals: the answers that it wrote in an earlier attempt are found, too, though no segment has them.
-    """
-
-    def __init__(self, folder: Path, piece: str) -> None:
+    def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        news = _news(folder)
+        if sum(len(data) for _, data in news.values()) > LARGEST_NEWS:
+            _write_segment(folder, news)
+            news = {}
         self._lock = threading.Lock()
-        self._own: dict[str, Answer] = {}
-        for journal in sorted(folder.glob(f"{piece}-*{JOURNAL}")):
-            self._own |= dict(_lines(journal.read_bytes()))
+        self._own = {key: answer for _, data in news.values() for key, answer in _lines(data)}
         self._segments = [_open(segment) for segment in _segments(folder)]
-        self._path = folder / f"{piece}-{os.getpid()}-{secrets.token_hex(4)}{JOURNAL}"
+        self._path = folder / f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}{JOURNAL}"
         self._journal: int | None = None
 
     def __enter__(self) -> AnswerCache:
@@ -111,6 +88,37 @@ class AnswerCache:
             except OSError as error:
                 raise cannot_write(self._path, error) from error
             self._own |= answers
+
+
+def _news(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Journal -> (where its last whole line ends, the whole lines that are in no segment). Errors: a segment that cannot be read."""
+    known: dict[str, int] = {}
+    for segment in _segments(folder):
+        with closing(_open(segment)) as table:
+            for name, end in table.execute("SELECT name, size FROM journals"):
+                known[name] = max(end, known.get(name, 0))
+    news = {}
+    for journal in sorted(folder.glob(f"*{JOURNAL}")):
+        start = known.get(journal.name, 0)
+        if journal.stat().st_size > start:
+            with journal.open("rb") as file:
+                file.seek(start)
+                data = file.read()
+            if whole := data.rfind(b"\n") + 1:
+                news[journal.name] = start + whole, data[:whole]
+    return news
+
+
+def _write_segment(folder: Path, news: dict[str, tuple[int, bytes]]) -> None:
+    """Processes that do so at the same time write the same file. Errors: a folder that takes no file."""
+    own = digest(*(f"{name} {end} {len(data)}" for name, (end, data) in news.items()))[:16]
+    with atomic(folder / f"segment-{own}{SEGMENT}") as temporary, closing(sqlite3.connect(temporary)) as made:
+        made.executescript(_TABLES)
+        for name, (end, data) in news.items():
+            rows = ((bytes.fromhex(key), answer.text, answer.cut) for key, answer in _lines(data))
+            made.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", rows)
+            made.execute("INSERT INTO journals VALUES (?, ?)", (name, end))
+        made.commit()
 
 
 def _lines(data: bytes) -> Iterator[tuple[str, Answer]]:

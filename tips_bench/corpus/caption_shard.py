@@ -48,21 +48,19 @@ def caption_shard(
     failed: Failed,
     add: bool,
     cache: str,
-    piece: str,
     pace: dict[str, Any],
     give_up: int,
 ) -> None:
     """Write the shard `target` and, last, the file `done`: the shard as the manifest names it, what was counted, how often was asked.
 
     captioner: as --captioner says it. prompts: cards. failed: what happens to a sample that lacks a caption. add: behind the captions that
-    are there, not in their place. cache: folder of the captioner's answers. piece: a name that another shard or other prompts do not have.
-    pace: fields of Pace. give_up: faults in a row that end it all.
+    are there, not in their place. cache: folder of the captioner's answers. pace: fields of Pace. give_up: faults in a row that end it all.
     Errors: those of the captioner; `give_up` samples in a row without a caption.
     """
     shard = Path(source)
     cards = [PromptCard.model_validate(card) for card in prompts]
     desk = open_desk(captioner, Pace(**pace), give_up)
-    with AnswerCache(Path(cache), piece) as answers:
+    with AnswerCache(Path(cache)) as answers:
         asked = Asked(desk, cards, answers, failed, add)
         described = asked.all(shard)
     dropped, notes = Counter[str](), Counter[str]()
