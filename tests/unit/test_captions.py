@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.helpers.shards import picture
 from tips_bench.cards import load_card, parse
+from tips_bench.cli.app import app
 from tips_bench.corpus import caption_cache
 from tips_bench.corpus.caption_answers import CUT, Judged, judge, plain
 from tips_bench.corpus.caption_cache import AnswerCache, answer_key
@@ -81,6 +83,8 @@ def test_the_hash_of_a_prompt_is_of_what_decides_the_caption() -> None:
         (Answer(" \n"), Judged(reason="empty")),
         (Answer("I\u2019m sorry, but I can't help with that."), Judged(reason="refused")),
         (Answer("I cannot describe people."), Judged(reason="refused")),
+        (Answer("<think>A sofa?\nYes.</think>\n\nA sofa."), Judged("A sofa.")),
+        (Answer("<think>A sofa? Or", cut=True), Judged(reason="empty")),
         (Answer("I can see a sofa."), Judged("I can see a sofa.")),
         (Answer("Sorry! We're closed, says a sign."), Judged("Sorry! We're closed, says a sign.")),
         (Answer('A sign says "Hi." It is 3.5 m wi', cut=True), Judged('A sign says "Hi."', note=CUT)),
@@ -234,7 +238,17 @@ def test_retry_after_is_a_number_or_a_date(text: str | None, seconds: float | No
     assert server._wait_s(text) == seconds
 
 
-# Captioners by name
+# Captioners and prompts by name
+
+
+def test_prompts_are_listed_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "tips-bench-cards" / "prompts"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("name: mine\nversion: 1\ntitle: Mine\nparts: [Say it.]\nmax_tokens: 8\n")
+    listed = CliRunner().invoke(app, ["list", "prompts"]).output.splitlines()
+    assert [line.split()[0] for line in listed] == ["name", "long", "mine", "paligemma", "short"]
+    assert "\nmax_tokens: 8\n" in CliRunner().invoke(app, ["show", "mine"]).output
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ _REFUSED = re.compile(
     ),
     re.IGNORECASE,
 )
+# What a model thought before it answered, where the server leaves it in.
+_THOUGHT = re.compile(r"\A\s*<think>.*?(</think>|\Z)", re.DOTALL)
 _SENTENCES = re.compile(r".*[.!?][\"')\]]*(?=\s|$)")
 
 
@@ -45,7 +47,7 @@ def judge(answer: Answer | Fault) -> Judged:
     """Empty and refusing answers are no captions. One that was cut off ends after its last whole sentence, and is none without any."""
     if isinstance(answer, Fault):
         return Judged(reason=answer.reason)
-    text = plain(answer.text)
+    text = plain(_THOUGHT.sub("", answer.text))
     if not text:
         return Judged(reason="empty")
     if _REFUSED.match(text.replace("\u2019", "'")):
