@@ -141,7 +141,14 @@ def test_a_key_is_sent_and_written_nowhere(tmp_path: Path, monkeypatch: pytest.M
         server.fault, server.error = lambda key, attempt: "401", {"error": {"message": "Wrong key: sk-very-secret.\nSee there."}}
         with pytest.raises(UserError, match=r"answered 401: Wrong key: \*\*\*\. Check the address") as error:
             caption(source, tmp_path / "second", Wish(server.name, BOTH))
-    assert "sk-very-secret" not in str(error.value)
+        assert "sk-very-secret" not in str(error.value)
+        server.error = {"error": {"message": "x" * 190 + "sk-very-secret"}}
+        with pytest.raises(UserError, match=r"answered 401: x+\*\*\*\.") as error:
+            caption(source, tmp_path / "third", Wish(server.name, BOTH[1:], add=True))
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret\nor")
+        with pytest.raises(UserError, match=r"\$OPENAI_API_KEY: it holds a space") as error:
+            caption(source, tmp_path / "fourth", Wish(server.name, BOTH), pace=Pace(at_once=2))
+        assert "secret" not in str(error.value)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"sk-very-secret" in path.read_bytes()]
 
 

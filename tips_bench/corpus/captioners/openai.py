@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -33,7 +34,7 @@ class OpenAiCaptioner:
     def __init__(self, rest: str, pace: Pace) -> None:
         url, self._model = _parts(rest)
         self.at_once = pace.at_once
-        self._server = Server(f"{url.rstrip('/')}/{ENDPOINT}", os.environ.get(KEY, ""), Gate(pace.per_minute), pace.timeout_s)
+        self._server = Server(f"{url.rstrip('/')}/{ENDPOINT}", _key(), Gate(pace.per_minute), pace.timeout_s)
 
     @classmethod
     def identity(cls, rest: str) -> str:
@@ -57,6 +58,14 @@ class OpenAiCaptioner:
             "max_tokens": question.max_tokens,
             "temperature": question.temperature,
         }
+
+
+def _key() -> str:
+    """The key in the environment. Errors: one that no header can hold."""
+    key = os.environ.get(KEY, "").strip()
+    if re.search(r"[^!-~]", key):
+        raise UserError("it holds a space or a character beyond ASCII, which no key has", where=f"${KEY}", fix="Set it again.")
+    return key
 
 
 def _parts(rest: str) -> tuple[str, str]:

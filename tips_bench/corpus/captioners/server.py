@@ -100,7 +100,7 @@ class Server:
         return Fault(error.reason, str(error))
 
     def _before_another(self, error: _Again, attempts: int) -> None:
-        if error.wait_s is None:
+        if not error.wait_s:
             # Not all threads should come back at once.
             time.sleep(min(LONGEST_BACKOFF_S, BACKOFF_S * 2 ** (attempts - 1)) * random.uniform(0.5, 1.0))
             return
@@ -165,9 +165,9 @@ class Server:
             found = {}
         inner = found.get("error", found) if isinstance(found, dict) else {}
         values = inner if isinstance(inner, dict) else {"message": inner}
-        said = first_line(values.get("message") or values.get("detail") or error.reason)
+        said = str(values.get("message") or values.get("detail") or error.reason)
         code = str(values.get("code") or values.get("type") or "")
-        return (said.replace(self._key, "***") if self._key else said), code
+        return first_line(said.replace(self._key, "***") if self._key else said), code
 
 
 def _wait_s(text: str | None) -> float | None:
