@@ -28,6 +28,7 @@ from tips_bench.corpus.store import Manifest, Sample, load_manifest, read_sample
 from tips_bench.errors import UserError
 from tips_bench.executors.chosen import Chosen
 from tips_bench.prompt_card import PromptCard
+from tips_bench.training.captions import read_captions
 
 ROOT = Path(__file__).resolve().parents[2]
 BOTH = (load_card("prompt", "short"), load_card("prompt", "long"))
@@ -80,6 +81,8 @@ def test_each_prompt_gives_a_caption_and_the_rest_of_a_sample_stays(tmp_path: Pa
     long = caption_of((sha256, BOTH[1].text("web 0", short)))
     after = only(read_samples(tmp_path / "out" / "00000.tar"))
     assert (after.key, after.image, after.said) == (before.key, before.image, before.said | {"synthetic": [short, long]})
+    trained_on = read_captions({"json": json.dumps(after.said).encode()}, ["web", "synthetic"])
+    assert (trained_on.web, trained_on.synthetic) == (["web 0"], [short, long])
     assert asked == 2 and [body["max_tokens"] for body in server.bodies] == [64, 192]
     assert all(body["model"] == "stub" and body["temperature"] == 0 for body in server.bodies)
     (step,) = manifest.steps

@@ -103,7 +103,7 @@ def test_a_caption_can_be_written_as_utf8() -> None:
 # The cache
 
 
-@pytest.mark.parametrize("largest", [0, 1 << 26])
+@pytest.mark.parametrize("largest", [0, 1 << 22])
 def test_answers_are_found_by_the_process_that_wrote_them_and_by_all_that_open_the_folder_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest: int
 ) -> None:
@@ -140,6 +140,36 @@ def test_a_line_that_a_killed_process_left_is_no_answer_and_hides_no_other(tmp_p
         file.write(whole[20:] + b'{"key": "zz", "text": 1}\nnot json\n[]\n' + f'{{"key": "{third}", "text": "c", "cut": false}}\n'.encode())
     with AnswerCache(tmp_path) as cache:
         assert cache.find([first, second, third]) == {first: Answer("a"), second: Answer("b"), third: Answer("c")}
+
+
+def test_many_segments_become_few_and_lose_nothing_while_others_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caption_cache, "LARGEST_NEWS", 0)
+    answers = {answer_key(f"{number:064x}", "card", ""): Answer(f"a red sofa no. {number}") for number in range(60)}
+    with AnswerCache(tmp_path) as early:
+        for number, (key, answer) in enumerate(answers.items()):
+            with AnswerCache(tmp_path) as cache:
+                cache.put({key: answer})
+            if number == 10:
+                early.put({key: answer})
+        assert len(early.find(answers)) == 1
+    with AnswerCache(tmp_path) as late:
+        assert late.find(answers) == answers
+    assert len(list(tmp_path.glob("*.sqlite"))) < 2 * caption_cache.MERGED and len(list(tmp_path.glob("*.jsonl"))) == 61
+
+
+def test_segments_that_another_process_merges_meanwhile_are_looked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caption_cache, "LARGEST_NEWS", 0)
+    with AnswerCache(tmp_path) as cache:
+        cache.put({"00" * 16: Answer("a")})
+    with AnswerCache(tmp_path):
+        pass
+    listed = iter([[tmp_path / "segment-gone.sqlite"]])
+    real = caption_cache._segments
+    monkeypatch.setattr(caption_cache, "_segments", lambda folder: next(listed, None) or real(folder))
+    with AnswerCache(tmp_path) as cache:
+        assert cache.find(["00" * 16]) == {"00" * 16: Answer("a")}
+    assert caption_cache._merge(tmp_path, [*real(tmp_path), tmp_path / "segment-gone.sqlite"]) is False
+    assert len(real(tmp_path)) == 1
 
 
 def test_more_keys_than_a_query_holds_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
