@@ -1,4 +1,4 @@
-"""Cards: the descriptions of tasks, protocols and models, as strict typed data.
+"""Cards: the descriptions of tasks, protocols, models and prompts, as strict typed data.
 
 A card may name bases, with which it is merged as mmengine's configs are (`_base_`, `_delete_`). Reading a card never runs code: it is
 plain YAML, its bases must be too, and nothing in it is imported or substituted.
@@ -17,6 +17,7 @@ from tips_bench.errors import UserError
 from tips_bench.image_card import ImageCard as ImageCard
 from tips_bench.input_size import bring_to
 from tips_bench.plain_yaml import override, read_yaml
+from tips_bench.prompt_card import PromptCard as PromptCard
 from tips_bench.registry import FAMILIES
 from tips_bench.strict import Strict as Strict
 from tips_bench.strict import parse as parse
@@ -328,10 +329,11 @@ class ModelCard(Strict):
     notes: str = ""
 
 
-CARDS: dict[str, type[Strict]] = {"task": TaskCard, "protocol": ProtocolCard, "model": ModelCard}
+CARDS: dict[str, type[Strict]] = {"task": TaskCard, "protocol": ProtocolCard, "model": ModelCard, "prompt": PromptCard}
+Kind = Literal["task", "protocol", "model", "prompt"]
 
 
-def load_card(kind: Literal["task", "protocol", "model"], name: str, assignments: list[str] | None = None) -> Any:
+def load_card(kind: Kind, name: str, assignments: list[str] | None = None) -> Any:
     """The card `name` (or a path to one) of a kind, with "a.b=value" assignments applied. A task's name may say changes of its data.
 
     Errors: an unknown name, a card that does not validate, a card whose `name` is not its file's.
@@ -362,7 +364,7 @@ def _changed(card: TaskCard, changes: Changes) -> TaskCard:
     return card.model_copy(update={"name": changes.name, "title": f"{card.title}, {changes.sentence}", "data": data})
 
 
-def list_cards(kind: Literal["task", "protocol", "model"]) -> tuple[list[Any], list[UserError]]:
+def list_cards(kind: Kind) -> tuple[list[Any], list[UserError]]:
     """All cards of a kind, shipped and the user's own, sorted by name, and what is wrong with those that cannot be read."""
     cards, faults = [], []
     for path in card_files(kind).values():

@@ -1,6 +1,6 @@
 """Where cards live: the ones shipped with tips-bench, and the user's own folders beside them.
 
-In a checkout `tasks/`, `model_zoo/`, `leaderboards/` and `recipes/` stand beside the package; in a wheel they lie in
+In a checkout `tasks/`, `model_zoo/`, `prompts/`, `leaderboards/` and `recipes/` stand beside the package; in a wheel they lie in
 `tips_bench/bundled/`. A user's own cards are read from `tips-bench-cards/` in the working directory and from the folders
 named in $TIPS_BENCH_CARDS (separated as in $PATH), each with the same sub-folders.
 """
@@ -15,12 +15,12 @@ from tips_bench.errors import UserError, unknown_name
 
 PACKAGE = Path(__file__).resolve().parent
 USER_FOLDER = "tips-bench-cards"
-KINDS = {"task": "tasks", "protocol": "tasks/protocols", "model": "model_zoo"}
+KINDS = {"task": "tasks", "protocol": "tasks/protocols", "model": "model_zoo", "prompt": "prompts"}
 LIBRARY_HINT = "A model of timm, Hugging Face or open_clip needs a prefix: timm:NAME, hf:OWNER/NAME or open_clip:ARCH/TAG."
 
 
 def shipped(name: str) -> Path:
-    """The shipped folder `name` ("tasks", "model_zoo", "leaderboards", "recipes")."""
+    """The shipped folder `name` ("tasks", "model_zoo", "prompts", "leaderboards", "recipes")."""
     bundled = PACKAGE / "bundled" / name
     return bundled if bundled.is_dir() else PACKAGE.parent / name
 

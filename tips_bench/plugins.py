@@ -29,7 +29,10 @@ _loading = False
 
 
 def add_cards(folder: str | Path) -> None:
-    """Take in a plugin's card folder, laid out as the shipped ones: tasks/, tasks/protocols/, model_zoo/. Errors: no such folder."""
+    """Take in a plugin's card folder, laid out as the shipped ones: tasks/, tasks/protocols/, model_zoo/, prompts/.
+
+    Errors: no such folder.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError("no such folder of cards", where=folder, fix="Ship the cards with the package, as package data.")

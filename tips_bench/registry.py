@@ -233,6 +233,15 @@ EXECUTORS: Registry[Any] = Registry(
         "ray": "tips_bench.executors.ray:run",
     },
 )
+# Who describes images for `corpus caption --captioner NAME:...`: tips_bench.corpus.captioners.base.Captioner.
+CAPTIONERS: Registry[Any] = Registry(
+    "captioner",
+    {
+        "openai": "tips_bench.corpus.captioners.openai:OpenAiCaptioner",
+        "hf": "tips_bench.corpus.captioners.huggingface:HuggingFaceCaptioner",
+        "pixels": "tips_bench.corpus.captioners.pixels:PixelsCaptioner",
+    },
+)
 ENCODERS: Registry[Any] = Registry(
     "encoder source",
     {

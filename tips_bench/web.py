@@ -7,7 +7,7 @@ import re
 import socket
 import threading
 import urllib.request
-from typing import Any
+from typing import Any, Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from tips_bench.errors import UserError
@@ -79,7 +79,7 @@ class Watch:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -94,12 +94,28 @@ class Watch:
     def _run(self) -> None:
         before = 0
         while not self._ended.wait(SLOW_S):
-            if self.got - before < SLOWEST and self._connection is not None:
-                self.stalled = True
-                with contextlib.suppress(OSError):
-                    # the plain one: an SSL socket's own would take from the reader what it is reading with
-                    socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
+            if self.got - before < SLOWEST:
+                self._shut()
             before = self.got
+
+    def _shut(self) -> None:
+        if self._connection is not None:
+            self.stalled = True
+            with contextlib.suppress(OSError):
+                # the plain one: an SSL socket's own would take from the reader what it is reading with
+                socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
+
+
+class Deadline(Watch):
+    """Shuts a connection after so many seconds, whatever it has brought by then: for an answer that is short and may take its time."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    def _run(self) -> None:
+        if not self._ended.wait(self._seconds):
+            self._shut()
 
 
 class _Watched(urllib.request.AbstractHTTPHandler):
@@ -148,8 +164,11 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def opener(title: str, watch: Watch) -> urllib.request.OpenerDirector:
-    """An opener that knows http and https alone: no file, no ftp, no data addresses. title: for its errors."""
+def opener(title: str, watch: Watch, *, redirects: bool = True) -> urllib.request.OpenerDirector:
+    """An opener that knows http and https alone: no file, no ftp, no data addresses. title: for its errors.
+
+    redirects: whether they are followed, with all that the request carries; otherwise they are answers like other errors.
+    """
     http, https = _Http(), _Https()
     http.watch = https.watch = watch
     found = urllib.request.OpenerDirector()
@@ -159,7 +178,7 @@ def opener(title: str, watch: Watch) -> urllib.request.OpenerDirector:
         https,
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
-        _Redirects(title),
+        *([_Redirects(title)] if redirects else []),
     ):
         found.add_handler(handler)
     return found

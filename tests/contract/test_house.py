@@ -33,6 +33,7 @@ GROUND |= {
     "variants",
     "input_size",
     "window_card",
+    "prompt_card",
     "upsampler_card",
 }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("tasks", "model_zoo", "leaderboards", "recipes")
+FOLDERS = ("tasks", "model_zoo", "prompts", "leaderboards", "recipes")
 
 
 @pytest.fixture(scope="module")

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from tips_bench.cli.output import print_json, print_rich
+from tips_bench.catalog import card_files
+from tips_bench.cli.executor_options import Jobs, On, Ray, Slurm
+from tips_bench.cli.names import split
+from tips_bench.cli.output import print_json, print_line, print_rich
+from tips_bench.executors.chosen import chosen_executor
 
 EXAMPLES = """Make data for pretraining: shards of images with captions, and what is known of them.
 
 \b
 Examples:
   tips-bench corpus check raw/
+  tips-bench corpus caption raw/ --to captioned/ --captioner pixels
 """
 app = typer.Typer(help=EXAMPLES, no_args_is_help=True)
 
@@ -43,3 +48,67 @@ def check(
         print_rich(*report.render())
     if report.faults:
         raise typer.Exit(1)
+
+
+@app.command("caption")
+def caption(
+    source: Folder,
+    to: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write the corpus with captions.")],
+    captioner: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="openai:http://HOST:PORT/v1#MODEL, hf:OWNER/NAME, module:function, or pixels, which names colors and needs no model.",
+        ),
+    ],
+    prompt: Annotated[
+        str, typer.Option(metavar="NAME,...", help="One caption for each. Names from `tips-bench list prompts`, or paths to cards.")
+    ] = "short,long",
+    failed: Annotated[Literal["drop", "keep"], typer.Option(help="What happens to an image that does not get all captions.")] = "drop",
+    add: Annotated[bool, typer.Option("--add", help="Put captions behind the synthetic ones that are there, not in their place.")] = False,
+    at_once: Annotated[int, typer.Option(min=1, help="Requests to a server at a time, from each process.")] = 16,
+    per_minute: Annotated[int | None, typer.Option(min=1, help="Most requests to a server in a minute, from each process.")] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How long a server may take for an answer.")] = 120.0,
+    batch: Annotated[int, typer.Option(min=1, help="Images that a model or a function of yours gets together.")] = 8,
+    device: Annotated[str | None, typer.Option(help="Device of a model: cpu, cuda or cuda:N. Default: the first GPU, or the CPU.")] = None,
+    give_up: Annotated[int, typer.Option(min=0, help="End after so many images in a row without a caption. 0: never.")] = 20,
+    cache: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where answers are kept. Default: `captions` in the cache of tips-bench.")
+    ] = None,
+    on: On = None,
+    jobs: Jobs = None,
+    slurm: Slurm = None,
+    ray: Ray = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+) -> None:
+    """Have the images of a corpus described in words.
+
+    Answers are kept: a command that was stopped goes on where it stopped, and
+    no image is asked about twice. A key for a server is read from
+    $OPENAI_API_KEY and written nowhere.
+
+    \b
+    Examples:
+      tips-bench corpus caption raw/ --to captioned/ --captioner pixels --prompt short
+      tips-bench corpus caption raw/ --to captioned/ --captioner openai:http://localhost:8000/v1#Qwen/Qwen2.5-VL-7B-Instruct
+      tips-bench corpus caption raw/ --to short/ --captioner hf:google/paligemma-3b-mix-224 --prompt paligemma --on local
+    """
+    from tips_bench.cards import load_card
+    from tips_bench.corpus.caption import Wish
+    from tips_bench.corpus.caption import caption as make
+    from tips_bench.corpus.captioners.base import Pace
+
+    cards = tuple(load_card("prompt", name) for name in split(prompt, "--prompt", lambda: list(card_files("prompt"))))
+    pace = Pace(at_once=at_once, per_minute=per_minute, timeout_s=timeout, batch=batch, device=device)
+    chosen = chosen_executor(on, jobs, slurm, ray)
+    wish = Wish(captioner, cards, failed, add)
+    manifest, asked = make(source, to, wish, cache=cache, pace=pace, give_up=give_up, chosen=chosen)
+    if as_json:
+        print_json(manifest.model_dump(mode="json"))
+        return
+    step = manifest.steps[-1]
+    print_line(f"{to}: {step.samples} images with captions in {len(manifest.shards)} shards; the captioner was asked {asked} times")
+    for reason, number in step.dropped.items():
+        print_line(f"  dropped: {number}  {reason}")
+    for note, number in step.notes.items():
+        print_line(f"  note:    {number}  {note}")

@@ -146,7 +146,7 @@ def cards() -> Iterator[Finding]:
     """Whether every card can be read."""
     from tips_bench.cards import list_cards
 
-    for kind in ("task", "protocol", "model"):
+    for kind in ("task", "protocol", "model", "prompt"):
         found, faults = list_cards(kind)
         yield Finding("cards", f"{kind}s", str(len(found)))
         for error in faults:

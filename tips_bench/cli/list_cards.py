@@ -40,14 +40,20 @@ COLUMNS: dict[str, dict[str, Callable[[Any], str]]] = {
         "families": lambda card: ", ".join(card.families),
         "source": lambda card: card.source,
     },
+    "prompt": {
+        "name": lambda card: card.name,
+        "title": lambda card: card.title,
+        "tokens": lambda card: str(card.max_tokens),
+        "made from": lambda card: ", ".join(["image", *sorted(card.used(), reverse=True)]),
+    },
 }
 
 
 def list_(
-    what: Annotated[Literal["models", "tasks", "protocols"], typer.Argument(help="What to list.")],
+    what: Annotated[Literal["models", "tasks", "protocols", "prompts"], typer.Argument(help="What to list.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the complete cards as JSON.")] = False,
 ) -> None:
-    """List all models, tasks or protocols: those of tips-bench and your own.
+    """List all models, tasks, protocols or prompts: those of tips-bench and your own.
 
     A card that cannot be read is left out, its error is printed, and the exit
     status is 2.

@@ -10,14 +10,14 @@ from tips_bench.cli.output import print_json, print_line
 from tips_bench.errors import unknown_name
 from tips_bench.terminal import printable
 
-Kind = Literal["task", "protocol", "model"]
+Kind = Literal["task", "protocol", "model", "prompt"]
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="Name of a task, protocol or model.")],
+    name: Annotated[str, typer.Argument(help="Name of a task, protocol, model or prompt.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of YAML.")] = False,
 ) -> None:
-    """Print the complete card of a task, protocol or model: every value, the license, and how to get the data.
+    """Print the complete card of a task, protocol, model or prompt: every value, the license, and how to get the data.
 
     \b
     Examples:

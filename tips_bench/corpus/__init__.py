@@ -3,4 +3,11 @@
 store    a corpus is a folder of shards and a manifest; samples in, samples out, the same bytes always
 pieces   a step as pieces, each done once, however often the step is stopped and started again
 check    a look at every sample before it is trained on
+
+caption          captions by a captioner, as a step
+caption_shard    those of one shard: which questions are asked, and what is written
+caption_answers  what becomes of an answer: a caption, or the reason why it is none
+caption_cache    answers, kept so that no question is asked twice
+captioners/      who describes images: servers, models, functions
+in_flight        several calls at a time
 """

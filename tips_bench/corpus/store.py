@@ -47,13 +47,17 @@ class Shard(Strict):
 
 
 class Step(Strict):
-    """What was done to a corpus. settings: all that decides the result. dropped: reason -> number of samples that went."""
+    """What was done to a corpus.
+
+    settings: all that decides the result. dropped: reason -> number of samples that went. notes: remark -> number of times.
+    """
 
     name: str
     settings: dict[str, Any]
     version: str
     samples: int
     dropped: dict[str, int] = {}
+    notes: dict[str, int] = {}
 
 
 class Manifest(Strict):

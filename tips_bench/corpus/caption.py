@@ -1,0 +1,132 @@
+"""`tips-bench corpus caption`: captions for the images of a corpus, by a captioner that answers prompts.
+
+A step of pieces, one a shard. Samples keep their order, their images and what else is known of them; "synthetic" gets a caption for each
+prompt, in the order of the prompts. TIPS trains with one such caption beside the web caption; TIPSv2 draws one of a short one and a long
+one (recipes/).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tips_bench import __version__
+from tips_bench.catalog import cache_root
+from tips_bench.corpus.caption_shard import Failed
+from tips_bench.corpus.captioners.base import Pace
+from tips_bench.corpus.captioners.choose import captioner_identity, uses_gpu
+from tips_bench.corpus.pieces import Piece, begin, run_pieces
+from tips_bench.corpus.store import Manifest, Shard, Step, load_manifest, save_manifest, shards_of
+from tips_bench.errors import UserError
+from tips_bench.executors.chosen import Chosen
+from tips_bench.files import digest, sha256
+from tips_bench.prompt_card import SYNTHETIC, PromptCard
+
+STEP = "caption"
+GIVE_UP = 20  # images in a row without a caption that end the step
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for.
+
+    captioner: as --captioner says it. failed: what happens to a sample that lacks a caption. add: captions come behind the synthetic ones
+    that are there, not in their place.
+    """
+
+    captioner: str
+    prompts: tuple[PromptCard, ...]
+    failed: Failed = "drop"
+    add: bool = False
+
+    def check(self) -> None:
+        """Errors: a prompt twice, a prompt made from a caption that nothing gives."""
+        names = [card.name for card in self.prompts]
+        if twice := [name for name, number in Counter(names).items() if number > 1]:
+            raise UserError(f"{twice[0]!r} is named twice", where="--prompt", fix="Name each prompt once.")
+        if SYNTHETIC in self.prompts[0].used() and not self.add:
+            fix = f"Name a prompt before it, as in --prompt short,{names[0]}, or use --add if the corpus has synthetic captions."
+            raise UserError(f"{names[0]!r} is made from another caption of the image", where="--prompt", fix=fix)
+
+
+def caption(
+    source: Path,
+    target: Path,
+    wish: Wish,
+    *,
+    cache: Path | None = None,
+    pace: Pace | None = None,
+    give_up: int = GIVE_UP,
+    chosen: Chosen | None = None,
+) -> tuple[Manifest, int]:
+    """Caption a corpus; its manifest, and how many questions its pieces put to the captioner when they were done, 0 if it was done before.
+
+    cache: folder for answers; None = that of tips-bench. give_up: 0 = never. chosen: the executor; None = this process.
+    Errors: those of the captioner, of `begin` and of the pieces; not a single caption.
+    """
+    wish.check()
+    pace = pace or Pace()
+    before, shards = load_manifest(source) or Manifest(), shards_of(source)
+    identity = captioner_identity(wish.captioner)
+    hashes = [shard.sha256 for shard in before.shards] or [sha256(path) for path in shards]
+    settings = {
+        "captioner": identity,
+        "prompts": [{**card.model_dump(mode="json"), "sha256": card.digest()} for card in wish.prompts],
+        "failed": wish.failed,
+        "add": wish.add,
+    }
+    own = (cache or cache_root() / "captions") / digest(identity)[:16]
+    pieces = [_piece(path, target, wish, own, pace, give_up) for path in shards]
+    decisive = {**settings, "prompts": [card.digest() for card in wish.prompts], "source": hashes}
+    if begin(target, STEP, decisive):
+        return load_manifest(target) or Manifest(), 0
+    run_pieces(pieces, "captions", chosen)
+    results = [json.loads(piece.done.read_text(encoding="utf-8")) for piece in pieces]
+    return _end(before, settings, target, results), sum(one["asked"] for one in results)
+
+
+def _piece(path: Path, target: Path, wish: Wish, cache: Path, pace: Pace, give_up: int) -> Piece:
+    done = target / ".captions" / f"{path.name}.json"
+    cards = [card.model_dump(mode="json") for card in wish.prompts]
+    arguments = {
+        "source": str(path.absolute()),
+        "target": str((target / path.name).absolute()),
+        "done": str(done.absolute()),
+        "captioner": wish.captioner,
+        "prompts": cards,
+        "failed": wish.failed,
+        "add": wish.add,
+        "cache": str(cache.absolute()),
+        "pace": asdict(pace),
+        "give_up": give_up,
+    }
+    device = pace.device if uses_gpu(wish.captioner) else "cpu"
+    return Piece("tips_bench.corpus.caption_shard:caption_shard", arguments, done, device)
+
+
+def _end(before: Manifest, settings: dict[str, Any], target: Path, results: Sequence[dict[str, Any]]) -> Manifest:
+    """Write the manifest. Shards without a sample are left out. Errors: nothing is left."""
+    shards = [Shard.model_validate(one["shard"]) for one in results]
+    counted = {name: sum((Counter(one[name]) for one in results), Counter[str]()) for name in ("dropped", "notes")}
+    samples = sum(shard.samples for shard in shards)
+    if not samples:
+        said = ", ".join(f"{number} {reason}" for reason, number in counted["dropped"].most_common())
+        raise UserError(f"no image got a caption ({said})", where=target, fix="Delete the folder, and try another captioner or prompt.")
+    for shard in shards:
+        if not shard.samples:
+            (target / shard.name).unlink(missing_ok=True)
+    step = Step(
+        name=STEP,
+        settings=settings,
+        version=__version__,
+        samples=samples,
+        dropped=dict(sorted(counted["dropped"].items())),
+        notes=dict(sorted(counted["notes"].items())),
+    )
+    manifest = Manifest(steps=[*before.steps, step], shards=[shard for shard in shards if shard.samples])
+    save_manifest(target, manifest)
+    return manifest
