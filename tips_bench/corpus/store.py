@@ -110,15 +110,22 @@ def read_samples(shard: Path, dropped: Counter[str] | None = None) -> Iterator[S
     dropped = Counter() if dropped is None else dropped
     with shard.open("rb") as file:
         for entry in index_shard(shard):
-            extension = next((name for name in IMAGES if name in entry.members), None)
-            if extension is None:
-                dropped["no image"] += 1
-                continue
-            said = _said(file, entry)
-            if said is None:
-                dropped["broken captions"] += 1
-                continue
-            yield Sample(entry.key, _member(file, entry, extension), extension, said)
+            sample = read_sample(file, entry)
+            if isinstance(sample, str):
+                dropped[sample] += 1
+            else:
+                yield sample
+
+
+def read_sample(file: io.BufferedReader, entry: Entry) -> Sample | str:
+    """A sample of an open shard, or why it is left out."""
+    extension = next((name for name in IMAGES if name in entry.members), None)
+    if extension is None:
+        return "no image"
+    said = _said(file, entry)
+    if said is None:
+        return "broken captions"
+    return Sample(entry.key, _member(file, entry, extension), extension, said)
 
 
 def _said(file: io.BufferedReader, entry: Entry) -> dict[str, Any] | None:

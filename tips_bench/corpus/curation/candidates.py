@@ -1,0 +1,91 @@
+"""Which images of a library may be the same picture as an image: the nearest by embedding, and the nearest by perceptual hash.
+
+Both are found exactly, a file against a file at a time, so the result depends on neither the size of blocks nor who computes it, but for
+the rounding of products in float32: a candidate more or less, which the thumbnails then judge. The work grows with the images of both.
+
+Axes: N queries, M images of a file, R candidates of a query, D features, 4 hashes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from tips_bench.corpus.curation.card import DuplicateCard
+from tips_bench.corpus.curation.library import Library
+from tips_bench.corpus.curation.looks import hash_distances
+
+BLOCK = 1024  # queries at once: 32 MiB of bits against a file of 4,096 images
+NOTHING = -1
+
+
+def candidates(embeddings_ND: np.ndarray, hashes_N4: np.ndarray, library: Library, card: DuplicateCard, own: slice | None) -> np.ndarray:
+    """[N,R] rows of the library, NOTHING where there are fewer. own: the rows of the queries themselves, if they are of the library."""
+    near = Nearest(len(embeddings_ND), card.neighbors)
+    alike = Nearest(len(embeddings_ND), card.neighbors)
+    for number in range(len(library.files)):
+        start = library.rows(number).start
+        index_MD, others_M4 = library.array(number, "embeddings_ND").astype(np.float32), library.array(number, "hashes_N4")
+        for first in range(0, len(embeddings_ND) if len(index_MD) else 0, BLOCK):
+            part = slice(first, first + BLOCK)
+            itself = None if own is None else np.arange(own.start, own.stop)[part] - start
+            for nearest, (values_nR, places_nR) in (
+                (near, products(embeddings_ND[part].astype(np.float32), index_MD, card.neighbors + 1)),
+                (alike, _alike(hashes_N4[part], others_M4, card)),
+            ):
+                if itself is not None:
+                    values_nR = np.where(places_nR == itself[:, None], -np.inf, values_nR)
+                nearest.take(part, values_nR, places_nR + start)
+    return np.concatenate([near.rows_NR, alike.rows_NR], 1)
+
+
+class Nearest:
+    """The nearest so far of each query; the greater a value, the nearer; of equal ones the lower row."""
+
+    def __init__(self, queries: int, count: int) -> None:
+        self.values_NR = np.full((queries, count), -np.inf, np.float32)
+        self.rows_NR = np.full((queries, count), NOTHING, np.int64)
+
+    def take(self, part: slice, values_nR: np.ndarray, rows_nR: np.ndarray) -> None:
+        """Values of some queries, and the rows they belong to; -inf is nothing."""
+        values = np.concatenate([self.values_NR[part], values_nR], 1)
+        rows = np.concatenate([self.rows_NR[part], np.where(np.isneginf(values_nR), NOTHING, rows_nR)], 1)
+        order = np.lexsort((rows, -values))[:, : self.values_NR.shape[1]]
+        self.values_NR[part], self.rows_NR[part] = np.take_along_axis(values, order, 1), np.take_along_axis(rows, order, 1)
+
+
+def products(queries_nD: np.ndarray, index_MD: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The greatest cosines of each query, at most `count`, and their places in the index; by faiss where it is installed."""
+    count = min(count, len(index_MD))
+    if faiss := _faiss():
+        flat = faiss.IndexFlatIP(index_MD.shape[1])
+        flat.add(np.ascontiguousarray(index_MD))
+        return flat.search(np.ascontiguousarray(queries_nD), count)
+    near_nM = queries_nD @ index_MD.T
+    places_nR = _least(-near_nM, count)
+    return np.take_along_axis(near_nM, places_nR, 1), places_nR
+
+
+def _alike(hashes_n4: np.ndarray, others_M4: np.ndarray, card: DuplicateCard) -> tuple[np.ndarray, np.ndarray]:
+    """Minus the bits by which hashes differ, -inf beyond the card's bound, and their places. One more than wanted: it may be the query."""
+    differ_nM = hash_distances(hashes_n4, others_M4)
+    keys_nM = differ_nM.astype(np.int64) * len(others_M4) + np.arange(len(others_M4))  # of equal ones the first is the nearest
+    places_nR = _least(keys_nM, min(card.neighbors + 1, len(others_M4)))
+    bits_nR = np.take_along_axis(differ_nM, places_nR, 1).astype(np.float32)
+    return np.where(bits_nR <= card.bits, -bits_nR, -np.inf), places_nR
+
+
+def _least(values_nM: np.ndarray, count: int) -> np.ndarray:
+    """[n,R] places of the least values, the least first."""
+    places_nR = np.argpartition(values_nM, count - 1, axis=1)[:, :count]
+    return np.take_along_axis(places_nR, np.argsort(np.take_along_axis(values_nM, places_nR, 1), axis=1), 1)
+
+
+@cache
+def _faiss() -> Any:
+    """The module, or None where it is not installed."""
+    return importlib.import_module("faiss") if importlib.util.find_spec("faiss") else None

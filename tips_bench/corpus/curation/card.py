@@ -1,0 +1,49 @@
+"""What a curation does, with every number. Values that no paper states are ours; docs/corpus.md says how they were chosen."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from tips_bench.strict import Strict
+
+
+class DuplicateCard(Strict):
+    """When two images are the same picture.
+
+    neighbors: how many candidates each image has by its embedding, and as many by its hashes. bits: of 64, by which a hash of a candidate
+    differs at most. agreement: the correlation of the gray values of both thumbnails, one of them laid over a part of the other, from
+    which two images are the same picture. least_scale: the smallest part, as a share of a side, that one image may show of the other.
+    """
+
+    neighbors: int = Field(8, gt=0, le=256)
+    bits: int = Field(14, ge=0, le=64)
+    agreement: float = Field(0.945, gt=0, le=1)
+    least_scale: float = Field(0.5, gt=0.2, le=1)
+
+
+class NearCard(Strict):
+    """per_query: how many of the nearest images each image of the named sets brings in; DINOv2 (arXiv 2304.07193, appendix A) has 4."""
+
+    per_query: int = Field(4, gt=0)
+
+
+class BalanceCard(Strict):
+    """Hierarchical k-means, as "Automatic Data Curation for Self-Supervised Learning" has it (Vo et al., arXiv 2405.15613, section 3).
+
+    members: of each level, the lowest first, how many points there are for each cluster on average. iterations: of k-means. rounds: how
+    often the centroids of a level are found again from the nearest points of each cluster alone. nearest: how many these are.
+    """
+
+    members: list[int] = Field([64, 16, 8], min_length=1)
+    iterations: int = Field(20, gt=0)
+    rounds: int = Field(3, ge=0)
+    nearest: int = Field(8, gt=0)
+
+
+class CurationCard(Strict):
+    """duplicates, near, balance: see there. samples: of each shard that is written."""
+
+    duplicates: DuplicateCard = DuplicateCard()
+    near: NearCard = NearCard()
+    balance: BalanceCard = BalanceCard()
+    samples: int = Field(4096, gt=0)

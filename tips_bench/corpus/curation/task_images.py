@@ -1,0 +1,79 @@
+"""The images of a task's data, whatever its family: single images, frames of clips and scans, and what pairs are made of."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from tips_bench.cards import TaskCard
+from tips_bench.catalog import data_root, generated_root
+from tips_bench.data.split import Split
+from tips_bench.errors import UserError
+from tips_bench.rooms.writing.writers import write_rooms
+
+Role = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class TaskImages:
+    """The images of one split. load: place -> (id, image_HW3 uint8 RGB). fingerprint: of the data, without reading the images."""
+
+    task: str
+    role: str
+    root: str
+    count: int
+    load: Callable[[int], tuple[str, np.ndarray]]
+    fingerprint: str
+
+
+def root_of(card: TaskCard, chosen: Path | None) -> Path:
+    """The data root of a task. chosen: by the user, of all data that are not generated."""
+    return generated_root() if card.data.generator else chosen or data_root()
+
+
+def prepare(card: TaskCard, root: Path) -> None:
+    """Generate the data of a task of rooms where they are not there yet."""
+    if card.data.generator is not None:
+        write_rooms(root=root / card.data.root, **card.data.generator_options)
+
+
+def is_here(card: TaskCard, root: Path) -> bool:
+    """Whether this machine has a folder with the data of a task."""
+    folder = root / card.data.root
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def open_images(card: TaskCard, role: str, root: Path) -> TaskImages:
+    """The images of a split. Errors: data that are missing or incomplete; samples that are no images."""
+    split = Split.open(card.data, root / card.data.root, cast(Role, role), None)
+    count, load = _images(card, split.reader)
+    return TaskImages(card.name, role, str(root), count, load, split.fingerprint)
+
+
+def _images(card: TaskCard, reader: Any) -> tuple[int, Callable[[int], tuple[str, np.ndarray]]]:
+    if card.family == "video-segmentation":
+        return _frames([reader.load(index) for index in range(len(reader))], reader.ids)
+    if card.family == "point-segmentation":
+        return _frames([reader.frames(index) for index in range(len(reader))], reader.ids)
+    images = getattr(reader, "images", reader)  # of a reader of pairs, its images by themselves
+    if not callable(getattr(images, "size", None)):
+        fix = "Leave the task out of the list."
+        raise UserError(f"samples of the family {card.family} are no images that can be looked at", where=f"task {card.name}", fix=fix)
+    return len(images), lambda place: (images.ids[place], images.load(place).image_HW3)
+
+
+def _frames(clips: Sequence[Any], ids: Sequence[str]) -> tuple[int, Callable[[int], tuple[str, np.ndarray]]]:
+    starts = [0, *accumulate(len(clip) for clip in clips)]
+
+    def load(place: int) -> tuple[str, np.ndarray]:
+        clip = bisect_right(starts, place) - 1
+        frame = place - starts[clip]
+        return f"{ids[clip]}/{frame}", clips[clip].load(frame).image_HW3
+
+    return starts[-1], load
