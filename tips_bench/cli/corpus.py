@@ -9,8 +9,8 @@ import typer
 
 from tips_bench.catalog import card_files
 from tips_bench.cli.executor_options import Jobs, On, Ray, Slurm
-from tips_bench.cli.names import split
-from tips_bench.cli.output import print_json, print_line, print_rich
+from tips_bench.cli.names import ALL, split
+from tips_bench.cli.output import print_json, print_line, print_rich, print_table
 from tips_bench.executors.chosen import chosen_executor
 
 EXAMPLES = """Make data for pretraining: shards of images with captions, and what is known of them.
@@ -19,6 +19,7 @@ EXAMPLES = """Make data for pretraining: shards of images with captions, and wha
 Examples:
   tips-bench corpus check raw/
   tips-bench corpus caption raw/ --to captioned/ --captioner pixels
+  tips-bench corpus curate raw/ --to curated/ --dedup --decontaminate all --encoder tips-b14
 """
 app = typer.Typer(help=EXAMPLES, no_args_is_help=True)
 
@@ -112,3 +113,67 @@ def caption(
         print_line(f"  dropped: {number}  {reason}")
     for note, number in step.notes.items():
         print_line(f"  note:    {number}  {note}")
+
+
+@app.command("curate")
+def curate(
+    folder: Folder,
+    to: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to write the new corpus to.")],
+    encoder: Annotated[str, typer.Option(metavar="MODEL", help="The model whose embeddings are compared.")],
+    dedup: Annotated[bool, typer.Option("--dedup", help="Of images that are the same picture, keep the largest.")] = False,
+    decontaminate: Annotated[
+        str | None,
+        typer.Option(metavar="TASKS", help="Drop images that show a test image of these tasks; `all` = of those whose data are here."),
+    ] = None,
+    near: Annotated[str | None, typer.Option(metavar="TASKS", help="Keep what is near the training images of these tasks.")] = None,
+    balance: Annotated[bool, typer.Option("--balance", help="Draw evenly from clusters of images.")] = False,
+    keep: Annotated[int | None, typer.Option(min=1, help="Number of images to keep. Default: all; with --balance half.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the draw and of the new order.")] = 0,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a number of the curation, as duplicates.agreement=0.96."),
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Weights for the model in place of its own: a file, or random:SEED.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N. Default: the first GPU, if there is one.")] = None,
+    dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Precision of the model.")] = "fp32",
+    data_root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets. Default: $TIPS_BENCH_DATA, or ./data.")] = None,
+    on: On = None,
+    jobs: Jobs = None,
+    slurm: Slurm = None,
+    ray: Ray = None,
+) -> None:
+    """Choose which images of a corpus stay, and write them in a new order.
+
+    Every choice that is not asked for is left out. A curation that was stopped
+    goes on when its command is given again. The folder also gets a page with
+    pictures of what was dropped, curation.html, and a list, dropped.jsonl.
+
+    \b
+    Examples:
+      tips-bench corpus curate raw/ --dedup --encoder tips-b14 --to curated/
+      tips-bench corpus curate raw/ --dedup --decontaminate all \\
+        --near ade20k,nyu-depth --balance --keep 1000000 \\
+        --encoder tips-b14 --to curated/ --on local
+    """
+    from tips_bench.corpus.curation.card import curation_card
+    from tips_bench.corpus.curation.curate import curate as carry_out
+    from tips_bench.corpus.curation.signatures import Signer
+    from tips_bench.corpus.curation.task_images import TaskImages, gather
+    from tips_bench.corpus.curation.wish import Wish
+
+    executor, card = chosen_executor(on, jobs, slurm, ray), curation_card(overrides or [])
+
+    def images(names: str | None, option: str, splits: list[Literal["train", "test"]]) -> tuple[list[TaskImages], dict[str, str]]:
+        if names is None:
+            return [], {}
+        tasks = split(names, option, lambda: list(card_files("task")))
+        return gather(tasks, splits, data_root, whatever_is_here=names.strip() == ALL)
+
+    against, absent = images(decontaminate, "--decontaminate", card.contamination.splits)
+    queries = images(near, "--near", ["train"])[0]
+    signer = Signer(encoder, weights, device, dtype)
+    made = carry_out(folder, to, Wish(signer, card, queries, against, absent, dedup, balance, keep, seed), executor)
+    step = made.steps[-1]
+    rows = [["kept", f"{step.samples:,}"], *([reason, f"{number:,}"] for reason, number in step.dropped.items())]
+    print_table(["what became of the images", "images"], rows)
+    print_line(str(to / "curation.html"))

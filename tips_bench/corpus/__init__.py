@@ -10,4 +10,6 @@ caption_answers  what becomes of an answer: a caption, or the reason why it is n
 caption_cache    answers, kept so that no question is asked twice
 captioners/      who describes images: servers, models, functions
 in_flight        several calls at a time
+
+curation/   which images stay, and in which order they are written
 """

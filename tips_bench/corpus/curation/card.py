@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
-from tips_bench.strict import Strict
+from tips_bench.plain_yaml import override
+from tips_bench.strict import Strict, parse
 
 
 class DuplicateCard(Strict):
@@ -19,6 +22,12 @@ class DuplicateCard(Strict):
     bits: int = Field(14, ge=0, le=64)
     agreement: float = Field(0.945, gt=0, le=1)
     least_scale: float = Field(0.5, gt=0.2, le=1)
+
+
+class ContaminationCard(Strict):
+    """splits: of the tasks, whose images may not be in the corpus."""
+
+    splits: list[Literal["train", "test"]] = Field(["test"], min_length=1)
 
 
 class NearCard(Strict):
@@ -41,9 +50,15 @@ class BalanceCard(Strict):
 
 
 class CurationCard(Strict):
-    """duplicates, near, balance: see there. samples: of each shard that is written."""
+    """duplicates, contamination, near, balance: see there. samples: of each shard that is written."""
 
     duplicates: DuplicateCard = DuplicateCard()
+    contamination: ContaminationCard = ContaminationCard()
     near: NearCard = NearCard()
     balance: BalanceCard = BalanceCard()
     samples: int = Field(4096, gt=0)
+
+
+def curation_card(assignments: list[str]) -> CurationCard:
+    """The card with "a.b=value" assignments applied. Errors: a key that is none, a value that does not fit."""
+    return parse(CurationCard, override(CurationCard().model_dump(mode="json"), assignments), where="--set")

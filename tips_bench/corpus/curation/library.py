@@ -46,6 +46,11 @@ class Library:
     def __len__(self) -> int:
         return self.starts[-1]
 
+    @property
+    def dim(self) -> int:
+        """D: features of an embedding."""
+        return int(self.array(0, "embeddings_ND").shape[1])
+
     @cached_property
     def starts(self) -> list[int]:
         """The first row of each file and, last, the number of rows."""

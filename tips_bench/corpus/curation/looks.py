@@ -29,7 +29,7 @@ def check_imagehash() -> None:
     """Errors: imagehash is not installed."""
     if importlib.util.find_spec("imagehash") is None:
         fix = "Install it: `pip install 'tips-bench[corpus]'`."
-        raise UserError("curation needs imagehash, which is not installed", where="--dedup, --decontaminate", fix=fix)
+        raise UserError("curation needs imagehash, which is not installed", where="corpus curate", fix=fix)
 
 
 def look_at(image_HW3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

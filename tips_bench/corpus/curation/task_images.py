@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from tips_bench.cards import TaskCard
+from tips_bench.cards import TaskCard, load_card
 from tips_bench.catalog import data_root, generated_root
 from tips_bench.data.split import Split
 from tips_bench.errors import UserError
@@ -30,6 +30,11 @@ class TaskImages:
     count: int
     load: Callable[[int], tuple[str, np.ndarray]]
     fingerprint: str
+
+    @property
+    def source(self) -> str:
+        """What a report calls them."""
+        return f"{self.task} ({self.role})"
 
 
 def root_of(card: TaskCard, chosen: Path | None) -> Path:
@@ -54,6 +59,35 @@ def open_images(card: TaskCard, role: str, root: Path) -> TaskImages:
     split = Split.open(card.data, root / card.data.root, cast(Role, role), None)
     count, load = _images(card, split.reader)
     return TaskImages(card.name, role, str(root), count, load, split.fingerprint)
+
+
+def gather(
+    tasks: Sequence[str], roles: Sequence[Role], chosen: Path | None, *, whatever_is_here: bool
+) -> tuple[list[TaskImages], dict[str, str]]:
+    """The images of tasks, those of the same data once; and, with whatever_is_here, task -> why its images are not among them.
+
+    chosen: the data root of the user. Errors: as `open_images`, unless whatever_is_here; then rooms are not generated either.
+    """
+    found: dict[str, TaskImages] = {}
+    absent: dict[str, str] = {}
+    for task in tasks:
+        card = load_card("task", task)
+        root = root_of(card, chosen)
+        if whatever_is_here and not is_here(card, root):
+            absent[task] = "its data are not on this machine"
+            continue
+        try:
+            prepare(card, root)
+            data = card.data.model_dump_json(include={"reader", "root", "options"})
+            for role in (role for role in roles if role in card.data.splits or not whatever_is_here):
+                name = f"{data} {card.data.split(role)}"
+                if name not in found:
+                    found[name] = open_images(card, role, root)
+        except UserError as error:
+            if not whatever_is_here:
+                raise
+            absent[task] = str(error)
+    return list(found.values()), absent
 
 
 def _images(card: TaskCard, reader: Any) -> tuple[int, Callable[[int], tuple[str, np.ndarray]]]:

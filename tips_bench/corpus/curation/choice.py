@@ -1,0 +1,95 @@
+"""Which images of a corpus stay: first what data sets forbid, then duplicates, what is not near, and what is not drawn.
+
+Axes: N images of the corpus.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from tips_bench.corpus.curation.alike import Pairs
+from tips_bench.corpus.curation.balance import draw
+from tips_bench.corpus.curation.duplicates import stands_for
+from tips_bench.corpus.curation.hierarchy import build
+from tips_bench.corpus.curation.kmeans import Points
+from tips_bench.corpus.curation.library import Library
+from tips_bench.corpus.curation.near import nearest_rank
+from tips_bench.corpus.curation.wish import Wish
+from tips_bench.errors import UserError
+from tips_bench.npz import read_npz, save_npz
+
+EMPTY = Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+
+
+@dataclass
+class Choice:
+    """kept_N: the images that stay. dropped: reason -> how many went. clusters: of each level of the tree, None without one.
+
+    pairs: of images of the corpus; matches: of one of them and one of the data sets that it may not show. stays_N: see `stands_for`.
+    """
+
+    kept_N: np.ndarray
+    stays_N: np.ndarray
+    pairs: Pairs = EMPTY
+    matches: Pairs = EMPTY
+    dropped: Counter[str] = field(default_factory=Counter)
+    clusters: list[int] | None = None
+
+    def keep(self, kept_N: np.ndarray, reason: str) -> None:
+        """Of those that stay, only these. Errors: none is left."""
+        self.dropped[reason] += int((self.kept_N & ~kept_N).sum())
+        self.kept_N &= kept_N
+        if not self.kept_N.any():
+            raise UserError(f"no image is left after this: {reason}", fix="Ask for less, or start from more images.")
+
+
+def choose(wish: Wish, corpus: Library, sets: Library | None, near: Library | None, pairs: Pairs, matches: Pairs, work: Path) -> Choice:
+    """What stays. sets, near: the data sets' libraries. work: where the tree of clusters is kept. Errors: none is left."""
+    pixels_N = np.concatenate([np.zeros(0, np.int64), *(corpus.array(n, "sizes_N2").prod(1) for n in range(len(corpus.files)))])
+    choice = Choice(np.ones(len(corpus), bool), stands_for(pairs, pixels_N), pairs, matches)
+    if sets is not None:
+        _forbid(choice, sets)
+    choice.keep(choice.stays_N == np.arange(len(corpus)), "the same picture as another image")
+    rank_N = np.zeros(len(corpus), np.int64)
+    if near is not None:
+        rank_N = _ranks(wish, corpus, near, choice.kept_N, work)
+        choice.keep(rank_N < wish.card.near.per_query, "not near the named data sets")
+    _draw(wish, corpus, rank_N, choice, work)
+    return choice
+
+
+def _forbid(choice: Choice, sets: Library) -> None:
+    """Drop the images that show one of a data set, and all that are the same picture as they are; the first set is the reason."""
+    for source in dict.fromkeys(sets.sources):
+        files = [file for file, own in enumerate(sets.sources) if own == source]
+        inside_P = (choice.matches.others_P >= sets.rows(files[0]).start) & (choice.matches.others_P < sets.rows(files[-1]).stop)
+        forbidden = np.zeros(len(choice.kept_N), bool)
+        forbidden[choice.stays_N[choice.matches.rows_P[inside_P]]] = True
+        choice.keep(~forbidden[choice.stays_N], f"shows an image of {source}")
+
+
+def _ranks(wish: Wish, corpus: Library, near: Library, kept_N: np.ndarray, work: Path) -> np.ndarray:
+    file = work / "near.npz"
+    if not file.is_file():
+        save_npz(file, rank_N=nearest_rank(near, corpus, kept_N, wish.card.near.per_query))
+    return read_npz(file, "list of the nearest images", lambda data: data["rank_N"])
+
+
+def _draw(wish: Wish, corpus: Library, rank_N: np.ndarray, choice: Choice, work: Path) -> None:
+    rows, drawn_N = np.flatnonzero(choice.kept_N), np.zeros(len(corpus), bool)
+    if wish.balance:
+        kept_N = choice.kept_N.copy()
+        points = Points(len(rows), corpus.dim, lambda: (block_nD for _, block_nD in corpus.embeddings(kept_N)))
+        levels = build(points, wish.card.balance, wish.seed, work)
+        choice.clusters = [len(level.centroids_KD) for level in levels]
+        drawn_N[rows[draw(levels, wish.keep or len(rows) // 2 or 1, wish.seed)]] = True
+    elif wish.keep is not None:
+        random_N = np.random.default_rng([wish.seed, len(rows)]).permutation(len(rows))
+        drawn_N[rows[np.lexsort((random_N, rank_N[rows]))[: wish.keep]]] = True
+    else:
+        return
+    choice.keep(drawn_N, "not drawn")

@@ -1,0 +1,157 @@
+"""What a curation found, as a page with pictures of pairs, and as a list with a line for each image that was the same picture.
+
+curation.html     counts, data sets, a sample of the pairs
+dropped.jsonl     {"image": SHARD/KEY, "same_as": SHARD/KEY or SET/ID, "agreement": ...}
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from tips_bench.corpus.curation.alike import Pairs
+from tips_bench.corpus.curation.choice import Choice
+from tips_bench.corpus.curation.library import Library
+from tips_bench.corpus.curation.task_images import TaskImages
+from tips_bench.corpus.curation.wish import Wish
+from tips_bench.corpus.store import Sample, read_sample
+from tips_bench.files import atomic, write_text
+from tips_bench.training.crops import read_image
+from tips_bench.training.shard_index import index_shard
+
+PAGE, LIST = "curation.html", "dropped.jsonl"
+SHOWN = 24  # pairs of a kind, spread over all of them by how well they agree
+LONGEST = 240  # pixels of the longer side of a picture
+
+Picture = Callable[[int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What is on one side of pairs. name: row -> what a reader calls the image. picture: row -> image_HW3."""
+
+    name: Callable[[int], str]
+    picture: Picture
+
+
+def write_page(target: Path, wish: Wish, shards: Sequence[Path], corpus: Library, sets: Library | None, choice: Choice) -> None:
+    """Both files. shards: of the source. sets: of the data sets that the corpus may not show."""
+    ours = _Side(_names(corpus), _corpus_picture(shards, corpus))
+    kinds = []
+    if sets is not None:
+        theirs = _Side(_names(sets), _set_picture(wish.against, sets))
+        kinds.append(("Images that show one of a data set", choice.matches, theirs))
+    if len(choice.pairs.rows_P):
+        kinds.append(("Images that are the same picture as another of the corpus", _dropped_pairs(choice), ours))
+    with atomic(target / LIST) as temporary, temporary.open("w", encoding="utf-8") as out:
+        for _, pairs, other in kinds:
+            for row, found, agreement in _lines(pairs):
+                said = {"image": ours.name(row), "same_as": other.name(found), "agreement": round(agreement, 4)}
+                out.write(json.dumps(said, ensure_ascii=False) + "\n")
+    galleries = [(title, [_figure(pair, ours, other) for pair in _sample(pairs)]) for title, pairs, other in kinds if len(pairs.rows_P)]
+    text = _template().render(
+        images=len(corpus),
+        kept=int(choice.kept_N.sum()),
+        dropped=[(reason, count) for reason, count in choice.dropped.most_common() if count],
+        clusters=choice.clusters,
+        sets=[] if sets is None else _found(sets, choice.matches),
+        absent=sorted(wish.absent.items()),
+        galleries=galleries,
+    )
+    write_text(target / PAGE, text)
+
+
+def _template() -> Any:
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template("page.html.jinja")
+
+
+def _found(sets: Library, matches: Pairs) -> list[dict[str, Any]]:
+    """Of each data set, how many images were looked for and found."""
+    found = []
+    for source in dict.fromkeys(sets.sources):
+        files = [file for file, own in enumerate(sets.sources) if own == source]
+        first, behind = sets.rows(files[0]).start, sets.rows(files[-1]).stop
+        inside_P = (matches.others_P >= first) & (matches.others_P < behind)
+        counts = {"found": len(np.unique(matches.others_P[inside_P])), "showing": len(np.unique(matches.rows_P[inside_P]))}
+        found.append({"source": source, "images": behind - first, **counts})
+    return found
+
+
+def _dropped_pairs(choice: Choice) -> Pairs:
+    """Pairs of an image that went and the one that stays for it. agreement: 0 = it was found by way of others."""
+    rows = np.flatnonzero(choice.stays_N != np.arange(len(choice.stays_N)))
+    known = dict[tuple[int, int], float]()
+    for row, other, agreement in _lines(choice.pairs):
+        known[row, other] = known[other, row] = agreement
+    return Pairs(rows, choice.stays_N[rows], np.array([known.get((int(row), int(choice.stays_N[row])), 0.0) for row in rows]))
+
+
+def _lines(pairs: Pairs) -> list[tuple[int, int, float]]:
+    return list(zip(pairs.rows_P.tolist(), pairs.others_P.tolist(), pairs.agreement_P.tolist(), strict=True))
+
+
+def _sample(pairs: Pairs) -> list[tuple[int, int, float]]:
+    """From the pairs that agree least to those that agree best."""
+    order = np.lexsort((pairs.others_P, pairs.rows_P, pairs.agreement_P))
+    chosen = order[np.unique(np.linspace(0, len(order) - 1, min(SHOWN, len(order))).astype(int))]
+    return _lines(Pairs(pairs.rows_P[chosen], pairs.others_P[chosen], pairs.agreement_P[chosen]))
+
+
+def _figure(pair: tuple[int, int, float], ours: _Side, other: _Side) -> dict[str, Any]:
+    row, found, agreement = pair
+    left, right = _data_uri(ours.picture(row)), _data_uri(other.picture(found))
+    names = {"left": ours.name(row), "right": other.name(found)}
+    return {**names, "left_picture": left, "right_picture": right, "agreement": agreement}
+
+
+def _data_uri(image_HW3: np.ndarray) -> str:
+    image, out = Image.fromarray(image_HW3), io.BytesIO()
+    image.thumbnail((LONGEST, LONGEST))
+    image.save(out, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def _names(library: Library) -> Callable[[int], str]:
+    keys: dict[int, list[str]] = {}  # of the files that were asked for
+
+    def name(row: int) -> str:
+        number, place = library.find(row)
+        if number not in keys:
+            keys[number] = library.array(number, "keys_N").tolist()
+        return f"{library.sources[number]}/{keys[number][place]}"
+
+    return name
+
+
+def _corpus_picture(shards: Sequence[Path], library: Library) -> Picture:
+    def picture(row: int) -> np.ndarray:
+        number, place = library.find(row)
+        entry = index_shard(shards[number])[int(library.array(number, "places_N")[place])]
+        with shards[number].open("rb") as file:
+            sample = read_sample(file, entry)
+        assert isinstance(sample, Sample), "a signed sample has an image"
+        return read_image({sample.extension: sample.image}).permute(1, 2, 0).numpy()
+
+    return picture
+
+
+def _set_picture(sets: Sequence[TaskImages], library: Library) -> Picture:
+    by_source = {images.source: images for images in sets}
+
+    def picture(row: int) -> np.ndarray:
+        number, place = library.find(row)
+        image_HW3 = by_source[library.sources[number]].load(int(library.array(number, "places_N")[place]))[1]
+        return image_HW3
+
+    return picture

@@ -1,0 +1,52 @@
+"""What a curation is asked to do, and all that decides its result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tips_bench.corpus.curation.card import CurationCard
+from tips_bench.corpus.curation.signatures import Signer
+from tips_bench.corpus.curation.task_images import TaskImages
+from tips_bench.encoders import load_encoder
+from tips_bench.errors import UserError
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a curation is to do.
+
+    near: images of data sets; only what is near them stays. against: images of data sets that may not be in the corpus. absent: task ->
+    why its images are not looked for. dedup: of images that are the same picture one stays. balance: what stays is drawn from a tree of
+    clusters. keep: how many images are to stay; None = all, with `balance` half.
+    """
+
+    signer: Signer
+    card: CurationCard = field(default_factory=CurationCard)
+    near: Sequence[TaskImages] = ()
+    against: Sequence[TaskImages] = ()
+    absent: Mapping[str, str] = field(default_factory=dict)
+    dedup: bool = False
+    balance: bool = False
+    keep: int | None = None
+    seed: int = 0
+
+    def check(self) -> None:
+        """Errors: nothing was asked for."""
+        if not (self.near or self.against or self.dedup or self.balance or self.keep):
+            fix = "Add --dedup, --decontaminate, --near, --balance or --keep."
+            raise UserError("nothing was asked for", where="corpus curate", fix=fix)
+
+    def settings(self, shards: Sequence[str]) -> dict[str, Any]:
+        """All that decides the result. shards: their hashes. Errors: as `load_encoder`."""
+        encoder = load_encoder(self.signer.model, self.signer.weights, "cpu", self.signer.dtype).spec
+        named = {"near": self.near, "against": self.against}
+        return {
+            "source": list(shards),
+            "encoder": {"name": encoder.name, "weights": encoder.weights_sha256, "dtype": self.signer.dtype or "fp32"},
+            "card": self.card.model_dump(mode="json"),
+            **{name: [[one.task, one.role, one.count, one.fingerprint] for one in sets] for name, sets in named.items()},
+            "absent": dict(self.absent),
+            **{name: getattr(self, name) for name in ("dedup", "balance", "keep", "seed")},
+        }
