@@ -6,13 +6,15 @@ Each stage leaves files in the target's folder .curation, so that a curation tha
     pairs, matches        images of the corpus that are the same picture as others, or as images of the data sets (pieces)
     tree                  the images near the named sets, and the clusters of a balanced draw
     sorted, shards        the chosen samples, sorted by their new places, and what became of them (pieces)
+    made                  the new shards, the page and the list of what was dropped
 
-The page, the list of what was dropped and, last, the manifest follow; then the folder goes.
+What was made is then moved to the target, the manifest is written, and the folder goes.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -36,7 +38,7 @@ from tips_bench.executors.chosen import Chosen
 from tips_bench.files import sha256
 
 STEP = "curate"
-WORK = ".curation"
+WORK, MADE = ".curation", "made"
 PART = 4096  # images of a data set that a piece signs
 ROOM = "tips_bench.corpus.curation"
 
@@ -81,7 +83,9 @@ class _Curation:
         for number in range(len(corpus.files)):
             choice.dropped.update(json.loads(str(corpus.array(number, "dropped"))))
         written = self._write(corpus, choice)
-        write_page(self.target, self.wish, self.shards, corpus, sets, choice)
+        write_page(self.work / MADE, self.wish, self.shards, corpus, sets, choice)
+        for file in sorted((self.work / MADE).glob("[!.]*")):
+            os.replace(file, self.target / file.name)
         samples, dropped = sum(shard.samples for shard in written), {name: count for name, count in choice.dropped.items() if count}
         step = Step(name=STEP, settings=settings, version=__version__, samples=samples, dropped=dict(sorted(dropped.items())))
         save_manifest(self.target, Manifest(steps=[*before.steps, step], shards=written))
@@ -131,7 +135,7 @@ class _Curation:
         pieces = []
         for number, file in enumerate(files):
             call = {"folder": str(self.work / "sorted"), "number": number, "samples": samples}
-            call |= {"shard": str(self.target / f"{number:06d}.tar"), "done": str(file)}
+            call |= {"shard": str(self.work / MADE / f"{number:06d}.tar"), "done": str(file)}
             pieces.append(Piece(f"{ROOM}.shuffle:put_together", call, file))
         run_pieces(pieces, "shards", self.chosen)
         return [Shard.model_validate_json(file.read_text(encoding="utf-8")) for file in files]

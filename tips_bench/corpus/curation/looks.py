@@ -23,6 +23,7 @@ SLACK = 0.1  # of correlation, that a coarse look may miss of a fine one
 STEP = 1.035  # from one scale to the next: less than two pixels of SIDE
 ENOUGH = 128  # pixels of the shorter side: hashes and thumbnails of more cost time and see nothing else
 SAME_ASPECT = 1.02
+FLAT = 3.0  # gray levels of standard deviation, below which a thumbnail looks like a part of anything
 
 
 def check_imagehash() -> None:
@@ -60,17 +61,15 @@ def agreement(one_SS: np.ndarray, other_SS: np.ndarray, aspects: tuple[float, fl
     aspects: width over height of each image. A part has the aspect of its image, or it was stretched to the whole of the other.
     """
     ratio = aspects[0] / aspects[1]
-    best = 0.0
-    for part_SS, whole_SS, stretch in ((one_SS, other_SS, ratio), (other_SS, one_SS, 1 / ratio)):
-        for turned_SS in (part_SS, part_SS[:, ::-1]):
-            best = max(best, _over(turned_SS, whole_SS, stretch, least_scale, wanted))
-            if best >= wanted:
-                return best
-    return best
+    ways = ((one_SS, other_SS, ratio), (other_SS, one_SS, 1 / ratio))
+    turns = [(turned_SS, whole_SS, stretch) for part_SS, whole_SS, stretch in ways for turned_SS in (part_SS, part_SS[:, ::-1])]
+    return max(_over(*turn, least_scale, wanted) for turn in turns)
 
 
 def _over(part_SS: np.ndarray, whole_SS: np.ndarray, stretch: float, least_scale: float, wanted: float) -> float:
     """The best correlation of a thumbnail with a part of another. stretch: its aspect over the other's."""
+    if part_SS.std() < FLAT:
+        return 0.0
     part_CC, whole_CC = (cv2.resize(image, (COARSE, COARSE), interpolation=cv2.INTER_AREA) for image in (part_SS, whole_SS))
     sizes = list(_sizes(stretch, least_scale))
     coarse = [_correlation(part_CC, whole_CC, size) for size in sizes[::2]]
