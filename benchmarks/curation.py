@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from tips_bench.cards import load_card
-from tips_bench.corpus.curation.alike import Pairs, find_pairs, load_pairs
+from tips_bench.corpus.curation.alike import Pairs, find_pairs, load_pairs, same_picture
 from tips_bench.corpus.curation.card import DuplicateCard
 from tips_bench.corpus.curation.library import Library
 from tips_bench.corpus.curation.signatures import sign_images, sign_shard
@@ -147,7 +147,8 @@ def hash_pairs(corpus: Library, among: Library, folder: Path, tests: TaskImages,
     if among is corpus:
         differ_NM[np.arange(len(own_N)), np.arange(len(own_N))] = 64
     rows_P, others_P = (differ_NM <= bits).nonzero()
-    return Pairs(rows_P, others_P, -differ_NM[rows_P, others_P].astype(np.float64))
+    bits_P = differ_NM[rows_P, others_P]
+    return Pairs(rows_P, others_P, -bits_P.astype(np.float64), bits_P)
 
 
 def _phashes(images: Iterator[Image.Image]) -> np.ndarray:
@@ -166,11 +167,10 @@ class Found:
         return float(np.mean(list(self.recall.values())))
 
 
-def score(pairs: Pairs, planted: Sequence[Planted], test_ids: Sequence[str] | None, least: float) -> Found:
-    """Of pairs that agree by `least` at least. test_ids: what the other side shows, None = the corpus itself."""
+def score(pairs: Pairs, planted: Sequence[Planted], test_ids: Sequence[str] | None) -> Found:
+    """test_ids: what the other side shows, None = the corpus itself."""
     others = [row.shows for row in planted] if test_ids is None else list(test_ids)
-    chosen = pairs.agreement_P >= least
-    links = list(zip(pairs.rows_P[chosen].tolist(), pairs.others_P[chosen].tolist(), strict=True))
+    links = list(zip(pairs.rows_P.tolist(), pairs.others_P.tolist(), strict=True))
     right = [planted[row].shows == others[other] and (test_ids is None or planted[row].test) for row, other in links]
     found = {row for link, good in zip(links, right, strict=True) if good for row in (link if test_ids is None else link[:1])}
     copies = [row for row, what in enumerate(planted) if what.case and what.test == (test_ids is not None)]
@@ -188,8 +188,12 @@ class Bench:
     hashes: dict[str, Pairs]
 
     def found(self, kind: str, by: str, least: float) -> Found:
-        """kind: "duplicates" or "test images". by: "curation" or "hashes"; for hashes least = minus the bits."""
-        return score(getattr(self, by)[kind], self.planted, None if kind == "duplicates" else self.test_ids, least)
+        """kind: "duplicates" or "test images". by: "curation" or "hashes". least: agreement; for hashes minus the bits."""
+        pairs: Pairs = getattr(self, by)[kind]
+        same_P = pairs.agreement_P >= least
+        if by == "curation":
+            same_P = same_picture(pairs.agreement_P, pairs.bits_P, DuplicateCard(agreement=least))
+        return score(pairs.at(same_P), self.planted, None if kind == "duplicates" else self.test_ids)
 
 
 KINDS = ("duplicates", "test images")
@@ -226,7 +230,7 @@ def main() -> None:
     parser.add_argument("--rooms", type=Path, help="shards of rooms of that seed that are there, in place of generated ones")
     parser.add_argument("--each", type=int, default=12, help="copies of each change and strength")
     parser.add_argument("--encoder", default="tips-nano")
-    parser.add_argument("--bits", type=int, default=10, help="for phash alone")
+    parser.add_argument("--bits", type=int, default=8, help="for phash alone")
     parser.add_argument("--choose", action="store_true", help="print precision and recall over thresholds")
     arguments = parser.parse_args()
     card = load_card("task", "rooms-seg")

@@ -19,7 +19,7 @@ from tips_bench.errors import UserError
 
 def pairs(*links: tuple[int, int]) -> Pairs:
     rows_P2 = np.array(links, np.int64).reshape(-1, 2)
-    return Pairs(rows_P2[:, 0], rows_P2[:, 1], np.ones(len(rows_P2)))
+    return Pairs(rows_P2[:, 0], rows_P2[:, 1], np.ones(len(rows_P2)), np.zeros(len(rows_P2), np.uint8))
 
 
 def in_blocks(points_ND: np.ndarray, size: int) -> Points:

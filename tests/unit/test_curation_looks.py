@@ -7,16 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from tests.helpers.curation import drawing
 from tips_bench.corpus.curation.looks import SIDE, agreement, hash_distances, look_at
-
-
-def drawing(seed: int, height: int = 120, width: int = 160) -> Image.Image:
-    """Blurred noise: structure at all scales, as a photograph has it."""
-    rng = np.random.default_rng(seed)
-    layers = [rng.random((size, size)) * (12 / size) for size in (3, 6, 12, 24, 48)]
-    total = sum(np.asarray(Image.fromarray(layer).resize((width, height), Image.Resampling.BICUBIC)) for layer in layers)
-    gray = (255 * (total - total.min()) / np.ptp(total)).astype(np.uint8)
-    return Image.fromarray(gray).convert("RGB")
 
 
 def look(image: Image.Image) -> tuple[np.ndarray, np.ndarray, float]:

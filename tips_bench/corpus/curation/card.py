@@ -15,12 +15,15 @@ class DuplicateCard(Strict):
 
     neighbors: how many candidates each image has by its embedding, and as many by its hashes. bits: of 64, by which a hash of a candidate
     differs at most. agreement: the correlation of the gray values of both thumbnails, one of them laid over a part of the other, from
-    which two images are the same picture. least_scale: the smallest part, as a share of a side, that one image may show of the other.
+    which two images are the same picture. like_bits, like_agreement: a lower agreement is enough where hashes differ by so few bits.
+    least_scale: the smallest part, as a share of a side, that one image may show of the other.
     """
 
     neighbors: int = Field(8, gt=0, le=256)
     bits: int = Field(14, ge=0, le=64)
-    agreement: float = Field(0.945, gt=0, le=1)
+    agreement: float = Field(0.94, gt=0, le=1)
+    like_bits: int = Field(8, ge=0, le=64)
+    like_agreement: float = Field(0.85, gt=0, le=1)
     least_scale: float = Field(0.5, gt=0.2, le=1)
 
 

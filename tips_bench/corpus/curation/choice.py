@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tips_bench.corpus.curation.alike import Pairs
+from tips_bench.corpus.curation.alike import NONE, Pairs
 from tips_bench.corpus.curation.balance import draw
 from tips_bench.corpus.curation.duplicates import stands_for
 from tips_bench.corpus.curation.hierarchy import build
@@ -21,8 +21,6 @@ from tips_bench.corpus.curation.near import nearest_rank
 from tips_bench.corpus.curation.wish import Wish
 from tips_bench.errors import UserError
 from tips_bench.npz import read_npz, save_npz
-
-EMPTY = Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
 
 
 @dataclass
@@ -34,8 +32,8 @@ class Choice:
 
     kept_N: np.ndarray
     stays_N: np.ndarray
-    pairs: Pairs = EMPTY
-    matches: Pairs = EMPTY
+    pairs: Pairs = NONE
+    matches: Pairs = NONE
     dropped: Counter[str] = field(default_factory=Counter)
     clusters: list[int] | None = None
 

@@ -25,8 +25,8 @@ import numpy as np
 
 from tips_bench import __version__
 from tips_bench.corpus.curation import shuffle
-from tips_bench.corpus.curation.alike import Pairs, load_pairs
-from tips_bench.corpus.curation.choice import EMPTY, Choice, choose
+from tips_bench.corpus.curation.alike import NONE, Pairs, load_pairs
+from tips_bench.corpus.curation.choice import Choice, choose
 from tips_bench.corpus.curation.library import LISTED, Library
 from tips_bench.corpus.curation.looks import check_imagehash
 from tips_bench.corpus.curation.page import write_page
@@ -77,8 +77,8 @@ class _Curation:
         """All stages. before: the manifest of the source."""
         corpus = self._sign_corpus()
         sets, near = self._sign_sets("sets", self.wish.against), self._sign_sets("near", self.wish.near)
-        pairs = self._compare("pairs", corpus, corpus) if self.wish.dedup else EMPTY
-        matches = EMPTY if sets is None else self._compare("matches", corpus, sets)
+        pairs = self._compare("pairs", corpus, corpus) if self.wish.dedup else NONE
+        matches = NONE if sets is None else self._compare("matches", corpus, sets)
         choice = choose(self.wish, corpus, sets, near, pairs, matches, self.work / "tree")
         for number in range(len(corpus.files)):
             choice.dropped.update(json.loads(str(corpus.array(number, "dropped"))))

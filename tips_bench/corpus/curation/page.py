@@ -94,7 +94,8 @@ def _dropped_pairs(choice: Choice) -> Pairs:
     known = dict[tuple[int, int], float]()
     for row, other, agreement in _lines(choice.pairs):
         known[row, other] = known[other, row] = agreement
-    return Pairs(rows, choice.stays_N[rows], np.array([known.get((int(row), int(choice.stays_N[row])), 0.0) for row in rows]))
+    agreement_P = np.array([known.get((int(row), int(choice.stays_N[row])), 0.0) for row in rows])
+    return Pairs(rows, choice.stays_N[rows], agreement_P, np.zeros(len(rows), np.uint8))
 
 
 def _lines(pairs: Pairs) -> list[tuple[int, int, float]]:
@@ -105,7 +106,7 @@ def _sample(pairs: Pairs) -> list[tuple[int, int, float]]:
     """From the pairs that agree least to those that agree best."""
     order = np.lexsort((pairs.others_P, pairs.rows_P, pairs.agreement_P))
     chosen = order[np.unique(np.linspace(0, len(order) - 1, min(SHOWN, len(order))).astype(int))]
-    return _lines(Pairs(pairs.rows_P[chosen], pairs.others_P[chosen], pairs.agreement_P[chosen]))
+    return _lines(pairs.at(chosen))
 
 
 def _figure(pair: tuple[int, int, float], ours: _Side, other: _Side) -> dict[str, Any]:
