@@ -21,6 +21,7 @@ SIDE = 48
 COARSE = 24  # pixels a side of the first look
 SLACK = 0.1  # of correlation, that a coarse look may miss of a fine one
 STEP = 1.035  # from one scale to the next: less than two pixels of SIDE
+REFINED = 2  # times that a size is changed by a pixel: without it, parts of an image lost up to 0.03 of correlation
 ENOUGH = 128  # pixels of the shorter side: hashes and thumbnails of more cost time and see nothing else
 SAME_ASPECT = 1.02
 FLAT = 3.0  # gray levels of standard deviation, below which a thumbnail looks like a part of anything
@@ -72,12 +73,17 @@ def _over(part_SS: np.ndarray, whole_SS: np.ndarray, stretch: float, least_scale
         return 0.0
     part_CC, whole_CC = (cv2.resize(image, (COARSE, COARSE), interpolation=cv2.INTER_AREA) for image in (part_SS, whole_SS))
     sizes = list(_sizes(stretch, least_scale))
-    coarse = [_correlation(part_CC, whole_CC, size) for size in sizes[::2]]
+    coarse = [_correlation(part_CC, whole_CC, _pixels(size, COARSE)) for size in sizes[::2]]
     place = int(np.argmax(coarse))
     if coarse[place] < wanted - SLACK:
         return 0.0
-    near = sizes[max(0, 2 * place - 2) : 2 * place + 3]
-    return max(_correlation(part_SS, whole_SS, size) for size in near)
+    near = {_pixels(size, SIDE) for size in sizes[max(0, 2 * place - 2) : 2 * place + 3]}
+    best = max((_correlation(part_SS, whole_SS, size), size) for size in near)
+    for _ in range(REFINED):
+        height, width = best[1]
+        around = [(height + down, width + right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+        best = max((_correlation(part_SS, whole_SS, size), size) for size in around if max(size) <= SIDE)
+    return best[0]
 
 
 def _sizes(stretch: float, least_scale: float) -> Iterator[tuple[float, float]]:
@@ -89,8 +95,12 @@ def _sizes(stretch: float, least_scale: float) -> Iterator[tuple[float, float]]:
             height, width = height / STEP, width / STEP
 
 
-def _correlation(part_SS: np.ndarray, whole_SS: np.ndarray, size: tuple[float, float]) -> float:
-    height, width = (max(2, round(len(whole_SS) * share)) for share in size)
-    small_hw = cv2.resize(part_SS, (width, height), interpolation=cv2.INTER_AREA)
+def _pixels(size: tuple[float, float], side: int) -> tuple[int, int]:
+    return max(2, round(side * size[0])), max(2, round(side * size[1]))
+
+
+def _correlation(part_SS: np.ndarray, whole_SS: np.ndarray, size: tuple[int, int]) -> float:
+    """The best over all places, of the part brought to a size (height, width) in pixels of the whole."""
+    small_hw = cv2.resize(part_SS, size[::-1], interpolation=cv2.INTER_AREA)
     found = float(cv2.matchTemplate(whole_SS, small_hw, cv2.TM_CCOEFF_NORMED).max())
     return found if np.isfinite(found) else 0.0
