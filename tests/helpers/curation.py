@@ -62,13 +62,15 @@ def _extension(image: bytes) -> str:
     return "jpg" if image[:2] == b"\xff\xd8" else "webp" if image[:4] == b"RIFF" else "png"
 
 
-def write_task(cards: Path, data: Path) -> None:
-    """A task of images in folders: four test images, numbers 100 to 103, and six training images, 0 to 5 but smaller."""
-    for split, numbers in (("train", range(6)), ("val", range(100, 104))):
-        for number in numbers:
-            kind = "even" if number % 2 == 0 else "odd"
-            (data / TASK / split / kind).mkdir(parents=True, exist_ok=True)
-            drawing(number, 90, 120).save(data / TASK / split / kind / f"{number}.png")
+def write_task(cards: Path, data: Path, tests: list[Image.Image] | None = None) -> None:
+    """A task of images in folders: four test images, drawings 100 to 103, or those given, and six training images, 0 to 5 but smaller."""
+    splits = {"train": [drawing(number, 90, 120) for number in range(6)]}
+    splits["val"] = tests or [drawing(number, 90, 120) for number in range(100, 104)]
+    for split, images in splits.items():
+        for number, image in enumerate(images):
+            folder = data / TASK / split / ("even", "odd")[number % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            image.save(folder / f"{number:03d}.png")
     card: dict[str, Any] = {
         "name": TASK,
         "family": "classification",

@@ -21,7 +21,7 @@ class DuplicateCard(Strict):
 
     neighbors: int = Field(8, gt=0, le=256)
     bits: int = Field(14, ge=0, le=64)
-    agreement: float = Field(0.95, gt=0, le=1)
+    agreement: float = Field(0.945, gt=0, le=1)
     like_bits: int = Field(8, ge=0, le=64)
     like_agreement: float = Field(0.85, gt=0, le=1)
     least_scale: float = Field(0.5, gt=0.2, le=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -15,6 +15,7 @@ from tips_bench.cards import TaskCard, load_card
 from tips_bench.catalog import data_root, generated_root
 from tips_bench.data.split import Split
 from tips_bench.errors import UserError
+from tips_bench.files import digest
 from tips_bench.rooms.writing.writers import write_rooms
 
 Role = Literal["train", "test"]
@@ -22,7 +23,10 @@ Role = Literal["train", "test"]
 
 @dataclass(frozen=True)
 class TaskImages:
-    """The images of one split. load: place -> (id, image_HW3 uint8 RGB). fingerprint: of the data, without reading the images."""
+    """The images of one split. load: place -> (id, image_HW3 uint8 RGB). fingerprint: of the data, without reading the images.
+
+    same: equal for splits of the same images. others: further tasks with the same images.
+    """
 
     task: str
     role: str
@@ -30,11 +34,14 @@ class TaskImages:
     count: int
     load: Callable[[int], tuple[str, np.ndarray]]
     fingerprint: str
+    same: str
+    others: tuple[str, ...] = ()
 
     @property
     def source(self) -> str:
         """What a report calls them."""
-        return f"{self.task} ({self.role})"
+        more = f" and {len(self.others)} more tasks" if len(self.others) > 1 else f" and {self.others[0]}" if self.others else ""
+        return f"{self.task}{more} ({self.role})"
 
 
 def root_of(card: TaskCard, chosen: Path | None) -> Path:
@@ -58,7 +65,8 @@ def open_images(card: TaskCard, role: str, root: Path) -> TaskImages:
     """The images of a split. Errors: data that are missing or incomplete; samples that are no images."""
     split = Split.open(card.data, root / card.data.root, cast(Role, role), None)
     count, load = _images(card, split.reader)
-    return TaskImages(card.name, role, str(root), count, load, split.fingerprint)
+    same = digest(root / card.data.root, count, *split.reader.ids)
+    return TaskImages(card.name, role, str(root), count, load, split.fingerprint, same)
 
 
 def gather(
@@ -78,11 +86,11 @@ def gather(
             continue
         try:
             prepare(card, root)
-            data = card.data.model_dump_json(include={"reader", "root", "options"})
             for role in (role for role in roles if role in card.data.splits or not whatever_is_here):
-                name = f"{data} {card.data.split(role)}"
-                if name not in found:
-                    found[name] = open_images(card, role, root)
+                images = open_images(card, role, root)
+                first = found.setdefault(images.same, images)
+                if first.task != task:
+                    found[images.same] = replace(first, others=(*first.others, task))
         except UserError as error:
             if not whatever_is_here:
                 raise

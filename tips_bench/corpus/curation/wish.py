@@ -46,7 +46,13 @@ class Wish:
             "source": list(shards),
             "encoder": {"name": encoder.name, "weights": encoder.weights_sha256, "dtype": self.signer.dtype or "fp32"},
             "card": self.card.model_dump(mode="json"),
-            **{name: [[one.task, one.role, one.count, one.fingerprint] for one in sets] for name, sets in named.items()},
+            **{
+                name: [
+                    {"tasks": [one.task, *one.others], "split": one.role, "images": one.count, "fingerprint": one.fingerprint}
+                    for one in sets
+                ]
+                for name, sets in named.items()
+            },
             "absent": dict(self.absent),
             **{name: getattr(self, name) for name in ("dedup", "balance", "keep", "seed")},
         }
