@@ -71,11 +71,24 @@ def _over(part_SS: np.ndarray, whole_SS: np.ndarray, stretch: float, least_scale
     """The best correlation of a thumbnail with a part of another. stretch: its aspect over the other's."""
     if part_SS.std() < FLAT:
         return 0.0
+    aspects = (1.0,) if 1 / SAME_ASPECT < stretch < SAME_ASPECT else (1.0, stretch)
+    return max(_at_sizes(part_SS, whole_SS, list(_sizes(aspect, least_scale)), wanted) for aspect in aspects)
+
+
+def _sizes(aspect: float, least_scale: float) -> Iterator[tuple[float, float]]:
+    """(height, width) of a part as shares of the whole, the largest first. aspect: width over height of these shares."""
+    height, width = min(1.0, 1 / aspect), min(1.0, aspect)
+    while min(height, width) >= least_scale:
+        yield height, width
+        height, width = height / STEP, width / STEP
+
+
+def _at_sizes(part_SS: np.ndarray, whole_SS: np.ndarray, sizes: list[tuple[float, float]], wanted: float) -> float:
+    """The best correlation at these sizes: every other one on small thumbnails, then those near the best, then pixel by pixel."""
     part_CC, whole_CC = (cv2.resize(image, (COARSE, COARSE), interpolation=cv2.INTER_AREA) for image in (part_SS, whole_SS))
-    sizes = list(_sizes(stretch, least_scale))
     coarse = [_correlation(part_CC, whole_CC, _pixels(size, COARSE)) for size in sizes[::2]]
-    place = int(np.argmax(coarse))
-    if coarse[place] < wanted - SLACK:
+    place = int(np.argmax(coarse)) if coarse else 0
+    if not coarse or coarse[place] < wanted - SLACK:
         return 0.0
     near = {_pixels(size, SIDE) for size in sizes[max(0, 2 * place - 2) : 2 * place + 3]}
     best = max((_correlation(part_SS, whole_SS, size), size) for size in near)
@@ -84,15 +97,6 @@ def _over(part_SS: np.ndarray, whole_SS: np.ndarray, stretch: float, least_scale
         around = [(height + down, width + right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
         best = max((_correlation(part_SS, whole_SS, size), size) for size in around if max(size) <= SIDE)
     return best[0]
-
-
-def _sizes(stretch: float, least_scale: float) -> Iterator[tuple[float, float]]:
-    """(height, width) of a part as shares of the whole, the largest first; those of the other aspect follow where there is another."""
-    for aspect in (1.0,) if 1 / SAME_ASPECT < stretch < SAME_ASPECT else (1.0, stretch):
-        height, width = min(1.0, 1 / aspect), min(1.0, aspect)
-        while min(height, width) >= least_scale:
-            yield height, width
-            height, width = height / STEP, width / STEP
 
 
 def _pixels(size: tuple[float, float], side: int) -> tuple[int, int]:

@@ -64,7 +64,7 @@ def write_page(target: Path, wish: Wish, shards: Sequence[Path], corpus: Library
         dropped=[(reason, count) for reason, count in choice.dropped.most_common() if count],
         clusters=choice.clusters,
         sets=[] if sets is None else _found(sets, choice.matches),
-        absent=sorted(wish.absent.items()),
+        absent=[(why, [task for task, own in wish.absent.items() if own == why]) for why in dict.fromkeys(wish.absent.values())],
         galleries=galleries,
     )
     write_text(target / PAGE, text)
