@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,3 +141,35 @@ def test_the_work_of_a_stage_is_not_done_again(tmp_path: Path, planted: dict[str
     monkeypatch.setattr(signatures, "look_at", never)
     monkeypatch.setattr(alike, "agreement", never)
     assert curate(tmp_path / "raw", tmp_path / "out", wish()).steps[-1].samples == 33
+
+
+@pytest.mark.nightly
+def test_killed_by_the_system_the_same_command_goes_on_to_the_same_bytes(tmp_path: Path, planted: dict[str, str]) -> None:
+    def command(target: str) -> list[str]:
+        options = ["--encoder", "pixels", "--device", "cpu", "--dedup", "--decontaminate", TASK, "--balance", "--keep", "24"]
+        settings = [part for setting in CARD for part in ("--set", setting)]
+        return [
+            sys.executable,
+            "-m",
+            "tips_bench",
+            "corpus",
+            "curate",
+            str(tmp_path / "raw"),
+            "--to",
+            str(tmp_path / target),
+            *options,
+            *settings,
+        ]
+
+    def made() -> int:
+        return len([path for path in (tmp_path / "killed" / ".curation").rglob("*") if path.is_file()])
+
+    subprocess.run(command("once"), check=True, capture_output=True)
+    for wanted in (2, 6, 10, 16):
+        with subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL) as process:
+            while process.poll() is None and made() < wanted:
+                time.sleep(0.002)
+            process.kill()
+        assert not (tmp_path / "killed" / "corpus.json").exists()
+    done = subprocess.run(command("killed"), check=True, capture_output=True, text=True)
+    assert "kept" in done.stdout and contents(tmp_path / "killed") == contents(tmp_path / "once")
