@@ -73,10 +73,16 @@ def products(queries_nD: np.ndarray, index_MD: np.ndarray, count: int) -> tuple[
 def _alike(hashes_n4: np.ndarray, others_M4: np.ndarray, card: DuplicateCard) -> tuple[np.ndarray, np.ndarray]:
     """Minus the bits by which hashes differ, -inf beyond the card's bound, and their places. One more than wanted: it may be the query."""
     differ_nM = hash_distances(hashes_n4, others_M4)
-    keys_nM = differ_nM.astype(np.int64) * len(others_M4) + np.arange(len(others_M4))  # of equal ones the first is the nearest
-    places_nR = _least(keys_nM, min(card.neighbors + 1, len(others_M4)))
-    bits_nR = np.take_along_axis(differ_nM, places_nR, 1).astype(np.float32)
-    return np.where(bits_nR <= card.bits, -bits_nR, -np.inf), places_nR
+    queries_P, places_P = (differ_nM <= card.bits).nonzero()
+    order = np.lexsort((places_P, differ_nM[queries_P, places_P], queries_P))
+    queries_P, places_P = queries_P[order], places_P[order]
+    rank_P = np.arange(len(order)) - np.searchsorted(queries_P, queries_P)
+    values_nR = np.full((len(hashes_n4), card.neighbors + 1), -np.inf, np.float32)
+    places_nR = np.zeros(values_nR.shape, np.int64)
+    kept_P = rank_P <= card.neighbors
+    queries_P, places_P, rank_P = queries_P[kept_P], places_P[kept_P], rank_P[kept_P]
+    values_nR[queries_P, rank_P], places_nR[queries_P, rank_P] = -differ_nM[queries_P, places_P].astype(np.float32), places_P
+    return values_nR, places_nR
 
 
 def _least(values_nM: np.ndarray, count: int) -> np.ndarray:

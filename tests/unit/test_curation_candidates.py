@@ -1,0 +1,74 @@
+"""Candidates are the nearest by embedding and by hash, over all files of a library and without the image itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tips_bench.corpus.curation import candidates as module
+from tips_bench.corpus.curation.candidates import NOTHING, candidates
+from tips_bench.corpus.curation.card import DuplicateCard
+from tips_bench.corpus.curation.library import Library
+from tips_bench.corpus.curation.looks import SIDE, hash_distances
+from tips_bench.corpus.curation.near import nearest_rank
+from tips_bench.npz import save_npz
+
+CARD = DuplicateCard(neighbors=3, bits=26)
+
+
+def library(folder: Path, counts: tuple[int, ...] = (17, 0, 30, 5)) -> tuple[Library, np.ndarray, np.ndarray]:
+    """(library of random signatures, embeddings_ND, hashes_N4)."""
+    rng = np.random.default_rng(0)
+    total = sum(counts)
+    embeddings_ND = rng.standard_normal((total, 8)).astype(np.float16)
+    hashes_N4 = rng.integers(0, 1 << 63, (total, 4)).astype(np.uint64)
+    hashes_N4[20], hashes_N4[3, 2:] = hashes_N4[4], hashes_N4[40, :2]  # equal, and equal to a mirrored one
+    start = 0
+    for number, count in enumerate(counts):
+        part = slice(start, start + count)
+        arrays = {"embeddings_ND": embeddings_ND[part], "hashes_N4": hashes_N4[part], "places_N": np.arange(count)}
+        save_npz(folder / f"{number}.npz", thumbnails_NSS=np.zeros((count, SIDE, SIDE), np.uint8), **arrays)
+        start += count
+    return Library.make(folder, {f"{number}.npz": f"{number}.tar" for number in range(len(counts))}), embeddings_ND, hashes_N4
+
+
+@pytest.mark.parametrize("with_faiss", [True, False])
+def test_candidates_are_those_of_a_search_through_all_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_faiss: bool) -> None:
+    if not with_faiss:
+        monkeypatch.setattr(module, "_faiss", lambda: None)
+    monkeypatch.setattr(module, "BLOCK", 7)
+    among, embeddings_ND, hashes_N4 = library(tmp_path)
+    own = among.rows(2)
+    found_nR = candidates(embeddings_ND[own], hashes_N4[own], among, CARD, own)
+    near_NN = embeddings_ND.astype(np.float32) @ embeddings_ND.astype(np.float32).T
+    differ_NN = hash_distances(hashes_N4, hashes_N4).astype(int)
+    for row, found in zip(range(own.start, own.stop), found_nR.tolist(), strict=True):
+        others = [other for other in range(len(among)) if other != row]
+        near = sorted(others, key=lambda other: -near_NN[row, other])[:3]
+        alike = sorted((other for other in others if differ_NN[row, other] <= CARD.bits), key=lambda other: (differ_NN[row, other], other))[
+            :3
+        ]
+        assert found == [*near, *alike, *[NOTHING] * (3 - len(alike))]
+    assert 4 in found_nR[20 - own.start] and 3 in found_nR[40 - own.start]
+
+
+def test_the_rank_of_an_image_is_its_best_among_the_nearest_of_any_query(tmp_path: Path) -> None:
+    among, embeddings_ND, _ = library(tmp_path)
+    kept_N = np.arange(len(among)) % 3 > 0
+    near_NN = embeddings_ND.astype(np.float32) @ embeddings_ND.astype(np.float32).T
+    expected_N = np.full(len(among), 4)
+    for query in range(len(among)):
+        for rank, row in enumerate(sorted(np.flatnonzero(kept_N).tolist(), key=lambda row: -near_NN[query, row])[:4]):
+            expected_N[row] = min(expected_N[row], rank)
+    assert (nearest_rank(among, among, kept_N, 4) == expected_N).all()
+
+
+def test_a_row_is_found_in_its_file(tmp_path: Path) -> None:
+    among, embeddings_ND, _ = library(tmp_path)
+    assert [among.find(row) for row in (0, 16, 17, 46, 47, 51)] == [(0, 0), (0, 16), (2, 0), (2, 29), (3, 0), (3, 4)]
+    kept_N = np.arange(len(among)) % 2 == 0
+    parts = list(among.embeddings(kept_N))
+    assert (np.concatenate([part for _, part in parts]) == embeddings_ND[kept_N]).all() and [first for first, _ in parts] == [0, 9, 9, 24]
+    assert Library.load(tmp_path) == among
