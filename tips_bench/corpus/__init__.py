@@ -11,5 +11,5 @@ caption_cache    answers, kept so that no question is asked twice
 captioners/      who describes images: servers, models, functions
 in_flight        several calls at a time
 
-curation/   which images stay, and in which order they are written
+curation/        which images stay, and in which order they are written
 """
