@@ -19,7 +19,7 @@ EXAMPLES = """Make data for pretraining: shards of images with captions, and wha
 Examples:
   tips-bench corpus check raw/
   tips-bench corpus caption raw/ --to captioned/ --captioner pixels
-  tips-bench corpus curate raw/ --to curated/ --dedup --decontaminate all --encoder tips-b14
+  tips-bench corpus curate raw/ --to curated/ --dedup --encoder tips-b14
 """
 app = typer.Typer(help=EXAMPLES, no_args_is_help=True)
 
