@@ -223,7 +223,9 @@ def test_every_package_that_is_imported_is_declared() -> None:
 
     # cv2 comes with mmcv-lite and mmengine, which name the package it is in; ray is installed for a nightly test only
     owners = {**packages_distributions(), "cv2": ["mmcv-lite"], "mmcv": ["mmcv-lite"], "ray": ["ray"], "upath": ["universal-pathlib"]}
-    declared = names(project["dependencies"]) | {name for extra in ("encoders", "slurm", "ray", "remote") for name in names(extras[extra])}
+    declared = names(project["dependencies"]) | {
+        name for extra in ("encoders", "slurm", "ray", "remote", "corpus") for name in names(extras[extra])
+    }
 
     def undeclared(trees: Iterable[ast.Module], declared: set[str]) -> set[str]:
         used = {module for tree in trees for module in third_parties(tree)} - {"users_own"}  # a test writes that one itself
