@@ -172,9 +172,11 @@ def caption(
 
     \b
     Examples:
-      tips-bench corpus caption raw/ --to captioned/ --captioner pixels --prompt short
-      tips-bench corpus caption raw/ --to captioned/ --captioner openai:http://localhost:8000/v1#Qwen/Qwen2.5-VL-7B-Instruct
-      tips-bench corpus caption raw/ --to short/ --captioner hf:google/paligemma-3b-mix-224 --prompt paligemma --on local
+      tips-bench corpus caption raw/ --to out/ --captioner pixels --prompt short
+      tips-bench corpus caption raw/ --to captioned/ \\
+        --captioner openai:http://localhost:8000/v1#Qwen/Qwen2.5-VL-7B-Instruct
+      tips-bench corpus caption raw/ --to short/ --on local --prompt paligemma \\
+        --captioner hf:google/paligemma-3b-mix-224
     """
     from tips_bench.cards import load_card
     from tips_bench.corpus.caption import Wish
