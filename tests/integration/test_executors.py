@@ -128,7 +128,7 @@ def test_ranks_go_on_with_the_rest_of_a_job_of_which_an_evaluation_fails(tmp_pat
     run = [*run[: run.index("--model")], "--model", "pixels", *run[run.index("--model") + 2 :]]
     alone = command(*run, "--out", tmp_path / "alone")
     done = command(*run, "--out", tmp_path / "ranks", "--on", "slurm", "--slurm", "cluster=local,ranks=2")
-    sentence = "is for segmentation, not for depth"
+    sentence = "is for segmentation, zeroshot-segmentation, not for depth"
     assert alone.exit_code == done.exit_code == 2 and sentence in alone.stderr and sentence in done.stderr
     assert sorted(states(tmp_path / "ranks")) == ["done", "failed"]
     assert len(results(tmp_path / "ranks")) == 1 and results(tmp_path / "ranks") == results(tmp_path / "alone")

@@ -9,8 +9,9 @@ import pytest
 
 from tips_bench.corpus import pieces
 from tips_bench.corpus.pieces import Piece, begin, run_pieces
-from tips_bench.corpus.store import Manifest, save_manifest
+from tips_bench.corpus.store import BEGUN, Manifest, save_manifest
 from tips_bench.errors import UserError
+from tips_bench.executors.chosen import Chosen
 from tips_bench.executors.claims import claimed
 from tips_bench.files import write_text
 
@@ -92,6 +93,8 @@ def test_a_piece_whose_process_ended_without_its_file_is_done_here(tmp_path: Pat
 
 def test_a_folder_belongs_to_one_step_with_one_set_of_settings(tmp_path: Path) -> None:
     target = tmp_path / "raw"
+    target.mkdir()
+    (target / f".{BEGUN}.12-ab.tmp").touch()  # of a command that was killed just then
     assert begin(target, "fetch", {"seed": 1}) is False
     assert begin(target, "fetch", {"seed": 1}) is False, "taken up"
     with pytest.raises(UserError, match="made in another way than this `fetch`"):
@@ -102,3 +105,12 @@ def test_a_folder_belongs_to_one_step_with_one_set_of_settings(tmp_path: Path) -
     (tmp_path / "other" / "thesis.doc").touch()
     with pytest.raises(UserError, match="not empty"):
         begin(tmp_path / "other", "fetch", {})
+
+
+def test_many_pieces_are_few_jobs_that_hold_each_piece_once(tmp_path: Path) -> None:
+    many = marks(tmp_path, *(f"{number}" for number in range(2500)))
+    for chosen, most in ((Chosen("slurm", {}), 1000), (Chosen("local", {}, at_once=3), 12)):
+        jobs = pieces._as_jobs(many, chosen)
+        held = [one["done"] for job in jobs for one in job["arguments"]["pieces"]]
+        assert len(jobs) == most and sorted(held) == sorted(str(one.done) for one in many)
+    assert len(pieces._as_jobs(many[:2], Chosen("slurm", {}))) == 2

@@ -17,34 +17,117 @@ EXAMPLES = """Make data for pretraining: shards of images with captions, and wha
 
 \b
 Examples:
-  tips-bench corpus check raw/
+  tips-bench corpus fetch links.parquet --to raw/
+  tips-bench corpus check raw/ --html raw.html
   tips-bench corpus caption raw/ --to captioned/ --captioner pixels
   tips-bench corpus curate raw/ --to curated/ --dedup --encoder tips-b14
 """
 app = typer.Typer(help=EXAMPLES, no_args_is_help=True)
 
 Folder = Annotated[Path, typer.Argument(help="The folder of a corpus, or of shards as webdataset or img2dataset write them.")]
+To = Annotated[Path, typer.Option("--to", help="The folder of the new corpus: empty, or where the same command was stopped.")]
+
+
+@app.command("fetch")
+def fetch(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Links: a .parquet, .csv, .tsv or .jsonl file with a column `url`. Or images: a folder of them, shards, Parquet "
+            "files, a data set saved by `datasets`. Also under s3://, gs://, hf:// and other addresses that fsspec knows."
+        ),
+    ],
+    to: To,
+    url_column: Annotated[str | None, typer.Option(help="Column of the links. Default: url.")] = None,
+    caption_column: Annotated[str | None, typer.Option(help="Column of captions. Default: caption, text, alt_text, alt or web.")] = None,
+    image_column: Annotated[str | None, typer.Option(help="Column of the images. Default: image, jpg, png, webp or img.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of a data set saved by `datasets`.")] = None,
+    least_side: Annotated[int | None, typer.Option(min=1, help="Leave out images whose shorter side has fewer pixels.")] = None,
+    most_aspect: Annotated[
+        float | None, typer.Option(min=1, metavar="N", help="Leave out images whose longer side is over N times the shorter.")
+    ] = None,
+    shortest_text: Annotated[int | None, typer.Option(min=1, help="Leave out samples whose caption has fewer characters.")] = None,
+    longest_text: Annotated[int | None, typer.Option(min=1, help="Leave out samples whose caption has more characters.")] = None,
+    languages: Annotated[str | None, typer.Option(help="Keep captions in these languages only, as en,de.")] = None,
+    classifier: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION",
+            help="Your own function, for example against unsafe images. It gets a list of samples, and returns None or a reason to "
+            "leave it out for each.",
+        ),
+    ] = None,
+    license: Annotated[str | None, typer.Option(help="License of samples that do not state one.")] = None,
+    samples_per_shard: Annotated[int, typer.Option(min=1, max=99_999, help="Samples of the source in each shard.")] = 10_000,
+    on: On = None,
+    jobs: Jobs = None,
+    slurm: Slurm = None,
+    ray: Ray = None,
+) -> None:
+    """Bring images and their captions into the shards of a corpus.
+
+    Images that cannot be decoded are left out, counted and named. A command that
+    was stopped goes on where it was if it is given again.
+
+    \b
+    Examples:
+      tips-bench corpus fetch links.parquet --to raw/ --least-side 200
+      tips-bench corpus fetch photos/ --to raw/ --license CC0-1.0
+      tips-bench corpus fetch 's3://bucket/old/{000..099}.tar' --to raw/
+      tips-bench corpus fetch hf://datasets/OWNER/NAME --to raw/ --on local
+    """
+    from tips_bench.corpus import fetch as fetching
+    from tips_bench.corpus.filters import Limits
+    from tips_bench.corpus.sources.named import open_source
+    from tips_bench.corpus.sources.tables import Columns
+
+    limits = Limits(
+        least_side=least_side,
+        most_aspect=most_aspect,
+        shortest_text=shortest_text,
+        longest_text=longest_text,
+        languages=[name.strip() for name in languages.split(",")] if languages else None,
+        classifier=classifier,
+    )
+    chosen = chosen_executor(on, jobs, slurm, ray)
+    opened = open_source(source, Columns(link=url_column, caption=caption_column, image=image_column), split)
+    manifest = fetching.fetch(opened, to, limits, size=samples_per_shard, license=license, chosen=chosen)
+    step = manifest.steps[-1]
+    print_line(f"{to}: {step.samples} samples in {len(manifest.shards)} shards")
+    for reason, number in step.dropped.items():
+        print_line(f"{number:>9} left out: {reason}")
 
 
 @app.command("check")
 def check(
     folder: Folder,
+    recipe: Annotated[str | None, typer.Option(help="A recipe: its kinds of captions must be there.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with histograms and some samples.")] = None,
+    on: On = None,
+    jobs: Jobs = None,
+    slurm: Slurm = None,
+    ray: Ray = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Read every sample of a corpus, and print what was found.
 
-    Exit status 1 if there is something that training would stop at.
+    Exit status 1 if there is something that training would stop at. What was
+    found in a shard is kept, and only shards that changed are read again.
 
     \b
     Examples:
       tips-bench corpus check raw/
-      tips-bench corpus check raw/ --json
+      tips-bench corpus check raw/ --html raw.html --on local --jobs 8
+      tips-bench corpus check raw/ --recipe tips-nano
     """
     from tips_bench.corpus.check import check_corpus
+    from tips_bench.corpus.page import write_page
 
-    report = check_corpus(folder)
+    report = check_corpus(folder, recipe, chosen_executor(on, jobs, slurm, ray))
+    if html is not None:
+        write_page(html, report)
     if as_json:
-        print_json(report.model_dump(mode="json"))
+        print_json(report.model_dump(mode="json", exclude={"pictures"}))
     else:
         print_rich(*report.render())
     if report.faults:
@@ -90,9 +173,11 @@ def caption(
 
     \b
     Examples:
-      tips-bench corpus caption raw/ --to captioned/ --captioner pixels --prompt short
-      tips-bench corpus caption raw/ --to captioned/ --captioner openai:http://localhost:8000/v1#Qwen/Qwen2.5-VL-7B-Instruct
-      tips-bench corpus caption raw/ --to short/ --captioner hf:google/paligemma-3b-mix-224 --prompt paligemma --on local
+      tips-bench corpus caption raw/ --to out/ --captioner pixels --prompt short
+      tips-bench corpus caption raw/ --to captioned/ \\
+        --captioner openai:http://localhost:8000/v1#Qwen/Qwen2.5-VL-7B-Instruct
+      tips-bench corpus caption raw/ --to short/ --on local --prompt paligemma \\
+        --captioner hf:google/paligemma-3b-mix-224
     """
     from tips_bench.cards import load_card
     from tips_bench.corpus.caption import Wish

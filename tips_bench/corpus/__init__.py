@@ -1,8 +1,15 @@
 """A corpus for pretraining: from links or folders of images to curated shards that `tips-bench train` reads.
 
-store    a corpus is a folder of shards and a manifest; samples in, samples out, the same bytes always
-pieces   a step as pieces, each done once, however often the step is stopped and started again
-check    a look at every sample before it is trained on
+store     a corpus is a folder of shards and a manifest; samples in, samples out, the same bytes always
+pieces    a step as pieces, each done once, however often the step is stopped and started again
+card      what a corpus says of itself to others: Croissant, README
+sources/  where samples come from
+facts     what is known of an image and its text without a model
+filters   limits on images and texts, and a classifier of the user's
+fetch     samples of any source into shards
+look      what one shard holds
+check     what a corpus holds, before it is trained on
+page      the same as a page with pictures
 
 caption          captions by a captioner, as a step
 caption_shard    those of one shard: which questions are asked, and what is written

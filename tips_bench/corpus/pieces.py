@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,14 @@ from tips_bench.errors import UserError
 from tips_bench.executors.chosen import Chosen
 from tips_bench.executors.claims import claimed, is_claimed
 from tips_bench.executors.jobs import Job, Settings, new_job
+from tips_bench.executors.local import jobs_at_once
 from tips_bench.files import digest, write_text
 from tips_bench.progress import Advance, bar
 from tips_bench.registry import EXECUTORS, load_target
 
 LOOK_AGAIN_S = 0.5
+MOST_JOBS = 1000  # Slurm's MaxArraySize is 1001 unless somebody raised it
+ROUNDS = 4  # jobs of each local process, so that none waits long for the last
 
 
 @dataclass(frozen=True)
@@ -66,16 +69,27 @@ def begin(target: Path, step: str, settings: dict[str, Any]) -> bool:
             fix = "Give another folder with --to, or the settings as they were."
             raise UserError(f"it holds a corpus that was made in another way than this `{step}`", where=target, fix=fix)
         return (target / MANIFEST).is_file()
-    if target.is_dir() and any(target.iterdir()):
+    if target.is_dir() and any(BEGUN not in path.name for path in target.iterdir()):  # those are another command's, just now or killed
         raise UserError("the folder is not empty, and no step began here", where=target, fix="Give an empty folder, or a new one.")
     write_text(begun, json.dumps({"identity": own, "step": step, "settings": settings}, indent=1) + "\n", durable=True)
     return False
 
 
-def run_pieces(pieces: Sequence[Piece], title: str, chosen: Chosen | None = None) -> None:
+def complete(target: Path, work: Callable[[], None]) -> None:
+    """Have `work` write the manifest when all pieces are done: in one of the commands with this target, while the others wait for it."""
+    while not (target / MANIFEST).is_file():
+        with claimed(target / BEGUN) as ours:
+            if ours and not (target / MANIFEST).is_file():
+                work()
+        if not ours:
+            time.sleep(LOOK_AGAIN_S)
+
+
+def run_pieces(pieces: Sequence[Piece], title: str, chosen: Chosen | None = None, whole: Path | None = None) -> None:
     """Do those that are not done yet, with a bar, and return when all are done. chosen: the executor; None = in this process.
 
-    A piece that another process does now is waited for, and done here if that process ends without its file.
+    A piece that another process does now is waited for, and done here if that process ends without its file. whole: a file that is there
+    when another command has done all of it; files of pieces may be gone then.
     Errors: the sentence of the first piece that failed (an executor has tried the others by then); settings that the executor refuses.
     """
     left = _left(pieces)
@@ -83,7 +97,7 @@ def run_pieces(pieces: Sequence[Piece], title: str, chosen: Chosen | None = None
         piece.failed.unlink(missing_ok=True)
     with bar(title, len(pieces), "pieces") as advance:
         advance(len(pieces) - len(left))
-        while left:
+        while left and not (whole and whole.is_file()):
             free = [piece for piece in left if not is_claimed(piece.running)]
             if free:
                 _do(free, chosen, advance)
@@ -110,6 +124,12 @@ def do_piece(function: str, arguments: dict[str, Any], done: str) -> None:
         raise RuntimeError(f"{function} has not written {done}")
 
 
+def do_pieces(pieces: Sequence[dict[str, Any]]) -> None:
+    """A job: pieces one after another, each as `do_piece`."""
+    for piece in pieces:
+        do_piece(**piece)
+
+
 def _do(pieces: Sequence[Piece], chosen: Chosen | None, advance: Advance) -> None:
     if chosen is None:
         for piece in pieces:
@@ -119,20 +139,24 @@ def _do(pieces: Sequence[Piece], chosen: Chosen | None, advance: Advance) -> Non
         return
 
     def ended(job: Job, problem: str) -> None:
-        advance()
-        piece = Piece(**{**job["arguments"], "done": Path(job["arguments"]["done"])})
-        if problem and not piece.done.is_file() and not piece.failed.is_file():
-            _say_failed(piece, UserError(problem, where=piece.done, fix="Give the command again."))
+        own = [Piece(**{**one, "done": Path(one["done"])}) for one in job["arguments"]["pieces"]]
+        advance(len(own))
+        unfinished = [piece for piece in _left(own) if not piece.failed.is_file()]
+        if problem and unfinished:
+            _say_failed(unfinished[0], UserError(problem, where=unfinished[0].done, fix="Give the command again."))
 
     run = EXECUTORS.get(chosen.name)
     logs = pieces[0].running.parent / "logs"
-    if not run([_as_job(piece) for piece in pieces], Settings(logs, ended, chosen.values, chosen.at_once, alone=True, wait=True)):
+    if not run(_as_jobs(pieces, chosen), Settings(logs, ended, chosen.values, chosen.at_once, alone=True, wait=True)):
         raise UserError("the pieces are queued, and not done yet", where=f"--on {chosen.name}", fix="Give the command again when they are.")
 
 
-def _as_job(piece: Piece) -> Job:
-    arguments = {"function": piece.function, "arguments": piece.arguments, "done": str(piece.done.absolute())}
-    return new_job("tips_bench.corpus.pieces:do_piece", arguments, piece.device)
+def _as_jobs(pieces: Sequence[Piece], chosen: Chosen) -> list[Job]:
+    """Several pieces a job where there are many: a process takes seconds to start, and Slurm's arrays have an end."""
+    device = pieces[0].device
+    most = ROUNDS * jobs_at_once(device, chosen.at_once) if chosen.name == "local" else MOST_JOBS
+    plain = [{"function": one.function, "arguments": one.arguments, "done": str(one.done.absolute())} for one in pieces]
+    return [new_job("tips_bench.corpus.pieces:do_pieces", {"pieces": plain[first::most]}, device) for first in range(min(most, len(plain)))]
 
 
 def _left(pieces: Sequence[Piece]) -> list[Piece]:

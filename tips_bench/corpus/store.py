@@ -50,6 +50,7 @@ class Step(Strict):
     """What was done to a corpus.
 
     settings: all that decides the result. dropped: reason -> number of samples that went. notes: remark -> number of times.
+    licenses: "license" of the samples that stay -> their number.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Step(Strict):
     samples: int
     dropped: dict[str, int] = {}
     notes: dict[str, int] = {}
+    licenses: dict[str, int] = {}
 
 
 class Manifest(Strict):
@@ -104,7 +106,6 @@ def shards_of(folder: Path) -> list[Path]:
 def read_samples(shard: Path, dropped: Counter[str] | None = None) -> Iterator[Sample]:
     """The samples of a shard in their order. dropped: counts those that are left out, for having no image or captions that are no JSON.
 
-    A .txt beside an image, where the .json states no captions, is the web caption in its first line and synthetic ones in the others.
     Errors: a shard that is no whole tar file.
     """
     dropped = Counter() if dropped is None else dropped
@@ -122,19 +123,23 @@ def read_sample(file: io.BufferedReader, entry: Entry) -> Sample | str:
     extension = next((name for name in IMAGES if name in entry.members), None)
     if extension is None:
         return "no image"
-    said = _said(file, entry)
+    said = as_said(*(_member(file, entry, name) if name in entry.members else None for name in ("json", "txt")))
     if said is None:
         return "broken captions"
     return Sample(entry.key, _member(file, entry, extension), extension, said)
 
 
-def _said(file: io.BufferedReader, entry: Entry) -> dict[str, Any] | None:
+def as_said(stated: bytes | None, text: bytes | None) -> dict[str, Any] | None:
+    """What the .json and the .txt beside an image say; None where that cannot be read.
+
+    Where the .json states no captions, the .txt is the web caption in its first line and synthetic ones in the others.
+    """
     try:
-        said = json.loads(_member(file, entry, "json")) if "json" in entry.members else {}
+        said = {} if stated is None else json.loads(stated)
         if not isinstance(said, dict):
             return None
-        if "txt" in entry.members and not {"web", "synthetic"} & {*said}:
-            web, *synthetic = _member(file, entry, "txt").decode("utf-8").removesuffix("\n").split("\n")
+        if text is not None and not {"web", "synthetic"} & {*said}:
+            web, *synthetic = text.decode("utf-8").removesuffix("\n").split("\n")
             said |= {"web": web} | ({"synthetic": synthetic} if synthetic else {})
         return said
     except (ValueError, RecursionError):

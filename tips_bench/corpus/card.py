@@ -1,0 +1,183 @@
+"""What a corpus says of itself to others: a Croissant description (croissant.json, version 1.0) and a README.md.
+
+Both follow from the manifest alone. Croissant's vocabulary: docs.mlcommons.org/croissant/docs/croissant-spec-1.0.html.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tips_bench.corpus.store import BEGUN, IMAGES, MANIFEST, Manifest, Step, save_manifest
+from tips_bench.files import digest, write_text
+
+CROISSANT, README = "croissant.json", "README.md"
+CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileObject": "cr:fileObject",
+    "fileProperty": "cr:fileProperty",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+LONGEST_CELL = 200  # characters of a setting in the README
+
+
+def finish(folder: Path, manifest: Manifest) -> None:
+    """Write the description and the README, and then the manifest, which makes the corpus whole. Torn shards of killed processes go."""
+    for pattern in (".*.tar.*.tmp", f".{BEGUN}.*.tmp"):  # every shard is whole by now, so nobody writes one
+        for torn in folder.glob(pattern):
+            torn.unlink(missing_ok=True)
+    write_text(folder / CROISSANT, json.dumps(croissant(folder.absolute().name, manifest), indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / README, readme(folder.absolute().name, manifest))
+    save_manifest(folder, manifest)
+
+
+def version_of(manifest: Manifest) -> str:
+    """Hex SHA-256 of the shards' hashes: two corpora with one version hold the same samples in the same order."""
+    return digest(*(shard.sha256 for shard in manifest.shards))
+
+
+def croissant(name: str, manifest: Manifest) -> dict[str, Any]:
+    """The description as JSON-LD: each shard with its hash, and the images as records."""
+    shards = [
+        {
+            "@type": "cr:FileObject",
+            "@id": shard.name,
+            "name": shard.name,
+            "contentUrl": shard.name,
+            "contentSize": f"{shard.size} B",
+            "encodingFormat": "application/x-tar",
+            "sha256": shard.sha256,
+        }
+        for shard in manifest.shards
+    ]
+    inside = [{"@id": shard.name} for shard in manifest.shards]
+    image_types = ["image/jpeg", "image/png", "image/webp"]
+    return {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": name,
+        "description": f"{_samples(manifest)} images with captions in {len(shards)} tar shards. {_story(manifest)}",
+        "version": f"1.0.0+{version_of(manifest)[:12]}",
+        "license": sorted(_licenses(manifest)) or "not stated",
+        "distribution": [
+            *shards,
+            _inside("images", inside, image_types, [f"*.{extension}" for extension in IMAGES]),
+            _inside("captions", inside, ["application/json"], ["*.json"]),
+        ],
+        "recordSet": [
+            {
+                "@type": "cr:RecordSet",
+                "@id": "samples",
+                "name": "samples",
+                "field": [
+                    _field("samples/image_name", "sc:Text", "images", {"fileProperty": "filename"}),
+                    _field("samples/image", "sc:ImageObject", "images", {"fileProperty": "content"}),
+                ],
+            },
+        ],
+    }
+
+
+def _inside(name: str, shards: list[dict[str, str]], types: list[str], patterns: list[str]) -> dict[str, Any]:
+    encoding = types if len(types) > 1 else types[0]
+    return {"@type": "cr:FileSet", "@id": name, "name": name, "containedIn": shards, "encodingFormat": encoding, "includes": patterns}
+
+
+def _field(name: str, kind: str, files: str, extract: dict[str, str]) -> dict[str, Any]:
+    source = {"fileSet": {"@id": files}, "extract": extract}
+    return {"@type": "cr:Field", "@id": name, "name": name.partition("/")[2], "dataType": kind, "source": source}
+
+
+def _samples(manifest: Manifest) -> int:
+    return sum(shard.samples for shard in manifest.shards)
+
+
+def _licenses(manifest: Manifest) -> dict[str, int]:
+    """Of the last step that counted them."""
+    return next((step.licenses for step in reversed(manifest.steps) if step.licenses), {})
+
+
+def _story(manifest: Manifest) -> str:
+    """What was done, in a sentence a step."""
+    return " ".join(f"{step.name} left {step.samples} samples and dropped {sum(step.dropped.values())}." for step in manifest.steps)
+
+
+def readme(name: str, manifest: Manifest) -> str:
+    """The corpus on a page of Markdown."""
+    lines = [
+        f"# {_safe(name)}",
+        "",
+        f"{_samples(manifest)} images with captions in {len(manifest.shards)} tar shards, for pretraining.",
+        "",
+        f"`{MANIFEST}` lists the shards with their sizes and SHA-256 hashes, and all settings. `{CROISSANT}` is for programs.",
+        f"Version: `{version_of(manifest)[:12]}`, a hash of the hashes of the shards.",
+        "",
+        "## What was done",
+        "",
+    ]
+    for step in manifest.steps:
+        lines += _step(step)
+    if licenses := _licenses(manifest):
+        lines += ["## Licenses", "", "As the samples state them, when they were fetched.", "", *_table("license", licenses), ""]
+    lines += ["## How to read it", "", f"    tips-bench corpus check {name}"]
+    lines += [f"    tips-bench train RECIPE --set data.shards='{name}/*.tar'", ""]
+    return "\n".join(lines)
+
+
+def _step(step: Step) -> list[str]:
+    lines = [f"### {_safe(step.name)}", "", f"{step.samples} samples stay (tips-bench {step.version}).", ""]
+    if step.dropped:
+        lines += [*_table("dropped because of", step.dropped), ""]
+    lines += ["| setting | value |", "| --- | --- |"]
+    lines += [f"| {_safe(name)} | {_safe(_short(value))} |" for name, value in step.settings.items()]
+    return [*lines, ""]
+
+
+def _table(title: str, counts: dict[str, int]) -> list[str]:
+    """The most first."""
+    rows = [f"| {_safe(name)} | {number} |" for name, number in sorted(counts.items(), key=lambda one: (-one[1], one[0]))]
+    return [f"| {title} | samples |", "| --- | ---: |", *rows]
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}... (all of it is in {MANIFEST})"
+
+
+def _safe(text: str) -> str:
+    """Text of a stranger as Markdown that shows it as it is, on one line."""
+    return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>#|!&" else letter for letter in " ".join(text.split()))

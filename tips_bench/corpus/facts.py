@@ -1,0 +1,68 @@
+"""What is known of an image and its text without a model: sizes, hashes, EXIF, language."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+from typing import Any
+
+from PIL import ExifTags, Image
+
+from tips_bench.corpus.store import Sample
+from tips_bench.training.crops import read_image
+
+EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+EXIF = ("Make", "Model", "Software", "DateTime", "Artist", "Copyright", "Orientation")  # no place, no serial number
+LONGEST = 200  # characters of an EXIF text
+
+
+def decoded(image: bytes) -> tuple[str, int, int]:
+    """(extension, width, height) of an image that was decoded as training does it, turned as EXIF says.
+
+    Errors: SampleFault, why training would skip it.
+    """
+    _, height, width = read_image({"jpg": image}).shape
+    with Image.open(io.BytesIO(image), formats=tuple(EXTENSIONS)) as opened:
+        return EXTENSIONS[str(opened.format)], width, height
+
+
+def facts(image: bytes, width: int, height: int) -> dict[str, Any]:
+    """What the .json says of an image, beside its captions."""
+    known = {"width": width, "height": height, "sha256": hashlib.sha256(image).hexdigest()}
+    exif = _exif(image)
+    return known | ({"exif": exif} if exif else {})
+
+
+def _exif(image: bytes) -> dict[str, str | int]:
+    try:
+        with Image.open(io.BytesIO(image), formats=tuple(EXTENSIONS)) as opened:
+            stated = {} if opened.format == "PNG" and "exif" not in opened.info else dict(opened.getexif())
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError):
+        return {}  # a broken block of EXIF in an image that can be decoded
+    named = {ExifTags.TAGS.get(tag, ""): value for tag, value in stated.items()}
+    plain = {name: named[name] for name in EXIF if isinstance(named.get(name), str | int)}
+    return {name: value.strip("\0 ")[:LONGEST] if isinstance(value, str) else value for name, value in plain.items()}
+
+
+def captions(said: dict[str, Any], kind: str) -> list[str]:
+    """The captions of a kind, "web" or "synthetic", that are no blanks."""
+    stated = said.get(kind)
+    return [text for text in (stated if isinstance(stated, list) else [stated]) if isinstance(text, str) and text.strip()]
+
+
+def text_of(sample: Sample) -> str:
+    """The caption that came with the image, "" where none did."""
+    return next(iter(captions(sample.said, "web")), "")
+
+
+def knows_languages() -> bool:
+    """Whether the package is installed that tells languages."""
+    return importlib.util.find_spec("py3langid") is not None
+
+
+def language_of(text: str) -> str:
+    """The most likely language, by ISO 639-1. A guess for texts of a few words."""
+    import py3langid
+
+    return str(py3langid.classify(text)[0])

@@ -1,0 +1,130 @@
+"""`corpus fetch`: samples of any source into the shards of a corpus, with the facts of each image and within limits.
+
+Samples keep the order of the source. A shard is made of `size` samples of it, and holds those that stay. Beside the shards:
+
+    dropped.jsonl     name, reason and detail of each sample that was left out
+    .fetch/           while it is not whole: the parts of the source, and what is known of shards that are written
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tips_bench import __version__
+from tips_bench.corpus.card import finish
+from tips_bench.corpus.facts import decoded, facts
+from tips_bench.corpus.filters import Limits, passing
+from tips_bench.corpus.pieces import Piece, begin, complete, run_pieces
+from tips_bench.corpus.sources.base import Found, Source
+from tips_bench.corpus.store import MANIFEST, Manifest, Sample, Shard, Step, load_manifest, write_shard
+from tips_bench.errors import UserError
+from tips_bench.executors.chosen import Chosen
+from tips_bench.files import atomic, write_text
+from tips_bench.registry import load_target
+from tips_bench.training.shards import SampleFault
+
+WORK, DROPPED = ".fetch", "dropped.jsonl"
+
+
+def fetch(source: Source, target: Path, limits: Limits, *, size: int, license: str | None, chosen: Chosen | None) -> Manifest:
+    """The manifest of the corpus in `target`, made now or taken up where it stopped. license: of samples that state none.
+
+    Errors: those of the source, of `begin` and of the pieces; not one sample stays.
+    """
+    limits.check()
+    settings = {"source": source.identity(), "limits": limits.model_dump(mode="json"), "samples_per_shard": size, "license": license}
+    if not begin(target, "fetch", settings):
+        parts = _write_parts(source, target / WORK, size)
+        given = {"target": str(target.absolute()), "read": source.read, "limits": settings["limits"], "license": license}
+        pieces = [
+            Piece("tips_bench.corpus.fetch:fetch_part", {**given, "number": number}, target / WORK / f"{number:05d}.json")
+            for number in range(parts)
+        ]
+        run_pieces(pieces, "fetch", chosen, whole=target / MANIFEST)
+        complete(target, lambda: _finish(source, target, settings, [piece.done for piece in pieces]))
+    manifest = load_manifest(target)
+    assert manifest is not None
+    return manifest
+
+
+def _write_parts(source: Source, work: Path, size: int) -> int:
+    """The number of parts of a source, each written to a file of its own, the number last."""
+    whole = work / "parts"
+    if not whole.is_file():
+        number = 0
+        for part in source.parts(size):
+            write_text(work / f"{number:05d}.part", json.dumps(part))
+            number += 1
+        write_text(whole, f"{number}\n", durable=True)
+    return int(whole.read_text())
+
+
+def fetch_part(target: str, number: int, read: str, limits: dict[str, Any], license: str | None) -> None:
+    """A piece: the samples of one part as a shard. Errors: those of the source's `read` and of a classifier."""
+    folder, dropped = Path(target), list[tuple[str, str, str]]()
+    part = json.loads((folder / WORK / f"{number:05d}.part").read_text(encoding="utf-8"))
+    licenses: Counter[str] = Counter()
+
+    def counted() -> Iterator[Sample]:
+        names: dict[str, str] = {}
+        known = _samples(load_target(read)(**part), number, license, names, dropped)
+        for sample in passing(known, Limits(**limits), lambda one, reason: dropped.append((names[one.key], reason, ""))):
+            licenses[str(sample.said.get("license", "not stated"))] += 1
+            yield sample
+
+    path = folder / f"{number:05d}.tar"
+    shard = write_shard(path, counted())
+    if not shard.samples:
+        path.unlink()
+    said = {"shard": shard.model_dump(mode="json") if shard.samples else None, "dropped": dropped, "licenses": licenses}
+    write_text(folder / WORK / f"{number:05d}.json", json.dumps(said))
+
+
+def _samples(
+    found: Iterator[Found], part: int, license: str | None, names: dict[str, str], dropped: list[tuple[str, str, str]]
+) -> Iterator[Sample]:
+    """Those with an image that training can decode. names: gets the name of each by its key."""
+    for number, one in enumerate(found):
+        fault, detail = one.fault, one.detail
+        try:
+            extension, width, height = decoded(one.image) if not fault else ("", 0, 0)
+        except SampleFault as error:
+            fault = str(error)
+        if fault:
+            dropped.append((one.name, fault, detail))
+            continue
+        said = {name: value for name, value in one.said.items() if name not in ("key", "status", "error_message")}
+        said |= facts(one.image, width, height)
+        if license is not None and not said.get("license"):
+            said["license"] = license
+        key = f"{part:05d}{number:05d}"
+        names[key] = one.name
+        yield Sample(key, one.image, extension, said)
+
+
+def _finish(source: Source, target: Path, settings: dict[str, Any], done: list[Path]) -> None:
+    """Gather what the pieces say, write the manifest, and remove the work folder."""
+    shards, dropped, licenses = list[Shard](), Counter[str](), Counter[str]()
+    with atomic(target / DROPPED) as temporary, temporary.open("w", encoding="utf-8") as out:
+        for path in done:
+            said = json.loads(path.read_text(encoding="utf-8"))
+            if said["shard"] is not None:
+                shards.append(Shard(**said["shard"]))
+            licenses.update(said["licenses"])
+            for name, reason, detail in said["dropped"]:
+                dropped[reason] += 1
+                out.write(json.dumps({"name": name, "reason": reason, "detail": detail}, ensure_ascii=False) + "\n")
+    if not shards:
+        counts = ", ".join(f"{number} {reason}" for reason, number in dropped.most_common(3)) or "the source is empty"
+        raise UserError(f"not one sample stays: {counts}", where=target, fix=f"{DROPPED} names them. Change the limits and the folder.")
+    samples = sum(shard.samples for shard in shards)
+    step = Step(
+        name="fetch", settings=settings, version=__version__, samples=samples, dropped=dict(dropped.most_common()), licenses=dict(licenses)
+    )
+    finish(target, Manifest(steps=[*source.steps(), step], shards=shards))
+    shutil.rmtree(target / WORK, ignore_errors=True)

@@ -1,0 +1,174 @@
+"""Rows of Parquet, CSV, TSV and JSON-lines files: images in them, or links. On a disk or in object storage, as data sets of a hub are.
+
+An image is a column of bytes, or of {bytes, path} as Hugging Face's data sets have it. The caption's column becomes "web"; other columns of
+plain values are kept under their names.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import importlib.util
+import io
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, cast
+
+from tips_bench.corpus.sources.base import Found, batched, ranges
+from tips_bench.corpus.store import Step
+from tips_bench.errors import UserError
+from tips_bench.files import digest
+from tips_bench.strict import Strict
+from tips_bench.training.shard_files import patiently, shard_path
+
+SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".csv.gz", ".tsv.gz", ".jsonl.gz")
+LINKS, CAPTIONS, PICTURES = ("url",), ("caption", "text", "alt_text", "alt", "web"), ("image", "jpg", "png", "webp", "img")
+LONGEST_FIELD = 1 << 20  # characters of a CSV file's field
+
+
+class Columns(Strict):
+    """Names of columns; None = the first that has a usual name: url; caption, text, alt_text, alt, web; image, jpg, png, webp, img."""
+
+    link: str | None = None
+    caption: str | None = None
+    image: str | None = None
+
+    def found_in(self, names: Sequence[str], where: object) -> Columns:
+        """These columns as a file calls them, whatever the case of letters. Errors: one that is not there; neither image nor link."""
+        for name in filter(None, (self.link, self.caption, self.image)):
+            if name not in names:
+                raise UserError(f"there is no column {name!r}", where=where, fix=f"It has: {', '.join(names)[:300]}.")
+
+        def usual(known: tuple[str, ...]) -> str | None:
+            return next((name for one in known for name in names if name.lower() == one), None)
+
+        image, link = self.image or (None if self.link else usual(PICTURES)), self.link or usual(LINKS)
+        if image is None and link is None:
+            fix = f"Name it with --url-column or --image-column. The file has: {', '.join(names)[:300]}."
+            raise UserError("there is no column of images or links", where=where, fix=fix)
+        return Columns(link=None if image else link, caption=self.caption or usual(CAPTIONS), image=image)
+
+
+class TableSource:
+    """Rows of files. Errors: a file that is none, no column of images or links, no pyarrow for Parquet."""
+
+    def __init__(self, files: list[Path], columns: Columns) -> None:
+        self.files = files
+        self.columns = columns.found_in(_names(files[0]), files[0])
+        self.read = "tips_bench.corpus.sources.links:read" if self.columns.image is None else "tips_bench.corpus.sources.tables:read"
+
+    def identity(self) -> dict[str, Any]:
+        """The names and sizes of the files, and the columns."""
+        known = [f"{path.name} {path.stat().st_size}" for path in self.files]
+        return {"kind": "table", "files": digest(*known), "columns": self.columns.model_dump(mode="json")}
+
+    def steps(self) -> list[Step]:
+        """None is known."""
+        return []
+
+    def parts(self, size: int) -> Iterator[dict[str, Any]]:
+        """Links with what is said of them; or ranges of rows where they have the images."""
+        if self.columns.image is not None:
+            counts = ((str(path), _count(path)) for path in self.files)
+            yield from ({"ranges": some, "columns": self.columns.model_dump(mode="json")} for some in ranges(counts, size))
+        else:
+            rows = (row for path in self.files for row in _rows(path))
+            link = self.columns.link or ""
+            for some in batched(rows, size):
+                yield {"rows": [[row.get(link), said_of(row, self.columns)] for row in some]}
+
+
+def read(ranges: list[tuple[str, int, int]], columns: dict[str, Any]) -> Iterator[Found]:
+    """The rows of a part of a table with images. Errors: a file that cannot be read."""
+    known = Columns(**columns)
+    for name, first, behind in ranges:
+        with _parquet(shard_path(name)) as table:
+            begins = 0
+            for group in range(table.metadata.num_row_groups):
+                count = table.metadata.row_group(group).num_rows
+                low, high = max(first - begins, 0), min(behind - begins, count)
+                if low < high:
+                    rows = table.read_row_group(group).slice(low, high - low).to_pylist()
+                    yield from (found_in(row, known, f"{name}: row {begins + low + number}") for number, row in enumerate(rows))
+                begins += count
+
+
+def found_in(row: dict[str, Any], columns: Columns, name: str) -> Found:
+    """The sample of a row with an image."""
+    image = row.get(columns.image or "")
+    data = image.get("bytes") if isinstance(image, dict) else image
+    said = said_of(row, columns)
+    return Found(name, data, said) if isinstance(data, bytes) else Found(name, said=said, fault="no image")
+
+
+def said_of(row: dict[str, Any], columns: Columns) -> dict[str, Any]:
+    """What a row says beside its image."""
+    said = {name: value for name, value in row.items() if name != columns.image and isinstance(value, str | int | float | bool)}
+    caption = said.pop(columns.caption, None) if columns.caption else None
+    if columns.link is not None and columns.link in said:
+        said["url"] = said.pop(columns.link)
+    return said if caption is None else said | {"web": str(caption)}
+
+
+def _names(path: Path) -> list[str]:
+    if path.name.endswith(".parquet"):
+        with _parquet(path) as table:
+            return list(table.schema_arrow.names)
+    first = next(_rows(path), None)
+    if first is None:
+        raise UserError("the file has no rows", where=path, fix="Give a file of links.")
+    return list(first)
+
+
+def _count(path: Path) -> int:
+    with _parquet(path) as table:
+        return int(table.metadata.num_rows)
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Errors: a line that is no row."""
+    if path.name.endswith(".parquet"):
+        with _parquet(path) as table:
+            for batch in table.iter_batches():
+                yield from batch.to_pylist()
+        return
+    plain = path.name.removesuffix(".gz")
+    with patiently(path, lambda: path.open("rb")) as raw, gzip.open(raw) if plain != path.name else nullcontext(raw) as file:
+        lines = io.TextIOWrapper(cast(Any, file), encoding="utf-8-sig", newline="")
+        try:
+            yield from _json_rows(lines) if plain.endswith(".jsonl") else _csv_rows(lines, "\t" if plain.endswith(".tsv") else ",")
+        except (ValueError, csv.Error, EOFError) as error:
+            raise UserError(f"a line cannot be read as a row ({error})", where=path, fix="Write the file again, in UTF-8.") from error
+
+
+def _json_rows(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for line in filter(str.strip, lines):
+        row = json.loads(line)
+        if not isinstance(row, dict):
+            raise ValueError("not an object")
+        yield row
+
+
+def _csv_rows(lines: Iterable[str], delimiter: str) -> Iterator[dict[str, Any]]:
+    csv.field_size_limit(min(LONGEST_FIELD, sys.maxsize))
+    for row in csv.DictReader(lines, delimiter=delimiter):
+        yield {name: value for name, value in row.items() if isinstance(name, str)}
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Any]:
+    if importlib.util.find_spec("pyarrow") is None:
+        raise UserError("pyarrow is not installed, which reads Parquet", where=path, fix="Run `pip install 'tips-bench[corpus]'`.")
+    import pyarrow
+    from pyarrow import parquet
+
+    with patiently(path, lambda: path.open("rb")) as file:
+        try:
+            yield parquet.ParquetFile(file)
+        except pyarrow.ArrowException as error:
+            raise UserError(
+                f"not a Parquet file that is whole ({str(error).splitlines()[0]})", where=path, fix="Fetch it again."
+            ) from error
