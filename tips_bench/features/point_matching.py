@@ -118,16 +118,13 @@ def enlarged_norms(features_hwD: Tensor, rows_Hh: Tensor, columns_Ww: Tensor) ->
 
     A pixel's feature is a sum of those of a few patches near each other, so its square is a sum of their products.
     """
-    features_hwD, (height, width, _) = features_hwD.double(), features_hwD.shape
-    squares_HW = features_hwD.new_zeros(len(rows_Hh), len(columns_Ww))
+    wide_hwD, wide_Ww = features_hwD.double(), columns_Ww.double()
+    squares_HW = wide_hwD.new_zeros(len(rows_Hh), len(columns_Ww))
     for down, rows_Hg in _both(rows_Hh.double()):
-        for right, columns_Wv in _both(columns_Ww.double()):
-            upper, lower = features_hwD[: height - down], features_hwD[down:]
-            products_gv = (upper[:, : width - right] * lower[:, right:]).sum(-1)
-            if down and right:
-                products_gv += (upper[:, right:] * lower[:, : width - right]).sum(-1)
-            squares_HW += (2 if down or right else 1) * (rows_Hg @ products_gv @ columns_Wv.T)
-    return squares_HW.clamp(min=0).sqrt().float()
+        products_gww = wide_hwD[: len(wide_hwD) - down] @ wide_hwD[down:].mT
+        squares_gW = ((wide_Ww @ products_gww) * wide_Ww).sum(2)
+        squares_HW += (2 if down else 1) * (rows_Hg @ squares_gW)
+    return squares_HW.clamp(min=0).sqrt().to(features_hwD)
 
 
 def _both(weights_Nn: Tensor) -> Iterator[tuple[int, Tensor]]:
