@@ -186,6 +186,7 @@ METRICS: Registry[Any] = Registry(
     "metric",
     {
         "boundary-iou": "tips_bench.metrics.boundary_iou:BoundaryCounts",
+        "difficulty": "tips_bench.metrics.difficulty:DifficultyCounts",
         "matched-miou": "tips_bench.metrics.matched_iou:MatchedCounts",
     },
 )

@@ -39,7 +39,8 @@ def write_spair(root: Path, categories: int = 3, shift: int = 1, split: str = "t
             names.append(name)
             data = {"filename": name, "category": category, "src_imname": f"{source}.jpg", "trg_imname": f"{target}.jpg"}
             data |= {"src_imsize": [SIDE, SIDE, 3], "trg_imsize": [SIDE, SIDE, 3], "trg_bndbox": [10, 10, 60, 90]}
-            data |= {"src_kps": points.tolist(), "trg_kps": truth.tolist(), "viewpoint_variation": 0}
+            data |= {"src_kps": points.tolist(), "trg_kps": truth.tolist()}
+            data |= {"viewpoint_variation": kind % 3, "scale_variation": 0, "truncation": 3, "occlusion": number}
             path = root / "PairAnnotation" / split / f"{name}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(data))
