@@ -44,7 +44,7 @@ from tips_bench.results.statistics import differences
 
 DIM, WIDTH = 1024, 0.3
 SIDE, PATCH = 224, 14
-SEEDS, DRAWS = 5, 20_000
+SEEDS, DRAWS = 3, 20_000
 VIEWS = ("recall@5cm", "recall@20px", "recall@40px", "recall@80px")
 KEYPOINTS = ("image PCK@0.05", "image PCK@0.10", "image PCK@0.20")
 

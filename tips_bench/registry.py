@@ -289,6 +289,7 @@ READERS: Registry[Any] = Registry(
         "youtube-vos": "tips_bench.data.video_sets:youtube_vos",
         "mose": "tips_bench.data.video_sets:mose",
         "spair": "tips_bench.data.spair:spair",
+        "ap10k": "tips_bench.data.ap10k:ap10k",
         "pf-pascal": "tips_bench.data.pf_pascal:pf_pascal",
         "navi-pairs": "tips_bench.data.navi_pairs:navi_pairs",
         "scannet-pairs": "tips_bench.data.scannet_pairs:scannet_pairs",
