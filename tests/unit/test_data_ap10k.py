@@ -15,6 +15,8 @@ from tips_bench.data.ap10k import ap10k
 from tips_bench.data.checks.pairs import check_keypoints
 from tips_bench.errors import UserError
 
+GOLDEN = Path(__file__).parents[1] / "parity" / "data" / "ap10k.npz"
+
 
 def annotations(root: Path) -> dict[int, dict]:
     """Image -> what is told of it, with the names of its species and family."""
@@ -61,6 +63,15 @@ def test_pairs_are_all_that_the_rules_allow(tmp_path, kind):
         seen = (points[0][:, 2] > 0) & (points[1][:, 2] > 0)
         assert np.array_equal(pair.points_2K2, np.stack([of_one[seen, :2] for of_one in points])) and pair.box == (10, 20, 70, 100)
     assert check_keypoints(reader).ok and ap10k(tmp_path, "test", pairs=kind).ids == reader.ids
+
+
+@pytest.mark.parametrize("kind", ["intra-species", "cross-species", "cross-family"])
+def test_pairs_are_those_that_the_sources_notebook_writes(tmp_path, kind):
+    photos = {("Bovidae", "cow"): 5, ("Bovidae", "sheep"): 3, ("Felidae", "cat"): 3, ("Felidae", "lion"): 2, ("Ursidae", "bear"): 4}
+    write_ap10k(tmp_path, photos)
+    found = {tuple(sorted(map(int, id.partition(":")[0].split("-")))) for id in ap10k(tmp_path, "test", pairs=kind).ids}
+    with np.load(GOLDEN) as theirs:
+        assert found == set(map(tuple, theirs[kind].tolist()))
 
 
 def test_the_last_of_a_species_are_for_testing_and_those_before_them_for_validation(tmp_path, monkeypatch):
