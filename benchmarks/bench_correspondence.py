@@ -1,10 +1,11 @@
 """Points of two views matched: this project beside Probe3D's own code, on the same features in one run.
 
-    .venv/bin/python benchmarks/bench_correspondence.py [--probe3d FOLDER] [--repeats 3]
+    .venv/bin/python benchmarks/bench_correspondence.py [--probe3d FOLDER] [--rounds 3]
 
 FOLDER is a checkout of mbanani/probe3d; its evals/utils/correspondence.py is loaded from there, with an exact blocked search in torch in
 place of faiss's search on a GPU, which it asks for when it is imported. Without a checkout the same search on features that are enlarged as
 a whole stands for it. Both match 128 x 128 points by maps of 32 x 32 patches of 768 features, as in the protocol views-probe3d-navi.
+Seconds are the processor's, of all threads, which other work on the machine changes least; the best of interleaved rounds counts.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import importlib.util
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -74,35 +76,33 @@ def plain(first_Dhw: Tensor, second_Dhw: Tensor, first_3HW: Tensor, second_3HW: 
     return first_3HW.permute(1, 2, 0)[first_3HW[2] > 0][order_k], second_3HW.permute(1, 2, 0)[second_3HW[2] > 0][rows_N2[order_k, 0]]
 
 
-def best_of(run: Callable[[], Any], repeats: int) -> tuple[float, Any]:
-    """(seconds of the fastest run, its result)."""
-    times, found = [], None
-    for _ in range(repeats):
-        start = time.perf_counter()
-        found = run()
-        times.append(time.perf_counter() - start)
-    return min(times), found
+def timed(run: Callable[[], Any]) -> tuple[float, Any]:
+    """(seconds of the processor, the result)."""
+    start = time.process_time()
+    found = run()
+    return time.process_time() - start, found
 
 
 def main() -> None:
     """Print seconds of both, their ratio, and the share of matches that are the same."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--probe3d", type=Path)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     other, name = (plain, "whole maps") if options.probe3d is None else (theirs(options.probe3d), "probe3d")
     generator = torch.Generator().manual_seed(0)
-    print(f"{torch.get_num_threads()} threads; seconds a pair, the best of {options.repeats}")
+    print(f"{torch.get_num_threads()} threads; seconds of the processor for a pair, the best of {options.rounds}")
     for share in (1.0, 0.5, 0.25):
         maps_2hwD = torch.randn(2, 32, 32, 768, generator=generator)
         points_23HW = torch.rand(2, 3, 128, 128, generator=generator) + 0.1
         points_23HW[:, 2] *= torch.rand(2, 128, 128, generator=generator) < share
-        known_2HW = points_23HW[:, 2] > 0
-        own_s, found = best_of(lambda: match_views(maps_2hwD[0], maps_2hwD[1], known_2HW, MATCHES), options.repeats)  # noqa: B023
-        maps = maps_2hwD.permute(0, 3, 1, 2)
-        other_s, their = best_of(lambda: other(maps[0], maps[1], points_23HW[0], points_23HW[1], MATCHES), options.repeats)  # noqa: B023
+        own = partial(match_views, *maps_2hwD, points_23HW[:, 2] > 0, MATCHES)
+        their = partial(other, *maps_2hwD.permute(0, 3, 1, 2), *points_23HW, MATCHES)
+        rounds = [(timed(own), timed(their)) for _ in range(options.rounds)]
+        own_s, other_s = (min(pair[side][0] for pair in rounds) for side in (0, 1))
+        (_, found), (_, expected) = rounds[0]
         mine = points_23HW[0].permute(1, 2, 0).flatten(0, 1)[found.first_k]
-        same = len(set(map(tuple, mine.tolist())) & set(map(tuple, their[0].tolist()))) / MATCHES
+        same = len(set(map(tuple, mine.tolist())) & set(map(tuple, expected[0].tolist()))) / MATCHES
         print(f"{share:4.0%} of points: {own_s:.2f} s, {name} {other_s:.2f} s, ratio {other_s / own_s:.1f}; {same:.1%} of points the same")
     print(f"peak memory of both: {peak_memory_mb('cpu'):.0f} MB")
 

@@ -30,7 +30,10 @@ INDEX_HEAD = ["| protocol | what it does | source | differences from it |", "| -
 DEPTH_BINS = ["linear-dinov2-nyu", "linear-dinov2-nyu-4", "linear-dinov2-kitti", "linear-dinov2-kitti-4"]
 RETRIEVAL = ["retrieval-own", "retrieval-tips", "retrieval-tips-both", "retrieval-clip", "retrieval-squash"]
 ZERO_SHOT = ["zeroshot-own", "zeroshot-openai80", "zeroshot-openai80-squash", "zeroshot-bigvision"]
-KEYPOINTS = ["spair-dift", "spair-probe3d", "spair-geoaware", "spair-insid3", "spair-insid3-debiased", "spair-dinov3"]
+KEYPOINTS = [
+    *("spair-dift", "spair-probe3d", "spair-geoaware", "spair-geoaware-window"),
+    *("spair-insid3", "spair-insid3-debiased", "spair-dinov3"),
+]
 VIEWS = ["views-probe3d-navi", "views-probe3d-scannet", "views-dinov3-navi"]
 IN_CONTEXT = ["hummingbird", "hummingbird-100k", "hummingbird-1m", "hummingbird-224", "hummingbird-dip", "hummingbird-hb"]
 HELD = {

@@ -186,6 +186,7 @@ METRICS: Registry[Any] = Registry(
     "metric",
     {
         "boundary-iou": "tips_bench.metrics.boundary_iou:BoundaryCounts",
+        "difficulty": "tips_bench.metrics.difficulty:DifficultyCounts",
         "matched-miou": "tips_bench.metrics.matched_iou:MatchedCounts",
     },
 )
@@ -288,6 +289,7 @@ READERS: Registry[Any] = Registry(
         "youtube-vos": "tips_bench.data.video_sets:youtube_vos",
         "mose": "tips_bench.data.video_sets:mose",
         "spair": "tips_bench.data.spair:spair",
+        "ap10k": "tips_bench.data.ap10k:ap10k",
         "pf-pascal": "tips_bench.data.pf_pascal:pf_pascal",
         "navi-pairs": "tips_bench.data.navi_pairs:navi_pairs",
         "scannet-pairs": "tips_bench.data.scannet_pairs:scannet_pairs",

@@ -101,6 +101,7 @@ HASHES = {
     "spair-dift": "f5a268be3b0ead99",
     "spair-dinov3": "19ecdf86744d2c44",
     "spair-geoaware": "44fc9c6e797611c2",
+    "spair-geoaware-window": "6f4c847ca0c3d320",
     "spair-insid3": "40d8e7f3905d3107",
     "spair-insid3-debiased": "09c58af8714b4ccb",
     "spair-probe3d": "8cb0f74617a8a9a2",

@@ -39,7 +39,8 @@ def write_spair(root: Path, categories: int = 3, shift: int = 1, split: str = "t
             names.append(name)
             data = {"filename": name, "category": category, "src_imname": f"{source}.jpg", "trg_imname": f"{target}.jpg"}
             data |= {"src_imsize": [SIDE, SIDE, 3], "trg_imsize": [SIDE, SIDE, 3], "trg_bndbox": [10, 10, 60, 90]}
-            data |= {"src_kps": points.tolist(), "trg_kps": truth.tolist(), "viewpoint_variation": 0}
+            data |= {"src_kps": points.tolist(), "trg_kps": truth.tolist()}
+            data |= {"viewpoint_variation": kind % 3, "scale_variation": 0, "truncation": 3, "occlusion": number}
             path = root / "PairAnnotation" / split / f"{name}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(data))
@@ -57,6 +58,31 @@ def write_pf_pascal(root: Path) -> None:
         both = [f"PF-dataset-PASCAL/JPEGImages/{name}{side}.jpg" for side in "12"]
         lines.append(f"{both[0]},{both[1]},{kind},10.5;20,30;40.25,5;6,7;8.5")
     (root / "PF-dataset-PASCAL/test_pairs_pf_pascal.csv").write_text("\n".join(lines) + "\n")
+
+
+def write_ap10k(root: Path, photos: dict[tuple[str, str], int] | None = None, points: int = 17) -> None:
+    """Photos of species, a few points of each animal unseen, over the three files; image 2 shows several animals and image 3 few points."""
+    photos = {("Bovidae", "cow"): 4, ("Bovidae", "sheep"): 3, ("Felidae", "cat"): 3} if photos is None else photos
+    draw, number = np.random.default_rng(0), 0
+    files: dict[str, dict[str, list]] = {name: {"images": [], "annotations": []} for name in ("train", "test", "val")}
+    kinds = [{"id": place, "name": name, "supercategory": family} for place, (family, name) in enumerate(photos, 1)]
+    for kind, many in zip(kinds, photos.values(), strict=True):
+        for _ in range(many):
+            number += 1
+            seen_P = np.where(draw.random(points) < (0.1 if number == 3 else 0.8), 2, 0)
+            seen_P[:2] = 2
+            seen_P[2] = 0 if number == 3 else 2
+            seen_P[3:] *= number != 3
+            keypoints = np.concatenate([draw.integers(0, SIDE, (points, 2)), seen_P[:, None]], 1)
+            file = files[("train", "test", "val")[number % 3]]
+            file["images"].append({"id": number, "file_name": f"{number:012d}.jpg", "width": SIDE, "height": SIDE})
+            known = {"image_id": number, "category_id": kind["id"], "bbox": [10, 20, 60, 80], "keypoints": keypoints.ravel().tolist()}
+            file["annotations"].append(known | {"id": 100 + number, "num_keypoints": int((seen_P > 0).sum())})
+            write_png(root / "data" / f"{number:012d}.jpg", texture(number))
+    (root / "annotations").mkdir(parents=True)
+    for name, data in files.items():
+        (root / "annotations" / f"ap10k-{name}-split1.json").write_text(json.dumps(data | {"categories": kinds}))
+    (root / "ap-10k_is_crowd.txt").write_text(f"{2:012d}\n")
 
 
 def pose(degrees: float, x: float = 0.0) -> np.ndarray:

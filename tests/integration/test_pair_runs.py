@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,15 @@ def test_a_copy_moved_by_whole_patches_scores_100_with_features_of_patches_alone
 def test_conventions_give_one_encoder_different_scores(sets):
     scores = {protocol: run(sets / "out", "copies", protocol).metrics["image PCK@0.10"].value for protocol in SETS["copies"][3][:3]}
     assert len(set(scores.values())) > 1
+
+
+def test_points_are_scored_by_difficulty_beside_the_familys_own_numbers(sets):
+    record = run(sets / "out", "copies", "spair-dift", metrics=["difficulty"])
+    values = {name: metric.value for name, metric in record.metrics.items()}
+    assert values["category PCK@0.10 truncation both"] == values["category PCK@0.10"]
+    assert values["image PCK@0.10 viewpoint hard"] == 100 and math.isnan(values["image PCK@0.10 truncation none"])
+    with pytest.raises(UserError, match="how difficult"):
+        run(sets / "out", "animals", "spair-geoaware", extra=("probe.size=image",), metrics=["difficulty"])
 
 
 def test_the_same_view_twice_scores_100_and_another_view_less(sets):

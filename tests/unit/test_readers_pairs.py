@@ -35,6 +35,7 @@ def test_spair_reads_pairs_with_their_points(tmp_path):
     assert reader.ids[0] == "000000-a-b:one" and (pair.points_2K2[1] - pair.points_2K2[0] == [14, 0]).all() and pair.size == (SIDE, SIDE)
     assert [reader.images.ids[place] for place in (pair.first, pair.second)] == ["one/a.jpg", "one/b.jpg"] and pair.box == (10, 10, 60, 90)
     assert len(reader.images) == 6 and reader.images.load(0).image_HW3.shape == (SIDE, SIDE, 3)
+    assert [pair.difficulty for pair in map(reader.load, range(4))] == [(0, 0, 3, 0), (0, 0, 3, 1), (1, 0, 3, 0), (1, 0, 3, 1)]
     assert len(reader.sources(0)) == 2 and spair(tmp_path, "test").fingerprint == reader.fingerprint
     report = check_keypoints(reader, 6)
     assert report.ok and report.facts["pairs"] == "one 2, three 2, two 2" and report.sizes == {"112x112": 6}
@@ -59,6 +60,8 @@ def test_other_points_are_other_data(tmp_path):
         ({"trg_imname": "c.jpg"}, "is missing"),
         ({"trg_kps": [[float("nan"), 1]] * 4}, "as many points"),
         ({"category": None}, "missing"),
+        ({"occlusion": 4}, "no levels of difficulty"),
+        ({"truncation": "some"}, "not an annotation"),
     ],
 )
 def test_a_pair_that_contradicts_itself_is_refused_by_name(tmp_path, change, said):

@@ -39,7 +39,8 @@ Canvas = Literal["none", "corner-white", "center-black"]
 
 
 class KeypointOptions(Strict):
-    """reading, answer: see tips_bench.features.point_matching. sigma, temperature: of the answer "soft".
+    """reading, answer: see tips_bench.features.point_matching. sigma: of the answer "soft", radius: of the answer "window", in patches.
+    temperature: of both.
 
     canvas: images are made square first: "corner-white" adds white at the right or the bottom, "center-black" black on both sides.
     size: alpha is a fraction of the longer side of the object's "box" or of the second "image". below: an error has to be less than the
@@ -50,6 +51,7 @@ class KeypointOptions(Strict):
     reading: Reading
     answer: Answer
     sigma: float = Field(7, gt=0)
+    radius: int = Field(5, ge=0)
     temperature: float = Field(0.04, gt=0)
     canvas: Canvas = "none"
     size: Literal["box", "image"] = "box"
@@ -89,7 +91,7 @@ class KeypointAdapter:
     """Joins reader, matching and counts for one protocol."""
 
     needs_text = False
-    observed = False
+    observed = True
     probe = None
 
     def __init__(self, task: TaskCard, protocol: ProtocolCard) -> None:
@@ -107,7 +109,8 @@ class KeypointAdapter:
 
         def score(index: int) -> Scored:
             pair = test.reader.load(index)
-            return Scored(index, pair, count(self.within(pair, matching.find(pair)), pair.kind, groups))
+            within_AK = self.within(pair, matching.find(pair))
+            return Scored(index, pair, count(within_AK, pair.kind, groups), within_AK)
 
         scores = score_pairs(context, test, KeypointCounts.for_classes(test.reader.classes), beside, score)
         matching.maps.close()
@@ -171,7 +174,9 @@ class _Matching:
         start, end = self.images.shift(pair.first), self.images.shift(pair.second)
         queries_KD = read_points(self._map(pair.first), pair.points_2K2[0] + start, maps.grids[pair.first], options.reading)
         keys, grid = self._map(pair.second), maps.grids[pair.second]
-        found_K2 = find_points(queries_KD, keys, grid, options.answer, sigma=options.sigma, temperature=options.temperature)
+        found_K2 = find_points(
+            queries_KD, keys, grid, options.answer, sigma=options.sigma, radius=options.radius, temperature=options.temperature
+        )
         return found_K2 - end
 
     def _map(self, place: int) -> Tensor:

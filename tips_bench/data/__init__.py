@@ -31,7 +31,7 @@ Readers, by family:
     imagefolder       a folder for each class, and ImageNet
     boxes             VOC and COCO20k, boxes round objects
     uned              UnED, instances of eight domains
-    spair, pf_pascal  pairs of images with keypoints
+    spair, pf_pascal, ap10k  pairs of images with keypoints
     navi_pairs, scannet_pairs       pairs of views with depth and poses
     revisited         Revisited Oxford and Paris, landmarks
     amstertime        AmsterTime, places then and now

@@ -39,12 +39,14 @@ class Pair:
 class KeypointPair(Pair):
     """points_2K2: float64 pixels, the same point in both images. box: x1, y1, x2, y2 of the object in the second image; None = none told.
 
-    size: (height, width) of the second image in pixels.
+    size: (height, width) of the second image in pixels. difficulty: the number of the pair's level in each of
+    tips_bench.metrics.difficulty's KINDS; None = not told.
     """
 
     points_2K2: np.ndarray
     box: tuple[float, float, float, float] | None
     size: tuple[int, int]
+    difficulty: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

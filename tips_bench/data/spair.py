@@ -1,7 +1,8 @@
 """SPair-71k (Min et al., arXiv:1908.10543): pairs of photos of 18 categories of things, with the points that both show.
 
     JPEGImages/CATEGORY/IMAGE.jpg
-    PairAnnotation/{trn,val,test}/NUMBER-IMAGE-IMAGE:CATEGORY.json      category, src_imname, trg_imname, src_kps, trg_kps, trg_bndbox, ...
+    PairAnnotation/{trn,val,test}/NUMBER-IMAGE-IMAGE:CATEGORY.json      category, src_imname, trg_imname, src_kps, trg_kps, trg_bndbox, ...,
+                                                                        viewpoint_variation, scale_variation, truncation, occlusion
     Layout/large/{trn,val,test}.txt                                     the names of these files without .json
 
 Layout and names as juhongm999/hpf 5a72968 reads them (data/dataset.py:34-55, data/spair.py:18-38). Pairs of one category share images, so
@@ -26,6 +27,9 @@ from tips_bench.errors import UserError, unknown_name
 SPLITS = ("trn", "val", "test")
 # Test pairs of each category, in the order of the alphabet: Junyi42/sd-dino b85df18, pck_spair_pascal.py:533.
 TEST_PAIRS = (690, 650, 702, 702, 870, 644, 564, 600, 646, 640, 600, 600, 702, 650, 862, 664, 756, 692)
+
+# How a pair's file names its difficulty, and the number of the hardest level.
+DIFFICULTY = {"viewpoint_variation": 2, "scale_variation": 2, "truncation": 3, "occlusion": 3}
 
 
 class SpairOptions(Strict):
@@ -55,7 +59,7 @@ def spair(root: str | Path, split: str, **options: Any) -> KeypointFiles:
     for name, found in zip(names, read, strict=True):
         group = found["category"] if pattern is None else group_of(pattern, name)
         kind, first, second = classes.index(found["category"]), place[found["first"]], place[found["second"]]
-        pairs.append(KeypointPair(name, group, kind, first, second, found["points"], found["box"], found["size"]))
+        pairs.append(KeypointPair(name, group, kind, first, second, found["points"], found["box"], found["size"], found["difficulty"]))
     counts = tuple(sum(pair.kind == kind for pair in pairs) for kind in range(len(classes)))
     other = split == "test" and len(classes) == len(TEST_PAIRS) and counts != TEST_PAIRS
     return KeypointFiles("spair", split, root, classes, pairs, images, (REMARK,) if other else ())
@@ -73,6 +77,7 @@ def _read(path: Path, how: str) -> dict[str, Any]:
         box = tuple(float(value) for value in data["trg_bndbox"])
         width, height = (int(value) for value in data["trg_imsize"][:2])
         names = [inside(f"{category}/{data[key]}", path) for key in ("src_imname", "trg_imname")]
+        difficulty = tuple(int(data[key]) for key in DIFFICULTY) if all(key in data for key in DIFFICULTY) else None
     except OSError as error:
         raise UserError(f"cannot read the annotation of a pair: {error.strerror}", where=path, fix=how) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -81,4 +86,7 @@ def _read(path: Path, how: str) -> dict[str, Any]:
         raise UserError("src_kps and trg_kps are not two lists of as many points", where=path, fix=how)
     if len(box) != 4 or not max(box[2] - box[0], box[3] - box[1]) > 0:
         raise UserError(f"trg_bndbox = {list(box)} has no extent", where=path, fix=how)
-    return {"category": category, "first": names[0], "second": names[1], "points": points_2K2, "box": box, "size": (height, width)}
+    if difficulty is not None and not all(0 <= level <= most for level, most in zip(difficulty, DIFFICULTY.values(), strict=True)):
+        raise UserError(f"{', '.join(DIFFICULTY)} = {difficulty} are no levels of difficulty", where=path, fix=how)
+    found = {"category": category, "first": names[0], "second": names[1], "points": points_2K2, "box": box, "size": (height, width)}
+    return found | {"difficulty": difficulty}

@@ -12,6 +12,8 @@ How the feature of a point is read, and where a match is said to lie, differs fr
                center    its center (utils_correspondence.py:372-377)
                soft      the mean place of all patches, weighed by a softmax of cosines that a Gaussian around the nearest damps, where a
                          patch lies at its upper left corner (INSID3, utils/keypoints.py:36-63)
+               window    the same with cosines that are 0 outside of a square around the nearest, where a patch lies at its center; patches
+                         outside count, too, by the softmax of 0 (utils_correspondence.py:214-297,364-377)
 
 An enlarged map is never made: cosines of its pixels follow from the products of patches, because enlarging is linear.
 
@@ -32,7 +34,7 @@ from tips_bench.features.geometry import interpolation
 from tips_bench.features.patch_maps import Grid
 
 Reading = Literal["pixel", "corners", "patch", "nearest"]
-Answer = Literal["pixel", "corner", "center", "soft"]
+Answer = Literal["pixel", "corner", "center", "soft", "window"]
 PIXELS = {"cpu": 1 << 21, "cuda": 1 << 26}  # cosines held at once
 
 
@@ -49,18 +51,21 @@ def read_points(features_hwD: Tensor, points_Q2: np.ndarray, grid: Grid, reading
 
 
 def find_points(
-    queries_QD: Tensor, features_hwD: Tensor, grid: Grid, answer: Answer, *, sigma: float = 7, temperature: float = 0.04
+    queries_QD: Tensor, features_hwD: Tensor, grid: Grid, answer: Answer, *, sigma: float = 7, radius: int = 5, temperature: float = 0.04
 ) -> np.ndarray:
     """x, y of each query in the image of the map, float64 [Q,2], in the coordinates of `read_points`.
 
-    queries_QD: unit features. sigma: of the Gaussian, in patches; temperature: of the softmax; both for "soft" alone.
+    queries_QD: unit features. sigma: of the Gaussian of "soft", radius: of the square of "window", both in patches. temperature: of the
+    softmax of both.
     """
     if answer == "pixel":
         return _best_pixels(queries_QD, features_hwD, grid)
     height, width = grid.hw
     keys_KD = unit(features_hwD).flatten(0, 1).to(queries_QD)
     if answer == "soft":
-        cells_Q2 = _soft(queries_QD @ keys_KD.T, width, sigma, temperature)
+        cells_Q2 = _mean_place(_damped(queries_QD @ keys_KD.T, width, sigma), width, temperature)
+    elif answer == "window":
+        cells_Q2 = _mean_place(_inside(queries_QD @ keys_KD.T, width, radius), width, temperature) + 0.5
     else:
         rows_Q = top_matches(queries_QD, keys_KD, 1).rows_Qk[:, 0].cpu().numpy()
         cells_Q2 = np.stack([rows_Q % width, rows_Q // width], 1) + (0.5 if answer == "center" else 0.0)
@@ -81,13 +86,31 @@ def _bilinear(features_hwD: Tensor, places_Q2: np.ndarray) -> Tensor:
     return upper_QD * (1 - y_Q1) + lower_QD * y_Q1
 
 
-def _soft(cosines_QK: Tensor, width: int, sigma: float, temperature: float) -> np.ndarray:
-    """Mean (column, row), float64 [Q,2]."""
-    number_K = torch.arange(cosines_QK.shape[1], device=cosines_QK.device)
-    cells_K2 = torch.stack([number_K % width, number_K // width], 1).to(cosines_QK)
-    away_QK = (cells_K2[cosines_QK.argmax(1)][:, None] - cells_K2).square().sum(-1)
-    damped_QK = torch.exp(-away_QK / (2 * sigma**2)) * cosines_QK
-    return ((damped_QK / temperature).softmax(1) @ cells_K2).double().cpu().numpy()
+def _damped(cosines_QK: Tensor, width: int, sigma: float) -> Tensor:
+    """[Q,K]: less, the farther a patch is from the nearest one."""
+    return torch.exp(-_away(cosines_QK, width).square().sum(2) / (2 * sigma**2)) * cosines_QK
+
+
+def _inside(cosines_QK: Tensor, width: int, radius: int) -> Tensor:
+    """[Q,K]: 0 for patches that are farther from the nearest one than `radius` rows or columns."""
+    return cosines_QK.masked_fill(_away(cosines_QK, width).abs().amax(2) > radius, 0)
+
+
+def _away(cosines_QK: Tensor, width: int) -> Tensor:
+    """[Q,K,2]: columns and rows from the patch of the greatest cosine to each patch."""
+    cells_K2 = _cells(cosines_QK, width)
+    return cells_K2 - cells_K2[cosines_QK.argmax(1)][:, None]
+
+
+def _mean_place(scores_QK: Tensor, width: int, temperature: float) -> np.ndarray:
+    """Mean (column, row), weighed by a softmax, float64 [Q,2]."""
+    return ((scores_QK / temperature).softmax(1) @ _cells(scores_QK, width)).double().cpu().numpy()
+
+
+def _cells(scores_QK: Tensor, width: int) -> Tensor:
+    """[K,2]: column and row of each patch."""
+    number_K = torch.arange(scores_QK.shape[1], device=scores_QK.device)
+    return torch.stack([number_K % width, number_K // width], 1).to(scores_QK)
 
 
 def _best_pixels(queries_QD: Tensor, features_hwD: Tensor, grid: Grid) -> np.ndarray:
@@ -118,16 +141,13 @@ def enlarged_norms(features_hwD: Tensor, rows_Hh: Tensor, columns_Ww: Tensor) ->
 
     A pixel's feature is a sum of those of a few patches near each other, so its square is a sum of their products.
     """
-    features_hwD, (height, width, _) = features_hwD.double(), features_hwD.shape
-    squares_HW = features_hwD.new_zeros(len(rows_Hh), len(columns_Ww))
+    wide_hwD, wide_Ww = features_hwD.double(), columns_Ww.double()
+    squares_HW = wide_hwD.new_zeros(len(rows_Hh), len(columns_Ww))
     for down, rows_Hg in _both(rows_Hh.double()):
-        for right, columns_Wv in _both(columns_Ww.double()):
-            upper, lower = features_hwD[: height - down], features_hwD[down:]
-            products_gv = (upper[:, : width - right] * lower[:, right:]).sum(-1)
-            if down and right:
-                products_gv += (upper[:, right:] * lower[:, : width - right]).sum(-1)
-            squares_HW += (2 if down or right else 1) * (rows_Hg @ products_gv @ columns_Wv.T)
-    return squares_HW.clamp(min=0).sqrt().float()
+        products_gww = wide_hwD[: len(wide_hwD) - down] @ wide_hwD[down:].mT
+        squares_gW = ((wide_Ww @ products_gww) * wide_Ww).sum(2)
+        squares_HW += (2 if down else 1) * (rows_Hg @ squares_gW)
+    return squares_HW.clamp(min=0).sqrt().to(features_hwD)
 
 
 def _both(weights_Nn: Tensor) -> Iterator[tuple[int, Tensor]]:

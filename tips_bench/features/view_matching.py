@@ -3,10 +3,12 @@
 As mbanani/probe3d a1f1464 does it (evals/utils/correspondence.py:63-161,214-263): both maps are enlarged, features at points are made unit,
 each point's two nearest are found, and the matches of least ratio between both distances are kept, the distance being 1 - cosine. DINOv3
 (arXiv 2508.10104, appendix D.3) keeps those of greatest cosine instead.
-Enlarging is linear, so the cosines of a point with all places of the other view are those with its few patches, enlarged: a fraction of the
-products, and nothing of the size points x points is ever held.
+Enlarging is linear, so all cosines follow from the products of patches, and no enlarged map is made: products are enlarged over the
+second view, then line by line over the first, and a point's two nearest are taken at once. What is held is patches x points, never points
+x points.
 
-Axes: N points of a view, h w token grid, H W grid of points, D feature, k matches that are kept, P patches; n and q a block of points.
+Axes: N points of the first view, M of the second, h w token grid, H W grid of points, D feature, k matches that are kept, P patches of the
+first view; q a block of points.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from tips_bench.features.affinity import mutual, unit
+from tips_bench.features.affinity import mutual
 from tips_bench.features.geometry import CHUNK_ELEMENTS, Kind, interpolation
+from tips_bench.features.point_matching import enlarged_norms
 
-BLOCK = 1 << 12  # points whose features are held twice
-LINES = 16  # of a map that is enlarged at once
+GROUP = 128  # columns whose greatest value is looked at first
 Surest = Literal["ratio", "cosine"]
 LEAST = 1e-9  # a distance is no less where ratios are taken (calculate_ratio_test)
 
@@ -40,16 +43,15 @@ class ViewMatches:
 
 @dataclass(frozen=True)
 class Enlarged:
-    """A map as it is on the grid of points. places_N: those that have a point, line by line. features_ND: there, of length 1.
+    """A map on the grid of points, as the weights that make it of patches. rows_Hh, columns_Ww: along both axes.
 
-    scale_N: 1 / the length that they had. rows_Hh, columns_Ww: weights of enlarging along both axes.
+    places_N: the places that have a point, line by line. scale_N: 1 / the length of the feature there.
     """
 
     features_hwD: Tensor
     rows_Hh: Tensor
     columns_Ww: Tensor
     places_N: Tensor
-    features_ND: Tensor
     scale_N: Tensor
 
     @classmethod
@@ -59,18 +61,19 @@ class Enlarged:
             interpolation(patches, size, kind).to(features_hwD)
             for patches, size in zip(features_hwD.shape[:2], known_HW.shape, strict=True)
         )
-        across_hWD = torch.einsum("hwd,Ww->hWd", features_hwD, columns_Ww).contiguous()
         places_N = known_HW.flatten().nonzero()[:, 0]
-        blocks = zip(rows_Hh.split(LINES), known_HW.split(LINES), strict=True)
-        parts = [torch.tensordot(rows_lh, across_hWD, 1)[known_lW] for rows_lh, known_lW in blocks]
-        raw_ND = torch.cat(parts)
-        scale_N = raw_ND.norm(dim=1).clamp(min=1e-12).reciprocal()
-        return cls(features_hwD, rows_Hh, columns_Ww, places_N, unit(raw_ND), scale_N)
+        lengths_N = enlarged_norms(features_hwD, rows_Hh, columns_Ww).flatten()[places_N]
+        return cls(features_hwD, rows_Hh, columns_Ww, places_N, lengths_N.clamp(min=1e-12).reciprocal())
 
-    def on_grid(self, values_N: Tensor, elsewhere: float) -> Tensor:
-        """[H,W]: values of the points at their places."""
-        size = len(self.rows_Hh), len(self.columns_Ww)
-        return values_N.new_full((size[0] * size[1],), elsewhere).scatter(0, self.places_N, values_N).view(size)
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w) patches."""
+        return self.rows_Hh.shape[1], self.columns_Ww.shape[1]
+
+    def at_points(self, values_xhw: Tensor) -> Tensor:
+        """[x,N]: values of the patches enlarged, at the points, divided by the lengths there."""
+        values_xHW = self.rows_Hh @ (values_xhw @ self.columns_Ww.T)
+        return values_xHW.flatten(1).index_select(1, self.places_N).mul_(self.scale_N)
 
 
 def match_views(
@@ -94,12 +97,11 @@ def match_views(
     if len(first.places_N) == 0 or len(second.places_N) < needed:
         none = first.places_N[:0]
         return ViewMatches(none, none, none.to(first_hwD))
-    rows_Nr = nearest(first, second, needed)
-    cosines_Nr = torch.stack([products(first.features_ND, second.features_ND, rows_N) for rows_N in rows_Nr.T], 1)
+    cosines_Nr, rows_Nr = nearest(first, second, needed)
     weights_N = 1 - ratios(cosines_Nr) if surest == "ratio" else cosines_Nr[:, 0]
     rows_N, points_N = rows_Nr[:, 0], torch.arange(len(rows_Nr), device=rows_Nr.device)
     if both_ways:
-        kept_N = mutual(rows_N, nearest(second, first, 1)[:, 0])
+        kept_N = mutual(rows_N, nearest(second, first, 1)[1][:, 0])
         weights_N, rows_N, points_N = weights_N[kept_N], rows_N[kept_N], points_N[kept_N]
     weights_k, order_k = weights_N.sort(descending=True, stable=True)
     order_k = order_k[:matches]
@@ -112,49 +114,50 @@ def ratios(cosines_N2: Tensor) -> Tensor:
     return distances_N2[:, 0] / distances_N2[:, 1]
 
 
-def products(features_ND: Tensor, others_MD: Tensor, rows_N: Tensor) -> Tensor:
-    """[N]: of each feature with the row of others that is named for it."""
-    blocks = zip(features_ND.split(BLOCK), rows_N.split(BLOCK), strict=True)
-    return torch.cat([(features_nD * others_MD[rows_n]).sum(1) for features_nD, rows_n in blocks])
+def nearest(first: Enlarged, second: Enlarged, k: int) -> tuple[Tensor, Tensor]:
+    """(cosines [N,k], numbers among the points of the second view [N,k]) of the nearest to each point of the first, the nearest first.
 
-
-def nearest(first: Enlarged, second: Enlarged, k: int) -> Tensor:
-    """[N,k] numbers among the points of the second view of the nearest to each of the first, the nearest first; of equal ones the lower."""
-    height, width = len(second.rows_Hh), len(second.columns_Ww)
-    at_once = max(1, CHUNK_ELEMENTS.get(first.scale_N.device.type, CHUNK_ELEMENTS["cpu"]) // (height * width))
-    scale_HW, bias_HW = second.on_grid(second.scale_N, 0.0), second.on_grid(torch.zeros_like(second.scale_N), -torch.inf)
-    number_P = second.on_grid(torch.arange(len(second.places_N), device=second.places_N.device), -1).flatten()
-    columns_wW, found = second.columns_Ww.T.contiguous(), []
-    for products_qhw in patch_products(first, second.features_hwD, at_once):
-        cosines_qHW = torch.matmul(second.rows_Hh, products_qhw.flatten(0, 1).matmul(columns_wW).unflatten(0, products_qhw.shape[:2]))
-        found.append(greatest(cosines_qHW.mul_(scale_HW).add_(bias_HW), k))
-    return number_P[torch.cat(found)]
-
-
-def patch_products(first: Enlarged, other_hwD: Tensor, at_once: int) -> Iterator[Tensor]:
-    """[q,h,w]: products of the first view's features, at its points line by line, with the patches of another; at most `at_once` a block.
-
-    The features are as they are enlarged, not unit: that changes no order among the places of the other view.
+    Of equal ones the lower number comes first.
     """
-    (tokens_h, tokens_w), width = first.features_hwD.shape[:2], len(first.columns_Ww)
-    products_hwP = (first.features_hwD.flatten(0, 1) @ other_hwD.flatten(0, 1).T).view(tokens_h, -1)
-    lines = torch.bincount(first.places_N // width, minlength=len(first.rows_Hh)).tolist()
-    for rows_1h, columns_q in zip(first.rows_Hh.split(1), (first.places_N % width).split(lines), strict=True):
-        line_wP = (rows_1h @ products_hwP).view(tokens_w, -1)
-        for part_q in columns_q.split(at_once) if len(columns_q) else ():
-            yield (first.columns_Ww[part_q] @ line_wP).view(-1, *other_hwD.shape[:2])
+    at_once = max(1, CHUNK_ELEMENTS.get(first.scale_N.device.type, CHUNK_ELEMENTS["cpu"]) // len(second.places_N))
+    found = [
+        greatest(columns_qw @ cosines_wM, k) for columns_nw, cosines_wM in lines(first, second) for columns_qw in columns_nw.split(at_once)
+    ]
+    values_Nk, numbers_Nk = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return values_Nk * first.scale_N[:, None], numbers_Nk
 
 
-def greatest(values_qHW: Tensor, k: int) -> Tensor:
-    """[q,k] places, line by line, of the greatest values, which are overwritten; of equal ones the lower comes first."""
-    best_qH, found = values_qHW.amax(2), []
-    number_q = torch.arange(len(values_qHW), device=values_qHW.device)
+def lines(first: Enlarged, second: Enlarged) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each line of the first view with points: their weights [n,w], and what they are weights of [w,M].
+
+    Their product is the cosines of the line's points with those of the second view, times the lengths of the first ones' features: that
+    changes no order among the second view's points.
+    """
+    products_hwP = first.features_hwD @ second.features_hwD.flatten(0, 1).T
+    products_hwM = torch.stack([second.at_points(products_wP.unflatten(1, second.grid)) for products_wP in products_hwP])
+    counts = torch.bincount(first.places_N // len(first.columns_Ww), minlength=len(first.rows_Hh)).tolist()
+    columns = (first.places_N % len(first.columns_Ww)).split(counts)
+    for weights_h, columns_n in zip(first.rows_Hh, columns, strict=True):
+        if len(columns_n):
+            rows = slice(int(weights_h.nonzero()[0]), int(weights_h.nonzero()[-1]) + 1)
+            cosines_wM = weights_h[None, rows] @ products_hwM[rows].flatten(1)
+            yield first.columns_Ww[columns_n], cosines_wM.view(products_hwM.shape[1:])
+
+
+def greatest(values_qM: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """(values [q,k], columns [q,k]) of the k greatest of each line, the greatest first; of equal ones the lower column comes first.
+
+    The greatest of each group of columns are looked through, and then the group, whose values are overwritten.
+    """
+    groups_qGg = F.pad(values_qM, (0, -values_qM.shape[1] % GROUP), value=-torch.inf).unflatten(1, (-1, GROUP))
+    best_qG, number_q, found = groups_qGg.amax(2), torch.arange(len(values_qM), device=values_qM.device), []
     for _ in range(k):
-        row_q = best_qH.argmax(1)
-        line_qW = values_qHW[number_q, row_q]
-        column_q = line_qW.argmax(1)
-        found.append(row_q * values_qHW.shape[2] + column_q)
-        line_qW[number_q, column_q] = -torch.inf
-        values_qHW[number_q, row_q] = line_qW
-        best_qH[number_q, row_q] = line_qW.amax(1)
-    return torch.stack(found, 1)
+        group_q = best_qG.argmax(1)
+        values_qg = groups_qGg[number_q, group_q]
+        place_q = values_qg.argmax(1)
+        found.append((values_qg[number_q, place_q], group_q * GROUP + place_q))
+        values_qg[number_q, place_q] = -torch.inf
+        groups_qGg[number_q, group_q] = values_qg
+        best_qG[number_q, group_q] = values_qg.amax(1)
+    values_k, columns_k = zip(*found, strict=True)
+    return torch.stack(values_k, 1), torch.stack(columns_k, 1)

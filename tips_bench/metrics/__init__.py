@@ -17,6 +17,7 @@ By family:
     videos          J and F of objects in videos
     instances       R@1 and mMP@5 over domains
     matches         PCK of keypoints, recall of matches between views
+    difficulty      PCK of keypoints by how difficult a pair is
     discovery       CorLoc
     landmarks       average precision, with images that do not count
     recognition     GAP among distractors

@@ -17,7 +17,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.linalg import eigh
 from scipy.ndimage import label
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
@@ -25,10 +24,10 @@ from torch import Tensor
 
 from tips_bench.features.affinity import unit
 
-ROWS = 1 << 11  # patches whose products with all others are held at once
+ROWS = 1 << 8  # patches whose products with all others are held at once
 SMALL = 256  # patches up to which a full decomposition is no slower
-VECTORS = 40  # of the subspace in which the second eigenvector is looked for
-RESTARTS = 60  # after which a full decomposition takes over
+VECTORS = 20  # of the subspace in which the second eigenvector is looked for
+RESTARTS = 120  # after which a full decomposition takes over
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,7 @@ class Found:
 def lost(features_hwD: Tensor, candidates: int) -> Found:
     """The object that LOST finds. candidates: so many patches that are similar to few may say what belongs to it."""
     grid, features_PD = features_hwD.shape[:2], features_hwD.flatten(0, 1).float()
-    degree_P = torch.cat([_similar(block_pD, features_PD) for block_pD in features_PD.split(ROWS)])
-    degree_P -= (features_PD.square().sum(1) > 0).long()  # a patch is no neighbor of itself
+    degree_P = _degrees(features_PD)
     lowest_c = degree_P.argsort(stable=True)[:candidates]
     seed = int(lowest_c[0])
     speakers_s = lowest_c[features_PD[lowest_c] @ features_PD[seed] > 0]
@@ -60,9 +58,15 @@ def lost(features_hwD: Tensor, candidates: int) -> Found:
     return _around(seed, (support_P > 0).unflatten(0, grid).cpu().numpy(), map_hw)
 
 
-def _similar(block_pD: Tensor, features_PD: Tensor) -> Tensor:
-    """How many patches have a positive product with each of a block, itself included, [p]."""
-    return (block_pD @ features_PD.T > 0).sum(1)
+def _degrees(features_PD: Tensor) -> Tensor:
+    """[P]: to how many other patches each has a positive product. Each pair is multiplied once."""
+    degree_P = -(features_PD.square().sum(1) > 0).float()  # a patch is no neighbor of itself
+    for first in range(0, len(features_PD), ROWS):
+        block_pD = features_PD[first : first + ROWS]
+        similar_pQ = (block_pD @ features_PD[first:].T).gt_(0)  # to itself and the patches after it
+        degree_P[first : first + ROWS] += similar_pQ.sum(1)
+        degree_P[first + ROWS :] += similar_pQ[:, ROWS:].sum(0)
+    return degree_P
 
 
 def tokencut(features_hwD: Tensor, threshold: float, weak: float) -> Found:
@@ -72,7 +76,7 @@ def tokencut(features_hwD: Tensor, threshold: float, weak: float) -> Found:
     whole image then.
     """
     grid, features_PD = features_hwD.shape[:2], unit(features_hwD.flatten(0, 1))
-    similar_PP = (features_PD @ features_PD.T > threshold).cpu().numpy()
+    similar_PP = (features_PD @ features_PD.T > threshold).double().cpu().numpy()
     pairs = int(similar_PP.sum() - similar_PP.trace())
     if pairs in (0, len(similar_PP) * (len(similar_PP) - 1)):
         return Found(np.array([0, 0, grid[1], grid[0]]), np.ones(grid, bool), (0, 0), np.zeros(grid), uncut=True)
@@ -87,33 +91,32 @@ def tokencut(features_hwD: Tensor, threshold: float, weak: float) -> Found:
 def second_eigenvector(similar_PP: np.ndarray, weak: float) -> tuple[np.ndarray, bool]:
     """(v_P, full): v of the second smallest eigenvalue of (D - W) v = lambda D v, where W is 1 for similar patches and `weak` for others.
 
-    v = D^-1/2 u, where u belongs to the second greatest eigenvalue of D^-1/2 W D^-1/2. The greatest is 1, with D^1/2 1, which is taken out
-    of the way, so that Lanczos looks for one eigenvector at the end of the spectrum, to the precision of float64. full: whether it did
-    not settle, and a full decomposition was made instead.
+    similar_PP: float64, 1 or 0. v = D^-1/2 u, where u belongs to the second greatest eigenvalue of D^-1/2 W D^-1/2. The greatest is 1,
+    with D^1/2 1, which is taken out of the way, so that Lanczos looks for one eigenvector at the end of the spectrum, to the precision of
+    float64. full: whether it did not settle, and a full decomposition was made instead.
     """
     patches = len(similar_PP)
-    weights_PP = np.where(similar_PP, 1.0, weak)
-    root_P = np.sqrt(weights_PP.sum(1))
-    weights_PP /= root_P[:, None]
-    weights_PP /= root_P
-    first_P = root_P / np.linalg.norm(root_P)
-    found_P = None if patches <= SMALL else _lanczos(weights_PP, first_P)
+    root_P = np.sqrt(weak * patches + (1 - weak) * similar_PP.sum(1))
+    found_P = None if patches <= SMALL else _lanczos(similar_PP, weak, root_P)
     if found_P is not None:
         return found_P / root_P, False
+    weights_PP = (weak + (1 - weak) * similar_PP) / root_P / root_P[:, None]
     _, vectors_P1 = eigh(weights_PP, subset_by_index=[patches - 2, patches - 2])
     return vectors_P1[:, 0] / root_P, patches > SMALL
 
 
-def _lanczos(weights_PP: np.ndarray, first_P: np.ndarray) -> np.ndarray | None:
-    """The eigenvector of the greatest eigenvalue but the first's; None where it does not settle."""
+def _lanczos(similar_PP: np.ndarray, weak: float, root_P: np.ndarray) -> np.ndarray | None:
+    """The eigenvector of the second greatest eigenvalue of D^-1/2 W D^-1/2; None where it does not settle. root_P: of the degrees."""
+    first_P = root_P / np.linalg.norm(root_P)
 
     def apply(x_P: np.ndarray) -> np.ndarray:
         x_P = x_P.ravel()
-        y_P = weights_PP @ (x_P - first_P * (first_P @ x_P))
+        x_P = (x_P - first_P * (first_P @ x_P)) / root_P
+        y_P = (weak * x_P.sum() + (1 - weak) * (similar_PP @ x_P)) / root_P
         return y_P - first_P * (first_P @ y_P)
 
-    start_P = np.random.Generator(np.random.Philox(key=len(first_P))).standard_normal(len(first_P))
-    operator = LinearOperator(weights_PP.shape, matvec=apply, dtype=np.float64)
+    start_P = np.random.Generator(np.random.Philox(key=len(root_P))).standard_normal(len(root_P))
+    operator = LinearOperator(similar_PP.shape, matvec=apply, dtype=np.float64)
     try:
         _, vectors_P1 = eigsh(operator, k=1, which="LA", v0=start_P, ncv=VECTORS, maxiter=RESTARTS)
     except ArpackError:
