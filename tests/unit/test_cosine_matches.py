@@ -15,10 +15,12 @@ from tips_bench.features.cosine_matches import cosine_matches, key_blocks
 COARSE = [torch.float32, torch.bfloat16]
 
 
-def matches(queries_QD: torch.Tensor, keys_ND: torch.Tensor, k: int, coarse: torch.dtype, rows: int = 64, block: int = 1 << 24) -> Matches:
+def matches(
+    queries_QD: torch.Tensor, keys_ND: torch.Tensor, k: int, coarse: torch.dtype, rows: int = 64, block: int = module.PRODUCTS
+) -> Matches:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "coarse_type", lambda: coarse)
-        patch.setattr(module, "BLOCK_VALUES", block)
+        patch.setattr(module, "PRODUCTS", block)
         return cosine_matches(unit(queries_QD), key_blocks(unit(keys_ND).split(rows)), k)
 
 
@@ -69,7 +71,7 @@ def test_bfloat16_and_the_size_of_blocks_change_nothing() -> None:
     draw = torch.Generator().manual_seed(0)
     queries_QD, keys_ND = torch.randn(50, 48, generator=draw), torch.randn(3000, 48, generator=draw)
     wanted = matches(queries_QD, keys_ND, 30, torch.float32, 3000)
-    for coarse, rows, block in [(torch.bfloat16, 3000, 1 << 24), (torch.bfloat16, 700, 9000), (torch.float32, 64, 1 << 24)]:
+    for coarse, rows, block in [(torch.bfloat16, 3000, module.PRODUCTS), (torch.bfloat16, 700, 9000), (torch.float32, 64, module.PRODUCTS)]:
         found = matches(queries_QD, keys_ND, 30, coarse, rows, block)
         assert torch.equal(found.rows_Qk, wanted.rows_Qk)
         assert torch.equal(found.similarities_Qk, wanted.similarities_Qk)

@@ -21,7 +21,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from tips_bench.features.affinity import BLOCK_VALUES, GROUP, NOTHING, Matches
+from tips_bench.features.affinity import GROUP, NOTHING, Matches
+
+PRODUCTS = 1 << 22  # at once, and so the most pairs that are multiplied twice at once, where all keys are the same
 
 
 def coarse_type() -> torch.dtype:
@@ -66,7 +68,7 @@ def cosine_matches(unit_QD: Tensor, blocks: Iterable[KeyBlock], k: int) -> Match
     first, space = 0, torch.empty(0, dtype=coarse_type())
     for block in blocks:
         keys = len(block.unit_nD)
-        step = min(len(unit_QD), max(1, BLOCK_VALUES // max(1, keys)))
+        step = min(len(unit_QD), max(1, PRODUCTS // max(1, keys)))
         if len(space) < step * keys:  # made once: to get memory from the system for each block takes as long as the products
             space = space.new_empty(step * keys)
         for queries in (slice(start, start + step) for start in range(0, len(unit_QD), max(1, step))):
