@@ -23,6 +23,7 @@ patch_maps        patch features of single images, and where their patches lie
 point_matching    points of one image looked for in another
 view_matching     points of one view of a scene matched with those of another
 patch_search      the nearest patches of a memory on disk, exact or by an index
+cosine_matches    the nearest of them by cosine, exactly, for less than the price of float32 products
 affinity          which patches of one set match those of another, in blocks
 store             arrays on disk that many processes fill, and that survive a kill
 memory            features found by an image's own pixels, for other evaluations and later runs

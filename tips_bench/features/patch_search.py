@@ -26,6 +26,7 @@ from tips_bench.cards import Strict
 from tips_bench.errors import UserError
 from tips_bench.features.affinity import KEY_ROWS, NOTHING, Matches, top_matches, unit
 from tips_bench.features.cache import from_disk
+from tips_bench.features.cosine_matches import KeyBlock, cosine_matches, key_blocks
 from tips_bench.files import atomic
 
 RESIDENT_BYTES = 1 << 31  # of keys in float32 that are held; larger memories are read again for each image
@@ -117,12 +118,13 @@ class PatchSearch:
 
     def _exact(self, queries_QD: Tensor, k: int) -> Matches:
         """The nearest of all by `distance`: products that are the greater the nearer, and rows of features_ND."""
-        if self.distance == "cosine":
-            queries_QD = unit(queries_QD)
-        else:  # |q - x|^2 = |q|^2 - 2 (q x - |x|^2 / 2), the least where the product in brackets is the greatest
+        if self.distance == "euclidean":  # |q - x|^2 = |q|^2 - 2 (q x - |x|^2 / 2), the least where the product in brackets is the greatest
             queries_QD = queries_QD.float()
-            queries_QD = torch.cat([queries_QD, torch.ones_like(queries_QD[:, :1])], 1)
-        found = top_matches(queries_QD, self._keys(queries_QD.device), k)
+            found = top_matches(torch.cat([queries_QD, torch.ones_like(queries_QD[:, :1])], 1), self._keys(queries_QD.device), k)
+        elif queries_QD.device.type == "cpu":
+            found = cosine_matches(unit(queries_QD), self._resident_blocks if self._held else key_blocks(self._read()), k)
+        else:
+            found = top_matches(unit(queries_QD), self._keys(queries_QD.device), k)
         return Matches(found.similarities_Qk, self._named(found.rows_Qk))
 
     def recall(self, k: int) -> float:
@@ -150,13 +152,15 @@ class PatchSearch:
 
     def _keys(self, device: torch.device) -> Iterator[Tensor]:
         """Blocks [n,D] of what may be found, or [n,D+1] for Euclidean distances."""
-        if self._held:
-            return (keys_nD.to(device) for keys_nD in self._resident)
-        return (keys_nD.to(device) for keys_nD in self._read())
+        return (keys_nD.to(device) for keys_nD in (self._resident if self._held else self._read()))
 
     @cached_property
     def _resident(self) -> list[Tensor]:
         return list(self._read())
+
+    @cached_property
+    def _resident_blocks(self) -> list[KeyBlock]:
+        return list(key_blocks(self._resident))
 
     def _read(self) -> Iterator[Tensor]:
         for start in range(0, len(self.rows_M), KEY_ROWS):
