@@ -19,8 +19,9 @@ from tips_bench.catalog import cache_root
 from tips_bench.corpus.caption_shard import Failed
 from tips_bench.corpus.captioners.base import Pace
 from tips_bench.corpus.captioners.choose import captioner_identity, uses_gpu
-from tips_bench.corpus.pieces import Piece, begin, run_pieces
-from tips_bench.corpus.store import Manifest, Shard, Step, load_manifest, save_manifest, shards_of
+from tips_bench.corpus.card import finish
+from tips_bench.corpus.pieces import Piece, begin, complete, run_pieces
+from tips_bench.corpus.store import MANIFEST, Manifest, Shard, Step, load_manifest, shards_of
 from tips_bench.errors import UserError
 from tips_bench.executors.chosen import Chosen
 from tips_bench.files import digest, sha256
@@ -84,9 +85,10 @@ def caption(
     decisive = {**settings, "prompts": [card.digest() for card in wish.prompts], "source": hashes}
     if begin(target, STEP, decisive):
         return load_manifest(target) or Manifest(), 0
-    run_pieces(pieces, "captions", chosen)
+    run_pieces(pieces, "captions", chosen, whole=target / MANIFEST)
     results = [json.loads(piece.done.read_text(encoding="utf-8")) for piece in pieces]
-    return _end(before, settings, target, results), sum(one["asked"] for one in results)
+    complete(target, lambda: _end(before, settings, target, results))
+    return load_manifest(target) or Manifest(), sum(one["asked"] for one in results)
 
 
 def _piece(path: Path, target: Path, wish: Wish, cache: Path, pace: Pace, give_up: int) -> Piece:
@@ -108,7 +110,7 @@ def _piece(path: Path, target: Path, wish: Wish, cache: Path, pace: Pace, give_u
     return Piece("tips_bench.corpus.caption_shard:caption_shard", arguments, done, device)
 
 
-def _end(before: Manifest, settings: dict[str, Any], target: Path, results: Sequence[dict[str, Any]]) -> Manifest:
+def _end(before: Manifest, settings: dict[str, Any], target: Path, results: Sequence[dict[str, Any]]) -> None:
     """Write the manifest. Shards without a sample are left out. Errors: nothing is left."""
     shards = [Shard.model_validate(one["shard"]) for one in results]
     counted = {name: sum((Counter(one[name]) for one in results), Counter[str]()) for name in ("dropped", "notes")}
@@ -127,6 +129,4 @@ def _end(before: Manifest, settings: dict[str, Any], target: Path, results: Sequ
         dropped=dict(sorted(counted["dropped"].items())),
         notes=dict(sorted(counted["notes"].items())),
     )
-    manifest = Manifest(steps=[*before.steps, step], shards=[shard for shard in shards if shard.samples])
-    save_manifest(target, manifest)
-    return manifest
+    finish(target, Manifest(steps=[*before.steps, step], shards=[shard for shard in shards if shard.samples]))

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from tips_bench import __version__
+from tips_bench.corpus.card import finish
 from tips_bench.corpus.curation import shuffle
 from tips_bench.corpus.curation.alike import NONE, Pairs, load_pairs
 from tips_bench.corpus.curation.choice import Choice, choose
@@ -33,7 +34,7 @@ from tips_bench.corpus.curation.page import write_page
 from tips_bench.corpus.curation.task_images import TaskImages
 from tips_bench.corpus.curation.wish import Wish
 from tips_bench.corpus.pieces import Piece, begin, run_pieces
-from tips_bench.corpus.store import Manifest, Shard, Step, load_manifest, save_manifest, shards_of
+from tips_bench.corpus.store import Manifest, Shard, Step, load_manifest, shards_of
 from tips_bench.executors.chosen import Chosen
 from tips_bench.files import sha256
 
@@ -88,7 +89,7 @@ class _Curation:
             os.replace(file, self.target / file.name)
         samples, dropped = sum(shard.samples for shard in written), {name: count for name, count in choice.dropped.items() if count}
         step = Step(name=STEP, settings=settings, version=__version__, samples=samples, dropped=dict(sorted(dropped.items())))
-        save_manifest(self.target, Manifest(steps=[*before.steps, step], shards=written))
+        finish(self.target, Manifest(steps=[*before.steps, step], shards=written))
 
     def _sign_corpus(self) -> Library:
         names = {f"{number:06d}.npz": shard.name for number, shard in enumerate(self.shards)}
