@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,39 @@ def test_the_warm_up_of_a_teacher_that_starts_later_counts_from_its_own_first_st
     for number, temperature in ((4, 0.02), (6, 0.04), (8, 0.06), (11, 0.06)):
         warming = losses(number, teacher_start=0.02, teacher=0.06, teacher_warmup=0.5)
         assert warming == pytest.approx(losses(number, teacher_start=1.0, teacher=temperature, teacher_warmup=0.0), rel=1e-6)
+
+
+def cosine_over(*lengths: int) -> list[float]:
+    """Half a cosine from 0 to 1 over each of some numbers of steps."""
+    return [(1 - math.cos(math.pi * step / (length - 1))) / 2 for length in lengths for step in range(length)]
+
+
+@pytest.mark.parametrize(("over", "wanted"), [("run", cosine_over(10)), ("stage", cosine_over(4, 6))])
+def test_a_schedule_goes_over_the_run_or_begins_again_with_each_stage(over: str, wanted: list[float]) -> None:
+    stage = recipe().stages[0].model_dump() | {"warmup": 1}
+    chosen = recipe(stages=[{**stage, "steps": 4}, {**stage, "steps": 6}], schedules={"momentum": over, "weight_decay": over})
+    reports = steps(Learner(chosen, ALONE), 10)
+    assert [report["momentum"] for report in reports] == pytest.approx([0.99 + 0.01 * value for value in wanted])
+    assert [report["weight_decay"] for report in reports] == pytest.approx([0.04 + 0.36 * value for value in wanted])
+
+
+def test_the_teachers_warm_up_begins_again_with_a_stage_where_the_recipe_says_so() -> None:
+    stage = recipe().stages[0].model_dump() | {"warmup": 1}
+    stages = [{**stage, "steps": 4}, {**stage, "steps": 6}]
+
+    def entropy(over: str, **sharpening: float) -> float:
+        parts = {
+            f"method__{part}__sharpening__{key}": value for part in ("self_distillation", "patches") for key, value in sharpening.items()
+        }
+        chosen = recipe(stages=stages, schedules={"temperature": over}, method__teacher__start=0.2, **parts)
+        return Learner(chosen, ALONE).step(random_batch(seed=4), 4)["entropy/patches"]
+
+    def fixed(temperature: float) -> float:
+        return entropy("run", teacher_start=1.0, teacher=temperature, teacher_warmup=0.0)
+
+    # step 4 is the first of the second stage, and the third of the eight in which the teacher teaches
+    assert entropy("stage", teacher_start=0.02, teacher=0.06, teacher_warmup=0.5) == pytest.approx(fixed(0.02))
+    assert entropy("run", teacher_start=0.02, teacher=0.06, teacher_warmup=0.5) == pytest.approx(fixed(0.04))
 
 
 def test_narrow_towers_start_with_maps_that_keep_the_variance_of_what_they_are_given() -> None:

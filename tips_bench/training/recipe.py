@@ -16,6 +16,7 @@ from tips_bench.models.configs import TextConfig, VisionConfig, text_config, vis
 from tips_bench.training.recipe_data import DataPart, Fraction
 
 CaptionKind = Literal["web", "synthetic"]
+Over = Literal["run", "stage"]
 
 
 class BeginningPart(Strict):
@@ -99,7 +100,7 @@ class SharpeningPart(Strict):
     """What keeps a head's targets from collapse: temperatures of student and teacher, and a centre that is a running mean.
 
     teacher_warmup: share of the steps in which it teaches over which the teacher's temperature goes linearly from teacher_start to
-    teacher.
+    teacher; of those of its schedule.
     """
 
     student: PositiveFloat
@@ -156,7 +157,7 @@ class TeacherPart(Strict):
 
     kind: "ema", encoder and heads are running means of the student's (TIPS); "ema-heads", the heads alone are and the encoder is
     the student's (TIPSv2); "frozen", a larger model of an earlier run, with its heads.
-    momentum: at the first and at the last step of the run, a cosine between. run: folder of the earlier run.
+    momentum: at the first and at the last step of its schedule, a cosine between. run: folder of the earlier run.
     start: share of all steps before which it teaches nothing and the contrastive loss is alone; SigLIP 2 (arXiv 2502.14786) has 0.8.
     """
 
@@ -215,7 +216,8 @@ class AdafactorPart(Strict):
 
 
 class OptimizerPart(Strict):
-    """weight_decay: at the first and the last step, a cosine between; on matrices alone, never on norms, biases, tokens and positions.
+    """weight_decay: at the first and the last step of its schedule, a cosine between; on matrices alone, never on norms, biases, tokens
+    and positions.
 
     clip_norm: largest norm of the whole gradient, null for no limit.
     """
@@ -246,6 +248,18 @@ class StagePart(Strict):
         if self.warmup >= self.steps:
             raise ValueError(f"{self.warmup} steps of warm-up leave none of {self.steps}")
         return self
+
+
+class SchedulesPart(Strict):
+    """What a schedule goes over: "run", all steps once; or "stage", the steps of a stage, so that it begins again with each stage.
+
+    momentum: of the teacher. temperature: of the teacher, whose warm-up it is. weight_decay: of the optimizer. The learning rate always has
+    a schedule for each stage.
+    """
+
+    momentum: Over = "run"
+    temperature: Over = "run"
+    weight_decay: Over = "run"
 
 
 class RunningPart(Strict):
@@ -291,6 +305,7 @@ class Recipe(Strict):
     method: MethodPart
     optimizer: OptimizerPart
     stages: list[StagePart] = Field(min_length=1)
+    schedules: SchedulesPart = SchedulesPart()
     running: RunningPart = RunningPart()
     evaluation: EvaluationPart | None = None
     sources: dict[str, str]
@@ -335,6 +350,13 @@ class Recipe(Strict):
     def steps(self) -> int:
         """Of all stages together."""
         return sum(stage.steps for stage in self.stages)
+
+    def steps_of(self, over: Over, step: int) -> tuple[int, int]:
+        """Of the schedule that step `step` of the run belongs to: its first step, and the one behind its last."""
+        if over == "run":
+            return 0, self.steps
+        stage, within = self.stage_at(step)
+        return step - within, step - within + self.stages[stage].steps
 
     def stage_at(self, step: int) -> tuple[int, int]:
         """Index of the stage that step `step` (from 0) belongs to, and the step's number within it."""

@@ -25,7 +25,7 @@ from tips_bench.training.batches import Batch, Texts
 from tips_bench.training.contrastive import contrastive_loss
 from tips_bench.training.distributed import add_up, sync_gradients
 from tips_bench.training.optim import clip_gradients, make_optimizer, set_rates
-from tips_bench.training.recipe import ContrastivePart, Recipe
+from tips_bench.training.recipe import ContrastivePart, Over, Recipe
 from tips_bench.training.schedule import cosine, learning_rate
 from tips_bench.training.student import CONTRASTIVE, Lesson, MicroBatch, Student, checkpoint_activations
 from tips_bench.training.teacher import Teacher, parts_with_heads, temperatures
@@ -85,14 +85,14 @@ class Learner:
         recipe = self.recipe
         stage, within = recipe.stage_at(number)
         rate = learning_rate(recipe.stages[stage], within)
-        decay = cosine(*recipe.optimizer.weight_decay, number, recipe.steps)
+        decay = cosine(*recipe.optimizer.weight_decay, *self._place(recipe.schedules.weight_decay, number))
         set_rates(self.optimizer, rate, decay)
         self.optimizer.step()
         report = {"learning_rate": rate, "weight_decay": decay}
         part = recipe.method.teacher
         if self.teacher is not None and part is not None:
             if part.momentum is not None:
-                report["momentum"] = cosine(*part.momentum, number, recipe.steps)
+                report["momentum"] = cosine(*part.momentum, *self._place(recipe.schedules.momentum, number))
                 self.teacher.follow(self.student, report["momentum"])
             if self._taught(number):
                 notes = self.teacher.move_centers()
@@ -155,12 +155,17 @@ class Learner:
             weights[CONTRASTIVE] = method.contrastive.weight
         return {"loss": torch.stack([weight * terms[name] for name, weight in weights.items()]).sum(), **terms}
 
+    def _place(self, over: Over, number: int, first: float = 0) -> tuple[float, float]:
+        """The number of a step within its schedule, from 0, and how many steps that has. first: the schedule does not begin before it."""
+        begin, end = self.recipe.steps_of(over, number)
+        return number - max(begin, first), end - max(begin, first)
+
     def _lesson(self, piece: MicroBatch, number: int) -> Lesson | None:
         parts = self._taught(number)
         if self.teacher is None or not parts:
             return None
-        step, steps = number - self.first_taught, self.recipe.steps - self.first_taught
-        warmth = {name: temperatures(part.sharpening, step, steps) for name, part in parts.items()}
+        place = self._place(self.recipe.schedules.temperature, number, self.first_taught)
+        warmth = {name: temperatures(part.sharpening, *place) for name, part in parts.items()}
         return Lesson(self.teacher, warmth, self.teacher(piece.global_B3HW, piece.window_B2))
 
     def _autocast(self) -> torch.autocast:
