@@ -149,7 +149,8 @@ class VisionTower(SeededTower[VisionConfig]):
     def _window_positions(self, grid: tuple[int, int], windows_B2: Tensor) -> Tensor:
         """[B,P,D]: the positions of a window of the table for each image, row by row."""
         columns = self.config.position_grid[1]
-        steps_P = (torch.arange(grid[0])[:, None] * columns + torch.arange(grid[1])).flatten().to(windows_B2.device)
+        rows, across = (torch.arange(side, device=windows_B2.device) for side in grid)
+        steps_P = (rows[:, None] * columns + across).flatten()
         first_B = windows_B2[:, 0] * columns + windows_B2[:, 1]
         return F.embedding(first_B[:, None] + steps_P, self.pos_embed[0, 1:])
 

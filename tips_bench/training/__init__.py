@@ -18,6 +18,7 @@ What a step sees:
 
 What a step does:
 
+    pieces       MicroBatch: a piece of a batch, on the device
     contrastive  InfoNCE in chunks, over all ranks
     heads        ProjectionHead: features to a point among prototypes
     prototypes   Center, prototype_loss: teaching over prototypes, in pieces

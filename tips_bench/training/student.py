@@ -3,8 +3,8 @@
 Everything is in one forward pass, so that DDP and FSDP see the parameters used once. The whole and the masked view of the global crop go
 through the tower together; where the student's encoder is the teacher's too, the targets are that same whole view.
 
-Axes in tensor names: B images, V whole and masked views (B or 2B), K global tokens, P patches, D feature, M local crops, L tokens of a
-text, H W pixels, R rows the patch loss is taken on.
+Axes in tensor names: B images, V whole and masked views (B or 2B), K global tokens, P patches, D feature, M local crops, T texts,
+H W pixels, R rows the patch loss is taken on.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from tips_bench.models.files.checkpoints import load_text, load_vision
 from tips_bench.models.initialization import rescale_narrow, wave_positions
 from tips_bench.models.text import TextTower
 from tips_bench.models.vision import VisionTower
-from tips_bench.training.batches import Texts
 from tips_bench.training.heads import ProjectionHead
+from tips_bench.training.pieces import GroupedTexts, MicroBatch
 from tips_bench.training.prototypes import Center, Temperatures, prototype_loss
 from tips_bench.training.recipe import BeginningPart, Recipe
 from tips_bench.training.teacher import PATCHES, SELF_DISTILLATION, Target, Teacher, make_heads
@@ -32,25 +32,6 @@ from tips_bench.training.teacher import PATCHES, SELF_DISTILLATION, Target, Teac
 CONTRASTIVE = "contrastive"
 # Of the seeds of parts whose parameters bear the same names.
 _TEXT_SEED, _HEAD_SEED = 1_000_003, 2_000_003
-# Lengths of texts are rounded up to it: libraries keep memory for each shape they have met.
-_TEXT_MULTIPLE = 4
-
-
-@dataclass(frozen=True)
-class MicroBatch:
-    """Some images of a batch, on the device. mask_rows_R: of all patches in a row, those that are masked."""
-
-    global_B3HW: Tensor
-    locals: list[Tensor]
-    texts: list[Texts]
-    mask_BP: Tensor | None
-    mask_rows_R: Tensor | None
-    windows: list[Tensor]
-
-    @property
-    def window_B2(self) -> Tensor | None:
-        """Where the global crop stands among the positions."""
-        return self.windows[0] if self.windows else None
 
 
 @dataclass(frozen=True)
@@ -68,7 +49,7 @@ class Student(nn.Module):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         method, vision = recipe.method, recipe.model.vision_config
-        self.method, self.model, self.text_groups = method, recipe.model, recipe.running.text_groups
+        self.method, self.model = method, recipe.model
         self.vision = VisionTower(vision)
         self.text = TextTower(recipe.model.text_config)
         self.heads = make_heads(method, vision.embed_dim)
@@ -128,8 +109,9 @@ class Student(nn.Module):
         out: dict[str, Tensor] = {}
         unmasked, masked = self._global_views(piece, embed_only)
         if self.method.contrastive is not None:
-            texts = len(piece.texts)
-            out["image_KBD"] = F.normalize(_wide(unmasked.globals_BKD[:, :texts].transpose(0, 1)), dim=-1)
+            if piece.texts is None:
+                raise ValueError("the contrastive loss needs captions")
+            out["image_KBD"] = F.normalize(_wide(unmasked.globals_BKD[:, : piece.texts.tokens].transpose(0, 1)), dim=-1)
             out["text_KBD"] = F.normalize(_wide(self._encode_texts(piece.texts)), dim=-1)
             out["temperature"] = self.temperature
         if embed_only or lesson is None:
@@ -160,13 +142,10 @@ class Student(nn.Module):
         seen = self.vision(pixels_V3HW, mask_BP=mask_VP, windows_B2=windows_V2)
         return Target(seen.globals_BKD, seen.patches[0].flatten(1, 2))
 
-    def _encode_texts(self, texts: list[Texts]) -> Tensor:
-        """[K,B,D]. Texts of like length together, so that few are padded to the length of a longer one."""
-        ids_TL, paddings_TL = torch.cat([part.ids_BL for part in texts]), torch.cat([part.paddings_BL for part in texts])
-        order_T = paddings_TL.sum(dim=1).argsort(stable=True)
-        groups = order_T.chunk(self.text_groups)
-        text_TD = torch.cat([self.text(ids_TL[rows], paddings_TL[rows], multiple=_TEXT_MULTIPLE) for rows in groups])
-        return text_TD[order_T.argsort()].unflatten(0, (len(texts), -1))
+    def _encode_texts(self, texts: GroupedTexts) -> Tensor:
+        """[K,B,D]"""
+        text_TD = torch.cat([self.text.encode(part.ids_BL, part.paddings_BL) for part in texts.groups])
+        return text_TD[texts.order_T].unflatten(0, (texts.tokens, -1))
 
     def _self_distillation(self, piece: MicroBatch, target: Target, lesson: Lesson, token: int) -> Tensor:
         seen = self.vision(torch.cat(piece.locals), layers=(), windows_B2=torch.cat(piece.windows[1:]) if piece.windows else None)
