@@ -29,7 +29,7 @@ WAYS: dict[str, dict[str, Any]] = {
         "model__vision__position_grid": [6, 6],
     },
     "ddp in pieces": {"running": {"parallel": "ddp", "micro_batch": 2}, "method__teacher": FULL},
-    "fsdp": {"running": {"parallel": "fsdp"}, "method__teacher": FULL, "optimizer__rule": {**ADAFACTOR, "beta1": None}},
+    "fsdp": {"running": {"parallel": "fsdp"}, "method__teacher": FULL},
     "fsdp in pieces of another grid": {
         "running": {"parallel": "fsdp", "micro_batch": 2},
         "model__vision__position_grid": [6, 6],

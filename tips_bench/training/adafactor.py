@@ -121,7 +121,7 @@ def _scale_vectors(parameters: list[Tensor], grads: list[Tensor], states: list[d
     """Gradients over the root of the second moment of each value; in place."""
     if not parameters:
         return
-    seconds, squared = [local(state["second"]) for state in states], torch._foreach_mul(grads, grads)
+    seconds, squared = [local(state["second"]) for state in states], list(torch._foreach_mul(grads, grads))
     torch._foreach_add_(squared, _EPS)
     _follow(seconds, squared, beta2s)
     torch._foreach_mul_(grads, torch._foreach_rsqrt(seconds))
