@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tips_bench.errors import UserError
 from tips_bench.models.configs import TextConfig
+from tips_bench.models.dropping import Dropout
 from tips_bench.models.initialization import SeededTower
 from tips_bench.models.layers import Block, Mlp
 
@@ -58,16 +59,16 @@ class TextTower(SeededTower[TextConfig]):
             )
         return self.encode(*trim(ids_TL, paddings_TL))
 
-    def encode(self, ids_TL: Tensor, paddings_TL: Tensor) -> Tensor:
-        """As `forward`, without its checks and with all columns: nothing here waits for the device."""
+    def encode(self, ids_TL: Tensor, paddings_TL: Tensor, dropout: Dropout | None = None) -> Tensor:
+        """As `forward`, without its checks and with all columns: nothing here waits for the device. dropout: for training."""
         keep_TL = paddings_TL == 0
         length = ids_TL.shape[1]
         x_TLD = self.token_embed(ids_TL) * math.sqrt(self.config.embed_dim)
         x_TLD = x_TLD + sinusoidal_positions(length, self.config.embed_dim, device=x_TLD.device).to(x_TLD.dtype)
         # A text without tokens attends to its padding, so that no softmax is over nothing; the mean below ignores it.
         seen_TL = keep_TL | ~keep_TL.any(dim=1, keepdim=True)
-        for block in self.blocks:
-            x_TLD = block(x_TLD, seen_TL)
+        for index, block in enumerate(self.blocks):
+            x_TLD = block(x_TLD, seen_TL) if dropout is None else block(x_TLD, seen_TL, None, dropout.at(index))
         weight_TL1 = keep_TL[..., None].to(x_TLD.dtype)
         return (self.norm(x_TLD) * weight_TL1).sum(dim=1) / (weight_TL1.sum(dim=1) + _POOL_EPSILON)
 

@@ -24,10 +24,12 @@ _TEXT_MULTIPLE = 4
 class GroupedTexts:
     """The texts of all global tokens, those of like length together, so that few are padded to the length of a longer one.
 
-    groups: each as long as its longest text. order_T: where each text is among those of all groups. tokens: global tokens with a text.
+    groups: each as long as its longest text. numbers: of the texts of each group among all of the run, on the CPU.
+    order_T: where each text is among those of all groups. tokens: global tokens with a text.
     """
 
     groups: list[Texts]
+    numbers: list[Tensor]
     order_T: Tensor
     tokens: int
 
@@ -37,6 +39,7 @@ class MicroBatch:
     """Some images of a batch, on the device.
 
     texts: None where the recipe has no contrastive loss. mask_rows_R: of all patches in a row, those that are masked.
+    samples_B: as of a batch, on the CPU.
     """
 
     global_B3HW: Tensor
@@ -45,6 +48,7 @@ class MicroBatch:
     mask_BP: Tensor | None
     mask_rows_R: Tensor | None
     windows: list[Tensor]
+    samples_B: Tensor
 
     @property
     def window_B2(self) -> Tensor | None:
@@ -63,19 +67,22 @@ def make_piece(batch: Batch, rows: slice, text_groups: int, device: torch.device
     return MicroBatch(
         _pixels(send(batch.global_B3HW)),
         [_pixels(send(crop)) for crop in batch.locals],
-        _grouped(texts, text_groups, device) if texts else None,
+        _grouped(texts, batch.samples_B[rows], text_groups, device) if texts else None,
         None if mask_BP is None else mask_BP.to(device, non_blocking=True),
         None if mask_BP is None else mask_BP.flatten().nonzero().squeeze(1).to(device, non_blocking=True),
         [send(window_B2) for window_B2 in batch.windows],
+        batch.samples_B[rows],
     )
 
 
-def _grouped(texts: list[Texts], groups: int, device: torch.device) -> GroupedTexts:
+def _grouped(texts: list[Texts], samples_B: Tensor, groups: int, device: torch.device) -> GroupedTexts:
     ids_TL, paddings_TL = torch.cat([part.ids_BL for part in texts]), torch.cat([part.paddings_BL for part in texts])
+    numbers_T = torch.cat([samples_B * len(texts) + token for token in range(len(texts))])
     order_T = paddings_TL.sum(dim=1).argsort(stable=True)
-    trimmed = [trim(ids_TL[rows], paddings_TL[rows], multiple=_TEXT_MULTIPLE) for rows in order_T.chunk(groups)]
+    chunks = order_T.chunk(groups)
+    trimmed = [trim(ids_TL[rows], paddings_TL[rows], multiple=_TEXT_MULTIPLE) for rows in chunks]
     sent = [Texts(ids.to(device, non_blocking=True), paddings.to(device, non_blocking=True)) for ids, paddings in trimmed]
-    return GroupedTexts(sent, order_T.argsort().to(device, non_blocking=True), len(texts))
+    return GroupedTexts(sent, [numbers_T[rows] for rows in chunks], order_T.argsort().to(device, non_blocking=True), len(texts))
 
 
 def _pixels(image_B3HW: Tensor) -> Tensor:

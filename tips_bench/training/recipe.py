@@ -12,7 +12,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from tips_bench.cards import Strict
 from tips_bench.errors import UserError
-from tips_bench.models.configs import TextConfig, VisionConfig, text_config, vision_config
+from tips_bench.models.configs import Growth, TextConfig, VisionConfig, text_config, vision_config
 from tips_bench.training.recipe_data import DataPart, Fraction
 
 CaptionKind = Literal["web", "synthetic"]
@@ -27,6 +27,18 @@ class BeginningPart(Strict):
 
     vision: str | None = None
     text: str | None = None
+
+
+class DropoutPart(Strict):
+    """What is left out at random while a model is trained; never in the teacher's own encoder.
+
+    path: rate at which an image skips a residual branch of the image tower (stochastic depth), in the last block or in all of them, as
+    path_growth says. text: rate of dropout in the text tower, of the weights of attention, of its branches and of hidden values.
+    """
+
+    path: float = Field(0.0, ge=0, lt=1)
+    path_growth: Growth = "linear"
+    text: float = Field(0.0, ge=0, lt=1)
 
 
 class ModelPart(Strict):
@@ -44,6 +56,7 @@ class ModelPart(Strict):
     text: dict[str, Any] = {}
     initial: Literal["vit", "narrow"] = "vit"
     positions: Literal["interpolated", "window"] = "interpolated"
+    dropout: DropoutPart = DropoutPart()
     begin: BeginningPart = BeginningPart()
 
     @model_validator(mode="after")
