@@ -281,6 +281,7 @@ class RunningPart(Strict):
     micro_batch: images of one forward pass on one rank, null for all of them; the contrastive batch stays whole (GradCache, arXiv
     2101.06983). text_groups: forward passes of the text tower for a piece, each over texts of like length; where padding costs more
     than a pass, more of them are faster. parallel: of several ranks. checkpoint_every, log_every: steps. keep: checkpoints.
+    loggers: names of `tips_bench.loggers`, beside log.jsonl; null: TensorBoard, where it is installed.
     """
 
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -292,6 +293,7 @@ class RunningPart(Strict):
     checkpoint_every: PositiveInt = 1000
     keep: PositiveInt = 2
     log_every: PositiveInt = 10
+    loggers: list[str] | None = None
 
 
 class EvaluationPart(Strict):
