@@ -38,5 +38,6 @@ What a run does:
     checkpoint  whole or not there, of all ranks together
     runs        what a run has learned: export; a frozen teacher
     log         what it says of itself
+    estimate    what a recipe needs, before it runs
     divergence  when it stops
 """
