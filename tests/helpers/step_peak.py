@@ -28,8 +28,9 @@ def main(name: str, assignments: str) -> None:
 
     torch.set_num_threads(1)
     recipe = load_recipe(name, json.loads(Path(assignments).read_text()))
-    x = torch.randn(64, 64, requires_grad=True)
-    torch.nn.functional.gelu(x @ x).sum().backward()  # what libraries take at first use is there before
+    alone = recipe.model_copy(update={"running": recipe.running.model_copy(update={"micro_batch": None})})
+    small = recipe.stages[0].model_copy(update={"batch": 1})
+    Learner(alone, ALONE).step(full_batch(recipe, small), 0)  # what libraries take at first use is there before
     gc.collect()
     before, found, first = psutil.Process().memory_info().rss / 1e6, [], 0
     learner = Learner(recipe, ALONE)

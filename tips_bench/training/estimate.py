@@ -4,8 +4,8 @@
 
 Formulas, from the sizes of the towers. What a block keeps for its backward pass was read from autograd: for each token two residual
 sums in float32, and in the precision of the run the inputs of its maps, queries, keys, values and their mean, the hidden features before
-and after their activation, and what LayerScale multiplies. Not counted: what the driver and libraries take, what the allocator loses, and the numbers that dropout draws.
-Captions are taken as long as data.max_tokens allows, which is more than most have.
+and after their activation, and what LayerScale multiplies. Not counted: what the driver and libraries take, what the
+allocator loses, and the numbers that dropout draws. Captions are taken as long as data.max_tokens allows, which is more than most have.
 
 Letters: B images of a piece on a rank, D width, M hidden width, P patches, N tokens, C prototypes, E bottleneck; sizes in bytes.
 """
@@ -206,7 +206,7 @@ class _Stage:
         passes += [(self.vision, count, self._tokens(px), False) for count, px in self._image_passes()]
         blocks = []
         for config, count, tokens, text in passes:
-            token = 2 * _WIDE * config.embed_dim + self.bytes * (3 * config.embed_dim + 2 * config.mlp_dim)
+            token: float = 2 * _WIDE * config.embed_dim + self.bytes * (3 * config.embed_dim + 2 * config.mlp_dim)
             token += 4 * self._attention(config, tokens)  # weights and scores with their gradients
             again = self._token(config, tokens, text=text) if self.running.activation_checkpointing else 0
             blocks.append(self.piece * count * tokens * (token + again))
