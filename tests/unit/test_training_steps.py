@@ -133,6 +133,29 @@ def test_narrow_towers_start_with_maps_that_keep_the_variance_of_what_they_are_g
     assert narrow.vision.patch_embed(gray_B3HW).abs().max() < 1e-5 < plain.vision.patch_embed(gray_B3HW).abs().max()
 
 
+def test_weights_can_begin_as_in_the_training_code_of_tips() -> None:
+    """Spreads of Flax's initializers, by their formulas; and the position of the CLS token and LayerScale change nothing at first."""
+    chosen = recipe(model__initial="scenic", model__layer_scale="fixed", model__vision__ffn="swiglu")
+    student, again = Learner(chosen, ALONE).student, Learner(chosen, ALONE).student
+    assert all(torch.equal(one, other) for one, other in zip(student.parameters(), again.parameters(), strict=True))
+    block, text = student.vision.blocks[0], student.text
+    for weight, fans in (
+        (block.attn.qkv.weight, 64),
+        (block.mlp.w12.weight, 96),
+        (block.mlp.w3.weight, 96),
+        (text.blocks[0].mlp.fc1.weight, 96),
+    ):
+        assert weight.abs().max().item() == pytest.approx((6 / fans) ** 0.5, rel=0.02)
+        assert weight.std().item() == pytest.approx((2 / fans) ** 0.5, rel=0.05)
+    assert student.vision.patch_embed.proj.weight.std().item() == pytest.approx((3 * 14 * 14) ** -0.5, rel=0.05)
+    assert student.vision.pos_embed[:, 1:].std().item() == pytest.approx(32**-0.5, rel=0.1)
+    assert text.token_embed.weight.std().item() == pytest.approx(32**-0.5, rel=0.1)
+    assert not student.vision.cls_token.any() and not student.vision.register_tokens.any() and not student.vision.pos_embed[:, 0].any()
+    assert {name for name, value in student.named_parameters() if not value.requires_grad} == {
+        f"vision.blocks.{index}.ls{branch}.gamma" for index in range(2) for branch in (1, 2)
+    }
+
+
 def test_images_of_bytes_and_of_fractions_give_the_same_step() -> None:
     batch = random_batch()
     said = replace(batch, global_B3HW=(batch.global_B3HW * 255).byte(), locals=[(crop * 255).byte() for crop in batch.locals])

@@ -45,7 +45,8 @@ class ModelPart(Strict):
     """The towers: an architecture by its published name, or both towers written out.
 
     vision, text: the fields of VisionConfig and TextConfig; beside an architecture they change single fields of it.
-    initial: "vit", all weights with a standard deviation of 0.02; "narrow", see `models.initialization`.
+    initial: "vit", all weights with a standard deviation of 0.02; "scenic", as the training code of TIPS; "narrow", see
+    `models.initialization`. layer_scale: of the image tower; "fixed", it stays what it begins with.
     positions: of a crop whose grid is not that of the position table: "interpolated", the whole table at the crop's grid, as TIPS; or
     "window", a random part of the table of the crop's size, see `models.initialization`.
     begin: weights to train on from.
@@ -54,7 +55,8 @@ class ModelPart(Strict):
     architecture: str | None = None
     vision: dict[str, Any] = {}
     text: dict[str, Any] = {}
-    initial: Literal["vit", "narrow"] = "vit"
+    initial: Literal["vit", "scenic", "narrow"] = "vit"
+    layer_scale: Literal["trained", "fixed"] = "trained"
     positions: Literal["interpolated", "window"] = "interpolated"
     dropout: DropoutPart = DropoutPart()
     begin: BeginningPart = BeginningPart()

@@ -22,7 +22,8 @@ from torch.utils.checkpoint import checkpoint
 
 from tips_bench.models.dropping import Dropout, DropPaths
 from tips_bench.models.files.checkpoints import load_text, load_vision
-from tips_bench.models.initialization import rescale_narrow, wave_positions
+from tips_bench.models.initialization import rescale_narrow, scenic_fill, wave_positions
+from tips_bench.models.layers import LayerScale
 from tips_bench.models.text import TextTower
 from tips_bench.models.vision import VisionTower
 from tips_bench.training.heads import ProjectionHead
@@ -66,6 +67,9 @@ class Student(nn.Module):
         dropout = recipe.model.dropout
         self.paths = DropPaths(recipe.seed, depth=vision.depth, rate=dropout.path, growth=dropout.path_growth)
         self.text_dropout = partial(Dropout.of_texts, recipe.seed, rate=dropout.text)
+        for module in self.vision.modules():
+            if isinstance(module, LayerScale):
+                module.requires_grad_(recipe.model.layer_scale == "trained")
         self.vision.mask_token.requires_grad_(method.patches is not None and method.patches.mask is not None)
 
     def init_weights(self, seed: int) -> None:
@@ -75,6 +79,8 @@ class Student(nn.Module):
         """
         self.vision.init_weights(seed)
         self.text.init_weights(seed + _TEXT_SEED)
+        if self.model.initial == "scenic":
+            scenic_fill(self.vision, self.text, seed)
         if self.model.initial == "narrow":
             rescale_narrow(self.vision, self.text)
         if self.model.positions == "window":
