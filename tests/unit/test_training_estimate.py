@@ -11,11 +11,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.helpers.pretraining import ALONE, full_batch, recipe
+from tips_bench.cli.training_plan import print_plan
 from tips_bench.errors import UserError
 from tips_bench.models.configs import VisionConfig
 from tips_bench.models.layers import Block, Mlp
 from tips_bench.models.vision import VisionTower
 from tips_bench.training.estimate import MACHINES, _Stage, estimate
+from tips_bench.training.recipe_files import load_recipe
 from tips_bench.training.step import Learner, _attention_on_cpu
 
 SIZES: dict[str, Any] = {
@@ -93,3 +95,13 @@ def test_fsdp_and_more_ranks_need_less_and_the_days_are_shared() -> None:
 def test_a_batch_that_ranks_cannot_share_is_one_sentence() -> None:
     with pytest.raises(UserError, match="batch = 8 cannot be divided equally among 3 ranks"):
         estimate(recipe(), 3)
+
+
+def test_a_plan_names_every_stage_and_says_whether_it_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    print_plan(load_recipe("tipsv2-g14"), 256, "h100")
+    said = capsys.readouterr().out
+    assert said.count("low-resolution") == said.count("high-resolution") == 2 and "fits into nine tenths of the 80 GB" in said
+    print_plan(load_recipe("tipsv2-g14", ["running.parallel=ddp", "running.micro_batch=null"]), 64, "a100")
+    assert "does not fit" in capsys.readouterr().out
+    with pytest.raises(UserError, match="GPU named 'v100'"):
+        print_plan(load_recipe("tipsv2-g14"), 256, "v100")
