@@ -225,6 +225,16 @@ UPSAMPLERS: Registry[Any] = Registry(
         "featup": "tips_bench.features.upsamplers:featup",
     },
 )
+# What `running.loggers` of a recipe names: classes as tips_bench.loggers.base.Logger.
+LOGGERS: Registry[Any] = Registry(
+    "logger",
+    {
+        "tensorboard": "tips_bench.loggers.tensorboard:TensorBoardLogger",
+        "wandb": "tips_bench.loggers.wandb:WandbLogger",
+        "mlflow": "tips_bench.loggers.mlflow:MlflowLogger",
+        "trackio": "tips_bench.loggers.trackio:TrackioLogger",
+    },
+)
 # Where `run --on NAME` does its jobs: functions as tips_bench.executors.local.run.
 EXECUTORS: Registry[Any] = Registry(
     "executor",

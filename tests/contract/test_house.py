@@ -23,6 +23,7 @@ MAX_LINES = 400
 GROUND = {"errors", "registry", "cards", "catalog", "files", "fetch", "progress", "open3d", "openmmlab", "plain_yaml", "plugins", "npz"}
 GROUND |= {
     "git",
+    "loggers",
     "image_card",
     "memory",
     "plain_data",
@@ -213,6 +214,10 @@ def third_parties(tree: ast.Module) -> set[str]:
     return {module.split(".")[0] for module in imports(tree)} - set(sys.stdlib_module_names) - {"tips_bench", "tests"}
 
 
+# module -> its package; none of them need be installed
+LOGGERS = {"tensorboard": ["tensorboard"], "wandb": ["wandb"], "mlflow": ["mlflow-skinny"], "trackio": ["trackio"]}
+
+
 @pytest.mark.slow
 def test_every_package_that_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -222,9 +227,16 @@ def test_every_package_that_is_imported_is_declared() -> None:
         return {re.split(r"[<>=\[ ]", line)[0].lower().replace("_", "-") for line in lines}
 
     # cv2 comes with mmcv-lite and mmengine, which name the package it is in; ray is installed for a nightly test only
-    owners = {**packages_distributions(), "cv2": ["mmcv-lite"], "mmcv": ["mmcv-lite"], "ray": ["ray"], "upath": ["universal-pathlib"]}
+    owners = {
+        **packages_distributions(),
+        "cv2": ["mmcv-lite"],
+        "mmcv": ["mmcv-lite"],
+        "ray": ["ray"],
+        "upath": ["universal-pathlib"],
+        **LOGGERS,
+    }
     declared = names(project["dependencies"]) | {
-        name for extra in ("encoders", "slurm", "ray", "remote", "corpus") for name in names(extras[extra])
+        name for extra in ("encoders", "slurm", "ray", "remote", "corpus", "loggers") for name in names(extras[extra])
     }
 
     def undeclared(trees: Iterable[ast.Module], declared: set[str]) -> set[str]:

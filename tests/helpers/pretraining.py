@@ -14,7 +14,7 @@ from PIL import Image
 
 from tips_bench.ranks import World
 from tips_bench.training.batches import Batch, Texts
-from tips_bench.training.recipe import Recipe
+from tips_bench.training.recipe import Recipe, StagePart
 
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 50, 220), "yellow": (230, 220, 40), "black": (10, 10, 10)}
 ALONE = World(0, 1, "cpu")
@@ -106,6 +106,22 @@ def random_batch(images: int = 8, seed: int = 0, *, masked: bool = True, table: 
         order_BP < 12 if masked else None,
         torch.arange(images),
         [torch.randint(table - side + 1, (images, 2), generator=generator) for side in (4, 2, 2)] if table else [],
+    )
+
+
+def full_batch(recipe: Recipe, stage: StagePart) -> Batch:
+    """A whole batch of a stage, black images with captions as long as they may be, for one process."""
+    images, length, grid = stage.batch, recipe.data.max_tokens, stage.global_px // recipe.model.vision_config.patch_size
+    generator = torch.Generator().manual_seed(0)
+    mask = recipe.method.patches.mask if recipe.method.patches else None
+    order_BP = torch.rand(images, grid * grid, generator=generator).argsort(dim=1)
+    kinds = len(recipe.method.contrastive.captions) if recipe.method.contrastive else 0
+    return Batch(
+        torch.zeros(images, 3, stage.global_px, stage.global_px, dtype=torch.uint8),
+        [torch.zeros(images, 3, stage.local_px, stage.local_px, dtype=torch.uint8) for _ in range(recipe.local_count)],
+        [Texts(torch.ones(images, length, dtype=torch.int64), torch.zeros(images, length, dtype=torch.int64)) for _ in range(kinds)],
+        None if mask is None else order_BP < round(mask.ratio * grid * grid),
+        torch.arange(images),
     )
 
 

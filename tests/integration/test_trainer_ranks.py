@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 ADAFACTOR = {"type": "adafactor", "decay": -0.8, "clip": 1.0, "beta1": 0.9}
 FULL = {"kind": "ema", "momentum": [0.9, 1.0]}
+DROPOUT = {"path": 0.3, "path_growth": "uniform", "text": 0.1}
 WAYS: dict[str, dict[str, Any]] = {
     "ddp": {"running": {"parallel": "ddp"}},
     "ddp with windows": {
@@ -28,15 +29,21 @@ WAYS: dict[str, dict[str, Any]] = {
         "model__positions": "window",
         "model__vision__position_grid": [6, 6],
     },
-    "ddp in pieces": {"running": {"parallel": "ddp", "micro_batch": 2}, "method__teacher": FULL},
+    "ddp in pieces": {"running": {"parallel": "ddp", "micro_batch": 2}, "method__teacher": FULL, "model__dropout": DROPOUT},
     "fsdp": {"running": {"parallel": "fsdp"}, "method__teacher": FULL},
     "fsdp in pieces of another grid": {
         "running": {"parallel": "fsdp", "micro_batch": 2},
         "model__vision__position_grid": [6, 6],
         "method__teacher": FULL,
     },
-    "fsdp in pieces": {"running": {"parallel": "fsdp", "micro_batch": 1, "activation_checkpointing": True}, "optimizer__rule": ADAFACTOR},
+    "fsdp in pieces": {
+        "running": {"parallel": "fsdp", "micro_batch": 1, "activation_checkpointing": True},
+        "optimizer__rule": ADAFACTOR,
+        "model__dropout": DROPOUT,
+    },
 }
+# Momentum in bfloat16: a gradient that is rounded otherwise moves each of three updates of 1e-3 by up to 1/256 of it.
+ROUNDING = {"fsdp in pieces": 1e-5 + 3 * 1e-3 / 256}
 
 
 def learned(folder: Path, ways: dict[str, dict[str, Any]], steps: int) -> dict[str, Any]:
@@ -67,7 +74,7 @@ def test_two_ranks_learn_what_one_does(way: str, two_ranks: dict[str, Any]) -> N
             pair = [
                 tensor.unflatten(0, (3, -1))[::2] if name.endswith("qkv.bias") else tensor for tensor in (found["tensors"][name], value)
             ]
-            torch.testing.assert_close(*pair, rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+            torch.testing.assert_close(*pair, rtol=1e-5, atol=ROUNDING.get(way, 1e-5), msg=lambda text, name=name: f"{name}: {text}")
 
 
 def test_half_precision_changes_gradients_by_its_rounding_alone(tmp_path: Path) -> None:

@@ -79,6 +79,24 @@ def test_adafactor_takes_torchs_steps_where_those_are_not_scaled_by_the_paramete
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
 
 
+def test_parameters_that_are_updated_together_take_the_steps_that_each_takes_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    starts = [torch.randn(shape, generator=generator) for shape in [(6, 4), (5,), (3, 2, 4, 4), (4, 6), (1,), (6, 4)]]
+    together, alone = ([nn.Parameter(start.clone()) for start in starts] for _ in range(2))
+    options = {"lr": 1e-2, "decay": -0.8, "clip": 1.0, "beta1": 0.9, "weight_decay": 0.1}
+    optimizers = [Adafactor(together, **options), *(Adafactor([one], **options) for one in alone)]
+    for step in range(4):
+        for index, pair in enumerate(zip(together, alone, strict=True)):
+            for one in pair:
+                # the second parameter has a gradient in every second step alone
+                one.grad = None if index == 1 and step % 2 else torch.randn(one.shape, generator=generator.manual_seed(10 * step + index))
+        for optimizer in optimizers:
+            optimizer.step()
+    for one, other in zip(together, alone, strict=True):
+        assert torch.equal(one, other)
+    assert float(optimizers[0].state[together[1]]["step"]) == 2
+
+
 def test_adafactors_momentum_is_the_mean_of_its_steps_in_bfloat16() -> None:
     plain, smooth = nn.Parameter(torch.zeros(4, 3)), nn.Parameter(torch.zeros(4, 3))
     gradient = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,39 @@ def test_the_warm_up_of_a_teacher_that_starts_later_counts_from_its_own_first_st
         assert warming == pytest.approx(losses(number, teacher_start=1.0, teacher=temperature, teacher_warmup=0.0), rel=1e-6)
 
 
+def cosine_over(*lengths: int) -> list[float]:
+    """Half a cosine from 0 to 1 over each of some numbers of steps."""
+    return [(1 - math.cos(math.pi * step / (length - 1))) / 2 for length in lengths for step in range(length)]
+
+
+@pytest.mark.parametrize(("over", "wanted"), [("run", cosine_over(10)), ("stage", cosine_over(4, 6))])
+def test_a_schedule_goes_over_the_run_or_begins_again_with_each_stage(over: str, wanted: list[float]) -> None:
+    stage = recipe().stages[0].model_dump() | {"warmup": 1}
+    chosen = recipe(stages=[{**stage, "steps": 4}, {**stage, "steps": 6}], schedules={"momentum": over, "weight_decay": over})
+    reports = steps(Learner(chosen, ALONE), 10)
+    assert [report["momentum"] for report in reports] == pytest.approx([0.99 + 0.01 * value for value in wanted])
+    assert [report["weight_decay"] for report in reports] == pytest.approx([0.04 + 0.36 * value for value in wanted])
+
+
+def test_the_teachers_warm_up_begins_again_with_a_stage_where_the_recipe_says_so() -> None:
+    stage = recipe().stages[0].model_dump() | {"warmup": 1}
+    stages = [{**stage, "steps": 4}, {**stage, "steps": 6}]
+
+    def entropy(over: str, **sharpening: float) -> float:
+        parts = {
+            f"method__{part}__sharpening__{key}": value for part in ("self_distillation", "patches") for key, value in sharpening.items()
+        }
+        chosen = recipe(stages=stages, schedules={"temperature": over}, method__teacher__start=0.2, **parts)
+        return Learner(chosen, ALONE).step(random_batch(seed=4), 4)["entropy/patches"]
+
+    def fixed(temperature: float) -> float:
+        return entropy("run", teacher_start=1.0, teacher=temperature, teacher_warmup=0.0)
+
+    # step 4 is the first of the second stage, and the third of the eight in which the teacher teaches
+    assert entropy("stage", teacher_start=0.02, teacher=0.06, teacher_warmup=0.5) == pytest.approx(fixed(0.02))
+    assert entropy("run", teacher_start=0.02, teacher=0.06, teacher_warmup=0.5) == pytest.approx(fixed(0.04))
+
+
 def test_narrow_towers_start_with_maps_that_keep_the_variance_of_what_they_are_given() -> None:
     plain, narrow = Learner(recipe(), ALONE).student, Learner(recipe(model__initial="narrow"), ALONE).student
     x_ND = torch.randn(4096, 32, generator=torch.Generator().manual_seed(0))
@@ -97,6 +131,29 @@ def test_narrow_towers_start_with_maps_that_keep_the_variance_of_what_they_are_g
     ]
     gray_B3HW = torch.full((1, 3, 28, 28), 0.5)
     assert narrow.vision.patch_embed(gray_B3HW).abs().max() < 1e-5 < plain.vision.patch_embed(gray_B3HW).abs().max()
+
+
+def test_weights_can_begin_as_in_the_training_code_of_tips() -> None:
+    """Spreads of Flax's initializers, by their formulas; and the position of the CLS token and LayerScale change nothing at first."""
+    chosen = recipe(model__initial="scenic", model__layer_scale="fixed", model__vision__ffn="swiglu")
+    student, again = Learner(chosen, ALONE).student, Learner(chosen, ALONE).student
+    assert all(torch.equal(one, other) for one, other in zip(student.parameters(), again.parameters(), strict=True))
+    block, text = student.vision.blocks[0], student.text
+    for weight, fans in (
+        (block.attn.qkv.weight, 64),
+        (block.mlp.w12.weight, 96),
+        (block.mlp.w3.weight, 96),
+        (text.blocks[0].mlp.fc1.weight, 96),
+    ):
+        assert weight.abs().max().item() == pytest.approx((6 / fans) ** 0.5, rel=0.02)
+        assert weight.std().item() == pytest.approx((2 / fans) ** 0.5, rel=0.05)
+    assert student.vision.patch_embed.proj.weight.std().item() == pytest.approx((3 * 14 * 14) ** -0.5, rel=0.05)
+    assert student.vision.pos_embed[:, 1:].std().item() == pytest.approx(32**-0.5, rel=0.1)
+    assert text.token_embed.weight.std().item() == pytest.approx(32**-0.5, rel=0.1)
+    assert not student.vision.cls_token.any() and not student.vision.register_tokens.any() and not student.vision.pos_embed[:, 0].any()
+    assert {name for name, value in student.named_parameters() if not value.requires_grad} == {
+        f"vision.blocks.{index}.ls{branch}.gamma" for index in range(2) for branch in (1, 2)
+    }
 
 
 def test_images_of_bytes_and_of_fractions_give_the_same_step() -> None:

@@ -8,6 +8,7 @@
     executor_options  the options that say where work is done
     matrix       `run --on`: evaluations as jobs
     estimates    `run --plan`: images, disk and hours
+    training_plan  `train --dry-run`: memory, operations and days
     ranked       the end of a process that torchrun started
     output       tables, JSON, the one line of an error
 

@@ -12,6 +12,7 @@ import typer
 
 from tips_bench.cli.output import print_line
 from tips_bench.cli.ranked import one_rank
+from tips_bench.cli.training_plan import print_plan
 
 if TYPE_CHECKING:
     from tips_bench.training.recipe import EvaluationPart
@@ -26,7 +27,14 @@ def train(
         bool, typer.Option("--resume", help="Continue from the newest checkpoint of the run, if it has one, with what was set before.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the run. Default: runs/NAME, with the name of the recipe.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda. Default: one GPU per rank, or cpu if there is no GPU.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu or cuda. Default: one GPU per rank, or cpu if there is no GPU. With --dry-run: a100, h100, h200, b200."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Train nothing: print memory, operations and days, calculated from the recipe.")
+    ] = False,
+    ranks: Annotated[int, typer.Option(min=1, help="With --dry-run: the number of GPUs.")] = 1,
 ) -> None:
     """Pretrain a model on image-text pairs, by the method of TIPS.
 
@@ -42,6 +50,7 @@ def train(
         --set stages.0.learning_rate=0.00025
       torchrun --nproc-per-node 8 -m tips_bench train recipes/tipsv2-g14.yaml \\
         --set data.shards='shards/*.tar'
+      tips-bench train recipes/tipsv2-g14.yaml --dry-run --ranks 256
     """
     from tips_bench.training.loop import train as train_recipe
     from tips_bench.training.recipe_files import find_recipe, load_recipe
@@ -50,6 +59,9 @@ def train(
     folder = out or Path("runs") / find_recipe(recipe).stem
     resumed = read_recipe(folder) if resume and (folder / RECIPE_FILE).is_file() else None
     chosen = load_recipe(recipe, overrides or [], resumed=resumed)
+    if dry_run:
+        print_plan(chosen, ranks, device or "h100")
+        return
     with one_rank():
         outcome = train_recipe(chosen, folder, resume=resume, device=device, evaluate=partial(evaluate, device=device))
         if os.environ.get("RANK", "0") == "0":

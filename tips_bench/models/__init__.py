@@ -5,6 +5,7 @@
     text            TextTower: token ids -> one embedding a text
     dinotxt         TokenHead, CausalTextTower: what dino.txt adds to a frozen image encoder
     layers          the transformer blocks of all
+    dropping        DropPaths, Dropout: what training leaves out, by a seed and the numbers of samples
     cpu             a faster way through a block on a CPU
     initialization  first weights from a seed
     tokenizer       Tokenizer: strings -> token ids and paddings

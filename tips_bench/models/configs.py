@@ -14,6 +14,7 @@ from tips_bench.errors import UserError, unknown_name
 Ffn = Literal["mlp", "swiglu"]
 Kind = Literal["vision", "text"]
 FFNS: tuple[Ffn, ...] = ("mlp", "swiglu")
+Growth = Literal["linear", "uniform"]  # of the rate of drop path, over the blocks
 Gelu = Literal["erf", "tanh"]
 GELUS: tuple[Gelu, ...] = ("erf", "tanh")
 

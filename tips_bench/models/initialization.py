@@ -1,6 +1,7 @@
 """First weights of networks, from a seed: independent of the global random state, of the device and of the order of the parameters.
 
     seeded_fill       every parameter, as ViT and BERT begin
+    scenic_fill       towers, as the training code of TIPS begins
     rescale_narrow    towers narrower than those that 0.02 suits
     wave_positions    a table of positions as sines and cosines
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 # Standard deviation of ViT and BERT initialization, truncated at two of it.
 STD = 0.02
+_TRUNCATED_STD = 0.87962566103423978  # of a standard normal that is cut off at two
 _GRAY = 0.5
 _ATTENTION = 0.2
 _AMPLITUDE = 0.3  # of a wave beside patches, whose values vary by one
@@ -85,9 +87,38 @@ def _value(owner: nn.Module, name: str, shape: torch.Size, seed: int) -> Tensor:
         return torch.ones(shape)
     if leaf in ("bias", "mask_token"):
         return torch.zeros(shape)
+    return nn.init.trunc_normal_(torch.empty(shape), std=STD, a=-2 * STD, b=2 * STD, generator=_generator(seed, name))
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
-    return nn.init.trunc_normal_(torch.empty(shape), std=STD, a=-2 * STD, b=2 * STD, generator=generator)
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
+
+
+@torch.no_grad()
+def scenic_fill(vision: VisionTower, text: TextTower, seed: int) -> None:
+    """Sets the weights of towers that `init_weights` has set to the spread of google-deepmind/tips (4db271d), scenic/models/.
+
+    Maps are Xavier-uniform (vit.py, lines 162 and 239 ff.), queries, keys and values each for itself, as gate and value of SwiGLU are;
+    patches Flax's default for a convolution, a truncated normal of variance 1/inputs; positions and tokens of text normal of variance
+    1/width (vit.py, line 85; text.py, `emb_var`); CLS tokens zero. Its biases of 1e-6 are zero here. The position of the CLS token, which
+    it has not, is zero: it is added to a token that is learned itself.
+    """
+    for tower, part in ((vision, "vision"), (text, "text")):
+        for name, module in tower.named_modules():
+            if isinstance(module, nn.Linear):
+                maps = {"qkv": 3, "w12": 2}.get(name.rpartition(".")[2], 1)
+                bound = math.sqrt(6 / (module.in_features + module.out_features / maps))
+                module.weight.copy_(torch.empty(module.weight.shape).uniform_(-bound, bound, generator=_generator(seed, f"{part}.{name}")))
+    patches = vision.patch_embed.proj.weight
+    std = 1 / math.sqrt(patches[0].numel()) / _TRUNCATED_STD
+    patches.copy_(
+        nn.init.trunc_normal_(torch.empty(patches.shape), std=std, a=-2 * std, b=2 * std, generator=_generator(seed, "vision.patches"))
+    )
+    for table, name in ((vision.pos_embed, "vision.positions"), (text.token_embed.weight, "text.tokens")):
+        table.copy_(torch.empty(table.shape).normal_(std=1 / math.sqrt(table.shape[-1]), generator=_generator(seed, name)))
+    for token in (vision.cls_token, vision.register_tokens, vision.pos_embed[:, :1]):
+        token.zero_()
 
 
 @torch.no_grad()

@@ -1,16 +1,20 @@
 """Transformer blocks that the towers are made of.
 
-Axes in tensor names: B batch, N tokens, D feature, S heads, E features of a head, C3 = 3 D.
+Axes in tensor names: B batch, N tokens, D feature, S heads, E features of a head, C3 = 3 D,
+M hidden features, R kept rows.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from tips_bench.models.dropping import BlockPaths, Dropout, KeptRows
 
 
 class Attention(nn.Module):
@@ -26,17 +30,28 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
 
-    def attend(self, qkv_BNC3: Tensor, keep_BN: Tensor | None = None) -> Tensor:
+    def attend(self, qkv_BNC3: Tensor, keep_BN: Tensor | None = None, dropout: Dropout | None = None) -> Tensor:
         """[B,N,D]: the heads' outputs side by side, before the output projection.
 
-        keep_BN: bool, False where a token must not be looked at; not together with causal.
+        keep_BN: bool, False where a token must not be looked at; not together with causal. dropout: of the weights, not with causal.
         """
         batch, tokens, width = qkv_BNC3.shape
         qkv_BN3SE = qkv_BNC3.view(batch, tokens, 3, self.num_heads, width // (3 * self.num_heads))
         q_BSNE, k_BSNE, v_BSNE = qkv_BN3SE.permute(2, 0, 3, 1, 4).unbind(0)
         mask_B11N = None if keep_BN is None else keep_BN[:, None, None, :]
-        heads_BSNE = F.scaled_dot_product_attention(q_BSNE, k_BSNE, v_BSNE, attn_mask=mask_B11N, is_causal=self.causal)
+        if dropout is None:
+            heads_BSNE = F.scaled_dot_product_attention(q_BSNE, k_BSNE, v_BSNE, attn_mask=mask_B11N, is_causal=self.causal)
+        else:
+            heads_BSNE = _attend_with_dropout(q_BSNE, k_BSNE, v_BSNE, mask_B11N, dropout)
         return heads_BSNE.transpose(1, 2).reshape(batch, tokens, width // 3)
+
+
+def _attend_with_dropout(q_BSNE: Tensor, k_BSNE: Tensor, v_BSNE: Tensor, mask_B11N: Tensor | None, dropout: Dropout) -> Tensor:
+    """Written out, since the fused attention draws from a generator."""
+    scores_BSNN = q_BSNE @ k_BSNE.transpose(-1, -2) / math.sqrt(q_BSNE.shape[-1])
+    if mask_B11N is not None:
+        scores_BSNN = scores_BSNN.masked_fill(~mask_B11N, -torch.inf)
+    return dropout(scores_BSNN.softmax(dim=-1)).to(v_BSNE.dtype) @ v_BSNE
 
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -55,8 +70,10 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(dim, hidden)
         self.fc2 = nn.Linear(hidden, dim)
 
-    def forward(self, x_BND: Tensor) -> Tensor:
-        return self.fc2(_ACTIVATIONS[self.activation](self.fc1(x_BND)))
+    def forward(self, x_BND: Tensor, dropout: Dropout | None = None) -> Tensor:
+        """dropout: of the hidden values."""
+        hidden_BNM = _ACTIVATIONS[self.activation](self.fc1(x_BND))
+        return self.fc2(hidden_BNM if dropout is None else dropout(hidden_BNM))
 
 
 class SwiGlu(nn.Module):
@@ -106,8 +123,18 @@ class Block(nn.Module):
         self.mlp = ffn
         self.ls2 = None if init_values is None else LayerScale(dim, init_values)
 
-    def forward(self, x_BND: Tensor, keep_BN: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x_BND: Tensor, keep_BN: Tensor | None = None, paths: BlockPaths | None = None, dropout: Dropout | None = None
+    ) -> Tensor:
+        """keep_BN: as of `Attention.attend`. paths: the rows that each branch is computed for, without keep_BN and dropout.
+
+        dropout: of the weights of attention, of both branches, and of the hidden values of an `Mlp`.
+        """
+        if paths is not None:
+            return self._along_kept_paths(x_BND, paths)
         qkv_BNC3 = self.attn.qkv(self.norm1(x_BND))
+        if dropout is not None:
+            return self._finish_with_dropout(x_BND, self.attn.attend(qkv_BNC3, keep_BN, dropout.at(0)), dropout)
         return self._finish(x_BND, self.attn.attend(qkv_BNC3, keep_BN))
 
     def with_values(self, x_BND: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,6 +146,20 @@ class Block(nn.Module):
     def _finish(self, x_BND: Tensor, heads_BND: Tensor) -> Tensor:
         x_BND = _add_scaled(x_BND, self.attn.proj(heads_BND), self.ls1)
         return _add_scaled(x_BND, self.mlp(self.norm2(x_BND)), self.ls2)
+
+    def _finish_with_dropout(self, x_BND: Tensor, heads_BND: Tensor, dropout: Dropout) -> Tensor:
+        x_BND = _add_scaled(x_BND, dropout.at(1)(self.attn.proj(heads_BND)), self.ls1)
+        return _add_scaled(x_BND, dropout.at(3)(self.mlp(self.norm2(x_BND), dropout.at(2))), self.ls2)
+
+    def _along_kept_paths(self, x_BND: Tensor, paths: BlockPaths) -> Tensor:
+        attention_RND = self.attn.proj(self.attn.attend(self.attn.qkv(self.norm1(x_BND[paths.attention.rows_R]))))
+        x_BND = _add_to_rows(x_BND, attention_RND, self.ls1, paths.attention)
+        return _add_to_rows(x_BND, self.mlp(self.norm2(x_BND[paths.mlp.rows_R])), self.ls2, paths.mlp)
+
+
+def _add_to_rows(x_BND: Tensor, branch_RND: Tensor, scale: LayerScale | None, kept: KeptRows) -> Tensor:
+    branch_RND = branch_RND if scale is None else branch_RND * scale.gamma
+    return x_BND.index_add(0, kept.rows_R, branch_RND.to(x_BND.dtype), alpha=kept.factor)
 
 
 def _add_scaled(x_BND: Tensor, branch_BND: Tensor, scale: LayerScale | None) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tips_bench.errors import UserError
 from tips_bench.models.configs import TextConfig
+from tips_bench.models.dropping import Dropout
 from tips_bench.models.initialization import SeededTower
 from tips_bench.models.layers import Block, Mlp
 
@@ -42,11 +43,8 @@ class TextTower(SeededTower[TextConfig]):
         )
         self.norm = nn.LayerNorm(config.embed_dim, eps=config.layer_norm_eps)
 
-    def forward(self, ids_TL: Tensor, paddings_TL: Tensor, *, multiple: int = 1) -> Tensor:
-        """[T,D]. paddings_TL: 1 where a token is padding, 0 where it is real.
-
-        multiple: texts are read up to the longest's last token, rounded up to this, so that fewer shapes are met.
-        """
+    def forward(self, ids_TL: Tensor, paddings_TL: Tensor) -> Tensor:
+        """[T,D]. paddings_TL: 1 where a token is padding, 0 where it is real."""
         if ids_TL.ndim != 2 or ids_TL.shape != paddings_TL.shape:
             raise UserError(
                 f"ids have the shape {tuple(ids_TL.shape)} and paddings {tuple(paddings_TL.shape)}",
@@ -59,19 +57,31 @@ class TextTower(SeededTower[TextConfig]):
                 where=f"text tower {self.config.name!r}",
                 fix="Use the tokenizer that belongs to these weights.",
             )
+        return self.encode(*trim(ids_TL, paddings_TL))
+
+    def encode(self, ids_TL: Tensor, paddings_TL: Tensor, dropout: Dropout | None = None) -> Tensor:
+        """As `forward`, without its checks and with all columns: nothing here waits for the device. dropout: for training."""
         keep_TL = paddings_TL == 0
-        # Columns that are padding in every text change nothing, and most texts are far shorter than 64 tokens.
-        length = int((keep_TL.any(dim=0).nonzero().max() + 1).item()) if bool(keep_TL.any()) else 0
-        length = min(-(-length // multiple) * multiple, keep_TL.shape[1])
-        ids_TL, keep_TL = ids_TL[:, :length], keep_TL[:, :length]
+        length = ids_TL.shape[1]
         x_TLD = self.token_embed(ids_TL) * math.sqrt(self.config.embed_dim)
         x_TLD = x_TLD + sinusoidal_positions(length, self.config.embed_dim, device=x_TLD.device).to(x_TLD.dtype)
         # A text without tokens attends to its padding, so that no softmax is over nothing; the mean below ignores it.
         seen_TL = keep_TL | ~keep_TL.any(dim=1, keepdim=True)
-        for block in self.blocks:
-            x_TLD = block(x_TLD, seen_TL)
+        for index, block in enumerate(self.blocks):
+            x_TLD = block(x_TLD, seen_TL) if dropout is None else block(x_TLD, seen_TL, None, dropout.at(index))
         weight_TL1 = keep_TL[..., None].to(x_TLD.dtype)
         return (self.norm(x_TLD) * weight_TL1).sum(dim=1) / (weight_TL1.sum(dim=1) + _POOL_EPSILON)
+
+
+def trim(ids_TL: Tensor, paddings_TL: Tensor, *, multiple: int = 1) -> tuple[Tensor, Tensor]:
+    """Ids and paddings up to the last token of the longest text: columns that are padding in every text change nothing.
+
+    multiple: that length is rounded up to it, so that fewer shapes are met. Waits for the device that holds them.
+    """
+    real = (paddings_TL == 0).any(dim=0).nonzero()
+    length = int(real.max()) + 1 if len(real) else 0
+    length = min(-(-length // multiple) * multiple, paddings_TL.shape[1])
+    return ids_TL[:, :length], paddings_TL[:, :length]
 
 
 def sinusoidal_positions(length: int, dim: int, *, device: torch.device | str = "cpu") -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tips_bench.errors import UserError
 from tips_bench.models import cpu
 from tips_bench.models.configs import VisionConfig
+from tips_bench.models.dropping import BlockPaths
 from tips_bench.models.initialization import SeededTower
 from tips_bench.models.layers import Block, Mlp, SwiGlu
 
@@ -81,6 +82,7 @@ class VisionTower(SeededTower[VisionConfig]):
         values: bool = False,
         mask_BP: Tensor | None = None,
         windows_B2: Tensor | None = None,
+        paths: Sequence[BlockPaths | None] | None = None,
     ) -> VisionOutput:
         """Runs all blocks.
 
@@ -91,14 +93,17 @@ class VisionTower(SeededTower[VisionConfig]):
         mask_BP: bool, True where a patch is replaced by the mask token, before positions are added.
         windows_B2: int64, the row and the column of the table of positions at which each image's first patch stands, as if it had been
             cut from an image of the table's size, into which it must fit (not checked); None: the whole table, at the image's grid.
+        paths: what each block keeps of its branches, for training (`models.dropping`); None: all.
         """
         grid = self._checked_grid(pixels_B3HW)
         wanted = self._block_indices(layers)
-        blocks, last = self._runnable_blocks(pixels_B3HW), self.config.depth - 1
+        blocks, last = self._runnable_blocks(pixels_B3HW, plain=paths is not None), self.config.depth - 1
         x_BND, value_BND, kept = self._embed(pixels_B3HW, grid, mask_BP, windows_B2), None, {}
         for index, block in enumerate(blocks):
             if values and index == last:
                 x_BND, value_BND = block.with_values(x_BND)
+            elif paths is not None and isinstance(block, Block):
+                x_BND = block(x_BND, None, paths[index])
             else:
                 x_BND = block(x_BND)
             if index in wanted:
@@ -149,7 +154,8 @@ class VisionTower(SeededTower[VisionConfig]):
     def _window_positions(self, grid: tuple[int, int], windows_B2: Tensor) -> Tensor:
         """[B,P,D]: the positions of a window of the table for each image, row by row."""
         columns = self.config.position_grid[1]
-        steps_P = (torch.arange(grid[0])[:, None] * columns + torch.arange(grid[1])).flatten().to(windows_B2.device)
+        rows, across = (torch.arange(side, device=windows_B2.device) for side in grid)
+        steps_P = (rows[:, None] * columns + across).flatten()
         first_B = windows_B2[:, 0] * columns + windows_B2[:, 1]
         return F.embedding(first_B[:, None] + steps_P, self.pos_embed[0, 1:])
 
@@ -190,8 +196,8 @@ class VisionTower(SeededTower[VisionConfig]):
     def _plain_blocks(self) -> Sequence[Block]:
         return cast("Sequence[Block]", self.blocks)
 
-    def _runnable_blocks(self, pixels_B3HW: Tensor) -> Sequence[Block | cpu.PackedBlock]:
-        if self._packed is None or torch.is_grad_enabled() or torch.is_autocast_enabled(pixels_B3HW.device.type):
+    def _runnable_blocks(self, pixels_B3HW: Tensor, *, plain: bool) -> Sequence[Block | cpu.PackedBlock]:
+        if plain or self._packed is None or torch.is_grad_enabled() or torch.is_autocast_enabled(pixels_B3HW.device.type):
             return self._plain_blocks()
         return self._packed
 

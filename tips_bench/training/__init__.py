@@ -18,6 +18,7 @@ What a step sees:
 
 What a step does:
 
+    pieces       MicroBatch: a piece of a batch, on the device
     contrastive  InfoNCE in chunks, over all ranks
     heads        ProjectionHead: features to a point among prototypes
     prototypes   Center, prototype_loss: teaching over prototypes, in pieces
@@ -37,5 +38,6 @@ What a run does:
     checkpoint  whole or not there, of all ranks together
     runs        what a run has learned: export; a frozen teacher
     log         what it says of itself
+    estimate    what a recipe needs, before it runs
     divergence  when it stops
 """

@@ -45,8 +45,9 @@ class Texts:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images are uint8, a quarter of what the towers take; `step` makes pixels in [0, 1] of a piece of them at a time.
+    """Images are uint8, a quarter of what the towers take; `pieces` makes pixels in [0, 1] of a piece of them at a time.
 
+    Images lie on the device. All else is small and lies on the CPU, where its values can be looked at without waiting for the device.
     locals: one [B,3,h,w] for each local crop.
     texts: texts[k] goes with global token k, as the recipe's contrastive.captions says; empty without a contrastive loss.
     mask_BP: bool, True where the student does not see a patch; None where the recipe has no mask.
@@ -158,8 +159,8 @@ class TrainingData:
             columns.append([tensor[: len(rows)] for tensor in chunk.tensors])
             if used < len(chunk.outcomes):
                 held.append(Chunk(chunk.outcomes[used:], [tensor[len(rows) :] for tensor in chunk.tensors]))
-        stacked = [torch.cat(column).to(device, non_blocking=True) for column in zip(*(c for c in columns if c), strict=True)]
-        return self._assembled(stacked, torch.tensor(numbers))
+        stacked = [torch.cat(column) for column in zip(*(c for c in columns if c), strict=True)]
+        return self._assembled(stacked, torch.tensor(numbers), device)
 
     def _use(self, outcomes: list[Outcome], wanted: int) -> tuple[int, list[int]]:
         """Go on over outcomes until `wanted` are whole, counting faults; how many were gone over, and the numbers of the whole ones."""
@@ -181,9 +182,9 @@ class TrainingData:
                 raise UserError(f"not one sample of the shards can be used ({self.report})", where="data.shards", fix="Fix the shards.")
         return len(outcomes), numbers
 
-    def _assembled(self, tensors: list[Tensor], samples_B: Tensor) -> Batch:
+    def _assembled(self, tensors: list[Tensor], samples_B: Tensor, device: torch.device) -> Batch:
         method, images = self.recipe.method, 1 + self.recipe.local_count
-        whole, *parts = tensors[:images]
+        whole, *parts = [tensor.to(device, non_blocking=True) for tensor in tensors[:images]]
         rest = tensors[images:]
         windows = list(rest.pop(0).unbind(1)) if self.recipe.model.positions == "window" else []
         mask_BP = rest.pop(0) if method.patches is not None and method.patches.mask is not None else None

@@ -37,7 +37,7 @@ _FREE = re.compile(r"(running|evaluation|data\.workers|data\.shards|method\.cont
 # learned, so that another start of it would change nothing.
 _IF_TOLD = re.compile(
     r"(stages\.\d+\.(steps|learning_rate|final_learning_rate|warmup)|optimizer\.(weight_decay|clip_norm)"
-    r"|method\.\w+\.(weight|sharpening\.\w+)|method\.teacher\.momentum)$"
+    r"|method\.\w+\.(weight|sharpening\.\w+)|method\.teacher\.momentum|schedules\.\w+)$"
 )
 
 

@@ -1,4 +1,4 @@
-"""What a run says of itself: one JSON object a line, and the same numbers for TensorBoard where that is installed."""
+"""What a run says of itself: one JSON object a line, and the same numbers for the loggers that the recipe names."""
 
 from __future__ import annotations
 
@@ -6,34 +6,39 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tips_bench.files import cannot_write, write_text
+from tips_bench.loggers.base import Loggers, open_loggers
 from tips_bench.memory import peak_memory_mb
+from tips_bench.plain_data import leaves
+from tips_bench.training.recipe import Recipe
 
 LOG_FILE = "log.jsonl"
-_BOARD = "tensorboard"
+PROJECT = "tips-bench"
+"""What loggers keep runs under."""
 
 
 class Log:
-    """The log of one run, continued behind `step` where there is one. On ranks but the first it is silent: run = None."""
+    """The log of one run, continued behind `step` where there is one. On ranks but the first it is silent: run = None.
 
-    def __init__(self, run: Path | None, step: int) -> None:
+    Errors: a logger that the recipe names and that cannot be had.
+    """
+
+    def __init__(self, run: Path | None, step: int, recipe: Recipe) -> None:
         self.path = None if run is None else run / LOG_FILE
-        self.board: Any = None
+        self.loggers = Loggers({})
         self._started, self._images = time.perf_counter(), 0
         if self.path is None or run is None:
             return
         if self.path.is_file():
             write_text(self.path, "".join(_lines_until(self.path, step)))
-        if find_spec(_BOARD) is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.board = SummaryWriter(str(run / _BOARD), purge_step=step)
+        settings = dict(leaves(recipe.model_dump(mode="json", exclude={"sources"})))
+        names = recipe.running.loggers
+        self.loggers = open_loggers(names, run, project=PROJECT, name=recipe.name, settings=settings, step=step)
 
     def count(self, images: int) -> None:
         """Adds to the images since the last numbers."""
@@ -45,9 +50,7 @@ class Log:
         self._started, self._images = time.perf_counter(), 0
         found = {**report, "images_per_s": images / seconds, "memory_mb": peak_memory_mb(str(device))}
         self._write({"step": step, **found})
-        if self.board is not None:
-            for name, value in found.items():
-                self.board.add_scalar(name, value, step)
+        self.loggers.numbers(step, found)
         return found
 
     def event(self, step: int, event: str, **details: Any) -> None:
@@ -55,9 +58,8 @@ class Log:
         self._write({"step": step, "event": event, **details})
 
     def close(self) -> None:
-        """Lets go of TensorBoard's file."""
-        if self.board is not None:
-            self.board.close()
+        """Lets go of the loggers."""
+        self.loggers.close()
 
     def _write(self, line: dict[str, Any]) -> None:
         if self.path is None:

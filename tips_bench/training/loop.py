@@ -80,7 +80,7 @@ class _Run:
         self.data = TrainingData(recipe, tokenizer, rank=world.rank, world=world.size, places=places)
         self.report = Report()  # of all ranks, at the newest checkpoint
         self.watch = DivergenceMonitor(max(WINDOW, 2 * recipe.stages[0].warmup))
-        self.log = Log(run if world.is_first else None, self.step)
+        self.log = Log(run if world.is_first else None, self.step, recipe)
         if broken:
             self.log.event(self.step, "broken shards", shards=[str(path) for path in broken])
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tips_bench.training.distributed import add_up
 
 # Values of one piece of scores; a few such tensors are alive at a time.
-_PIECE_VALUES = 1 << 24
+PIECE_VALUES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def prototype_loss(
     center: Center,
     temperatures: Temperatures,
     row_weight_N: Tensor | None = None,
-    piece_values: int = _PIECE_VALUES,
+    piece_values: int = PIECE_VALUES,
 ) -> Tensor:
     """Nats: the mean over views and rows of -sum_c teacher_c log student_c. The centre observes the teacher's scores.
 

@@ -12,10 +12,11 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from tips_bench.cards import Strict
 from tips_bench.errors import UserError
-from tips_bench.models.configs import TextConfig, VisionConfig, text_config, vision_config
+from tips_bench.models.configs import Growth, TextConfig, VisionConfig, text_config, vision_config
 from tips_bench.training.recipe_data import DataPart, Fraction
 
 CaptionKind = Literal["web", "synthetic"]
+Over = Literal["run", "stage"]
 
 
 class BeginningPart(Strict):
@@ -28,11 +29,24 @@ class BeginningPart(Strict):
     text: str | None = None
 
 
+class DropoutPart(Strict):
+    """What is left out at random while a model is trained; never in the teacher's own encoder.
+
+    path: rate at which an image skips a residual branch of the image tower (stochastic depth), in the last block or in all of them, as
+    path_growth says. text: rate of dropout in the text tower, of the weights of attention, of its branches and of hidden values.
+    """
+
+    path: float = Field(0.0, ge=0, lt=1)
+    path_growth: Growth = "linear"
+    text: float = Field(0.0, ge=0, lt=1)
+
+
 class ModelPart(Strict):
     """The towers: an architecture by its published name, or both towers written out.
 
     vision, text: the fields of VisionConfig and TextConfig; beside an architecture they change single fields of it.
-    initial: "vit", all weights with a standard deviation of 0.02; "narrow", see `models.initialization`.
+    initial: "vit", all weights with a standard deviation of 0.02; "scenic", as the training code of TIPS; "narrow", see
+    `models.initialization`. layer_scale: of the image tower; "fixed", it stays what it begins with.
     positions: of a crop whose grid is not that of the position table: "interpolated", the whole table at the crop's grid, as TIPS; or
     "window", a random part of the table of the crop's size, see `models.initialization`.
     begin: weights to train on from.
@@ -41,8 +55,10 @@ class ModelPart(Strict):
     architecture: str | None = None
     vision: dict[str, Any] = {}
     text: dict[str, Any] = {}
-    initial: Literal["vit", "narrow"] = "vit"
+    initial: Literal["vit", "scenic", "narrow"] = "vit"
+    layer_scale: Literal["trained", "fixed"] = "trained"
     positions: Literal["interpolated", "window"] = "interpolated"
+    dropout: DropoutPart = DropoutPart()
     begin: BeginningPart = BeginningPart()
 
     @model_validator(mode="after")
@@ -99,7 +115,7 @@ class SharpeningPart(Strict):
     """What keeps a head's targets from collapse: temperatures of student and teacher, and a centre that is a running mean.
 
     teacher_warmup: share of the steps in which it teaches over which the teacher's temperature goes linearly from teacher_start to
-    teacher.
+    teacher; of those of its schedule.
     """
 
     student: PositiveFloat
@@ -156,7 +172,7 @@ class TeacherPart(Strict):
 
     kind: "ema", encoder and heads are running means of the student's (TIPS); "ema-heads", the heads alone are and the encoder is
     the student's (TIPSv2); "frozen", a larger model of an earlier run, with its heads.
-    momentum: at the first and at the last step of the run, a cosine between. run: folder of the earlier run.
+    momentum: at the first and at the last step of its schedule, a cosine between. run: folder of the earlier run.
     start: share of all steps before which it teaches nothing and the contrastive loss is alone; SigLIP 2 (arXiv 2502.14786) has 0.8.
     """
 
@@ -215,7 +231,8 @@ class AdafactorPart(Strict):
 
 
 class OptimizerPart(Strict):
-    """weight_decay: at the first and the last step, a cosine between; on matrices alone, never on norms, biases, tokens and positions.
+    """weight_decay: at the first and the last step of its schedule, a cosine between; on matrices alone, never on norms, biases, tokens
+    and positions.
 
     clip_norm: largest norm of the whole gradient, null for no limit.
     """
@@ -248,12 +265,25 @@ class StagePart(Strict):
         return self
 
 
+class SchedulesPart(Strict):
+    """What a schedule goes over: "run", all steps once; or "stage", the steps of a stage, so that it begins again with each stage.
+
+    momentum: of the teacher. temperature: of the teacher, whose warm-up it is. weight_decay: of the optimizer. The learning rate always has
+    a schedule for each stage.
+    """
+
+    momentum: Over = "run"
+    temperature: Over = "run"
+    weight_decay: Over = "run"
+
+
 class RunningPart(Strict):
     """How the steps are computed; none of it changes what is learned, but for rounding.
 
     micro_batch: images of one forward pass on one rank, null for all of them; the contrastive batch stays whole (GradCache, arXiv
     2101.06983). text_groups: forward passes of the text tower for a piece, each over texts of like length; where padding costs more
     than a pass, more of them are faster. parallel: of several ranks. checkpoint_every, log_every: steps. keep: checkpoints.
+    loggers: names of `tips_bench.loggers`, beside log.jsonl; null: TensorBoard, where it is installed.
     """
 
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -265,6 +295,7 @@ class RunningPart(Strict):
     checkpoint_every: PositiveInt = 1000
     keep: PositiveInt = 2
     log_every: PositiveInt = 10
+    loggers: list[str] | None = None
 
 
 class EvaluationPart(Strict):
@@ -291,6 +322,7 @@ class Recipe(Strict):
     method: MethodPart
     optimizer: OptimizerPart
     stages: list[StagePart] = Field(min_length=1)
+    schedules: SchedulesPart = SchedulesPart()
     running: RunningPart = RunningPart()
     evaluation: EvaluationPart | None = None
     sources: dict[str, str]
@@ -335,6 +367,13 @@ class Recipe(Strict):
     def steps(self) -> int:
         """Of all stages together."""
         return sum(stage.steps for stage in self.stages)
+
+    def steps_of(self, over: Over, step: int) -> tuple[int, int]:
+        """Of the schedule that step `step` of the run belongs to: its first step, and the one behind its last."""
+        if over == "run":
+            return 0, self.steps
+        stage, within = self.stage_at(step)
+        return step - within, step - within + self.stages[stage].steps
 
     def stage_at(self, step: int) -> tuple[int, int]:
         """Index of the stage that step `step` (from 0) belongs to, and the step's number within it."""

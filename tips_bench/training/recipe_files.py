@@ -94,7 +94,7 @@ def figures(recipe: Recipe) -> list[Figure]:
     """Every value of what decides the result: data, model, method, optimizer and stages. The nearest key above a value gives its source."""
     return [
         Figure(key, value, _source(key, recipe.sources))
-        for part in ("data", "model", "method", "optimizer", "stages")
+        for part in ("data", "model", "method", "optimizer", "stages", "schedules")
         for key, value in leaves(recipe.model_dump(mode="json")[part], part)
     ]
 

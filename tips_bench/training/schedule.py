@@ -7,7 +7,7 @@ import math
 from tips_bench.training.recipe import StagePart
 
 
-def cosine(start: float, end: float, step: int, steps: int) -> float:
+def cosine(start: float, end: float, step: float, steps: float) -> float:
     """From `start` at step 0 to `end` at the last of `steps`, along half a cosine."""
     share = step / (steps - 1) if steps > 1 else 1.0
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2

@@ -21,13 +21,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tips_bench.ranks import World
 from tips_bench.training import distributed
-from tips_bench.training.batches import Batch, Texts
+from tips_bench.training.batches import Batch
 from tips_bench.training.contrastive import contrastive_loss
 from tips_bench.training.distributed import add_up, sync_gradients
 from tips_bench.training.optim import clip_gradients, make_optimizer, set_rates
-from tips_bench.training.recipe import ContrastivePart, Recipe
+from tips_bench.training.pieces import MicroBatch, make_piece
+from tips_bench.training.recipe import ContrastivePart, Over, Recipe
 from tips_bench.training.schedule import cosine, learning_rate
-from tips_bench.training.student import CONTRASTIVE, Lesson, MicroBatch, Student, checkpoint_activations
+from tips_bench.training.student import CONTRASTIVE, Lesson, Student, checkpoint_activations
 from tips_bench.training.teacher import Teacher, parts_with_heads, temperatures
 
 
@@ -85,14 +86,14 @@ class Learner:
         recipe = self.recipe
         stage, within = recipe.stage_at(number)
         rate = learning_rate(recipe.stages[stage], within)
-        decay = cosine(*recipe.optimizer.weight_decay, number, recipe.steps)
+        decay = cosine(*recipe.optimizer.weight_decay, *self._place(recipe.schedules.weight_decay, number))
         set_rates(self.optimizer, rate, decay)
         self.optimizer.step()
         report = {"learning_rate": rate, "weight_decay": decay}
         part = recipe.method.teacher
         if self.teacher is not None and part is not None:
             if part.momentum is not None:
-                report["momentum"] = cosine(*part.momentum, number, recipe.steps)
+                report["momentum"] = cosine(*part.momentum, *self._place(recipe.schedules.momentum, number))
                 self.teacher.follow(self.student, report["momentum"])
             if self._taught(number):
                 notes = self.teacher.move_centers()
@@ -106,7 +107,7 @@ class Learner:
         cached = self._cached(batch, pieces, contrastive) if contrastive is not None and len(pieces) > 1 else None
         terms: dict[str, Tensor] = {} if cached is None else dict(cached.terms)
         for index, here in enumerate(pieces):
-            piece = _piece(batch, here, self.world.device)
+            piece = self._piece(batch, here)
             sync_gradients(self.model, wanted=index == len(pieces) - 1)
             with self._autocast():
                 out = self.model(piece, self._lesson(piece, number), embed_only=not taught)
@@ -129,7 +130,7 @@ class Learner:
 
     def _cached(self, batch: Batch, pieces: list[slice], part: ContrastivePart) -> _Cached:
         with torch.no_grad(), self._autocast():
-            outs = [self.model(_piece(batch, rows, self.world.device), None, embed_only=True) for rows in pieces]
+            outs = [self.model(self._piece(batch, rows), None, embed_only=True) for rows in pieces]
         whole = {name: torch.cat([out[name] for out in outs], dim=1).requires_grad_() for name in ("image_KBD", "text_KBD")}
         whole["temperature"] = outs[0]["temperature"].detach().requires_grad_()
         terms = _contrastive_terms(whole, part.chunk)
@@ -155,12 +156,17 @@ class Learner:
             weights[CONTRASTIVE] = method.contrastive.weight
         return {"loss": torch.stack([weight * terms[name] for name, weight in weights.items()]).sum(), **terms}
 
+    def _place(self, over: Over, number: int, first: float = 0) -> tuple[float, float]:
+        """The number of a step within its schedule, from 0, and how many steps that has. first: the schedule does not begin before it."""
+        begin, end = self.recipe.steps_of(over, number)
+        return number - max(begin, first), end - max(begin, first)
+
     def _lesson(self, piece: MicroBatch, number: int) -> Lesson | None:
         parts = self._taught(number)
         if self.teacher is None or not parts:
             return None
-        step, steps = number - self.first_taught, self.recipe.steps - self.first_taught
-        warmth = {name: temperatures(part.sharpening, step, steps) for name, part in parts.items()}
+        place = self._place(self.recipe.schedules.temperature, number, self.first_taught)
+        warmth = {name: temperatures(part.sharpening, *place) for name, part in parts.items()}
         return Lesson(self.teacher, warmth, self.teacher(piece.global_B3HW, piece.window_B2))
 
     def _autocast(self) -> torch.autocast:
@@ -172,6 +178,9 @@ class Learner:
         images = len(batch.global_B3HW)
         size = self.running.micro_batch or images
         return [slice(start, start + size) for start in range(0, images, size)]
+
+    def _piece(self, batch: Batch, rows: slice) -> MicroBatch:
+        return make_piece(batch, rows, self.running.text_groups, self.world.device)
 
 
 @contextmanager
@@ -203,27 +212,6 @@ def _make_teacher(recipe: Recipe, student: Student) -> Teacher | None:
         for name, parameter in teacher.named_parameters():
             parameter.copy_(own[name])
     return teacher
-
-
-def _piece(batch: Batch, rows: slice, device: torch.device) -> MicroBatch:
-    def send(tensor: Tensor) -> Tensor:
-        return tensor[rows].to(device, non_blocking=True)
-
-    mask_BP = None if batch.mask_BP is None else batch.mask_BP[rows]
-    return MicroBatch(
-        _pixels(send(batch.global_B3HW)),
-        [_pixels(send(crop)) for crop in batch.locals],
-        [Texts(send(part.ids_BL), send(part.paddings_BL)) for part in batch.texts],
-        None if mask_BP is None else mask_BP.to(device, non_blocking=True),
-        # counted here, on the CPU, so that the device is not waited for
-        None if mask_BP is None else mask_BP.flatten().nonzero().squeeze(1).to(device, non_blocking=True),
-        [send(window_B2) for window_B2 in batch.windows],
-    )
-
-
-def _pixels(image_B3HW: Tensor) -> Tensor:
-    """uint8 as float32 in [0, 1]; what is floating point already stays as it is."""
-    return image_B3HW if image_B3HW.is_floating_point() else image_B3HW.to(torch.float32).div_(255)
 
 
 def _finite(value: float) -> bool:

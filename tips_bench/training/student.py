@@ -3,8 +3,8 @@
 Everything is in one forward pass, so that DDP and FSDP see the parameters used once. The whole and the masked view of the global crop go
 through the tower together; where the student's encoder is the teacher's too, the targets are that same whole view.
 
-Axes in tensor names: B images, V whole and masked views (B or 2B), K global tokens, P patches, D feature, M local crops, L tokens of a
-text, H W pixels, R rows the patch loss is taken on.
+Axes in tensor names: B images, V whole and masked views (B or 2B), K global tokens, P patches, D feature, M local crops, T texts,
+H W pixels, R rows the patch loss is taken on.
 """
 
 from __future__ import annotations
@@ -12,19 +12,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from tips_bench.models.dropping import Dropout, DropPaths
 from tips_bench.models.files.checkpoints import load_text, load_vision
-from tips_bench.models.initialization import rescale_narrow, wave_positions
+from tips_bench.models.initialization import rescale_narrow, scenic_fill, wave_positions
+from tips_bench.models.layers import LayerScale
 from tips_bench.models.text import TextTower
 from tips_bench.models.vision import VisionTower
-from tips_bench.training.batches import Texts
 from tips_bench.training.heads import ProjectionHead
+from tips_bench.training.pieces import GroupedTexts, MicroBatch
 from tips_bench.training.prototypes import Center, Temperatures, prototype_loss
 from tips_bench.training.recipe import BeginningPart, Recipe
 from tips_bench.training.teacher import PATCHES, SELF_DISTILLATION, Target, Teacher, make_heads
@@ -32,25 +35,8 @@ from tips_bench.training.teacher import PATCHES, SELF_DISTILLATION, Target, Teac
 CONTRASTIVE = "contrastive"
 # Of the seeds of parts whose parameters bear the same names.
 _TEXT_SEED, _HEAD_SEED = 1_000_003, 2_000_003
-# Lengths of texts are rounded up to it: libraries keep memory for each shape they have met.
-_TEXT_MULTIPLE = 4
-
-
-@dataclass(frozen=True)
-class MicroBatch:
-    """Some images of a batch, on the device. mask_rows_R: of all patches in a row, those that are masked."""
-
-    global_B3HW: Tensor
-    locals: list[Tensor]
-    texts: list[Texts]
-    mask_BP: Tensor | None
-    mask_rows_R: Tensor | None
-    windows: list[Tensor]
-
-    @property
-    def window_B2(self) -> Tensor | None:
-        """Where the global crop stands among the positions."""
-        return self.windows[0] if self.windows else None
+# Views of an image, which skip branches of their own.
+_WHOLE, _MASKED, _FIRST_LOCAL = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -68,7 +54,7 @@ class Student(nn.Module):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         method, vision = recipe.method, recipe.model.vision_config
-        self.method, self.model, self.text_groups = method, recipe.model, recipe.running.text_groups
+        self.method, self.model = method, recipe.model
         self.vision = VisionTower(vision)
         self.text = TextTower(recipe.model.text_config)
         self.heads = make_heads(method, vision.embed_dim)
@@ -78,6 +64,12 @@ class Student(nn.Module):
         self.shares_encoder = method.teacher is not None and method.teacher.kind == "ema-heads"
         self.text.requires_grad_(contrastive is not None)
         self.log_temperature.requires_grad_(contrastive is not None)
+        dropout = recipe.model.dropout
+        self.paths = DropPaths(recipe.seed, depth=vision.depth, rate=dropout.path, growth=dropout.path_growth)
+        self.text_dropout = partial(Dropout.of_texts, recipe.seed, rate=dropout.text)
+        for module in self.vision.modules():
+            if isinstance(module, LayerScale):
+                module.requires_grad_(recipe.model.layer_scale == "trained")
         self.vision.mask_token.requires_grad_(method.patches is not None and method.patches.mask is not None)
 
     def init_weights(self, seed: int) -> None:
@@ -87,6 +79,8 @@ class Student(nn.Module):
         """
         self.vision.init_weights(seed)
         self.text.init_weights(seed + _TEXT_SEED)
+        if self.model.initial == "scenic":
+            scenic_fill(self.vision, self.text, seed)
         if self.model.initial == "narrow":
             rescale_narrow(self.vision, self.text)
         if self.model.positions == "window":
@@ -128,8 +122,9 @@ class Student(nn.Module):
         out: dict[str, Tensor] = {}
         unmasked, masked = self._global_views(piece, embed_only)
         if self.method.contrastive is not None:
-            texts = len(piece.texts)
-            out["image_KBD"] = F.normalize(_wide(unmasked.globals_BKD[:, :texts].transpose(0, 1)), dim=-1)
+            if piece.texts is None:
+                raise ValueError("the contrastive loss needs captions")
+            out["image_KBD"] = F.normalize(_wide(unmasked.globals_BKD[:, : piece.texts.tokens].transpose(0, 1)), dim=-1)
             out["text_KBD"] = F.normalize(_wide(self._encode_texts(piece.texts)), dim=-1)
             out["temperature"] = self.temperature
         if embed_only or lesson is None:
@@ -148,28 +143,37 @@ class Student(nn.Module):
         pixels_B3HW, mask_BP, window_B2 = piece.global_B3HW, None if embed_only else piece.mask_BP, piece.window_B2
         need_whole = self.method.contrastive is not None or self.shares_encoder or mask_BP is None
         if mask_BP is None:
-            return (self._see(pixels_B3HW, None, window_B2),) * 2
+            return (self._see(pixels_B3HW, None, window_B2, piece.samples_B, [_WHOLE]),) * 2
         if not need_whole:
-            return (self._see(pixels_B3HW, mask_BP, window_B2),) * 2
+            return (self._see(pixels_B3HW, mask_BP, window_B2, piece.samples_B, [_MASKED]),) * 2
         windows_V2 = None if window_B2 is None else torch.cat([window_B2, window_B2])
-        both = self._see(torch.cat([pixels_B3HW, pixels_B3HW]), torch.cat([torch.zeros_like(mask_BP), mask_BP]), windows_V2)
+        masks_VP = torch.cat([torch.zeros_like(mask_BP), mask_BP])
+        both = self._see(torch.cat([pixels_B3HW, pixels_B3HW]), masks_VP, windows_V2, piece.samples_B, [_WHOLE, _MASKED])
         (whole_BKD, masked_BKD), (whole_BPD, masked_BPD) = both.globals_BKD.chunk(2), both.patches_BPD.chunk(2)
         return Target(whole_BKD, whole_BPD), Target(masked_BKD, masked_BPD)
 
-    def _see(self, pixels_V3HW: Tensor, mask_VP: Tensor | None, windows_V2: Tensor | None) -> Target:
-        seen = self.vision(pixels_V3HW, mask_BP=mask_VP, windows_B2=windows_V2)
+    def _see(self, pixels_V3HW: Tensor, mask_VP: Tensor | None, windows_V2: Tensor | None, samples_B: Tensor, views: list[int]) -> Target:
+        """views: of which `pixels_V3HW` has all samples, one view after the other; each skips other branches."""
+        paths = self.paths.plan(samples_B, views, pixels_V3HW.device)
+        seen = self.vision(pixels_V3HW, mask_BP=mask_VP, windows_B2=windows_V2, paths=paths)
         return Target(seen.globals_BKD, seen.patches[0].flatten(1, 2))
 
-    def _encode_texts(self, texts: list[Texts]) -> Tensor:
-        """[K,B,D]. Texts of like length together, so that few are padded to the length of a longer one."""
-        ids_TL, paddings_TL = torch.cat([part.ids_BL for part in texts]), torch.cat([part.paddings_BL for part in texts])
-        order_T = paddings_TL.sum(dim=1).argsort(stable=True)
-        groups = order_T.chunk(self.text_groups)
-        text_TD = torch.cat([self.text(ids_TL[rows], paddings_TL[rows], multiple=_TEXT_MULTIPLE) for rows in groups])
-        return text_TD[order_T.argsort()].unflatten(0, (len(texts), -1))
+    def _encode_texts(self, texts: GroupedTexts) -> Tensor:
+        """[K,B,D]"""
+        device = texts.order_T.device
+        text_TD = torch.cat(
+            [
+                self.text.encode(part.ids_BL, part.paddings_BL, self.text_dropout(numbers_T, device=device))
+                for part, numbers_T in zip(texts.groups, texts.numbers, strict=True)
+            ]
+        )
+        return text_TD[texts.order_T].unflatten(0, (texts.tokens, -1))
 
     def _self_distillation(self, piece: MicroBatch, target: Target, lesson: Lesson, token: int) -> Tensor:
-        seen = self.vision(torch.cat(piece.locals), layers=(), windows_B2=torch.cat(piece.windows[1:]) if piece.windows else None)
+        crops_V3HW, windows_V2 = torch.cat(piece.locals), torch.cat(piece.windows[1:]) if piece.windows else None
+        views = [_FIRST_LOCAL + index for index in range(len(piece.locals))]
+        paths = self.paths.plan(piece.samples_B, views, crops_V3HW.device)
+        seen = self.vision(crops_V3HW, layers=(), windows_B2=windows_V2, paths=paths)
         view_BMD = seen.globals_BKD[:, token].unflatten(0, (len(piece.locals), -1)).transpose(0, 1)
         return self._teach(SELF_DISTILLATION, view_BMD, target.globals_BKD[:, token], lesson, None)
 
@@ -196,7 +200,7 @@ def checkpoint_activations(block: nn.Module) -> None:
     """Lets a block keep its input alone, and run again when gradients come back."""
     plain = block.forward
 
-    def forward(*args: Tensor | None) -> Tensor:
+    def forward(*args: Any) -> Tensor:
         return checkpoint(plain, *args, use_reentrant=False)
 
     block.forward = forward

@@ -1,0 +1,107 @@
+"""What a recipe is said to need: operations as torch counts them, and what a block keeps as autograd saves it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.helpers.pretraining import ALONE, full_batch, recipe
+from tips_bench.cli.training_plan import print_plan
+from tips_bench.errors import UserError
+from tips_bench.models.configs import VisionConfig
+from tips_bench.models.layers import Block, Mlp
+from tips_bench.models.vision import VisionTower
+from tips_bench.training.estimate import MACHINES, _Stage, estimate
+from tips_bench.training.recipe_files import load_recipe
+from tips_bench.training.step import Learner, _attention_on_cpu
+
+SIZES: dict[str, Any] = {
+    "model__vision__embed_dim": 64,
+    "model__text__embed_dim": 64,
+    "model__vision__mlp_dim": 192,
+    "model__text__mlp_dim": 256,
+    "stages__0__global_px": 112,
+    "model__vision__position_grid": [8, 8],
+}
+EMA = {"method__teacher": {"kind": "ema", "momentum": [0.9, 1.0]}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        EMA,
+        {"running": {"activation_checkpointing": True}},
+        {"running": {"micro_batch": 2}, **EMA},
+        {"model__vision__ffn": "swiglu", "method__patches__patches": "masked"},
+    ],
+)
+def test_a_step_has_the_operations_that_torch_counts(changes: dict[str, Any]) -> None:
+    """All but those of patch embeddings, which are left out here, and of the contrastive loss, which knows nothing of skipped rows."""
+    chosen = recipe(**SIZES, **changes)
+    learner, batch = Learner(chosen, ALONE), full_batch(chosen, chosen.stages[0])
+    # attention in products, which are counted on a CPU too
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        learner.step(batch, 0)
+    counts = counter.get_flop_counts()["Global"]
+    counted = sum(count for kind, count in counts.items() if "convolution" not in str(kind))
+    (stage,) = estimate(chosen, 1)
+    assert stage.operations == pytest.approx(counted, rel=0.03)
+
+
+def saved(block: Block, x_BND: Tensor, keep_BN: Tensor | None) -> int:
+    """Bytes that autograd keeps, without the weights."""
+    weights, kept = {parameter.untyped_storage().data_ptr() for parameter in block.parameters()}, {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        copied = {tuple(parameter.shape[::order]) for parameter in block.parameters() for order in (1, -1)}  # in bfloat16
+        if tensor.untyped_storage().data_ptr() not in weights and tuple(tensor.shape) not in copied and tensor.is_floating_point():
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        block(x_BND * 1.0, keep_BN)
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("ffn", ["mlp", "swiglu", "text"])
+def test_a_block_keeps_what_is_said(precision: str, ffn: str) -> None:
+    chosen = recipe(**{**SIZES, "model__vision__ffn": "mlp" if ffn == "text" else ffn}, running={"precision": precision})
+    stage = _Stage(chosen, chosen.stages[0], 1, precision == "fp32")
+    config: Any = stage.text if ffn == "text" else stage.vision
+    if ffn == "text":
+        block = Block(64, config.num_heads, Mlp(64, config.mlp_dim, activation="relu"), eps=1e-6)
+    else:
+        block = VisionTower.random(VisionConfig.from_dict(config.to_dict(), where=None), 0).blocks[0]
+    tokens, images = 70, 3
+    with _attention_on_cpu("cpu", precision), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        found = saved(block, torch.randn(images, tokens, 64, requires_grad=True), None)
+    assert stage._token(config, tokens, text=ffn == "text") * images * tokens == pytest.approx(found, rel=0.05)
+
+
+def test_fsdp_and_more_ranks_need_less_and_the_days_are_shared() -> None:
+    chosen = recipe(stages__0__batch=64, running={"parallel": "fsdp"})
+    one, many = estimate(chosen, 1)[0], estimate(chosen, 16)[0]
+    assert many.images == 4 and many.peak < one.peak / 4 and many.operations == one.operations
+    assert one.days(1, MACHINES["h100"]) == pytest.approx(16 * many.days(16, MACHINES["h100"]))
+
+
+def test_a_batch_that_ranks_cannot_share_is_one_sentence() -> None:
+    with pytest.raises(UserError, match="batch = 8 cannot be divided equally among 3 ranks"):
+        estimate(recipe(), 3)
+
+
+def test_a_plan_names_every_stage_and_says_whether_it_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    print_plan(load_recipe("tipsv2-g14"), 256, "h100")
+    said = capsys.readouterr().out
+    assert said.count("low-resolution") == said.count("high-resolution") == 2 and "fits into nine tenths of the 80 GB" in said
+    print_plan(load_recipe("tipsv2-g14", ["running.parallel=ddp", "running.micro_batch=null"]), 64, "a100")
+    assert "does not fit" in capsys.readouterr().out
+    with pytest.raises(UserError, match="GPU named 'v100'"):
+        print_plan(load_recipe("tipsv2-g14"), 256, "v100")
