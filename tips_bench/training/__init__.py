@@ -35,6 +35,8 @@ What a run does:
     claim       the folder of a run: for one process, resumed with what may change
     first_samples  whether the recipe can use its shards
     checkpoint  whole or not there, of all ranks together
+    checkpoint_writer  writing them beside the steps
+    evaluations  scoring them beside the steps
     runs        what a run has learned: export; a frozen teacher
     log         what it says of itself
     divergence  when it stops

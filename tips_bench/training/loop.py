@@ -3,7 +3,7 @@
     tips-bench train recipes/tips-nano.yaml --set data.shards='rooms/train-{000..031}.tar'
 
 Where a run stands is a step, what the learner holds and the place in the data; nothing else is carried from step to step, so a run that is
-resumed goes on bit for bit as one that was never stopped.
+resumed goes on bit for bit as one that was never stopped. Checkpoints and evaluations are made beside the steps, which do not wait.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-import torch.distributed as dist
 
 from tips_bench import ranks
 from tips_bench.errors import UserError
@@ -31,18 +31,17 @@ from tips_bench.ranks import World
 from tips_bench.training import checkpoint, runs
 from tips_bench.training.batches import Batch, Report, TrainingData, all_together, raise_if_reader_died, shard_order
 from tips_bench.training.captions import TOKENIZER, tokenizer_file
+from tips_bench.training.checkpoint_writer import CheckpointWriter
 from tips_bench.training.claim import Changes, claimed, write_recipe
 from tips_bench.training.distributed import add_up
 from tips_bench.training.divergence import WINDOW, DivergenceMonitor
+from tips_bench.training.evaluations import DONE, Evaluate, Evaluations
 from tips_bench.training.first_samples import check_first_samples
 from tips_bench.training.log import Log
-from tips_bench.training.recipe import EvaluationPart, Recipe
+from tips_bench.training.recipe import Recipe
 from tips_bench.training.step import Learner
 
 Outcome = Literal["finished", "preempted"]
-Evaluate = Callable[[EvaluationPart, Path, Path], dict[str, float]]
-"""Scores the model in a folder, keeps the record in another, and gives the metrics by name."""
-EVALUATIONS = "evaluations"
 
 
 def train(recipe: Recipe, run: Path, *, resume: bool = False, device: str | None = None, evaluate: Evaluate | None = None) -> Outcome:
@@ -55,6 +54,7 @@ def train(recipe: Recipe, run: Path, *, resume: bool = False, device: str | None
     world = ranks.enter(resolve_device(device))
     with ExitStack() as stack:
         changes = stack.enter_context(claimed(run, recipe, resume=resume)) if world.is_first else {}
+        stack.enter_context(checkpoint.alone_on_purpose())
         world.barrier()
         with _sigterm() as told, closing(_Run(recipe, run, world, evaluate)) as running:
             if changes:
@@ -69,13 +69,14 @@ class _Run:
     """A run in progress on this rank."""
 
     def __init__(self, recipe: Recipe, run: Path, world: World, evaluate: Evaluate | None) -> None:
-        self.recipe, self.run, self.world, self.evaluate = recipe, run, world, evaluate
+        self.recipe, self.run, self.world = recipe, run, world
         broken = self._prepare_shards()
         tokenizer = self._tokenizer()
         self.learner = Learner(recipe, world, runs.frozen_teacher(recipe))
         state = self._restore()
         self.step = 0 if state is None else state.step
         self.saved = self.step if state else -1
+        self.saved_at, self.stalled_s = time.monotonic(), 0.0
         places = () if state is None else state.data
         self.data = TrainingData(recipe, tokenizer, rank=world.rank, world=world.size, places=places)
         self.report = Report()  # of all ranks, at the newest checkpoint
@@ -83,6 +84,9 @@ class _Run:
         self.log = Log(run if world.is_first else None, self.step)
         if broken:
             self.log.event(self.step, "broken shards", shards=[str(path) for path in broken])
+        parts = recipe.evaluation if world.is_first else []
+        self.evaluations = Evaluations(run, parts, evaluate, self.step) if parts and evaluate is not None else None
+        self.writer = CheckpointWriter(run, world, recipe.running.keep, self._export)
 
     def take_note_of(self, changes: Changes) -> None:
         """A run that goes on with other values says so in its log, and its recipe has them from now on."""
@@ -96,10 +100,11 @@ class _Run:
             advance(self.step)
             while self.step < self.recipe.steps:
                 if self._stage(told, advance if self.world.is_first else _nothing) == "preempted":
-                    self._save()
+                    self._save(wait=True)
                     self.log.event(self.step, "preempted")
                     return "preempted"
-        self._save()
+        self._save(wait=True)
+        self._collect_scores(wait=True)
         self.log.event(self.step, "finished")
         return "finished"
 
@@ -107,6 +112,7 @@ class _Run:
         """Lets go of the log, and says what could not be used."""
         if self.world.is_first and self.report.faults:
             print(f"{self.recipe.name}: {self.report}", file=sys.stderr)
+        self.writer.close()
         self.log.close()
 
     def _stage(self, told: threading.Event, advance: Advance) -> Outcome:
@@ -122,9 +128,10 @@ class _Run:
                 self.log.count(stage.batch)
                 self._take_note(report)
                 advance()
-                if self._stopped(told):
+                stop, due = self._agreed(told)
+                if stop:
                     return "preempted"
-                self._keep()
+                self._keep(due)
                 if self.step == end:
                     break
         return "finished"
@@ -154,34 +161,44 @@ class _Run:
         if self.step % running.log_every == 0 or self.step in (1, self.recipe.steps):
             self.log.numbers(self.step, {**report, "skipped_samples": self.data.report.skipped}, self.world.device)
 
-    def _keep(self) -> None:
-        """A checkpoint and an evaluation, where their step has come."""
-        evaluation, evaluate = self.recipe.evaluation, self.evaluate
-        if evaluation is not None and evaluate is not None and self.step % evaluation.every == 0:
-            folder = self._save()
-            if self.world.is_first:
-                self._score(evaluation, evaluate, folder)
-            self.world.barrier()
-        elif self.step % self.recipe.running.checkpoint_every == 0:
+    def _keep(self, due: bool) -> None:
+        """A checkpoint, where its step or its time has come, and what was made beside the steps since."""
+        every = [self.recipe.running.checkpoint_every, *(part.every for part in self.recipe.evaluation)]
+        if due or any(self.step % steps == 0 for steps in every):
             self._save()
-            self.world.barrier()
+        self._note(self.writer.take())
+        self._collect_scores()
 
-    def _score(self, part: EvaluationPart, evaluate: Evaluate, folder: Path) -> None:
-        model = runs.export(self.run, self.run / EVALUATIONS / folder.name, step=self.step).folder
-        metrics = evaluate(part, model, self.run / EVALUATIONS / "records")
-        self.log.event(self.step, "evaluation", task=part.task, metrics=metrics)
+    def _save(self, *, wait: bool = False) -> None:
+        """Starts a checkpoint of this step, once the one before is whole. wait: until this one is, too."""
+        started = time.monotonic()
+        self._note(self.writer.take(wait=True))
+        if self.saved != self.step:
+            tensors = checkpoint.tensors_of(self.learner.student, self.learner.teacher, self.learner.optimizer)
+            self.writer.begin(tensors, self.step, self.data.state_dict())
+            self.saved, self.saved_at = self.step, time.monotonic()
+            self.stalled_s = self.saved_at - started
+        if wait:
+            self._note(self.writer.take(wait=True))
 
-    def _save(self) -> Path:
-        folder = checkpoint.folder_at(self.run, self.step)
-        if self.saved == self.step:
-            return folder
-        learner, places = self.learner, _of_all_ranks(self.data.state_dict(), self.world)
-        tensors = checkpoint.tensors_of(learner.student, learner.teacher, learner.optimizer)
-        checkpoint.save(self.run, self.world, tensors, checkpoint.State(self.step, places), self.recipe.running.keep)
-        self.saved = self.step
-        self.report = all_together([Report(**place["report"]) for place in places])
-        self.log.event(self.step, "checkpoint", **asdict(self.report))
-        return folder
+    def _note(self, whole: checkpoint.State | None) -> None:
+        """Says that a checkpoint is whole, and has its model scored."""
+        if whole is None:
+            return
+        self.report = all_together([Report(**place["report"]) for place in whole.data])
+        self.log.event(whole.step, "checkpoint", stalled_s=round(self.stalled_s, 4), **asdict(self.report))
+        if self.evaluations is not None:
+            self.evaluations.start(whole.step)
+
+    def _export(self, step: int) -> None:
+        if self.evaluations is not None:
+            self.evaluations.export(step)
+
+    def _collect_scores(self, *, wait: bool = False) -> None:
+        """Writes scores into the log. wait: for all that are due."""
+        for scored in self.evaluations.found(wait=wait) if self.evaluations is not None else []:
+            details = {key: value for key, value in asdict(scored).items() if key != "step" and value is not None}
+            self.log.event(scored.step, DONE, **details)
 
     def _restore(self) -> checkpoint.State | None:
         folder = checkpoint.newest(self.run)
@@ -195,6 +212,7 @@ class _Run:
         """Their indexes, made by the first rank for all; the shards that are left out. Errors: none of the first samples can be used."""
         broken: list[Path] = []
         if self.world.is_first:
+            checkpoint.remove_unfinished(self.run)
             order = shard_order(self.recipe)
             broken = order.broken
             for path in broken:
@@ -217,21 +235,16 @@ class _Run:
         self.world.barrier()
         return Tokenizer(path)
 
-    def _stopped(self, told: threading.Event) -> bool:
-        """Whether any rank was told to stop."""
-        return bool(add_up(torch.tensor(float(told.is_set()), device=self.world.device)))
+    def _agreed(self, told: threading.Event) -> tuple[bool, bool]:
+        """What all ranks do alike: whether one of them was told to stop; whether the first one's clock wants a checkpoint."""
+        minutes = self.recipe.running.checkpoint_minutes
+        due = self.world.is_first and minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
+        stop, save = add_up(torch.tensor([float(told.is_set()), float(due)], device=self.world.device)).tolist()
+        return bool(stop), bool(save)
 
 
 def _nothing(units: int = 1) -> None:
     pass
-
-
-def _of_all_ranks(value: dict[str, Any], world: World) -> list[dict[str, Any]]:
-    if world.size == 1:
-        return [value]
-    found: list[Any] = [None] * world.size
-    dist.all_gather_object(found, value)
-    return found
 
 
 @contextmanager

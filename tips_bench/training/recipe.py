@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from tips_bench.cards import Strict
 from tips_bench.errors import UserError
@@ -248,12 +248,24 @@ class StagePart(Strict):
         return self
 
 
+class BadStepsPart(Strict):
+    """Steps whose losses or gradients are not finite change nothing; more of them end the run.
+
+    in_a_row: so many are passed over. share: of the last thousand steps.
+    """
+
+    in_a_row: int = Field(3, ge=0)
+    share: Fraction = 0.02
+
+
 class RunningPart(Strict):
     """How the steps are computed; none of it changes what is learned, but for rounding.
 
     micro_batch: images of one forward pass on one rank, null for all of them; the contrastive batch stays whole (GradCache, arXiv
     2101.06983). text_groups: forward passes of the text tower for a piece, each over texts of like length; where padding costs more
-    than a pass, more of them are faster. parallel: of several ranks. checkpoint_every, log_every: steps. keep: checkpoints.
+    than a pass, more of them are faster. parallel: of several ranks; in "hsdp" each has a part of what `shard_ranks` ranks hold together,
+    null for those of a machine. checkpoint_every, log_every: steps. checkpoint_minutes: another checkpoint when so many have passed since
+    the newest. keep: checkpoints. timeout_minutes: a rank that finds no end of a step for so long ends. bad_steps: when they end the run.
     """
 
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -261,19 +273,34 @@ class RunningPart(Strict):
     micro_batch: PositiveInt | None = None
     activation_checkpointing: bool = False
     compile: bool = False
-    parallel: Literal["ddp", "fsdp"] = "ddp"
+    parallel: Literal["ddp", "fsdp", "hsdp"] = "ddp"
+    shard_ranks: PositiveInt | None = None
     checkpoint_every: PositiveInt = 1000
+    checkpoint_minutes: PositiveFloat | None = None
+    timeout_minutes: PositiveFloat = 20.0
+    bad_steps: BadStepsPart = BadStepsPart()
     keep: PositiveInt = 2
     log_every: PositiveInt = 10
 
 
 class EvaluationPart(Strict):
-    """Scoring the image tower by a task card while it is trained. every: steps. overrides: "a.b=value" for the cards."""
+    """Scoring the image tower by a task card while it is trained, in a process of its own. every: steps.
+
+    overrides: "a.b=value" for the cards. device: null for a GPU if there is one. launch: words before the command, such as
+    "srun --gpus 1", so that it computes elsewhere.
+    """
 
     every: PositiveInt
     task: str
     protocol: str | None = None
     overrides: list[str] = []
+    device: str | None = None
+    launch: str = ""
+
+
+def _as_list(value: Any) -> Any:
+    """A single evaluation, or none, as recipes had them before there could be several."""
+    return [] if value is None else [value] if isinstance(value, dict) else value
 
 
 class Recipe(Strict):
@@ -292,7 +319,7 @@ class Recipe(Strict):
     optimizer: OptimizerPart
     stages: list[StagePart] = Field(min_length=1)
     running: RunningPart = RunningPart()
-    evaluation: EvaluationPart | None = None
+    evaluation: Annotated[list[EvaluationPart], BeforeValidator(_as_list)] = []
     sources: dict[str, str]
 
     @model_validator(mode="after")
