@@ -17,7 +17,7 @@ from tips_bench.cli.ranked import one_rank
 from tips_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from tips_bench.training.recipe import EvaluationPart
+    from tips_bench.training.recipe_beside import EvaluationPart
 
 # What torchrun tells its processes; one that is no rank must not know of it.
 _OF_A_LAUNCHER = ("RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
@@ -57,6 +57,7 @@ def train(
     resumed = read_recipe(folder) if resume and (folder / RECIPE_FILE).is_file() else None
     chosen = load_recipe(recipe, overrides or [], resumed=resumed)
     check_tasks(chosen.evaluation)
+    warn_of_shared_store()
     with one_rank():
         outcome = train_recipe(chosen, folder, resume=resume, device=device, evaluate=evaluate)
         if os.environ.get("RANK", "0") == "0":
@@ -75,6 +76,14 @@ def print_end(outcome: str, run: Path, recipe: str) -> None:
         print_line(f"Next: tips-bench export {place} --to {shlex.quote(run.name)}/")
     else:
         print_line(f"Next: tips-bench train {shlex.quote(recipe)} --out {place} --resume")
+
+
+def warn_of_shared_store() -> None:
+    """Ranks that torchrun starts again find one another in a store that still has the addresses of those before (pytorch issue 135712)."""
+    told = os.environ
+    if told.get("RANK") == "0" and told.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and told.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
+        said = "with --max-restarts, ranks that are started again may not find one another: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
+        print(f"tips-bench: {said} before torchrun", file=sys.stderr)
 
 
 def check_tasks(parts: list[EvaluationPart]) -> None:
@@ -100,5 +109,9 @@ def evaluate(part: EvaluationPart, model: Path, out: Path) -> dict[str, float]:
     if done.returncode:
         said = done.stderr.strip().splitlines()
         raise UserError(said[-1].removeprefix("tips-bench: ") if said else f"it ended with status {done.returncode}")
-    (record,) = json.loads(done.stdout)
+    try:
+        (record,) = json.loads(done.stdout)
+    except ValueError as error:
+        problem = f"its output holds more than a record: {done.stdout[:100]!r}"
+        raise UserError(problem, where=f"evaluation.launch = {part.launch!r}", fix="Name a program that prints nothing itself.") from error
     return {name: metric["value"] for name, metric in record["metrics"].items()}

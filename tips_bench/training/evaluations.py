@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 from tips_bench.errors import UserError
 from tips_bench.training import checkpoint, runs
 from tips_bench.training.log import LOG_FILE, read_log
-from tips_bench.training.recipe import EvaluationPart
+from tips_bench.training.recipe_beside import EvaluationPart
 
 Evaluate = Callable[[EvaluationPart, Path, Path], dict[str, float]]
 """Scores the model in a folder, keeps the record in another, and gives the metrics by name. It is called in a thread."""
@@ -46,9 +47,10 @@ class Evaluations:
         self.run, self.parts, self.evaluate = run, parts, evaluate
         self._due: queue.Queue[tuple[int, EvaluationPart]] = queue.Queue()
         self._found: queue.Queue[Scored] = queue.Queue()
+        self._thread = threading.Thread(target=self._work, name="evaluations", daemon=True)
         if parts:
             self._take_up(step)
-            threading.Thread(target=self._work, name="evaluations", daemon=True).start()
+            self._thread.start()
 
     def export(self, step: int) -> None:
         """Writes the model of a whole checkpoint, if something of it is to be scored."""
@@ -62,22 +64,23 @@ class Evaluations:
 
     def found(self, *, wait: bool = False) -> list[Scored]:
         """What has been scored since the last call. wait: until all are."""
-        if wait:
-            self._due.join()
+        while wait and self._due.unfinished_tasks and self._thread.is_alive():
+            time.sleep(0.05)
         return [self._found.get_nowait() for _ in range(self._found.qsize())]
 
     def _work(self) -> None:
         while True:
             step, part = self._due.get()
-            metrics: dict[str, float] = {}
-            fault = None
+            scored = Scored(step, part.task, part.protocol, {}, "it ended without a word")
             try:
                 metrics = self.evaluate(part, self._model(step), self.run / EVALUATIONS / RECORDS)
-            except Exception as error:  # an evaluation never ends a training
-                fault = str(error) if isinstance(error, UserError) else repr(error)
-                print(f"the evaluation of step {step} on {part.task} failed: {fault}", file=sys.stderr)
-            self._found.put(Scored(step, part.task, part.protocol, metrics, fault))
-            self._due.task_done()
+                scored = Scored(step, part.task, part.protocol, metrics)
+            except UserError as error:  # an evaluation never ends a training
+                print(f"the evaluation of step {step} on {part.task} failed: {error}", file=sys.stderr)
+                scored = Scored(step, part.task, part.protocol, {}, str(error))
+            finally:
+                self._found.put(scored)
+                self._due.task_done()
 
     def _take_up(self, until: int) -> None:
         log = read_log(self.run) if (self.run / LOG_FILE).is_file() else []

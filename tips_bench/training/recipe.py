@@ -8,11 +8,12 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from tips_bench.cards import Strict
 from tips_bench.errors import UserError
 from tips_bench.models.configs import TextConfig, VisionConfig, text_config, vision_config
+from tips_bench.training.recipe_beside import BadStepsPart, Evaluations
 from tips_bench.training.recipe_data import DataPart, Fraction
 
 CaptionKind = Literal["web", "synthetic"]
@@ -248,16 +249,6 @@ class StagePart(Strict):
         return self
 
 
-class BadStepsPart(Strict):
-    """Steps whose losses or gradients are not finite change nothing; more of them end the run.
-
-    in_a_row: so many are passed over. share: of the last thousand steps.
-    """
-
-    in_a_row: int = Field(3, ge=0)
-    share: Fraction = 0.02
-
-
 class RunningPart(Strict):
     """How the steps are computed; none of it changes what is learned, but for rounding.
 
@@ -283,26 +274,6 @@ class RunningPart(Strict):
     log_every: PositiveInt = 10
 
 
-class EvaluationPart(Strict):
-    """Scoring the image tower by a task card while it is trained, in a process of its own. every: steps.
-
-    overrides: "a.b=value" for the cards. device: null for a GPU if there is one. launch: words before the command, such as
-    "srun --gpus 1", so that it computes elsewhere.
-    """
-
-    every: PositiveInt
-    task: str
-    protocol: str | None = None
-    overrides: list[str] = []
-    device: str | None = None
-    launch: str = ""
-
-
-def _as_list(value: Any) -> Any:
-    """A single evaluation, or none, as recipes had them before there could be several."""
-    return [] if value is None else [value] if isinstance(value, dict) else value
-
-
 class Recipe(Strict):
     """recipes/NAME.yaml. sources: key, or the key of a part -> where its value comes from; "ours: why" where no paper states it.
 
@@ -319,7 +290,7 @@ class Recipe(Strict):
     optimizer: OptimizerPart
     stages: list[StagePart] = Field(min_length=1)
     running: RunningPart = RunningPart()
-    evaluation: Annotated[list[EvaluationPart], BeforeValidator(_as_list)] = []
+    evaluation: Evaluations = []
     sources: dict[str, str]
 
     @model_validator(mode="after")
@@ -362,6 +333,10 @@ class Recipe(Strict):
     def steps(self) -> int:
         """Of all stages together."""
         return sum(stage.steps for stage in self.stages)
+
+    def learns_at(self, step: int) -> bool:
+        """Whether step `step` (from 0) is none of those whose batches are read and passed over."""
+        return not any(first <= step + 1 <= last for first, last in self.data.skip_steps)
 
     def stage_at(self, step: int) -> tuple[int, int]:
         """Index of the stage that step `step` (from 0) belongs to, and the step's number within it."""
