@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
-from functools import partial
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +15,13 @@ import typer
 from tips_bench.cli.output import print_line
 from tips_bench.cli.ranked import one_rank
 from tips_bench.cli.training_plan import print_plan
+from tips_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from tips_bench.training.recipe import EvaluationPart
+    from tips_bench.training.recipe_beside import EvaluationPart
+
+# What torchrun tells its processes; one that is no rank must not know of it.
+_OF_A_LAUNCHER = ("RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
 
 
 def train(
@@ -59,11 +65,13 @@ def train(
     folder = out or Path("runs") / find_recipe(recipe).stem
     resumed = read_recipe(folder) if resume and (folder / RECIPE_FILE).is_file() else None
     chosen = load_recipe(recipe, overrides or [], resumed=resumed)
+    check_tasks(chosen.evaluation)
     if dry_run:
         print_plan(chosen, ranks, device or "h100")
         return
+    warn_of_shared_store()
     with one_rank():
-        outcome = train_recipe(chosen, folder, resume=resume, device=device, evaluate=partial(evaluate, device=device))
+        outcome = train_recipe(chosen, folder, resume=resume, device=device, evaluate=evaluate)
         if os.environ.get("RANK", "0") == "0":
             print_end(outcome, folder, recipe)
 
@@ -82,9 +90,40 @@ def print_end(outcome: str, run: Path, recipe: str) -> None:
         print_line(f"Next: tips-bench train {shlex.quote(recipe)} --out {place} --resume")
 
 
-def evaluate(part: EvaluationPart, model: Path, out: Path, *, device: str | None = None) -> dict[str, float]:
-    """Scores an exported model by a task card; its metrics by name."""
-    from tips_bench.evaluation.run import evaluate as score
+def warn_of_shared_store() -> None:
+    """Ranks that torchrun starts again find one another in a store that still has the addresses of those before (pytorch issue 135712)."""
+    told = os.environ
+    if told.get("RANK") == "0" and told.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and told.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
+        said = "with --max-restarts, ranks that are started again may not find one another: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
+        print(f"tips-bench: {said} before torchrun", file=sys.stderr)
 
-    record = score(part.task, str(model), protocol=part.protocol, overrides=part.overrides, out=out, device=device)
-    return {name: metric.value for name, metric in record.metrics.items()}
+
+def check_tasks(parts: list[EvaluationPart]) -> None:
+    """Errors: an evaluation of a task or under a protocol that there is not, before the first step and not hours later."""
+    from tips_bench.cards import load_card
+
+    for part in parts:
+        load_card("task", part.task)
+        if part.protocol is not None:
+            load_card("protocol", part.protocol)
+
+
+def evaluate(part: EvaluationPart, model: Path, out: Path) -> dict[str, float]:
+    """Scores an exported model by a task card, in a process that is no rank of the training; its metrics by name."""
+    command = [*shlex.split(part.launch), sys.executable, "-m", "tips_bench", "run", "--json", "--task", part.task, "--model", str(model)]
+    command += ["--out", str(out), *(f"--set={override}" for override in part.overrides)]
+    command += [f"--{name}={value}" for name, value in (("protocol", part.protocol), ("device", part.device)) if value is not None]
+    alone = {name: value for name, value in os.environ.items() if not name.startswith(_OF_A_LAUNCHER)}
+    try:
+        done = subprocess.run(command, env=alone, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    except OSError as error:
+        raise UserError(f"cannot be started: {error}", where=f"evaluation.launch = {part.launch!r}", fix="Name a program.") from error
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise UserError(said[-1].removeprefix("tips-bench: ") if said else f"it ended with status {done.returncode}")
+    try:
+        (record,) = json.loads(done.stdout)
+    except ValueError as error:
+        problem = f"its output holds more than a record: {done.stdout[:100]!r}"
+        raise UserError(problem, where=f"evaluation.launch = {part.launch!r}", fix="Name a program that prints nothing itself.") from error
+    return {name: metric["value"] for name, metric in record["metrics"].items()}

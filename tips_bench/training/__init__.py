@@ -4,6 +4,7 @@ What a run is:
 
     recipe        Recipe and its parts: every number of a run
     recipe_data   its part about shards, captions and crops
+    recipe_beside  its parts about evaluations on the way and about bad steps
     recipe_files  load_recipe; figures: the source of every number
 
 What a step sees:
@@ -36,8 +37,14 @@ What a run does:
     claim       the folder of a run: for one process, resumed with what may change
     first_samples  whether the recipe can use its shards
     checkpoint  whole or not there, of all ranks together
+    checkpoint_writer  writing them beside the steps
+    evaluations  scoring them beside the steps
     runs        what a run has learned: export; a frozen teacher
     log         what it says of itself
     estimate    what a recipe needs, before it runs
+    history     what happened to it
+    bad_steps   steps that are passed over
+    held_out    what is measured and not learned from
     divergence  when it stops
+    watchdog    when ranks wait in vain
 """

@@ -53,6 +53,7 @@ class Batch:
     mask_BP: bool, True where the student does not see a patch; None where the recipe has no mask.
     samples_B: each sample's number among the draws of all ranks since the start of the run.
     windows: where the global crop and each local one stand among the positions, int64 [B,2] each; empty where positions are interpolated.
+    names: of the samples, as "SHARD: KEY".
     """
 
     global_B3HW: Tensor
@@ -61,6 +62,7 @@ class Batch:
     mask_BP: Tensor | None
     samples_B: Tensor
     windows: list[Tensor] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -150,39 +152,39 @@ class TrainingData:
 
     def _batch(self, chunks: Iterator[Chunk], held: list[Chunk], size: int, device: torch.device) -> Batch:
         """The next `size` whole samples. held: the rest of a chunk, from the batch before and for the one behind."""
-        numbers: list[int] = []
+        samples: list[Outcome] = []
         columns: list[list[Tensor]] = []
-        while len(numbers) < size:
+        while len(samples) < size:
             chunk = held.pop() if held else next(chunks)
-            used, rows = self._use(chunk.outcomes, size - len(numbers))
-            numbers += rows
+            used, rows = self._use(chunk.outcomes, size - len(samples))
+            samples += rows
             columns.append([tensor[: len(rows)] for tensor in chunk.tensors])
             if used < len(chunk.outcomes):
                 held.append(Chunk(chunk.outcomes[used:], [tensor[len(rows) :] for tensor in chunk.tensors]))
         stacked = [torch.cat(column) for column in zip(*(c for c in columns if c), strict=True)]
-        return self._assembled(stacked, torch.tensor(numbers), device)
+        return self._assembled(stacked, samples, device)
 
-    def _use(self, outcomes: list[Outcome], wanted: int) -> tuple[int, list[int]]:
-        """Go on over outcomes until `wanted` are whole, counting faults; how many were gone over, and the numbers of the whole ones."""
-        numbers: list[int] = []
+    def _use(self, outcomes: list[Outcome], wanted: int) -> tuple[int, list[Outcome]]:
+        """Go on over outcomes until `wanted` are whole, counting faults; how many were gone over, and the whole ones."""
+        whole: list[Outcome] = []
         for used, outcome in enumerate(outcomes):
-            if len(numbers) == wanted:
-                return used, numbers
+            if len(whole) == wanted:
+                return used, whole
             self.cursor = outcome.after
             self.report.drawn += 1
             for fault in outcome.faults:
                 self.report.faults[fault] = self.report.faults.get(fault, 0) + 1
                 self.report.examples.setdefault(fault, outcome.name)
             if outcome.whole:
-                numbers.append(outcome.number)
+                whole.append(outcome)
                 self._last_whole = outcome.after.epoch
             else:
                 self.report.skipped += 1
             if outcome.after.epoch > self._last_whole + 1:
                 raise UserError(f"not one sample of the shards can be used ({self.report})", where="data.shards", fix="Fix the shards.")
-        return len(outcomes), numbers
+        return len(outcomes), whole
 
-    def _assembled(self, tensors: list[Tensor], samples_B: Tensor, device: torch.device) -> Batch:
+    def _assembled(self, tensors: list[Tensor], samples: list[Outcome], device: torch.device) -> Batch:
         method, images = self.recipe.method, 1 + self.recipe.local_count
         whole, *parts = [tensor.to(device, non_blocking=True) for tensor in tensors[:images]]
         rest = tensors[images:]
@@ -192,7 +194,8 @@ class TrainingData:
         if rest:
             ids_BKL, paddings_BKL = rest
             texts = [Texts(ids_BKL[:, k], paddings_BKL[:, k]) for k in range(ids_BKL.shape[1])]
-        return Batch(whole, parts, texts, mask_BP, samples_B, windows)
+        samples_B = torch.tensor([sample.number for sample in samples])
+        return Batch(whole, parts, texts, mask_BP, samples_B, windows, [sample.name for sample in samples])
 
     def _resume(self, places: Sequence[dict[str, Any]]) -> None:
         if any(place.get("order") != self.order.identity for place in places):

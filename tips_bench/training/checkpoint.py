@@ -4,7 +4,8 @@
     RUN/checkpoints/step-00001000/state.json       the step, and the place of every rank in the data
 
 A checkpoint is written beside its place and renamed into it, so that a run killed meanwhile has the one before. Tensors are kept in
-safetensors, not in the pickles that torch.distributed.checkpoint writes by default: a run may come from someone else.
+safetensors, not in the pickles that torch.distributed.checkpoint writes by default: a run may come from someone else. Training waits for
+none of this: `checkpoint_writer` calls `save` in a thread, with a copy of the tensors.
 """
 
 from __future__ import annotations
@@ -66,21 +67,35 @@ def allocate(optimizer: Optimizer) -> None:
     optimizer.zero_grad(set_to_none=True)
 
 
-def save(run: Path, world: World, tensors: Mapping[str, Tensor], state: State, keep: int) -> Path:
-    """Writes a checkpoint and lets go of all but the newest `keep`. Every rank calls it. Errors: a disk that takes no more."""
-    final = folder_at(run, state.step)
+def save(
+    run: Path,
+    world: World,
+    tensors: Mapping[str, Tensor],
+    step: int,
+    place: dict[str, Any],
+    *,
+    keep: int,
+    group: dist.ProcessGroup | None = None,
+) -> State:
+    """Writes a checkpoint and lets go of all but the newest `keep`. Every rank calls it. Errors: a disk that takes no more.
+
+    place: of this rank in the data. group: of all ranks, apart from the one that they train in; None where there is one rank.
+    """
+    final = folder_at(run, step)
     temporary = final.with_name(f".{final.name}.tmp")
+    places = [place]
     try:
         if world.is_first:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-        world.barrier()
+        if group is not None:
+            places = [{} for _ in range(world.size)]
+            dist.all_gather_object(places, place, group=group)  # the folder is there once all have come to this
+        state = State(step, places)
         writer = HuggingFaceStorageWriter(str(temporary), save_distributed=True)
-        with _alone_on_purpose():
-            dcp.save(dict(tensors), storage_writer=writer, no_dist=not dist.is_initialized())
-        world.barrier()
+        dcp.save(dict(tensors), storage_writer=writer, process_group=group, no_dist=group is None)
         if world.is_first:
-            (temporary / STATE_FILE).write_text(json.dumps({"step": state.step, "data": state.data}), encoding="utf-8")
+            (temporary / STATE_FILE).write_text(json.dumps({"step": step, "data": places}), encoding="utf-8")
             _flush(temporary)
             shutil.rmtree(final, ignore_errors=True)
             temporary.rename(final)
@@ -91,18 +106,29 @@ def save(run: Path, world: World, tensors: Mapping[str, Tensor], state: State, k
     except CheckpointException as error:
         _raise_if_interrupted(error)
         raise UserError(f"cannot write: {_first_cause(error)}", where=final, fix="Free space there or choose another folder.") from error
-    world.barrier()
-    return final
+    return state
+
+
+def remove_unfinished(run: Path) -> None:
+    """Lets go of what runs that were killed had begun to write."""
+    for left in (run / FOLDER).glob(".step-*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def whole_ones(run: Path) -> list[Path]:
     """The whole checkpoints of a run, oldest first."""
-    return sorted(path for path in (run / FOLDER).glob("step-*") if _NAME.fullmatch(path.name) and (path / STATE_FILE).is_file())
+    return sorted(path for path in (run / FOLDER).glob("step-*") if step_of(path) is not None and (path / STATE_FILE).is_file())
 
 
 def folder_at(run: Path, step: int) -> Path:
     """Where the checkpoint of a step is, or would be."""
     return run / FOLDER / f"step-{step:08d}"
+
+
+def step_of(folder: Path) -> int | None:
+    """The step that a folder is named for, None where it has another name."""
+    found = _NAME.fullmatch(folder.name)
+    return int(found[1]) if found else None
 
 
 def newest(run: Path) -> Path | None:
@@ -120,7 +146,7 @@ def load(folder: Path, tensors: Mapping[str, Tensor], *, together: bool) -> Stat
     state = read_state(folder)
     alone = not together or not dist.is_initialized()
     try:
-        with _alone_on_purpose():
+        with alone_on_purpose():
             dcp.load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=alone)
     except (CheckpointException, RuntimeError, ValueError, OSError) as error:
         _raise_if_interrupted(error)
@@ -150,8 +176,8 @@ def _flush(folder: Path) -> None:
 
 
 @contextmanager
-def _alone_on_purpose() -> Iterator[None]:
-    """Without the warning that there are no other ranks."""
+def alone_on_purpose() -> Iterator[None]:
+    """Without the warning that there are no other ranks; for `save`, around the thread that calls it too."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         yield

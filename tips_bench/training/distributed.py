@@ -10,17 +10,19 @@ Axes in tensor names: B images of this rank, N images of all ranks, D feature.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from tips_bench.errors import UserError
 from tips_bench.ranks import World
 from tips_bench.training.recipe import RunningPart
 
@@ -59,7 +61,7 @@ class _Gather(torch.autograd.Function):
 
 
 def spread(model: nn.Module, blocks: Iterable[nn.Module], world: World, running: RunningPart, *, unused: bool) -> nn.Module:
-    """The model as all ranks train it together: copied ("ddp"), or its parameters cut up and put together block by block ("fsdp").
+    """The model as all ranks train it together: copied ("ddp"), or its parameters cut up and put together block by block ("fsdp", "hsdp").
 
     In "bf16" the blocks' parameters are sent in bfloat16, except on a CPU; what is learned stays float32.
     unused: some steps leave parameters out.
@@ -69,21 +71,35 @@ def spread(model: nn.Module, blocks: Iterable[nn.Module], world: World, running:
     if running.parallel == "ddp":
         devices = [world.device.index] if world.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True, find_unused_parameters=unused)
-    return cut_up(model, blocks, world, running.precision, keep_whole=True)
+    return cut_up(model, blocks, world, running, keep_whole=True)
 
 
-def cut_up(model: nn.Module, blocks: Iterable[nn.Module], world: World, precision: str, *, keep_whole: bool) -> nn.Module:
-    """FSDP2 over all ranks, in place. keep_whole: what is not in a block stays put together from its forward to its backward pass."""
-    # Without a mesh it would take a GPU that is there, whatever the run computes on.
-    mesh = init_device_mesh(world.device.type, (world.size,))
+def cut_up(model: nn.Module, blocks: Iterable[nn.Module], world: World, running: RunningPart, *, keep_whole: bool) -> nn.Module:
+    """FSDP2, in place. keep_whole: what is not in a block stays put together from its forward to its backward pass."""
+    mesh = _mesh(world, running)
     # The residual stream stays float32: inputs are not cast, autocast does that for each operation. On a CPU it leaves layer_norm as it is,
     # which takes no bfloat16 weights beside a float32 input there; so parameters are sent as they are.
-    sent = torch.bfloat16 if precision == "bf16" and world.device.type != "cpu" else None
+    sent = torch.bfloat16 if running.precision == "bf16" and world.device.type != "cpu" else None
     policy = MixedPrecisionPolicy(param_dtype=sent, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for block in blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False), reshard_after_forward=not keep_whole)
     return model
+
+
+def _mesh(world: World, running: RunningPart) -> DeviceMesh:
+    """The ranks as FSDP2 sees them: all in a row, or ("hsdp") in rows that each hold the whole model together.
+
+    Errors: ranks that make no whole rows.
+    """
+    # Without a mesh it would take a GPU that is there, whatever the run computes on.
+    if running.parallel == "fsdp":
+        return init_device_mesh(world.device.type, (world.size,))
+    size = running.shard_ranks or int(os.environ.get("LOCAL_WORLD_SIZE", world.size))
+    if world.size % size:
+        problem = f"{world.size} ranks cannot be divided into groups of {size}"
+        raise UserError(problem, where="running.shard_ranks", fix="Use a divisor of the number of ranks, or parallel=fsdp.")
+    return init_device_mesh(world.device.type, (world.size // size, size), mesh_dim_names=("replicate", "shard"))
 
 
 def sync_gradients(model: nn.Module, wanted: bool) -> None:
@@ -102,3 +118,11 @@ def whole(tensor: Tensor) -> Tensor:
 def local(tensor: Tensor) -> Tensor:
     """This rank's part of a tensor."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def raise_if_ranks_left(error: RuntimeError) -> None:
+    """A sentence in place of what a collective raises when a rank that takes part in it has ended."""
+    if isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "ProcessGroup")):
+        first = " ".join(str(error).split())[:200]
+        fix = "Look at what that rank says. `torchrun --max-restarts 3 ... --resume` starts all of them anew by itself."
+        raise UserError(f"another rank has ended, or cannot be reached: {first}", where="torchrun", fix=fix) from error

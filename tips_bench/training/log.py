@@ -78,13 +78,14 @@ def _without_nan(line: dict[str, Any]) -> dict[str, Any]:
 
 def read_log(run: Path) -> list[dict[str, Any]]:
     """The lines of a run's log; one that a kill cut short is left out."""
-    return [json.loads(line) for line in _whole_lines(run / LOG_FILE)]
+    return [json.loads(line) for line in whole_lines(run / LOG_FILE)]
 
 
 def _lines_until(path: Path, step: int) -> list[str]:
     """What was written before a checkpoint of `step`: what came after is about to happen again."""
-    return [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
+    return [line for line in whole_lines(path) if json.loads(line)["step"] <= step]
 
 
-def _whole_lines(path: Path) -> list[str]:
+def whole_lines(path: Path) -> list[str]:
+    """The lines of a file of JSON objects that were written to their ends."""
     return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]

@@ -3,7 +3,7 @@
     tips-bench train recipes/tips-nano.yaml --set data.shards='rooms/train-{000..031}.tar'
 
 Where a run stands is a step, what the learner holds and the place in the data; nothing else is carried from step to step, so a run that is
-resumed goes on bit for bit as one that was never stopped.
+resumed goes on bit for bit as one that was never stopped. Checkpoints and evaluations are made beside the steps, which do not wait.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
 
 from tips_bench import ranks
 from tips_bench.errors import UserError
@@ -29,32 +29,39 @@ from tips_bench.models.tokenizer import Tokenizer
 from tips_bench.progress import Advance, bar
 from tips_bench.ranks import World
 from tips_bench.training import checkpoint, runs
+from tips_bench.training.bad_steps import BadSteps
 from tips_bench.training.batches import Batch, Report, TrainingData, all_together, raise_if_reader_died, shard_order
 from tips_bench.training.captions import TOKENIZER, tokenizer_file
+from tips_bench.training.checkpoint_writer import CheckpointWriter
 from tips_bench.training.claim import Changes, claimed, write_recipe
-from tips_bench.training.distributed import add_up
-from tips_bench.training.divergence import WINDOW, DivergenceMonitor
+from tips_bench.training.distributed import add_up, raise_if_ranks_left
+from tips_bench.training.divergence import DivergenceMonitor
+from tips_bench.training.evaluations import DONE, Evaluate, Evaluations
 from tips_bench.training.first_samples import check_first_samples
+from tips_bench.training.held_out import HeldOut, suspects
+from tips_bench.training.history import History
 from tips_bench.training.log import Log
-from tips_bench.training.recipe import EvaluationPart, Recipe
+from tips_bench.training.recipe import Recipe
 from tips_bench.training.step import Learner
+from tips_bench.training.watchdog import Watchdog
 
 Outcome = Literal["finished", "preempted"]
-Evaluate = Callable[[EvaluationPart, Path, Path], dict[str, float]]
-"""Scores the model in a folder, keeps the record in another, and gives the metrics by name."""
-EVALUATIONS = "evaluations"
+NAMED = 32
+"""Samples of a bad step that the log names."""
 
 
 def train(recipe: Recipe, run: Path, *, resume: bool = False, device: str | None = None, evaluate: Evaluate | None = None) -> Outcome:
     """Trains a recipe in the folder `run`. resume: go on from the newest whole checkpoint, from the start where there is none.
 
     A SIGTERM ends the run after the step it is in, with a checkpoint: "preempted".
-    Errors: every fault of recipe, data and disk, and a run that collapsed or has a loss that is no number. Of several ranks one that
-    fails has to end its process, which ends the others: they may wait for it in a collective, and leaving them would wait for that.
+    Errors: every fault of recipe, data and disk, a run that diverged or collapsed, ranks that are not there any more. Of several ranks
+    one that fails has to end its process, which ends the others: they may wait for it in a collective, and leaving them would wait for
+    that.
     """
     world = ranks.enter(resolve_device(device))
     with ExitStack() as stack:
         changes = stack.enter_context(claimed(run, recipe, resume=resume)) if world.is_first else {}
+        stack.enter_context(checkpoint.alone_on_purpose())
         world.barrier()
         with _sigterm() as told, closing(_Run(recipe, run, world, evaluate)) as running:
             if changes:
@@ -69,44 +76,72 @@ class _Run:
     """A run in progress on this rank."""
 
     def __init__(self, recipe: Recipe, run: Path, world: World, evaluate: Evaluate | None) -> None:
-        self.recipe, self.run, self.world, self.evaluate = recipe, run, world, evaluate
+        self.recipe, self.run, self.world = recipe, run, world
         broken = self._prepare_shards()
         tokenizer = self._tokenizer()
         self.learner = Learner(recipe, world, runs.frozen_teacher(recipe))
         state = self._restore()
         self.step = 0 if state is None else state.step
         self.saved = self.step if state else -1
+        self.saved_at, self.stalled_s, self.owed = time.monotonic(), 0.0, False
         places = () if state is None else state.data
         self.data = TrainingData(recipe, tokenizer, rank=world.rank, world=world.size, places=places)
         self.report = Report()  # of all ranks, at the newest checkpoint
-        self.watch = DivergenceMonitor(max(WINDOW, 2 * recipe.stages[0].warmup))
-        self.log = Log(run if world.is_first else None, self.step, recipe)
+        held_out = recipe.data.held_out
+        self.held_out = None if held_out is None else HeldOut(recipe, held_out, tokenizer, world)
+        self.monitor = DivergenceMonitor(recipe)
+        self.bad = BadSteps(recipe.running.bad_steps)
+        self.watchdog = Watchdog(world, 60 * recipe.running.timeout_minutes)
+        own = run if world.is_first else None
+        self.log, self.history = Log(own, self.step, recipe), History(own)
         if broken:
-            self.log.event(self.step, "broken shards", shards=[str(path) for path in broken])
+            self._tell("broken shards", shards=[str(path) for path in broken])
+        parts = recipe.evaluation if world.is_first else []
+        self.evaluations = Evaluations(run, parts, evaluate, self.step) if parts and evaluate is not None else None
+        self.writer = CheckpointWriter(run, world, recipe.running.keep, self._export)
 
     def take_note_of(self, changes: Changes) -> None:
         """A run that goes on with other values says so in its log, and its recipe has them from now on."""
-        self.log.event(self.step, "changed", values={key: list(pair) for key, pair in changes.items()})
+        self._tell("changed", values={key: list(pair) for key, pair in changes.items()})
         write_recipe(self.run, self.recipe)
 
     def to_the_end(self, told: threading.Event) -> Outcome:
         """All steps that are left. told: set when the run is to end early."""
-        self.log.event(self.step, "start", ranks=self.world.size, device=str(self.world.device))
-        with bar(self.recipe.name, self.recipe.steps, "steps") as advance:
+        self._tell("start", ranks=self.world.size, device=str(self.world.device))
+        try:
+            outcome = self._stages(told)
+        except UserError as error:
+            self.history.add(self.step, "stopped", why=str(error))
+            raise
+        except RuntimeError as error:
+            raise_if_reader_died(error)
+            raise_if_ranks_left(error)
+            raise
+        self._tell(outcome)
+        return outcome
+
+    def _stages(self, told: threading.Event) -> Outcome:
+        self.watchdog.start()
+        with bar(self.recipe.name, self.recipe.steps, "steps") as advance, closing(self.watchdog):
             advance(self.step)
-            while self.step < self.recipe.steps:
-                if self._stage(told, advance if self.world.is_first else _nothing) == "preempted":
-                    self._save()
-                    self.log.event(self.step, "preempted")
-                    return "preempted"
-        self._save()
-        self.log.event(self.step, "finished")
-        return "finished"
+            outcome: Outcome = "finished"
+            while self.step < self.recipe.steps and outcome == "finished":
+                outcome = self._stage(told, advance if self.world.is_first else _nothing)
+            self._save(wait=True)
+        if outcome == "finished":
+            self._collect_scores(wait=True)
+        return outcome
+
+    def _tell(self, event: str, **details: Any) -> None:
+        """What the history of the run is to hold, and its log, too."""
+        self.log.event(self.step, event, **details)
+        self.history.add(self.step, event, **details)
 
     def close(self) -> None:
         """Lets go of the log, and says what could not be used."""
         if self.world.is_first and self.report.faults:
             print(f"{self.recipe.name}: {self.report}", file=sys.stderr)
+        self.writer.close()
         self.log.close()
 
     def _stage(self, told: threading.Event, advance: Advance) -> Outcome:
@@ -117,20 +152,26 @@ class _Run:
         # a generator that is closed lets go of its worker processes
         with closing(self.data.batches(stage, self.world.device)) as batches:  # type: ignore[type-var]
             for batch in batches:
-                report = self._learn(batch)
+                self.watchdog.at(self.step + 1, "computing")
+                report = self._learn(batch) if self.recipe.learns_at(self.step) else None
                 self.step += 1
                 self.log.count(stage.batch)
-                self._take_note(report)
+                if report is None:
+                    self.log.event(self.step, "passed over")
+                else:
+                    self._take_note(batch, report)
                 advance()
-                if self._stopped(told):
+                stop, due = self._agreed(told)
+                if stop:
                     return "preempted"
-                self._keep()
+                self._keep(due)
                 if self.step == end:
                     break
+                self.watchdog.at(self.step + 1, "reading")
         return "finished"
 
     def _learn(self, batch: Batch) -> dict[str, float]:
-        """One step. Errors: memory that does not suffice; a reader that was killed meanwhile, which any call may raise."""
+        """One step. Errors: memory that does not suffice."""
         try:
             return self.learner.step(batch, self.step)
         except torch.OutOfMemoryError as error:
@@ -140,48 +181,72 @@ class _Run:
                 where=where,
                 fix="Lower it: the number of images per forward pass. The batch stays the same.",
             ) from error
-        except RuntimeError as error:
-            raise_if_reader_died(error)
-            raise
 
-    def _take_note(self, report: dict[str, float]) -> None:
-        running = self.recipe.running
-        try:
-            self.watch.check(self.step, report, stage=self.recipe.stage_at(self.step - 1)[0])
-        except UserError:
-            self.log.numbers(self.step, report, self.world.device)
-            raise
-        if self.step % running.log_every == 0 or self.step in (1, self.recipe.steps):
+    def _take_note(self, batch: Batch, report: dict[str, float]) -> None:
+        """Logs a step, and says what was wrong with it. Errors: a run that is lost."""
+        held_out = self.held_out
+        fault = self.bad.fault(report)
+        measured = held_out is not None and self.step % held_out.part.every == 0
+        if held_out is not None and measured:
+            report |= held_out.losses(self.learner, self.step - 1)
+        if fault or measured or self.step % self.recipe.running.log_every == 0 or self.step in (1, self.recipe.steps):
             self.log.numbers(self.step, {**report, "skipped_samples": self.data.report.skipped}, self.world.device)
+        stage = self.recipe.stage_at(self.step - 1)[0]
+        if fault:
+            self._pass_over(batch, fault)
+            self.bad.check(self.step, fault, f"stages.{stage}.learning_rate")
+        else:
+            self.monitor.check(self.step, report, stage=stage)
 
-    def _keep(self) -> None:
-        """A checkpoint and an evaluation, where their step has come."""
-        evaluation, evaluate = self.recipe.evaluation, self.evaluate
-        if evaluation is not None and evaluate is not None and self.step % evaluation.every == 0:
-            folder = self._save()
-            if self.world.is_first:
-                self._score(evaluation, evaluate, folder)
-            self.world.barrier()
-        elif self.step % self.recipe.running.checkpoint_every == 0:
+    def _pass_over(self, batch: Batch, fault: str) -> None:
+        """Names the samples of a step that changed nothing: those that are not finite themselves, or else all of the step."""
+        own = suspects(self.learner, batch, self.step - 1)
+        found = [name for names in self.world.gather(own) for name in names]
+        samples = found or [name for names in self.world.gather(batch.names[:NAMED]) for name in names]
+        self._tell("bad step", fault=fault, certain=bool(found), samples=samples[:NAMED])
+        if self.world.is_first:
+            whose = "because of" if found else "none of its samples alone is the reason; the first are"
+            print(f"{self.recipe.name}: step {self.step} changed nothing, {fault}: {whose} {', '.join(samples[:3])}", file=sys.stderr)
+
+    def _keep(self, due: bool) -> None:
+        """A checkpoint, where its step or its time has come (after bad steps, once they end), and what was made beside the steps since."""
+        every = [self.recipe.running.checkpoint_every, *(part.every for part in self.recipe.evaluation)]
+        self.owed |= due or any(self.step % steps == 0 for steps in every)
+        if self.owed and not self.bad.in_a_row:  # weights that give no numbers are not what a run should go on from
             self._save()
-            self.world.barrier()
+        self._note(self.writer.take())
+        self._collect_scores()
 
-    def _score(self, part: EvaluationPart, evaluate: Evaluate, folder: Path) -> None:
-        model = runs.export(self.run, self.run / EVALUATIONS / folder.name, step=self.step).folder
-        metrics = evaluate(part, model, self.run / EVALUATIONS / "records")
-        self.log.event(self.step, "evaluation", task=part.task, metrics=metrics)
+    def _save(self, *, wait: bool = False) -> None:
+        """Starts a checkpoint of this step, once the one before is whole. wait: until this one is, too."""
+        started = time.monotonic()
+        self._note(self.writer.take(wait=True))
+        if self.saved != self.step:
+            tensors = checkpoint.tensors_of(self.learner.student, self.learner.teacher, self.learner.optimizer)
+            self.writer.begin(tensors, self.step, self.data.state_dict())
+            self.saved, self.saved_at, self.owed = self.step, time.monotonic(), False
+            self.stalled_s = self.saved_at - started
+        if wait:
+            self._note(self.writer.take(wait=True))
 
-    def _save(self) -> Path:
-        folder = checkpoint.folder_at(self.run, self.step)
-        if self.saved == self.step:
-            return folder
-        learner, places = self.learner, _of_all_ranks(self.data.state_dict(), self.world)
-        tensors = checkpoint.tensors_of(learner.student, learner.teacher, learner.optimizer)
-        checkpoint.save(self.run, self.world, tensors, checkpoint.State(self.step, places), self.recipe.running.keep)
-        self.saved = self.step
-        self.report = all_together([Report(**place["report"]) for place in places])
-        self.log.event(self.step, "checkpoint", **asdict(self.report))
-        return folder
+    def _note(self, whole: checkpoint.State | None) -> None:
+        """Says that a checkpoint is whole, and has its model scored."""
+        if whole is None:
+            return
+        self.report = all_together([Report(**place["report"]) for place in whole.data])
+        self.log.event(whole.step, "checkpoint", stalled_s=round(self.stalled_s, 4), **asdict(self.report))
+        if self.evaluations is not None:
+            self.evaluations.start(whole.step)
+
+    def _export(self, step: int) -> None:
+        if self.evaluations is not None:
+            self.evaluations.export(step)
+
+    def _collect_scores(self, *, wait: bool = False) -> None:
+        """Writes scores into the log. wait: for all that are due."""
+        for scored in self.evaluations.found(wait=wait) if self.evaluations is not None else []:
+            details = {key: value for key, value in asdict(scored).items() if key != "step" and value is not None}
+            self.log.event(scored.step, DONE, **details)
 
     def _restore(self) -> checkpoint.State | None:
         folder = checkpoint.newest(self.run)
@@ -195,6 +260,7 @@ class _Run:
         """Their indexes, made by the first rank for all; the shards that are left out. Errors: none of the first samples can be used."""
         broken: list[Path] = []
         if self.world.is_first:
+            checkpoint.remove_unfinished(self.run)
             order = shard_order(self.recipe)
             broken = order.broken
             for path in broken:
@@ -217,21 +283,16 @@ class _Run:
         self.world.barrier()
         return Tokenizer(path)
 
-    def _stopped(self, told: threading.Event) -> bool:
-        """Whether any rank was told to stop."""
-        return bool(add_up(torch.tensor(float(told.is_set()), device=self.world.device)))
+    def _agreed(self, told: threading.Event) -> tuple[bool, bool]:
+        """What all ranks do alike: whether one of them was told to stop; whether the first one's clock wants a checkpoint."""
+        minutes = self.recipe.running.checkpoint_minutes
+        due = self.world.is_first and minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
+        stop, save = add_up(torch.tensor([float(told.is_set()), float(due)], device=self.world.device)).tolist()
+        return bool(stop), bool(save)
 
 
 def _nothing(units: int = 1) -> None:
     pass
-
-
-def _of_all_ranks(value: dict[str, Any], world: World) -> list[dict[str, Any]]:
-    if world.size == 1:
-        return [value]
-    found: list[Any] = [None] * world.size
-    dist.all_gather_object(found, value)
-    return found
 
 
 @contextmanager

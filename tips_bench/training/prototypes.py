@@ -54,6 +54,10 @@ class Center(nn.Module):
         self.seen[0, -1] += entropy_N.sum()
         self.seen[1, -1] += len(scores_NC)
 
+    def forget(self) -> None:
+        """What was observed in this step did not happen."""
+        self.seen.zero_()
+
     def move(self) -> dict[str, Tensor]:
         """Ends a step. Gives the mean entropy of the teacher's distributions, the entropy of their mean, in nats, and the centre's norm."""
         seen, self.seen = add_up(self.seen), torch.zeros_like(self.seen)

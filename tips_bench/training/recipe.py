@@ -13,6 +13,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from tips_bench.cards import Strict
 from tips_bench.errors import UserError
 from tips_bench.models.configs import Growth, TextConfig, VisionConfig, text_config, vision_config
+from tips_bench.training.recipe_beside import BadStepsPart, Evaluations
 from tips_bench.training.recipe_data import DataPart, Fraction
 
 CaptionKind = Literal["web", "synthetic"]
@@ -282,7 +283,9 @@ class RunningPart(Strict):
 
     micro_batch: images of one forward pass on one rank, null for all of them; the contrastive batch stays whole (GradCache, arXiv
     2101.06983). text_groups: forward passes of the text tower for a piece, each over texts of like length; where padding costs more
-    than a pass, more of them are faster. parallel: of several ranks. checkpoint_every, log_every: steps. keep: checkpoints.
+    than a pass, more of them are faster. parallel: of several ranks; in "hsdp" each has a part of what `shard_ranks` ranks hold together,
+    null for those of a machine. checkpoint_every, log_every: steps. checkpoint_minutes: another checkpoint when so many have passed since
+    the newest. keep: checkpoints. timeout_minutes: a rank that finds no end of a step for so long ends. bad_steps: when they end the run.
     loggers: names of `tips_bench.loggers`, beside log.jsonl; null: TensorBoard, where it is installed.
     """
 
@@ -291,20 +294,15 @@ class RunningPart(Strict):
     micro_batch: PositiveInt | None = None
     activation_checkpointing: bool = False
     compile: bool = False
-    parallel: Literal["ddp", "fsdp"] = "ddp"
+    parallel: Literal["ddp", "fsdp", "hsdp"] = "ddp"
+    shard_ranks: PositiveInt | None = None
     checkpoint_every: PositiveInt = 1000
+    checkpoint_minutes: PositiveFloat | None = None
+    timeout_minutes: PositiveFloat = 20.0
+    bad_steps: BadStepsPart = BadStepsPart()
     keep: PositiveInt = 2
     log_every: PositiveInt = 10
     loggers: list[str] | None = None
-
-
-class EvaluationPart(Strict):
-    """Scoring the image tower by a task card while it is trained. every: steps. overrides: "a.b=value" for the cards."""
-
-    every: PositiveInt
-    task: str
-    protocol: str | None = None
-    overrides: list[str] = []
 
 
 class Recipe(Strict):
@@ -324,7 +322,7 @@ class Recipe(Strict):
     stages: list[StagePart] = Field(min_length=1)
     schedules: SchedulesPart = SchedulesPart()
     running: RunningPart = RunningPart()
-    evaluation: EvaluationPart | None = None
+    evaluation: Evaluations = []
     sources: dict[str, str]
 
     @model_validator(mode="after")
@@ -374,6 +372,10 @@ class Recipe(Strict):
             return 0, self.steps
         stage, within = self.stage_at(step)
         return step - within, step - within + self.stages[stage].steps
+
+    def learns_at(self, step: int) -> bool:
+        """Whether step `step` (from 0) is none of those whose batches are read and passed over."""
+        return not any(first <= step + 1 <= last for first, last in self.data.skip_steps)
 
     def stage_at(self, step: int) -> tuple[int, int]:
         """Index of the stage that step `step` (from 0) belongs to, and the step's number within it."""

@@ -50,6 +50,14 @@ class TokenizerPart(Strict):
         return self
 
 
+class HeldOutPart(Strict):
+    """Shards that nothing is learned from: the losses on their first batches go into the log. every: steps."""
+
+    shards: Patterns
+    every: PositiveInt = 1000
+    batches: PositiveInt = 4
+
+
 class DataPart(Strict):
     """Image-text shards: tar files of images, each beside a .json or .txt with its captions.
 
@@ -57,6 +65,7 @@ class DataPart(Strict):
     mix: so many successive samples of a shard stay together in the order, so that a batch comes from many shards; null = all of a shard.
     broken_shards: "stop" at one that is no whole tar file, or "skip" it and say so.
     workers: processes on each rank that read and crop; the batches do not depend on it.
+    skip_steps: pairs of a first step and a last one, from 1, whose batches are read and not learned from.
     """
 
     shards: Patterns = []
@@ -67,3 +76,5 @@ class DataPart(Strict):
     max_tokens: PositiveInt = 64
     tokenizer: TokenizerPart
     crops: CropsPart
+    skip_steps: list[tuple[PositiveInt, PositiveInt]] = []
+    held_out: HeldOutPart | None = None

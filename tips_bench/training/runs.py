@@ -16,17 +16,20 @@ import torch
 
 from tips_bench.cards import parse
 from tips_bench.errors import UserError
-from tips_bench.files import cannot_write, temporary_folder
+from tips_bench.files import cannot_write, temporary_folder, write_text
 from tips_bench.models.files.checkpoints import export_huggingface
 from tips_bench.models.text import TextTower
 from tips_bench.models.vision import VisionTower
 from tips_bench.training import checkpoint
 from tips_bench.training.captions import TOKENIZER
+from tips_bench.training.history import history_page, read_history
 from tips_bench.training.recipe import MethodPart, Recipe
 from tips_bench.training.teacher import Teacher, parts_with_heads
 
 RECIPE_FILE = "recipe.json"
-EXPORTED = ("config.json", "preprocessor_config.json", TOKENIZER, "model.safetensors")
+CARD = "README.md"
+"""Of an export: which run it is from, and what happened to that."""
+EXPORTED = ("config.json", "preprocessor_config.json", TOKENIZER, "model.safetensors", CARD)
 """The files of an export; the first says what the others are."""
 Weights = Literal["student", "teacher"]
 Stored = Literal["fp32", "fp16"]
@@ -79,6 +82,7 @@ def export(
         # without a contrastive loss the text tower has learned nothing, and without a tokenizer nobody takes it for one that has
         if recipe.method.contrastive is not None:
             (folder / TOKENIZER).write_bytes(tokenizer_of(run, recipe).read_bytes())
+        write_text(folder / CARD, history_page(recipe.title, recipe.name, learned, read_history(run)))
         # safetensors lets nobody else read its file; the others are as the user's umask says
         shutil.copymode(folder / "config.json", folder / "model.safetensors")
     return Export(to, learned)

@@ -9,6 +9,7 @@ Axes in tensor names: K global tokens, B images of this rank, D feature, R rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ from tips_bench.training.recipe import ContrastivePart, Over, Recipe
 from tips_bench.training.schedule import cosine, learning_rate
 from tips_bench.training.student import CONTRASTIVE, Lesson, Student, checkpoint_activations
 from tips_bench.training.teacher import Teacher, parts_with_heads, temperatures
+
+EMBEDDINGS = ("image_KBD", "text_KBD")
+"""What the student gives of each image and caption, for the contrastive loss."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,9 @@ class Learner:
         start = recipe.method.teacher.start if recipe.method.teacher is not None else 0.0
         self.first_taught = start * recipe.steps
         self.model = distributed.spread(self.student, self.student.blocks(), world, self.running, unused=start > 0)
-        if world.size > 1 and self.running.parallel == "fsdp" and self.teacher is not None and self.teacher.vision is not None:
+        if world.size > 1 and self.running.parallel != "ddp" and self.teacher is not None and self.teacher.vision is not None:
             # The heads stay whole: they are used piece by piece, outside a forward pass of their own.
-            distributed.cut_up(self.teacher.vision, self.teacher.vision.blocks, world, self.running.precision, keep_whole=False)
+            distributed.cut_up(self.teacher.vision, self.teacher.vision.blocks, world, self.running, keep_whole=False)
         self.optimizer = make_optimizer(self.student, recipe.optimizer)
 
     def step(self, batch: Batch, number: int) -> dict[str, float]:
@@ -77,10 +81,41 @@ class Learner:
         means = add_up(torch.stack([terms[name].detach().float() for name in names])) / self.world.size
         norm = clip_gradients(self.student, self.recipe.optimizer.clip_norm)
         report = dict(zip([*names, "grad_norm"], torch.cat([means, norm.float()[None]]).tolist(), strict=True))
-        if all(map(_finite, report.values())):
+        if all(map(math.isfinite, report.values())):
             report |= self._update(number)
+        elif self.teacher is not None:
+            self.teacher.forget_step()
         self.optimizer.zero_grad(set_to_none=True)
         return report
+
+    @torch.no_grad()
+    def forward(self, batch: Batch, number: int) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+        """The rows of each piece and what the student gives of it: embeddings, and losses over prototypes. Nothing is learned from it."""
+        self.model.eval()
+        try:
+            with _attention_on_cpu(self.world.device.type, self.running.precision):
+                for here in self._pieces(batch):
+                    piece = self._piece(batch, here)
+                    with self._autocast():
+                        yield here, self.model(piece, self._lesson(piece, number), embed_only=not self._taught(number))
+        finally:
+            self.model.train()
+            if self.teacher is not None:
+                self.teacher.forget_step()
+
+    def losses(self, batch: Batch, number: int) -> dict[str, Tensor]:
+        """The losses of a batch as `step` reports them, and nothing learned from it."""
+        taught, contrastive = self._taught(number), self.recipe.method.contrastive
+        terms: dict[str, Tensor] = {}
+        outs = []
+        for here, out in self.forward(batch, number):
+            outs.append(out)
+            share = len(batch.global_B3HW[here]) / len(batch.global_B3HW)
+            for name in taught:
+                terms[name] = terms.get(name, 0) + share * out[name]
+        if contrastive is not None:
+            terms = _contrastive_terms(_put_together(outs), contrastive.chunk) | terms
+        return self._with_total(terms, taught)
 
     def _update(self, number: int) -> dict[str, float]:
         recipe = self.recipe
@@ -131,8 +166,7 @@ class Learner:
     def _cached(self, batch: Batch, pieces: list[slice], part: ContrastivePart) -> _Cached:
         with torch.no_grad(), self._autocast():
             outs = [self.model(self._piece(batch, rows), None, embed_only=True) for rows in pieces]
-        whole = {name: torch.cat([out[name] for out in outs], dim=1).requires_grad_() for name in ("image_KBD", "text_KBD")}
-        whole["temperature"] = outs[0]["temperature"].detach().requires_grad_()
+        whole = {name: value.detach().requires_grad_() for name, value in _put_together(outs).items()}
         terms = _contrastive_terms(whole, part.chunk)
         gradients = torch.autograd.grad(part.weight * terms[CONTRASTIVE], list(whole.values()))
         return _Cached(terms, *gradients)
@@ -214,8 +248,10 @@ def _make_teacher(recipe: Recipe, student: Student) -> Teacher | None:
     return teacher
 
 
-def _finite(value: float) -> bool:
-    return value - value == 0
+def _put_together(outs: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """What the contrastive loss is made from, of the pieces of a batch."""
+    whole = {name: torch.cat([out[name] for out in outs], dim=1) for name in EMBEDDINGS}
+    return {**whole, "temperature": outs[0]["temperature"]}
 
 
 def _contrastive_terms(out: dict[str, Tensor], chunk: int) -> dict[str, Tensor]:

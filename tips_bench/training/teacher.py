@@ -79,6 +79,11 @@ class Teacher(nn.Module):
         """Ends a step; the centres' notes on it, as "entropy/NAME" and so on."""
         return {f"{key}/{name}": value for name, center in self.centers.items() for key, value in cast(Center, center).move().items()}
 
+    def forget_step(self) -> None:
+        """What the centres have observed since the last step ended did not happen."""
+        for center in self.centers.values():
+            cast(Center, center).forget()
+
 
 def temperatures(part: SharpeningPart, step: float, steps: float) -> Temperatures:
     """Of a head at one step of those in which the teacher teaches, from 0. The teacher's rises linearly over its warm-up."""

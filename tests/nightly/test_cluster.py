@@ -1,0 +1,71 @@
+"""What a cluster does to a run under torchrun: a rank that hangs, machines that leave and come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.pretraining import recipe, write_recipe, write_shards
+from tests.helpers.torchrun import finish_torchrun, free_port, kill_tree, listens, ranks_of, start_torchrun
+from tips_bench.training import checkpoint
+from tips_bench.training.history import read_history
+from tips_bench.training.log import read_log
+from tips_bench.training.loop import train as train_run
+
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1800)]
+
+
+def test_a_rank_that_is_frozen_ends_the_others_within_the_limit_and_is_named(tmp_path: Path) -> None:
+    running = {"timeout_minutes": 0.5, "checkpoint_every": 5000, "log_every": 1}
+    path = write_recipe(tmp_path / "tiny.yaml", write_shards(tmp_path / "shards"), steps=5000, running=running)
+    with start_torchrun(2, "-m", "tips_bench", "train", path.name, "--device", "cpu", cwd=tmp_path) as process:
+        log = tmp_path / "runs" / "tiny" / "log.jsonl"
+        while not (log.is_file() and any(line["step"] > 3 for line in read_log(log.parent))):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.1)
+        frozen = ranks_of(process)[1]
+        frozen.suspend()
+        done = finish_torchrun(process)
+    assert done.returncode != 0
+    assert "did not end within 0.5 minutes on rank 0: rank 1 does not answer any more. Look at that machine" in done.stderr
+
+
+def test_machines_leave_and_join_a_run_that_goes_on_by_itself(tmp_path: Path) -> None:
+    """Three launchers of a rank each stand for machines: one is killed, and another comes."""
+    running = {"parallel": "fsdp", "checkpoint_every": 20, "keep": 99, "log_every": 1}
+    shards = write_shards(tmp_path / "shards")
+    slow = {"stages__0__batch": 6, "stages__0__learning_rate": 1e-5, "stages__0__final_learning_rate": 1e-6}  # lets no rounding grow
+    path = write_recipe(tmp_path / "tiny.yaml", shards, steps=400, running=running, **slow)
+    train = ["-m", "tips_bench", "train", path.name, "--device", "cpu", "--out", "run", "--resume"]
+    port = free_port()
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}", "--rdzv-id", "run"]
+    options = ["--nnodes", "1:3", "--max-restarts", "5", "--shutdown-timeout", "5", *meeting, "--rdzv-conf", "last_call_timeout=3"]
+
+    def starts() -> list[int]:
+        return [line["ranks"] for line in read_history(tmp_path / "run") if line["event"] == "start"]
+
+    def until(wanted: Callable[[], bool]) -> None:
+        for _ in range(6000):
+            if wanted():
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"the run does not come on: {read_history(tmp_path / 'run')}")
+
+    with ExitStack() as stack:
+        first = stack.enter_context(start_torchrun(1, *train, cwd=tmp_path, options=options))
+        until(lambda: listens(port))  # the others meet at the first, which stays
+        second = stack.enter_context(start_torchrun(1, *train, cwd=tmp_path, options=options))
+        until(lambda: starts()[-1:] == [2] and checkpoint.newest(tmp_path / "run") is not None)
+        kill_tree(second)
+        until(lambda: starts()[-1:] == [1])
+        third = stack.enter_context(start_torchrun(1, *train, cwd=tmp_path, options=options))
+        until(lambda: starts()[-1:] == [2])
+        assert [finish_torchrun(process).returncode for process in (first, third)] == [0, 0]
+    losses = [line["loss"] for line in read_log(tmp_path / "run") if "loss" in line]
+    assert len(losses) == 400
+    train_run(recipe(shards, steps=400, running={"log_every": 1}, **slow), tmp_path / "alone", device="cpu")
+    assert losses == pytest.approx([line["loss"] for line in read_log(tmp_path / "alone") if "loss" in line], rel=1e-3)

@@ -1,0 +1,98 @@
+"""Evaluations on the way: what a checkpoint holds is exported, and scored beside the training, which waits for none of it.
+
+RUN/evaluations/step-00001000/   the model, as `tips-bench export` writes it
+RUN/evaluations/records/         the records
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tips_bench.errors import UserError
+from tips_bench.training import checkpoint, runs
+from tips_bench.training.log import LOG_FILE, read_log
+from tips_bench.training.recipe_beside import EvaluationPart
+
+Evaluate = Callable[[EvaluationPart, Path, Path], dict[str, float]]
+"""Scores the model in a folder, keeps the record in another, and gives the metrics by name. It is called in a thread."""
+EVALUATIONS, RECORDS = "evaluations", "records"
+DONE = "evaluation"
+"""The event in a run's log that tells of a score."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A task under a protocol, scored with the model of a step. fault: why it could not be, with no metrics then."""
+
+    step: int
+    task: str
+    protocol: str | None
+    metrics: dict[str, float]
+    fault: str | None = None
+
+
+class Evaluations:
+    """The evaluations of a run, one after the other in a thread of their own. parts: those of the recipe; none on ranks but the first.
+
+    Those that a run which was killed had exported a model for until `step`, and has no score of, are made first.
+    """
+
+    def __init__(self, run: Path, parts: Sequence[EvaluationPart], evaluate: Evaluate, step: int) -> None:
+        self.run, self.parts, self.evaluate = run, parts, evaluate
+        self._due: queue.Queue[tuple[int, EvaluationPart]] = queue.Queue()
+        self._found: queue.Queue[Scored] = queue.Queue()
+        self._thread = threading.Thread(target=self._work, name="evaluations", daemon=True)
+        if parts:
+            self._take_up(step)
+            self._thread.start()
+
+    def export(self, step: int) -> None:
+        """Writes the model of a whole checkpoint, if something of it is to be scored."""
+        if self._parts_at(step):
+            runs.export(self.run, self._model(step), step=step)
+
+    def start(self, step: int) -> None:
+        """Scores the model of a step as soon as those before it are."""
+        for part in self._parts_at(step):
+            self._due.put((step, part))
+
+    def found(self, *, wait: bool = False) -> list[Scored]:
+        """What has been scored since the last call. wait: until all are."""
+        while wait and self._due.unfinished_tasks and self._thread.is_alive():
+            time.sleep(0.05)
+        return [self._found.get_nowait() for _ in range(self._found.qsize())]
+
+    def _work(self) -> None:
+        while True:
+            step, part = self._due.get()
+            scored = Scored(step, part.task, part.protocol, {}, "it ended without a word")
+            try:
+                metrics = self.evaluate(part, self._model(step), self.run / EVALUATIONS / RECORDS)
+                scored = Scored(step, part.task, part.protocol, metrics)
+            except UserError as error:  # an evaluation never ends a training
+                print(f"the evaluation of step {step} on {part.task} failed: {error}", file=sys.stderr)
+                scored = Scored(step, part.task, part.protocol, {}, str(error))
+            finally:
+                self._found.put(scored)
+                self._due.task_done()
+
+    def _take_up(self, until: int) -> None:
+        log = read_log(self.run) if (self.run / LOG_FILE).is_file() else []
+        done = {(line["step"], line["task"], line.get("protocol")) for line in log if line.get("event") == DONE}
+        exported = filter(None, map(checkpoint.step_of, (self.run / EVALUATIONS).glob("step-*")))
+        for step in sorted(step for step in exported if step <= until):
+            for part in self._parts_at(step):
+                if (step, part.task, part.protocol) not in done:
+                    self._due.put((step, part))
+
+    def _parts_at(self, step: int) -> list[EvaluationPart]:
+        return [part for part in self.parts if step % part.every == 0]
+
+    def _model(self, step: int) -> Path:
+        return self.run / EVALUATIONS / checkpoint.folder_at(self.run, step).name

@@ -1,0 +1,131 @@
+"""Ends a rank that waits for the others in vain, within minutes, and says which of them was not there.
+
+Each rank tells in the store through which the ranks met how far it is, a few times within the limit and from a thread of its own. When a
+step does not end, those that fell silent are gone or frozen, and those that are behind hold up the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Literal, NamedTuple
+
+import torch.distributed as dist
+
+from tips_bench.errors import UserError
+from tips_bench.ranks import World
+
+Doing = Literal["reading", "computing"]
+_TICKS = 12  # a limit has so many
+_LONGEST_TICK_S = 20.0
+_WORDS: dict[Doing, str] = {"reading": "waits for its data", "computing": "is still computing"}
+
+
+class Place(NamedTuple):
+    """Where a rank is. tick: counts up while its process lives. step: the one that it is at, from 1."""
+
+    tick: int
+    step: int
+    doing: Doing
+
+    @classmethod
+    def parse(cls, text: str) -> Place:
+        tick, step, doing = text.split()
+        return cls(int(tick), int(step), "computing" if doing == "computing" else "reading")
+
+
+class Watchdog:
+    """Watches the steps of this rank from `start` to `close`; one rank alone waits for nobody and has nothing to watch."""
+
+    def __init__(self, world: World, limit_s: float) -> None:
+        self.world, self.limit_s = world, limit_s
+        self._tick_s = min(limit_s / _TICKS, _LONGEST_TICK_S)
+        self._place, self._since = Place(0, 0, "reading"), time.monotonic()
+        self._closed = threading.Event()
+        self._store: Any = dist.distributed_c10d._get_default_store() if world.size > 1 else None
+
+    def start(self) -> None:
+        """From now on a step that does not end in time ends the process."""
+        if self._store is not None:
+            self._since = time.monotonic()
+            self._tell(0)
+            threading.Thread(target=self._work, name="watchdog", daemon=True).start()
+
+    def at(self, step: int, doing: Doing) -> None:
+        """This rank has come to a step, from 1."""
+        self._place, self._since = Place(self._place.tick, step, doing), time.monotonic()
+
+    def close(self) -> None:
+        """Watches no longer."""
+        self._closed.set()
+
+    def missing(self) -> str:
+        """Which ranks are not where this one is, as far as can be known; that takes two ticks."""
+        try:
+            before = self._places()
+            time.sleep(2.5 * self._tick_s)
+            return tell_missing(self._place, self.world.size, before, self._places())
+        except (dist.DistError, RuntimeError, ValueError):
+            return "the store that the ranks share does not answer"
+
+    def _work(self) -> None:
+        tick = 0
+        while not self._closed.wait(self._tick_s):
+            tick += 1
+            self._tell(tick)
+            if time.monotonic() - self._since > self.limit_s:
+                threading.Thread(target=self._keep_telling, args=(tick,), daemon=True).start()
+                self._end()
+
+    def _keep_telling(self, tick: int) -> None:
+        """While this rank looks at the others, they look at it."""
+        while not self._closed.wait(self._tick_s):
+            tick += 1
+            self._tell(tick)
+
+    def _tell(self, tick: int) -> None:
+        try:
+            self._store.set(_key(self.world.rank), f"{tick} {self._place.step} {self._place.doing}")
+        except (dist.DistError, RuntimeError):
+            return  # what is to be done without the store is seen at the limit
+
+    def _end(self) -> None:
+        minutes = self.limit_s / 60
+        problem = f"step {self._place.step} did not end within {minutes:g} minutes on rank {self.world.rank}: {self.missing()}"
+        fix = "Look at that machine; --resume goes on from the newest checkpoint, also with other ranks. A slow run needs a longer limit."
+        if self._closed.is_set():
+            return
+        print(f"tips-bench: {UserError(problem, where='running.timeout_minutes', fix=fix)}", file=sys.stderr, flush=True)
+        time.sleep(3 * self._tick_s)  # the others look for those that fell silent, and this one must not be among them
+        os._exit(1)  # the main thread is in a collective, which nothing ends
+
+    def _places(self) -> dict[int, Place]:
+        """Of each rank that has told one."""
+        keys = {rank: _key(rank) for rank in range(self.world.size)}
+        self._store.set_timeout(timedelta(seconds=60))
+        return {rank: Place.parse(self._store.get(key).decode()) for rank, key in keys.items() if self._store.check([key])}
+
+
+def tell_missing(own: Place, ranks: int, before: Mapping[int, Place], after: Mapping[int, Place]) -> str:
+    """Which of the ranks hold up the one that is at `own`. before, after: what each has told, a few ticks apart."""
+    silent = [rank for rank in range(ranks) if rank not in after or (rank in before and after[rank].tick == before[rank].tick)]
+    if silent:
+        one = len(silent) == 1
+        return f"rank{'' if one else 's'} {_listed(silent)} {'does' if one else 'do'} not answer any more"
+    last = max((place.step, place.doing == "computing") for place in [own, *after.values()])
+    behind = {rank: place for rank, place in after.items() if (place.step, place.doing == "computing") < last}
+    if not behind:
+        return "all ranks answer, and all are computing this step"
+    return "; ".join(f"rank {rank} {_WORDS[place.doing]}, at step {place.step}" for rank, place in list(behind.items())[:8])
+
+
+def _listed(ranks: list[int]) -> str:
+    return ", ".join(map(str, ranks[:8])) + (f" and {len(ranks) - 8} more" if len(ranks) > 8 else "")
+
+
+def _key(rank: int) -> str:
+    return f"tips-bench/rank/{rank}"
