@@ -202,6 +202,7 @@ CORRUPTIONS: Registry[Corruption] = Registry(
         "motion-blur": Corruption("tips_bench.data.corruptions.blur:motion_blur", moves=True),
         "zoom-blur": Corruption("tips_bench.data.corruptions.blur:zoom_blur", moves=True),
         "snow": Corruption("tips_bench.data.corruptions.weather:snow"),
+        "frost": Corruption("tips_bench.data.corruptions.frost:frost"),
         "fog": Corruption("tips_bench.data.corruptions.weather:fog"),
         "brightness": Corruption("tips_bench.data.corruptions.digital:brightness"),
         "contrast": Corruption("tips_bench.data.corruptions.digital:contrast"),

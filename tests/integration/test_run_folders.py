@@ -165,13 +165,13 @@ def test_an_export_is_replaced_whole_and_never_put_among_other_files(begun: Path
     umask = os.umask(0)
     os.umask(umask)
     assert {path.stat().st_mode & 0o777 for path in to.iterdir()} == {0o666 & ~umask}
-    (to / "README.md").write_text("mine")
-    with pytest.raises(UserError, match=r"holds files that no export wrote, the first is 'README\.md'"):
+    (to / "NOTES.md").write_text("mine")
+    with pytest.raises(UserError, match=r"holds files that no export wrote, the first is 'NOTES\.md'"):
         runs.export(begun / "run", to)
     assert {name: (to / name).read_bytes() for name in before} == before
     done = CliRunner().invoke(app, ["export", str(begun / "run"), "--to", str(to), "--overwrite"])
     assert done.exit_code == 0, done.stderr
-    assert (to / "README.md").read_text() == "mine" and (to / "model.safetensors").read_bytes() != before["model.safetensors"]
+    assert (to / "NOTES.md").read_text() == "mine" and (to / "model.safetensors").read_bytes() != before["model.safetensors"]
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 

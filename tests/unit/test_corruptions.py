@@ -5,11 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.helpers.frost import drawn
+from tips_bench.data.corruptions import frost
 from tips_bench.data.varied import corrupted
 from tips_bench.errors import UserError
 from tips_bench.registry import CORRUPTIONS, Corruption
 
 KINDS = CORRUPTIONS.in_order()
+
+
+@pytest.fixture(autouse=True)
+def _drawn_frost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frost, "photograph", drawn)
+
+
+def test_photographs_of_frost_that_cannot_be_brought_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(frost, "ADDRESS", "http://127.0.0.1:1/frost")
+    with pytest.raises(UserError, match=r"photograph of frost frost\d"):
+        corrupted(scene(), "frost", 3, "a")
 
 
 def scene(height: int = 48, width: int = 64) -> np.ndarray:
@@ -41,7 +55,9 @@ def test_the_same_id_gives_the_same_bytes_and_a_random_kind_differs_between_ids(
     assert np.array_equal(first, again) and np.array_equal(first, other) == (kind in fixed)
 
 
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"saturate", "spatter", "snow", "fog", "glass-blur", "elastic-transform", "pixelate"}))
+@pytest.mark.parametrize(
+    "kind", sorted(set(KINDS) - {"frost", "saturate", "spatter", "snow", "fog", "glass-blur", "elastic-transform", "pixelate"})
+)
 def test_a_greater_strength_changes_more(kind: str) -> None:
     image_HW3 = scene()
     means = [np.abs(corrupted(image_HW3, kind, strength, "a").astype(int) - image_HW3).mean() for strength in (1, 2, 3, 4, 5)]
