@@ -36,6 +36,7 @@ GROUND |= {
     "window_card",
     "prompt_card",
     "upsampler_card",
+    "loopback",
 }
 
 # floor -> what it may import besides the ground and itself
@@ -57,7 +58,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "starters": set(),
     "corpus": {"training", "executors", "encoders", "models", "features", "data", "rooms"},
     "integrations": {"models", "encoders"},
+    "explorer": {"encoders", "data", "features", "pictures", "probes", "rooms"},
     "cli": {
+        "explorer",
         "corpus",
         "starters",
         "executors",

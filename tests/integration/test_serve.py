@@ -16,7 +16,6 @@ import pytest
 
 from tests.helpers.results_sets import write_record
 from tips_bench.errors import UserError
-from tips_bench.leaderboard import serve as serving
 from tips_bench.leaderboard.serve import SiteServer
 from tips_bench.leaderboard.site import build
 from tips_bench.leaderboard.site_files import MANIFEST, files_of
@@ -164,8 +163,8 @@ def test_neither_python_nor_a_version_is_named(port: int) -> None:
 def test_slow_clients_are_let_go_and_do_not_keep_others_out_for_long(
     site: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(serving, "SECONDS", 0.5)
-    monkeypatch.setattr(serving, "CLIENTS", 4)
+    monkeypatch.setattr(SiteServer, "seconds", 0.5)
+    monkeypatch.setattr(SiteServer, "clients", 4)
     with running(site) as port, ExitStack() as stack:
         started = threading.active_count()
         slow = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10)) for _ in range(12)]

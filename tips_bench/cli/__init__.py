@@ -15,6 +15,7 @@
 The verbs:
 
     quickstart   the main job in one command
+    explore      a local page on which features are looked at
     run          score models on tasks under protocols
     status       what is done, running, failed and left
     bench        what a model reaches on this machine

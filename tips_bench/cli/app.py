@@ -21,6 +21,7 @@ from tips_bench.cli import (
     corpus,
     data,
     doctor,
+    explore,
     export,
     export_results,
     init,
@@ -106,6 +107,7 @@ app.command("compare")(compare.compare)
 app.command("robustness")(robustness.robustness)
 app.command("reproduce")(reproduce.reproduce)
 app.command("check")(check.check)
+app.command("explore")(explore.explore)
 app.command("train")(train.train)
 app.command("export")(export.export)
 app.command("export-results")(export_results.export_results)

@@ -1,0 +1,167 @@
+"""The explorer's session and server, as its page and as strangers meet them."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tips_bench.errors import UserError
+from tips_bench.explorer import session as sessions
+from tips_bench.explorer.server import Answers, ExplorerServer
+from tips_bench.explorer.session import Session, View
+
+VIEW = {"model": "tips-nano", "layer": 2, "side": 112}
+
+
+def picture(seed: int, height: int = 60, width: int = 90) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)).save(file, format="PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def session() -> Session:
+    found = Session(["tips-nano"])
+    for seed in (0, 1):
+        found.add(f"{seed}.png", picture(seed))
+    return found
+
+
+@pytest.fixture
+def port(session: Session) -> Iterator[int]:
+    with ExplorerServer(session, 0) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+def ask(port: int, kind: str, body: Any, **headers: str) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    connection.request("POST", f"/api/{kind}", data, {"Origin": f"http://127.0.0.1:{port}"} | headers)
+    reply = connection.getresponse()
+    content = reply.read()
+    connection.close()
+    return reply.status, json.loads(content) if reply.headers["Content-Type"] == "application/json" else content
+
+
+def test_features_are_made_once_for_a_photo_a_layer_and_a_side(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = View("tips-nano", 2, 112)
+    first_hwD = session.features(0, view)
+    assert first_hwD.shape == (5, 8, 256)
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "_encoded", None)
+        assert session.features(0, view) is first_hwD
+    assert session.features(0, View("tips-nano", 1, 112)).shape == (5, 8, 256)
+    assert session.features(0, View("tips-nano", "values", 224)).shape == (11, 16, 256)
+
+
+def test_what_was_used_longest_ago_is_let_go(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MAX_BYTES", 2 * 5 * 8 * 256 * 4)
+    found = [session.features(photo, View("tips-nano", layer, 112)) for photo in (0, 1) for layer in (0, 1)]
+    assert len(session._kept) == 2
+    assert session.features(1, View("tips-nano", 1, 112)) is found[3]
+    assert session.features(0, View("tips-nano", 0, 112)) is not found[0]
+
+
+def test_a_photo_that_is_removed_takes_its_features_along(session: Session) -> None:
+    session.features(0, View("tips-nano", 2, 112))
+    session.remove(0)
+    assert not session._kept
+    with pytest.raises(UserError, match="no longer there"):
+        session.features(0, View("tips-nano", 2, 112))
+
+
+@pytest.mark.parametrize("models", [[], ["tips-nano"] * 2, ["tips-nano", "pixels", "tips-nano-random"]])
+def test_one_encoder_is_shown_or_two(models: list[str]) -> None:
+    with pytest.raises(UserError, match="one encoder, or 2 side by side"):
+        Session(models)
+
+
+def test_the_server_answers_what_the_page_asks(port: int, session: Session) -> None:
+    status, state = ask(port, "state", {})
+    assert status == 200 and [photo["name"] for photo in state["photos"]] == ["0.png", "1.png"]
+    assert state["models"] == [{"name": "tips-nano", "layers": 3, "text": True}]
+    status, found = ask(port, "features", VIEW | {"photos": [0, 1]})
+    assert status == 200 and [(one["rows"], one["columns"], one["dim"]) for one in found["photos"]] == [(5, 8, 256)] * 2
+    status, found = ask(port, "matches", VIEW | {"photos": [0, 1]})
+    assert status == 200 and found["total"] >= len(found["matches"]) > 0
+    body = {"model": "tips-nano", "side": 112, "photos": [0], "names": ["wall", "bed"], "template": "a {}"}
+    status, found = ask(port, "classes", body)
+    assert status == 200 and found["names"] == ["wall", "bed"] and (found["photos"][0]["rows"], found["photos"][0]["columns"]) == (20, 32)
+    status, added = ask(port, "photos?name=new%20one.png", picture(2))
+    assert (status, session.photos[added["photo"]].name) == (200, "new one.png")
+    assert ask(port, "remove", {"photo": added["photo"]}) == (200, {})
+
+
+def test_a_saved_page_holds_the_answers(session: Session) -> None:
+    answers = Answers(session)
+    question = f"features {json.dumps(VIEW | {'photos': [0, 1]})}"
+    page = answers.answer("page", json.dumps({"questions": ["state {}", question, 'remove {"photo": 0}'], "settings": {"side": 112}}))[
+        "page"
+    ]
+    saved = json.loads(page.partition('id="saved">')[2].partition("</script>")[0])
+    assert list(saved["answers"]) == ["state {}", question] and len(session.photos) == 2
+    assert saved["answers"][question] == answers.answer(*question.split(" ", 1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "said"),
+    [
+        ("features", VIEW | {"photos": []}, "there are no photos"),
+        ("features", VIEW | {"photos": [9]}, "no longer there"),
+        ("features", VIEW | {"photos": [0], "layer": 3}, "has 3 blocks"),
+        ("features", VIEW | {"photos": [0], "side": 5000}, "a longer side of 5000 pixels"),
+        ("features", VIEW | {"photos": [0], "model": "pixels"}, "not started with the encoder 'pixels'"),
+        ("features", VIEW | {"photos": "0"}, "features: photos: Input should be a valid"),
+        ("matches", VIEW | {"photos": [0]}, "matches need two photos"),
+        ("classes", {"model": "tips-nano", "side": 112, "photos": [0], "names": [], "template": "{}"}, "0 class names"),
+        ("classes", {"model": "tips-nano", "side": 112, "photos": [0], "names": ["bed"], "template": "a"}, "no place for the name"),
+        ("nothing", {}, "cannot ask for 'nothing'"),
+        ("photos?name=a.png", b"no image", "a.png: not a JPEG or PNG image"),
+        ("photos?name=a.png", picture(0)[:-100], "Choose another JPEG or PNG file"),
+    ],
+)
+def test_an_error_is_a_sentence(port: int, kind: str, body: Any, said: str) -> None:
+    status, answer = ask(port, kind, body)
+    assert status == 400 and said in answer["error"]
+
+
+def test_an_encoder_without_texts_says_so() -> None:
+    session = Session(["pixels"])
+    session.add("0.png", picture(0))
+    with pytest.raises(UserError, match="no text tower"):
+        Answers(session).answer("classes", json.dumps({"model": "pixels", "side": 112, "photos": [0], "names": ["bed"], "template": "{}"}))
+
+
+def test_pages_of_others_and_other_names_are_not_answered(port: int, session: Session) -> None:
+    assert ask(port, "state", {}, Origin="http://example.org")[0] == 403
+    assert ask(port, "remove", {"photo": 0}, Origin="null")[0] == 403
+    assert ask(port, "state", {}, Host="example.org")[0] == 421
+    assert ask(port, "state", {}, Host="192.168.0.7:80", Origin="http://192.168.0.7:80")[0] == 421
+    assert len(session.photos) == 2
+
+
+def test_another_address_is_listened_on_only_where_asked_and_then_by_numbers(session: Session) -> None:
+    with ExplorerServer(session, 0) as server:
+        assert server.server_address[0] == "127.0.0.1"
+    with ExplorerServer(session, 0, address="0.0.0.0") as server:
+        assert server.hosts.fullmatch("192.168.0.7:80") and not server.hosts.fullmatch("example.org")
+    with pytest.raises(UserError, match=r"--host: 'no such name\.invalid' is not an address"):
+        ExplorerServer(session, 0, address="no such name.invalid")
+
+
+def test_no_more_photos_than_a_page_shows(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MAX_PHOTOS", 2)
+    with pytest.raises(UserError, match="there are 2 photos already"):
+        session.add("3.png", picture(3))

@@ -1,0 +1,11 @@
+"""A local page on which features of any encoder are looked at.
+
+session   photos and encoders; features of a photo, made once
+maps      arrays from features: shared colors, matches between photos, classes by their names
+surfaces  depth and normals by a map that is fitted on generated rooms
+packing   features and maps as short text that a page reads
+document  the page, for the server or as one file that needs none
+server    answers to the page's requests
+
+page/     the page's HTML, style and scripts
+"""

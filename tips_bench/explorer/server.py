@@ -1,0 +1,195 @@
+"""The explorer's server: one page, and answers to its questions as JSON.
+
+A question is POSTed to /api/KIND with its body as JSON; a photo to /api/photos as the bytes of its file. An error that the user can fix is
+an answer with one sentence. Pages of other sites cannot ask: their browser names an Origin that is not this server's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Literal
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tips_bench.errors import UserError
+from tips_bench.explorer import document, maps, packing
+from tips_bench.explorer.session import Session, View
+from tips_bench.loopback import ADDRESS, LocalHandler, LocalServer
+from tips_bench.terminal import printable
+
+MAX_BODY = 64 << 20  # bytes of a request
+MOST_MATCHES = 200
+NAME = 80  # characters of a photo's name
+
+
+class _Question(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Nothing(_Question):
+    pass
+
+
+class _Photo(_Question):
+    photo: int
+
+
+class _Features(_Question):
+    model: str
+    layer: int
+    side: int
+    photos: list[int]
+
+
+class _Surfaces(_Features):
+    kind: Literal["depth", "normals"]
+
+
+class _Classes(_Question):
+    model: str
+    side: int
+    photos: list[int]
+    names: list[str]
+    template: str
+
+
+class _Page(_Question):
+    questions: list[str]
+    settings: dict[str, Any]
+
+
+class Answers:
+    """What the page may ask of a session. Each answer is plain data. Errors: as a UserError."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._kinds: dict[str, tuple[type[Any], Callable[[Any], dict[str, Any]]]] = {
+            "state": (_Nothing, self._state),
+            "remove": (_Photo, self._remove),
+            "features": (_Features, self._features),
+            "matches": (_Features, self._matches),
+            "classes": (_Classes, self._classes),
+            "surfaces": (_Surfaces, self._surfaces),
+            "page": (_Page, self._page),
+        }
+
+    def answer(self, kind: str, body: str | bytes) -> dict[str, Any]:
+        """The answer to a question. Errors: an unknown kind, a body that is not such a question's."""
+        if kind not in self._kinds:
+            raise UserError(f"the page cannot ask for {kind!r}")
+        question, answer = self._kinds[kind]
+        try:
+            asked = question.model_validate_json(body)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise UserError(f"{kind}: {'.'.join(map(str, first['loc']))}: {first['msg']}", fix="Load the page again.") from error
+        return answer(asked)
+
+    def add(self, name: str, data: bytes) -> dict[str, Any]:
+        """Take in a photo. Errors: those of `Session.add`."""
+        return {"photo": self.session.add(printable(name)[:NAME] or "photo", data).id}
+
+    def _state(self, asked: _Nothing) -> dict[str, Any]:
+        encoders = self.session.encoders.items()
+        models = [{"name": name, "layers": encoder.spec.depth, "text": encoder.spec.has_text} for name, encoder in encoders]
+        photos = [{"id": one.id, "name": one.name, "url": packing.photo_url(one.image_HW3)} for one in self.session.photos.values()]
+        return {"models": models, "photos": photos}
+
+    def _remove(self, asked: _Photo) -> dict[str, Any]:
+        self.session.remove(asked.photo)
+        return {}
+
+    def _features(self, asked: _Features) -> dict[str, Any]:
+        found = self._found(asked)
+        return {"photos": [packing.packed_features(*pair) for pair in zip(found, maps.shared_colors(found), strict=True)]}
+
+    def _matches(self, asked: _Features) -> dict[str, Any]:
+        if len(asked.photos) != 2:
+            raise UserError("matches need two photos", fix="Drop another one.")
+        first_hwD, second_hwD = found = self._found(asked)
+        matches = maps.patch_matches(first_hwD, second_hwD)
+        grids = [{"rows": one_hwD.shape[0], "columns": one_hwD.shape[1]} for one_hwD in found]
+        return {"grids": grids, "total": len(matches.first_M), "matches": packing.packed_matches(matches, MOST_MATCHES)}
+
+    def _found(self, asked: _Features) -> list[Any]:
+        if not asked.photos:
+            raise UserError("there are no photos", fix="Drop some.")
+        view = View(asked.model, asked.layer, asked.side)
+        return [self.session.features(photo, view) for photo in asked.photos]
+
+    def _classes(self, asked: _Classes) -> dict[str, Any]:
+        encoder = self.session.encoder(asked.model)
+        texts_CD = maps.class_embeddings(encoder, asked.names, asked.template)
+        view = View(asked.model, "values" if encoder.has_values else encoder.spec.depth - 1, asked.side)
+        found = [maps.class_map(self.session.features(photo, view), texts_CD) for photo in asked.photos]
+        return {"names": asked.names, "photos": [packing.packed_classes(one) for one in found]}
+
+    def _surfaces(self, asked: _Surfaces) -> dict[str, Any]:
+        head = self.session.head(View(asked.model, asked.layer, asked.side))
+        found = [head(features_hwD) for features_hwD in self._found(asked)]
+        packed = [
+            packing.packed_depth(depth_hw) if asked.kind == "depth" else packing.packed_normals(own_hw3) for depth_hw, own_hw3 in found
+        ]
+        return {"photos": packed, "depth_error": head.depth_error}
+
+    def _page(self, asked: _Page) -> dict[str, Any]:
+        """A page that needs no server: with the answers to all the questions in it."""
+        answers = {key: self.answer(*key.split(" ", 1)) for key in asked.questions if not key.startswith(("page ", "remove "))}
+        return {"page": document.page({"answers": answers, "settings": asked.settings})}
+
+
+class ExplorerServer(LocalServer):
+    """Serves the explorer of a session. Errors: an address or a port that cannot be taken."""
+
+    seconds = 600.0  # a large encoder on a few cores takes its time
+
+    def __init__(self, session: Session, port: int, *, address: str = ADDRESS) -> None:
+        super().__init__(partial(_Handler, Answers(session)), port, address=address)
+
+
+class _Handler(LocalHandler):
+    policy = f"{document.policy(live=True)}; frame-ancestors 'none'"
+
+    def __init__(self, answers: Answers, *arguments: Any) -> None:
+        self.answers = answers
+        super().__init__(*arguments)
+
+    def do_GET(self) -> None:
+        if not self.is_called_by_own_name():
+            return
+        if self.path != "/":
+            self.send_error(HTTPStatus.NOT_FOUND, "the explorer has one page, at /")
+            return
+        content = document.page().encode()
+        self.send_head(content, "text/html; charset=utf-8")
+        self.wfile.write(content)
+
+    def do_POST(self) -> None:
+        if not self.is_called_by_own_name():
+            return
+        if self.headers.get("Origin", "") != f"http://{self.headers['Host'].strip()}":
+            self.send_error(HTTPStatus.FORBIDDEN, "only the explorer's own page may ask")
+            return
+        try:
+            content, status = self._answer(), HTTPStatus.OK
+        except UserError as error:
+            content, status = {"error": printable(str(error))}, HTTPStatus.BAD_REQUEST
+        data = json.dumps(content, allow_nan=False).encode()
+        self.send_head(data, "application/json", status)
+        self.wfile.write(data)
+
+    def _answer(self) -> dict[str, Any]:
+        length = self.headers.get("Content-Length", "")
+        if not length.isascii() or not length.isdigit() or len(length) > 12:
+            raise UserError("a request without its length")
+        if int(length) > MAX_BODY:
+            self.close_connection = True
+            raise UserError(f"more than {MAX_BODY >> 20} MB", fix="Choose a smaller file.")
+        body, parts = self.rfile.read(int(length)), urlsplit(self.path)
+        if parts.path == "/api/photos":
+            return self.answers.add(parse_qs(parts.query).get("name", [""])[0], body)
+        return self.answers.answer(parts.path.removeprefix("/api/"), body)
