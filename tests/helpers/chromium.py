@@ -6,10 +6,12 @@ Each message is JSON and ends with a zero byte; the browser reads file descripto
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -115,15 +117,15 @@ def chromium(folder: Path) -> Iterator[Browser]:
     if not found:
         pytest.skip("no Chromium or Chrome on this machine: the page is not tried")
     (read_theirs, write_ours), (read_ours, write_theirs) = os.pipe(), os.pipe()
-    command = [
-        "sh", "-c", f'exec 3<&{read_theirs} 4>&{write_theirs} "$@"', "sh",
-        found[0], "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", f"--user-data-dir={folder / 'profile'}",
-    ]  # fmt: skip
+    high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 10) for descriptor in (read_theirs, write_theirs)]
+    browser = [found[0], "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", f"--user-data-dir={folder / 'profile'}"]
+    become = f"import os, sys; os.dup2({high[0]}, 3); os.dup2({high[1]}, 4); os.execv(sys.argv[1], sys.argv[1:])"
     process = subprocess.Popen(
-        command, pass_fds=(read_theirs, write_theirs), env={**os.environ, "HOME": str(folder)}, stderr=subprocess.DEVNULL
-    )
-    os.close(read_theirs)
-    os.close(write_theirs)
+        [sys.executable, "-I", "-S", "-c", become, *browser],
+        pass_fds=high, env={**os.environ, "HOME": str(folder)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    for descriptor in (read_theirs, write_theirs, *high):
+        os.close(descriptor)
     try:
         yield Browser(write_ours, read_ours)
     finally:

@@ -124,7 +124,8 @@ function surfaceMaps({ photos, depth_error: error }) {
   if (settings.mode === "normals") return { grids: photos, smooth: true, maps: photos.map(({ rows, columns, colors }) => { const own = bytes(colors); return cells(rows, columns, cell => own.subarray(3 * cell, 3 * cell + 3)); }) };
   const values = photos.map(({ values: packed, low, high }) => Float32Array.from(bytes(packed), value => low + value * (high - low) / 255)), [low, high] = ends(values);
   const maps = photos.map(({ rows, columns }, photo) => cells(rows, columns, cell => heat(1 - (values[photo][cell] - low) / (high - low || 1))));
-  return { maps, smooth: true, grids: photos, values, low, high, turned: true, label: value => `${value.toFixed(2)} m`, note: `Mean error of depth in rooms that were held out: ${error.toFixed(2)} m.` };
+  return { maps, smooth: true, grids: photos, values, low, high, turned: true, label: value => `${value.toFixed(2)} m`,
+    note: `Mean error of depth in rooms that were held out: ${error.toFixed(2)} m.` };
 }
 
 const patchAt = ({ rows, columns }, { x, y }) => Math.min(Math.floor(y * rows), rows - 1) * columns + Math.min(Math.floor(x * columns), columns - 1);
@@ -190,7 +191,7 @@ function section(model, number) {
   const slider = element("input", { type: "range", id: `layer-${number}`, min: 0, max: model.layers - 1, value: settings.layers[model.name] });
   slider.addEventListener("input", outputs);
   slider.addEventListener("change", () => { settings.layers[model.name] = Number(slider.value); attempt(draw); });
-  const layer = element("div", { class: "live" }, element("label", { for: slider.id }, "Layer ", element("output", { id: `layer-${number}-value` })), slider);
+  const layer = element("div", { class: "live layer" }, element("label", { for: slider.id }, "Layer ", element("output", { id: `layer-${number}-value` })), slider);
   const pair = element("figure", { class: "pair" }, element("canvas", { role: "img", "aria-label": `Matches by ${model.name}` }), element("figcaption"));
   return element("section", { class: "encoder", id: `encoder-${number}`, "aria-label": model.name },
     element("h2", {}, model.name), layer, element("p", { class: "scale", hidden: "" }), element("p", { class: "note" }), element("div", { class: "photos" }, ...state.photos.map(photo => figure(model, photo))), pair);
@@ -240,6 +241,7 @@ function show() {
   document.querySelectorAll(".photos").forEach(part => { part.hidden = settings.mode === "matches"; });
   document.querySelectorAll(".pair").forEach(part => { part.hidden = settings.mode !== "matches"; });
   document.querySelectorAll(".scale").forEach(part => { part.hidden = true; });
+  document.querySelectorAll(".layer").forEach(part => { part.hidden = settings.mode === "photo" || settings.mode === "classes"; });
   if (saved) document.querySelectorAll(".live").forEach(part => { part.hidden = true; });
   const chosen = document.querySelector(`input[name=mode][value=${settings.mode}]`);
   if (chosen) chosen.checked = true;
@@ -275,7 +277,7 @@ function download(blob, name) {
 function savePng() {
   const sections = state.models.map((model, number) => {
     const parts = byId(`encoder-${number}`).querySelectorAll(settings.mode === "matches" ? ".pair" : ".photos figure");
-    return { name: model.name, canvases: [...parts].map(part => ({ canvas: part.querySelector("canvas"), caption: part.querySelector("figcaption span, figcaption").textContent })) };
+    return { name: model.name, canvases: [...parts].map(part => ({ canvas: part.querySelector("canvas"), caption: (part.querySelector("figcaption span") ?? part.querySelector("figcaption")).textContent })) };
   });
   sheet(sections, MODES[settings.mode]).toBlob(blob => download(blob, "features.png"), "image/png");
 }
@@ -299,8 +301,15 @@ async function savePage() {
   download(new Blob([answer.page], { type: "text/html" }), "features.html");
 }
 
+// Whether a saved page holds the answers that a view needs; it always has features and matches.
+function isHeld(mode) {
+  const keys = [...answers.keys()];
+  if (mode === "classes") return keys.some(key => key.startsWith("classes "));
+  return !["depth", "normals"].includes(mode) || keys.some(key => key.startsWith("surfaces ") && JSON.parse(key.slice(9)).kind === mode);
+}
+
 function listen() {
-  byId("modes").append(...Object.entries(MODES).map(([mode, name]) => element("label", {}, element("input", { type: "radio", name: "mode", value: mode }), name)));
+  byId("modes").append(...Object.entries(MODES).filter(([mode]) => !saved || isHeld(mode)).map(([mode, name]) => element("label", {}, element("input", { type: "radio", name: "mode", value: mode }), name)));
   byId("modes").addEventListener("change", event => { settings.mode = event.target.value; show(); attempt(draw); });
   byId("controls").addEventListener("submit", event => event.preventDefault());
   for (const id of ["opacity", "threshold", "number"]) byId(id).addEventListener("input", () => { settings[id] = Number(byId(id).value); attempt(draw); });

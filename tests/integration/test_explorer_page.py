@@ -1,0 +1,177 @@
+"""The explorer's page in a browser: what a person does there, at two widths, light and dark; and the saved page without a server."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers.chromium import Browser, chromium
+from tips_bench.explorer import session as sessions
+from tips_bench.explorer.server import ExplorerServer
+from tips_bench.explorer.session import Session
+
+IDLE = "document.querySelector('#status').textContent !== 'Computing…' && !!state && !document.querySelector('#error').textContent"
+SAID = "document.querySelector('#error').textContent"
+# What axe-core, an npm package, finds wrong: its file is named by this variable, since no Python package has it.
+AXE = os.environ.get("AXE_CORE")
+
+
+@contextmanager
+def explorer(models: list[str], photos: int = 2) -> Iterator[tuple[str, Session]]:
+    """The address of a page, and its session with photos of coloured squares."""
+    session = Session(models)
+    for number in range(photos):
+        session.add_image(f"photo {number}", squares(number))
+    with ExplorerServer(session, 0) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/", session
+        server.shutdown()
+        thread.join()
+
+
+def squares(seed: int) -> np.ndarray:
+    """224 x 280 pixels."""
+    colors_hw3 = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), np.uint8)
+    return colors_hw3.repeat(56, 0).repeat(56, 1)
+
+
+def colors(browser: Browser, canvas: int = 0) -> int:
+    """How many colors a photo's canvas shows."""
+    data = "canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.buffer"
+    return int(browser.run(f"(canvas => new Set(new Uint32Array({data})).size)(document.querySelectorAll('.photo canvas')[{canvas}])"))
+
+
+def saved_page(browser: Browser) -> str:
+    """The page that "Save as a page" would hand to the person."""
+    browser.run("window.handed = null; download = blob => blob.text().then(text => { window.handed = text; })")
+    browser.click("#save-page")
+    browser.until("window.handed !== null")
+    return str(browser.run("window.handed"))
+
+
+def test_a_click_shows_what_is_alike_and_a_saved_page_shows_the_same_without_a_server(tmp_path: Path) -> None:
+    with chromium(tmp_path) as browser:
+        with explorer(["tips-nano"]) as (address, session):
+            browser.open(address)
+            browser.until(IDLE)
+            browser.click("figure .photo", 0.1, 0.1)
+            browser.until("performance.getEntriesByName('click to map').length === 1")
+            assert browser.run("settings.query.x < 0.11 && settings.mode === 'similarity'")
+            assert colors(browser, 1) > 20
+            here = browser.run("shown.get('tips-nano 1').values.reduce((sum, value) => sum + value, 0)")
+            first_hwD, second_hwD = (session.features(photo, sessions.View("tips-nano", 2, 448)) for photo in (0, 1))
+            units = [one_hwD / np.linalg.norm(one_hwD, axis=-1, keepdims=True) for one_hwD in (first_hwD, second_hwD)]
+            row, column = (int(0.1 * side) for side in first_hwD.shape[:2])
+            assert here == pytest.approx(float((units[1] @ units[0][row, column]).sum()), abs=0.01 * units[1][..., 0].size)
+            (tmp_path / "saved.html").write_text(saved_page(browser), encoding="utf-8")
+        browser.open((tmp_path / "saved.html").as_uri())
+        browser.until(IDLE)
+        assert browser.run("shown.get('tips-nano 1').values.reduce((sum, value) => sum + value, 0)") == here
+        assert not browser.messages
+
+
+@pytest.mark.nightly
+def test_photos_are_dropped_and_removed_and_what_is_none_is_said(tmp_path: Path) -> None:
+    Image.fromarray(squares(5)).save(tmp_path / "mine.png")
+    (tmp_path / "text.png").write_text("no image")
+    with chromium(tmp_path) as browser, explorer(["tips-nano"], photos=1) as (address, session):
+        browser.open(address)
+        browser.until(IDLE)
+        browser.choose_files("#files", tmp_path / "mine.png")
+        browser.until(f"document.querySelectorAll('.photo').length === 2 && {IDLE}")
+        browser.choose_files("#files", tmp_path / "text.png")
+        browser.until(SAID)
+        assert browser.run(SAID) == "text.png: not a JPEG or PNG image. Choose another JPEG or PNG file."
+        browser.click("figcaption button")
+        browser.until(f"document.querySelectorAll('.photo').length === 1 && {IDLE}")
+        assert [photo.name for photo in session.photos.values()] == ["mine.png"]
+        browser.click("input[value=matches]")
+        browser.until(SAID)
+        assert "two different photos" in browser.run(SAID)
+        assert all("400 (Bad Request)" in message for message in browser.messages)  # the browser's own remark on a refused file
+
+
+@pytest.mark.nightly
+def test_every_view_is_drawn_by_two_encoders_at_the_layer_and_resolution_of_the_sliders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIPS_BENCH_CACHE", str(tmp_path))
+    with chromium(tmp_path) as browser, explorer(["tips-nano", "tips-nano-random"]) as (address, session):
+        browser.open(address)
+        browser.until(IDLE)
+        browser.slide("#side", 224)
+        browser.until(f"settings.side === 224 && {IDLE}")
+        browser.slide("#layer-1", 0)
+        browser.until(f"settings.layers['tips-nano-random'] === 0 && {IDLE}")
+        assert {(view.model, view.layer) for _, view in session._kept if view.side == 224} >= {("tips-nano", 2), ("tips-nano-random", 0)}
+        assert [browser.run(f"document.querySelector('#layer-{number}-value').textContent") for number in (0, 1)] == ["3 of 3", "1 of 3"]
+        drawn = {}
+        for mode in ("photo", "colors", "matches", "classes", "depth", "normals"):
+            browser.click(f"input[value={mode}]")
+            browser.until(f"settings.mode === '{mode}' && {IDLE}")
+            drawn[mode] = colors(browser)
+            assert ("held out" in browser.run("document.querySelector('.encoder').innerText")) == (mode == "depth")
+        browser.click("input[value=classes]")
+        browser.type("#names", "wall, zebra")
+        browser.type("#template", "a photo of a {}")
+        browser.click("#find")
+        browser.until(f"document.querySelectorAll('#legend li').length === 2 && {IDLE}")
+        browser.slide("#threshold", 100)
+        browser.until(f"settings.threshold === 100 && {IDLE}")
+        assert colors(browser) == drawn["photo"] != drawn["classes"]  # no place is alike enough
+        browser.type("#template", "no place")
+        browser.click("#find")
+        browser.until(SAID)
+        assert "no place for the name" in browser.run(SAID)
+        assert all("400 (Bad Request)" in message for message in browser.messages)
+
+
+@pytest.mark.nightly
+def test_the_chosen_patch_moves_by_keys(tmp_path: Path) -> None:
+    with chromium(tmp_path) as browser, explorer(["tips-nano"]) as (address, _):
+        browser.open(address)
+        browser.until(IDLE)
+        browser.click("figure .photo", 0.5, 0.5)
+        browser.until("performance.getEntriesByName('click to map').length === 1")
+        before = browser.run("settings.query")
+        browser.run("document.querySelector('.photo').focus()")
+        browser.send("Input.dispatchKeyEvent", type="keyDown", key="ArrowRight", windowsVirtualKeyCode=39)
+        browser.until("performance.getEntriesByName('click to map').length === 2")
+        assert browser.run("settings.query.x") > before["x"] and browser.run("settings.query.y") == before["y"]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [360, 1400])
+def test_a_page_fits_its_window_and_is_accessible(tmp_path: Path, width: int, dark: bool) -> None:
+    with chromium(tmp_path) as browser, explorer(["tips-nano"]) as (address, _):
+        browser.open(address, width=width, dark=dark)
+        browser.until(IDLE)
+        for mode in ("colors", "matches", "classes"):
+            browser.click(f"input[value={mode}]")
+            browser.until(f"settings.mode === '{mode}' && {IDLE}")
+            assert browser.run("document.documentElement.scrollWidth") <= width
+            if AXE:
+                browser.run(Path(AXE).read_text(encoding="utf-8") + "; 0")
+                assert browser.run("axe.run().then(found => found.violations.map(one => one.id + ': ' + one.nodes[0].html))") == []
+        assert not browser.messages
+
+
+@pytest.mark.nightly
+def test_nothing_is_asked_of_another_machine(tmp_path: Path) -> None:
+    with chromium(tmp_path) as browser, explorer(["tips-nano"]) as (address, _):
+        browser.open(address)
+        browser.until(IDLE)
+        browser.click("figure .photo")
+        browser.until("performance.getEntriesByName('click to map').length === 1")
+        loaded = browser.run("performance.getEntriesByType('resource').map(entry => entry.name)")
+        assert loaded and all(name.startswith((address, "data:")) for name in loaded)
+        assert browser.run("fetch('https://example.org').then(() => 'asked', () => 'refused')") == "refused"
