@@ -52,7 +52,8 @@ def test_a_command_that_a_page_shows_is_one_that_the_command_line_takes(shown: S
         return
     given = verb.make_context("tips-bench", words).params
     for option, kind in (("task", "task"), ("model", "model"), ("protocol", "protocol")):
-        for name in filter(None, str(given.get(option) or "").split(",")):
+        named = given.get(option) or ""  # of an option that may be given several times, a list
+        for name in filter(None, (",".join(named) if isinstance(named, list) else str(named)).split(",")):
             assert is_a_name(kind, name), f"{shown.text}: no {kind} is named {name}"
 
 

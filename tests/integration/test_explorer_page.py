@@ -17,7 +17,7 @@ from tips_bench.explorer import session as sessions
 from tips_bench.explorer.server import ExplorerServer
 from tips_bench.explorer.session import Session
 
-IDLE = "document.querySelector('#status').textContent !== 'Computing…' && !!state && !document.querySelector('#error').textContent"
+IDLE = "turn > 0 && document.querySelector('#status').textContent !== 'Computing…' && !document.querySelector('#error').textContent"
 SAID = "document.querySelector('#error').textContent"
 # What axe-core, an npm package, finds wrong: its file is named by this variable, since no Python package has it.
 AXE = os.environ.get("AXE_CORE")

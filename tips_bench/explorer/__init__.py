@@ -7,5 +7,5 @@ packing   features and maps as short text that a page reads
 document  the page, for the server or as one file that needs none
 server    answers to the page's requests
 
-page/     the page's HTML, style and scripts
+The page's HTML, style and scripts lie in the folder `page`.
 """
