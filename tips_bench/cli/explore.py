@@ -19,7 +19,7 @@ def explore(
 ) -> None:
     """Look at an encoder's features in the browser of this machine. Stop it with Ctrl-C.
 
-    Drop photos, click a patch to see what is like it, type class names, and save what you see. Nothing leaves this machine.
+    Drop photos, click a patch, type class names. Nothing leaves this machine.
 
     \b
     Examples:
