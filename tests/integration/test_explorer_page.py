@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests.helpers.chromium import Browser, chromium
 from tips_bench.explorer import session as sessions
+from tips_bench.explorer import surfaces
 from tips_bench.explorer.server import ExplorerServer
 from tips_bench.explorer.session import Session
 
@@ -109,6 +110,8 @@ def test_every_view_is_drawn_by_two_encoders_at_the_layer_and_resolution_of_the_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TIPS_BENCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(surfaces, "TRAIN", 4)
+    monkeypatch.setattr(surfaces, "VAL", 2)
     with chromium(tmp_path) as browser, explorer(["tips-nano", "tips-nano-random"]) as (address, session):
         browser.open(address)
         browser.until(IDLE)
