@@ -124,10 +124,11 @@ def test_the_readme_follows_from_the_manifest(tmp_path: Path) -> None:
     assert (tmp_path / "README.md").read_text().splitlines()[1:] == readme(tmp_path.name, corpus(tmp_path)).splitlines()[1:]
 
 
+@pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of rdflib, and of the checker's own calls
 def test_croissants_own_checker_accepts_the_description_and_reads_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CROISSANT_CACHE", str(tmp_path / "cache"))
-    mlcroissant = pytest.importorskip("mlcroissant", reason="needs the extra test")
+    mlcroissant = pytest.importorskip("mlcroissant", reason="needs the extra nightly")
     folder = tmp_path / "corpus"
     folder.mkdir()
     manifest = corpus(folder)
