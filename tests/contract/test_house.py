@@ -229,12 +229,12 @@ def test_every_package_that_is_imported_is_declared() -> None:
     def names(lines: list[str]) -> set[str]:
         return {re.split(r"[<>=\[ ]", line)[0].lower().replace("_", "-") for line in lines}
 
-    # cv2 comes with mmcv-lite and mmengine, which name the package it is in; ray is installed for a nightly test only
+    # cv2 comes with mmcv-lite and mmengine, which name the package it is in; ray and some others are installed for nightly tests only
     owners = {
         **packages_distributions(),
         "cv2": ["mmcv-lite"],
         "mmcv": ["mmcv-lite"],
-        "ray": ["ray"],
+        **{name: [name] for name in ("ray", "moto", "s3fs", "boto3", "litdata", "mlcroissant")},
         "upath": ["universal-pathlib"],
         **LOGGERS,
     }
@@ -248,7 +248,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
 
     assert not undeclared(sources().values(), declared)
     rest = [path for path in code_files() if PACKAGE not in path.parents]
-    tested = declared | names(extras["test"]) | {"pydantic-core", "tokenizers"}  # of pydantic and transformers
+    tested = declared | names(extras["test"]) | names(extras["nightly"]) | {"pydantic-core", "tokenizers"}  # of pydantic and transformers
     ours = {"benchmarks", "scripts"}  # folders beside the package, which only the rest may import
     assert not undeclared((ast.parse(path.read_text(encoding="utf-8")) for path in rest), tested) - ours
 

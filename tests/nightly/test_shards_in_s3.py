@@ -35,7 +35,7 @@ def batches(pattern: str, tokenizer: Tokenizer, count: int) -> list[torch.Tensor
 
 def test_faults_of_a_network_change_no_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("moto", "s3fs", "boto3"):
-        pytest.importorskip(package, reason="needs the extra test")
+        pytest.importorskip(package, reason="needs the extra nightly")
     monkeypatch.setattr(shard_files, "FIRST_WAIT_S", 0.01)
     here = write_shards(tmp_path, COUNTS)
     train_tokenizer([f"web {n} a long account of room {n}" for n in range(50)], tmp_path / "tokenizer.model", 40)
