@@ -5,11 +5,12 @@
 # lint   ruff and mypy
 # bench  speed and memory against peers
 # docs   write the task, protocol and model pages from the cards
+# docs-site  write the documentation as a website to build/docs/; a broken link is an error
 # sanity rank encoders of known order on generated rooms, and write docs/sanity.md (more than half an hour of processor time)
 #
 # Each sets up what it needs by itself. Another Python: make PYTHON=/path/to/python3.12 demo
 
-.PHONY: demo check test attack lint bench docs sanity
+.PHONY: demo check test attack lint bench docs docs-site sanity
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?=
@@ -39,6 +40,10 @@ bench: $(VENV)/.installed-test
 docs: $(VENV)/.installed
 	$(BIN)/python scripts/card_pages.py
 
+docs-site: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --strict --quiet
+	@echo "Written to build/docs/. To look at it: $(BIN)/mkdocs serve"
+
 sanity: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.sanity --out runs/sanity
 	PYTHONPATH=. $(BIN)/python scripts/sanity_page.py runs/sanity/records
@@ -56,4 +61,8 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	@sh scripts/test_packages.sh
 	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -e '.[test]'
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $(VENV)/.installed $@

@@ -129,8 +129,9 @@ def _check_stages(run: Path, before: Recipe, now: Recipe, step: int) -> None:
     start = 0
     for index, (old, new) in enumerate(zip(before.stages, now.stages, strict=True)):
         done = step - start
-        if done >= 0 and (new.steps < done or (done > old.steps and new.steps != old.steps)):
-            problem = f"the run has done {min(done, old.steps)} of {old.steps} steps of that stage"
+        over, own = done > old.steps, min(done, old.steps)
+        if done >= 0 and (new.steps < own or (over and new.steps != old.steps)):
+            problem = f"the run has done {own} of {old.steps} steps of that stage"
             fix = "A stage that is over keeps its length, and one that runs can end no earlier than now."
             raise UserError(problem, where=f"{run}: stages.{index}.steps = {new.steps}", fix=fix)
         start += old.steps

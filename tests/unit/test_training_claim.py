@@ -1,0 +1,33 @@
+"""Who may go on with a run, and with which recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tips_bench.errors import UserError
+from tips_bench.training.claim import _check_stages
+
+
+def stages(*steps: int) -> Any:
+    return SimpleNamespace(stages=[SimpleNamespace(steps=count) for count in steps])
+
+
+@pytest.mark.parametrize(
+    ("step", "now"),
+    [(2, (4, 3)), (4, (4, 3)), (5, (4, 3)), (7, (4, 3)), (2, (2, 3)), (3, (9, 3)), (5, (4, 1)), (5, (4, 9)), (7, (4, 9))],
+)
+def test_a_run_goes_on_in_each_of_its_stages_and_one_that_is_not_over_may_change_its_length(step: int, now: tuple[int, int]) -> None:
+    _check_stages(Path("run"), stages(4, 3), stages(*now), step)
+
+
+@pytest.mark.parametrize(
+    ("step", "now", "named"), [(3, (2, 3), "stages.0"), (5, (5, 3), "stages.0"), (5, (3, 3), "stages.0"), (7, (4, 2), "stages.1")]
+)
+def test_what_a_run_has_done_cannot_be_undone(step: int, now: tuple[int, int], named: str) -> None:
+    with pytest.raises(UserError, match="the run has done") as caught:
+        _check_stages(Path("run"), stages(4, 3), stages(*now), step)
+    assert named in str(caught.value)
