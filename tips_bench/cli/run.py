@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,11 +17,14 @@ from tips_bench.cli.output import print_error, print_json, print_line, print_sco
 from tips_bench.cli.ranked import one_rank
 from tips_bench.errors import UserError, system_fault
 from tips_bench.executors.chosen import Chosen, chosen_executor
+from tips_bench.journal import say
+from tips_bench.progress import below_bars, duration
 from tips_bench.registry import METRICS
-from tips_bench.terminal import printable
 
 if TYPE_CHECKING:
+    from tips_bench.evaluation.run import RunOptions
     from tips_bench.evaluation.spec import Spec
+    from tips_bench.evaluation.time_left import TimeLeft
     from tips_bench.ranks import World
     from tips_bench.results.record import Record
 
@@ -230,12 +233,17 @@ def evaluate_all(specs: list[Spec], options: dict[str, Any]) -> list[Record]:
     from tips_bench.evaluation.run import RunOptions, evaluate_spec
 
     records, chosen = [], RunOptions(**options)
-    with shared_passes(specs, chosen) as sharing:
+    left = time_left(specs, chosen)
+    with shared_passes(specs, chosen) as sharing, below_bars(lambda: in_words(left, len(specs))):
         for number, (spec, shared) in enumerate(zip(specs, sharing, strict=True), 1):
+            began, record = datetime.now(UTC).isoformat(timespec="seconds"), None
+            left.begin()
             if chosen.world.is_first:
-                print(printable(f"[{number}/{len(specs)}] {spec.task.name}, {spec.model_name}, {spec.protocol.name}"), file=sys.stderr)
+                words = in_words(left, len(specs))
+                say(f"[{number}/{len(specs)}] {spec.task.name}, {spec.model_name}, {spec.protocol.name}" + (words and f"; {words}"))
             try:
-                records.append(evaluate_spec(spec, chosen, shared=shared))
+                record = evaluate_spec(spec, chosen, shared=shared)
+                records.append(record)
             except UserError as error:
                 if chosen.world.size > 1:
                     raise
@@ -245,7 +253,23 @@ def evaluate_all(specs: list[Spec], options: dict[str, Any]) -> list[Record]:
                 if fault is None or chosen.world.size > 1:
                     raise
                 print_error(fault)
+            left.end(counts=record is not None and record.created >= began)
     return records
+
+
+def time_left(specs: list[Spec], options: RunOptions) -> TimeLeft:
+    """Of these evaluations, in their order."""
+    from tips_bench.evaluation.estimate import estimate
+    from tips_bench.evaluation.time_left import TimeLeft, work_of
+
+    found = estimate(specs, options.dtype, keep=options.cache) if len(specs) > 1 else []
+    return TimeLeft([work_of(one) for one in found] or [0.0] * len(specs))
+
+
+def in_words(left: TimeLeft, number: int) -> str:
+    """ "about 12 min left for all 8 evaluations"; empty as long as nothing is known. number: of evaluations."""
+    seconds = left.seconds()
+    return "" if seconds is None else f"about {duration(seconds)} left for all {number} evaluations"
 
 
 def show_records(records: list[Record], as_json: bool) -> None:
