@@ -82,6 +82,23 @@ def check(
         raise typer.Exit(1)
 
 
+@app.command("croissant")
+def croissant(task: Annotated[str, typer.Argument(help="Name of the task whose data to describe.")]) -> None:
+    """Print a description of a task's data for other programs, in the Croissant format.
+
+    It follows from the task's card; no data are needed.
+
+    \b
+    Examples:
+      tips-bench data croissant ade20k
+      tips-bench data croissant ade20k > croissant.json
+    """
+    from tips_bench.cards import load_card
+    from tips_bench.data import croissant as described
+
+    print_json(described.croissant(load_card("task", task)))
+
+
 @app.command("rooms")
 def rooms(
     out: Annotated[Path, typer.Argument(help="The folder to write to.")],
