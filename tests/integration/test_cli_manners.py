@@ -17,7 +17,7 @@ from tips_bench.evaluation.time_left import TimeLeft
 from tips_bench.terminal import in_color
 
 FEW = ("--set", "task.data.generator_options.train=8", "--set", "task.data.generator_options.val=4")
-RUN = ("run", "--task", "rooms-seg", "--model", "pixels", "--limit", "3", *FEW)
+RUN = ("run", "--task", "rooms-seg", "--model", "pixels", "--protocol", "knn-capi", "--limit", "3", *FEW)
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def test_quiet_leaves_errors_and_results_and_verbose_adds_what_the_log_says(
     assert (quiet.exit_code, quiet.stderr, caplog.text) == (0, "", "")
     assert "record " in quiet.stdout
     normal = run(*RUN, cache=cache, out=tmp_path / "normal")
-    assert [line for line in normal.stderr.splitlines() if "tips-bench: " not in line] == ["[1/1] rooms-seg, pixels, convex-224"]
+    assert [line for line in normal.stderr.splitlines() if "tips-bench: " not in line] == ["[1/1] rooms-seg, pixels, knn-capi"]
     assert "too few to tell two models apart" in caplog.text
     verbose = run("-v", *RUN, cache=cache, out=tmp_path / "verbose")
     (log,) = (tmp_path / "verbose").rglob("*.log")
