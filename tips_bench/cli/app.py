@@ -90,7 +90,6 @@ app = typer.Typer(
     cls=Commands,
     help=EXAMPLES,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},  # sub-commands inherit it

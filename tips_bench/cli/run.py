@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from tips_bench.cli.complete import list_of
 from tips_bench.cli.estimates import print_plan
 from tips_bench.cli.executor_options import Jobs, On, Ray, Slurm
 from tips_bench.cli.matrix import run_on
@@ -33,23 +34,26 @@ def run(
     task: Annotated[
         str,
         typer.Option(
+            autocompletion=list_of("task"),
             help="Task names, separated by commas, or `all`. A name may change the images: ade20k+fog-3 (corrupted), "
             "ade20k+rotate-90, ade20k@896 (input size), ade20k+few-64 (1/64 of the training images); fog-1..5 is five "
-            "strengths, corruptions-3 every kind."
+            "strengths, corruptions-3 every kind.",
         ),
     ],
     model: Annotated[
         str,
         typer.Option(
+            autocompletion=list_of("model"),
             help="Models, separated by commas, or `all`. Each is a name from `tips-bench list models`, timm:NAME, hf:REPO, "
-            "open_clip:ARCH/TAG, module.path:callable, a model card (.yaml), the folder of an exported model, or a TIPS weight file."
+            "open_clip:ARCH/TAG, module.path:callable, a model card (.yaml), the folder of an exported model, or a TIPS weight file.",
         ),
     ],
     protocol: Annotated[
         str | None,
         typer.Option(
+            autocompletion=list_of("protocol"),
             help="Protocol names, separated by commas, or `all`. Each task runs under those of them that it allows. "
-            "Default: the default protocol of each task."
+            "Default: the default protocol of each task.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder to write the records to.")] = Path("results"),
