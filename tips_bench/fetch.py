@@ -16,7 +16,6 @@ import re
 import shutil
 import socket
 import ssl
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -29,6 +28,7 @@ from filelock import FileLock
 
 from tips_bench import files
 from tips_bench.errors import UserError
+from tips_bench.journal import say
 from tips_bench.progress import bar
 from tips_bench.web import SLOW_S, SLOWEST, Watch, check_url, opener, shown
 
@@ -303,7 +303,7 @@ def _refusal(error: urllib.error.HTTPError, url: str, title: str) -> Exception:
         fix = "Run the same command again then: it continues where it stopped."
         return UserError(f"{shown(url)} answered {said} and asks to wait {wait_s} s", where=title, fix=fix)
     if wait_s:
-        print(f"{title}: the server asks to wait {wait_s} s", file=sys.stderr)
+        say(f"{title}: the server asks to wait {wait_s} s")
     return _Broken(f"the server answered {said}", wait_s)
 
 

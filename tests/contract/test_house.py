@@ -25,6 +25,7 @@ GROUND |= {
     "git",
     "loggers",
     "image_card",
+    "journal",
     "memory",
     "plain_data",
     "ranks",

@@ -6,6 +6,7 @@
     interrupt    Ctrl-C, from the first moment on
     names        comma lists and `all`, checked before any work starts
     executor_options  the options that say where work is done
+    complete     names that a shell completes
     matrix       `run --on`: evaluations as jobs
     estimates    `run --plan`: images, disk and hours
     training_plan  `train --dry-run`: memory, operations and days

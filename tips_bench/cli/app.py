@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from tips_bench import __version__, plugins
+from tips_bench import __version__, journal, plugins
 from tips_bench.cli import (
     bench,
     cache,
@@ -90,7 +90,6 @@ app = typer.Typer(
     cls=Commands,
     help=EXAMPLES,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},  # sub-commands inherit it
@@ -135,6 +134,13 @@ def _options(
             help="A Python module that adds task families, readers, probes, metrics or encoders. May be given several times.",
         ),
     ] = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors alone: no progress, no warnings.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Also print settings and timings, as the log of a run has them.")
+    ] = False,
 ) -> None:
+    if quiet and verbose:
+        raise UserError("--quiet and --verbose say the opposite", where="tips-bench", fix="Leave one of them out.")
+    journal.set_verbosity(journal.QUIET if quiet else journal.VERBOSE if verbose else journal.NORMAL)
     for module in plugin or []:
         plugins.load_plugin(module)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from tips_bench.cli import complete
 from tips_bench.cli.output import print_json, print_line, print_rich
 
 EXAMPLES = """Download data sets, check them, or generate images of rooms.
@@ -23,7 +24,10 @@ DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds the data 
 
 
 @app.command("download")
-def download(task: Annotated[str, typer.Argument(help="Name of the task whose data to download.")], data_root: DataRoot = None) -> None:
+def download(
+    task: Annotated[str, typer.Argument(autocompletion=complete.task, help="Name of the task whose data to download.")],
+    data_root: DataRoot = None,
+) -> None:
     """Download the data of a task, verify them and unpack them. An interrupted download is resumed.
 
     \b
@@ -42,7 +46,7 @@ def download(task: Annotated[str, typer.Argument(help="Name of the task whose da
 
 @app.command("check")
 def check(
-    task: Annotated[str, typer.Argument(help="Name of the task whose data to check.")],
+    task: Annotated[str, typer.Argument(autocompletion=complete.task, help="Name of the task whose data to check.")],
     data_root: DataRoot = None,
     split: Annotated[Literal["train", "test", "all"], typer.Option(help="Which split to check.")] = "all",
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
@@ -80,6 +84,23 @@ def check(
         print_rich(*(report.render() for report in reports))
     if not all(report.ok for report in reports):
         raise typer.Exit(1)
+
+
+@app.command("croissant")
+def croissant(task: Annotated[str, typer.Argument(autocompletion=complete.task, help="Name of the task whose data to describe.")]) -> None:
+    """Print a description of a task's data for other programs, in the Croissant format.
+
+    It follows from the task's card; no data are needed.
+
+    \b
+    Examples:
+      tips-bench data croissant ade20k
+      tips-bench data croissant ade20k > croissant.json
+    """
+    from tips_bench.cards import load_card
+    from tips_bench.data import croissant as described
+
+    print_json(described.croissant(load_card("task", task)))
 
 
 @app.command("rooms")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tips_bench.cli.output import print_error, print_table
 from tips_bench.errors import UserError
 from tips_bench.executors.chosen import Chosen
+from tips_bench.journal import say
 from tips_bench.registry import EXECUTORS
 
 if TYPE_CHECKING:
@@ -36,13 +36,13 @@ def run_on(specs: list[Spec], options: dict[str, Any], chosen: Chosen) -> list[R
     matrix.add(out, asked)
     state = matrix.status(out, asked, clean=True)
     jobs = jobs_of([spec for spec, one in zip(specs, state, strict=True) if one.state in ("failed", "left")], options)
-    print(f"{summary(state)}; {len(jobs)} jobs for the rest", file=sys.stderr)
+    say(f"{summary(state)}; {len(jobs)} jobs for the rest")
     ended = 0
 
     def say_ended(job: Job, problem: str) -> None:
         nonlocal ended
         ended += 1
-        print(f"[{ended}/{len(jobs)}] {name_of(job)}", file=sys.stderr)
+        say(f"[{ended}/{len(jobs)}] {name_of(job)}")
         if problem:
             own = {one["id"] for one in job["arguments"]["evaluations"]}
             for one in matrix.status(out, [one for one in asked if one.id in own]):
@@ -50,7 +50,7 @@ def run_on(specs: list[Spec], options: dict[str, Any], chosen: Chosen) -> list[R
                     matrix.say_failed(out, one.asked.id, problem)
 
     if not run(jobs, Settings(matrix.folder_of(out) / "logs", say_ended, chosen.values, chosen.at_once)):
-        print(f"see what is done: tips-bench status {out}", file=sys.stderr)
+        say(f"see what is done: tips-bench status {out}")
         return None
     state = matrix.status(out, asked)
     for one in state:

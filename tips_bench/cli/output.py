@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tips_bench.terminal import one_line, printable
+from tips_bench.terminal import in_color, one_line, printable
 
 if TYPE_CHECKING:
     from tips_bench.results.record import Record
@@ -49,11 +49,14 @@ def print_rich(*renderables: Any) -> None:
     """Rich renderables on standard output: as wide as a terminal, and as wide as they are where a program reads them."""
     from rich.console import Console
 
+    colored = in_color(sys.stdout)
+
     class PipedConsole(Console):
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError
 
-    console = PipedConsole() if sys.stdout.isatty() else PipedConsole(width=PIPED_WIDTH)
+    width = None if sys.stdout.isatty() else PIPED_WIDTH
+    console = PipedConsole(width=width, force_terminal=colored, color_system="standard" if colored else None)
     console.print(*renderables, sep="\n")
 
 
@@ -83,6 +86,5 @@ def print_scores(records: Sequence[Record], format: str = "terminal") -> None:
     if format == "json":
         print_json(json.loads(table(records, format)))
         return
-    terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal else PIPED_WIDTH
-    sys.stdout.write(table(records, format, width=width, color=terminal))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPED_WIDTH
+    sys.stdout.write(table(records, format, width=width, color=in_color(sys.stdout)))

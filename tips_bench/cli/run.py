@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from tips_bench.cli.complete import list_of
 from tips_bench.cli.estimates import print_plan
 from tips_bench.cli.executor_options import Jobs, On, Ray, Slurm
 from tips_bench.cli.matrix import run_on
@@ -17,11 +18,14 @@ from tips_bench.cli.output import print_error, print_json, print_line, print_sco
 from tips_bench.cli.ranked import one_rank
 from tips_bench.errors import UserError, system_fault
 from tips_bench.executors.chosen import Chosen, chosen_executor
+from tips_bench.journal import say
+from tips_bench.progress import below_bars, duration
 from tips_bench.registry import METRICS
-from tips_bench.terminal import printable
 
 if TYPE_CHECKING:
+    from tips_bench.evaluation.run import RunOptions
     from tips_bench.evaluation.spec import Spec
+    from tips_bench.evaluation.time_left import TimeLeft
     from tips_bench.ranks import World
     from tips_bench.results.record import Record
 
@@ -30,23 +34,26 @@ def run(
     task: Annotated[
         str,
         typer.Option(
+            autocompletion=list_of("task"),
             help="Task names, separated by commas, or `all`. A name may change the images: ade20k+fog-3 (corrupted), "
             "ade20k+rotate-90, ade20k@896 (input size), ade20k+few-64 (1/64 of the training images); fog-1..5 is five "
-            "strengths, corruptions-3 every kind."
+            "strengths, corruptions-3 every kind.",
         ),
     ],
     model: Annotated[
         str,
         typer.Option(
+            autocompletion=list_of("model"),
             help="Models, separated by commas, or `all`. Each is a name from `tips-bench list models`, timm:NAME, hf:REPO, "
-            "open_clip:ARCH/TAG, module.path:callable, a model card (.yaml), the folder of an exported model, or a TIPS weight file."
+            "open_clip:ARCH/TAG, module.path:callable, a model card (.yaml), the folder of an exported model, or a TIPS weight file.",
         ),
     ],
     protocol: Annotated[
         str | None,
         typer.Option(
+            autocompletion=list_of("protocol"),
             help="Protocol names, separated by commas, or `all`. Each task runs under those of them that it allows. "
-            "Default: the default protocol of each task."
+            "Default: the default protocol of each task.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder to write the records to.")] = Path("results"),
@@ -230,12 +237,17 @@ def evaluate_all(specs: list[Spec], options: dict[str, Any]) -> list[Record]:
     from tips_bench.evaluation.run import RunOptions, evaluate_spec
 
     records, chosen = [], RunOptions(**options)
-    with shared_passes(specs, chosen) as sharing:
+    left = time_left(specs, chosen)
+    with shared_passes(specs, chosen) as sharing, below_bars(lambda: in_words(left, len(specs))):
         for number, (spec, shared) in enumerate(zip(specs, sharing, strict=True), 1):
+            began, record = datetime.now(UTC).isoformat(timespec="seconds"), None
+            left.begin()
             if chosen.world.is_first:
-                print(printable(f"[{number}/{len(specs)}] {spec.task.name}, {spec.model_name}, {spec.protocol.name}"), file=sys.stderr)
+                words = in_words(left, len(specs))
+                say(f"[{number}/{len(specs)}] {spec.task.name}, {spec.model_name}, {spec.protocol.name}" + (words and f"; {words}"))
             try:
-                records.append(evaluate_spec(spec, chosen, shared=shared))
+                record = evaluate_spec(spec, chosen, shared=shared)
+                records.append(record)
             except UserError as error:
                 if chosen.world.size > 1:
                     raise
@@ -245,7 +257,23 @@ def evaluate_all(specs: list[Spec], options: dict[str, Any]) -> list[Record]:
                 if fault is None or chosen.world.size > 1:
                     raise
                 print_error(fault)
+            left.end(counts=record is not None and record.created >= began)
     return records
+
+
+def time_left(specs: list[Spec], options: RunOptions) -> TimeLeft:
+    """Of these evaluations, in their order."""
+    from tips_bench.evaluation.estimate import estimate
+    from tips_bench.evaluation.time_left import TimeLeft, work_of
+
+    found = estimate(specs, options.dtype, keep=options.cache) if len(specs) > 1 else []
+    return TimeLeft([work_of(one) for one in found] or [0.0] * len(specs))
+
+
+def in_words(left: TimeLeft, number: int) -> str:
+    """ "about 12 min left for all 8 evaluations"; empty as long as nothing is known. number: of evaluations."""
+    seconds = left.seconds()
+    return "" if seconds is None else f"about {duration(seconds)} left for all {number} evaluations"
 
 
 def show_records(records: list[Record], as_json: bool) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import typer
 
+from tips_bench.cli import complete
 from tips_bench.cli.output import print_json, print_line
 from tips_bench.errors import unknown_name
 from tips_bench.terminal import printable
@@ -14,7 +15,7 @@ Kind = Literal["task", "protocol", "model", "prompt"]
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="Name of a task, protocol, model or prompt.")],
+    name: Annotated[str, typer.Argument(autocompletion=complete.card, help="Name of a task, protocol, model or prompt.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of YAML.")] = False,
 ) -> None:
     """Print the complete card of a task, protocol, model or prompt: every value, the license, and how to get the data.

@@ -10,6 +10,7 @@ The contract and what readers share:
     label_maps        an image and a label map each; stored ids to classes
     pixel_values      an image and a map of measured values each
     contents          hashes of what files hold, kept in an index
+    croissant         the data of a task, described for other programs
     dataset_files     which files a set has, and errors that name what is missing
     split_lists       split files of image, depth map and focal length
     images            image and label files as arrays, decoded and resized

@@ -3,14 +3,14 @@
     tips-bench run --task ade20k --model tips-g14
 
 A run keeps its unfinished work in a folder beside the record. The name of the folder depends on everything that can change the
-result. After an interruption, the same command continues from that folder; a finished run deletes it. The record is written last.
+result. After an interruption, the same command continues from that folder; a finished run deletes it. The record is written last, and the
+log of what was said, with settings and timings, is then put beside it.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
-import logging
 import os
 import shutil
 import time
@@ -33,6 +33,7 @@ from tips_bench.evaluation.cost import cost_of
 from tips_bench.evaluation.fitting import fitted
 from tips_bench.evaluation.keeping import limit_bytes, rounding
 from tips_bench.evaluation.report import build_record
+from tips_bench.evaluation.settings import note_settings
 from tips_bench.evaluation.sharing import Shared, fit_key
 from tips_bench.evaluation.spec import Spec, resolve
 from tips_bench.features.cache import FeatureCache
@@ -40,6 +41,7 @@ from tips_bench.features.context import RunContext
 from tips_bench.features.extract import Extractor
 from tips_bench.features.trial import settings_for
 from tips_bench.files import cannot_write, digest, sha256
+from tips_bench.journal import RunLog, note, run_log, warn
 from tips_bench.memory import reset_peak_memory
 from tips_bench.metrics.samples import SampleCounts, save_counts
 from tips_bench.probes.base import Fit, Probe
@@ -52,9 +54,9 @@ from tips_bench.results.provenance import git_state
 from tips_bench.results.record import Record, load_record, record_path
 from tips_bench.results.statistics import least_p
 
-logger = logging.getLogger("tips_bench")
 BATCH_SIZE = {"cpu": 4, "cuda": 32}
 WORKERS = 2
+LOG = "run.log"  # in the work folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +140,14 @@ def evaluate_spec(spec: Spec, chosen: RunOptions, encoder: Encoder | None = None
     """As `evaluate`, for resolved cards; weights, limit, cache_dtype and overrides are those of `spec`.
 
     encoder: used instead of the card's. shared: what the features of its images are shared with; None = with later runs if they are kept.
+    What is said is also written to a log, `<protocol>-<hash>.log` beside the record.
     """
+    with run_log() as log:
+        return _evaluated(spec, chosen, encoder, shared, log)
+
+
+def _evaluated(spec: Spec, chosen: RunOptions, encoder: Encoder | None, shared: Shared | None, log: RunLog) -> Record:
+    """As `evaluate_spec`."""
     adapter: Adapter = FAMILIES.get(spec.task.family).adapter_class()(spec.task, spec.applied)
     if adapter.needs_text and not spec.model.has_text:
         raise _no_text(spec)
@@ -155,12 +164,12 @@ def evaluate_spec(spec: Spec, chosen: RunOptions, encoder: Encoder | None = None
     if adapter.needs_text and not encoder.spec.has_text:
         raise _no_text(spec)
     shared = shared or Shared(cache_root() / "features" if chosen.cache else None)
-    run = _Run(spec, adapter, splits, encoder, beside, chosen, shared)
+    run = _Run(spec, adapter, splits, encoder, beside, chosen, shared, log)
     done = None if chosen.rerun else run.finished()
     if done is not None:
-        said = "tips-bench: %s, %s: scored before, this is the record of %s (to score again: --rerun, or rerun=True)"
         if world.is_first:
-            logger.warning(said, spec.task.name, spec.model_name, done.created)
+            again = "to score again: --rerun, or rerun=True"
+            warn(f"{spec.task.name}, {spec.model_name}: scored before, this is the record of {done.created} ({again})")
         return done
     try:
         return run.finish()
@@ -177,11 +186,11 @@ def _warn(spec: Spec, splits: Splits) -> None:
     """Of data that are not the whole set, or too few to tell two models apart."""
     for split in (splits.train, splits.test):
         if split is not None and split.size is not None and not split.size.ok:
-            logger.warning("tips-bench: task %s: %s", spec.task.name, split.size.sentence())
+            warn(f"task {spec.task.name}: {split.size.sentence()}")
     groups = len(set(splits.test.groups))
     if least_p(groups) > ALPHA:
-        said = "tips-bench: task %s: %d samples in %d groups are too few to tell two models apart: no p below %.2g exists"
-        logger.warning(said, spec.task.name, len(splits.test), groups, least_p(groups))
+        few = f"{len(splits.test)} samples in {groups} groups are too few to tell two models apart"
+        warn(f"task {spec.task.name}: {few}: no p below {least_p(groups):.2g} exists")
 
 
 def _no_text(spec: Spec) -> UserError:
@@ -238,7 +247,9 @@ class _Run:
         beside: dict[str, type[SampleCounts]],
         options: RunOptions,
         shared: Shared,
+        log: RunLog,
     ) -> None:
+        self.log = log
         self.spec, self.adapter, self.splits, self.beside, self.options = spec, adapter, splits, beside, options
         self.world = world = options.world
         wanted = None if options.batch_size == "auto" else options.batch_size
@@ -290,12 +301,15 @@ class _Run:
         started = time.perf_counter()
         self.world.first(self._claim)
         self._settle()
+        note_settings(self.spec, self.options, self.context.extractor, resumed=self.resumed)
         reset_peak_memory(str(self.context.encoder.device))
         fit = self._fit()
+        note(f"fitting took {time.perf_counter() - started:.1f} s")
         head = fit.head if fit else None
         classes = self.splits.test.reader.classes
         beside = {name: counts.for_classes(classes) for name, counts in self.beside.items()}
         scores = self.adapter.score(self.context, self.splits, head, beside)
+        note(f"fitting and scoring took {time.perf_counter() - started:.1f} s")
         wall_s, extractor, dtype = time.perf_counter() - started, self.context.extractor, self.options.dtype
         if extractor.upsampler:
             scores.notes["upsampler_sha256"] = extractor.upsampler.sha256
@@ -327,6 +341,7 @@ class _Run:
         except OSError as error:
             fix = "Wait until it has finished, or stop it."
             raise UserError("another run makes the same record", where=self.path, fix=fix) from error
+        self.log.open(self.work / LOG)
 
     def _keep(self, fit: Fit | None, scores: Scores, cost: Cost) -> Record:
         """Write the counts, the pictures and, last of all, the record; the first rank does, the others read it."""
@@ -345,6 +360,8 @@ class _Run:
             if kept is not None:
                 kept.flush()
         record.save(self.path)
+        note(f"record written: {self.path}")
+        self.log.move(self.work / LOG, self.path.with_suffix(".log"))
         shutil.rmtree(self.work, ignore_errors=True)
         return record
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 from tips_bench.errors import UserError
 from tips_bench.executors.jobs import Job, Settings, ranks_of
 from tips_bench.executors.together import do_together
+from tips_bench.journal import say
 
 LOOK_AGAIN_S = 0.2
 WHERE = "--on slurm"
@@ -60,7 +60,7 @@ def run(jobs: Sequence[Job], settings: Settings) -> bool:
             f"Slurm refused the jobs: {_said(error)}", where=WHERE, fix="Change --slurm, or ask who runs the cluster."
         ) from error
     if cluster == "slurm":
-        print(f"queued as array job {queued[0].job_id.partition('_')[0]} of Slurm, {len(queued)} jobs", file=sys.stderr)
+        say(f"queued as array job {queued[0].job_id.partition('_')[0]} of Slurm, {len(queued)} jobs")
         if not settings.wait:
             return False
     left = list(zip(jobs, queued, strict=True))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import logging
 import os
 import secrets
 import time
@@ -17,8 +16,8 @@ from tips_bench.features.parts import ABOUT, RECORD, Place, own_check
 from tips_bench.features.store import checksum, write_all
 from tips_bench.features.upkeep import prune
 from tips_bench.files import cannot_write, write_text
+from tips_bench.journal import warn
 
-logger = logging.getLogger("tips_bench")
 PART_BYTES = 1 << 30
 PARTS_WITHIN_LIMIT = 128
 LOOK_AGAIN = 60  # seconds until room is sought again where there was none
@@ -84,8 +83,8 @@ class PartWriter:
             return True
         self._full_until = time.monotonic() + LOOK_AGAIN
         if not self._said:
-            said = "tips-bench: the cache holds %.2f GB of at most %.2f GB, all of it in use: further features are not kept"
-            logger.warning(said, left / 1e9, self.most_bytes / 1e9)
+            holds = f"the cache holds {left / 1e9:.2f} GB of at most {self.most_bytes / 1e9:.2f} GB, all of it in use"
+            warn(f"{holds}: further features are not kept")
             self._said = True
         return False
 

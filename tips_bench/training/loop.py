@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ import torch
 from tips_bench import ranks
 from tips_bench.errors import UserError
 from tips_bench.files import atomic
+from tips_bench.journal import say
 from tips_bench.models.devices import resolve_device
 from tips_bench.models.tokenizer import Tokenizer
 from tips_bench.progress import Advance, bar
@@ -140,7 +140,7 @@ class _Run:
     def close(self) -> None:
         """Lets go of the log, and says what could not be used."""
         if self.world.is_first and self.report.faults:
-            print(f"{self.recipe.name}: {self.report}", file=sys.stderr)
+            say(f"{self.recipe.name}: {self.report}")
         self.writer.close()
         self.log.close()
 
@@ -206,7 +206,7 @@ class _Run:
         self._tell("bad step", fault=fault, certain=bool(found), samples=samples[:NAMED])
         if self.world.is_first:
             whose = "because of" if found else "none of its samples alone is the reason; the first are"
-            print(f"{self.recipe.name}: step {self.step} changed nothing, {fault}: {whose} {', '.join(samples[:3])}", file=sys.stderr)
+            say(f"{self.recipe.name}: step {self.step} changed nothing, {fault}: {whose} {', '.join(samples[:3])}")
 
     def _keep(self, due: bool) -> None:
         """A checkpoint, where its step or its time has come (after bad steps, once they end), and what was made beside the steps since."""
@@ -264,7 +264,7 @@ class _Run:
             order = shard_order(self.recipe)
             broken = order.broken
             for path in broken:
-                print(f"{self.recipe.name}: left out, because it is no whole tar file: {path}", file=sys.stderr)
+                say(f"{self.recipe.name}: left out, because it is no whole tar file: {path}")
             if checkpoint.newest(self.run) is None:
                 check_first_samples(self.recipe, order)
         self.world.barrier()
