@@ -71,7 +71,8 @@ def serve(
       tips-bench leaderboard serve site/
       tips-bench leaderboard serve site/ --port 0
     """
-    from tips_bench.leaderboard.serve import ADDRESS, SiteServer
+    from tips_bench.leaderboard.serve import SiteServer
+    from tips_bench.loopback import ADDRESS
 
     with SiteServer(site, port) as server:
         print(f"http://{ADDRESS}:{server.server_address[1]}/ (interrupt to stop)", flush=True)
