@@ -8,6 +8,7 @@
 The site:
 
     site            records as static pages
+    front           the front page: all scores, the order, cost
     site_files      names, the manifest, a folder that is replaced whole
     html            records and boards as what a page shows
     charts          inline SVG

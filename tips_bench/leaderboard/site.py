@@ -2,14 +2,16 @@
 
 The same records give the same bytes, wherever and whenever they are built.
 
-    index.html     mean ranks over all boards          tables/   one family under one protocol, a column a task
+    index.html     all scores, mean ranks, cost        tables/   one family under one protocol, a column a task
     tasks/         the boards of a task, in full        models/   all results of a model
     runs/          one record: provenance and cost      data/     everything as CSV and JSON
+    contents.html  every model, task and table, to search
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -20,6 +22,7 @@ from tips_bench.errors import UserError
 from tips_bench.files import write_text
 from tips_bench.leaderboard.charts import Point, scatter, span
 from tips_bench.leaderboard.downloads import write_data, write_ranks, write_reported
+from tips_bench.leaderboard.front import front
 from tips_bench.leaderboard.html import environment, picture_files, quantity, run_context, score, static
 from tips_bench.leaderboard.published import Reported
 from tips_bench.leaderboard.ranking import Board, Entry, Standing, boards, read, standing
@@ -80,6 +83,7 @@ class _Site:
         self.folder = folder
         self.entries = entries
         self.boards = boards(entries)
+        self.overall = standing(self.boards)
         self.tables = _tables(self.boards)
         self.reported = reported
         self.title = title
@@ -102,6 +106,7 @@ class _Site:
             write_text(self.folder / "static" / name, static(name))
         pictures, broken = self._copy_pictures()
         self._page("index.html", "index.html.j2", self._index())
+        self._page("contents.html", "contents.html.j2", self._contents())
         for table in self.tables:
             self._page(table.href, "table.html.j2", {"table": table, "rows": _matrix(table), "scales": [_scale(b) for b in table.boards]})
         for task in sorted({entry.record.task for entry in self.entries}):
@@ -113,7 +118,7 @@ class _Site:
             self._page(f"runs/{entry.id}.html", "run.html.j2", run_context(entry, addresses) | {"papers": self._papers(entry)})
         write_data(self.folder / "data", self.entries, {entry.id: self._rank(b, entry) for b in self.boards for entry in b.entries})
         write_reported(self.folder / "data" / "published.csv", self.reported)
-        write_ranks(self.folder / "data" / "ranks.csv", standing(self.boards).ranks)
+        write_ranks(self.folder / "data" / "ranks.csv", self.overall.ranks)
         return broken
 
     def _page(self, path: str, template: str, context: dict[str, Any]) -> None:
@@ -144,14 +149,11 @@ class _Site:
         return 1 + sum(board.metric.spec.better(other.metric.value, entry.metric.value) for other in board.entries)
 
     def _index(self) -> dict[str, Any]:
-        overall = standing(self.boards)
-        families = [(table, {rank.label: rank for rank in table.standing.ranks}) for table in self.tables]
-        models = {label: entry for board in self.boards for label, entry in board.by_label.items()}
         return {
-            "overall": overall,
-            "columns": families,
-            "entry_of": models,
-            "leaders": {table.href: [rank for rank in table.standing.ranks[:3]] for table in self.tables},
+            "overall": self.overall,
+            **front(self.boards, self.overall),
+            "leading": [(table, table.standing.ranks[:3]) for table in self.tables],
+            "entry_of": {label: entry for board in self.boards for label, entry in board.by_label.items()},
             "counts": {
                 "models": len({entry.record.model_name for entry in self.entries}),
                 "tasks": len({entry.record.task for entry in self.entries}),
@@ -159,6 +161,13 @@ class _Site:
                 "images through an encoder": sum(entry.record.cost.image_forwards for entry in self.entries),
             },
             "apart": [entry for entry in self.entries if not any(entry.id in {e.id for e in board.entries} for board in self.boards)],
+        }
+
+    def _contents(self) -> dict[str, Any]:
+        """Every model and task with how often it was scored."""
+        return {
+            "models": Counter(entry.record.model_name for entry in self.entries),
+            "tasks": Counter(entry.record.task for entry in self.entries),
         }
 
     def _task(self, task: str, pictures: dict[str, list[str]]) -> dict[str, Any]:
