@@ -3,7 +3,7 @@
 // plain tables. The view is kept in the address (#table=id&sort=2&down=1&filter=words&columns=group), so that it can be sent to somebody.
 
 const number = (text) => {
-  const found = text.replace(/,/g, "").match(/-?\d+(\.\d+)?(e[+-]?\d+)?/i);
+  const found = text.replace(/,/g, "").replace(/−/g, "-").match(/-?\d+(\.\d+)?(e[+-]?\d+)?/i);
   return found ? Number(found[0]) : NaN;
 };
 

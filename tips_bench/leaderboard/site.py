@@ -5,7 +5,8 @@ The same records give the same bytes, wherever and whenever they are built.
     index.html     all scores, mean ranks, cost        tables/   one family under one protocol, a column a task
     tasks/         the boards of a task, in full        models/   all results of a model
     runs/          one record: provenance and cost      data/     everything as CSV and JSON
-    contents.html  every model, task and table, to search
+    contents.html  every model, task and table          versus/   a model against others, board by board
+    compare.html   all models against all
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tips_bench.leaderboard.html import environment, picture_files, quantity, ru
 from tips_bench.leaderboard.published import Reported
 from tips_bench.leaderboard.ranking import Board, Entry, Standing, boards, read, standing
 from tips_bench.leaderboard.site_files import file_name, replaced
+from tips_bench.leaderboard.versus import GRID, grid, history, matches, neighbours
 from tips_bench.results.untrusted_input import check_picture
 
 # a protocol's name -> what it does differently from its source, the fields of its card
@@ -84,6 +86,7 @@ class _Site:
         self.entries = entries
         self.boards = boards(entries)
         self.overall = standing(self.boards)
+        self.front = front(self.boards, self.overall)
         self.tables = _tables(self.boards)
         self.reported = reported
         self.title = title
@@ -94,6 +97,7 @@ class _Site:
             "tables": self.tables,
             "model_href": lambda model: f"models/{file_name(model)}.html",
             "task_href": lambda task: f"tasks/{file_name(task)}.html",
+            "versus_href": lambda label: f"versus/{file_name(label)}.html",
             "run_href": lambda entry: f"runs/{entry.id}.html",
             "board_rank": self._rank,
             "deviations": lambda protocol: deviations.get(protocol, ()),
@@ -107,6 +111,7 @@ class _Site:
         pictures, broken = self._copy_pictures()
         self._page("index.html", "index.html.j2", self._index())
         self._page("contents.html", "contents.html.j2", self._contents())
+        self._versus()
         for table in self.tables:
             self._page(table.href, "table.html.j2", {"table": table, "rows": _matrix(table), "scales": [_scale(b) for b in table.boards]})
         for task in sorted({entry.record.task for entry in self.entries}):
@@ -151,7 +156,7 @@ class _Site:
     def _index(self) -> dict[str, Any]:
         return {
             "overall": self.overall,
-            **front(self.boards, self.overall),
+            **self.front,
             "leading": [(table, table.standing.ranks[:3]) for table in self.tables],
             "entry_of": {label: entry for board in self.boards for label, entry in board.by_label.items()},
             "counts": {
@@ -162,6 +167,16 @@ class _Site:
             },
             "apart": [entry for entry in self.entries if not any(entry.id in {e.id for e in board.entries} for board in self.boards)],
         }
+
+    def _versus(self) -> None:
+        """A page of all against all, and one of each model against its rivals."""
+        models = {row.label: row.model for row in self.front["rows"]}
+        order, columns = list(models), self.front["columns"]
+        self._page("compare.html", "compare.html.j2", {"grid": grid(columns, order), "others": order[GRID:]})
+        for label, model in models.items():
+            found = matches(columns, label, neighbours(order, label))
+            context = {"label": label, "model": model, "matches": found, "boards": columns, "limited": len(found) < len(order) - 1}
+            self._page(f"versus/{file_name(label)}.html", "versus.html.j2", context)
 
     def _contents(self) -> dict[str, Any]:
         """Every model and task with how often it was scored."""
@@ -225,6 +240,8 @@ class _Site:
             "members": members,
             "papers": {entry.id: self._papers(entry) for entry in members},
             "reported": [row for row in self.reported if row.model == model],
+            "labels": sorted({entry.label for entry in members if any(entry.label in board.by_label for board in self.boards)}),
+            "history": history(self.boards, model),
             "scales": {board.key: _scale(board) for board in self.boards},
         }
 
