@@ -216,7 +216,13 @@ def test_pages_of_200_models_and_40_tasks_are_under_a_megabyte() -> None:
     ]
     table = Table("segmentation", "convex", Standing(found, ranks), found)
     templates = environment()
-    templates.globals |= {"site_title": "t", "tables": [table], "model_href": "models/{}.html".format, "task_href": "tasks/{}.html".format}
+    templates.globals |= {
+        "site_title": "t",
+        "address": "",
+        "tables": [table],
+        "model_href": "models/{}.html".format,
+        "task_href": "tasks/{}.html".format,
+    }
     templates.globals["run_href"] = lambda entry: f"runs/{entry.id}.html"
     templates.globals["deviations"] = lambda protocol: ()
     rows, scales = _matrix(table), [(30.0, 70.0)] * 40

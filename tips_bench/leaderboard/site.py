@@ -12,6 +12,7 @@ The same records give the same bytes, wherever and whenever they are built.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from tips_bench.leaderboard.front import front
 from tips_bench.leaderboard.html import environment, picture_files, quantity, run_context, score, static
 from tips_bench.leaderboard.published import Reported
 from tips_bench.leaderboard.ranking import Board, Entry, Standing, boards, read, standing
+from tips_bench.leaderboard.share_image import share_image
 from tips_bench.leaderboard.site_files import file_name, replaced
 from tips_bench.leaderboard.versus import GRID, grid, history, matches, neighbours
 from tips_bench.results.untrusted_input import check_picture
@@ -34,6 +36,7 @@ from tips_bench.results.untrusted_input import check_picture
 # a protocol's name -> what it does differently from its source, the fields of its card
 Deviations = Mapping[str, Sequence[Mapping[str, Any]]]
 
+SHARE = "share.png"
 STATIC = ("style.css", "table.js")
 CLASS_COLUMNS = 8  # models in the per-class table of a page; the CSV has all
 GALLERY = 3  # models whose pictures a task's page shows
@@ -64,16 +67,24 @@ class Built:
 
 
 def build(
-    folders: Iterable[Path], to: Path, *, reported: Sequence[Reported] = (), deviations: Deviations | None = None, title: str = TITLE
+    folders: Iterable[Path],
+    to: Path,
+    *,
+    reported: Sequence[Reported] = (),
+    deviations: Deviations | None = None,
+    title: str = TITLE,
+    address: str | None = None,
 ) -> Built:
     """Build the site of the records in `folders` at `to`, in the place of an earlier one.
 
     reported: numbers from papers, shown beside measured ones and never among them. deviations: of protocols from their sources.
-    Errors: no record, a folder that holds files no site wrote.
+    address: where the site will stand; links to its share image must be whole.
+    Errors: no record, a folder that holds files no site wrote, an address that is none.
     """
+    address = _web_address(address) if address else ""
     entries, broken = read(folders)
     with replaced(to) as folder:
-        site = _Site(folder, entries, list(reported), deviations or {}, title)
+        site = _Site(folder, entries, list(reported), deviations or {}, title, address)
         broken += site.write()
     return Built(len(entries), site.pages, broken)
 
@@ -81,7 +92,9 @@ def build(
 class _Site:
     """One build. hrefs in templates start at the site's root, which each page names relative to itself."""
 
-    def __init__(self, folder: Path, entries: list[Entry], reported: list[Reported], deviations: Deviations, title: str) -> None:
+    def __init__(
+        self, folder: Path, entries: list[Entry], reported: list[Reported], deviations: Deviations, title: str, address: str
+    ) -> None:
         self.folder = folder
         self.entries = entries
         self.boards = boards(entries)
@@ -94,6 +107,7 @@ class _Site:
         self.templates = environment()
         self.templates.globals |= {
             "site_title": title,
+            "address": address,
             "tables": self.tables,
             "model_href": lambda model: f"models/{file_name(model)}.html",
             "task_href": lambda task: f"tasks/{file_name(task)}.html",
@@ -108,6 +122,7 @@ class _Site:
         """All pages; what is wrong with the pictures that were left out."""
         for name in STATIC:
             write_text(self.folder / "static" / name, static(name))
+        (self.folder / SHARE).write_bytes(self._share_image())
         pictures, broken = self._copy_pictures()
         self._page("index.html", "index.html.j2", self._index())
         self._page("contents.html", "contents.html.j2", self._contents())
@@ -152,6 +167,11 @@ class _Site:
     def _rank(self, board: Board, entry: Entry) -> int:
         """1 + the number of entries with a better score."""
         return 1 + sum(board.metric.spec.better(other.metric.value, entry.metric.value) for other in board.entries)
+
+    def _share_image(self) -> bytes:
+        models, tasks = (len({getattr(entry.record, name) for entry in self.entries}) for name in ("model_name", "task"))
+        counts = f"{models} vision encoder{'s' if models != 1 else ''} on {tasks} task{'s' if tasks != 1 else ''}"
+        return share_image(self.title, counts, self.overall.ranks)
 
     def _index(self) -> dict[str, Any]:
         return {
@@ -244,6 +264,13 @@ class _Site:
             "history": history(self.boards, model),
             "scales": {board.key: _scale(board) for board in self.boards},
         }
+
+
+def _web_address(text: str) -> str:
+    """The address, ending in "/"."""
+    if not re.fullmatch(r"https?://[^\s\"'<>\\?#]+", text):
+        raise UserError(f"{text!r} is not the address of a site", where="--address", fix="Write it whole: https://example.org/board/.")
+    return text.rstrip("/") + "/"
 
 
 def _tables(found: list[Board]) -> list[Table]:
