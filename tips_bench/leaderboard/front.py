@@ -33,11 +33,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A model. ms: in the encoder for one image, NaN where unknown or on several machines. parameters: in millions, NaN where unknown."""
+    """A model.
+
+    place: 1 + the number of models with a smaller mean rank, 0 without a mean rank. ms: in the encoder for one image, NaN where unknown
+    or where several machines measured it. parameters: in millions, NaN where unknown. about: patch size and license, as one line.
+    """
 
     label: str
     model: str
     rank: Rank | None
+    place: int
     cells: list[Cell | None]
     ms: float
     machine: str
@@ -72,14 +77,14 @@ def _rows(columns: Sequence[Board], overall: Standing) -> list[Row]:
     for index, board in enumerate(columns):
         for label, cell in _cells(board).items():
             cells[label][index] = cell
-    rows = [_row(label, found, ranks.get(label), overall.boards) for label, found in cells.items()]
+    rows = [_row(label, found, ranks.get(label), overall) for label, found in cells.items()]
     return sorted(rows, key=lambda row: (row.rank.value if row.rank else math.inf, row.cells.count(None), row.label))
 
 
-def _row(label: str, cells: list[Cell | None], rank: Rank | None, ranked_on: Sequence[Board]) -> Row:
+def _row(label: str, cells: list[Cell | None], rank: Rank | None, overall: Standing) -> Row:
     entry = next(cell.entry for cell in cells if cell)
     card = entry.record.cards.get("model") or {}
-    ranked = [board.by_label[label] for board in ranked_on if label in board.by_label]
+    ranked = [board.by_label[label] for board in overall.boards if label in board.by_label]
     machines = {one.machine for one in ranked}
     known = len(machines) == 1 and all(one.encoder_ms > 0 for one in ranked)
     parameters = card.get("parameters")
@@ -90,6 +95,7 @@ def _row(label: str, cells: list[Cell | None], rank: Rank | None, ranked_on: Seq
         label=label,
         model=entry.record.model_name,
         rank=rank,
+        place=1 + sum(other.value < rank.value for other in overall.ranks) if rank else 0,
         cells=cells,
         ms=geometric_mean(one.encoder_ms for one in ranked) if known else math.nan,
         machine=machines.pop() if known else "",
