@@ -1,11 +1,14 @@
 "use strict";
 // Tables with class "sort" can be sorted by a click on a heading, and filtered by the field above them. Without this file they are
-// plain tables. The view is kept in the address (#table=id&sort=2&down=1&filter=words), so that it can be sent to somebody.
+// plain tables. The view is kept in the address (#table=id&sort=2&down=1&filter=words&columns=group), so that it can be sent to somebody.
 
 const number = (text) => {
-  const found = text.replace(/,/g, "").match(/-?\d+(\.\d+)?(e[+-]?\d+)?/i);
+  const found = text.replace(/,/g, "").replace(/−/g, "-").match(/-?\d+(\.\d+)?(e[+-]?\d+)?/i);
   return found ? Number(found[0]) : NaN;
 };
+
+// the last row of the head; rows above it name groups of columns
+const headings = (table) => [...[...table.tHead.rows].at(-1).cells];
 
 const keep = (table, changes) => {
   const view = new URLSearchParams(location.hash.slice(1));
@@ -16,7 +19,7 @@ const keep = (table, changes) => {
 };
 
 const sort = (table, column, down) => {
-  const heads = [...table.tHead.rows[0].cells];
+  const heads = headings(table);
   const numeric = heads[column].hasAttribute("data-number");
   const rows = [...table.tBodies[0].rows].map((row) => {
     const text = row.cells[column].textContent.trim();
@@ -45,8 +48,15 @@ const filter = (table, field) => {
   field.nextElementSibling.textContent = words.length ? `${shown} of ${rows.length}` : "";
 };
 
+// the columns of one group, and those of no group
+const columns = (table, group) => {
+  const heads = headings(table);
+  for (const head of table.tHead.querySelectorAll("[data-group]")) head.hidden = group !== "" && head.dataset.group !== group;
+  for (const row of table.tBodies[0].rows) heads.forEach((head, index) => { row.cells[index].hidden = head.hidden; });
+};
+
 for (const table of document.querySelectorAll("table.sort")) {
-  const heads = [...table.tHead.rows[0].cells];
+  const heads = headings(table);
   heads.forEach((head, column) => {
     if (head.classList.contains("draw")) return;
     const link = head.querySelector("a");
@@ -54,9 +64,9 @@ for (const table of document.querySelectorAll("table.sort")) {
     button.type = "button";
     if (link) {
       // a heading that leads to a task keeps its link; the button stands below
-      button.setAttribute("aria-label", `Sort by ${head.textContent.trim()}`);
-      head.append(document.createElement("br"), button);
       const small = head.querySelector("small");
+      button.setAttribute("aria-label", `Sort by ${link.textContent}, ${small ? small.textContent : ""}`);
+      head.append(document.createElement("br"), button);
       if (small) { head.querySelector("br").remove(); button.append(small); }
     } else {
       button.append(...head.childNodes);
@@ -78,14 +88,25 @@ for (const table of document.querySelectorAll("table.sort")) {
       if (event.key === "Escape") { field.value = ""; filter(table, field); keep(table, { filter: "" }); }
     });
   }
+  const choice = document.querySelector(`[data-columns="${CSS.escape(table.id)}"]`);
+  if (choice) {
+    choice.parentElement.hidden = false;
+    choice.addEventListener("change", () => { columns(table, choice.value); keep(table, { columns: choice.value }); });
+  }
   const view = new URLSearchParams(location.hash.slice(1));
   if (view.get("table") === table.id) {
+    if (choice && [...choice.options].some((option) => option.value === view.get("columns"))) {
+      choice.value = view.get("columns");
+      columns(table, choice.value);
+    }
     const column = Number(view.get("sort"));
     if (view.has("sort") && heads[column]) sort(table, column, view.get("down") === "1");
     if (field && view.get("filter")) { field.value = view.get("filter"); filter(table, field); }
   }
 }
 document.addEventListener("keydown", (event) => {
+  const menu = document.querySelector(".menu[open]");
+  if (event.key === "Escape" && menu) { menu.open = false; menu.firstElementChild.focus(); }
   // "/" goes to the first filter, as in most sites with a search field
   const field = document.querySelector("[data-filter]");
   if (event.key === "/" && field && !/^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement.tagName)) { event.preventDefault(); field.focus(); }

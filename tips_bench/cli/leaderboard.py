@@ -32,6 +32,9 @@ def build(
     results: Annotated[list[Path], typer.Argument(help="Record files, or folders that contain them.")],
     to: Annotated[Path, typer.Option("--to", help="Folder to write the site to. An earlier site there is replaced.")],
     title: Annotated[str, typer.Option(help="Name of the leaderboard.")] = "tips-bench leaderboard",
+    address: Annotated[
+        str | None, typer.Option(help="Where the site will stand (https://...). Links to it then show a picture of the ranking.")
+    ] = None,
     published: Annotated[
         bool, typer.Option("--published/--no-published", help="Show scores from papers beside the measured scores.")
     ] = True,
@@ -42,13 +45,14 @@ def build(
     Examples:
       tips-bench leaderboard build results/ --to site/
       tips-bench leaderboard build results/ accepted/ --to site/ --title Ours
+      tips-bench leaderboard build results/ --to site/ --address https://example.org/board/
     """
     from tips_bench.cards import in_full, list_cards
     from tips_bench.leaderboard.published import reported
     from tips_bench.leaderboard.site import build as build_site
 
     deviations = {card.name: in_full(card)["deviations_from_source"] for card in list_cards("protocol")[0]}
-    built = build_site(results, to, reported=reported() if published else (), deviations=deviations, title=title)
+    built = build_site(results, to, reported=reported() if published else (), deviations=deviations, title=title, address=address)
     for error in built.broken:
         print_error(error)
     left = f", {_counted(len(built.broken), 'fault')}" if built.broken else ""

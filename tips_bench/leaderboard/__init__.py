@@ -8,6 +8,9 @@
 The site:
 
     site            records as static pages
+    front           the front page: all scores, the order, cost
+    share_image     the picture beside a link to the site
+    versus          model against model, and a model against its earlier versions
     site_files      names, the manifest, a folder that is replaced whole
     html            records and boards as what a page shows
     charts          inline SVG

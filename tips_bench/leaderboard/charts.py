@@ -86,8 +86,9 @@ class Point:
 
 
 def scatter(points: Sequence[Point], x_label: str, y_label: str, metric: MetricSpec) -> Markup:
-    """Scores against cost, cost on a log scale; a stepped line joins the points of one machine that no other point of it beats in both.
+    """Scores against cost, cost on a log scale, the better score above.
 
+    A stepped line joins the points of one machine that no other point of it beats in both.
     The points of that line are labelled first, then the others where there is room.
     """
     points = [point for point in points if not math.isnan(point.y) and point.x > 0]
@@ -96,7 +97,8 @@ def scatter(points: Sequence[Point], x_label: str, y_label: str, metric: MetricS
     low, high = min(point.x for point in points), max(point.x for point in points)
     x = Scale(low / 1.25, high * 1.25, LEFT, WIDTH - LEFT - RIGHT, log=True)
     bounds = span([end for point in points for end in point.sure or (point.y,)])
-    y = Scale(*bounds, HEIGHT - BOTTOM, -(HEIGHT - BOTTOM - TOP))
+    tall = HEIGHT - BOTTOM - TOP
+    y = Scale(*bounds, HEIGHT - BOTTOM, -tall) if metric.higher_is_better else Scale(*bounds, TOP, tall)
     fronts = [pareto([point for point in points if point.machine == one], metric) for one in sorted({point.machine for point in points})]
     front = [point for found in fronts for point in found]
     parts = [*_axes(x, y, x_label, y_label), *(_steps([(x(p.x), y(p.y)) for p in found]) for found in fronts)]
@@ -106,7 +108,7 @@ def scatter(points: Sequence[Point], x_label: str, y_label: str, metric: MetricS
         parts.append(f'<a href="{escape(point.href)}"><title>{escape(point.detail)}</title>{bar}{shape}</a>')
     parts += _labels([*front, *(point for point in points if point not in front)], x, y)
     name = escape(f"{y_label} against {x_label}")
-    return Markup(f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{name}">{"".join(parts)}</svg>')
+    return Markup(f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="group" aria-label="{name}">{"".join(parts)}</svg>')
 
 
 def pareto(points: Sequence[Point], metric: MetricSpec) -> list[Point]:
@@ -153,7 +155,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 def _labels(points: Sequence[Point], x: Scale, y: Scale) -> list[str]:
     """Right of the point, else left, above or below; over an interval only where no place is free; none over a label or a point."""
     taken: list[Box] = [(x(point.x) - 5, y(point.y) - 5, x(point.x) + 5, y(point.y) + 5) for point in points]
-    bars: list[Box] = [(x(point.x) - 1, y(point.sure[1]), x(point.x) + 1, y(point.sure[0])) for point in points if point.sure]
+    bars: list[Box] = [(x(p.x) - 1, min(map(y, p.sure)), x(p.x) + 1, max(map(y, p.sure))) for p in points if p.sure]
     parts = []
     for point in points:
         text = point.label if len(point.label) <= 28 else f"{point.label[:27]}…"

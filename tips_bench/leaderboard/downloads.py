@@ -45,7 +45,12 @@ def write_reported(path: Path, reported: Iterable[Reported]) -> None:
 
 def write_ranks(path: Path, ranks: Iterable[Rank]) -> None:
     """The overall mean ranks."""
-    rows = [{"label": one.label, "mean_rank": one.value, "low": one.interval[0], "high": one.interval[1]} for one in ranks]
+    rows = [
+        {"label": one.label, "mean_rank": one.value, "low": one.interval[0], "high": one.interval[1]}
+        | dict(zip(("low_over_tasks", "high_over_tasks"), one.over_tasks or (None, None), strict=True))
+        | dict(zip(("best_place", "worst_place"), one.places, strict=True))
+        for one in ranks
+    ]
     write_text(path, to_csv(pd.DataFrame(rows)))
 
 

@@ -36,7 +36,8 @@ def environment() -> Environment:
         keep_trailing_newline=True,
     )
     templates.filters |= {
-        "score": score, "range": interval_text, "quantity": quantity, "link": link, "short": lambda text: text[:HEX],
+        "score": score, "range": interval_text, "near_range": near_interval,
+        "quantity": quantity, "gain": gain, "link": link, "short": lambda text: text[:HEX],
         "name": breakable, "leaves": lambda card: list(leaves(card)), "value": value_text, "seconds": seconds,
     }  # fmt: skip
     templates.globals |= {"interval": charts.interval, "tiny_interval": charts.tiny_interval}
@@ -63,6 +64,16 @@ def score(value: float | None, unit: str) -> str:
 def interval_text(sure: Interval | None, unit: str) -> str:
     """ "40.12–42.50", "" without one."""
     return "" if sure is None else f"{score(sure[0], unit)}–{score(sure[1], unit)}"
+
+
+def near_interval(sure: Interval | None, unit: str) -> str:
+    """The same in few letters, for tables of thousands of cells: one decimal for percent, else three digits."""
+    return "" if sure is None else "–".join(f"{end:.1f}" if unit == "%" else f"{end:.3g}" for end in sure)
+
+
+def gain(value: float, unit: str) -> str:
+    """A difference with its sign: "+1.20", "−0.05"; a true minus, as in print."""
+    return f"{value:+.2f}".replace("-", "−") if unit == "%" else f"{value:+.3g}".replace("-", "−")
 
 
 def quantity(value: float | None, digits: int = 3) -> str:

@@ -4,7 +4,7 @@ A board holds records of one task, protocol, data and samples; what deviates sta
 with the same draws, so a difference or a rank keeps what the models share. Records are read one by one and their counts let go, so
 memory does not grow with their number.
 
-Axes: R resamples, G groups of samples, C classes, M models of a board.
+Axes: R resamples, G groups of samples, C classes, M models of a board, B boards, T tasks.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from tips_bench.results.same_model import measurement_key, model_key, shared_nam
 from tips_bench.results.statistics import group_sums
 
 RESAMPLES = 500
+TASKS_NEEDED = 5  # a bootstrap over fewer tasks gives intervals that are too narrow
 PLAIN = 6.0  # standard errors of a difference beyond which no test is needed
 Interval = tuple[float, float]
 
@@ -100,12 +101,18 @@ class Board:
 
 @dataclass(frozen=True)
 class Rank:
-    """Mean rank over boards, 1 is best, and the 95 % interval over test samples."""
+    """Mean rank over boards, 1 is best, with 95 % intervals.
+
+    interval: over test samples. over_tasks: over tasks and test samples; None with fewer than `TASKS_NEEDED` tasks. places: the best
+    and the worst place in the order of mean ranks that the wider of the two leaves open.
+    """
 
     label: str
     model: str
     value: float
     interval: Interval
+    places: tuple[int, int]
+    over_tasks: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -240,21 +247,54 @@ def _told_apart(members: list[Entry]) -> tuple[frozenset[str], bool]:
 
 
 def standing(found: Sequence[Board]) -> Standing:
-    """Mean ranks over the boards that at least half of the models stand on; ties share their mean rank, what was not scored is last."""
+    """Mean ranks over the boards that at least half of the models stand on; ties share their mean rank, what was not scored is last.
+
+    Resample r ranks all models on the same drawn samples of each board. Over tasks, it also draws as many tasks as there are, with
+    replacement, each with all of its boards: boards of one task hold the same images and are not independent.
+    """
     labels = sorted({label for board in found for label in board.by_label})
     kept = [board for board in found if 2 * len(board.entries) >= len(labels)]
     full = [label for label in labels if all(label in board.by_label for board in kept)] if kept else []
     partial = {label: sum(label in board.by_label for board in kept) for label in labels if label not in full}
     if not full:
         return Standing(kept, [], partial)
-    mean_M = np.mean([_ranks(board, full)[0] for board in kept], axis=0)
-    mean_RM = np.mean([_ranks(board, full)[1] for board in kept], axis=0)
-    low_M, high_M = np.quantile(mean_RM, [0.025, 0.975], axis=0)
-    rows = [
-        Rank(label, kept[0].by_label[label].model, float(mean), (float(low), float(high)))
-        for label, mean, low, high in zip(full, mean_M, low_M, high_M, strict=True)
-    ]
+    ranks = [_ranks(board, full) for board in kept]
+    mean_M = np.mean([ranks_M for ranks_M, _ in ranks], axis=0)
+    ranks_BRM = np.stack([ranks_RM for _, ranks_RM in ranks])
+    sampled_M2 = _ends(ranks_BRM.mean(axis=0))
+    wider_RM = _over_tasks([board.task for board in kept], ranks_BRM)
+    tasks_M2 = [None] * len(full) if wider_RM is None else _ends(wider_RM)
+    places_M2 = _places(ranks_BRM.mean(axis=0) if wider_RM is None else wider_RM)
+    models = [kept[0].by_label[label].model for label in full]
+    rows = [Rank(*row) for row in zip(full, models, mean_M.tolist(), sampled_M2, places_M2, tasks_M2, strict=True)]
     return Standing(kept, sorted(rows, key=lambda row: (row.value, row.label)), partial)
+
+
+def _over_tasks(tasks: Sequence[str], ranks_BRM: np.ndarray) -> np.ndarray | None:
+    """Mean ranks with the tasks drawn too, shape (R, M); None where there are too few tasks. tasks: of each board."""
+    names = sorted(set(tasks))
+    if len(names) < TASKS_NEEDED:
+        return None
+    rng = np.random.default_rng(int(digest(*names)[:8], 16))
+    times_RT = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), ranks_BRM.shape[1])
+    times_RB = times_RT[:, [names.index(task) for task in tasks]]
+    drawn_RM: np.ndarray = np.einsum("rb,brm->rm", times_RB, ranks_BRM) / times_RB.sum(axis=1, keepdims=True)
+    return drawn_RM
+
+
+def _ends(values_RM: np.ndarray) -> list[Interval]:
+    """The 95 % interval of each model."""
+    low_M, high_M = np.quantile(values_RM, [0.025, 0.975], axis=0).tolist()
+    return list(zip(low_M, high_M, strict=True))
+
+
+def _places(mean_RM: np.ndarray) -> list[tuple[int, int]]:
+    """The 95 % interval of each model's place, 1 + the number of models with a smaller mean rank."""
+    from scipy.stats import rankdata
+
+    places_RM = rankdata(mean_RM, method="min", axis=1).astype(int)
+    low_M, high_M = np.quantile(places_RM, [0.025, 0.975], axis=0, method="inverted_cdf").tolist()
+    return list(zip(low_M, high_M, strict=True))
 
 
 def _ranks(board: Board, labels: list[str]) -> tuple[np.ndarray, np.ndarray]:

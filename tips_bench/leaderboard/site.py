@@ -2,14 +2,18 @@
 
 The same records give the same bytes, wherever and whenever they are built.
 
-    index.html     mean ranks over all boards          tables/   one family under one protocol, a column a task
+    index.html     all scores, mean ranks, cost        tables/   one family under one protocol, a column a task
     tasks/         the boards of a task, in full        models/   all results of a model
     runs/          one record: provenance and cost      data/     everything as CSV and JSON
+    contents.html  every model, task and table          versus/   a model against others, board by board
+    compare.html   all models against all
 """
 
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -20,15 +24,19 @@ from tips_bench.errors import UserError
 from tips_bench.files import write_text
 from tips_bench.leaderboard.charts import Point, scatter, span
 from tips_bench.leaderboard.downloads import write_data, write_ranks, write_reported
+from tips_bench.leaderboard.front import front
 from tips_bench.leaderboard.html import environment, picture_files, quantity, run_context, score, static
 from tips_bench.leaderboard.published import Reported
 from tips_bench.leaderboard.ranking import Board, Entry, Standing, boards, read, standing
+from tips_bench.leaderboard.share_image import share_image
 from tips_bench.leaderboard.site_files import file_name, replaced
+from tips_bench.leaderboard.versus import GRID, grid, history, matches, neighbours
 from tips_bench.results.untrusted_input import check_picture
 
 # a protocol's name -> what it does differently from its source, the fields of its card
 Deviations = Mapping[str, Sequence[Mapping[str, Any]]]
 
+SHARE = "share.png"
 STATIC = ("style.css", "table.js")
 CLASS_COLUMNS = 8  # models in the per-class table of a page; the CSV has all
 GALLERY = 3  # models whose pictures a task's page shows
@@ -59,16 +67,24 @@ class Built:
 
 
 def build(
-    folders: Iterable[Path], to: Path, *, reported: Sequence[Reported] = (), deviations: Deviations | None = None, title: str = TITLE
+    folders: Iterable[Path],
+    to: Path,
+    *,
+    reported: Sequence[Reported] = (),
+    deviations: Deviations | None = None,
+    title: str = TITLE,
+    address: str | None = None,
 ) -> Built:
     """Build the site of the records in `folders` at `to`, in the place of an earlier one.
 
     reported: numbers from papers, shown beside measured ones and never among them. deviations: of protocols from their sources.
-    Errors: no record, a folder that holds files no site wrote.
+    address: where the site will stand; links to its share image must be whole.
+    Errors: no record, a folder that holds files no site wrote, an address that is none.
     """
+    address = _web_address(address) if address else ""
     entries, broken = read(folders)
     with replaced(to) as folder:
-        site = _Site(folder, entries, list(reported), deviations or {}, title)
+        site = _Site(folder, entries, list(reported), deviations or {}, title, address)
         broken += site.write()
     return Built(len(entries), site.pages, broken)
 
@@ -76,10 +92,14 @@ def build(
 class _Site:
     """One build. hrefs in templates start at the site's root, which each page names relative to itself."""
 
-    def __init__(self, folder: Path, entries: list[Entry], reported: list[Reported], deviations: Deviations, title: str) -> None:
+    def __init__(
+        self, folder: Path, entries: list[Entry], reported: list[Reported], deviations: Deviations, title: str, address: str
+    ) -> None:
         self.folder = folder
         self.entries = entries
         self.boards = boards(entries)
+        self.overall = standing(self.boards)
+        self.front = front(self.boards, self.overall)
         self.tables = _tables(self.boards)
         self.reported = reported
         self.title = title
@@ -87,9 +107,11 @@ class _Site:
         self.templates = environment()
         self.templates.globals |= {
             "site_title": title,
+            "address": address,
             "tables": self.tables,
             "model_href": lambda model: f"models/{file_name(model)}.html",
             "task_href": lambda task: f"tasks/{file_name(task)}.html",
+            "versus_href": lambda label: f"versus/{file_name(label)}.html",
             "run_href": lambda entry: f"runs/{entry.id}.html",
             "board_rank": self._rank,
             "deviations": lambda protocol: deviations.get(protocol, ()),
@@ -100,8 +122,11 @@ class _Site:
         """All pages; what is wrong with the pictures that were left out."""
         for name in STATIC:
             write_text(self.folder / "static" / name, static(name))
+        (self.folder / SHARE).write_bytes(self._share_image())
         pictures, broken = self._copy_pictures()
         self._page("index.html", "index.html.j2", self._index())
+        self._page("contents.html", "contents.html.j2", self._contents())
+        self._versus()
         for table in self.tables:
             self._page(table.href, "table.html.j2", {"table": table, "rows": _matrix(table), "scales": [_scale(b) for b in table.boards]})
         for task in sorted({entry.record.task for entry in self.entries}):
@@ -113,7 +138,7 @@ class _Site:
             self._page(f"runs/{entry.id}.html", "run.html.j2", run_context(entry, addresses) | {"papers": self._papers(entry)})
         write_data(self.folder / "data", self.entries, {entry.id: self._rank(b, entry) for b in self.boards for entry in b.entries})
         write_reported(self.folder / "data" / "published.csv", self.reported)
-        write_ranks(self.folder / "data" / "ranks.csv", standing(self.boards).ranks)
+        write_ranks(self.folder / "data" / "ranks.csv", self.overall.ranks)
         return broken
 
     def _page(self, path: str, template: str, context: dict[str, Any]) -> None:
@@ -143,15 +168,17 @@ class _Site:
         """1 + the number of entries with a better score."""
         return 1 + sum(board.metric.spec.better(other.metric.value, entry.metric.value) for other in board.entries)
 
+    def _share_image(self) -> bytes:
+        models, tasks = (len({getattr(entry.record, name) for entry in self.entries}) for name in ("model_name", "task"))
+        counts = f"{models} vision encoder{'s' if models != 1 else ''} on {tasks} task{'s' if tasks != 1 else ''}"
+        return share_image(self.title, counts, self.overall.ranks)
+
     def _index(self) -> dict[str, Any]:
-        overall = standing(self.boards)
-        families = [(table, {rank.label: rank for rank in table.standing.ranks}) for table in self.tables]
-        models = {label: entry for board in self.boards for label, entry in board.by_label.items()}
         return {
-            "overall": overall,
-            "columns": families,
-            "entry_of": models,
-            "leaders": {table.href: [rank for rank in table.standing.ranks[:3]] for table in self.tables},
+            "overall": self.overall,
+            **self.front,
+            "leading": [(table, table.standing.ranks[:3]) for table in self.tables],
+            "entry_of": {label: entry for board in self.boards for label, entry in board.by_label.items()},
             "counts": {
                 "models": len({entry.record.model_name for entry in self.entries}),
                 "tasks": len({entry.record.task for entry in self.entries}),
@@ -159,6 +186,23 @@ class _Site:
                 "images through an encoder": sum(entry.record.cost.image_forwards for entry in self.entries),
             },
             "apart": [entry for entry in self.entries if not any(entry.id in {e.id for e in board.entries} for board in self.boards)],
+        }
+
+    def _versus(self) -> None:
+        """A page of all against all, and one of each model against its rivals."""
+        models = {row.label: row.model for row in self.front["rows"]}
+        order, columns = list(models), self.front["columns"]
+        self._page("compare.html", "compare.html.j2", {"grid": grid(columns, order), "others": order[GRID:]})
+        for label, model in models.items():
+            found = matches(columns, label, neighbours(order, label))
+            context = {"label": label, "model": model, "matches": found, "boards": columns, "limited": len(found) < len(order) - 1}
+            self._page(f"versus/{file_name(label)}.html", "versus.html.j2", context)
+
+    def _contents(self) -> dict[str, Any]:
+        """Every model and task with how often it was scored."""
+        return {
+            "models": Counter(entry.record.model_name for entry in self.entries),
+            "tasks": Counter(entry.record.task for entry in self.entries),
         }
 
     def _task(self, task: str, pictures: dict[str, list[str]]) -> dict[str, Any]:
@@ -216,8 +260,17 @@ class _Site:
             "members": members,
             "papers": {entry.id: self._papers(entry) for entry in members},
             "reported": [row for row in self.reported if row.model == model],
+            "labels": sorted({entry.label for entry in members if any(entry.label in board.by_label for board in self.boards)}),
+            "history": history(self.boards, model),
             "scales": {board.key: _scale(board) for board in self.boards},
         }
+
+
+def _web_address(text: str) -> str:
+    """The address, ending in "/"."""
+    if not re.fullmatch(r"https?://[^\s\"'<>\\?#]+", text):
+        raise UserError(f"{text!r} is not the address of a site", where="--address", fix="Write it whole: https://example.org/board/.")
+    return text.rstrip("/") + "/"
 
 
 def _tables(found: list[Board]) -> list[Table]:
