@@ -134,6 +134,7 @@ def test_ranks_go_on_with_the_rest_of_a_job_of_which_an_evaluation_fails(tmp_pat
     assert len(results(tmp_path / "ranks")) == 1 and results(tmp_path / "ranks") == results(tmp_path / "alone")
 
 
+@pytest.mark.nightly
 def test_the_same_command_takes_up_what_a_killed_job_left(alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "dies_once.py").write_text(DIES_ONCE)
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{tmp_path}")

@@ -94,6 +94,7 @@ def _learned_the_same(found: dict[str, Any], alone: dict[str, Any], *, atol: flo
             torch.testing.assert_close(*pair, rtol=1e-5, atol=atol, msg=lambda text, name=name: f"{name}: {text}")
 
 
+@pytest.mark.nightly
 def test_half_precision_changes_gradients_by_its_rounding_alone(tmp_path: Path) -> None:
     """bf16 with every option that recipes of published size have, 30 steps at a rate that lets no rounding grow."""
     checkpointed, fsdp = {"activation_checkpointing": True}, {"parallel": "fsdp"}
