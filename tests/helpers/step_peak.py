@@ -1,46 +1,44 @@
-"""What integration/test_training_estimate.py runs in a process of its own: one step of each stage, and the peak of memory.
+"""How much memory torch's allocator gives out during a training step, to the byte and the same in every run.
 
-python tests/helpers/step_peak.py RECIPE ASSIGNMENTS.json    prints [{"real": MB, "estimated": MB}, ...], a stage each
+The resident memory of a process is no measure of it: it contains libraries and pages that were freed, and depends on what else runs on the
+machine. torch's profiler reports every allocation of the CPU allocator with the sum of those that are alive, as
+`torch.cuda.max_memory_allocated` does on a GPU.
 """
 
 from __future__ import annotations
 
-import gc
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
-import psutil
-import torch
+from torch.profiler import ProfilerActivity, profile, record_function
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def main(name: str, assignments: str) -> None:
-    sys.modules["tests"] = ModuleType("tests")  # some installed packages bring one of their own
-    sys.modules["tests"].__path__ = [str(ROOT / "tests")]
-    from tests.helpers.pretraining import ALONE, full_batch
-    from tips_bench.memory import peak_memory_mb, reset_peak_memory
-    from tips_bench.training.estimate import estimate
-    from tips_bench.training.recipe_files import load_recipe
-    from tips_bench.training.step import Learner
-
-    torch.set_num_threads(1)
-    recipe = load_recipe(name, json.loads(Path(assignments).read_text()))
-    alone = recipe.model_copy(update={"running": recipe.running.model_copy(update={"micro_batch": None})})
-    small = recipe.stages[0].model_copy(update={"batch": 1})
-    Learner(alone, ALONE).step(full_batch(recipe, small), 0)  # what libraries take at first use is there before
-    gc.collect()
-    before, found, first = psutil.Process().memory_info().rss / 1e6, [], 0
-    learner = Learner(recipe, ALONE)
-    for stage, wanted in zip(recipe.stages, estimate(recipe, 1, fused_attention=recipe.running.precision == "fp32"), strict=True):
-        reset_peak_memory()
-        learner.step(full_batch(recipe, stage), first)
-        found.append({"real": peak_memory_mb() - before, "estimated": wanted.peak / 1e6})
-        first += stage.steps
-    print(json.dumps(found))
+from tests.helpers.pretraining import ALONE, full_batch
+from tips_bench.training.recipe import Recipe
+from tips_bench.training.step import Learner
 
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+def step_peaks(recipe: Recipe, trace: Path) -> list[int]:
+    """Bytes at the fullest moment of the second step of each stage, on one rank. The first step also makes the optimizer's state.
+
+    trace: a file that the profiler may write.
+    """
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        learner, first = Learner(recipe, ALONE), 0
+        for stage in recipe.stages:
+            batch = full_batch(recipe, stage)
+            learner.step(batch, first)
+            with record_function(f"measured: {stage.name}"):
+                learner.step(batch, first + 1)
+            first += stage.steps
+            del batch
+    profiler.export_chrome_trace(str(trace))
+    events = json.loads(trace.read_text())["traceEvents"]
+    found = [event for event in events if event["name"] == "[memory]"]
+    changes = sorted((event["ts"], event["args"]["Total Allocated"], event["args"]["Bytes"]) for event in found)
+    before = changes[0][1] - changes[0][2]  # what an earlier profile saw, and was freed after it
+    alive = [(time, total - before) for time, total, _ in changes]
+    peaks = []
+    for stage in recipe.stages:
+        (span,) = (event for event in events if event["name"] == f"measured: {stage.name}")
+        peaks.append(max(total for time, total in alive if span["ts"] <= time <= span["ts"] + span["dur"]))
+    return peaks

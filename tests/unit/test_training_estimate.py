@@ -16,9 +16,11 @@ from tips_bench.errors import UserError
 from tips_bench.models.configs import VisionConfig
 from tips_bench.models.layers import Block, Mlp
 from tips_bench.models.vision import VisionTower
-from tips_bench.training.estimate import MACHINES, _Stage, estimate
+from tips_bench.training.estimate import MACHINES, estimate
 from tips_bench.training.recipe_files import load_recipe
+from tips_bench.training.stage_sizes import StageSizes
 from tips_bench.training.step import Learner, _attention_on_cpu
+from tips_bench.training.step_memory import BlockMemory
 
 SIZES: dict[str, Any] = {
     "model__vision__embed_dim": 64,
@@ -73,7 +75,7 @@ def saved(block: Block, x_BND: Tensor, keep_BN: Tensor | None) -> int:
 @pytest.mark.parametrize("ffn", ["mlp", "swiglu", "text"])
 def test_a_block_keeps_what_is_said(precision: str, ffn: str) -> None:
     chosen = recipe(**{**SIZES, "model__vision__ffn": "mlp" if ffn == "text" else ffn}, running={"precision": precision})
-    stage = _Stage(chosen, chosen.stages[0], 1, precision == "fp32")
+    stage = StageSizes(chosen, chosen.stages[0], 1)
     config: Any = stage.text if ffn == "text" else stage.vision
     if ffn == "text":
         block = Block(64, config.num_heads, Mlp(64, config.mlp_dim, activation="relu"), eps=1e-6)
@@ -82,7 +84,8 @@ def test_a_block_keeps_what_is_said(precision: str, ffn: str) -> None:
     tokens, images = 70, 3
     with _attention_on_cpu("cpu", precision), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         found = saved(block, torch.randn(images, tokens, 64, requires_grad=True), None)
-    assert stage._token(config, tokens, text=ffn == "text") * images * tokens == pytest.approx(found, rel=0.05)
+    said = BlockMemory(config, tokens, stage.bytes, fused=precision == "fp32")
+    assert said.kept * images * tokens == pytest.approx(found, rel=0.05)
 
 
 def test_fsdp_and_more_ranks_need_less_and_the_days_are_shared() -> None:
@@ -101,7 +104,7 @@ def test_a_plan_names_every_stage_and_says_whether_it_fits(capsys: pytest.Captur
     print_plan(load_recipe("tipsv2-g14"), 256, "h100")
     said = capsys.readouterr().out
     assert said.count("low-resolution") == said.count("high-resolution") == 2 and "fits into nine tenths of the 80 GB" in said
-    print_plan(load_recipe("tipsv2-g14", ["running.parallel=ddp", "running.micro_batch=null"]), 64, "a100")
+    print_plan(load_recipe("tipsv2-g14", ["running.parallel=ddp", "running.activation_checkpointing=false"]), 128, "a100")
     assert "does not fit" in capsys.readouterr().out
     with pytest.raises(UserError, match="GPU named 'v100'"):
         print_plan(load_recipe("tipsv2-g14"), 256, "v100")

@@ -21,7 +21,7 @@ def print_plan(recipe: Recipe, ranks: int, gpu: str) -> None:
     parts = list(stages[0].memory)
     print_line(f"{recipe.name} on {ranks} ranks: GB (10^9 bytes) of a rank in the fullest moment of a step")
     print_table(
-        ["stage", "images", "passes", *parts, "together"],
+        ["stage", "images", "passes", *parts, "together", "fullest in"],
         [
             [
                 stage.name,
@@ -29,6 +29,7 @@ def print_plan(recipe: Recipe, ranks: int, gpu: str) -> None:
                 str(stage.pieces),
                 *(f"{stage.memory[part] / 1e9:.2f}" for part in parts),
                 f"{stage.peak / 1e9:.1f}",
+                stage.moment,
             ]
             for stage in stages
         ],

@@ -1,0 +1,106 @@
+"""How large one stage of a recipe is on one rank: images, views, tokens and parameters. Nothing of it is made; parameters are only counted.
+
+Letters: P patches, N tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tips_bench.errors import UserError
+from tips_bench.models.configs import TextConfig, VisionConfig
+from tips_bench.training.recipe import Recipe, StagePart
+from tips_bench.training.student import Student
+from tips_bench.training.teacher import parts_with_heads
+
+WIDE = 4
+"""Bytes of a float32."""
+
+
+@dataclass(frozen=True)
+class TowerPass:
+    """One use of a tower in a piece. rows: images or texts that go through it. groups: passes that they are divided among."""
+
+    name: str
+    config: VisionConfig | TextConfig
+    rows: float
+    tokens: int
+    groups: int = 1
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it reads captions."""
+        return isinstance(self.config, TextConfig)
+
+
+class StageSizes:
+    """Of one stage on one of `ranks`. Errors: a batch that the ranks cannot share."""
+
+    def __init__(self, recipe: Recipe, stage: StagePart, ranks: int) -> None:
+        if stage.batch % ranks:
+            fix = "Use a number of ranks that divides the batch."
+            raise UserError(f"batch = {stage.batch} cannot be divided equally among {ranks} ranks", where=f"stage {stage.name!r}", fix=fix)
+        self.recipe, self.stage, self.ranks = recipe, stage, ranks
+        self.running, self.method = recipe.running, recipe.method
+        self.vision, self.text = recipe.model.vision_config, recipe.model.text_config
+        self.images = stage.batch // ranks
+        self.piece = min(self.images, self.running.micro_batch or self.images)
+        self.pieces = -(-self.images // self.piece)
+        self.bytes = 2 if self.running.precision == "bf16" else WIDE
+        self.cut = ranks if ranks > 1 and self.running.parallel == "fsdp" else 1
+        masked = self.method.patches is not None and self.method.patches.mask is not None
+        shared = self.method.teacher is not None and self.method.teacher.kind == "ema-heads"
+        self.whole_views = 1 if self.method.contrastive is not None or shared or not masked else 0
+        self.views = self.whole_views + masked
+        self.captions = len(self.method.contrastive.captions) if self.method.contrastive else 0
+        with torch.device("meta"):
+            student = Student(recipe)
+        self.parameters = {name: parameter.numel() for name, parameter in student.named_parameters()}
+        self.trained = sum(parameter.numel() for parameter in student.parameters() if parameter.requires_grad)
+
+    def parameters_in(self, prefix: str) -> int:
+        """Parameters whose name begins so."""
+        return sum(size for name, size in self.parameters.items() if name.startswith(prefix))
+
+    @property
+    def multiplied(self) -> int:
+        """Parameters of linear maps, which autocast copies to bfloat16. Prototypes and embeddings stay in float32."""
+        return sum(size for name, size in self.parameters.items() if ".blocks." in name or ".layers." in name)
+
+    @property
+    def block_parameters(self) -> int:
+        """Of the largest block."""
+        return max(self.parameters_in(prefix) for prefix in ("vision.blocks.0.", "text.blocks.0."))
+
+    def tokens(self, px: int) -> int:
+        """N of an image of so many pixels a side."""
+        return (px // self.vision.patch_size) ** 2 + self.vision.num_global_tokens
+
+    def global_pass(self) -> TowerPass:
+        """The whole and the masked views of the global crops."""
+        return TowerPass("global crops", self.vision, self.piece * self.views, self.tokens(self.stage.global_px))
+
+    def passes(self) -> list[TowerPass]:
+        """Of the student, in the order of its forward pass."""
+        found = [self.global_pass()]
+        if self.captions:
+            texts = self.piece * self.captions
+            found.append(TowerPass("texts", self.text, texts, self.recipe.data.max_tokens, self.running.text_groups))
+        if self.recipe.local_count:
+            rows = self.piece * self.recipe.local_count
+            found.append(TowerPass("local crops", self.vision, rows, self.tokens(self.stage.local_px)))
+        return found
+
+    def heads(self) -> list[tuple[int, int, Any]]:
+        """(rows of a piece, views of a row, part of the recipe) of each loss over prototypes, in the order of the forward pass."""
+        patches = self.tokens(self.stage.global_px) - self.vision.num_global_tokens
+        found = []
+        for name, part in parts_with_heads(self.method).items():
+            rows, views = (1, self.recipe.local_count) if name == "self_distillation" else (patches, 1)
+            if name == "patches" and part.patches == "masked":
+                rows = round(part.mask.ratio * patches)
+            found.append((self.piece * rows, views, part))
+        return found
