@@ -42,8 +42,8 @@ What a run does:
     runs        what a run has learned: export; a frozen teacher
     log         what it says of itself
     estimate    what a recipe needs, before it runs
-    stage_sizes how large a stage is on one rank
-    step_memory the fullest moment of a step
+    stage_sizes  how large a stage is on one rank
+    step_memory  the fullest moment of a step
     history     what happened to it
     bad_steps   steps that are passed over
     held_out    what is measured and not learned from
