@@ -235,7 +235,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
         **packages_distributions(),
         "cv2": ["mmcv-lite"],
         "mmcv": ["mmcv-lite"],
-        **{name: [name] for name in ("ray", "moto", "s3fs", "boto3", "litdata", "mlcroissant")},
+        **{name: [name] for name in ("ray", "moto", "s3fs", "boto3", "litdata", "mlcroissant", "mkdocs")},
         "upath": ["universal-pathlib"],
         **LOGGERS,
     }
@@ -249,7 +249,9 @@ def test_every_package_that_is_imported_is_declared() -> None:
 
     assert not undeclared(sources().values(), declared)
     rest = [path for path in code_files() if PACKAGE not in path.parents]
-    tested = declared | names(extras["test"]) | names(extras["nightly"]) | {"pydantic-core", "tokenizers"}  # of pydantic and transformers
+    tested = (
+        declared | names(extras["test"]) | names(extras["nightly"]) | {"pydantic-core", "tokenizers", "mkdocs"}
+    )  # of pydantic, transformers and mkdocs-material
     ours = {"benchmarks", "scripts"}  # folders beside the package, which only the rest may import
     assert not undeclared((ast.parse(path.read_text(encoding="utf-8")) for path in rest), tested) - ours
 
