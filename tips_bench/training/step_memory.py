@@ -96,7 +96,7 @@ class BlockMemory:
 
         Without fused attention, before that: weights, their gradients and those of scores; input, queries, keys and the gradient of values.
         """
-        together = self.size * 12 * self.dim
+        together: float = self.size * 12 * self.dim
         if not self.fused:
             together = max(together, self.size * 4 * self.dim + self._weights_kept() + 2 * self.size * self.weights)
         return 2 * self.input + together
