@@ -213,7 +213,8 @@ class _Step:
     def _backward(self) -> list[Moment]:
         """The last pass goes back first."""
         sizes, found = self.sizes, []
-        copies = sizes.block_parameters if self.checkpointed else sizes.multiplied
+        of_block = sizes.block_parameters if sizes.cut == 1 else 0
+        copies = of_block if self.checkpointed else sizes.multiplied
         heads = sizes.heads()
         waiting = WIDE * sizes.vision.embed_dim * heads[-1][0] if heads else 0.0  # the gradient of the patches
         passes = sizes.passes()
