@@ -95,6 +95,16 @@ def test_fsdp_and_more_ranks_need_less_and_the_days_are_shared() -> None:
     assert one.days(1, MACHINES["h100"]) == pytest.approx(16 * many.days(16, MACHINES["h100"]))
 
 
+def test_fsdp_sends_blocks_in_bfloat16_so_that_only_heads_are_copied() -> None:
+    def copied(running: dict[str, Any], ranks: int) -> tuple[int, int]:
+        chosen = recipe(stages__0__batch=16, running={"precision": "bf16", **running})
+        sizes = StageSizes(chosen, chosen.stages[0], ranks)
+        return sizes.multiplied, sum(size for name, size in sizes.parameters.items() if ".blocks." in name)
+
+    heads, blocks = copied({"parallel": "fsdp"}, 2)
+    assert 0 < heads == copied({"parallel": "ddp"}, 2)[0] - blocks
+
+
 def test_a_batch_that_ranks_cannot_share_is_one_sentence() -> None:
     with pytest.raises(UserError, match="batch = 8 cannot be divided equally among 3 ranks"):
         estimate(recipe(), 3)

@@ -67,8 +67,12 @@ class StageSizes:
 
     @property
     def multiplied(self) -> int:
-        """Parameters of linear maps, which autocast copies to bfloat16. Prototypes and embeddings stay in float32."""
-        return sum(size for name, size in self.parameters.items() if ".blocks." in name or ".layers." in name)
+        """Parameters of linear maps, which autocast copies to bfloat16. Prototypes and embeddings stay in float32.
+
+        Those of blocks come in bfloat16 with FSDP, and are not copied.
+        """
+        blocks = ".blocks." if self.cut == 1 else None
+        return sum(size for name, size in self.parameters.items() if ".layers." in name or (blocks and blocks in name))
 
     @property
     def block_parameters(self) -> int:

@@ -92,10 +92,14 @@ class BlockMemory:
         return max(self.kept + max(start, feed_forward, draws), self._attention())
 
     def _attention(self) -> float:
-        """The residual sum with its gradient; the input of the map, queries, keys, values, mean, their gradients and those put together."""
-        together = 2 * self.input + self.size * 12 * self.dim
-        # weights, and gradients of weights and of scores
-        return together if self.fused else together + self._weights_kept() + 2 * self.size * self.weights
+        """The residual sum and its gradient; the input of the map, queries, keys, values, mean, their gradients and those put together.
+
+        Without fused attention, before that: weights, their gradients and those of scores; input, queries, keys and the gradient of values.
+        """
+        together: float = self.size * 12 * self.dim
+        if not self.fused:
+            together = max(together, self.size * 4 * self.dim + self._weights_kept() + 2 * self.size * self.weights)
+        return 2 * self.input + together
 
 
 class _Step:
@@ -209,7 +213,8 @@ class _Step:
     def _backward(self) -> list[Moment]:
         """The last pass goes back first."""
         sizes, found = self.sizes, []
-        copies = sizes.block_parameters if self.checkpointed else sizes.multiplied
+        of_block = sizes.block_parameters if sizes.cut == 1 else 0
+        copies = of_block if self.checkpointed else sizes.multiplied
         heads = sizes.heads()
         waiting = WIDE * sizes.vision.embed_dim * heads[-1][0] if heads else 0.0  # the gradient of the patches
         passes = sizes.passes()
