@@ -110,6 +110,7 @@ def test_half_precision_changes_gradients_by_its_rounding_alone(tmp_path: Path) 
     assert not torch.equal(norms["plain"], norms["fp32"])
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 def test_ranks_go_on_by_themselves_when_one_is_killed(tmp_path: Path) -> None:
     running = {"parallel": "fsdp", "checkpoint_every": 10, "keep": 9, "log_every": 1}

@@ -174,7 +174,7 @@ def shipped(kind: str) -> list[Any]:
 
 
 def test_there_are_cards_of_every_kind() -> None:
-    assert {kind for kind, _ in SHIPPED} == {"task", "protocol", "model"}
+    assert {kind for kind, _ in SHIPPED} == {"task", "protocol", "model", "prompt"}
 
 
 @pytest.mark.parametrize(("kind", "name"), SHIPPED, ids=[f"{kind}-{name}" for kind, name in SHIPPED])

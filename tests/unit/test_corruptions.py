@@ -22,6 +22,7 @@ def _drawn_frost(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_photographs_of_frost_that_cannot_be_brought_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(frost, "ADDRESS", "http://127.0.0.1:1/frost")
+    monkeypatch.setattr("tips_bench.fetch.time.sleep", lambda seconds: None)
     with pytest.raises(UserError, match=r"photograph of frost frost\d"):
         corrupted(scene(), "frost", 3, "a")
 

@@ -45,7 +45,8 @@ def build(
     Examples:
       tips-bench leaderboard build results/ --to site/
       tips-bench leaderboard build results/ accepted/ --to site/ --title Ours
-      tips-bench leaderboard build results/ --to site/ --address https://example.org/board/
+      tips-bench leaderboard build results/ --to site/ \\
+        --address https://example.org/board/
     """
     from tips_bench.cards import in_full, list_cards
     from tips_bench.leaderboard.published import reported
