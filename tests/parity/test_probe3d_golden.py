@@ -9,7 +9,6 @@ Axes: B batch, D feature, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +81,9 @@ def upsampled(maps_BChw: Tensor, size: tuple[int, int], kind: Any) -> Tensor:
 
 
 @pytest.fixture
-def plain_convolutions() -> Iterator[None]:
+def plain_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
     """PyTorch's own: oneDNN's round otherwise on each kind of processor, which at the kink of a ReLU turns a gradient on or off."""
-    with torch.backends.mkldnn.flags(enabled=False):
-        yield
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
 
 
 @pytest.mark.usefixtures("plain_convolutions")
