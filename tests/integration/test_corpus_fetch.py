@@ -113,7 +113,6 @@ def test_limits_leave_out_samples_and_say_how_many(tmp_path: Path, monkeypatch: 
 
 
 def test_languages_are_told_where_the_package_is_installed(tmp_path: Path) -> None:
-    pytest.importorskip("py3langid", reason="needs the extra corpus: pip install -e '.[corpus]'")
     raw = image_folder(tmp_path / "raw", 3)
     (raw / "a" / "001.txt").write_text("Ein roter Sessel steht neben dem Fenster und dem kleinen Tisch.")
     out = fetched(raw, tmp_path / "out", "--languages", "de")
@@ -144,8 +143,8 @@ def hub_rows(count: int) -> list[dict[str, Any]]:
 
 
 def test_tables_with_images_are_read_in_any_place(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow", reason="needs the extra corpus: pip install -e '.[corpus]'")
     import fsspec
+    import pyarrow
     from pyarrow import parquet
 
     memory = fsspec.filesystem("memory")
@@ -161,7 +160,8 @@ def test_tables_with_images_are_read_in_any_place(tmp_path: Path) -> None:
 
 
 def test_a_saved_data_set_is_read_by_split(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets", reason="needs the extra corpus: pip install -e '.[corpus]'")
+    import datasets
+
     rows = {"image": [row["image"] for row in hub_rows(5)], "caption": [f"web {number}" for number in range(5)]}
     features = datasets.Features({"image": datasets.Image(), "caption": datasets.Value("string")})
     datasets.DatasetDict({"train": datasets.Dataset.from_dict(rows, features=features)}).save_to_disk(str(tmp_path / "saved"))
@@ -216,7 +216,6 @@ needs_img2dataset = pytest.mark.skipif(
 @pytest.mark.nightly
 @needs_img2dataset
 def test_links_are_fetched_by_img2dataset_in_their_order(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow", reason="needs the extra corpus: pip install -e '.[corpus]'")
     with photos() as address:
         rows = [f'{address}/{number}.jpg,"a room, {number}",0.{number}\n' for number in range(12)]
         (tmp_path / "links.csv").write_text("URL,TEXT,similarity\n" + "".join(rows) + "file:///etc/hostname,no,0\n")
@@ -234,7 +233,6 @@ def test_links_are_fetched_by_img2dataset_in_their_order(tmp_path: Path) -> None
 @pytest.mark.nightly
 @needs_img2dataset
 def test_a_machine_without_a_network_makes_no_empty_corpus(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow", reason="needs the extra corpus: pip install -e '.[corpus]'")
     with photos() as address:
         pass  # nobody answers there any more
     (tmp_path / "links.jsonl").write_text("".join(json.dumps({"url": f"{address}/{number}.jpg"}) + "\n" for number in range(30)))

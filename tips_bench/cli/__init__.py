@@ -5,6 +5,8 @@
     streams      output in any encoding, to a full disk or a closed pipe
     interrupt    Ctrl-C, from the first moment on
     names        comma lists and `all`, checked before any work starts
+    options      options that several verbs have
+    run_options  those of `run`
     executor_options  the options that say where work is done
     complete     names that a shell completes
     matrix       `run --on`: evaluations as jobs

@@ -140,7 +140,7 @@ def _options(
     ] = False,
 ) -> None:
     if quiet and verbose:
-        raise UserError("--quiet and --verbose say the opposite", where="tips-bench", fix="Leave one of them out.")
+        raise UserError("--quiet and --verbose say the opposite", where="-q -v", fix="Leave one of them out.")
     journal.set_verbosity(journal.QUIET if quiet else journal.VERBOSE if verbose else journal.NORMAL)
     for module in plugin or []:
         plugins.load_plugin(module)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tips_bench.cli.names import number_or_auto, split
+from tips_bench.cli.options import DataRoot, Device, Dtype
 from tips_bench.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -24,15 +24,15 @@ def bench(
     batch_size: Annotated[
         str, typer.Option(help="Images per batch, separated by commas, or `auto`: 1, 2, 4 and so on, until more is no faster.")
     ] = "auto",
-    dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Number format in which the encoder computes.")] = "fp32",
+    dtype: Dtype = "fp32",
     compile: Annotated[bool, typer.Option("--compile", help="Have torch.compile make code of the encoder for this machine.")] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N. Default: the first GPU, or cpu if there is none.")] = None,
+    device: Device = None,
     weights: Annotated[
         str | None, typer.Option(help="Weights to load, as for `tips-bench run`. `random` needs no download and is as fast.")
     ] = None,
     task: Annotated[str | None, typer.Option(help="Decode the images of this task. Default: photos that are made for it.")] = None,
     protocol: Annotated[str | None, typer.Option(help="Protocol of the task. Default: its default protocol.")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets. Default: $TIPS_BENCH_DATA, or ./data.")] = None,
+    data_root: DataRoot = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Measure how fast a model encodes images on this machine, and print the best settings.

@@ -10,6 +10,7 @@ import typer
 from tips_bench.catalog import card_files
 from tips_bench.cli.executor_options import Jobs, On, Ray, Slurm
 from tips_bench.cli.names import ALL, split
+from tips_bench.cli.options import DataRoot
 from tips_bench.cli.output import print_json, print_line, print_rich, print_table
 from tips_bench.executors.chosen import chosen_executor
 
@@ -221,7 +222,7 @@ def curate(
     weights: Annotated[str | None, typer.Option(help="Weights for the model in place of its own: a file, or random:SEED.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N. Default: the first GPU, if there is one.")] = None,
     dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Precision of the model.")] = "fp32",
-    data_root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets. Default: $TIPS_BENCH_DATA, or ./data.")] = None,
+    data_root: DataRoot = None,
     on: On = None,
     jobs: Jobs = None,
     slurm: Slurm = None,

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from tips_bench.cli import complete
+from tips_bench.cli.options import DataRoot
 from tips_bench.cli.output import print_json, print_line, print_rich
 
 EXAMPLES = """Download data sets, check them, or generate images of rooms.
@@ -19,8 +20,6 @@ Examples:
   tips-bench data rooms /tmp/rooms
 """
 app = typer.Typer(help=EXAMPLES, no_args_is_help=True)
-
-DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds the data sets. Default: $TIPS_BENCH_DATA, or ./data.")]
 
 
 @app.command("download")

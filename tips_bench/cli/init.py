@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from tips_bench.cli.options import DataRoot
 from tips_bench.cli.output import print_line
 from tips_bench.errors import UserError
 
@@ -64,7 +65,7 @@ def encoder(name: Annotated[str, typer.Argument(help="Name of the Python module 
 def task(
     folder: Annotated[Path, typer.Argument(help="Folder of the data, inside the data root.")],
     name: Annotated[str | None, typer.Option(help="Name of the task. Default: that of the folder.")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets. Default: $TIPS_BENCH_DATA, or ./data.")] = None,
+    data_root: DataRoot = None,
 ) -> None:
     """Write a card for data in a plain layout, which is found from the names of their folders.
 

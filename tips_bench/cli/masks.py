@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from tips_bench.cli.options import DataRoot, Device, Dtype
 from tips_bench.cli.output import print_line
 
 
@@ -17,9 +18,9 @@ def masks(
     out: Annotated[Path, typer.Option(help="Folder to write to: a folder for each clip, a PNG for each frame.")],
     protocol: Annotated[str | None, typer.Option(help="Protocol. Default: the default protocol of the task.")] = None,
     weights: Annotated[str | None, typer.Option(help="Weights to load, as for `tips-bench run`. Default: as the card says.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N. Default: the first GPU, or cpu if there is none.")] = None,
-    dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Number format in which the encoder computes.")] = "fp32",
-    data_root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets. Default: $TIPS_BENCH_DATA, or ./data.")] = None,
+    device: Device = None,
+    dtype: Dtype = "fp32",
+    data_root: DataRoot = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of a card, as for `tips-bench run`.")
     ] = None,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tips_bench.cli.names import number_or_auto
+from tips_bench.cli.options import DataRoot, Device
 from tips_bench.cli.output import print_json, print_line, print_table
 
 
@@ -15,10 +16,10 @@ def reproduce(
     record: Annotated[Path, typer.Argument(help="The record: a .json file that `tips-bench run` wrote.")],
     out: Annotated[Path, typer.Option(help="Folder to write the new record to.")] = Path("reproduced"),
     weights: Annotated[str | None, typer.Option(help="The weight file, where the record names one.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N. Default: the first GPU, or cpu if there is none.")] = None,
+    device: Device = None,
     batch_size: Annotated[str | None, typer.Option(help="Images per batch. Default: as in the record.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Number of threads or processes that decode images.")] = 2,
-    data_root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets. Default: $TIPS_BENCH_DATA, or ./data.")] = None,
+    data_root: DataRoot = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything at full precision, as JSON.")] = False,
 ) -> None:
     """Evaluate again what a record says, and say whether the numbers agree. Exit status 1 if they do not.

@@ -5,17 +5,39 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tips_bench.cli.complete import list_of
 from tips_bench.cli.estimates import print_plan
 from tips_bench.cli.executor_options import Jobs, On, Ray, Slurm
 from tips_bench.cli.matrix import run_on
 from tips_bench.cli.names import number_or_auto, plan, split
+from tips_bench.cli.options import DataRoot, Device, Dtype
 from tips_bench.cli.output import print_error, print_json, print_line, print_scores
 from tips_bench.cli.ranked import one_rank
+from tips_bench.cli.run_options import (
+    AsJson,
+    BatchSize,
+    Cache,
+    CacheDtype,
+    CacheLimit,
+    Compile,
+    Limit,
+    Metrics,
+    Models,
+    Out,
+    Overrides,
+    Pictures,
+    PlanOnly,
+    Protocols,
+    Rerun,
+    Seed,
+    Tasks,
+    Trial,
+    Weights,
+    Workers,
+)
 from tips_bench.errors import UserError, system_fault
 from tips_bench.executors.chosen import Chosen, chosen_executor
 from tips_bench.journal import say
@@ -31,104 +53,33 @@ if TYPE_CHECKING:
 
 
 def run(
-    task: Annotated[
-        str,
-        typer.Option(
-            autocompletion=list_of("task"),
-            help="Task names, separated by commas, or `all`. A name may change the images: ade20k+fog-3 (corrupted), "
-            "ade20k+rotate-90, ade20k@896 (input size), ade20k+few-64 (1/64 of the training images); fog-1..5 is five "
-            "strengths, corruptions-3 every kind.",
-        ),
-    ],
-    model: Annotated[
-        str,
-        typer.Option(
-            autocompletion=list_of("model"),
-            help="Models, separated by commas, or `all`. Each is a name from `tips-bench list models`, timm:NAME, hf:REPO, "
-            "open_clip:ARCH/TAG, module.path:callable, a model card (.yaml), the folder of an exported model, or a TIPS weight file.",
-        ),
-    ],
-    protocol: Annotated[
-        str | None,
-        typer.Option(
-            autocompletion=list_of("protocol"),
-            help="Protocol names, separated by commas, or `all`. Each task runs under those of them that it allows. "
-            "Default: the default protocol of each task.",
-        ),
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder to write the records to.")] = Path("results"),
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="Weights to load: a file for the architecture of the model, `random` or `random:SEED`. Default: as the card says."
-        ),
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N. Default: the first GPU, or cpu if there is none.")] = None,
-    dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Number format in which the encoder computes.")] = "fp32",
-    compile: Annotated[
-        bool,
-        typer.Option(
-            "--compile", help="Have torch.compile make code of the encoder for this machine. Numbers then differ in their last digits."
-        ),
-    ] = False,
-    batch_size: Annotated[
-        str | None,
-        typer.Option(help="Images per batch, or `auto`: found by a trial of a few seconds. Default: 32 on a GPU, 4 on a CPU."),
-    ] = None,
-    workers: Annotated[
-        Any,
-        typer.Option(
-            parser=str,
-            metavar="TEXT",
-            help="Number of threads or processes that decode images, or `auto`: found by a short trial. 0: decode in the main thread.",
-        ),
-    ] = 2,
-    data_root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets. Default: $TIPS_BENCH_DATA, or ./data.")] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Change one value of the protocol card. task.KEY and model.KEY change the other two cards. May be given "
-            "several times. The record lists each change and is no longer comparable.",
-        ),
-    ] = None,
-    pictures: Annotated[
-        int, typer.Option(min=0, help="Number of samples to draw: image, ground truth, prediction, PCA of the features.")
-    ] = 0,
-    cache: Annotated[bool, typer.Option("--cache", help="Keep the features on disk, so that the next run can reuse them.")] = False,
-    cache_limit: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="With --cache: how much all kept features may take, as 200GB. Those that were not used for longest are deleted. "
-            "Default: $TIPS_BENCH_CACHE_LIMIT, or no limit.",
-        ),
-    ] = None,
-    cache_dtype: Annotated[
-        Literal["fp16", "bf16"] | None,
-        typer.Option(
-            help="With --cache: round features to this number format before they are used and kept. The record is then not comparable. "
-            "Default: as the encoder computes them."
-        ),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only N images of each split. The record is then not comparable.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed for everything random.")] = 0,
-    rerun: Annotated[
-        bool, typer.Option("--rerun", help="Evaluate again, even if this version of tips-bench already wrote the record.")
-    ] = False,
-    metrics: Annotated[str | None, typer.Option(help="Additional metrics, separated by commas, for example boundary-iou.")] = None,
-    plan_only: Annotated[
-        bool, typer.Option("--plan", help="Print what the evaluations would cost, images and disk, and evaluate nothing.")
-    ] = False,
-    trial: Annotated[
-        bool, typer.Option("--trial", help="With --plan: try each model on this machine for a few seconds, and print hours.")
-    ] = False,
+    task: Tasks,
+    model: Models,
+    protocol: Protocols = None,
+    out: Out = Path("results"),
+    weights: Weights = None,
+    device: Device = None,
+    dtype: Dtype = "fp32",
+    compile: Compile = False,
+    batch_size: BatchSize = None,
+    workers: Workers = 2,
+    data_root: DataRoot = None,
+    overrides: Overrides = None,
+    pictures: Pictures = 0,
+    cache: Cache = False,
+    cache_limit: CacheLimit = None,
+    cache_dtype: CacheDtype = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    rerun: Rerun = False,
+    metrics: Metrics = None,
+    plan_only: PlanOnly = False,
+    trial: Trial = False,
     on: On = None,
     jobs: Jobs = None,
     slurm: Slurm = None,
     ray: Ray = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Evaluate models on tasks, and write one record (JSON) for each evaluation.
 

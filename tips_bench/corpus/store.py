@@ -86,6 +86,8 @@ def load_manifest(folder: Path) -> Manifest | None:
         raise UserError(
             "the step that makes this corpus has not ended", where=folder, fix="Give its command again: it goes on where it stopped."
         )
+    if not folder.is_dir():
+        raise UserError("there is no such folder", where=folder, fix="Give the folder of a corpus.")
     if not any(folder.glob("*.tar")):
         fix = "Give the folder of a corpus, or of shards as webdataset has them."
         raise UserError("no shards (*.tar) are here", where=folder, fix=fix)

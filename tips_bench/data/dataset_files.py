@@ -48,7 +48,7 @@ def read_lines(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read: {error}", where=path) from error
+        raise UserError(f"cannot read: {getattr(error, 'strerror', None) or error}", where=path) from error
     return [line.strip() for line in lines if line.strip()]
 
 

@@ -105,7 +105,7 @@ def _rows(path: Path, columns: list[str]) -> Iterator[list[str]]:
                     raise UserError(problem, where=path, fix=HOW)
                 yield row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot read: {error}", where=path, fix=HOW) from error
+        raise UserError(f"cannot read: {getattr(error, 'strerror', None) or error}", where=path, fix=HOW) from error
 
 
 def _file(root: Path, folder: str, id: str) -> str:
