@@ -7,7 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +22,7 @@ from hypothesis import strategies as st
 from tips_bench.errors import UserError
 from tips_bench.features.cache import DISK_TYPES, FeatureCache, to_disk
 from tips_bench.features.store import FORGOTTEN, ResumableArray
+from tips_bench.ranks import World
 
 LAYOUT: dict[str, tuple[tuple[int, ...], str]] = {"features": ((4,), "float32"), "labels": ((), "uint8")}
 ROWS = [3, 1, 5]
@@ -319,3 +322,35 @@ def test_a_power_cut_that_leaves_zeros_leaves_items_missing(tmp_path: Path) -> N
     (path,) = files(tmp_path / "s", "features.bin")
     path.write_bytes(path.read_bytes()[: 4 * 4 * 4] + bytes(path.stat().st_size - 4 * 4 * 4))
     assert missing(tmp_path / "s") == [2]
+
+
+class OneOf(World):
+    """A rank of three that are threads of this process."""
+
+    meeting = threading.Barrier(3, timeout=20)
+
+    def barrier(self) -> None:
+        self.meeting.wait()
+
+
+def test_no_part_is_removed_while_a_slow_rank_still_looks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = ResumableArray._look
+
+    def slow(store: ResumableArray) -> None:
+        if store.world.rank == 2:
+            time.sleep(0.2)
+        look(store)
+
+    def whole(rank: int) -> np.ndarray:
+        try:
+            store = ResumableArray(tmp_path / "store", ROWS, LAYOUT, world=OneOf(rank, 3, "cpu"))
+            store.write(rank, **values(rank))
+            return np.array(store.join().arrays["labels"])
+        except BaseException:
+            OneOf.meeting.abort()
+            raise
+
+    monkeypatch.setattr(ResumableArray, "_look", slow)
+    with ThreadPoolExecutor(3) as ranks:
+        found = list(ranks.map(whole, range(3)))
+    assert all(np.array_equal(labels, np.repeat([0, 1, 2], ROWS)) for labels in found)

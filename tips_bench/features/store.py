@@ -125,6 +125,7 @@ class ResumableArray:
         self._look()
         if missing := self.missing():
             raise UserError(f"{len(missing)} items are missing, the first is {missing[0]}", where=self.folder, fix="Run again.")
+        self.world.barrier()  # none removes a part before all have looked
         if self.world.is_first and self._whole() is None:
             self._join_parts()
         self.world.barrier()
