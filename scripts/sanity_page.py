@@ -18,7 +18,7 @@ import matplotlib
 import numpy as np
 from scipy.stats import rankdata
 
-from benchmarks.sanity import CANDIDATES, CHAINS, FITTED, MATCHED, TASKS, TRAINED, UNTRAINED, Task
+from benchmarks.sanity import CANDIDATES, CHAINS, FITTED, LATER, MATCHED, RETRIEVED, TASKS, TRAINED, UNTRAINED, Task
 from scripts.record_archives import pack, unpacked
 from tips_bench.files import write_text
 from tips_bench.results.comparison import Comparison, compare
@@ -36,6 +36,7 @@ TWINS = {  # page -> the families that it is about
     "correspondence.md": ["keypoints", "views"],
     "videos.md": ["videos"],
     "discovery.md": ["k-means", "discovery"],
+    "landmarks.md": ["landmarks", "landmark collections", "places then and now"],
 }
 REFERENCES = ["segmentation", "depth"]  # the families that others are asked to agree with
 COURSE = CHAINS[0]  # the checkpoints of tips-nano
@@ -216,12 +217,12 @@ def tau_cell(found: tuple[int, float, float, float]) -> str:
 
 
 def agreement_lines(table: Table) -> list[str]:
-    """Tau of each family of MATCHED with each of REFERENCES, over all encoders and over the checkpoints of tips-nano, and their order."""
+    """Tau of each family of LATER with each of REFERENCES, over all encoders and over the checkpoints of tips-nano, and their order."""
     course = {family: {name: scored[name] for name in COURSE if name in scored} for family, scored in table.items()}
     lines = ["| family | " + " | ".join(f"{reference}, {who}" for who in ("all", "tips-nano") for reference in REFERENCES) + " | order |"]
     lines = [*lines, "| --- |" + " --- |" * (2 * len(REFERENCES) + 1)]
     drawn = [{family: resampled(scored) for family, scored in some.items()} for some in (table, course)]
-    for family in part(table, MATCHED):
+    for family in part(table, LATER):
         cells = [tau_cell(tau(some[reference], some[family])) for some in drawn for reference in REFERENCES]
         lines.append(f"| {family} | " + " | ".join(cells) + f" | {chain(course[family])[0]} |")
     return lines
@@ -284,15 +285,17 @@ def encoder_lines() -> list[str]:
 
 def written(page: str, table: Table) -> str:
     """The page with the tables of these records."""
-    fitted, matched = part(table, FITTED), part(table, MATCHED)
+    fitted, matched, retrieved = (part(table, tasks) for tasks in (FITTED, MATCHED, RETRIEVED))
     parts = {
         "encoders": encoder_lines(),
         "scores": score_lines(fitted),
         "scores of matching": score_lines(matched),
-        "twins": twin_lines(table, list(matched)),
+        "scores of landmarks": score_lines(retrieved),
+        "twins": twin_lines(table, list(part(table, LATER))),
         "order": order_lines(table),
         "known": known_lines(fitted),
         "known of matching": known_lines(matched),
+        "known of landmarks": known_lines(retrieved),
         "tau": tau_lines(fitted),
         "agreement": agreement_lines(table),
     }

@@ -60,7 +60,7 @@ def test_counts_are_those_of_plain_loops_whatever_the_tile_and_ties_count_agains
 
 @pytest.mark.slow
 @settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 10**6), tile=st.tuples(st.integers(1, 300), st.integers(1, 900)), dim=st.sampled_from([8, 33, 512]))
+@given(seed=st.integers(0, 10**6), tile=st.tuples(st.integers(1, 300), st.integers(20, 900)), dim=st.sampled_from([8, 33, 512]))
 def test_any_tile_gives_the_same_counts_where_many_similarities_are_nearly_equal(seed, tile, dim):
     rng = np.random.default_rng(seed)
     numbers = rng.integers(1, 5, 60)
