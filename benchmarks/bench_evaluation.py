@@ -33,8 +33,9 @@ from unittest import mock
 
 import torch
 
+from tips_bench.cards import ModelCard
 from tips_bench.encoders.base import Encoder
-from tips_bench.encoders.load import load_encoder
+from tips_bench.encoders.load import load_encoder, resolve_model_card
 from tips_bench.errors import UserError
 from tips_bench.evaluation import cost, fitting
 from tips_bench.evaluation.run import BATCH_SIZE, RunOptions, evaluate_spec
@@ -77,7 +78,7 @@ CASES = [
     Case("rooms-zeroshot-classes", "zeroshot-112", (*LARGE,)),
     Case("rooms-instances", "instances-112", ("image.short_side=224",)),
     Case("rooms-discovery", "lost-patches"),
-    Case("rooms-discovery", "tokencut-patches"),
+    Case("rooms-discovery", "tokencut-dinov3"),
     Case("rooms-video", "video-224", each=20),
     Case("rooms-keypoints", "keypoints-224", each=1.9),
     Case("rooms-views", "views-224", each=1.7),
@@ -203,7 +204,7 @@ def bare(encoder: Encoder, sizes: Counter[tuple[int, int]], images: int) -> Seco
     return Seconds(wall_s / pixels * mean, processor_s / pixels * mean)
 
 
-def run(case: Case, limit: int, encoder: Encoder, encoding: Encoding, model: str, options: dict[str, Any]) -> Run:
+def run(case: Case, limit: int, encoder: Encoder, encoding: Encoding, model: ModelCard, options: dict[str, Any]) -> Run:
     """One evaluation. limit: samples of each split."""
     fit, before = Fitting(encoding), encoding.seconds
     encoding.sizes.clear()
@@ -215,7 +216,7 @@ def run(case: Case, limit: int, encoder: Encoder, encoding: Encoding, model: str
     return Run(found, inside_s, spent_s - inside_s, fit.seconds, encoding.sizes.copy())
 
 
-def measure(case: Case, images: int, encoder: Encoder, encoding: Encoding, model: str, options: dict[str, Any]) -> Row:
+def measure(case: Case, images: int, encoder: Encoder, encoding: Encoding, model: ModelCard, options: dict[str, Any]) -> Row:
     """Figures of one case."""
     least = max(2, round(images / SIX / case.each))
     most = max(3 * least, round(images / case.each))
@@ -243,6 +244,13 @@ def measure(case: Case, images: int, encoder: Encoder, encoding: Encoding, model
     )
 
 
+def card(name: str) -> ModelCard:
+    """The model's card; a TIPS model has tips-nano's tokenizer, which need not be downloaded and costs about the same."""
+    found = resolve_model_card(name)
+    shared = resolve_model_card("tips-nano").tokenizer
+    return found.model_copy(update={"tokenizer": shared}) if found.source == "tips" and found.tokenizer else found
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -257,7 +265,8 @@ def main() -> None:
     if not torch.cuda.is_available():
         torch.set_num_threads(1)  # only the main thread's time inside the encoder is counted
     options = {"dtype": args.dtype, "workers": args.workers, "compile": args.compile}
-    encoder = load_encoder(args.model, "random", dtype=args.dtype, compiled=args.compile)
+    model = card(args.model)
+    encoder = load_encoder(model, "random", dtype=args.dtype, compiled=args.compile)
     encoding, rows = Encoding(encoder), []
     if not args.json:
         print(f"{args.model}, {args.dtype}, {args.images} images a split, {torch.get_num_threads()} threads, {args.workers} workers")
@@ -266,7 +275,7 @@ def main() -> None:
     with mock.patch.object(cost, "WORTH_S", math.inf):  # the peak of the device is not measured
         for case in chosen:
             try:
-                row = measure(case, args.images, encoder, encoding, args.model, options)
+                row = measure(case, args.images, encoder, encoding, model, options)
             except UserError as error:  # as where texts need a tokenizer that is not here
                 print(f"{case.task}, {case.protocol}: {error}", file=sys.stderr)
                 continue

@@ -81,7 +81,7 @@ MATCHED = [  # patches compared with patches
     Task("rooms-keypoints", "keypoints-224", "keypoints"),
     Task("rooms-views", "views-224", "views"),
     Task("rooms-video", "video-224", "videos"),
-    Task("rooms-discovery", "tokencut-patches", "discovery"),
+    Task("rooms-discovery", "tokencut-dinov3", "discovery"),
 ]
 RETRIEVED = [  # global tokens compared with global tokens
     Task("rooms-landmarks", "landmarks-112", "landmarks", needs="global"),

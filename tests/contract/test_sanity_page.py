@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
+from benchmarks.bench_evaluation import CASES
 from benchmarks.sanity import CANDIDATES, FITTED, LATER, MATCHED, RETRIEVED, TASKS, TRAINED, UNTRAINED, can
 from scripts import sanity_page
 from scripts.sanity_page import Table
+from tips_bench.evaluation.spec import resolve
 
 TELLS_NOTHING = {"discovery"}  # as the page says: no pair of known order is told apart
 
@@ -109,3 +111,11 @@ def test_tau_of_many_resamples_is_that_of_scipy() -> None:
     x_ER, y_ER = np.random.default_rng(0).integers(0, 5, (2, 6, 50)).astype(float)  # with ties
     expected = [kendalltau(x_E, y_E).statistic for x_E, y_E in zip(x_ER.T, y_ER.T, strict=True)]
     np.testing.assert_allclose(sanity_page.taus(x_ER, y_ER), expected, atol=1e-12)
+
+
+SCORED = {(one.name, one.protocol) for one in TASKS} | {(one.task, one.protocol) for one in CASES}
+
+
+@pytest.mark.parametrize(("task", "protocol"), sorted(SCORED))
+def test_what_the_benchmarks_score_is_there(task: str, protocol: str) -> None:
+    assert resolve(task, "tips-nano", protocol).protocol.name == protocol
