@@ -61,7 +61,7 @@ JOBS = {
     "exhibits": Job("met", "met-whitened", ["image.short_side=28"]),
     "videos": Job("rooms-video", "video-224", [*TINY, "task.data.generator_options.frames_per_scene=3", "image.short_side=56"]),
     "keypoints": Job("rooms-keypoints", "keypoints-224", [*PAIRS, "image.short_side=56"], ("difficulty",)),
-    "animals": night("ap10k", "spair-geoaware-window", ["image.framed=56"]),
+    "animals": night("ap10k", "spair-geoaware-window", ["image.short_side=56"]),
     "views": Job("rooms-views", "views-224", [*PAIRS, "image.short_side=56", "task.data.options.step=16"]),
     "discovery": Job("rooms-discovery", "tokencut", BOXES),
     "clusters": Job("rooms-seg", "kmeans-224", [*SCENES, "image.short_side=56", "probe.clusters=12"]),

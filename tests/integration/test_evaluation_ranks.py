@@ -106,11 +106,14 @@ def test_a_killed_rank_ends_the_run_and_another_number_takes_it_up(
     assert result(tmp_path, name) == result(alone, name)
 
 
-def test_rank_0_tells_whether_there_is_a_record(alone: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["retrieval"])
+def test_rank_0_tells_whether_there_is_a_record(
+    alone: Path, data: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each rank for itself might find that the checkout has changed, and go on without the others."""
-    shutil.copytree(alone / "retrieval", tmp_path / "retrieval")
+    shutil.copytree(alone / name, tmp_path / name)
     (path,) = records(tmp_path)
     before = path.stat().st_mtime_ns
     monkeypatch.setattr(_Run, "finished", lambda run: load_record(run.path) if run.world.is_first else None)
-    by_threads(2, lambda world: evaluate_jobs(["retrieval"], tmp_path, data, world))
+    by_threads(2, lambda world: evaluate_jobs([name], tmp_path, data, world))
     assert path.stat().st_mtime_ns == before
