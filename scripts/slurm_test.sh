@@ -53,6 +53,7 @@ stop() {
     [ -z "$own_munge" ] || kill "$(cat /run/munge/munged.pid)" || true
 }
 trap stop EXIT
+trap 'exit 1' HUP INT TERM
 slurmctld -c
 slurmd
 until sinfo -h -o %T | grep -q idle; do sleep 0.5; done
@@ -156,7 +157,7 @@ def describe(questions):
     return [f"A picture of {one.picture().getpixel((0, 0))}." for one in questions]
 """)
 PY
-corpus() { "$python" -m tips_bench corpus "$@"; }
+corpus() { exec "$python" -m tips_bench corpus "$@"; } # for ( ) and &: the number of the process is that of the command
 caption() {
     to=$1 && shift
     corpus caption "$corpora/raw" --to "$corpora/$to" --cache "$corpora/answers-$to" --captioner slow_words:describe --prompt short --batch 1 "$@"
@@ -165,24 +166,20 @@ curate() {
     to=$1 && shift
     corpus curate "$corpora/raw" --to "$corpora/$to" --encoder pixels --device cpu --dedup --set samples=4 "$@"
 }
-piece_runs() {  # whether a job does a piece of the corpus in this folder
-    for lock in $(find "$corpora/$1" -path "*/.pieces/*.running" 2>/dev/null); do
-        ! flock -n "$lock" true && return 0
-    done
-    return 1
-}
+begun() { find "$corpora/$1" -path "*/.pieces/*.running" 2>/dev/null | grep -q .; } # whether a job has begun a piece of this corpus
 queue="--on slurm --slurm partition=main,time=60,cpus_per_task=1"
-corpus fetch "$corpora/photos" --to "$corpora/raw" --samples-per-shard 4
+(corpus fetch "$corpora/photos" --to "$corpora/raw" --samples-per-shard 4)
 for step in caption curate; do
     say "$step"
-    $step "$step-here" >/dev/null
+    ($step "$step-here" >/dev/null)
     rm -f "$folder/slow_words.asked"
     $step "$step-there" $queue &
     command=$!
-    until piece_runs "$step-there"; do sleep 0.05; done
+    until begun "$step-there"; do sleep 0.05; done
     kill -KILL "$command"
-    scancel "$(squeue -h -r -t RUNNING -o %i | head -1)"
-    $step "$step-there" $queue
+    [ ! -e "$corpora/$step-there/corpus.json" ]
+    for job in $(squeue -h -r -t RUNNING -o %i | head -1); do scancel "$job"; done
+    ($step "$step-there" $queue)
     for file in "$corpora/$step-here"/*.tar "$corpora/$step-here"/corpus.json; do
         cmp "$file" "$corpora/$step-there/$(basename "$file")"
     done
@@ -192,7 +189,7 @@ done
 say "a command all of whose jobs are cancelled ends with a sentence"
 caption cancelled $queue 2>"$folder/said" &
 command=$!
-until piece_runs cancelled; do sleep 0.05; done
+until begun cancelled; do sleep 0.05; done
 scancel --user="$(id -un)"
 if wait "$command"; then exit 1; fi
 grep "the process ended early" "$folder/said"
