@@ -1,6 +1,7 @@
 #!/bin/sh
 # Slurm itself on one machine: a list of evaluations as an array job, requeued, cancelled and preempted, gives the records of one process;
-# so do jobs of two ranks, one of which is preempted.
+# so do jobs of two ranks, one of which is preempted. Captions and a curation of a corpus, of which commands are killed and jobs cancelled,
+# give the files of one process.
 #
 #     scripts/slurm_test.sh [FOLDER]      as root on Debian or Ubuntu; PYTHON=/path/to/python of an environment with tips-bench[slurm]
 #
@@ -9,12 +10,12 @@ set -eu
 folder=$(mkdir -p "${1:-/tmp/tips-bench-slurm}" && cd "${1:-/tmp/tips-bench-slurm}" && pwd)
 python=${PYTHON:-python}
 here=$(cd "$(dirname "$0")/.." && pwd)
-export PYTHONPATH="$here" OMP_NUM_THREADS=1 TIPS_BENCH_CACHE="$folder/cache" SLURM_CONF="$folder/slurm.conf"
+export PYTHONPATH="$here:$folder" OMP_NUM_THREADS=1 TIPS_BENCH_CACHE="$folder/cache" SLURM_CONF="$folder/slurm.conf"
 
 command -v slurmctld >/dev/null || apt-get install -y --no-install-recommends slurmctld slurmd slurm-client munge
 mkdir -p /run/munge "$folder/state" "$folder/spool"
 chown munge: /run/munge
-rm -rf "$folder/out" "$folder/alone" "$folder/ranks"
+rm -rf "$folder/out" "$folder/alone" "$folder/ranks" "$folder/corpora"
 cat >"$SLURM_CONF" <<CONF
 ClusterName=one
 SlurmctldHost=$(hostname)(127.0.0.1)
@@ -52,6 +53,7 @@ stop() {
     [ -z "$own_munge" ] || kill "$(cat /run/munge/munged.pid)" || true
 }
 trap stop EXIT
+trap 'exit 1' HUP INT TERM
 slurmctld -c
 slurmd
 until sinfo -h -o %T | grep -q idle; do sleep 0.5; done
@@ -128,3 +130,67 @@ ranks = {json.loads(path.read_text())["cost"]["ranks"] for path in Path(sys.argv
 assert ranks == {2}, ranks
 print("the records of Slurm's jobs are those of one process, byte for byte but for cost, created and command")
 PY
+
+say "a corpus: its command is killed, a job is cancelled, and the same command does the rest"
+corpora="$folder/corpora"
+"$python" - "$corpora/photos" "$folder/slow_words.py" <<'PY'
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+photos, words = map(Path, sys.argv[1:])
+photos.mkdir(parents=True)
+for number in range(24):
+    colors = np.random.default_rng(number % 20).integers(0, 255, (6, 8, 3), dtype=np.uint8)  # four pictures are there twice
+    Image.fromarray(colors).resize((160, 120), Image.Resampling.BICUBIC).save(photos / f"{number:02d}.png")
+    (photos / f"{number:02d}.txt").write_text(f"picture {number}")
+words.write_text("""
+import time
+from pathlib import Path
+
+def describe(questions):
+    with Path(__file__).with_suffix(".asked").open("a") as asked:
+        asked.write("x" * len(questions))
+    time.sleep(0.3 * len(questions))
+    return [f"A picture of {one.picture().getpixel((0, 0))}." for one in questions]
+""")
+PY
+corpus() { exec "$python" -m tips_bench corpus "$@"; } # for ( ) and &: the number of the process is that of the command
+caption() {
+    to=$1 && shift
+    corpus caption "$corpora/raw" --to "$corpora/$to" --cache "$corpora/answers-$to" --captioner slow_words:describe --prompt short --batch 1 "$@"
+}
+curate() {
+    to=$1 && shift
+    corpus curate "$corpora/raw" --to "$corpora/$to" --encoder pixels --device cpu --dedup --set samples=4 "$@"
+}
+begun() { find "$corpora/$1" -path "*/.pieces/*.running" 2>/dev/null | grep -q .; } # whether a job has begun a piece of this corpus
+queue="--on slurm --slurm partition=main,time=60,cpus_per_task=1"
+(corpus fetch "$corpora/photos" --to "$corpora/raw" --samples-per-shard 4)
+for step in caption curate; do
+    say "$step"
+    ($step "$step-here" >/dev/null)
+    rm -f "$folder/slow_words.asked"
+    $step "$step-there" $queue &
+    command=$!
+    until begun "$step-there"; do sleep 0.05; done
+    kill -KILL "$command"
+    [ ! -e "$corpora/$step-there/corpus.json" ]
+    for job in $(squeue -h -r -t RUNNING -o %i | head -1); do scancel "$job"; done
+    ($step "$step-there" $queue)
+    for file in "$corpora/$step-here"/*.tar "$corpora/$step-here"/corpus.json; do
+        cmp "$file" "$corpora/$step-there/$(basename "$file")"
+    done
+    wait_for_end
+    [ "$step" = curate ] || [ "$(wc -c <"$folder/slow_words.asked")" -le 25 ] # one of 24 questions may have been under way when its job was cancelled
+done
+say "a command all of whose jobs are cancelled ends with a sentence"
+caption cancelled $queue 2>"$folder/said" &
+command=$!
+until begun cancelled; do sleep 0.05; done
+scancel --user="$(id -un)"
+if wait "$command"; then exit 1; fi
+grep "the process ended early" "$folder/said"
+say "all is well"

@@ -84,12 +84,15 @@ def _remove_leftovers(path: Path) -> None:
     pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)-[0-9a-f]{{8}}\.(tmp|old)")
     for left in list(path.parent.iterdir()):
         match = pattern.fullmatch(left.name)
-        if match is None or left.is_symlink() or not left.is_dir() or left.stat().st_uid != os.geteuid() or _is_alive(int(match[1])):
+        if match is None or _is_alive(int(match[1])):
             continue
-        if match[2] == "old" and not path.exists():
-            os.replace(left, path)
-        else:
-            _remove_if_free(left)
+        with contextlib.suppress(FileNotFoundError):  # its process, on another machine, has just named it
+            if left.is_symlink() or not left.is_dir() or left.stat().st_uid != os.geteuid():
+                continue
+            if match[2] == "old" and not path.exists():
+                os.replace(left, path)
+            else:
+                _remove_if_free(left)
 
 
 def _remove_if_free(folder: Path) -> None:

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tips_bench.errors import UserError
 
@@ -84,6 +84,11 @@ class World:
         if error is not None:
             raise error
         return made[0] if self.is_first else make()
+
+    def told(self, find: Callable[[], T]) -> T:
+        """What `find` gives on rank 0, on every rank: for what all have to answer alike, as whether a file is there."""
+        found: list[Any] = self.gather(find() if self.is_first else None)
+        return cast("T", found[0])
 
     def gather_rows(self, rows_BX: Tensor) -> Tensor:
         """rows_NX: the rows of all ranks, in the order of the ranks; their numbers may differ."""

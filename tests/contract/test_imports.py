@@ -39,6 +39,7 @@ def test_importing_the_package_loads_nothing_of_others() -> None:
         "import tips_bench; tips_bench.list_tasks(), tips_bench.list_models()",
         "import tips_bench.registry",
         "import tips_bench.encoders",
+        "import tips_bench.executors.slurm, tips_bench.executors.ray, tips_bench.executors.work",
         "from tips_bench import Record, UserError, load_record",
         "import tips_bench; tips_bench.list_protocols(), dir(tips_bench)",
         command("--help"),

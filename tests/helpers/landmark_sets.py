@@ -1,7 +1,8 @@
-"""Small sets in the layouts of Revisited Oxford, AmsterTime and Google Landmarks v2: patches of color, of which views are cut."""
+"""Small sets in the layouts of Revisited Oxford, AmsterTime, Google Landmarks v2 and Met: patches of color, of which views are cut."""
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
@@ -80,6 +81,20 @@ def write_gldv2_lists(root: Path, lists: dict[str, str]) -> None:
     for path, name in (("metadata/index.csv", "index"), ("ground_truth/retrieval_solution_v2.1.csv", "solution")):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(lists[name])
+
+
+def write_met(root: Path) -> None:
+    """Four exhibits in two images each; for testing and for validation one photo of each, and one of nothing that is there."""
+    database = [{"path": f"MET/{place}/{view}.jpg", "id": place, "more": 1} for place in range(4) for view in range(2)]
+    queries = [{"path": f"test_met/{place}.jpg", "MET_id": place} for place in range(4)] + [{"path": "test_other/9.jpg"}]
+    validation = [entry | {"path": entry["path"].replace("test", "val")} for entry in queries]
+    (root / "ground_truth").mkdir(parents=True)
+    for name, entries in (("MET_database", database), ("testset", queries), ("valset", validation)):
+        (root / "ground_truth" / f"{name}.json").write_text(json.dumps(entries))
+        for entry in entries:
+            file = root / "images" / entry["path"]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture(entry.get("id", entry.get("MET_id", 9)), 42, 56)).save(file)
 
 
 def _save(folder: Path, id: str, image_HW3: np.ndarray) -> None:

@@ -35,6 +35,9 @@ class ThreadWorld(World):
 
     board: Board = field(kw_only=True)
 
+    def barrier(self) -> None:
+        self.board.all(self.rank, None)
+
     def gather(self, found: Any) -> list[Any]:
         return self.board.all(self.rank, found)
 

@@ -83,6 +83,17 @@ def results(out: Path) -> dict[str, tuple[dict[str, Any], bytes]]:
     return found
 
 
+def of_pixels(out: Path) -> dict[str, tuple[dict[str, Any], bytes]]:
+    """The results of the model pixels."""
+    return {path: found for path, found in results(out).items() if "pixels" in path}
+
+
+def with_value(option: str, value: str, run: list[str] = RUN) -> list[str]:
+    """The same command with another value of an option."""
+    place = run.index(option) + 1
+    return [*run[:place], value, *run[place + 1 :]]
+
+
 def states(out: Path) -> list[str]:
     done = command("status", out, "--json")
     assert done.exit_code == 0, done.stderr
@@ -93,17 +104,20 @@ def written(out: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in records(out)}
 
 
-ON = {"local": ["--on", "local", "--jobs", "2"], "submitit": ["--on", "slurm", "--slurm", "cluster=local"]}
+LOCAL, SUBMITIT = ["--on", "local", "--jobs", "2"], ["--on", "slurm", "--slurm", "cluster=local"]
 
 
-@pytest.mark.parametrize("on", ON.values(), ids=list(ON))
+def left_over(out: Path) -> set[str]:
+    """Work folders and shared features."""
+    return {path.name for path in out.rglob("*.work")} | {path.name for path in out.glob(".*")} - {".matrix"}
+
+
+@pytest.mark.parametrize("on", [pytest.param(LOCAL, id="local", marks=pytest.mark.nightly), pytest.param(SUBMITIT, id="submitit")])
 def test_jobs_give_the_records_of_one_process_and_are_done_once(alone: Path, tmp_path: Path, on: list[str]) -> None:
     done = command(*RUN, "--out", tmp_path, *on)
     assert done.exit_code == 0, done.stderr
     assert len(results(tmp_path)) == 4 and results(tmp_path) == results(alone)
-    assert states(tmp_path) == ["done"] * 4
-    left = {path.name for path in tmp_path.rglob("*.work")} | {path.name for path in tmp_path.glob(".*")} - {".matrix"}
-    assert not left, "work folders and shared features are gone"
+    assert states(tmp_path) == ["done"] * 4 and not left_over(tmp_path)
     before = written(tmp_path)
     again = command(*RUN, "--out", tmp_path, *on)
     assert again.exit_code == 0 and "4 done, 0 running, 0 failed, 0 left; 0 jobs" in again.stderr
@@ -112,20 +126,15 @@ def test_jobs_give_the_records_of_one_process_and_are_done_once(alone: Path, tmp
 
 @pytest.mark.nightly
 def test_a_job_of_two_ranks_gives_the_records_of_one_process(alone: Path, tmp_path: Path) -> None:
-    run = [*RUN[: RUN.index("--model")], "--model", "pixels", *RUN[RUN.index("--model") + 2 :]]
-    done = command(*run, "--out", tmp_path, "--on", "slurm", "--slurm", "cluster=local,ranks=2")
+    done = command(*with_value("--model", "pixels"), "--out", tmp_path, "--on", "slurm", "--slurm", "cluster=local,ranks=2")
     assert done.exit_code == 0, done.stderr
-    assert results(tmp_path) == {path: found for path, found in results(alone).items() if "pixels" in path}
+    assert results(tmp_path) == of_pixels(alone) and not left_over(tmp_path)
     assert [json.loads(path.read_text())["cost"]["ranks"] for path in records(tmp_path)] == [2, 2]
-    left = {path.name for path in tmp_path.rglob("*.work")} | {path.name for path in tmp_path.glob(".*")} - {".matrix"}
-    assert not left, "work folders and shared features are gone"
 
 
 @pytest.mark.nightly
 def test_ranks_go_on_with_the_rest_of_a_job_of_which_an_evaluation_fails(tmp_path: Path) -> None:
-    run = [*RUN, "--metrics", "boundary-iou"]  # for segmentation, not for depth
-    run = [*run[: run.index("--task")], "--task", "rooms-depth,rooms-seg", *run[run.index("--task") + 2 :]]
-    run = [*run[: run.index("--model")], "--model", "pixels", *run[run.index("--model") + 2 :]]
+    run = [*with_value("--task", "rooms-depth,rooms-seg", with_value("--model", "pixels")), "--metrics", "boundary-iou"]  # not for depth
     alone = command(*run, "--out", tmp_path / "alone")
     done = command(*run, "--out", tmp_path / "ranks", "--on", "slurm", "--slurm", "cluster=local,ranks=2")
     sentence = "is for segmentation, zeroshot-segmentation, not for depth"
@@ -157,8 +166,8 @@ def test_the_same_command_takes_up_what_a_killed_job_left(alone: Path, tmp_path:
 
 
 def test_jobs_end_with_the_command_that_started_them(alone: Path, tmp_path: Path) -> None:
-    run = [sys.executable, "-m", "tips_bench", *RUN, "--out", str(tmp_path), "--on", "local"]
-    with subprocess.Popen(run, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as first:
+    run = [*with_value("--model", "pixels"), "--out", str(tmp_path), "--on", "local"]
+    with subprocess.Popen([sys.executable, "-m", "tips_bench", *run], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as first:
         until = time.monotonic() + 120
         while not list(tmp_path.glob(".matrix/*.running")) and time.monotonic() < until:
             time.sleep(0.02)
@@ -167,8 +176,8 @@ def test_jobs_end_with_the_command_that_started_them(alone: Path, tmp_path: Path
         first.kill()
         job.wait(timeout=20)
     assert "running" not in states(tmp_path) and "left" in states(tmp_path)
-    assert command(*RUN, "--out", tmp_path, "--on", "local").exit_code == 0
-    assert results(tmp_path) == results(alone)
+    assert command(*run).exit_code == 0
+    assert results(tmp_path) == of_pixels(alone) and not left_over(tmp_path)
 
 
 def test_an_evaluation_that_fails_leaves_its_sentence(tmp_path: Path) -> None:

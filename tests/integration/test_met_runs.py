@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from tests.helpers.kills import killed_after
-from tests.helpers.segmentation_sets import picture
+from tests.helpers.landmark_sets import write_met
 from tips_bench.data.checks.images import check_exhibits
 from tips_bench.data.met import met
 from tips_bench.errors import UserError
@@ -62,16 +60,7 @@ def test_odds_are_those_of_a_softmax_over_all_exhibits(found: list[tuple[int, in
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "data" / "met"
-    (folder / "ground_truth").mkdir(parents=True)
-    database = [{"path": f"MET/{place}/{view}.jpg", "id": place, "more": 1} for place in range(4) for view in range(2)]
-    queries = [{"path": f"test_met/{place}.jpg", "MET_id": place} for place in range(4)] + [{"path": "test_other/9.jpg"}]
-    validation = [entry | {"path": entry["path"].replace("test", "val")} for entry in queries]
-    for name, entries in (("MET_database", database), ("testset", queries), ("valset", validation)):
-        (folder / "ground_truth" / f"{name}.json").write_text(json.dumps(entries))
-        for entry in entries:
-            file = folder / "images" / entry["path"]
-            file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture(entry.get("id", entry.get("MET_id", 9)), 42, 56)).save(file)
+    write_met(folder)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TIPS_BENCH_DATA", "data")
     return folder

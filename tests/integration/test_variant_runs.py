@@ -57,6 +57,26 @@ def test_a_head_that_is_shared_gives_the_record_of_a_run_of_its_own(shapes: Path
     assert np.array_equal(*counts)
 
 
+@pytest.mark.parametrize(
+    ("protocol", "settings"),
+    [
+        ("hummingbird-224", []),
+        pytest.param("hummingbird-224", ["probe.search={type: ivf, lists: 4, probes: 2}"], marks=pytest.mark.nightly),
+        pytest.param("knn-capi", ["selection.fraction=0.5"], marks=pytest.mark.nightly),
+    ],
+)
+def test_a_memory_that_is_shared_outlives_the_run_that_filled_it(shapes: Path, protocol: str, settings: list[str]) -> None:
+    card = shapes / "tips-bench-cards" / "tasks" / "shapes.yaml"
+    card.write_text(card.read_text().replace("- convex-224\n", f"- {protocol}\n"))
+    changes = [word for setting in ["image.short_side=56", *settings] for word in ("--set", setting)]
+    arguments = ["run", "--task", "shapes,shapes+fog-2", "--model", "pixels", "--protocol", protocol, "--out", str(shapes / "a"), *changes]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    (shared,) = map(load_record, (shapes / "a" / "shapes+fog-2").glob("*/*.json"))
+    alone = evaluate("shapes+fog-2", "pixels", protocol, out=shapes / "b", overrides=changes[1::2])
+    assert stable(shared) == stable(alone) and shared.cost.image_forwards == 8
+
+
 def test_a_killed_run_on_changed_images_is_taken_up_to_the_same_record(shapes: Path) -> None:
     whole = evaluate("shapes+glass-blur-2", "pixels", out=shapes / "a", overrides=SMALL)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):

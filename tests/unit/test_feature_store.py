@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -333,6 +334,22 @@ class OneOf(World):
         self.meeting.wait()
 
 
+def by_three(work: Callable[[ResumableArray], Any], folder: Path) -> list[Any]:
+    """What `work` gives on each of three ranks, of which every one has written its item."""
+
+    def one(rank: int) -> Any:
+        try:
+            store = ResumableArray(folder, ROWS, LAYOUT, world=OneOf(rank, 3, "cpu"))
+            store.write(rank, **values(rank))
+            return work(store.join())
+        except BaseException:
+            OneOf.meeting.abort()
+            raise
+
+    with ThreadPoolExecutor(3) as ranks:
+        return list(ranks.map(one, range(3)))
+
+
 def test_no_part_is_removed_while_a_slow_rank_still_looks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     look = ResumableArray._look
 
@@ -341,16 +358,41 @@ def test_no_part_is_removed_while_a_slow_rank_still_looks_for_it(tmp_path: Path,
             time.sleep(0.2)
         look(store)
 
-    def whole(rank: int) -> np.ndarray:
-        try:
-            store = ResumableArray(tmp_path / "store", ROWS, LAYOUT, world=OneOf(rank, 3, "cpu"))
-            store.write(rank, **values(rank))
-            return np.array(store.join().arrays["labels"])
-        except BaseException:
-            OneOf.meeting.abort()
-            raise
-
     monkeypatch.setattr(ResumableArray, "_look", slow)
-    with ThreadPoolExecutor(3) as ranks:
-        found = list(ranks.map(whole, range(3)))
+    found = by_three(lambda store: np.array(store.arrays["labels"]), tmp_path / "store")
     assert all(np.array_equal(labels, np.repeat([0, 1, 2], ROWS)) for labels in found)
+
+
+def test_a_store_is_there_until_its_slowest_rank_lets_go_of_it(tmp_path: Path) -> None:
+    def read(store: ResumableArray) -> bool:
+        if store.world.rank == 2:
+            time.sleep(0.2)
+        there = len(files(tmp_path / "store", "labels.bin")) == 1
+        store.delete()
+        return there
+
+    assert by_three(read, tmp_path / "store") == [True] * 3 and not (tmp_path / "store").exists()
+
+
+def test_two_runs_that_begin_a_store_at_the_same_moment_share_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meeting = threading.Barrier(2, timeout=20)
+
+    def meet(folder: Path) -> int:
+        meeting.wait()  # neither has begun the store, and both are about to
+        return 1 << 40
+
+    monkeypatch.setattr("tips_bench.features.store.free_bytes", meet)
+    with ThreadPoolExecutor(2) as runs:
+        first, second = runs.map(lambda _: ResumableArray(tmp_path / "store", ROWS, LAYOUT), range(2))
+    first.write(0, **values(0))
+    for item in (1, 2):
+        second.write(item, **values(item))
+    first.close()
+    second.close()
+    assert missing(tmp_path / "store") == [] and [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def test_what_a_killed_removal_left_is_no_store(tmp_path: Path) -> None:
+    filled(tmp_path / "store", 0, 1, 2).close()
+    (tmp_path / "store" / "header.json").unlink()
+    assert missing(tmp_path / "store") == [0, 1, 2]

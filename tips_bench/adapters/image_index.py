@@ -67,7 +67,8 @@ class IndexProbe:
         store.close()  # the file stays for the head
         if self.whiten is None:
             return Fit(Index(features_NF), {"images": len(train)})
-        whitening = Whitening.learned(features_NF, self.whiten)
+        dimensions = self.whiten
+        whitening = context.extractor.world.told(lambda: Whitening.learned(features_NF, dimensions))
         index = Index(_whitened(context, train, features_NF, whitening), whitening)
         return Fit(index, {"images": len(train), "dimensions": index.features_NF.shape[1]})
 
@@ -76,11 +77,12 @@ def _whitened(context: RunContext, train: Split, features_NF: np.ndarray, whiten
     """The features of the index in a file of their own, float32."""
     kind: dict[str, Any] = {"features": ((whitening.matrix_FD.shape[1],), "float32")}
     store = context.scratch.open("index-whitened", [1] * len(train), kind, digest(*train.ids))
-    missing = context.extractor.world.share(store.missing())
-    for start in range(0, len(missing), AT_ONCE):
-        rows = missing[start : start + AT_ONCE]
-        for row, features_D in zip(rows, whitening.apply(features_NF[rows]), strict=True):
-            store.write(row, features=features_D[None])
+    missing = set(store.missing())
+    blocks = [range(start, min(start + AT_ONCE, len(train))) for start in range(0, len(train), AT_ONCE)]
+    for rows in context.extractor.world.share(blocks):
+        if missing.intersection(rows):  # a block is made whole: what stands beside a row may move its last digit
+            for row, features_D in zip(rows, whitening.apply(features_NF[rows.start : rows.stop]), strict=True):
+                store.write(row, features=features_D[None])
     features_ND = store.join().arrays["features"]
     store.close()
     return features_ND

@@ -229,7 +229,7 @@ def shared_passes(specs: Sequence[Spec], options: RunOptions, folder: Path | Non
 
 def _fitting(specs: Sequence[Spec], options: RunOptions, folder: Path) -> list[Shared | None]:
     """What shares features in a folder of which half of the free disk may be used."""
-    room = free_bytes(folder) / 2
+    room = options.world.told(lambda: free_bytes(folder)) / 2
     needed: dict[tuple[str, ...], int] = {}
     for found in estimate(specs, options.dtype):
         needed[images_key(found.spec)] = needed.get(images_key(found.spec), 0) + found.disk

@@ -165,7 +165,7 @@ def _evaluated(spec: Spec, chosen: RunOptions, encoder: Encoder | None, shared: 
         raise _no_text(spec)
     shared = shared or Shared(cache_root() / "features" if chosen.cache else None)
     run = _Run(spec, adapter, splits, encoder, beside, chosen, shared, log)
-    done = None if chosen.rerun else run.finished()
+    done = None if chosen.rerun else world.told(run.finished)
     if done is not None:
         if world.is_first:
             again = "to score again: --rerun, or rerun=True"
@@ -383,7 +383,7 @@ class _Run:
         if train is None:
             return self._without_train(probe)
         folders = [self.work, *([self.heads / self._fit_id(train)] if self.heads else [])]
-        return fitted(probe, folders, lambda: probe.fit(self.context, train), writes=self.world.is_first)
+        return fitted(probe, folders, lambda: probe.fit(self.context, train), self.world)
 
     def _fit_id(self, train: Split) -> str:
         """Of everything that a fit depends on."""

@@ -92,9 +92,11 @@ def jobs_at_once(device: str | None, at_once: int | None) -> int:
 
 def _gpus(device: str | None) -> list[str]:
     """The GPUs to share out, as CUDA_VISIBLE_DEVICES names them; none where the jobs' device is the CPU or one GPU by number."""
+    if device not in (None, "cuda"):
+        return []
     import torch
 
-    if device not in (None, "cuda") or not torch.cuda.is_available():
+    if not torch.cuda.is_available():
         return []
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     return visible or [str(number) for number in range(torch.cuda.device_count())]

@@ -69,10 +69,15 @@ def folder_of(out: Path) -> Path:
 
 
 def add(out: Path, asked: Sequence[Asked]) -> None:
-    """Write the evaluations beside those that were asked for before. Errors: the folder takes no file."""
-    known = {one.id: one for one in ([*read(out), *asked] if (folder_of(out) / "evaluations.json").is_file() else asked)}
-    data = {"schema": SCHEMA, "evaluations": [asdict(one) for one in known.values()]}
-    write_text(folder_of(out) / "evaluations.json", json.dumps(data, indent=1) + "\n", durable=True)
+    """Write the evaluations beside those that were asked for before, by other commands at this moment, too.
+
+    Errors: the folder takes no file.
+    """
+    path = folder_of(out) / "evaluations.json"
+    with claims.waited_for(path.with_suffix(".lock")):
+        known = {one.id: one for one in ([*read(out), *asked] if path.is_file() else asked)}
+        data = {"schema": SCHEMA, "evaluations": [asdict(one) for one in known.values()]}
+        write_text(path, json.dumps(data, indent=1) + "\n", durable=True)
 
 
 def read(out: Path) -> list[Asked]:

@@ -61,6 +61,8 @@ def _do(ray: Any, jobs: Sequence[Job], settings: Settings, ranks: int, needs: di
 
 
 def _gpus(jobs: Sequence[Job]) -> int:
+    if all(job["device"] == "cpu" for job in jobs):
+        return 0
     import torch
 
-    return int(torch.cuda.is_available() and any(job["device"] != "cpu" for job in jobs))
+    return int(torch.cuda.is_available())

@@ -9,10 +9,11 @@ Slurm, to try it out.
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tips_bench.errors import UserError
@@ -20,7 +21,7 @@ from tips_bench.executors.jobs import Job, Settings, ranks_of
 from tips_bench.executors.together import do_together
 from tips_bench.journal import say
 
-LOOK_AGAIN_S = 0.2
+LOOK_AGAIN_S, LOOK_IN_QUEUE_S = 0.2, 30.0
 WHERE = "--on slurm"
 DEFAULTS: dict[str, dict[str, str | int]] = {"slurm": {"job_name": "tips-bench", "time": 60}, "local": {"timeout_min": 60 * 24 * 7}}
 
@@ -63,13 +64,42 @@ def run(jobs: Sequence[Job], settings: Settings) -> bool:
         say(f"queued as array job {queued[0].job_id.partition('_')[0]} of Slurm, {len(queued)} jobs")
         if not settings.wait:
             return False
-    left = list(zip(jobs, queued, strict=True))
+    left = {one.job_id: (job, one) for job, one in zip(jobs, queued, strict=True)}
+    queue = _Queue()
     while left:
-        for job, one in [pair for pair in left if pair[1].done()]:
-            settings.ended(job, _problem(one))
-            left.remove((job, one))
+        lost = queue.lost(left) if cluster == "slurm" else set()
+        for number, (job, one) in list(left.items()):
+            if one.done() or number in lost:
+                settings.ended(job, _problem(one))
+                del left[number]
         time.sleep(LOOK_AGAIN_S)
     return True
+
+
+class _Queue:
+    """Which jobs have left Slurm's queue. submitit asks Slurm's accounting, without which it never learns of a job that was cancelled."""
+
+    def __init__(self) -> None:
+        self._next_look, self._missing = 0.0, set[str]()
+
+    def lost(self, left: Iterable[str]) -> set[str]:
+        """Those of these job ids that were not there at two looks one after another: what a job leaves may be seen later than its end."""
+        if time.monotonic() < self._next_look:
+            return set()
+        self._next_look = time.monotonic() + LOOK_IN_QUEUE_S
+        there = _in_queue()
+        if there is None:
+            return set()
+        missing = set(left) - there
+        lost, self._missing = missing & self._missing, missing
+        return lost
+
+
+def _in_queue() -> set[str] | None:
+    """The ids of this user's jobs; None where Slurm does not answer."""
+    command = ["squeue", "--noheader", "--array", "--format=%i", f"--user={os.getuid()}"]
+    asked = subprocess.run(command, capture_output=True, text=True)
+    return set(asked.stdout.split()) if asked.returncode == 0 else None
 
 
 def _executor(cluster: str, most: int, settings: Settings, values: dict[str, str | int]) -> Any:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from tips_bench.executors import matrix
-from tips_bench.executors.evaluations import asked_for, spec_of
 from tips_bench.executors.jobs import Job
 from tips_bench.executors.work import do, prepare
 from tips_bench.files import write_text
@@ -27,6 +26,8 @@ def do_together(job: Job, ranks: int) -> Any:
     """As `do`, by so many processes of this machine where there are several. Errors: RuntimeError if ranks died and left no sentence."""
     if ranks == 1:
         return do(job)
+    from tips_bench.executors.evaluations import asked_for, spec_of  # loads torch, which other jobs may not need
+
     prepare(job)
     given = job["arguments"]
     out = Path(given["out"])

@@ -30,8 +30,8 @@ def prepare(job: Job) -> None:
     """Make this process one like that which asked for the job."""
     os.chdir(job["folder"])
     sys.argv = job["command"]  # records name it
-    for module in filter(None, job["plugins"].split(",")):
-        plugins.load_plugin(module)
+    os.environ.update(job["environment"])
+    plugins.load()
 
 
 def _as_rank(job: Job) -> None:

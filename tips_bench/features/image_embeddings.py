@@ -6,6 +6,7 @@ Axes: B batch, H W pixels, D feature of a layer, F features of an image, N image
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from tips_bench.features.extract import Extractor
 from tips_bench.features.memory import What
 from tips_bench.features.store import ResumableArray
 from tips_bench.features.upsampling import refuse
-from tips_bench.files import digest
+from tips_bench.files import atomic, digest
 from tips_bench.progress import bar
 
 
@@ -90,10 +91,25 @@ def encode_images(extractor: Extractor, split: Split, embedding: ImageEmbedding,
 
 
 def point_to(features_NF: np.ndarray, file: Path, name: str = "features") -> dict[str, Any]:
-    """What `file` has to hold for `follow` to find features, or another array, that stay in their store."""
+    """What `file` has to hold for `follow` to find features, or another array, that stay in the file of their store.
+
+    Where that lies elsewhere, it gets a second name beside `file`, for a store goes with the work folder of its run.
+    """
     assert isinstance(features_NF, np.memmap) and features_NF.filename, "features of a store"
-    place = os.path.relpath(str(features_NF.filename), file.parent)
-    return {name: place, f"{name}_type": str(features_NF.dtype), f"{name}_shape": features_NF.shape}
+    source, folder = Path(str(features_NF.filename)).resolve(), file.parent.resolve()
+    if not source.is_relative_to(folder):
+        source = _second_name(source, folder / f"{name}.bin")
+    return {name: str(source.relative_to(folder)), f"{name}_type": str(features_NF.dtype), f"{name}_shape": features_NF.shape}
+
+
+def _second_name(source: Path, target: Path) -> Path:
+    """A hard link to a file, or a copy where a disk has none."""
+    with atomic(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+    return target
 
 
 def follow(data: Mapping[str, np.ndarray], file: Path, name: str = "features") -> np.ndarray:

@@ -117,8 +117,7 @@ def position_basis(extractor: Extractor, size: tuple[int, int], components: int)
             raise UserError(problem, where="protocol", fix="Set it to a smaller number, or to null.")
         return torch.linalg.svd((features_PD - features_PD.mean(0)).T, full_matrices=False).U[:, :components]
 
-    found = extractor.world.gather(directions() if extractor.world.is_first else None)[0]
-    return found.to(extractor.encoder.device, torch.float32)
+    return extractor.world.told(directions).to(extractor.encoder.device, torch.float32)
 
 
 def without(features_hwD: Tensor, basis_Dc: Tensor) -> Tensor:

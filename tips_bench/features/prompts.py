@@ -56,10 +56,10 @@ def embed_names(encoder: Encoder, names: Sequence[str], prompts: Sequence[str], 
     tower = digest(encoder.spec.identity(), str(encoder.dtype), encoder.device.type, probe_1D.numpy().tobytes().hex())
     arrays = {"embedding": ((probe_1D.shape[1],), "float32")}
     store = cache.open("names", [1] * len(names), arrays, tower, json.dumps([list(names), list(prompts)]))
-    missing = store.missing()
+    missing = set(store.missing())  # in a cache of many, perhaps not the same on each rank
     with bar("class names", len(names)) as advance:
         advance(len(names) - len(missing))
-        for item in cache.world.share(missing):
+        for item in [item for item in cache.world.share(range(len(names))) if item in missing]:
             store.write(item, embedding=_ensemble(embed, fill(prompts, names[item])).cpu().numpy())
             advance()
     store.join()

@@ -21,11 +21,12 @@ from pathlib import Path
 import numpy as np
 
 from tips_bench.errors import UserError
-from tips_bench.files import cannot_write, free_bytes, sync, write_text
+from tips_bench.files import cannot_write, free_bytes, sync, temporary_folder
 from tips_bench.ranks import ALONE, World
 
 Layout = Mapping[str, tuple[tuple[int, ...], str]]
 """name -> (shape of a row, dtype)"""
+HEADER = "header.json"
 FORGOTTEN = 24 * 3600  # seconds without a new item after which a part is nobody's
 
 
@@ -53,21 +54,21 @@ class ResumableArray:
         world.barrier()  # none writes before all have seen the same items
 
     def _take_up(self, header: str) -> None:
-        path = self.folder / "header.json"
-        if path.is_file() and path.read_bytes() == header.encode():
+        if _header(self.folder) == header:
             return
-        remove(self.folder)
+        if _header(self.folder) is not None:
+            remove(self.folder)
         needed = sum(int(self.starts[-1]) * row_bytes(*kind) for kind in self._layout.values())
         try:
-            self.folder.mkdir(parents=True)
-            free = free_bytes(self.folder)
+            with temporary_folder(self.folder) as begun:
+                free = free_bytes(begun)
+                if free < needed:
+                    problem = f"needs {needed / 1e9:.2f} GB, and the disk has {free / 1e9:.2f} GB free"
+                    raise UserError(problem, where=self.folder, fix="Free space there or choose another folder.")
+                (begun / HEADER).write_text(header, encoding="utf-8")
+                _put(begun, self.folder, header)
         except OSError as error:
             raise cannot_write(self.folder, error) from error
-        if free < needed:
-            remove(self.folder)
-            problem = f"needs {needed / 1e9:.2f} GB, and the disk has {free / 1e9:.2f} GB free"
-            raise UserError(problem, where=self.folder, fix="Free space there or choose another folder.")
-        write_text(path, header)
 
     def _look(self) -> None:
         """Find every item that some part holds whole."""
@@ -158,8 +159,9 @@ class ResumableArray:
             part.flush()
 
     def delete(self) -> None:
-        """Remove the folder, once for all ranks."""
+        """Remove the folder, once for all ranks, when all have come to this: on a shared disk a slow one may still read."""
         self.close()
+        self.world.barrier()
         if self.world.is_first:
             remove(self.folder)
 
@@ -317,7 +319,25 @@ def checksum(rows: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(rows).view(np.uint8).data) if rows.size else 0
 
 
+def _header(folder: Path) -> str | None:
+    """Of the store in a folder; None where there is none."""
+    try:
+        return (folder / HEADER).read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _put(begun: Path, folder: Path, header: str) -> None:
+    """Give an empty store its name, unless another process has just done that. What a kill left there goes. Errors: an OSError."""
+    try:
+        os.rename(begun, folder)
+    except OSError:
+        if _header(folder) != header:
+            remove(folder)
+            os.rename(begun, folder)
+
+
 def remove(folder: Path) -> None:
     """Delete a store. The header goes first: what a kill leaves of the rest is no store."""
-    (folder / "header.json").unlink(missing_ok=True)
+    (folder / HEADER).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)

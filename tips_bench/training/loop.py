@@ -249,7 +249,7 @@ class _Run:
             self.log.event(scored.step, DONE, **details)
 
     def _restore(self) -> checkpoint.State | None:
-        folder = checkpoint.newest(self.run)
+        folder = self.world.told(lambda: checkpoint.newest(self.run))
         if folder is None:
             return None
         checkpoint.allocate(self.learner.optimizer)

@@ -69,7 +69,8 @@ class LinearPointsProbe:
         scans = len(train)
         identity = digest(options.model_dump_json(), context.seed, *train.ids)
         order = ScanOrder(scans, context.seed)
-        training = Training(options.epochs * scans, options.checkpoint_every, order, context.folder / "points.pt", identity, workers=0)
+        path, world = context.folder / "points.pt", context.extractor.world
+        training = Training(options.epochs * scans, options.checkpoint_every, order, path, identity, workers=0, world=world)
         (loss,) = training.run(trainee)
         if not math.isfinite(loss):
             raise UserError(f"the probe diverged: its loss is {loss}", fix="Lower the learning rate: --set probe.lr=1e-5.")

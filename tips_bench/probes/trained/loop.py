@@ -84,7 +84,7 @@ class Training:
 
     def _resume(self, trainee: Trainee) -> tuple[int, list[float]]:
         """(the first iteration, the last losses)."""
-        if not self.path.is_file():
+        if not self.world.told(self.path.is_file):
             return 0, []
         try:
             saved = torch.load(self.path, map_location="cpu", weights_only=True)

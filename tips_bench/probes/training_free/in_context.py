@@ -52,8 +52,10 @@ class InContextHead:
         return means_QV.view(*features_NhwD.shape[:3], -1).permute(0, 3, 1, 2)
 
     def save(self, path: Path) -> None:
-        """Write all but the memory and its index, which stay where they are, as .npz, atomically."""
+        """Write all but the memory, which stays where it is, as .npz, atomically; an index lies beside it."""
         search = self.search
+        if search.index is not None and not path.with_name(INDEX).is_file():
+            save_index(search.index, path.with_name(INDEX))
         every = len(search.rows_M) == len(search.features_ND)
         save_npz(
             path,

@@ -1,0 +1,64 @@
+"""What executors share: what a job takes along, the list of evaluations, and jobs that Slurm has lost."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tips_bench.executors import matrix, slurm
+from tips_bench.executors.jobs import new_job
+from tips_bench.executors.work import prepare
+
+
+def test_a_job_takes_the_folder_and_the_variables_of_tips_bench_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["tips-bench", "run"])
+    monkeypatch.setenv("TIPS_BENCH_DATA", "my data")
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    job = new_job("module:function", {"number": 1})
+    assert "secret" not in str(job)
+    monkeypatch.chdir("/")
+    monkeypatch.setattr(sys, "argv", ["worker"])
+    monkeypatch.delenv("TIPS_BENCH_DATA")
+    monkeypatch.setenv("TIPS_BENCH_CACHE_LIMIT", "5GB")  # of this machine alone
+    prepare(job)
+    assert (Path.cwd(), sys.argv) == (tmp_path, ["tips-bench", "run"])
+    assert (os.environ["TIPS_BENCH_DATA"], os.environ["TIPS_BENCH_CACHE_LIMIT"]) == ("my data", "5GB")
+
+
+def test_commands_that_ask_at_the_same_moment_are_all_in_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = matrix.read
+
+    def slow(out: Path) -> list[matrix.Asked]:
+        found = read(out)
+        time.sleep(0.05)
+        return found
+
+    monkeypatch.setattr(matrix, "read", slow)
+    matrix.add(tmp_path, [matrix.Asked("first", "task", "model", "protocol")])
+    with ThreadPoolExecutor(3) as commands:
+        list(commands.map(lambda name: matrix.add(tmp_path, [matrix.Asked(name, "task", "model", "protocol")]), "abc"))
+    assert {one.id for one in read(tmp_path)} == {"first", "a", "b", "c"}
+
+
+def test_a_job_that_is_twice_not_in_the_queue_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm, "LOOK_IN_QUEUE_S", 0.0)
+    looks = iter([{"7_0", "7_1", "9"}, {"7_1"}, None, {"7_0", "7_1"}, {"7_1"}, {"7_1"}])
+    monkeypatch.setattr(slurm, "_in_queue", lambda: next(looks))
+    queue = slurm._Queue()
+    found = [queue.lost(["7_0", "7_1"]) for _ in range(6)]
+    assert found == [set(), set(), set(), set(), set(), {"7_0"}], "a queue that does not answer tells nothing, a requeued job is back"
+
+
+def test_the_queue_is_not_asked_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(slurm, "_in_queue", lambda: asked.append(1) or {"7"})
+    queue = slurm._Queue()
+    for _ in range(5):
+        queue.lost(["7"])
+    assert len(asked) == 1
