@@ -77,7 +77,7 @@ CASES = [
     Case("rooms-zeroshot-classes", "zeroshot-112", (*LARGE,)),
     Case("rooms-instances", "instances-112", ("image.short_side=224",)),
     Case("rooms-discovery", "lost-patches"),
-    Case("rooms-discovery", "tokencut-patches"),
+    Case("rooms-discovery", "tokencut-dinov3"),
     Case("rooms-video", "video-224", each=20),
     Case("rooms-keypoints", "keypoints-224", each=1.9),
     Case("rooms-views", "views-224", each=1.7),

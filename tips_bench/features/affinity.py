@@ -126,9 +126,7 @@ def tiles(grid: tuple[int, int], radius: float, shape: Window, side: int) -> tup
     return tuple(found)
 
 
-def by_tiles(
-    queries_hwD: Tensor, frames: int, k: int, radius: float, shape: Window, of_tile: Callable[[Tile, Tensor], Matches]
-) -> Matches:
+def by_tiles(queries_hwD: Tensor, frames: int, k: int, radius: float, shape: Window, of_tile: Callable[[Tile, Tensor], Matches]) -> Matches:
     """The matches of a whole map. of_tile: those of a tile, among the patches whose rows [n] it is given."""
     height, width = queries_hwD.shape[:2]
     rows_Thw = torch.arange(frames * height * width, device=queries_hwD.device).view(frames, height, width)

@@ -196,7 +196,7 @@ def _maxima(products_qn: Tensor) -> Tensor:
     grouped_qGg = _grouped(products_qn)
     if products_qn.dtype != torch.bfloat16:
         return grouped_qGg.amax(1)
-    return grouped_qGg.view(torch.int16).amax(1).view(torch.bfloat16)  # positive numbers have the order of their bits: in a sixth of the time
+    return grouped_qGg.view(torch.int16).amax(1).view(torch.bfloat16)  # positive numbers have the order of their bits: a sixth of the time
 
 
 def _pairs(products_qn: Tensor, maxima_qg: Tensor, least_q: Tensor) -> tuple[Tensor, Tensor]:

@@ -135,7 +135,7 @@ def _fit(points_SP: Tensor, centers_KP: Tensor, iterations: int) -> tuple[Tensor
 
 
 def _two_nearest(points_SP: Tensor, square_S: Tensor, centers_KP: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(cluster of each point, the distance to its center, that to the second nearest), each [S]. square_S: squared lengths of the points."""
+    """(cluster of each point, the distance to its center, that to the second nearest), each [S]. square_S: squared lengths of points."""
     squares_SK = _squares(points_SP, centers_KP)
     least_S, labels_S = squares_SK.min(1)
     second_S = squares_SK.scatter_(1, labels_S[:, None], torch.inf).amin(1)
