@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tips_bench.features import affinity
 from tips_bench.features import cosine_matches as module
-from tips_bench.features.affinity import NOTHING, Matches, unit
-from tips_bench.features.cosine_matches import cosine_matches, key_blocks
+from tips_bench.features.affinity import NOTHING, Matches, unit, window_matches
+from tips_bench.features.cosine_matches import KeyBlock, cosine_matches, key_blocks, middle_of, window_cosines
 
 COARSE = [torch.float32, torch.bfloat16]
 
@@ -87,3 +88,40 @@ def test_few_keys_are_multiplied_twice() -> None:
     longest, lost = block.lengths
     assert longest < 0.1
     assert lost < longest / 256
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    grid=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    frames=st.integers(1, 4),
+    k=st.integers(1, 8),
+    radius=st.sampled_from([0.0, 1.5, 2.0, 20.0]),
+    shape=st.sampled_from(["square", "circle"]),
+    alike=st.sampled_from([0.0, 1.0, 1000.0]),
+    coarse=st.sampled_from(COARSE),
+    tile=st.integers(1, 5),
+    seed=st.integers(0, 2**16),
+)
+def test_matches_in_a_window_are_those_of_float32(
+    grid: tuple[int, int], frames: int, k: int, radius: float, shape: str, alike: float, coarse: torch.dtype, tile: int, seed: int
+) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    queries_hwD, keys_ThwD = (unit(torch.randn(*size, *grid, 6, generator=draw) + alike) for size in ((), (frames,)))
+    keys_ThwD = torch.cat([keys_ThwD, keys_ThwD[:1]])  # equal keys
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "coarse_type", lambda: coarse)
+        patch.setattr(affinity, "TILE", tile)
+        keys = [frame_hwD.flatten(0, 1) for frame_hwD in keys_ThwD]
+        found = window_cosines(queries_hwD, [KeyBlock(unit_nD, middle_of(keys[0])) for unit_nD in keys], k, radius, shape)
+        wanted = window_matches(queries_hwD, keys_ThwD, k, radius, shape)
+    near_QN = (queries_hwD.flatten(0, 1).double() @ torch.cat(keys).double().T).numpy()
+    there_Qk = wanted.rows_Qk.numpy() != NOTHING
+    np.testing.assert_array_equal(found.rows_Qk.numpy() != NOTHING, there_Qk)
+    np.testing.assert_allclose(found.similarities_Qk, wanted.similarities_Qk, atol=1e-6)
+    for near_N, rows_k, there_k, wanted_k in zip(near_QN, found.rows_Qk.numpy(), there_Qk, wanted.similarities_Qk.numpy(), strict=True):
+        assert len(set(rows_k[there_k])) == there_k.sum()
+        np.testing.assert_allclose(near_N[rows_k[there_k]], wanted_k[there_k], atol=1e-6)
+    if coarse == torch.bfloat16:  # a pair has one product, wherever its key is; one of a matrix may round otherwise
+        equal_Qk = there_Qk & (found.rows_Qk.numpy() >= frames * grid[0] * grid[1])  # of two equal keys the first comes first
+        for query, place in zip(*np.nonzero(equal_Qk), strict=True):
+            assert found.rows_Qk[query, place] - frames * grid[0] * grid[1] in found.rows_Qk[query, :place]

@@ -78,3 +78,11 @@ def test_argmax_in_pieces_equals_argmax_of_the_whole(monkeypatch):
     logits = torch.randn(7, 9, 5)
     upsampling = Upsampling.of((9, 5), (1, 1, 1, 1), whole((34, 18)), (40, 30))
     assert torch.equal(upsampling.argmax(logits).long(), upsampling(logits).argmax(0))
+
+
+@pytest.mark.parametrize("kind", ["nearest", "bilinear"])
+def test_the_class_of_a_pixel_is_that_of_its_only_patch_where_it_has_one(kind):
+    logits_Chw = torch.randn(7, 5, 6, generator=torch.Generator().manual_seed(0))
+    for outer in ((5, 6), (13, 17)):  # bilinear to the same size copies, too
+        upsampling = Upsampling.of((5, 6), (0, 0, 0, 0), whole((50, 60)), outer, kind=kind)
+        assert torch.equal(upsampling.argmax(logits_Chw), upsampling(logits_Chw).argmax(-3).to(torch.uint8))

@@ -49,6 +49,23 @@ def test_from_the_same_first_centers_the_clusters_are_those_of_scikit_learn(seed
     assert kmeans(points_SP, 7, iterations=300, restarts=4, seed=seed)[1] <= loss
 
 
+@pytest.mark.parametrize(("clusters", "spread"), [(2, 0.5), (9, 3.0), (40, 3.0), (290, 1.0)])
+def test_points_that_are_not_looked_at_again_would_have_stayed(clusters: int, spread: float) -> None:
+    points_SP, _ = clouds(clusters, clusters=7, spread=spread)
+    points_SP[20:40] = points_SP[:20]  # equal points, and so clusters without any
+    first_KP = points_SP[:clusters].clone()
+    labels_S, distances_S = nearest(points_SP, first_KP)
+    centers_KP, iterations = first_KP, 0
+    while True:  # all points are compared with all centers
+        centers_KP, iterations = module._means(points_SP, labels_S, distances_S, clusters), iterations + 1
+        before_S, (labels_S, distances_S) = labels_S, nearest(points_SP, centers_KP)
+        if torch.equal(before_S, labels_S):
+            break
+    found_KP, loss = module._fit(points_SP, first_KP, 1000)
+    assert torch.equal(found_KP, centers_KP) and loss == float(distances_S.sum())
+    assert iterations > 1 or clusters == 290
+
+
 def test_an_empty_cluster_begins_again_at_the_farthest_point() -> None:
     points_SP = torch.tensor([[0.0], [0.0], [0.1], [9.0]], dtype=torch.float64)
     labels_S, distances_S = nearest(points_SP, torch.tensor([[0.0], [50.0]], dtype=torch.float64))

@@ -8,7 +8,7 @@ from tips_bench.adapters.pixel_values import PixelValuesAdapter
 from tips_bench.cards import TaskCard
 from tips_bench.data.base import NormalsSample
 from tips_bench.errors import UserError
-from tips_bench.metrics.normals import NormalsCounts
+from tips_bench.metrics.normals import NormalsCounts, known
 from tips_bench.pictures.dense import normals_panel
 from tips_bench.pictures.panels import PcaBasis
 from tips_bench.probes.pixel_targets import NormalsTarget
@@ -27,5 +27,5 @@ class NormalsAdapter(PixelValuesAdapter):
 
     def panel(self, sample: NormalsSample, values_THW: np.ndarray, features_hwD: np.ndarray, basis: PcaBasis) -> np.ndarray:
         """The picture of one map of normals and its prediction."""
-        known_HW = (sample.normals_HW3 != 0).any(axis=-1)
-        return normals_panel(sample.image_HW3, sample.normals_HW3, known_HW, np.moveaxis(values_THW, 0, -1), features_hwD, basis)
+        truth_HW3 = sample.normals_HW3
+        return normals_panel(sample.image_HW3, truth_HW3, known(truth_HW3), np.moveaxis(values_THW, 0, -1), features_hwD, basis)

@@ -105,8 +105,10 @@ class NormalsPairs(PairReader):
 def decode_normals(stored_HW3: np.ndarray) -> np.ndarray:
     """normals_HW3, float32 of length 1, of bytes round((n + 1) * 127.5); 0 0 0 where black."""
     normals_HW3 = stored_HW3.astype(np.float32) / np.float32(127.5) - 1
-    normals_HW3 /= np.maximum(np.linalg.norm(normals_HW3, axis=-1, keepdims=True), np.float32(1e-6))
-    normals_HW3[~stored_HW3.any(axis=-1)] = 0
+    x_HW, y_HW, z_HW = np.moveaxis(normals_HW3, -1, 0)  # numpy adds planes in a tenth of the time of a short last axis
+    normals_HW3 /= np.maximum(np.sqrt(x_HW * x_HW + y_HW * y_HW + z_HW * z_HW), np.float32(1e-6))[..., None]
+    red_HW, green_HW, blue_HW = np.moveaxis(stored_HW3, -1, 0)
+    normals_HW3[(red_HW | green_HW | blue_HW) == 0] = 0
     return normals_HW3
 
 

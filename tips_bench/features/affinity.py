@@ -14,6 +14,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -92,28 +93,55 @@ def window_matches(queries_hwD: Tensor, keys_ThwD: Tensor, k: int, radius: float
 
     Only products of patches near each other are made: those of a tile of queries with the rectangle that its windows lie in.
     """
-    frames, height, width = keys_ThwD.shape[:3]
+
+    def of_tile(tile: Tile, rows_n: Tensor) -> Matches:
+        frames, keys_nD = len(keys_ThwD), keys_ThwD[:, *tile.box].flatten(0, 2)
+        barred_Qm = torch.where(tile.near_Qm, 0.0, -torch.inf).to(queries_hwD)
+        parts, size = [], max(1, BLOCK_VALUES // len(rows_n))
+        for queries_qD, barred_qm in zip(queries_hwD[tile.queries].flatten(0, 1).split(size), barred_Qm.split(size), strict=True):
+            products_qn = queries_qD @ keys_nD.T
+            products_qn.unflatten(1, (frames, -1)).add_(barred_qm[:, None])
+            parts.append(greatest(products_qn, rows_n, k))
+        return _filled(_below_each_other(parts), k)
+
+    return by_tiles(queries_hwD, len(keys_ThwD), k, radius, shape, of_tile)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A square of queries, the box of patches that their windows lie in, and near_Qm, bool: which of them are in the window of each."""
+
+    queries: tuple[slice, slice]
+    box: tuple[slice, slice]
+    near_Qm: Tensor
+
+
+@lru_cache(maxsize=2)
+def tiles(grid: tuple[int, int], radius: float, shape: Window, side: int) -> tuple[Tile, ...]:
+    """A map in tiles of so many patches a side at most."""
+    found = []
+    for queries in itertools.product(_parts(grid[0], side), _parts(grid[1], side)):
+        box = _around(queries[0], radius, grid[0]), _around(queries[1], radius, grid[1])
+        found.append(Tile(queries, box, _inside(queries, box, radius, shape)))
+    return tuple(found)
+
+
+def by_tiles(queries_hwD: Tensor, frames: int, k: int, radius: float, shape: Window, of_tile: Callable[[Tile, Tensor], Matches]) -> Matches:
+    """The matches of a whole map. of_tile: those of a tile, among the patches whose rows [n] it is given."""
+    height, width = queries_hwD.shape[:2]
     rows_Thw = torch.arange(frames * height * width, device=queries_hwD.device).view(frames, height, width)
     values_hwk = queries_hwD.new_empty(height, width, k)
     found_hwk = rows_Thw.new_empty(height, width, k)
-    for tile in itertools.product(_parts(height), _parts(width)):
-        box = _around(tile[0], radius, height), _around(tile[1], radius, width)
-        keys_nD, rows_n = keys_ThwD[:, *box].flatten(0, 2), rows_Thw[:, *box].flatten()
-        barred_Qm = torch.where(_inside(tile, box, radius, shape), 0.0, -torch.inf).to(queries_hwD)
-        parts, size = [], max(1, BLOCK_VALUES // len(rows_n))
-        for queries_qD, barred_qm in zip(queries_hwD[tile].flatten(0, 1).split(size), barred_Qm.split(size), strict=True):
-            products_qn = queries_qD @ keys_nD.T
-            products_qn.unflatten(1, (frames, -1)).add_(barred_qm[:, None])
-            parts.append(_greatest(products_qn, rows_n, k))
-        found = _filled(_below_each_other(parts), k)
-        values_hwk[tile] = found.similarities_Qk.unflatten(0, values_hwk[tile].shape[:2])
-        found_hwk[tile] = found.rows_Qk.unflatten(0, found_hwk[tile].shape[:2])
+    for tile in tiles((height, width), radius, shape, TILE):
+        found = of_tile(tile, rows_Thw[:, *tile.box].flatten())
+        values_hwk[tile.queries] = found.similarities_Qk.unflatten(0, values_hwk[tile.queries].shape[:2])
+        found_hwk[tile.queries] = found.rows_Qk.unflatten(0, found_hwk[tile.queries].shape[:2])
     return Matches(values_hwk.flatten(0, 1), found_hwk.flatten(0, 1))
 
 
-def _parts(side: int) -> list[slice]:
-    """One axis in parts of TILE patches at most, as even as they can be."""
-    number = -(-side // TILE)
+def _parts(side: int, most: int) -> list[slice]:
+    """One axis in parts of so many patches at most, as even as they can be."""
+    number = -(-side // most)
     bounds = [part * side // number for part in range(number + 1)]
     return [slice(*pair) for pair in itertools.pairwise(bounds)]
 
@@ -144,7 +172,7 @@ def _block(queries_QD: Tensor, keys_nD: Tensor, rows_n: Tensor, k: int, allowed:
         if allowed is not None:
             rows_q = torch.arange(first, first + len(queries_qD), device=queries_qD.device)
             products_qn.masked_fill_(~allowed(rows_q, rows_n), -torch.inf)
-        parts.append(_greatest(products_qn, rows_n, k))
+        parts.append(greatest(products_qn, rows_n, k))
         first += len(queries_qD)
     return _below_each_other(parts)
 
@@ -160,8 +188,8 @@ def _filled(found: Matches, k: int) -> Matches:
     return Matches(F.pad(found.similarities_Qk, (0, missing), value=-torch.inf), F.pad(found.rows_Qk, (0, missing), value=NOTHING))
 
 
-def _greatest(products_qn: Tensor, rows_n: Tensor, k: int) -> Matches:
-    """The k greatest of each line, the lower column first where they are equal."""
+def greatest(products_qn: Tensor, rows_n: Tensor, k: int) -> Matches:
+    """The k greatest of each line, the lower column first where they are equal; fewer where there are fewer columns."""
     columns = products_qn.shape[1]
     if k == 1 and columns:  # the first of equal ones, by max's own word
         values_q, places_q = products_qn.max(1, keepdim=True)

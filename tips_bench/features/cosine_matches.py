@@ -14,14 +14,15 @@ Axes: Q queries, N keys, D feature, k matches of a query, P pairs of a query and
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from tips_bench.features.affinity import GROUP, NOTHING, Matches
+from tips_bench.features.affinity import GROUP, NOTHING, Matches, Tile, Window, by_tiles, greatest, window_matches
 
 PRODUCTS = 1 << 22  # at once, and so the most pairs that are multiplied twice at once, where all keys are the same
 
@@ -40,25 +41,54 @@ class KeyBlock:
     middle_D: Tensor | None
 
     @cached_property
-    def coarse_nD(self) -> Tensor:
-        """The keys for products that find candidates."""
-        return self.unit_nD if self.middle_D is None else (self.unit_nD - self.middle_D).to(coarse_type())
+    def coarse_nE(self) -> Tensor:
+        """The keys for products with `coarse_queries`."""
+        if self.middle_D is None:
+            return self.unit_nD
+        away_nD = self.unit_nD - self.middle_D
+        return torch.cat([away_nD.to(coarse_type()), _halves(away_nD @ self.middle_D)], 1)
 
     @cached_property
     def lengths(self) -> tuple[float, float]:
         """The greatest length of a key for coarse products, and of what rounding took from one."""
         if self.middle_D is None or not len(self.unit_nD):
             return 1.0, 0.0
-        exact_nD = self.unit_nD - self.middle_D
-        return float(exact_nD.norm(dim=1).max()), float((exact_nD - self.coarse_nD).norm(dim=1).max())
+        away_nD = self.unit_nD - self.middle_D
+        return float(away_nD.norm(dim=1).max()), float((away_nD - away_nD.to(coarse_type())).norm(dim=1).max())
+
+    @cached_property
+    def apart(self) -> float:
+        """The most that rounding took from a key's product with the middle."""
+        if self.middle_D is None or not len(self.unit_nD):
+            return 0.0
+        with_middle_n = (self.unit_nD - self.middle_D) @ self.middle_D
+        return float((with_middle_n - _halves(with_middle_n).float().sum(1)).abs().max())
+
+
+def _halves(value_n: Tensor) -> Tensor:
+    """[n,2] of the coarse type, whose sums are the values but for a little."""
+    high_n = value_n.to(coarse_type())
+    return torch.stack([high_n, (value_n - high_n).to(coarse_type())], 1)
+
+
+def coarse_queries(unit_qD: Tensor, middle_D: Tensor | None) -> Tensor:
+    """[q,E]: products with coarse keys x are (q - middle) (x - middle) + middle (x - middle) = q x - q middle."""
+    if middle_D is None:
+        return unit_qD
+    return torch.cat([(unit_qD - middle_D).to(coarse_type()), torch.ones(len(unit_qD), 2, dtype=coarse_type())], 1)
+
+
+def middle_of(unit_nD: Tensor) -> Tensor | None:
+    """What to take from keys of length 1 before they are rounded; None where they are not to be."""
+    rounded = unit_nD.device.type == "cpu" and unit_nD.dtype == torch.float32 and coarse_type() != torch.float32
+    return unit_nD.mean(0) if rounded else None
 
 
 def key_blocks(blocks: Iterable[Tensor]) -> Iterator[KeyBlock]:
     """Keys [n,D] of length 1 and float32, ready for `cosine_matches`. Their middle is taken to be that of the first block."""
     middle_D = None
     for unit_nD in blocks:
-        if middle_D is None and coarse_type() != torch.float32:
-            middle_D = unit_nD.mean(0)
+        middle_D = middle_of(unit_nD) if middle_D is None else middle_D
         yield KeyBlock(unit_nD, middle_D)
 
 
@@ -74,7 +104,7 @@ def cosine_matches(unit_QD: Tensor, blocks: Iterable[KeyBlock], k: int) -> Match
         for queries in (slice(start, start + step) for start in range(0, len(unit_QD), max(1, step))):
             unit_qD = unit_QD[queries]
             products_qn = space[: len(unit_qD) * keys].view(len(unit_qD), keys)
-            torch.mm(unit_qD.to(space.dtype), block.coarse_nD.T, out=products_qn)
+            torch.mm(coarse_queries(unit_qD, block.middle_D), block.coarse_nE.T, out=products_qn)
             best = Matches(found.similarities_Qk[queries], found.rows_Qk[queries])
             better = _better(unit_qD, block, first, best, products_qn)
             found.similarities_Qk[queries], found.rows_Qk[queries] = better.similarities_Qk, better.rows_Qk
@@ -82,36 +112,72 @@ def cosine_matches(unit_QD: Tensor, blocks: Iterable[KeyBlock], k: int) -> Match
     return found
 
 
+def window_cosines(unit_hwD: Tensor, frames: Sequence[KeyBlock], k: int, radius: float, shape: Window) -> Matches:
+    """As `window_matches`, of features of length 1 or 0. frames: the keys of each, which have one middle."""
+    grid, middle_D = (unit_hwD.shape[0], unit_hwD.shape[1]), frames[0].middle_D
+    if middle_D is None:
+        return window_matches(unit_hwD, torch.stack([frame.unit_nD for frame in frames]).unflatten(1, grid), k, radius, shape)
+    keys_KD = torch.cat([frame.unit_nD for frame in frames])
+    longest, lost, apart = (max(parts) for parts in zip(*((*frame.lengths, frame.apart) for frame in frames), strict=True))
+    coarse = [frame.coarse_nE.unflatten(0, grid) for frame in frames]
+
+    def of_tile(tile: Tile, rows_n: Tensor) -> Matches:
+        unit_qD = unit_hwD[tile.queries].flatten(0, 1)
+        coarse_nE = torch.stack([coarse_hwE[tile.box] for coarse_hwE in coarse]).flatten(0, 2)
+        products_qn = coarse_queries(unit_qD, middle_D) @ coarse_nE.T
+        products_qn.unflatten(1, (len(frames), -1)).masked_fill_(~tile.near_Qm[:, None], -torch.inf)
+        none = Matches(unit_qD.new_full((len(unit_qD), k), -torch.inf), torch.full((len(unit_qD), k), NOTHING))
+        maxima_qg = _maxima(products_qn)
+        least_q = _least(unit_qD, middle_D, (longest, lost), apart, none.similarities_Qk, maxima_qg)
+        query_P, key_P = _pairs(products_qn, maxima_qg, least_q)
+        return _ranked(unit_qD, keys_KD, 0, none, query_P, rows_n[key_P])
+
+    return by_tiles(unit_hwD, len(frames), k, radius, shape, of_tile)
+
+
 def _better(unit_qD: Tensor, block: KeyBlock, first: int, best: Matches, products_qn: Tensor) -> Matches:
     """The best so far and those of a block, whose first row is `first`. products_qn: the coarse products."""
-    query_P, key_P = _pairs(products_qn, _least(unit_qD, block, best.similarities_Qk, products_qn))
+    maxima_qg = _maxima(products_qn)
+    least_q = _least(unit_qD, block.middle_D, block.lengths, block.apart, best.similarities_Qk, maxima_qg)
+    query_P, key_P = _pairs(products_qn, maxima_qg, least_q)
+    return _ranked(unit_qD, block.unit_nD, first, best, query_P, key_P)
+
+
+def _ranked(unit_qD: Tensor, keys_nD: Tensor, first: int, best: Matches, query_P: Tensor, key_P: Tensor) -> Matches:
+    """The best so far and the pairs, which are in the order of queries, then of keys, by products in float32."""
     counts_q = torch.bincount(query_P, minlength=len(unit_qD))
     starts_q = torch.cat([counts_q.new_zeros(1), counts_q.cumsum(0)])
     place_P = torch.arange(len(query_P)) - starts_q[query_P]
     near_qm = torch.full((len(unit_qD), int(counts_q.max())), -torch.inf)
     row_qm = torch.full(near_qm.shape, NOTHING)
-    near_qm[query_P, place_P], row_qm[query_P, place_P] = _exact(unit_qD, block.unit_nD, starts_q, key_P), key_P + first
-    near_qm, order_qm = torch.cat([best.similarities_Qk, near_qm], 1).sort(dim=1, descending=True, stable=True)
-    k = best.rows_Qk.shape[1]
-    return Matches(near_qm[:, :k], torch.cat([best.rows_Qk, row_qm], 1).gather(1, order_qm[:, :k]))
+    near_qm[query_P, place_P], row_qm[query_P, place_P] = _exact(unit_qD, keys_nD, starts_q, key_P), key_P + first
+    near_qm, row_qm = torch.cat([best.similarities_Qk, near_qm], 1), torch.cat([best.rows_Qk, row_qm], 1)
+    found = greatest(near_qm, torch.arange(near_qm.shape[1]), best.rows_Qk.shape[1])
+    rows_qk = row_qm.gather(1, found.rows_Qk.clamp(min=0))
+    return Matches(found.similarities_Qk, rows_qk.masked_fill(found.rows_Qk == NOTHING, NOTHING))
 
 
-def _least(unit_qD: Tensor, block: KeyBlock, best_qk: Tensor, products_qn: Tensor) -> Tensor:
-    """[q] of the type of products_qn: the least coarse product of a key that can be among the k nearest.
+def _least(
+    unit_qD: Tensor, middle_D: Tensor | None, lengths: tuple[float, float], apart: float, best_qk: Tensor, maxima_qg: Tensor
+) -> Tensor:
+    """[q] of the type of coarse products: the least one of a key that can be among the k nearest.
 
-    best_qk: products so far, descending, minus infinity where there are fewer. A coarse product is off by no more than
-    |q - q'| |x| + |q'| |x - x'|, beside rounding: of itself, and of up to three sums of D terms in float32. Such a sum, of vectors no
-    longer than 2, is off by less than D 2^-23.
+    middle_D, lengths, apart: of the keys. best_qk: products so far, descending, minus infinity where there are fewer. maxima_qg: coarse
+    products of g keys. With q and x less the middle, a coarse product is off by no more than |q - q'| |x| + |q'| |x - x'| + apart, beside
+    rounding: of itself, and of sums of D terms in float32, each off by less than D 2^-24 times the lengths of both vectors.
     """
-    coarse_qD, (longest, lost) = unit_qD.to(products_qn.dtype).float(), block.lengths
-    off_q = (unit_qD - coarse_qD).norm(dim=1) * longest + coarse_qD.norm(dim=1) * lost + 3 * unit_qD.shape[1] * 2.0**-23
+    dim, away_qD = unit_qD.shape[1], unit_qD if middle_D is None else unit_qD - middle_D
+    coarse_qD = away_qD.to(maxima_qg.dtype).float()
+    length_q, (longest, lost) = coarse_qD.norm(dim=1), lengths
+    sums_q = (2 + (length_q + 2) * longest) * (dim + 2) * 2.0**-24
+    off_q = (away_qD - coarse_qD).norm(dim=1) * longest + length_q * lost + apart + sums_q
     least_q, k = best_qk[:, -1], best_qk.shape[1]
-    if block.middle_D is not None:
-        least_q = least_q - unit_qD @ block.middle_D
-    if (least_q == -torch.inf).any() and products_qn.shape[1] // GROUP >= k:  # the greatest of k groups are k keys
-        sure_q = _lowered(_grouped(products_qn).amax(1).topk(k).values[:, -1]) - off_q
-        least_q = torch.maximum(least_q, sure_q)
-    return _lowered((least_q - off_q).to(products_qn.dtype)).to(products_qn.dtype)
+    if middle_D is not None:
+        least_q = least_q - unit_qD @ middle_D
+    if (least_q == -torch.inf).any() and maxima_qg.shape[1] >= k:
+        least_q = torch.maximum(least_q, _lowered(maxima_qg.topk(k).values[:, -1]) - off_q)
+    least_q = _lowered((least_q - off_q).to(maxima_qg.dtype)).to(maxima_qg.dtype)
+    return least_q.clamp(min=torch.finfo(least_q.dtype).min)  # products of minus infinity are of pairs that may not match
 
 
 def _lowered(value_q: Tensor) -> Tensor:
@@ -125,15 +191,25 @@ def _grouped(products_qn: Tensor) -> Tensor:
     return products_qn[:, : groups * GROUP].unflatten(1, (GROUP, groups))
 
 
-def _pairs(products_qn: Tensor, least_q: Tensor) -> tuple[Tensor, Tensor]:
+def _maxima(products_qn: Tensor) -> Tensor:
+    """[q,g]: the greatest of each group. In bfloat16, if it is not positive, any of the group."""
+    grouped_qGg = _grouped(products_qn)
+    if products_qn.dtype != torch.bfloat16:
+        return grouped_qGg.amax(1)
+    return grouped_qGg.view(torch.int16).amax(1).view(torch.bfloat16)  # positive numbers have the order of their bits: a sixth of the time
+
+
+def _pairs(products_qn: Tensor, maxima_qg: Tensor, least_q: Tensor) -> tuple[Tensor, Tensor]:
     """(queries_P, keys_P) of all products that reach the least one, in the order of queries, then of keys."""
-    grouped_qGg, keys = _grouped(products_qn), products_qn.shape[1]
-    groups = grouped_qGg.shape[2]
-    query_P, group_P = (grouped_qGg.amax(1) >= least_q[:, None]).nonzero(as_tuple=True)
+    grouped_qGg, keys, groups = _grouped(products_qn), products_qn.shape[1], maxima_qg.shape[1]
+    low_q = least_q <= 0
+    if low_q.any():
+        maxima_qg[low_q] = grouped_qGg[low_q].amax(1)
+    query_P, group_P = (maxima_qg >= least_q[:, None]).nonzero(as_tuple=True)
     which_P, member_P = (grouped_qGg[query_P, :, group_P] >= least_q[query_P, None]).nonzero(as_tuple=True)
     rest_P, column_P = (products_qn[:, groups * GROUP :] >= least_q[:, None]).nonzero(as_tuple=True)
     of_groups_P = query_P[which_P] * keys + member_P * groups + group_P[which_P]
-    code_P = torch.cat([of_groups_P, rest_P * keys + column_P + groups * GROUP]).sort().values
+    code_P = torch.from_numpy(np.sort(torch.cat([of_groups_P, rest_P * keys + column_P + groups * GROUP]).numpy()))
     return code_P // keys, code_P % keys
 
 

@@ -13,6 +13,7 @@ Axes: h w token grid, H W pixels, D feature, C labels (background, then objects)
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -22,7 +23,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from tips_bench.features.affinity import Matches, unit, window_matches
+from tips_bench.features.affinity import Matches, unit
+from tips_bench.features.cosine_matches import KeyBlock, middle_of, window_cosines
 from tips_bench.features.geometry import greatest
 from tips_bench.strict import Strict
 
@@ -43,13 +45,21 @@ class PropagationOptions(Strict):
     upsample: Literal["input", "nearest", "bilinear"]
 
 
+@dataclass(frozen=True)
+class _Frame:
+    """A frame that is looked at. keys: its features at length 1."""
+
+    keys: KeyBlock
+    labels_hwC: Tensor
+
+
 class Propagation:
     """The labels of one video, frame after frame. Features are [h,w,D] of any length, labels [h,w,C] with a sum of 1 at each patch."""
 
     def __init__(self, options: PropagationOptions) -> None:
         self.options = options
-        self._given: list[tuple[Tensor, Tensor]] = []
-        self._last: deque[tuple[Tensor, Tensor]] = deque(maxlen=options.context)
+        self._given: list[_Frame] = []
+        self._last: deque[_Frame] = deque(maxlen=options.context)
 
     @property
     def started(self) -> bool:
@@ -58,31 +68,36 @@ class Propagation:
 
     def give(self, features_hwD: Tensor, labels_hwC: Tensor) -> None:
         """A frame whose labels are known; it is looked at for the whole video."""
-        self._given.append((unit(features_hwD), labels_hwC))
-
-    def follow(self, features_hwD: Tensor) -> Tensor:
-        """The labels [h,w,C] of the next frame. `keep` or `give` tells what later frames see of it."""
-        features_ThwD, labels_ThwC = (torch.stack(parts) for parts in zip(*self._given, *self._last, strict=True))
-        options = self.options
-        found = self._matches(unit(features_hwD), features_ThwD)
-        weights_Qk = torch.softmax(found.similarities_Qk / options.temperature, 1)
-        labels_QkC = labels_ThwC.flatten(0, 2)[found.rows_Qk]  # a match that is not there has a weight of 0
-        return (weights_Qk[..., None] * labels_QkC).sum(1).unflatten(0, features_hwD.shape[:2])
-
-    def _matches(self, features_hwD: Tensor, features_ThwD: Tensor) -> Matches:
-        """The top_k of every patch, and all that equal the last of them."""
-        options, number = self.options, self.options.top_k + 1
-        while True:
-            found = window_matches(features_hwD, features_ThwD, number, options.radius, options.window)
-            last_Q1 = found.similarities_Qk[:, options.top_k - 1 : options.top_k]
-            cut_off = (found.similarities_Qk[:, -1:] == last_Q1) & last_Q1.isfinite()
-            if not cut_off.any() or number >= features_ThwD[..., 0].numel():
-                return Matches(found.similarities_Qk.masked_fill(found.similarities_Qk < last_Q1, -torch.inf), found.rows_Qk)
-            number *= 2
+        self._given.append(self._frame(features_hwD, labels_hwC))
 
     def keep(self, features_hwD: Tensor, labels_hwC: Tensor) -> None:
         """A frame whose labels were carried to it; the next `context` frames look at it."""
-        self._last.append((unit(features_hwD), labels_hwC))
+        self._last.append(self._frame(features_hwD, labels_hwC))
+
+    def _frame(self, features_hwD: Tensor, labels_hwC: Tensor) -> _Frame:
+        unit_PD = unit(features_hwD.flatten(0, 1))
+        middle_D = self._given[0].keys.middle_D if self._given else middle_of(unit_PD)
+        return _Frame(KeyBlock(unit_PD, middle_D), labels_hwC)
+
+    def follow(self, features_hwD: Tensor) -> Tensor:
+        """The labels [h,w,C] of the next frame. `keep` or `give` tells what later frames see of it."""
+        frames = [*self._given, *self._last]
+        found = self._matches(unit(features_hwD), [frame.keys for frame in frames])
+        weights_Qk = torch.softmax(found.similarities_Qk / self.options.temperature, 1)
+        labels_KC = torch.cat([frame.labels_hwC.flatten(0, 1) for frame in frames])
+        labels_QkC = labels_KC[found.rows_Qk]  # a match that is not there has a weight of 0
+        return (weights_Qk[..., None] * labels_QkC).sum(1).unflatten(0, features_hwD.shape[:2])
+
+    def _matches(self, unit_hwD: Tensor, frames: list[KeyBlock]) -> Matches:
+        """The top_k of every patch, and all that equal the last of them."""
+        options, number = self.options, self.options.top_k + 1
+        while True:
+            found = window_cosines(unit_hwD, frames, number, options.radius, options.window)
+            last_Q1 = found.similarities_Qk[:, options.top_k - 1 : options.top_k]
+            cut_off = (found.similarities_Qk[:, -1:] == last_Q1) & last_Q1.isfinite()
+            if not cut_off.any() or number >= sum(len(frame.unit_nD) for frame in frames):
+                return Matches(found.similarities_Qk.masked_fill(found.similarities_Qk < last_Q1, -torch.inf), found.rows_Qk)
+            number *= 2
 
 
 def on_grid(ids_HW: np.ndarray, grid_hw: tuple[int, int]) -> np.ndarray:

@@ -40,6 +40,12 @@ def angles(predicted_V3: np.ndarray, truth_V3: np.ndarray) -> np.ndarray:
     return np.where((dot_V == 0) & (sine_V == 0), 90.0, np.degrees(np.arctan2(sine_V, dot_V)))
 
 
+def known(normals_HW3: np.ndarray) -> np.ndarray:
+    """bool [H,W]: which vectors are not 0 0 0."""
+    x_HW, y_HW, z_HW = np.moveaxis(normals_HW3, -1, 0)  # a seventh of the time of numpy's `any` along a short last axis
+    return (x_HW != 0) | (y_HW != 0) | (z_HW != 0)
+
+
 def count(predicted_HW3: np.ndarray, truth_HW3: np.ndarray, *, where: object = None) -> np.ndarray:
     """sums_S of one image, float64; all 0 where no pixel has a normal.
 
@@ -49,8 +55,10 @@ def count(predicted_HW3: np.ndarray, truth_HW3: np.ndarray, *, where: object = N
     if predicted_HW3.ndim != 3 or predicted_HW3.shape[-1] != 3 or predicted_HW3.shape != truth_HW3.shape:
         problem = f"the prediction has shape {predicted_HW3.shape} and the normals {truth_HW3.shape}"
         raise UserError(problem, where=where, fix="Bring the prediction to the size of the normals.")
-    known_HW = truth_HW3.any(axis=-1)
-    predicted_V3, truth_V3 = predicted_HW3[known_HW], truth_HW3[known_HW]
+    known_HW = known(truth_HW3)
+    predicted_V3, truth_V3 = (
+        np.stack([plane_HW[known_HW] for plane_HW in np.moveaxis(vectors_HW3, -1, 0)], -1) for vectors_HW3 in (predicted_HW3, truth_HW3)
+    )
     sums_S = np.zeros(len(SUMS) + BINS)
     if not len(truth_V3):
         return sums_S

@@ -89,7 +89,7 @@ class NormalsTarget:
 
     def truth(self, sample: NormalsSample) -> tuple[np.ndarray, np.ndarray]:
         """The normals, known where there is one."""
-        return np.moveaxis(sample.normals_HW3, -1, 0), (sample.normals_HW3 != 0).any(axis=-1)
+        return np.moveaxis(sample.normals_HW3, -1, 0), normals.known(sample.normals_HW3)
 
     def unmirror(self, values_THW: Tensor) -> Tensor:
         """Left and right swapped, so that x points the other way."""
@@ -98,7 +98,7 @@ class NormalsTarget:
 
     def finished(self, values_THW: Tensor) -> Tensor:
         """Of length 1."""
-        return torch.nn.functional.normalize(values_THW, dim=0)
+        return values_THW / values_THW.square().sum(0).sqrt().clamp(min=1e-12)  # torch's `normalize` takes 50 times as long on a CPU
 
     def count(self, values_THW: np.ndarray, sample: NormalsSample, *, where: object) -> np.ndarray:
         """The sums of one map of normals."""

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from tips_bench.features.affinity import unit
 
-ROWS = 1 << 8  # patches whose products with all others are held at once
+ROWS = 1 << 7  # patches whose products with all others are held at once, and fit into the second-level cache
 SMALL = 256  # patches up to which a full decomposition is no slower
 VECTORS = 20  # of the subspace in which the second eigenvector is looked for
 RESTARTS = 120  # after which a full decomposition takes over
@@ -53,7 +53,7 @@ def lost(features_hwD: Tensor, candidates: int) -> Found:
     lowest_c = degree_P.argsort(stable=True)[:candidates]
     seed = int(lowest_c[0])
     speakers_s = lowest_c[features_PD[lowest_c] @ features_PD[seed] > 0]
-    support_P = (features_PD[speakers_s] @ features_PD.T).sum(0)
+    support_P = features_PD @ features_PD[speakers_s].sum(0)
     map_hw = -degree_P.unflatten(0, grid).cpu().numpy().astype(np.float64)
     return _around(seed, (support_P > 0).unflatten(0, grid).cpu().numpy(), map_hw)
 

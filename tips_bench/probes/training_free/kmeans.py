@@ -33,6 +33,7 @@ from tips_bench.probes.solved.patch_bank import fill
 
 ROWS = 1 << 14  # patches of a block
 POINTS = 256  # of a cluster that k-means is fitted on, as faiss has it (max_points_per_centroid)
+SURE = 1e-5  # of the longest point: by so much a center must be nearer than another, for float64 to be right about it without a second look
 
 
 class KMeansOptions(Strict):
@@ -81,10 +82,14 @@ def nearest(points_NP: Tensor, centers_KP: Tensor) -> tuple[Tensor, Tensor]:
     """(cluster of each point, int64 [N]; its squared distance [N]); of equally near centers the first."""
     parts = []
     for points_nP in points_NP.split(ROWS):
-        lengths_nK = centers_KP.square().sum(1) - 2 * points_nP @ centers_KP.T
-        parts.append(lengths_nK.min(1))
+        parts.append(_squares(points_nP, centers_KP).min(1))
     labels_N = torch.cat([part.indices for part in parts])
     return labels_N, torch.cat([part.values for part in parts]) + points_NP.square().sum(1)
+
+
+def _squares(points_nP: Tensor, centers_KP: Tensor) -> Tensor:
+    """[n,K]: squared distances, less the squared length of each point."""
+    return (points_nP @ (-2 * centers_KP.T)).add_(centers_KP.square().sum(1))
 
 
 def kmeans(points_SP: Tensor, clusters: int, *, iterations: int, restarts: int, seed: int) -> tuple[Tensor, float]:
@@ -107,14 +112,34 @@ def kmeans(points_SP: Tensor, clusters: int, *, iterations: int, restarts: int, 
 
 
 def _fit(points_SP: Tensor, centers_KP: Tensor, iterations: int) -> tuple[Tensor, float]:
-    labels_S, distances_S = nearest(points_SP, centers_KP)
+    """(centers_KP, the sum of squared distances to them), from these first centers.
+
+    Only points that may have another nearest center than before are compared with all of them (Hamerly, Making k-means even faster, SDM
+    2010): near_S is no less than the distance of a point to its own center, other_S no more than that to any other.
+    """
+    square_S = points_SP.square().sum(1)
+    slack = SURE * float(square_S.max().sqrt())
+    labels_S, near_S, other_S = _two_nearest(points_SP, square_S, centers_KP)
     for _ in range(iterations):
-        centers_KP = _means(points_SP, labels_S, distances_S, len(centers_KP))
-        before_S = labels_S
-        labels_S, distances_S = nearest(points_SP, centers_KP)
-        if torch.equal(before_S, labels_S):
+        empty = (torch.bincount(labels_S, minlength=len(centers_KP)) == 0).any()
+        distances_S = nearest(points_SP, centers_KP)[1] if empty else near_S  # they count only where a cluster is empty
+        before_KP, centers_KP = centers_KP, _means(points_SP, labels_S, distances_S, len(centers_KP))
+        step_K = (centers_KP - before_KP).norm(dim=1)
+        near_S, other_S = near_S + step_K[labels_S], other_S - step_K.max()
+        doubtful_n = (near_S + slack >= other_S).nonzero()[:, 0]
+        before_n, points_nP = labels_S[doubtful_n], points_SP.index_select(0, doubtful_n)
+        labels_S[doubtful_n], near_S[doubtful_n], other_S[doubtful_n] = _two_nearest(points_nP, square_S[doubtful_n], centers_KP)
+        if torch.equal(before_n, labels_S[doubtful_n]):
             break
-    return centers_KP, float(distances_S.sum())
+    return centers_KP, float(nearest(points_SP, centers_KP)[1].sum())
+
+
+def _two_nearest(points_SP: Tensor, square_S: Tensor, centers_KP: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(cluster of each point, the distance to its center, that to the second nearest), each [S]. square_S: squared lengths of points."""
+    squares_SK = _squares(points_SP, centers_KP)
+    least_S, labels_S = squares_SK.min(1)
+    second_S = squares_SK.scatter_(1, labels_S[:, None], torch.inf).amin(1)
+    return labels_S, (least_S + square_S).clamp(min=0).sqrt(), (second_S + square_S).clamp(min=0).sqrt()
 
 
 def _means(points_SP: Tensor, labels_S: Tensor, distances_S: Tensor, clusters: int) -> Tensor:
