@@ -112,7 +112,9 @@ HEADER_BYTES = st.sampled_from([0, 99, 124, 130, 135, 148, 154, 156, 257, 345, 5
 
 
 @settings(max_examples=200, deadline=None)
-@given(format=FORMATS, members=st.lists(MEMBERS, min_size=1, max_size=4), place=HEADER_BYTES, value=st.integers(0, 255), damaged=st.booleans())
+@given(
+    format=FORMATS, members=st.lists(MEMBERS, min_size=1, max_size=4), place=HEADER_BYTES, value=st.integers(0, 255), damaged=st.booleans()
+)
 def test_headers_that_are_read_here_are_read_as_tarfile_does(
     format: int, members: list[tuple[str, bytes, bytes, float]], place: int, value: int, damaged: bool
 ) -> None:
