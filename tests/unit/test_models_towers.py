@@ -147,6 +147,17 @@ def test_a_forward_pass_with_gradients_ignores_packed_weights() -> None:
     assert all(parameter.grad is not None for name, parameter in tower.named_parameters() if name != "mask_token")
 
 
+def test_several_masks_of_each_image_are_as_many_views_of_it() -> None:
+    tower, images = load_vision(None, MLP, seed=0), pixels(2)
+    nn.init.ones_(tower.mask_token)
+    masks_VP = torch.rand(6, 12, generator=torch.Generator().manual_seed(0)) < 0.5
+    with torch.inference_mode():
+        together = tower(images, mask_BP=masks_VP).patches[0]
+        apart = torch.cat([tower(images, mask_BP=mask_BP).patches[0] for mask_BP in masks_VP.split(2)])
+    torch.testing.assert_close(together, apart)
+    assert not torch.allclose(together[:2], together[2:4])
+
+
 def test_interpolated_positions_follow_a_change_in_place() -> None:
     tower, images = load_vision(None, MLP, seed=0), pixels(1)
     with torch.no_grad():
@@ -217,6 +228,7 @@ def test_positions_at_their_own_grid_stay_as_they_are() -> None:
         ({"pixels_B3HW": torch.rand(1, 3, 14, 14), "layers": (3,)}, "no block 3, the tower has 3. Use 0-2"),
         ({"pixels_B3HW": torch.rand(1, 3, 14, 14), "mask_BP": torch.ones(1, 2, dtype=torch.bool)}, "shape (1, 1)"),
         ({"pixels_B3HW": torch.rand(1, 3, 14, 14), "mask_BP": torch.ones(1, 1)}, "torch.float32"),
+        ({"pixels_B3HW": torch.rand(2, 3, 14, 14), "mask_BP": torch.ones(3, 1, dtype=torch.bool)}, "shape (2, 1)"),
     ],
 )
 def test_input_that_does_not_fit_an_image_tower_is_a_user_error(arguments: dict, part: str) -> None:

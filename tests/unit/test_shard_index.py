@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import sys
 import tarfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from tips_bench.training.batches import TrainingData
 from tips_bench.training.captions import tokenizer_file
 from tips_bench.training.chunks import Reader
 from tips_bench.training.shard_files import ShardFiles
-from tips_bench.training.shard_index import index_file, load_index
+from tips_bench.training.shard_index import Entry, entries_in, entries_of, index_file, load_index
 from tips_bench.training.shards import Cursor, ShardOrder, expand_shards
 
 COUNTS = [40, 25, 40, 3]
@@ -86,6 +88,55 @@ def test_a_broken_shard_is_left_out_if_so_wished_and_the_others_keep_their_sampl
     order = ShardOrder(expand_shards([pattern]), seed=0, shuffle=4, skip_broken=True)
     assert sorted(keys(order, 8)) == [f"{number:06d}" for number in (0, 1, 2, 3, 8, 9, 10, 11)]
     assert [path.name for path in order.broken] == ["train-001.tar"]
+
+
+def archive(format: int, *members: tuple[str, bytes, bytes, float]) -> bytes:
+    """Whole members, without the end of an archive. members: (name, content, kind, time)."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=format) as tar:
+        for name, content, kind, time in members:
+            info = tarfile.TarInfo(name)
+            info.size, info.type, info.mtime = len(content), kind, time
+            tar.addfile(info, io.BytesIO(content))
+        end = tar.offset
+    return file.getvalue()[:end]
+
+
+NAMES = st.sampled_from(["a.jpg", "a.json", "b.seg.png", "part/a.JPG", "é.jpg", "none", "x" * 120 + ".jpg", "d/" * 80 + "a.txt"])
+KINDS = st.sampled_from([tarfile.REGTYPE] * 5 + [tarfile.DIRTYPE, tarfile.AREGTYPE])
+CONTENTS = st.sampled_from([b"", b"x" * 511, b"x" * 512, b"x" * 513])
+TIMES = st.sampled_from([0, 12.5])
+MEMBERS = st.tuples(NAMES, CONTENTS, KINDS, TIMES).map(lambda one: one if one[2] != tarfile.DIRTYPE else (one[0], b"", *one[2:]))
+FORMATS = st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+HEADER_BYTES = st.sampled_from([0, 99, 124, 130, 135, 148, 154, 156, 257, 345, 500, 512])
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    format=FORMATS, members=st.lists(MEMBERS, min_size=1, max_size=4), place=HEADER_BYTES, value=st.integers(0, 255), damaged=st.booleans()
+)
+def test_headers_that_are_read_here_are_read_as_tarfile_does(
+    format: int, members: list[tuple[str, bytes, bytes, float]], place: int, value: int, damaged: bool
+) -> None:
+    data = bytearray(archive(format, *members))
+    if damaged and place < len(data):
+        data[place] = value
+
+    def found(read: Callable[[], list[Entry]]) -> Any:
+        try:
+            return [(entry, entry.start) for entry in read()]
+        except tarfile.TarError:
+            return "broken"
+
+    assert found(lambda: entries_in(bytes(data))) == found(lambda: entries_of(io.BytesIO(data))[0])
+
+
+@pytest.mark.parametrize("time", [0, 12.5])
+def test_samples_of_our_writers_and_of_webdatasets_need_no_tarfile(time: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = archive(tarfile.PAX_FORMAT, ("a.jpg", b"picture", tarfile.REGTYPE, time), ("a.json", b"{}", tarfile.REGTYPE, time))
+    monkeypatch.setattr(tarfile, "open", None)
+    (entry,) = entries_in(data)
+    assert entry.key == "a" and [data[start : start + size] for start, size in entry.members.values()] == [b"picture", b"{}"]
 
 
 @settings(max_examples=15, deadline=None)

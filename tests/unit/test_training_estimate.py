@@ -95,6 +95,17 @@ def test_fsdp_and_more_ranks_need_less_and_the_days_are_shared() -> None:
     assert one.days(1, MACHINES["h100"]) == pytest.approx(16 * many.days(16, MACHINES["h100"]))
 
 
+def test_a_plan_with_hsdp_divides_the_weights_among_the_ranks_of_a_group() -> None:
+    def held(running: dict[str, Any], ranks: int) -> list[float]:
+        (stage,) = estimate(recipe(stages__0__batch=4 * ranks, running=running), ranks)
+        return [stage.memory[part] for part in ("weights", "optimizer", "teacher")]
+
+    assert held({"parallel": "hsdp", "shard_ranks": 4}, 16) == held({"parallel": "fsdp"}, 4) < held({"parallel": "fsdp"}, 2)
+    assert held({"parallel": "hsdp"}, 32) == held({"parallel": "fsdp"}, 8)  # those of a machine
+    with pytest.raises(UserError, match=r"running\.shard_ranks: 6 ranks cannot be divided into groups of 4"):
+        held({"parallel": "hsdp", "shard_ranks": 4}, 6)
+
+
 def test_fsdp_sends_blocks_in_bfloat16_so_that_only_heads_are_copied() -> None:
     def copied(running: dict[str, Any], ranks: int) -> tuple[int, int]:
         chosen = recipe(stages__0__batch=16, running={"precision": "bf16", **running})
@@ -116,5 +127,7 @@ def test_a_plan_names_every_stage_and_says_whether_it_fits(capsys: pytest.Captur
     assert said.count("low-resolution") == said.count("high-resolution") == 2 and "fits into nine tenths of the 80 GB" in said
     print_plan(load_recipe("tipsv2-g14", ["running.parallel=ddp", "running.activation_checkpointing=false"]), 128, "a100")
     assert "does not fit" in capsys.readouterr().out
+    print_plan(load_recipe("tipsv2-g14", ["running.parallel=hsdp"]), 256, "h100")
+    assert "on 256 ranks, in 32 groups of 8 (GPUs of one machine, assumed)" in capsys.readouterr().out
     with pytest.raises(UserError, match="GPU named 'v100'"):
         print_plan(load_recipe("tipsv2-g14"), 256, "v100")

@@ -19,7 +19,7 @@ def print_plan(recipe: Recipe, ranks: int, gpu: str) -> None:
         raise unknown_name("GPU", gpu, MACHINES, where="--device")
     stages = estimate(recipe, ranks)
     parts = list(stages[0].memory)
-    print_line(f"{recipe.name} on {ranks} ranks: GB (10^9 bytes) of a rank in the fullest moment of a step")
+    print_line(f"{recipe.name} on {ranks} ranks{_groups(recipe, ranks)}: GB (10^9 bytes) of a rank in the fullest moment of a step")
     print_table(
         ["stage", "images", "passes", *parts, "together", "fullest in"],
         [
@@ -47,3 +47,15 @@ def print_plan(recipe: Recipe, ranks: int, gpu: str) -> None:
     print_line(f"The fullest stage {verdict} into nine tenths of the {memory / 1e9:.0f} GB of one {gpu}.")
     if verdict != "fits":
         print_line("Lower running.micro_batch, set running.activation_checkpointing=true, or use more ranks with running.parallel=fsdp.")
+
+
+def _groups(recipe: Recipe, ranks: int) -> str:
+    """How hsdp divides the ranks."""
+    from tips_bench.training.distributed import ranks_of_a_copy
+    from tips_bench.training.stage_sizes import MACHINE_RANKS
+
+    if recipe.running.parallel != "hsdp":
+        return ""
+    size = ranks_of_a_copy(recipe.running, ranks, machine=MACHINE_RANKS)
+    assumed = "" if recipe.running.shard_ranks else " (GPUs of one machine, assumed)"
+    return f", in {ranks // size} groups of {size}{assumed}"

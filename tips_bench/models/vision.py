@@ -90,7 +90,8 @@ class VisionTower(SeededTower[VisionConfig]):
         norm: apply the final norm to them, to intermediate blocks too (as google-deepmind/tips does).
         values: also give the value path of the last block, the features that TIPS compares with text
             (google-deepmind/tips, pytorch/TIPS_zeroshot_segmentation.ipynb).
-        mask_BP: bool, True where a patch is replaced by the mask token, before positions are added.
+        mask_BP: bool, True where a patch is replaced by the mask token, before positions are added. Of several masks for each image, [V,P]
+            with V = n B, the first B are those of all images, and so on: images are embedded once and seen n times, [V,...].
         windows_B2: int64, the row and the column of the table of positions at which each image's first patch stands, as if it had been
             cut from an image of the table's size, into which it must fit (not checked); None: the whole table, at the image's grid.
         paths: what each block keeps of its branches, for training (`models.dropping`); None: all.
@@ -130,7 +131,8 @@ class VisionTower(SeededTower[VisionConfig]):
         x_BPD = self.patch_embed(pixels_B3HW.to(self.patch_embed.proj.weight.dtype))
         if mask_BP is not None:
             self._check_mask(mask_BP, x_BPD)
-            x_BPD = torch.where(mask_BP[..., None], self.mask_token.to(x_BPD.dtype), x_BPD)
+            masks_nBP1 = mask_BP.unflatten(0, (-1, len(x_BPD)))[..., None]
+            x_BPD = torch.where(masks_nBP1, self.mask_token.to(x_BPD.dtype), x_BPD).flatten(0, 1)
         batch = len(x_BPD)
         cls_11D = self.cls_token + self.pos_embed[:, :1]
         positions = self._grid_positions(grid) if windows_B2 is None else self._window_positions(grid, windows_B2)
@@ -215,11 +217,12 @@ class VisionTower(SeededTower[VisionConfig]):
         return height // patch, width // patch
 
     def _check_mask(self, mask_BP: Tensor, x_BPD: Tensor) -> None:
-        if mask_BP.dtype != torch.bool or mask_BP.shape != x_BPD.shape[:2]:
+        batch, patches = x_BPD.shape[:2]
+        if mask_BP.dtype != torch.bool or mask_BP.ndim != 2 or mask_BP.shape[1] != patches or not len(mask_BP) or len(mask_BP) % batch:
             raise UserError(
                 f"the mask is {mask_BP.dtype} of shape {tuple(mask_BP.shape)}",
                 where=self._where(),
-                fix=f"Give booleans of shape {tuple(x_BPD.shape[:2])}, True where a patch is hidden.",
+                fix=f"Give booleans of shape {(batch, patches)}, True where a patch is hidden.",
             )
 
     def _block_indices(self, layers: Sequence[int]) -> list[int]:

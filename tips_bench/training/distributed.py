@@ -95,11 +95,20 @@ def _mesh(world: World, running: RunningPart) -> DeviceMesh:
     # Without a mesh it would take a GPU that is there, whatever the run computes on.
     if running.parallel == "fsdp":
         return init_device_mesh(world.device.type, (world.size,))
-    size = running.shard_ranks or int(os.environ.get("LOCAL_WORLD_SIZE", world.size))
-    if world.size % size:
-        problem = f"{world.size} ranks cannot be divided into groups of {size}"
-        raise UserError(problem, where="running.shard_ranks", fix="Use a divisor of the number of ranks, or parallel=fsdp.")
+    size = ranks_of_a_copy(running, world.size, machine=int(os.environ.get("LOCAL_WORLD_SIZE", world.size)))
     return init_device_mesh(world.device.type, (world.size // size, size), mesh_dim_names=("replicate", "shard"))
+
+
+def ranks_of_a_copy(running: RunningPart, ranks: int, *, machine: int) -> int:
+    """How many of `ranks` hold the parameters together, each a part of them. machine: ranks of one machine.
+
+    Errors: ranks that cannot be divided into such groups.
+    """
+    size = {"ddp": 1, "fsdp": ranks, "hsdp": running.shard_ranks or min(machine, ranks)}[running.parallel]
+    if ranks % size:
+        problem = f"{ranks} ranks cannot be divided into groups of {size}"
+        raise UserError(problem, where="running.shard_ranks", fix="Use a divisor of the number of ranks, or parallel=fsdp.")
+    return size
 
 
 def sync_gradients(model: nn.Module, wanted: bool) -> None:

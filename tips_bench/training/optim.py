@@ -26,7 +26,7 @@ def make_optimizer(model: nn.Module, part: OptimizerPart) -> Optimizer:
     ]
     rule = part.rule
     if isinstance(rule, AdamWPart):
-        return AdamW(groups, lr=0.0, betas=rule.betas, eps=rule.eps, weight_decay=0.0)
+        return AdamW(groups, lr=0.0, betas=rule.betas, eps=rule.eps, weight_decay=0.0, fused=True)
     return Adafactor(groups, lr=0.0, decay=rule.decay, clip=rule.clip, beta1=rule.beta1)
 
 

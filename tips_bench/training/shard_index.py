@@ -6,6 +6,7 @@ tips-bench, under a hash of the shard's place. An index that is older than its s
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import tarfile
@@ -29,6 +30,7 @@ BLOCK = tarfile.BLOCKSIZE
 SCHEMA = "tips-bench/shard-index/1"
 LONGEST_HEAD = 1 << 12  # bytes of the first line
 CACHE = "shard-indexes"
+DECISIVE = (b"path=", b"size=", b"charset=", b"sparse")  # in an extended header: what decides a member's name, place or size
 THREADS = 16  # that read headers; they wait more than they compute
 
 
@@ -78,8 +80,59 @@ def entries_of(file: IO[bytes]) -> tuple[list[Entry], int]:
         for member in tar:
             if member.size < 0:  # would lead tarfile round in a circle
                 raise tarfile.ReadError(f"{member.name!r} has a negative size")
-            _add(entries, member)
+            if member.isfile():
+                _add(entries, member.name, member.offset, member.offset_data, member.size)
         return entries, tar.offset
+
+
+def entries_in(data: bytes) -> list[Entry]:
+    """As `entries_of`, of whole members in memory. Errors: tarfile's.
+
+    Headers of files with short names are read here, since tarfile takes several times as long.
+    """
+    entries: list[Entry] = []
+    start = 0
+    while start < len(data):
+        member = _plain_member(data, start)
+        if member is None:
+            return entries_of(io.BytesIO(data))[0]
+        name, content, size = member
+        _add(entries, name, start, content, size)
+        start = _behind(content, size)
+    return entries
+
+
+def _plain_member(data: bytes, start: int) -> tuple[str, int, int] | None:
+    """(name, where its content is, size) of the file at `start`. None where tarfile must look: another kind of member, or a damaged one."""
+    kind, name, size = _header(data[start : start + BLOCK])
+    if kind == tarfile.XHDTYPE:  # webdataset writes one for each file, with its time
+        records = data[start + BLOCK : start + BLOCK + size]
+        if any(word in records for word in DECISIVE):
+            return None
+        start = _behind(start + BLOCK, size)
+        kind, name, size = _header(data[start : start + BLOCK])
+    if kind != tarfile.REGTYPE or _behind(start + BLOCK, size) > len(data):
+        return None
+    return name, start + BLOCK, size
+
+
+def _header(block: bytes) -> tuple[bytes, str, int]:
+    """(kind, name, size) as a header of ustar says them (POSIX.1-1988); kind b"" where it is none with a short ASCII name."""
+    name, checked = block[:100], block[148:156]
+    if block[257:262] != b"ustar" or block[345:346] != b"\0" or not name.isascii():
+        return b"", "", 0
+    try:
+        size, checksum = int(block[124:136].rstrip(b" \0"), 8), int(checked.rstrip(b" \0"), 8)
+    except ValueError:  # a size that is too large for octal digits
+        return b"", "", 0
+    if size < 0 or checksum != sum(block) - sum(checked) + 8 * ord(" "):
+        return b"", "", 0
+    return block[156:157], name.partition(b"\0")[0].decode(), size
+
+
+def _behind(content: int, size: int) -> int:
+    """Where a member ends: contents are filled up to whole blocks."""
+    return content + -(-size // BLOCK) * BLOCK
 
 
 def load_index(path: Path, *, skip_broken: bool = False) -> ShardIndex:
@@ -124,15 +177,15 @@ def _whole_archive(path: Path) -> tuple[list[Entry], int]:
     return entries, end
 
 
-def _add(entries: list[Entry], member: tarfile.TarInfo) -> None:
-    key, extension = base_plus_ext(member.name)
-    if not member.isfile() or key is None:
+def _add(entries: list[Entry], name: str, start: int, data: int, size: int) -> None:
+    """A file whose header is at `start` and whose content is at `data`."""
+    key, extension = base_plus_ext(name)
+    if key is None:
         return
     if not entries or entries[-1].key != key:
-        entries.append(Entry(key, {}, False, member.offset))
+        entries.append(Entry(key, {}, False, start))
     last, extension = entries[-1], extension.lower()
-    members = last.members | {extension: (member.offset_data, member.size)}
-    entries[-1] = Entry(key, members, last.twice or extension in last.members, last.start)
+    entries[-1] = Entry(key, last.members | {extension: (data, size)}, last.twice or extension in last.members, last.start)
 
 
 def _make(path: Path, size: int) -> ShardIndex:

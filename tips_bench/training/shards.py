@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from glob import glob
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from webdataset.shardlists import expand_urls
@@ -27,7 +27,7 @@ from webdataset.shardlists import expand_urls
 from tips_bench.errors import UserError
 from tips_bench.files import digest
 from tips_bench.training.shard_files import ShardFiles, is_remote, patiently, shard_path
-from tips_bench.training.shard_index import Entry, ShardIndex, entries_of, index_file, load_indexes
+from tips_bench.training.shard_index import Entry, ShardIndex, entries_in, entries_of, index_file, load_indexes
 
 MAX_MEMBER = 64 << 20  # bytes; nothing larger is an image or a caption
 AT_ONCE = 4 << 20  # bytes; of a larger sample only what is asked for is read
@@ -66,7 +66,8 @@ class Draw:
         entries: list[Entry] = []
         reason: Exception | None = None
         try:
-            entries, _ = entries_of(cast(IO[bytes], self._bytes))
+            held = self._bytes
+            entries = entries_in(held.getvalue()) if isinstance(held, io.BytesIO) else entries_of(held)[0]
         except tarfile.TarError as error:
             reason = error
         if len(entries) != 1 or entries[0].start:
@@ -200,9 +201,9 @@ class ShardOrder:
                 while piece < len(order):
                     pool, after = self._pool(order, piece)
                     shuffled = np.random.default_rng([self.seed, _POOL, epoch, piece]).permutation(len(pool))
-                    for place in range(offset + (rank - drawn) % world, len(pool), world):
+                    own = range(offset + (rank - drawn) % world, len(pool), world)
+                    for place, (shard, sample) in zip(own, pool[shuffled[own.start :: world]].tolist(), strict=True):
                         number = drawn + place - offset
-                        shard, sample = (int(value) for value in pool[shuffled[place]])
                         span = self.indexes[shard].span(sample)
                         yield Draw(number, Cursor(epoch, piece, place + 1, number + 1), self.paths[shard], span, files)
                     drawn += len(pool) - offset

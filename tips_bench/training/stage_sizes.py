@@ -12,12 +12,15 @@ import torch
 
 from tips_bench.errors import UserError
 from tips_bench.models.configs import TextConfig, VisionConfig
+from tips_bench.training.distributed import ranks_of_a_copy
 from tips_bench.training.recipe import Recipe, StagePart
 from tips_bench.training.student import Student
 from tips_bench.training.teacher import parts_with_heads
 
 WIDE = 4
 """Bytes of a float32."""
+MACHINE_RANKS = 8
+"""GPUs of one machine, as most have that are made for training; with hsdp, a plan without `shard_ranks` assumes it."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,10 @@ class TowerPass:
 
 
 class StageSizes:
-    """Of one stage on one of `ranks`. Errors: a batch that the ranks cannot share."""
+    """Of one stage on one of `ranks`. cut: ranks that hold the parameters together.
+
+    Errors: a batch that the ranks cannot share; ranks that cannot be divided into the groups of hsdp.
+    """
 
     def __init__(self, recipe: Recipe, stage: StagePart, ranks: int) -> None:
         if stage.batch % ranks:
@@ -50,7 +56,7 @@ class StageSizes:
         self.piece = min(self.images, self.running.micro_batch or self.images)
         self.pieces = -(-self.images // self.piece)
         self.bytes = 2 if self.running.precision == "bf16" else WIDE
-        self.cut = ranks if ranks > 1 and self.running.parallel == "fsdp" else 1
+        self.cut = ranks_of_a_copy(self.running, ranks, machine=MACHINE_RANKS)
         masked = self.method.patches is not None and self.method.patches.mask is not None
         shared = self.method.teacher is not None and self.method.teacher.kind == "ema-heads"
         self.whole_views = 1 if self.method.contrastive is not None or shared or not masked else 0

@@ -142,11 +142,13 @@ class _Step:
         return WIDE * (heads + (tower / self.sizes.cut if part.kind != "ema-heads" else 0))
 
     def _images(self) -> float:
-        """The batch as bytes, the pixels of a piece in float32, and the copy of them that the patch embedding keeps, if it is one."""
+        """The batch as bytes, the pixels of a piece in float32, and the copies of them that the patch embedding keeps.
+
+        Local crops are copied to put them together, global ones in bfloat16 alone.
+        """
         stage, local = self.sizes.stage, self.sizes.recipe.local_count
         batch = self.sizes.images * (stage.global_px**2 + local * stage.local_px**2)
-        copied = self.sizes.views if self.sizes.views > 1 or self.sizes.bytes < WIDE else 0
-        whole = stage.global_px**2 * (WIDE + self.sizes.bytes * copied)
+        whole = stage.global_px**2 * (WIDE + (self.sizes.bytes if self.sizes.bytes < WIDE else 0))
         return 3.0 * (batch + self.sizes.piece * (whole + local * stage.local_px**2 * (WIDE + self.sizes.bytes)))
 
     # What the forward pass leaves
@@ -254,10 +256,8 @@ class _Step:
         return WIDE * self.sizes.trained / (self.sizes.cut if self.sizes.pieces == 1 else 1)
 
     def _update(self) -> Moment:
-        """AdamW on a GPU makes one more value for each parameter; Adafactor works in the gradients."""
-        whole = WIDE * self.sizes.trained / self.sizes.cut
-        working = whole if isinstance(self.sizes.recipe.optimizer.rule, AdamWPart) else 0.0
-        return self._moment("the update", gradients=whole, working=working)
+        """AdamW is one kernel, and Adafactor works in the gradients."""
+        return self._moment("the update", gradients=WIDE * self.sizes.trained / self.sizes.cut)
 
 
 def _prototypes(head: HeadPart) -> int:

@@ -148,14 +148,14 @@ class Student(nn.Module):
             return (self._see(pixels_B3HW, mask_BP, window_B2, piece.samples_B, [_MASKED]),) * 2
         windows_V2 = None if window_B2 is None else torch.cat([window_B2, window_B2])
         masks_VP = torch.cat([torch.zeros_like(mask_BP), mask_BP])
-        both = self._see(torch.cat([pixels_B3HW, pixels_B3HW]), masks_VP, windows_V2, piece.samples_B, [_WHOLE, _MASKED])
+        both = self._see(pixels_B3HW, masks_VP, windows_V2, piece.samples_B, [_WHOLE, _MASKED])
         (whole_BKD, masked_BKD), (whole_BPD, masked_BPD) = both.globals_BKD.chunk(2), both.patches_BPD.chunk(2)
         return Target(whole_BKD, whole_BPD), Target(masked_BKD, masked_BPD)
 
-    def _see(self, pixels_V3HW: Tensor, mask_VP: Tensor | None, windows_V2: Tensor | None, samples_B: Tensor, views: list[int]) -> Target:
-        """views: of which `pixels_V3HW` has all samples, one view after the other; each skips other branches."""
-        paths = self.paths.plan(samples_B, views, pixels_V3HW.device)
-        seen = self.vision(pixels_V3HW, mask_BP=mask_VP, windows_B2=windows_V2, paths=paths)
+    def _see(self, pixels_B3HW: Tensor, mask_VP: Tensor | None, windows_V2: Tensor | None, samples_B: Tensor, views: list[int]) -> Target:
+        """views: of which `mask_VP` has the masks of all samples, one view after the other; each skips other branches."""
+        paths = self.paths.plan(samples_B, views, pixels_B3HW.device)
+        seen = self.vision(pixels_B3HW, mask_BP=mask_VP, windows_B2=windows_V2, paths=paths)
         return Target(seen.globals_BKD, seen.patches[0].flatten(1, 2))
 
     def _encode_texts(self, texts: GroupedTexts) -> Tensor:
