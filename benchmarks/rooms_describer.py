@@ -32,7 +32,8 @@ def describe(questions: Sequence[Question]) -> list[str]:
     found = []
     for question in questions:
         place = next(place for beginning, place in beginnings if question.text.startswith(beginning))
-        found.append(known[hashlib.sha256(question.image).hexdigest()][place])
+        captions = known[hashlib.sha256(question.image).hexdigest()]
+        found.append(captions[min(place, len(captions) - 1)])
     return found
 
 

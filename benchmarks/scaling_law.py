@@ -3,8 +3,8 @@
     python -m benchmarks.scaling_law --rooms FOLDER --out FOLDER [--picture docs/images/scaling.png]
 
 rooms: shards of `tips-bench data rooms FOLDER --layout webdataset-details --seed 201 --train 512 --val 64 --frames-per-scene 2`.
-Each run is row (d) of the ablation (both kinds of captions, no teacher) with 500 steps of 64 images at 56 px. The data sizes are nested,
-so that all runs see 32,000 images and small sizes see theirs often. Measured are the loss on held-out rooms and mIoU on rooms-seg.
+Each run is row (d) of the ablation (both kinds of captions, no teacher) with 350 steps of 64 images at 56 px. The data sizes are nested,
+so that all runs see 22,400 images and small sizes see theirs often. Measured are the loss on held-out rooms and mIoU on rooms-seg.
 
 L(N, D) = E + (N0 / N)^alpha A + (D0 / D)^beta B, with N parameters of both towers, D different images, N0 and D0 their geometric means.
 A run that was stopped is taken up again, and what was scored is not scored again. The prediction is kept in prediction.json before the run
@@ -38,7 +38,7 @@ RECIPE = "ablation-d-two-tokens"
 WIDTHS, SIZES = (64, 128, 256), (512, 2048, 7680)
 PREDICTED = (384, 4096)  # wider than any that the fit has seen, and a data size between two of them
 REPEATED, SEEDS = (128, 2048), (1, 2)  # one cell again, for the spread of seeds
-STEPS, BATCH, SHARD = 500, 64, 1024
+STEPS, BATCH, SHARD = 350, 64, 1024
 START, BOUNDS = (1.0, 0.5, 0.5, 0.5, 0.5), ([0, 0, 1e-3, 0, 1e-3], [np.inf, np.inf, 4, np.inf, 4])
 NAMES = ("E", "A", "alpha", "B", "beta")
 
@@ -165,8 +165,8 @@ def changes(width: int, images: int, seed: int, rooms: Path, out: Path) -> list[
     sizes = {"embed_dim": width, "mlp_dim": 4 * width, "num_heads": width // 64}
     towers = [f"model.{tower}.{name}={value}" for tower in ("vision", "text") for name, value in sizes.items()]
     stage = [f"stages.0.steps={STEPS}", f"stages.0.batch={BATCH}", "method.contrastive.synthetic=uniform"]
-    held_out = [f"data.held_out.shards={rooms}/val-*.tar", "data.held_out.every=100", "data.held_out.batches=14"]
-    running = ["data.workers=0", "running.checkpoint_every=250", "running.keep=1", "running.loggers=[]"]
+    held_out = [f"data.held_out.shards={rooms}/val-*.tar", "data.held_out.every=70", "data.held_out.batches=14"]
+    running = ["data.workers=0", "running.checkpoint_every=70", "running.keep=1", "running.loggers=[]"]
     return [f"data.shards={out}/data-{images}/*.tar", f"seed={seed}", *towers, *stage, *held_out, *running]
 
 
@@ -217,7 +217,7 @@ def draw(runs: Sequence[Run], law: Law, further: Run, predicted: tuple[float, fl
         panel.set_xscale("log")
         panel.set_xticks([*SIZES, PREDICTED[1]], [f"{size:,}" for size in (*SIZES, PREDICTED[1])])
         panel.minorticks_off()
-        panel.set_xlabel("different images (32,000 seen)")
+        panel.set_xlabel(f"different images ({STEPS * BATCH:,} seen)")
         panel.set_title(title, fontsize=10)
         panel.spines[["top", "right"]].set_visible(False)
     left.legend(fontsize=8, frameon=False)
