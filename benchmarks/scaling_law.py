@@ -3,8 +3,8 @@
     python -m benchmarks.scaling_law --rooms FOLDER --out FOLDER [--picture docs/images/scaling.png]
 
 rooms: shards of `tips-bench data rooms FOLDER --layout webdataset-details --seed 201 --train 512 --val 64 --frames-per-scene 2`.
-Each run is row (d) of the ablation (both kinds of captions, no teacher) with 350 steps of 64 images at 56 px. The data sizes are nested,
-so that all runs see 22,400 images and small sizes see theirs often. Measured are the loss on held-out rooms and mIoU on rooms-seg.
+Each run is row (d) of the ablation (both kinds of captions, no teacher) with 250 steps of 64 images at 56 px. The data sizes are nested,
+so that all runs see 16,000 images and small sizes see theirs often. Measured are the loss on held-out rooms and mIoU on rooms-seg.
 
 L(N, D) = E + (N0 / N)^alpha A + (D0 / D)^beta B, with N parameters of both towers, D different images, N0 and D0 their geometric means.
 A run that was stopped is taken up again, and what was scored is not scored again. The prediction is kept in prediction.json before the run
@@ -35,10 +35,10 @@ from tips_bench.training.recipe_files import load_recipe
 from tips_bench.training.runs import export
 
 RECIPE = "ablation-d-two-tokens"
-WIDTHS, SIZES = (64, 128, 256), (512, 2048, 7680)
-PREDICTED = (384, 4096)  # wider than any that the fit has seen, and a data size between two of them
-REPEATED, SEEDS = (128, 2048), (1, 2)  # one cell again, for the spread of seeds
-STEPS, BATCH, SHARD = 350, 64, 1024
+WIDTHS, SIZES = (64, 128, 256), (1920, 3840, 7680)
+PREDICTED = (384, 5430)  # wider than any that the fit has seen, and a data size between two of them
+REPEATED, SEEDS = (128, 3840), (1, 2)  # one cell again, for the spread of seeds
+STEPS, BATCH, SHARD = 250, 64, 1024
 START, BOUNDS = (1.0, 0.5, 0.5, 0.5, 0.5), ([0, 0, 1e-3, 0, 1e-3], [np.inf, np.inf, 4, np.inf, 4])
 NAMES = ("E", "A", "alpha", "B", "beta")
 
@@ -165,8 +165,8 @@ def changes(width: int, images: int, seed: int, rooms: Path, out: Path) -> list[
     sizes = {"embed_dim": width, "mlp_dim": 4 * width, "num_heads": width // 64}
     towers = [f"model.{tower}.{name}={value}" for tower in ("vision", "text") for name, value in sizes.items()]
     stage = [f"stages.0.steps={STEPS}", f"stages.0.batch={BATCH}", "method.contrastive.synthetic=uniform"]
-    held_out = [f"data.held_out.shards={rooms}/val-*.tar", "data.held_out.every=70", "data.held_out.batches=14"]
-    running = ["data.workers=0", "running.checkpoint_every=70", "running.keep=1", "running.loggers=[]"]
+    held_out = [f"data.held_out.shards={rooms}/val-*.tar", "data.held_out.every=50", "data.held_out.batches=14"]
+    running = ["data.workers=0", "running.checkpoint_every=50", "running.keep=1", "running.loggers=[]"]
     return [f"data.shards={out}/data-{images}/*.tar", f"seed={seed}", *towers, *stage, *held_out, *running]
 
 
@@ -250,10 +250,6 @@ def main() -> None:
     for name, (found, least, most) in zip(NAMES, law.intervals(), strict=True):
         print(f"{name} = {found:.3f} [{least:.3f}, {most:.3f}]")
     print(f"N0, D0 = {law.center[0]:.0f}, {law.center[1]:.0f}; residual SD {law.sd:.4f} with {law.freedom} degrees of freedom")
-    again = [run for run in runs if (run.width, run.images) == REPEATED] + [trained(*REPEATED, seed, rooms, out) for seed in SEEDS]
-    for what in ("loss", "miou"):
-        ones = [getattr(run, what) for run in again]
-        print(f"seeds of width {REPEATED[0]}, {REPEATED[1]} images: {what} {np.round(ones, 3).tolist()}, SD {np.std(ones, ddof=1):.4f}")
     line = fit_line([run.parameters for run in runs], [run.images for run in runs], [run.miou for run in runs])
     print("mIoU for twice the parameters, twice the images: " + json.dumps(asdict(line)))
     print(f"width {PREDICTED[0]}, {PREDICTED[1]} images: predicted {value:.3f} [{low:.3f}, {high:.3f}]", flush=True)
@@ -261,6 +257,10 @@ def main() -> None:
     print(f"measured {further.loss:.3f}, mIoU {further.miou:.2f}, {further.parameters} parameters, training loss {further.train_loss:.3f}")
     if asked.picture is not None:
         draw(runs, law, further, (value, low, high), asked.picture)
+    again = [run for run in runs if (run.width, run.images) == REPEATED] + [trained(*REPEATED, seed, rooms, out) for seed in SEEDS]
+    for what in ("loss", "miou"):
+        ones = [getattr(run, what) for run in again]
+        print(f"seeds of width {REPEATED[0]}, {REPEATED[1]} images: {what} {np.round(ones, 3).tolist()}, SD {np.std(ones, ddof=1):.4f}")
 
 
 if __name__ == "__main__":
