@@ -29,6 +29,9 @@ from benchmarks.raw_corpus import TASKS, left_over, plant
 from benchmarks.rooms_describer import PROMPTS, TABLE
 from tips_bench.corpus.store import MANIFEST
 from tips_bench.evaluation.run import evaluate
+from tips_bench.results.comparison import Comparison, compare
+from tips_bench.results.counts import load_scored
+from tips_bench.results.folders import read_records
 from tips_bench.rooms.writing.writers import write_rooms
 from tips_bench.training.loop import train
 from tips_bench.training.recipe_files import load_recipe
@@ -130,10 +133,31 @@ def scores_of(arm: str, seed: int, run: Path, out: Path) -> dict[str, float]:
     found = {"held-out loss, web captions": [line[LOSS] for line in log if LOSS in line][-1]}
     for task, fresh in SCORED:
         options = {"overrides": [f"task.data.generator_options.seed={FRESH}"], "data_root": out / "fresh"} if fresh else {}
-        folder = out / "records" / ("fresh" if fresh else "shipped")
-        record = evaluate(task, str(out / "models" / f"{arm}-seed{seed}"), out=folder, device="cpu", **options)
+        record = evaluate(task, str(out / "models" / f"{arm}-seed{seed}"), out=_records(out, fresh), device="cpu", **options)
         found[f"{task}, {record.primary}{', fresh rooms' if fresh else ''}"] = record.metrics[record.primary].value
     return found
+
+
+def over_images(out: Path, before: str, after: str) -> str:
+    """Markdown: the gain of one arm over another with each seed, and its paired 95 % interval over images; bold where they differ."""
+    lines = [f"| {after} - {before}, seed by seed | |", "| --- | --- |"]
+    for task, fresh in SCORED:
+        scored = read_records(_records(out, fresh), load_scored)[0]
+        runs = {one.record.model: one for one in scored if one.record.task == task}
+        seeds = sorted(int(name.rpartition("seed")[2]) for name in runs if name.startswith(f"{after}-"))
+        found = [compare(runs[f"{before}-seed{seed}"], runs[f"{after}-seed{seed}"], detail=False) for seed in seeds]
+        lines.append(f"| {task}{', fresh rooms' if fresh else ''} | {'<br>'.join(_gain(one) for one in found)} |")
+    return "\n".join(lines)
+
+
+def _gain(one: Comparison) -> str:
+    low, high = one.gain_interval or (np.nan, np.nan)
+    text = f"{one.gain:+.2f} [{low:+.2f}, {high:+.2f}]"
+    return text if one.verdict == "cannot tell" else f"**{text}**"
+
+
+def _records(out: Path, fresh: bool) -> Path:
+    return out / "records" / ("fresh" if fresh else "shipped")
 
 
 def curated(out: Path) -> str:
@@ -164,6 +188,8 @@ def main() -> None:
     print(curated(out))
     if len(asked.seeds) > 1:
         print(table(scores, asked.arms[0]))
+        for arm in asked.arms[1:]:
+            print(over_images(out, asked.arms[0], arm))
 
 
 if __name__ == "__main__":
