@@ -125,24 +125,38 @@ def fit_law(parameters: Sequence[float], images: Sequence[float], losses: Sequen
     return Law(found.x, variance * np.linalg.pinv(found.jac.T @ found.jac), -found.fun, center, freedom)
 
 
+TERMS = ("mean", "N", "D", "N x D", "N x N")
+
+
 @dataclass(frozen=True)
-class Line:
-    """Least squares on logarithms: value, low and high of the gain for twice the parameters and for twice the images; SD of a residual."""
+class Surface:
+    """terms: of TERMS, for twice the parameters N and twice the images D: value, low and high. sd: of a residual. further: another run."""
 
-    parameters: tuple[float, float, float]
-    images: tuple[float, float, float]
+    terms: dict[str, tuple[float, float, float]]
     sd: float
+    further: tuple[float, float, float]
 
 
-def fit_line(parameters: Sequence[float], images: Sequence[float], values: Sequence[float]) -> Line:
-    """value = a + b log2 N + c log2 D, with 95 % intervals."""
-    design_R3 = np.stack([np.ones(len(values)), np.log2(parameters), np.log2(images)], 1)
-    found, *_ = np.linalg.lstsq(design_R3, np.asarray(values, np.float64), rcond=None)
-    residuals_R, freedom = np.asarray(values) - design_R3 @ found, len(values) - 3
-    variance = float((residuals_R**2).sum()) / freedom
-    halves = stats.t.ppf(0.975, freedom) * np.sqrt(variance * np.diag(np.linalg.inv(design_R3.T @ design_R3)))
-    (_, b, c), (_, half_b, half_c) = found, halves
-    return Line((float(b), float(b - half_b), float(b + half_b)), (float(c), float(c - half_c), float(c + half_c)), variance**0.5)
+def fit_surface(parameters: Sequence[float], images: Sequence[float], values: Sequence[float], further: tuple[float, float]) -> Surface:
+    """Least squares on logarithms to base 2, about their means, with 95 % intervals: a sum of two laws has no product of N and D.
+
+    further: parameters and images of a run to be predicted.
+    """
+    columns = [np.log2(np.append(column, last)) for column, last in zip((parameters, images), further, strict=True)]
+    n_R, d_R = (column - column[:-1].mean() for column in columns)
+    design_R5 = np.stack([np.ones(len(n_R)), n_R, d_R, n_R * d_R, n_R**2], 1)
+    design_R5, last_5 = design_R5[:-1], design_R5[-1]
+    found_5, *_ = np.linalg.lstsq(design_R5, np.asarray(values, np.float64), rcond=None)
+    freedom = len(values) - len(TERMS)
+    sd = float(np.sqrt(((np.asarray(values) - design_R5 @ found_5) ** 2).sum() / freedom))
+    spread_55, t = np.linalg.inv(design_R5.T @ design_R5), float(stats.t.ppf(0.975, freedom))
+
+    def interval(value: float, variance: float) -> tuple[float, float, float]:
+        half = t * sd * float(variance) ** 0.5
+        return float(value), float(value - half), float(value + half)
+
+    terms = {name: interval(*pair) for name, *pair in zip(TERMS, found_5, np.diag(spread_55), strict=True)}
+    return Surface(terms, sd, interval(last_5 @ found_5, 1 + last_5 @ spread_55 @ last_5))
 
 
 def subsets(rooms: Path, out: Path) -> None:
@@ -250,8 +264,10 @@ def main() -> None:
     for name, (found, least, most) in zip(NAMES, law.intervals(), strict=True):
         print(f"{name} = {found:.3f} [{least:.3f}, {most:.3f}]")
     print(f"N0, D0 = {law.center[0]:.0f}, {law.center[1]:.0f}; residual SD {law.sd:.4f} with {law.freedom} degrees of freedom")
-    line = fit_line([run.parameters for run in runs], [run.images for run in runs], [run.miou for run in runs])
-    print("mIoU for twice the parameters, twice the images: " + json.dumps(asdict(line)))
+    for what in ("loss", "miou"):
+        sizes = [run.parameters for run in runs], [run.images for run in runs]
+        surface = fit_surface(*sizes, [getattr(run, what) for run in runs], (towers(PREDICTED[0], runs), PREDICTED[1]))
+        print(f"{what} by a surface: " + json.dumps(asdict(surface)))
     print(f"width {PREDICTED[0]}, {PREDICTED[1]} images: predicted {value:.3f} [{low:.3f}, {high:.3f}]", flush=True)
     further = trained(*PREDICTED, 0, rooms, out)
     print(f"measured {further.loss:.3f}, mIoU {further.miou:.2f}, {further.parameters} parameters, training loss {further.train_loss:.3f}")

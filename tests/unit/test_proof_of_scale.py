@@ -62,11 +62,15 @@ def test_most_intervals_of_predictions_hold_what_is_measured() -> None:
     assert hits >= 51
 
 
-def test_a_line_on_logarithms_has_its_gains_and_intervals() -> None:
-    noise_R = np.random.default_rng(0).normal(0, 0.01, 9)
-    line = scaling_law.fit_line(WIDTHS_R, SIZES_R, 1 + 0.5 * np.log2(WIDTHS_R) - 0.25 * np.log2(SIZES_R) + noise_R)
-    assert line.parameters[1] < 0.5 < line.parameters[2] and line.images[1] < -0.25 < line.images[2]
-    assert line.sd == pytest.approx(0.01, rel=0.6)
+def test_a_surface_on_logarithms_has_its_terms_and_says_what_another_run_has() -> None:
+    n_R, d_R = np.log2(WIDTHS_R) - np.log2(WIDTHS_R).mean(), np.log2(SIZES_R) - np.log2(SIZES_R).mean()
+    values_R = 1 + 0.5 * n_R - 0.25 * d_R + 0.125 * n_R * d_R + np.random.default_rng(0).normal(0, 0.01, 9)
+    surface = scaling_law.fit_surface(WIDTHS_R, SIZES_R, values_R, (2 * float(WIDTHS_R[0]), float(SIZES_R[0])))
+    truth = dict(zip(scaling_law.TERMS, (1, 0.5, -0.25, 0.125, 0), strict=True))
+    assert all(low < truth[name] < high for name, (_, low, high) in surface.terms.items())
+    assert surface.sd == pytest.approx(0.01, rel=0.6)
+    n, d = float(n_R[0]) + 1, float(d_R[0])
+    assert surface.further[1] < 1 + 0.5 * n - 0.25 * d + 0.125 * n * d < surface.further[2]
 
 
 def test_the_size_of_towers_follows_from_three_widths() -> None:
