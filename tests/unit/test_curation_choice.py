@@ -26,11 +26,23 @@ def in_blocks(points_ND: np.ndarray, size: int) -> Points:
     return Points(len(points_ND), points_ND.shape[1], lambda: (points_ND[first : first + size] for first in range(0, len(points_ND), size)))
 
 
-def test_the_largest_of_a_group_stays_and_of_equal_ones_the_first() -> None:
+def test_the_largest_of_paired_images_stays_and_of_equal_ones_the_first() -> None:
     pixels_N = np.array([5, 9, 9, 1, 7, 7, 3])
-    stays_N = stands_for(pairs((0, 2), (2, 1), (5, 4)), pixels_N)
+    stays_N = stands_for(pairs((0, 2), (0, 1), (2, 1), (5, 4)), pixels_N)
     assert stays_N.tolist() == [1, 1, 1, 3, 4, 4, 6]
     assert stands_for(pairs(), pixels_N).tolist() == list(range(7))
+
+
+def test_a_chain_of_pairs_drops_no_image_that_is_not_the_same_picture_as_the_one_that_stays() -> None:
+    pixels_N = np.array([9, 8, 7, 6, 5])
+    assert stands_for(pairs((0, 1), (1, 2), (2, 3), (3, 4)), pixels_N).tolist() == [0, 0, 2, 2, 4]
+    rng = np.random.default_rng(0)
+    links, pixels_N = rng.integers(0, 60, (90, 2)), rng.integers(1, 4, 60)
+    stays_N = stands_for(pairs(*map(tuple, links.tolist())), pixels_N)
+    known = {frozenset(link) for link in links.tolist()}
+    assert all({row, other} in known for row, other in enumerate(stays_N.tolist()) if row != other)
+    kept = set(np.flatnonzero(stays_N == np.arange(60)).tolist())
+    assert not any(len(link) == 2 and link <= kept for link in known)
 
 
 def test_groups_do_not_depend_on_the_order_of_pairs() -> None:

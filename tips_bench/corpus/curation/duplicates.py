@@ -1,4 +1,4 @@
-"""Groups of images that are the same picture, of which one stays: the largest, of equal ones the first.
+"""Of images that are the same picture, which stay: the largest, of equal ones the first.
 
 Axes: N images, P pairs.
 """
@@ -6,25 +6,24 @@ Axes: N images, P pairs.
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from tips_bench.corpus.curation.alike import Pairs
 
 
 def stands_for(pairs: Pairs, pixels_N: np.ndarray) -> np.ndarray:
-    """[N] the row of the image that stays in place of each: its own, unless it is in a group whose largest is another.
+    """[N] the row of the image that stays in place of each: its own, unless it is the same picture as a larger one that stays.
 
-    Images are in a group when pairs lead from one to the other. pixels_N: height times width of each.
+    From the largest image to the smallest, each stays unless it is paired with one that stays already; it goes in favor of the largest of
+    these. Every image that goes is thus itself the same picture as the one that stays for it: chains of pairs would join almost all images
+    that show little, such as plain walls, into one group. pixels_N: height times width of each.
     """
     stays_N = np.arange(len(pixels_N))
-    rows = np.unique(np.concatenate([pairs.rows_P, pairs.others_P]))
-    if not len(rows):
-        return stays_N
-    first_P, second_P = np.searchsorted(rows, pairs.rows_P), np.searchsorted(rows, pairs.others_P)
-    links = coo_array((np.ones(len(first_P), bool), (first_P, second_P)), shape=(len(rows), len(rows)))
-    groups = connected_components(links, directed=False)[1]
-    order = np.lexsort((rows, -pixels_N[rows], groups))
-    _, begins = np.unique(groups[order], return_index=True)
-    stays_N[rows] = rows[order][begins][groups]
+    rank_N = np.empty(len(pixels_N), np.int64)
+    rank_N[np.lexsort((stays_N, -pixels_N))] = stays_N
+    links_P2 = np.stack([pairs.rows_P, pairs.others_P], 1)
+    swapped_P = rank_N[links_P2[:, 0]] > rank_N[links_P2[:, 1]]
+    links_P2[swapped_P] = links_P2[swapped_P, ::-1]
+    for larger, smaller in links_P2[np.lexsort(rank_N[links_P2].T)].tolist():
+        if stays_N[smaller] == smaller and stays_N[larger] == larger:
+            stays_N[smaller] = larger
     return stays_N

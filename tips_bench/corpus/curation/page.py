@@ -89,12 +89,12 @@ def _found(sets: Library, matches: Pairs) -> list[dict[str, Any]]:
 
 
 def _dropped_pairs(choice: Choice) -> Pairs:
-    """Pairs of an image that went and the one that stays for it. agreement: 0 = it was found by way of others."""
+    """Pairs of an image that went and the one that stays for it."""
     rows = np.flatnonzero(choice.stays_N != np.arange(len(choice.stays_N)))
     known = dict[tuple[int, int], float]()
     for row, other, agreement in _lines(choice.pairs):
         known[row, other] = known[other, row] = agreement
-    agreement_P = np.array([known.get((int(row), int(choice.stays_N[row])), 0.0) for row in rows])
+    agreement_P = np.array([known[int(row), int(choice.stays_N[row])] for row in rows])
     return Pairs(rows, choice.stays_N[rows], agreement_P, np.zeros(len(rows), np.uint8))
 
 

@@ -1,0 +1,196 @@
+"""Does a curated corpus pay? The recipe of tips-nano, 1/48 as long, on a raw corpus, on what the engine makes of it, on clean rooms.
+
+    python -m benchmarks.corpus_seeds --out FOLDER [--arms raw engine clean] [--seeds 0 1 2]
+
+raw       web captions, two fifths of them of other images; a changed copy for every second image; copies of test images
+captioned the same images with captions of `tips-bench corpus caption`, by a describer who knows the rooms (benchmarks/rooms_describer.py)
+engine    of these, what `tips-bench corpus curate` keeps: no copies, no test images, a balanced draw
+clean     the rooms as they are, with their own captions
+
+Every arm has the same number of steps. A run that was stopped is taken up again, and what was scored is not scored again. The test images
+that are planted are those of the tasks as they are shipped; `fresh` tasks have rooms of another seed, which no corpus shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from benchmarks.raw_corpus import TASKS, left_over, plant
+from benchmarks.rooms_describer import PROMPTS, TABLE
+from tips_bench.corpus.store import MANIFEST
+from tips_bench.evaluation.run import evaluate
+from tips_bench.results.comparison import Comparison, compare
+from tips_bench.results.counts import load_scored
+from tips_bench.results.folders import read_records
+from tips_bench.rooms.writing.writers import write_rooms
+from tips_bench.training.loop import train
+from tips_bench.training.recipe_files import load_recipe
+from tips_bench.training.runs import export
+
+ARMS = ("raw", "captioned", "engine", "clean")
+ROOMS = 201  # seed of the rooms
+FRAMES, HELD_OUT = 512, 64  # of whole rooms; fifteen close-ups of each
+KEEP = 4096  # images that the engine's draw keeps
+SHORTER = 48  # times as short as the shipped recipe
+FRESH = 93  # seed of the rooms that nothing shows
+SCORED = (("rooms-seg", False), ("rooms-zeroshot", False), ("rooms-retrieval", False), ("rooms-zeroshot", True), ("rooms-retrieval", True))
+LOSS = "held_out/contrastive/0"  # of the web captions of clean rooms: the only kind that every arm learns
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The mean of a difference over seeds, and its 95 % interval by Student's t."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def paired(before_S: Sequence[float], after_S: Sequence[float]) -> Paired:
+    """after - before, seed by seed. Errors: fewer than two seeds."""
+    difference_S = np.subtract(after_S, before_S)
+    if len(difference_S) < 2:
+        raise ValueError("one seed has no spread")
+    half = float(stats.t.ppf(0.975, len(difference_S) - 1) * difference_S.std(ddof=1) / len(difference_S) ** 0.5)
+    mean = float(difference_S.mean())
+    return Paired(mean, mean - half, mean + half)
+
+
+def table(scores: dict[str, dict[str, list[float]]], before: str) -> str:
+    """Markdown. scores: what was measured -> arm -> one value a seed. Each arm's mean and SD, and its difference to the arm `before`."""
+    arms = list(next(iter(scores.values())))
+    others = [arm for arm in arms if arm != before]
+    lines = [f"| | {' | '.join([*arms, *(f'{arm} - {before}' for arm in others)])} |", "| --- |" + " --- |" * (len(arms) + len(others))]
+    for name, values in scores.items():
+        cells = [f"{np.mean(own):.2f} ± {np.std(own, ddof=1):.2f} ({', '.join(f'{one:.2f}' for one in own)})" for own in values.values()]
+        for arm in others:
+            found = paired(values[before], values[arm])
+            told = f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+            cells.append(f"**{told}**" if found.low > 0 or found.high < 0 else told)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def shards(arm: str, out: Path) -> str:
+    """data.shards of an arm, whose corpus is made if it is not there."""
+    rooms, raw, known = out / "rooms", out / "raw", out / "planted.json"
+    write_rooms("webdataset-details", rooms, seed=ROOMS, train=FRAMES, val=HELD_OUT, frames_per_scene=2)
+    if arm == "clean":
+        return f"{rooms}/train-*.tar"
+    plant(sorted(rooms.glob("train-*.tar")), raw, known, seed=ROOMS)
+    if arm == "raw":
+        return f"{raw}/*.tar"
+    captioned, curated = out / "captioned", out / "curated"
+    prompts, cache = ["--prompt", ",".join(PROMPTS)], ["--cache", str(out / "answers")]
+    describer = ["--captioner", "benchmarks.rooms_describer:describe", "--batch", "64"]
+    _corpus(["caption", str(raw), "--to", str(captioned), *describer, *prompts, *cache], captioned, {TABLE: str(known)})
+    if arm == "captioned":
+        return f"{captioned}/*.tar"
+    choices = ["--dedup", "--decontaminate", ",".join(TASKS), "--balance", "--keep", str(KEEP)]
+    encoder = ["--encoder", "tips-nano", "--dtype", "bf16", "--device", "cpu"]
+    _corpus(["curate", str(captioned), "--to", str(curated), *choices, *encoder], curated, {})
+    return f"{curated}/*.tar"
+
+
+def _corpus(command: list[str], target: Path, variables: dict[str, str]) -> None:
+    """`tips-bench corpus`, where the corpus is not whole yet."""
+    if not (target / MANIFEST).is_file():
+        subprocess.run([sys.executable, "-m", "tips_bench", "corpus", *command], env=os.environ | variables, check=True)
+
+
+def learned(arm: str, seed: int, out: Path) -> Path | None:
+    """The run of an arm, trained and exported; None where it was told to stop."""
+    run, model = out / "runs" / f"{arm}-seed{seed}", out / "models" / f"{arm}-seed{seed}"
+    if not model.is_dir():
+        if train(load_recipe("tips-nano", changes(arm, seed, shards(arm, out), out)), run, resume=True, device="cpu") == "preempted":
+            return None
+        export(run, model)
+    return run
+
+
+def changes(arm: str, seed: int, images: str, out: Path) -> list[str]:
+    """What an arm changes in the shipped recipe: its length, and, without synthetic captions, what the second global token learns."""
+    steps = [stage.steps // SHORTER for stage in load_recipe("tips-nano").stages]
+    found = [f"data.shards={images}", f"seed={seed}", *(f"stages.{number}.steps={count}" for number, count in enumerate(steps))]
+    found += [f"data.held_out.shards={out}/rooms/val-*.tar", f"data.held_out.every={sum(steps) // 5}", "data.held_out.batches=7"]
+    found += ["data.workers=0", "running.checkpoint_every=65", "running.keep=1", "running.loggers=[]"]
+    return [*found, *(["method.contrastive.captions=[[web],[web]]"] if arm == "raw" else [])]
+
+
+def scores_of(arm: str, seed: int, run: Path, out: Path) -> dict[str, float]:
+    """What was measured -> its value, of one run."""
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    found = {"held-out loss, web captions": [line[LOSS] for line in log if LOSS in line][-1]}
+    for task, fresh in SCORED:
+        options = {"overrides": [f"task.data.generator_options.seed={FRESH}"], "data_root": out / "fresh"} if fresh else {}
+        record = evaluate(task, str(out / "models" / f"{arm}-seed{seed}"), out=_records(out, fresh), device="cpu", **options)
+        found[f"{task}, {record.primary}{', fresh rooms' if fresh else ''}"] = record.metrics[record.primary].value
+    return found
+
+
+def over_images(out: Path, before: str, after: str) -> str:
+    """Markdown: the gain of one arm over another with each seed, and its paired 95 % interval over images; bold where they differ."""
+    lines = [f"| {after} - {before}, seed by seed | |", "| --- | --- |"]
+    for task, fresh in SCORED:
+        scored = read_records(_records(out, fresh), load_scored)[0]
+        runs = {one.record.model: one for one in scored if one.record.task == task}
+        seeds = sorted(int(name.rpartition("seed")[2]) for name in runs if name.startswith(f"{after}-"))
+        found = [compare(runs[f"{before}-seed{seed}"], runs[f"{after}-seed{seed}"], detail=False) for seed in seeds]
+        lines.append(f"| {task}{', fresh rooms' if fresh else ''} | {'<br>'.join(_gain(one) for one in found)} |")
+    return "\n".join(lines)
+
+
+def _gain(one: Comparison) -> str:
+    low, high = one.gain_interval or (np.nan, np.nan)
+    text = f"{one.gain:+.2f} [{low:+.2f}, {high:+.2f}]"
+    return text if one.verdict == "cannot tell" else f"**{text}**"
+
+
+def _records(out: Path, fresh: bool) -> Path:
+    return out / "records" / ("fresh" if fresh else "shipped")
+
+
+def curated(out: Path) -> str:
+    """What the curation found of what was planted; empty where there was none."""
+    dropped = out / "curated" / "dropped.jsonl"
+    if not dropped.is_file():
+        return ""
+    lines = [json.loads(line) for line in dropped.read_text(encoding="utf-8").splitlines()]
+    return json.dumps(left_over(json.loads((out / "planted.json").read_text(encoding="utf-8")), lines))
+
+
+def main() -> None:
+    """Print what the curation found, and the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--arms", nargs="*", choices=ARMS, default=["raw", "engine", "clean"])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    asked = parser.parse_args()
+    out = asked.out.absolute()
+    scores: dict[str, dict[str, list[float]]] = {}
+    for seed in asked.seeds:
+        for arm in asked.arms:
+            run = learned(arm, seed, out)
+            if run is None:
+                return
+            for name, value in scores_of(arm, seed, run, out).items():
+                scores.setdefault(name, {}).setdefault(arm, []).append(value)
+    print(curated(out))
+    if len(asked.seeds) > 1:
+        print(table(scores, asked.arms[0]))
+        for arm in asked.arms[1:]:
+            print(over_images(out, asked.arms[0], arm))
+
+
+if __name__ == "__main__":
+    main()
