@@ -97,8 +97,9 @@ def board_table(board: Board, classes: BoardClasses | None) -> dict[str, Any] | 
         row = {"label": label, "samples": int(by_class.samples_C[place]), "median": middle, "cells": cells}
         rows.append(row | {"best": ends[0] if ends else None, "worst": ends[-1] if ends else None})
     rows.sort(key=lambda row: math.inf if row["median"] is None else -spec.order(row["median"]))
-    scale = _scale(spec, classes.values_MC)
-    return {"by_class": by_class, "item": _item(board.entries[0]), "entries": board.entries[:COLUMNS], "rows": rows, "scale": scale}
+    scale = span(classes.values_MC.ravel().tolist())
+    entries, item = board.entries[:COLUMNS], _item(board.entries[0])
+    return {"by_class": by_class, "item": item, "enough": ENOUGH, "entries": entries, "rows": rows, "scale": scale}
 
 
 def record_table(entry: Entry, board: Board | None, classes: BoardClasses | None) -> dict[str, Any] | None:
@@ -119,8 +120,9 @@ def record_table(entry: Entry, board: Board | None, classes: BoardClasses | None
         "by_class": by_class,
         "item": _item(entry),
         "rows": rows,
+        "enough": ENOUGH,
         "others": board is not None,
-        "scale": _scale(by_class.spec, by_class.values_C),
+        "scale": (0.0, 100.0) if by_class.spec.unit == "%" else span(by_class.values_C.tolist()),
     }
 
 
@@ -146,7 +148,3 @@ def _verdict(duel: Duel | None) -> str:
 
 def _item(entry: Entry) -> str:
     return entry.by_sample.item
-
-
-def _scale(spec: MetricSpec, values: np.ndarray) -> Interval:
-    return (0.0, 100.0) if spec.unit == "%" else span(values.ravel().tolist())

@@ -206,8 +206,9 @@ class _Site:
             self._page(f"versus/{file_name(label)}.html", "versus.html.j2", context)
 
     def _contents(self) -> dict[str, Any]:
-        """Every model and task with how often it was scored."""
+        """Every model, task and board with how often it was scored."""
         return {
+            "boards": self.boards,
             "models": Counter(entry.record.model_name for entry in self.entries),
             "tasks": Counter(entry.record.task for entry in self.entries),
         }
