@@ -120,6 +120,14 @@ def test_a_sample_with_a_picture_is_on_the_page_whatever_its_score(board: Board,
     ]
 
 
+def test_models_that_agree_are_neither_ahead_nor_behind_and_a_model_alone_has_its_hardest_first() -> None:
+    same = [0.1 + 1 / 3, 70.3, 12.7]
+    found = record_samples(of_values([same] * 3).entries[0], BoardSums.of(of_values([same] * 3)), {})
+    assert [title for title, _ in found["lists"]] == ["Hardest", "Easiest"]
+    alone = of_values([same])
+    assert [row["id"] for row in board_samples(alone, BoardSums.of(alone), {})["rows"]] == ["s0", "s2", "s1"]
+
+
 def test_only_a_pair_that_the_page_shows_has_a_link_to_it(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pair_href(board, "good", "poor") == f"{samples_href(board)}#table=samples&a=good&b=poor"
     monkeypatch.setattr(sample_tables, "MODELS", 2)

@@ -85,7 +85,8 @@ def board_table(board: Board, classes: BoardClasses | None) -> dict[str, Any] | 
     by_class = board.entries[0].by_class
     if by_class is None or classes is None:
         return None
-    spec, rows = by_class.spec, []
+    spec = by_class.spec
+    rows: list[dict[str, Any]] = []
     for place, label in enumerate(by_class.labels):
         values = [value for value in classes.values_MC[:, place].tolist() if not math.isnan(value)]
         ends = sorted(values, key=spec.order)

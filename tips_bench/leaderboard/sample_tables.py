@@ -77,7 +77,7 @@ def record_samples(entry: Entry, sums: BoardSums | None, pictures: Pictures) -> 
     values_N = found.values_N
     others_N = sums.mean_without(values_N) if sums else np.full(len(values_N), np.nan)
     good_N, other_N = spec.gain(values_N, np.zeros(())), spec.gain(others_N, np.zeros(()))
-    lead_N = good_N - other_N
+    lead_N = np.where(np.isclose(good_N, other_N, rtol=1e-9, atol=1e-9), 0.0, good_N - other_N)  # a sum less a part of it is not exact
     scored, told = np.flatnonzero(~np.isnan(values_N)), np.flatnonzero(~np.isnan(lead_N))
     most = min(SHOWN, (len(scored) + 1) // 2)
     hardest = scored[np.lexsort((-np.nan_to_num(other_N[scored]), good_N[scored]))][:most]
@@ -104,9 +104,9 @@ def board_samples(board: Board, sums: BoardSums, pictures: Mapping[str, Pictures
     entries, spec, found = board.entries[:MODELS], board.metric.spec, board.entries[0].by_sample
     values_NM, mean_N = np.stack([entry.by_sample.values_N for entry in entries], axis=1), sums.mean()
     spread_N, shades_NM = _spread(values_NM), _shades(values_NM, spec.higher_is_better)
-    scored = np.flatnonzero(~np.isnan(mean_N))
-    apart = scored[np.argsort(-spread_N[scored], kind="stable")].tolist()
-    hard = scored[np.argsort(spec.gain(mean_N, np.zeros(()))[scored], kind="stable")].tolist()
+    scored, good_N = np.flatnonzero(~np.isnan(mean_N)), spec.gain(mean_N, np.zeros(()))
+    apart = scored[np.lexsort((good_N[scored], -spread_N[scored]))].tolist()  # of equal spread, as of a model alone, the hardest first
+    hard = scored[np.argsort(good_N[scored], kind="stable")].tolist()
     drawn = {id for entry in entries for id in pictures.get(entry.id, {})}
     chosen = {*apart[:DIFFERENT], *hard[:HARD], *(place for place in apart if found.ids[place] in drawn)}
     rows = [
