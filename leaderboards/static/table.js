@@ -1,6 +1,7 @@
 "use strict";
 // Tables with class "sort" can be sorted by a click on a heading, and filtered by the field above them. Without this file they are
-// plain tables. The view is kept in the address (#table=id&sort=2&down=1&filter=words&columns=group), so that it can be sent to somebody.
+// plain tables. The view is kept in the address (#table=id&sort=2&down=1&filter=words&columns=group&a=model&b=model), so that it can be
+// sent to somebody.
 
 const number = (text) => {
   const found = text.replace(/,/g, "").replace(/−/g, "-").match(/-?\d+(\.\d+)?(e[+-]?\d+)?/i);
@@ -55,7 +56,41 @@ const columns = (table, group) => {
   for (const row of table.tBodies[0].rows) heads.forEach((head, index) => { row.cells[index].hidden = head.hidden; });
 };
 
+// a column for the difference of two others, which are chosen by their labels
+const addDifference = (table) => {
+  const head = document.createElement("th");
+  Object.assign(head, { scope: "col", className: "n", hidden: true, textContent: "difference" });
+  head.dataset.number = "";
+  headings(table)[0].after(head);
+  for (const row of table.tBodies[0].rows) {
+    const cell = document.createElement("td");
+    cell.hidden = true;
+    row.cells[0].after(cell);
+  }
+};
+
+// of two models, the columns alone, and by how much the first is better; of fewer, all columns
+const compare = (table, labels) => {
+  const heads = headings(table);
+  const [one, other] = labels.map((label) => heads.findIndex((head) => label && head.dataset.label === label));
+  const both = one > 0 && other > 0 && one !== other;
+  const sign = table.hasAttribute("data-lower") ? -1 : 1;
+  heads.forEach((head, index) => { if (head.dataset.label) head.hidden = both && index !== one && index !== other; });
+  heads[1].hidden = !both;
+  for (const row of table.tBodies[0].rows) {
+    heads.forEach((head, index) => { row.cells[index].hidden = head.hidden; });
+    if (!both) continue;
+    const texts = [one, other].map((index) => row.cells[index].textContent.trim());
+    const gain = sign * (number(texts[0]) - number(texts[1]));
+    const digits = (texts[0].split(".")[1] || "").length;
+    row.cells[1].textContent = isNaN(gain) ? "–" : `${gain < 0 ? "−" : "+"}${Math.abs(gain).toFixed(digits)}`;
+  }
+  if (both) sort(table, 1, true);
+};
+
 for (const table of document.querySelectorAll("table.sort")) {
+  const pair = document.querySelector(`[data-pair="${CSS.escape(table.id)}"]`);
+  if (pair) addDifference(table);
   const heads = headings(table);
   heads.forEach((head, column) => {
     if (head.classList.contains("draw")) return;
@@ -93,8 +128,19 @@ for (const table of document.querySelectorAll("table.sort")) {
     choice.parentElement.hidden = false;
     choice.addEventListener("change", () => { columns(table, choice.value); keep(table, { columns: choice.value }); });
   }
+  const models = pair ? [...pair.querySelectorAll("select")] : [];
+  const labels = () => models.map((model) => model.value);
+  if (pair) {
+    pair.hidden = false;
+    pair.addEventListener("change", () => { compare(table, labels()); keep(table, { a: labels()[0], b: labels()[1], sort: "", down: "" }); });
+  }
   const view = new URLSearchParams(location.hash.slice(1));
   if (view.get("table") === table.id) {
+    models.forEach((model, index) => {
+      const label = view.get("ab"[index]);
+      if ([...model.options].some((option) => option.value === label)) model.value = label;
+    });
+    if (pair) compare(table, labels());
     if (choice && [...choice.options].some((option) => option.value === view.get("columns"))) {
       choice.value = view.get("columns");
       columns(table, choice.value);

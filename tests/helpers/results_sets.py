@@ -47,11 +47,15 @@ def write_record(
     number: int = 24,
     seed: int = 0,
     pictures: int = 0,
+    pictured: Sequence[int] = (),
     classes: Sequence[str] = CLASSES,
     encoder_s: float = 1.0,
     **changes: Any,
 ) -> Path:
-    """A record with its counts and pictures where `tips-bench run` would put them."""
+    """A record with its counts and pictures where `tips-bench run` would put them.
+
+    pictured: places of the samples that have a picture; without any, `pictures` are of nobody knows what, as in older records.
+    """
     counts = draw_counts(quality, number, task=task, seed=seed, classes=len(classes))
     known = model if model in card_files("model") else "pixels"
     cards = {"task": cached_card("task", task), "protocol": cached_card("protocol", protocol), "model": cached_card("model", known)}
@@ -68,7 +72,7 @@ def write_record(
         for name in ("IoU", "Acc")
     }
     names = []
-    for index in range(pictures):
+    for index in range(1 + len(pictured) if pictured else pictures):
         names.append(f"{stem}-{index}.png")
         sheet = np.random.default_rng(index).integers(0, 255, (30, 124, 3), dtype=np.uint8)
         Image.fromarray(sheet).resize((1240, 300), Image.Resampling.NEAREST).save(path.parent / names[-1])
@@ -103,6 +107,7 @@ def write_record(
         "created": "2026-01-02T03:04:05+00:00",
         "per_sample": f"{stem}.samples.npz",
         "pictures": names,
+        "pictured": [counts.ids[place] for place in pictured],
         "seed": seed,
         "cards": {kind: card.model_dump(mode="json") for kind, card in cards.items()} | {"model": model_card},
     }  # fmt: skip

@@ -82,7 +82,7 @@ def test_only_this_machine_is_served_and_only_a_site(address: str, tmp_path: Pat
 
 @pytest.mark.nightly
 def test_a_browser_shows_every_kind_of_page_without_a_message(address: str, site: Path, tmp_path: Path) -> None:
-    for folder in ("tables", "tasks", "models", "runs"):
+    for folder in ("tables", "tasks", "models", "runs", "samples"):
         page = sorted((site / folder).glob("*.html"))[0]
         assert "<main" in look(f"{address}{folder}/{page.name}", tmp_path)
 
@@ -114,6 +114,19 @@ def test_a_table_is_sorted_by_name_and_filtered_as_its_address_says(address: str
     by_name = names(look(f"{address}#table=overall&sort=0", tmp_path), "overall")
     assert by_name[1:] == ["clip-b16", "pixels", "tips-b14", "tips-s14"]
     assert names(look(f"{address}#table=overall&filter=tips%20-s14", tmp_path), "overall") == ["tips-b14"]
+
+
+def test_two_models_are_compared_image_by_image_as_the_address_says(address: str, site: Path, tmp_path: Path) -> None:
+    page = next((site / "samples").glob("voc2012-*.html")).name
+    html = look(f"{address}samples/{page}#table=samples&a=tips-s14&b=pixels", tmp_path)
+    body = re.search(r'id="samples">.*?<tbody>(.*?)</tbody>', html, re.DOTALL)
+    assert body
+    rows = [re.findall(r"<td([^>]*)>([^<]*)</td>", row) for row in re.findall(r"<tr[^>]*>(.*?)</tr>", body[1], re.DOTALL)]
+    shown = [[text for attributes, text in row if "hidden" not in attributes] for row in rows]
+    assert all(len(texts) == 5 for texts in shown)  # difference, mean, spread and the two
+    gains = [float(texts[0].replace("−", "-")) for texts in shown]
+    assert gains == sorted(gains, reverse=True) and gains[0] > 0
+    assert all(gain == pytest.approx(float(texts[3]) - float(texts[4]), abs=1e-6) for gain, texts in zip(gains, shown, strict=True))
 
 
 DRIVER = """<!doctype html><body><iframe src="{page}" style="width:{width}px;height:700px;border:0"></iframe><pre id="said"></pre><script>

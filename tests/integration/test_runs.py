@@ -33,7 +33,7 @@ LINEAR = [
     "probe.augment.crop_size=70",
     "probe.augment.short_side=84",
 ]
-VARYING = {"cost", "created", "command", "pictures", "per_sample"}
+VARYING = {"cost", "created", "command", "pictures", "pictured", "per_sample"}
 
 
 def stable(record):
@@ -60,6 +60,7 @@ def test_convex_learns_and_says_what_it_did(shapes):
     assert load_record(path) == record and record.path == path
     assert all((path.parent / name).is_file() for name in [record.per_sample, *record.pictures])
     assert len(record.pictures) == 3 and not list(path.parent.glob(".*"))
+    assert list(record.picture_of.values()) == record.pictures[1:] and record.samples()["mIoU"].idxmin() in record.pictured
 
 
 @pytest.mark.parametrize("model", ["pixels", "tips-tiny-random"])

@@ -52,7 +52,7 @@ def www(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("www")
     for number, (model, quality) in enumerate({"tips-b14": 0.8, "tips-s14": 0.78, "clip-b16": 0.5, "pixels": 0.3}.items()):
         for task, protocol in TASKS:
-            write_record(folder / "results", model, quality, task=task, protocol=protocol, pictures=1, encoder_s=1.0 + number)
+            write_record(folder / "results", model, quality, task=task, protocol=protocol, pictured=[3, 5], encoder_s=1.0 + number)
     for seed in (1, 2):
         changes = {"weights_sha256": f"{seed}" * 64, "created": f"2026-0{seed}-01T00:00:00Z"}
         write_record(folder / "results", "tips-l14", 0.3 * seed, seed=seed, **changes)
@@ -66,7 +66,7 @@ def www(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_has_a_barrier_or_scrolls_sideways(www: Path, tmp_path: Path, width: int, scheme: str) -> None:
     site = www / "site"
-    folders = ("tables", "tasks", "runs", "versus")
+    folders = ("tables", "tasks", "runs", "versus", "samples")
     pages = ["index.html", "compare.html", "contents.html", "models/tips-l14.html"]
     pages += [sorted((site / folder).glob("*.html"))[0].relative_to(site).as_posix() for folder in folders]
     (www / "driver.html").write_text(DRIVER.format(pages=json.dumps(pages), width=width))

@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -25,6 +25,7 @@ from tips_bench.leaderboard import charts
 from tips_bench.leaderboard import ranking as boards
 from tips_bench.leaderboard.published import Reported, StatedProtocol
 from tips_bench.leaderboard.run_report import write_report
+from tips_bench.leaderboard.sample_tables import samples_href
 from tips_bench.leaderboard.site import build
 from tips_bench.leaderboard.site_files import MANIFEST, file_name, files_of
 from tips_bench.metrics.spec import MetricSpec
@@ -74,7 +75,7 @@ CHANGED = Deviation(card="protocol", key="image.short_side", value=112, card_val
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("results")
     for number, (model, quality) in enumerate({"tips-b14": 0.8, "tips-s14": 0.79, "pixels": 0.3, SCRIPT: 0.5}.items()):
-        write_record(out, model, quality, seed=0, pictures=number == 0, encoder_s=1.0 + number)
+        write_record(out, model, quality, seed=0, pictures=number == 0, pictured=[2, 7] if number < 2 else [], encoder_s=1.0 + number)
         write_record(out, model, quality, task="voc2012", protocol="convex")
     write_record(out, "clip-b16", 0.6)
     write_record(
@@ -119,7 +120,8 @@ def test_every_page_is_well_formed_and_every_link_leads_somewhere(site: Path) ->
             assert not parts.scheme, f"{path}: {link}"
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             assert target.is_file(), f"{path}: {link}"
-            assert not parts.fragment or parts.fragment in found[target].ids, f"{path}: {link}"
+            place = parse_qs(parts.fragment)["table"][0] if "=" in parts.fragment else parts.fragment  # a view of a table, or a place
+            assert not place or place in found[target].ids, f"{path}: {link}"
 
 
 def test_text_from_records_and_papers_stays_text(site: Path) -> None:
@@ -130,6 +132,29 @@ def test_text_from_records_and_papers_stays_text(site: Path) -> None:
         assert not any(link.startswith("javascript:") for link in page.links), path
     assert SCRIPT in Page(site / "index.html").text
     assert "<script>alert" not in (site / "index.html").read_text()
+
+
+def test_a_picture_stands_with_its_image_and_score_and_no_other_is_promised(results: Path, site: Path) -> None:
+    entries = {entry.label: entry for entry in boards.read([results])[0] if entry.record.task == "rooms-seg"}
+    pages = {label: (site / "runs" / f"{entry.id}.html").read_text() for label, entry in entries.items()}
+    for model in ("tips-b14", "tips-s14"):
+        record, page = entries[model].record, pages[model]
+        alone, drawn = record.samples()["mIoU"], re.findall(r'<img src="\.\./(pictures/[^"]*)" alt="what the model makes of ([^"]*)"', page)
+        assert [sample for _, sample in drawn] == record.pictured
+        for address, sample in drawn:
+            assert (site / address).read_bytes() == (record.file.parent / record.picture_of[sample]).read_bytes()
+            assert f"<b>{alone[sample]:.2f}</b> %" in page
+    assert "<img" not in pages["pixels"] and "<h2>Predictions</h2>" not in pages["pixels"]
+
+
+def test_every_board_has_a_page_of_its_images_with_all_models(results: Path, site: Path) -> None:
+    for board in boards.boards(boards.read([results])[0]):
+        page = (site / samples_href(board)).read_text()
+        for entry in board.entries:
+            alone = entry.record.samples()["mIoU"]
+            assert all(f">{value:.2f}<" in page for value in alone)
+            assert f'href="../{samples_href(board)}"' in (site / "runs" / f"{entry.id}.html").read_text()
+        assert f'href="../{samples_href(board)}"' in (site / "tasks" / f"{board.task}.html").read_text()
 
 
 def test_reported_numbers_stand_in_their_own_column_only(site: Path) -> None:

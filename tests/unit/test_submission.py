@@ -129,6 +129,14 @@ def test_is_refused_with_its_reason(sent: Path, forgery: str) -> None:
     assert any(reason in problem for problem in problems(sent)), problems(sent)
 
 
+def test_a_picture_of_a_sample_that_was_not_scored_is_refused(tmp_path: Path) -> None:
+    path = write_record(tmp_path / "sent", "pixels", 0.5, pictured=[3, 5], cards=cards())
+    assert problems(tmp_path / "sent") == []
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps(data | {"pictured": ["elsewhere", data["pictured"][1]]}))
+    assert problems(tmp_path / "sent") == ["pictured: 'elsewhere' is no sample of the counts"]
+
+
 def test_every_fault_is_listed(sent: Path) -> None:
     for name in ("a better score", "a class", "a changed model", "a cost below zero", "markup in the name"):
         change(sent, FORGERIES[name][0])

@@ -59,8 +59,8 @@ class Adapter(Protocol):
         head: the probe's, None without one. beside: empty counts of other metrics, to be filled from the same predictions.
         """
 
-    def draw(self, context: RunContext, splits: Splits, head: Any, number: int) -> list[Picture]:
-        """Pictures of `number` samples of the test split."""
+    def draw(self, context: RunContext, splits: Splits, head: Any, indices: list[int]) -> list[Picture]:
+        """A picture of each of these samples of the test split, in this order."""
 
 
 def save_pictures(pictures: list[Picture], stem: Path) -> list[str]:

@@ -122,18 +122,18 @@ class ClassificationAdapter:
             self._named = AffineHeads([affine], None).on(context.encoder.device)
         return self._named, {"classes": len(names), "prompts": len(prompts)}
 
-    def draw(self, context: RunContext, splits: Splits[ClassificationReader], head: ImageHead | None, number: int) -> list[Picture]:
-        """For `number` images their nearest training images, or the first guesses of the head."""
+    def draw(self, context: RunContext, splits: Splits[ClassificationReader], head: ImageHead | None, indices: list[int]) -> list[Picture]:
+        """For each image its nearest training images, or the first guesses of the head."""
         test = splits.test
-        chosen, store = test.pick(number), self._features(context, test)
+        store = self._features(context, test)
         place = {index: item for item, index in enumerate(test.indices)}
-        features_NF = store.arrays["features"][[place[index] for index in chosen]]
+        features_NF = store.arrays["features"][[place[index] for index in indices]]
         store.close()
         head, _ = self._head(context, test, head)
         panels = (
-            self._neighbors(splits, chosen, head, features_NF)
+            self._neighbors(splits, indices, head, features_NF)
             if isinstance(head, KnnHead)
-            else self._guesses(test, chosen, head, features_NF)
+            else self._guesses(test, indices, head, features_NF)
         )
         return [Picture(image_HW3) for image_HW3 in panels]
 

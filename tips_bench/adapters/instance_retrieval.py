@@ -82,10 +82,10 @@ class InstanceAdapter:
             found.similarities_Qk[own_Q, : near.rows_Qk.shape[1]] = near.similarities_Qk
         return found
 
-    def draw(self, context: RunContext, splits: Splits[InstanceReader], head: Index, number: int) -> list[Picture]:
-        """For `number` queries their nearest images."""
+    def draw(self, context: RunContext, splits: Splits[InstanceReader], head: Index, indices: list[int]) -> list[Picture]:
+        """For each query its nearest images."""
         train, test = splits.needed(), splits.test
-        chosen = test.part(test.pick(number))
+        chosen = test.part(indices)
         features_QF = query_features(context, test, head, _Pairs.of(splits).itself_Q)  # of all, which scoring has made
         place_of = {query: place for place, query in enumerate(test.indices)}
         pairs, pictures = _Pairs.of(Splits(train, chosen)), []

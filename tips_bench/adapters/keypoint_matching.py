@@ -141,11 +141,11 @@ class KeypointAdapter:
             basis_Dc = position_basis(context.extractor, images.size(0), self.options.debias)
         return _Matching(self.options, images, maps_of(context, splits.test, images), basis_Dc)
 
-    def draw(self, context: RunContext, splits: Splits[PairReader[KeypointPair]], head: None, number: int) -> list[Picture]:
+    def draw(self, context: RunContext, splits: Splits[PairReader[KeypointPair]], head: None, indices: list[int]) -> list[Picture]:
         """Both images of a pair with a line for each point, green where it is found."""
         test, pictures = splits.test, []
         matching = self._matching(context, splits)
-        for index in test.pick(number):
+        for index in indices:
             pair = test.reader.load(index)
             found_K2, unit = matching.find(pair), self.unit(pair)
             errors_K = np.linalg.norm(found_K2 - pair.points_2K2[1], axis=1)

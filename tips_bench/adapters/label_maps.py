@@ -35,10 +35,9 @@ def count_maps(context: RunContext, test: Split[SegmentationReader], predict: Pr
     return score_samples(context, test, SegmentationCounts.for_classes(classes), beside, outcomes)
 
 
-def draw_maps(predict: Predict, test: Split[SegmentationReader], number: int) -> list[Picture]:
-    """Image | truth | prediction | PCA of the features, for `number` samples."""
-    reader, chosen = test.reader, test.pick(number)
-    found = sorted(predict(chosen), key=lambda prediction: chosen.index(prediction.index))
+def draw_maps(predict: Predict, reader: SegmentationReader, indices: list[int]) -> list[Picture]:
+    """Image | truth | prediction | PCA of the features."""
+    found = sorted(predict(indices), key=lambda prediction: indices.index(prediction.index))
     features = [prediction.features_NhwD[0].float().cpu().numpy() for prediction in found]
     shown = partial(panel, palette=reader.palette, classes=reader.classes, basis=pca_basis(features))
     return [

@@ -96,13 +96,12 @@ class DiscoveryAdapter:
                 found = self.options.find(features_hwD)
                 yield index, sample, found, in_pixels(found.box_4, extractor.patch_size, inner, sample.image_HW3.shape[:2])
 
-    def draw(self, context: RunContext, splits: Splits[ImageReader[BoxSample]], head: None, number: int) -> list[Picture]:
-        """Image with boxes | what the method went by | the object's patches, for `number` samples."""
-        test, drawn = splits.test, {}
-        chosen = test.pick(number)
-        for index, sample, found, box_4 in self._found(context.extractor, test.reader, chosen):
+    def draw(self, context: RunContext, splits: Splits[ImageReader[BoxSample]], head: None, indices: list[int]) -> list[Picture]:
+        """Image with boxes | what the method went by | the object's patches."""
+        drawn = {}
+        for index, sample, found, box_4 in self._found(context.extractor, splits.test.reader, indices):
             drawn[index] = Picture(box_panel(to_draw(sample, found, box_4)))
-        return [drawn[index] for index in chosen]
+        return [drawn[index] for index in indices]
 
 
 def to_draw(sample: BoxSample, found: Found, box_4: np.ndarray) -> Drawn:

@@ -63,11 +63,11 @@ class PixelValuesAdapter:
 
         return score_samples(context, splits.test, self.counts.for_classes([]), beside, outcomes)
 
-    def draw(self, context: RunContext, splits: Splits, head: PixelHead, number: int) -> list[Picture]:
+    def draw(self, context: RunContext, splits: Splits, head: PixelHead, indices: list[int]) -> list[Picture]:
         """Image | truth | prediction | PCA of the features."""
-        reader, chosen = splits.test.reader, splits.test.pick(number)
+        reader = splits.test.reader
         found = sorted(
-            context.inference.values(reader, chosen, [head], self.target.unmirror), key=lambda prediction: chosen.index(prediction.index)
+            context.inference.values(reader, indices, [head], self.target.unmirror), key=lambda prediction: indices.index(prediction.index)
         )
         features = [prediction.features_NhwD[0].float().cpu().numpy() for prediction in found]
         basis, pictures = pca_basis(features), []

@@ -60,13 +60,13 @@ class PointSegmentationAdapter:
 
         return score_samples(context, splits.test, PointCounts.for_classes(classes), beside, outcomes, NOTES)
 
-    def draw(self, context: RunContext, splits: Splits[ScanReader], head: LinearHead, number: int) -> list[Picture]:
+    def draw(self, context: RunContext, splits: Splits[ScanReader], head: LinearHead, indices: list[int]) -> list[Picture]:
         """Cloud | truth | prediction | PCA of the features.
 
         Beside each picture of a scan lies a PLY of the same name: truth, prediction and PCA as three colored clouds in a row.
         """
         reader, clouds, features = splits.test.reader, [], []
-        for found in self._lifted(context, splits.test, splits.test.pick(number)):
+        for found in self._lifted(context, splits.test, indices):
             clouds.append(Cloud.of(found.scan, predict(head, found)))
             features.append(found.features_ND[torch.from_numpy(clouds[-1].drawn_M)].half().cpu().numpy())
         basis = pca_basis([features_MD[:: max(1, len(features_MD) // BASIS_POINTS)] for features_MD in features])

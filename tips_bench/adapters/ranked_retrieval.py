@@ -89,13 +89,13 @@ class RankedAdapter:
 
         return score_samples(context, test, self.counts.for_classes(test.reader.classes), beside, outcomes, NOTES)
 
-    def draw(self, context: RunContext, splits: Splits[RankedReader], head: Index, number: int) -> list[Picture]:
-        """For `number` queries the first images of their ranking: right ones in green, those left out in yellow."""
+    def draw(self, context: RunContext, splits: Splits[RankedReader], head: Index, indices: list[int]) -> list[Picture]:
+        """For each query the first images of their ranking: right ones in green, those left out in yellow."""
         database, test = splits.needed(), splits.test
         features_QF = query_features(context, test, head, own_rows(test, database))  # of all, which scoring has made
         row_of = {id: row for row, id in enumerate(database.ids)}
         part_N, pictures = database.reader.part_N[database.indices], []
-        chosen = [test.indices.index(index) for index in test.pick(number)]
+        chosen = [test.indices.index(index) for index in indices]
         for place, (_, near_N) in zip(
             chosen, Search(head.features_NF, context.encoder.device).similarities(features_QF[chosen]), strict=True
         ):

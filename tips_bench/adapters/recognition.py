@@ -103,12 +103,12 @@ class RecognitionAdapter:
             counts.update(test.reader.ids[index], test.reader.groups[index], counts_4)
         return Scores(counts, {"distractors": int((test.reader.labels_N[test.indices] < 0).sum())})
 
-    def draw(self, context: RunContext, splits: Splits[LabeledReader], head: Index, number: int) -> list[Picture]:
-        """For `number` queries their nearest images."""
+    def draw(self, context: RunContext, splits: Splits[LabeledReader], head: Index, indices: list[int]) -> list[Picture]:
+        """For each query its nearest images."""
         test, database = splits.test, splits.needed()
         found = neighbors(context, test, database, head, SHOWN)
         labels_Qk, pictures = names(database, found), []
-        for index in test.pick(number):
+        for index in indices:
             place, label = test.indices.index(index), int(test.reader.labels_N[index])
             tiles = [
                 (database.reader.load(database.indices[row]).image_HW3, f"{near:.3f} exhibit {name}", bool(name == label))

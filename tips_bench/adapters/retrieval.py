@@ -84,13 +84,13 @@ class RetrievalAdapter:
         texts.close()
         return Scores(result, notes)
 
-    def draw(self, context: RunContext, splits: Splits[CaptionReader], head: None, number: int) -> list[Picture]:
-        """For `number` images, their nearest captions and the nearest images of their first caption, by the first token scored."""
+    def draw(self, context: RunContext, splits: Splits[CaptionReader], head: None, indices: list[int]) -> list[Picture]:
+        """For each image its nearest captions, and the nearest images of its first caption, by the first token scored."""
         test = splits.test
         images, texts = _embed_images(context, test), _embed_texts(context, test)
         images_ID, texts_TD, reader = images.arrays["embeddings"][:, self.tokens[0]], texts.arrays["embeddings"], test.reader
         owners_T = np.repeat(np.arange(len(images_ID)), np.diff(texts.starts))
-        places = [test.indices.index(index) for index in test.pick(number)]
+        places = [test.indices.index(index) for index in indices]
         device = context.encoder.device
         captions_of = Search(texts_TD, device).nearest(images_ID[places], SHOWN).rows_Qk
         images_of = Search(images_ID, device).nearest(texts_TD[texts.starts[places]], SHOWN).rows_Qk

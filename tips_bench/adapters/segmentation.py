@@ -35,7 +35,7 @@ class SegmentationAdapter:
         test = splits.test
         return count_maps(context, test, lambda indices: context.inference.predict(test.reader, indices, [head]), beside)
 
-    def draw(self, context: RunContext, splits: Splits[SegmentationReader], head: PixelHead, number: int) -> list[Picture]:
+    def draw(self, context: RunContext, splits: Splits[SegmentationReader], head: PixelHead, indices: list[int]) -> list[Picture]:
         """Image | truth | prediction | PCA of the features."""
-        test = splits.test
-        return draw_maps(lambda indices: context.inference.predict(test.reader, indices, [head]), test, number)
+        reader = splits.test.reader
+        return draw_maps(lambda indices: context.inference.predict(reader, indices, [head]), reader, indices)

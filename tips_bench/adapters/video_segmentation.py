@@ -117,10 +117,10 @@ class VideoAdapter:
             for frame, sample, features_hwD in zip(batch, samples, extractor.encode(pixels_B3HW).features_BhwD, strict=True):
                 yield Followed(frame, sample.image_HW3, tracker.step(frame, features_hwD))
 
-    def draw(self, context: RunContext, splits: Splits[VideoReader], head: None, number: int) -> list[Picture]:
+    def draw(self, context: RunContext, splits: Splits[VideoReader], head: None, indices: list[int]) -> list[Picture]:
         """A strip of frames with true and found masks; beside each lies an animation of the same name."""
         reader, pictures = splits.test.reader, []
-        for index in splits.test.pick(number):
+        for index in indices:
             clip = reader.load(index)
             strip = set(np.linspace(0, len(clip) - 1, STRIP).round().astype(int).tolist())
             shown = strip | set(range(0, len(clip), -(-len(clip) // FILM)))

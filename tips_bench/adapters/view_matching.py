@@ -81,11 +81,11 @@ class ViewAdapter:
         maps.close()
         return scores
 
-    def draw(self, context: RunContext, splits: Splits[PairReader[ViewPair]], head: None, number: int) -> list[Picture]:
+    def draw(self, context: RunContext, splits: Splits[PairReader[ViewPair]], head: None, indices: list[int]) -> list[Picture]:
         """Both views with a line for some of the matches, green where they are one place of the scene."""
         test, pictures = splits.test, []
         maps = maps_of(context, test, test.reader.images)
-        for index in test.pick(number):
+        for index in indices:
             pair = test.reader.load(index)
             meters_k, _, places_2k = self._match(maps, pair)
             first_HW3, second_HW3 = (test.reader.images.load(place).image_HW3 for place in (pair.first, pair.second))

@@ -138,10 +138,10 @@ class ZeroShotAdapter:
         test = splits.test
         return count_maps(context, test, lambda indices: self._predict(context, test.reader, indices, head), beside)
 
-    def draw(self, context: RunContext, splits: Splits[SegmentationReader], head: Threshold | None, number: int) -> list[Picture]:
+    def draw(self, context: RunContext, splits: Splits[SegmentationReader], head: Threshold | None, indices: list[int]) -> list[Picture]:
         """Image | truth | prediction | PCA of the features."""
-        test = splits.test
-        return draw_maps(lambda indices: self._predict(context, test.reader, indices, head), test, number)
+        reader = splits.test.reader
+        return draw_maps(lambda indices: self._predict(context, reader, indices, head), reader, indices)
 
     def fit_threshold(self, context: RunContext, train: Split[SegmentationReader]) -> Fit:
         """The threshold, chosen on held-out training images."""

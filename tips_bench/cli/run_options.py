@@ -66,7 +66,14 @@ Overrides = Annotated[
         "several times. The record lists each change and is no longer comparable.",
     ),
 ]
-Pictures = Annotated[int, typer.Option(min=0, help="Number of samples to draw: image, ground truth, prediction, PCA of the features.")]
+Pictures = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Number of samples to draw, a quarter each of the hardest and the easiest: image, ground truth, prediction, "
+        "PCA of the features.",
+    ),
+]
 Cache = Annotated[bool, typer.Option("--cache", help="Keep the features on disk, so that the next run can reuse them.")]
 CacheLimit = Annotated[
     str | None,

@@ -11,7 +11,7 @@ from typing import Any
 
 from tips_bench.adapters.base import Scores
 from tips_bench.catalog import PACKAGE
-from tips_bench.data.split import Splits
+from tips_bench.data.split import Split, Splits
 from tips_bench.evaluation.spec import Spec
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.probes.base import Choice, Fit
@@ -74,6 +74,20 @@ def build_record(
         seed=seed,
         cards=spec.cards(),
     )
+
+
+def to_draw(test: Split[Any], counts: SampleCounts, metric: str, number: int) -> Split[Any]:
+    """The samples of which pictures are drawn: a quarter each of the hardest and the easiest, the rest by a hash of their ids.
+
+    Hard and easy is what `metric` gives for the sample alone. Those by a hash are the same for all models, and come first.
+    """
+    spec, values_N = counts.specs[metric], counts.summary(counts.counts_N)[metric]
+    place = {id: place for place, id in enumerate(counts.ids)}
+    scored = [index for index in test.indices if not math.isnan(values_N[place[test.reader.ids[index]]])]
+    order = sorted(scored, key=lambda index: spec.order(values_N[place[test.reader.ids[index]]]))
+    easiest, hardest = number // 4, (number + 2) // 4
+    chosen = [*test.pick(number - easiest - hardest), *order[::-1][:hardest], *order[:easiest]]
+    return test.part(list(dict.fromkeys([*chosen, *test.pick(number)]))[:number])
 
 
 def _metrics(counts: SampleCounts) -> dict[str, MetricValue]:

@@ -32,7 +32,7 @@ from tips_bench.errors import UserError, unknown_name
 from tips_bench.evaluation.cost import cost_of
 from tips_bench.evaluation.fitting import fitted
 from tips_bench.evaluation.keeping import limit_bytes, rounding
-from tips_bench.evaluation.report import build_record
+from tips_bench.evaluation.report import build_record, to_draw
 from tips_bench.evaluation.settings import note_settings
 from tips_bench.evaluation.sharing import Shared, fit_key
 from tips_bench.evaluation.spec import Spec, resolve
@@ -67,11 +67,12 @@ class RunOptions:
     dtype: precision of the encoder, "fp32" or "bf16". compile: see `Encoder.compile`. batch_size: images per batch.
     workers: threads or processes that decode images. Either may be "auto": a trial of a few seconds chooses it. out: folder for the
     records. data_root: folder of the data sets. overrides: "KEY=VALUE" changes a value of a card; the record lists it as a deviation.
-    pictures: number of samples to draw. cache: keep the features for later runs. cache_limit: of all that is kept, as "200GB"; None = as
-    $TIPS_BENCH_CACHE_LIMIT says. cache_dtype: round the features to "fp16" or "bf16" before they are used and kept; a deviation. limit:
-    use at most so many samples of each split; a deviation. seed: for everything random. rerun: evaluate again, even if this version of
-    tips-bench already wrote the record. metrics: names of additional metrics, computed from the same predictions. world: the ranks that
-    evaluate together, each with the same options; `out` and the caches are on a disk that all of them see.
+    pictures: number of samples to draw, a quarter each of the hardest and the easiest. cache: keep the features for later runs.
+    cache_limit: of all that is kept, as "200GB"; None = as $TIPS_BENCH_CACHE_LIMIT says. cache_dtype: round the features to "fp16" or
+    "bf16" before they are used and kept; a deviation. limit: use at most so many samples of each split; a deviation. seed: for everything
+    random. rerun: evaluate again, even if this version of tips-bench already wrote the record. metrics: names of additional metrics,
+    computed from the same predictions. world: the ranks that evaluate together, each with the same options; `out` and the caches are on a
+    disk that all of them see.
     """
 
     weights: str | None = None
@@ -194,10 +195,8 @@ def _warn(spec: Spec, splits: Splits) -> None:
 
 
 def _no_text(spec: Spec) -> UserError:
-    fix = "Choose a model with a text tower: see `tips-bench list models`."
-    return UserError(
-        f"encoder {spec.model_name!r} has no text tower, and the task compares images with text", where=f"task {spec.task.name}", fix=fix
-    )
+    problem = f"encoder {spec.model_name!r} has no text tower, and the task compares images with text"
+    return UserError(problem, where=f"task {spec.task.name}", fix="Choose a model with a text tower: see `tips-bench list models`.")
 
 
 def data_folder(spec: Spec, folder: Path | str | None) -> Path:
@@ -352,8 +351,9 @@ class _Run:
         samples = stem.with_name(f"{stem.name}.samples.npz")
         record = build_record(self.spec, self.splits, fit, scores, cost, weights, self.options.seed, samples.name, self.features_id)
         if self.options.pictures:
-            drawn = self.adapter.draw(self.context.alone(), self.splits, fit.head if fit else None, self.options.pictures)
-            record.pictures = save_pictures(drawn, stem)
+            shown = to_draw(self.splits.test, scores.counts, record.primary, self.options.pictures)
+            drawn = self.adapter.draw(self.context.alone(), self.splits, fit.head if fit else None, shown.indices)
+            record.pictures, record.pictured = save_pictures(drawn, stem), shown.ids
         save_counts(samples, scores.counts, scores.beside)
         record.per_sample_sha256 = sha256(samples)
         for kept in (self.context.texts, self.context.extractor.memory):

@@ -11,6 +11,9 @@ The site:
     front           the front page: all scores, the order, cost
     share_image     the picture beside a link to the site
     versus          model against model, and a model against its earlier versions
+    breakdown       a score class by class and sample by sample
+    class_tables    classes that are hard for all, and that a model wins or loses
+    sample_tables   the hardest samples, and those on which models differ
     site_files      names, the manifest, a folder that is replaced whole
     html            records and boards as what a page shows
     charts          inline SVG

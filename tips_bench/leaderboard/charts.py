@@ -1,4 +1,4 @@
-"""Charts as inline SVG: an interval on a scale, scores against cost, a bar for each class.
+"""Charts as inline SVG: a bar, an interval on a scale, scores against cost.
 
 Colors come from the page's style sheet by class, so a chart follows the light or dark of its page. The same numbers give the same
 text. Coordinates are pixels of the view box.
@@ -17,7 +17,6 @@ from tips_bench.metrics.spec import MetricSpec
 WIDTH, HEIGHT = 640, 300
 LEFT, RIGHT, TOP, BOTTOM = 52, 16, 12, 44
 LETTER = 6.4  # mean width of a letter at the size of the labels
-ROW = 20
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,16 @@ def tiny_interval(value: float, sure: tuple[float, float] | None, scale: tuple[f
     x = Scale(*scale, start=1, width=58)
     low, high = (round(min(max(x(end), 0), 60)) for end in sure or (value, value))
     return Markup(f'<svg><path d="M{low} 4h{max(high - low, 1)}M{round(x(value))} 1v6"/></svg>')
+
+
+def bar(value: float | None, sure: tuple[float, float] | None, scale: tuple[float, float], width: int = 120) -> Markup:
+    """A bar from the low end of the scale to the value, with its interval as a line; none for what was not scored."""
+    if value is None:
+        return Markup("")
+    x = Scale(*scale, start=0, width=width)
+    end, *line = (number(min(max(x(one), 0), width)) for one in (value, *(sure or ())))
+    error = f'<path class="error" d="M{line[0]} 7H{line[1]}"/>' if line else ""
+    return Markup(f'<svg class="bar" width="{width}" height="14" aria-hidden="true"><path d="M0 2H{end}v10H0z"/>{error}</svg>')
 
 
 @dataclass(frozen=True)
@@ -188,27 +197,3 @@ def log_ticks(low: float, high: float) -> list[float]:
     powers = [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
     factors = (1, 2, 5) if high / low < 1000 else (1,)
     return [factor * power for power in powers for factor in factors if low <= factor * power <= high]
-
-
-def bars(rows: Sequence[tuple[str, float | None, tuple[float, float] | None]], unit: str) -> Markup:
-    """One bar a class with its interval, as given; a class without a value says so."""
-    high = max([end for _, value, sure in rows for end in (sure[1] if sure else value or 0.0,)], default=1.0)
-    high = 100.0 if unit == "%" else high or 1.0
-    name_width = 150
-    x = Scale(0, high, name_width, WIDTH - name_width - 60)
-    parts = []
-    for index, (label, value, sure) in enumerate(rows):
-        top = index * ROW
-        text = label if len(label) <= 22 else f"{label[:21]}…"
-        said = "not scored" if value is None else f"{value:.1f}" if unit == "%" else f"{value:.3g}"
-        full = f"{label}: {said}" + (f" ({sure[0]:.1f}–{sure[1]:.1f})" if sure else "")
-        parts.append(f"<g><title>{escape(full)}</title>")
-        parts.append(f'<text class="end" x="{name_width - 8}" y="{top + 14}">{escape(text)}</text>')
-        end = x(min(max(value or 0.0, 0.0), high))
-        parts.append(f'<path class="bar" d="M{name_width} {top + 3}H{number(end)}v{ROW - 6}H{name_width}z"/>')
-        if sure:
-            parts.append(f'<path class="error" d="M{number(x(max(sure[0], 0)))} {top + 10}H{number(x(min(sure[1], high)))}"/>')
-        at = max(end, x(min(sure[1], high)) if sure else end) + 6
-        parts.append(f'<text x="{number(at)}" y="{top + 14}">{escape(said)}</text></g>')
-    height = max(ROW * len(rows), 1)
-    return Markup(f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="score of each class">{"".join(parts)}</svg>')

@@ -16,7 +16,7 @@ from tips_bench.results.frames import metric_rows, to_csv
 
 SCHEMA = "tips-bench/leaderboard/1"
 RENAMED = {"ci_low": "low", "ci_high": "high"}  # as in the other files of a site
-IN_FULL = {"cards", "per_class", "probe", "selection", "schema_", "per_sample", "pictures"}  # only in the record's own file
+IN_FULL = {"cards", "per_class", "probe", "selection", "schema_", "per_sample", "pictures", "pictured"}  # only in the record's own file
 
 
 def write_data(folder: Path, entries: Sequence[Entry], ranks: Mapping[str, int]) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from markupsafe import Markup, escape
 
 from tips_bench.catalog import shipped
 from tips_bench.leaderboard import charts
-from tips_bench.leaderboard.ranking import Entry, Interval
+from tips_bench.leaderboard.class_tables import BoardClasses, board_classes, confusion_table, record_table
+from tips_bench.leaderboard.ranking import Board, Entry, Interval
+from tips_bench.leaderboard.sample_tables import BoardSums, record_samples
 from tips_bench.plain_data import leaves
 from tips_bench.results.record import Record
 from tips_bench.results.reproduce import command
@@ -40,7 +43,7 @@ def environment() -> Environment:
         "quantity": quantity, "gain": gain, "link": link, "short": lambda text: text[:HEX],
         "name": breakable, "leaves": lambda card: list(leaves(card)), "value": value_text, "seconds": seconds,
     }  # fmt: skip
-    templates.globals |= {"interval": charts.interval, "tiny_interval": charts.tiny_interval}
+    templates.globals |= {"interval": charts.interval, "tiny_interval": charts.tiny_interval, "bar": charts.bar}
     return templates
 
 
@@ -103,27 +106,41 @@ def value_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def class_chart(entry: Entry) -> tuple[str, Markup] | None:
-    """(name of the per-class score, bars of all classes, the best first); None where there are no classes."""
-    if not entry.record.per_class:
-        return None
-    name = next((name for name in entry.classes if name in entry.record.per_class), next(iter(entry.record.per_class)))
-    values, sure = entry.record.per_class[name], entry.classes.get(name, {})
-    order = sorted(values, key=lambda label: -math.inf if values[label] is None else -float(values[label] or 0))
-    order.sort(key=lambda label: values[label] is None)
-    return name, charts.bars([(label, values[label], sure.get(label)) for label in order], entry.metric.unit)
+@dataclass(frozen=True)
+class Drawn:
+    """A picture of a record. address: of the file, as a page names it. sample: what it shows, "" = several or not recorded."""
+
+    address: str
+    sample: str
 
 
-def run_context(entry: Entry, pictures: list[str]) -> dict[str, Any]:
-    """What the page of one run shows. pictures: the addresses of its pictures."""
-    record = entry.record
-    chart = class_chart(entry)
+@dataclass(frozen=True)
+class Against:
+    """The models of a board against each other."""
+
+    board: Board
+    classes: BoardClasses | None
+    sums: BoardSums
+
+    @classmethod
+    def of(cls, board: Board) -> Against:
+        """Of a board."""
+        return cls(board, board_classes(board), BoardSums.of(board))
+
+
+def run_context(entry: Entry, pictures: Sequence[Drawn], against: Against | None) -> dict[str, Any]:
+    """What the page of one run shows. pictures: those of the record. against: the board that it stands on, None = on none."""
+    record, rivals = entry.record, against if against and len(against.board.entries) > 1 else None
+    small = {one.sample: one.address for one in pictures if one.sample and not one.address.startswith("data:")}  # else it is there twice
     return {
         "entry": entry,
         "record": record,
         "metrics": sorted(record.metrics.items(), key=lambda item: item[0] != record.primary),
         "scales": {name: _metric_scale(metric.unit, metric.value, metric.ci95) for name, metric in record.metrics.items()},
-        "chart": chart,
+        "classes": record_table(entry, rivals.board if rivals else None, rivals.classes if rivals else None),
+        "confused": confusion_table(entry),
+        "samples": record_samples(entry, rivals.sums if rivals else None, small),
+        "alone": dict(zip(entry.by_sample.ids, entry.by_sample.values_N.tolist(), strict=True)).get,
         "command": command(record),
         "pictures": pictures,
         "cards": {kind: card for kind in ("protocol", "task", "model") if (card := record.cards.get(kind))},
@@ -146,6 +163,7 @@ def _grid(record: Record) -> list[Mapping[str, Any]]:
     ]
 
 
-def picture_files(entry: Entry) -> list[Path]:
-    """The record's pictures, where they lie."""
-    return [entry.path.parent / name for name in entry.record.pictures]
+def picture_files(entry: Entry) -> list[tuple[Path, str]]:
+    """(where it lies, the sample that it shows) of the record's pictures; without the sheet of all where the samples are known."""
+    known = [(name, sample) for sample, name in entry.record.picture_of.items()]
+    return [(entry.path.parent / name, sample) for name, sample in known or [(name, "") for name in entry.record.pictures]]

@@ -6,7 +6,7 @@ The same records give the same bytes, wherever and whenever they are built.
     tasks/         the boards of a task, in full        models/   all results of a model
     runs/          one record: provenance and cost      data/     everything as CSV and JSON
     contents.html  every model, task and table          versus/   a model against others, board by board
-    compare.html   all models against all
+    compare.html   all models against all              samples/  the images of a board, its models side by side
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from typing import Any
 from tips_bench.errors import UserError
 from tips_bench.files import write_text
 from tips_bench.leaderboard.charts import Point, scatter, span
+from tips_bench.leaderboard.class_tables import board_table
 from tips_bench.leaderboard.downloads import write_data, write_ranks, write_reported
 from tips_bench.leaderboard.front import front
-from tips_bench.leaderboard.html import environment, picture_files, quantity, run_context, score, static
+from tips_bench.leaderboard.html import Against, Drawn, environment, picture_files, quantity, run_context, score, static
 from tips_bench.leaderboard.published import Reported
 from tips_bench.leaderboard.ranking import Board, Entry, Standing, boards, read, standing
+from tips_bench.leaderboard.sample_tables import board_samples, pair_href, samples_href
 from tips_bench.leaderboard.share_image import share_image
 from tips_bench.leaderboard.site_files import file_name, replaced
 from tips_bench.leaderboard.versus import GRID, grid, history, matches, neighbours
@@ -38,8 +40,7 @@ Deviations = Mapping[str, Sequence[Mapping[str, Any]]]
 
 SHARE = "share.png"
 STATIC = ("style.css", "table.js")
-CLASS_COLUMNS = 8  # models in the per-class table of a page; the CSV has all
-GALLERY = 3  # models whose pictures a task's page shows
+GALLERY, EACH = 3, 2  # models whose pictures the page of a task shows, and how many of each; the page of its images has more
 TITLE = "tips-bench leaderboard"
 
 
@@ -101,6 +102,7 @@ class _Site:
         self.overall = standing(self.boards)
         self.front = front(self.boards, self.overall)
         self.tables = _tables(self.boards)
+        self.against = {entry.id: one for one in map(Against.of, self.boards) for entry in one.board.entries}
         self.reported = reported
         self.title = title
         self.pages = 0
@@ -116,6 +118,8 @@ class _Site:
             "board_rank": self._rank,
             "deviations": lambda protocol: deviations.get(protocol, ()),
             "place": {entry.id: board for board in self.boards for entry in board.entries}.get,
+            "samples_href": samples_href,
+            "pair_href": pair_href,
         }
 
     def write(self) -> list[UserError]:
@@ -133,9 +137,12 @@ class _Site:
             self._page(f"tasks/{file_name(task)}.html", "task.html.j2", self._task(task, pictures))
         for model in sorted({entry.record.model_name for entry in self.entries}):
             self._page(f"models/{file_name(model)}.html", "model.html.j2", self._model(model))
+        for board in self.boards:
+            drawn = {entry.id: {one.sample: one.address for one in pictures[entry.id] if one.sample} for entry in board.entries}
+            self._page(samples_href(board), "samples.html.j2", board_samples(board, self.against[board.entries[0].id].sums, drawn))
         for entry in self.entries:
-            addresses = [f"../{name}" for name in pictures[entry.id]]
-            self._page(f"runs/{entry.id}.html", "run.html.j2", run_context(entry, addresses) | {"papers": self._papers(entry)})
+            context = run_context(entry, pictures[entry.id], self.against.get(entry.id))
+            self._page(f"runs/{entry.id}.html", "run.html.j2", context | {"papers": self._papers(entry)})
         write_data(self.folder / "data", self.entries, {entry.id: self._rank(b, entry) for b in self.boards for entry in b.entries})
         write_reported(self.folder / "data" / "published.csv", self.reported)
         write_ranks(self.folder / "data" / "ranks.csv", self.overall.ranks)
@@ -146,13 +153,13 @@ class _Site:
         write_text(self.folder / path, text)
         self.pages += 1
 
-    def _copy_pictures(self) -> tuple[dict[str, list[str]], list[UserError]]:
-        """Entry id -> paths within the site; and what was no picture."""
-        copied: dict[str, list[str]] = {}
+    def _copy_pictures(self) -> tuple[dict[str, list[Drawn]], list[UserError]]:
+        """Entry id -> its pictures, as pages in a folder of the site name them; and what was no picture."""
+        copied: dict[str, list[Drawn]] = {}
         broken = []
         for entry in self.entries:
             copied[entry.id] = []
-            for index, file in enumerate(picture_files(entry)):
+            for index, (file, sample) in enumerate(picture_files(entry)):
                 try:
                     check_picture(file)
                 except UserError as error:
@@ -161,7 +168,7 @@ class _Site:
                 name = f"pictures/{entry.id}-{index}.png"
                 (self.folder / "pictures").mkdir(exist_ok=True)
                 (self.folder / name).write_bytes(file.read_bytes())
-                copied[entry.id].append(name)
+                copied[entry.id].append(Drawn(f"../{name}", sample))
         return copied, broken
 
     def _rank(self, board: Board, entry: Entry) -> int:
@@ -199,13 +206,14 @@ class _Site:
             self._page(f"versus/{file_name(label)}.html", "versus.html.j2", context)
 
     def _contents(self) -> dict[str, Any]:
-        """Every model and task with how often it was scored."""
+        """Every model, task and board with how often it was scored."""
         return {
+            "boards": self.boards,
             "models": Counter(entry.record.model_name for entry in self.entries),
             "tasks": Counter(entry.record.task for entry in self.entries),
         }
 
-    def _task(self, task: str, pictures: dict[str, list[str]]) -> dict[str, Any]:
+    def _task(self, task: str, pictures: dict[str, list[Drawn]]) -> dict[str, Any]:
         mine = [board for board in self.boards if board.task == task]
         on_board = {entry.id for board in mine for entry in board.entries}
         members = [entry for entry in self.entries if entry.record.task == task]
@@ -217,7 +225,7 @@ class _Site:
             "reported": [row for row in self.reported if row.task == task],
         }
 
-    def _board(self, board: Board, pictures: dict[str, list[str]]) -> dict[str, Any]:
+    def _board(self, board: Board, pictures: dict[str, list[Drawn]]) -> dict[str, Any]:
         devices = sorted({entry.machine for entry in board.entries})
         unit = board.metric.unit
         points = [
@@ -242,8 +250,8 @@ class _Site:
             "papers": {entry.id: self._papers(entry) for entry in board.entries},
             "chart": scatter(points, "milliseconds in the encoder, per image", label, board.metric.spec),
             "devices": devices,
-            "classes": _class_table(board),
-            "gallery": [(entry, pictures[entry.id]) for entry in board.entries if pictures[entry.id]][:GALLERY],
+            "classes": board_table(board, self.against[board.entries[0].id].classes),
+            "gallery": [(entry, pictures[entry.id][:EACH]) for entry in board.entries if pictures[entry.id]][:GALLERY],
         }
 
     def _papers(self, entry: Entry) -> list[Reported]:
@@ -295,15 +303,3 @@ def _matrix(table: Table) -> list[dict[str, Any]]:
 def _scale(board: Board) -> tuple[float, float]:
     """Of the intervals drawn for a board."""
     return span([end for entry in board.entries for end in entry.metric.ci95 or (entry.metric.value,)])
-
-
-def _class_table(board: Board) -> dict[str, Any] | None:
-    """The best models' scores of each class, the hardest class of the best model last."""
-    best = [entry for entry in board.entries if entry.record.per_class][:CLASS_COLUMNS]
-    if not best:
-        return None
-    name = next((name for name in best[0].classes if name in best[0].record.per_class), next(iter(best[0].record.per_class)))
-    columns = [entry.record.per_class.get(name, {}) for entry in best]
-    labels = sorted(columns[0], key=lambda label: -(columns[0][label] if columns[0][label] is not None else -math.inf))  # type: ignore[operator]
-    rows = [(label, [column.get(label) for column in columns]) for label in labels]
-    return {"name": name, "entries": best, "rows": rows}

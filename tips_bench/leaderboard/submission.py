@@ -259,6 +259,8 @@ def _numbers(record: Record, accepted: Sequence[Entry]) -> list[str]:
             problems.append(f"per_class.{name} is not what the counts give for {', '.join(map(repr, wrong[:3]))}, {len(wrong)} in all")
     if unknown := sorted(set(record.per_class) - {name for name, _ in own.per_class.values()}):
         problems.append(f"per_class.{unknown[0]}: a {record.family} record has no such score of a class")
+    if strange := sorted(set(record.pictured) - set(own.ids)):
+        problems.append(f"pictured: {strange[0]!a} is no sample of the counts")
     if record.dataset.n != len(own):
         problems.append(f"dataset.n = {record.dataset.n}, the counts are of {len(own)} samples")
     samples = digest(*own.ids, "", *own.groups)

@@ -50,6 +50,7 @@ class MatchedCounts(SampleCounts):
     """The counts_CC of every image."""
 
     specs: ClassVar[dict[str, MetricSpec]] = {"mIoU_matched": PERCENT}
+    confusion = True
     families = ("segmentation", "zeroshot-segmentation")
 
     summary = staticmethod(summary)

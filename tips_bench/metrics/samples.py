@@ -23,6 +23,7 @@ class SampleCounts:
     shape: of one sample's counts. dtype: int64, so that no sum drifts, or float64 where a metric measures; summed in the order of
     ids. group: what is resampled together where samples are not independent (a scene, a video). item: what one sample is, in the plural.
     per_class: metric -> (name of its per-class score, summed counts ... -> values of shape ...C), for metrics that are means over classes.
+    confusion: whether counts are [C, C], how many of each labeled class were predicted as each class.
 
     A metric that is scored beside a family's own (registry METRICS) names in `families` those whose predictions its `observe` counts.
     """
@@ -31,6 +32,7 @@ class SampleCounts:
     specs: ClassVar[dict[str, MetricSpec]] = {}
     per_class_specs: ClassVar[dict[str, MetricSpec]] = {}
     per_class: ClassVar[Mapping[str, tuple[str, Callable[[np.ndarray], Any]]]] = {}
+    confusion: ClassVar[bool] = False
     item: ClassVar[str] = "images"
     families: ClassVar[tuple[str, ...]] = ()
 

@@ -157,7 +157,8 @@ class Record(Part):
     class name -> value. probe: what the fit says of itself (iterations, convergence, loss). beside: metrics that were scored beside the
     family's own, whose counts are in the same file, under their names. features_id: hex, equal in two records of the same samples whose
     features are equal; the cache files them under it. per_sample, pictures: files beside the record. per_sample_sha256: hex, of the file of
-    counts; None in records from before it was kept. cards: the task, protocol and model cards as used.
+    counts; None in records from before it was kept. pictured: ids of the samples that the pictures show, in their order, of which the first
+    is a sheet of all; [] in records from before they were kept. cards: the task, protocol and model cards as used.
 
     Two records are equal where all of this is, wherever they lie.
     """
@@ -190,6 +191,7 @@ class Record(Part):
     per_sample: str
     per_sample_sha256: str | None = None
     pictures: list[str] = []
+    pictured: list[str] = []
     seed: int
     cards: dict[str, dict[str, Any]]
     _path: Path | None = PrivateAttr(None)
@@ -207,6 +209,12 @@ class Record(Part):
     def _primary_is_there(self) -> Self:
         if self.primary not in self.metrics:
             raise ValueError(f"primary: there is no metric {self.primary!r} in {sorted(self.metrics)}")
+        return self
+
+    @model_validator(mode="after")
+    def _pictures_have_samples(self) -> Self:
+        if self.pictured and len(self.pictured) != len(self.pictures) - 1:
+            raise ValueError(f"pictured: {len(self.pictured)} samples for {len(self.pictures)} pictures, of which the first is a sheet")
         return self
 
     @property
@@ -258,6 +266,11 @@ class Record(Part):
         from tips_bench.results.per_sample import samples_frame
 
         return samples_frame(self)
+
+    @property
+    def picture_of(self) -> dict[str, str]:
+        """Sample id -> its picture, a file beside the record; empty where the record does not say what its pictures show."""
+        return dict(zip(self.pictured, self.pictures[1:], strict=False)) if self.pictured else {}
 
     @property
     def file(self) -> Path:

@@ -188,8 +188,8 @@ class ValueAdapter:
             counts.update(test.reader.ids[index], test.reader.groups[index], np.array([1.0, abs(error), error**2]))
         return Scores(counts)
 
-    def draw(self, context: RunContext, splits: Splits, head: ValueHead, number: int) -> list[Picture]:
-        return [Picture(splits.test.reader.load(index).image_HW3) for index in splits.test.pick(number)]
+    def draw(self, context: RunContext, splits: Splits, head: ValueHead, indices: list[int]) -> list[Picture]:
+        return [Picture(splits.test.reader.load(index).image_HW3) for index in indices]
 
     def _predicted(self, context: RunContext, test: Split, head: ValueHead) -> Iterator[tuple[int, float]]:
         yield from zip(test.indices, head(features_of(context, test)).tolist(), strict=True)
