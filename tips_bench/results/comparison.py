@@ -89,6 +89,18 @@ class Comparison:
             return "cannot tell"
         return "B is better" if interval[0] > 0 else "A is better"
 
+    def __repr__(self) -> str:
+        from tips_bench.results.comparison_text import sentence
+
+        a, b = self.a.record, self.b.record
+        return f"<Comparison {a.task}, {a.protocol}, A = {a.model_name}, B = {b.model_name}: {sentence(self)}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from tips_bench.results.comparison_html import comparison_html
+
+        return comparison_html(self)
+
 
 def compare(a: str | Path | Record | Scored, b: str | Path | Record | Scored, *, detail: bool = True) -> Comparison:
     """Compare two records, or those in two files. detail: classes and samples, too.
