@@ -26,7 +26,14 @@ SHOWN = {"score-your-encoder": (5, 1), "compare-and-see": (1, 2)}
 @pytest.mark.nightly
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "examples" / "notebooks").glob("*.ipynb")))
-def test_a_notebook_runs_from_its_first_cell_to_its_last(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_runs_from_its_first_cell_to_its_last(
+    name: str, readers_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rooms = readers_cache / "generated" / "rooms"
+    rooms.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "rooms").symlink_to(rooms)
+    monkeypatch.setenv("TIPS_BENCH_CACHE", str(readers_cache))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     done = tmp_path / "done.ipynb"

@@ -56,31 +56,31 @@ DONE = {shown.text: shown for shown in COMMANDS if not followed(shown) and why_n
 PLANNED = {shown.text: shown for shown in COMMANDS if not followed(shown) and can_be_planned(shown)}
 
 
-def call(folder: Path, command: list[str] | str) -> str:
+def call(folder: Path, cache: Path, command: list[str] | str) -> str:
     """Do it in a folder with this interpreter's tips-bench; what it printed."""
     own = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     words = ["bash", "-c", command] if isinstance(command, str) else [sys.executable, "-m", "tips_bench", *command]
-    environment = {**os.environ, "PATH": own, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PATH": own, "PYTHONPATH": str(ROOT), "TIPS_BENCH_CACHE": str(cache)}
+    environment.pop("TIPS_BENCH_DATA")
     done = subprocess.run(words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, readers_cache: Path) -> Path:
     """What lies in a reader's folder for every command."""
     folder = tmp_path_factory.mktemp("reader")
-    os.environ["TIPS_BENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     (folder / "mine.py").write_text(MINE)
     (folder / "finer.py").write_text(FINER)
     for name in ("encoder", "my-tips", "tips-nano"):
         shutil.copytree(shipped("model_zoo") / "tips-nano", folder / name)
-    call(folder, ["data", "rooms", "data/mine", "--train", "8", "--val", "6", "--size", "112", "--frames-per-scene", "1"])
-    call(folder, ["init", "task", "data/mine"])
-    call(folder, ["data", "rooms", "raw", "--layout", "webdataset", "--train", "48", "--val", "8", "--size", "64"])
-    call(folder, TRAIN)
+    call(folder, readers_cache, ["data", "rooms", "data/mine", "--train", "8", "--val", "6", "--size", "112", "--frames-per-scene", "1"])
+    call(folder, readers_cache, ["init", "task", "data/mine"])
+    call(folder, readers_cache, ["data", "rooms", "raw", "--layout", "webdataset", "--train", "48", "--val", "8", "--size", "64"])
+    call(folder, readers_cache, TRAIN)
     tasks = ["--task", "rooms-seg,rooms-seg+fog-3", "--model", "tips-nano,pixels"]
-    call(folder, ["run", *tasks, "--limit", "12", "--on", "local", "--jobs", "1"])
+    call(folder, readers_cache, ["run", *tasks, "--limit", "12", "--on", "local", "--jobs", "1"])
     return folder
 
 
@@ -101,10 +101,10 @@ def put_records(words: tuple[str, ...], folder: Path) -> None:
 @pytest.mark.nightly
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("text", DONE)
-def test_a_command_does_what_its_page_says(place: Path, text: str, tmp_path: Path) -> None:
+def test_a_command_does_what_its_page_says(place: Path, readers_cache: Path, text: str, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(place, tmp_path / "reader"))
     put_records(DONE[text].words, folder)
-    call(folder, text)
+    call(folder, readers_cache, text)
 
 
 @pytest.mark.nightly
