@@ -10,9 +10,8 @@ from tests.helpers.commands import Shown
 
 # pages whose commands have a test of their own, which does them in their order
 FOLLOWED = {"docs/tutorials": "tests/nightly/test_tutorials.py", "docs/plugins.md": "tests/integration/test_plugins.py"}
-FOLLOWED |= {"examples": "tests/integration/test_examples.py"}
-MODELS = re.compile(r"tips-nano|tips-nano-random|tips-tiny-random|pixels|mine:\w+|\./[\w-]+/")  # those whose weights are here
-TASKS = re.compile(r"rooms-[\w-]+|mine")
+MODELS = re.compile(r"tips-nano|tips-nano-random|tips-tiny-random|pixels|(mine|my_encoder):\w+|\./[\w-]+/")  # those whose weights are here
+TASKS = re.compile(r"rooms-[\w-]+|mine|my-shapes")
 ELSEWHERE = re.compile(r"slurm|ray|local|s3://.*|hf://.*|.*http://.*|.*\[tensorboard, wandb\]|fetch|download|publish")
 PLACEHOLDER = re.compile(r"[A-Z]+(_[A-Z]+)*(\.pth)?")
 LONG = {"dpt-224", "16384", "12000", "recipes/tips-nano.yaml", "recipes/tips-b14.yaml", "recipes/tipsv2-b14.yaml"}
@@ -36,12 +35,8 @@ def why_not(shown: Shown) -> str | None:
         return "needs data that are not here"
     if not all(TASKS.fullmatch(name) for name in given(words, "--task")):
         return "needs data that are not here"
-    if (
-        not all(
-            MODELS.fullmatch(name) for name in [name for option in ("--model", "--encoder", "--captioner") for name in given(words, option)]
-        )
-        or "my_run" in shown.text
-    ):
+    encoders = [name for option in ("--model", "--encoder", "--captioner") for name in given(words, option)]
+    if not all(MODELS.fullmatch(name) for name in encoders) or "my_run" in shown.text:
         return "needs weights that are not here"
     if any(value in LONG for word in words for value in (word, word.partition("=")[2])):
         return "takes many minutes"

@@ -1,4 +1,4 @@
-"""The commands of README.md and docs/: each that can be done offline within a minute or two ends with status 0, as it stands on its page.
+"""The commands of README.md, docs/ and examples/: each that can be done offline in a minute or two ends with status 0, as it stands there.
 
 What a page takes for granted lies where it says: records, a model, shards, a run, the reader's own encoder. A run whose data or weights are
 not here is planned. `-s` prints how many commands are done, by which test, how many are planned, and why the others are only read
@@ -75,6 +75,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, readers_cache: Path) -> Path
     (folder / "finer.py").write_text(FINER)
     for name in ("encoder", "my-tips", "tips-nano"):
         shutil.copytree(shipped("model_zoo") / "tips-nano", folder / name)
+    shutil.copytree(ROOT / "examples" / "own_data", folder, dirs_exist_ok=True)
+    shutil.copy(ROOT / "examples" / "own_encoder" / "my_encoder.py", folder)
+    call(folder, readers_cache, "python draw_shapes.py")
     call(folder, readers_cache, ["data", "rooms", "data/mine", "--train", "8", "--val", "6", "--size", "112", "--frames-per-scene", "1"])
     call(folder, readers_cache, ["init", "task", "data/mine"])
     call(folder, readers_cache, ["data", "rooms", "raw", "--layout", "webdataset", "--train", "48", "--val", "8", "--size", "64"])
