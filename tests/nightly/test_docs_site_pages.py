@@ -1,6 +1,6 @@
-"""The documentation as a website, in a browser: it is found by its search, reads without barriers on a phone and a desk, light and dark.
+"""The documentation as a website, in a browser: a page is found by its search, and has no barriers on a phone and a desk, light and dark.
 
-The two folders of packages that it needs are in the extras `docs` (mkdocs) and `test` (axe-core).
+It needs the packages of the extra `docs`.
 """
 
 from __future__ import annotations
@@ -60,13 +60,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1400])
 def test_a_page_has_no_barrier_fits_its_window_and_says_nothing_on_the_console(
-    address: str, browser: Browser, tmp_path: Path, page: str, dark: bool, width: int
+    address: str, browser: Browser, page: str, dark: bool, width: int
 ) -> None:
     browser.messages.clear()
     browser.open(address + PAGES[page], width=width, height=900, dark=dark)
-    browser.picture(tmp_path / "page.png")
     assert browser.run("document.body.dataset.mdColorScheme") == ("slate" if dark else "default")
     assert browser.run("document.documentElement.scrollWidth") <= width
+    loaded = browser.run("performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert [name for name in loaded if not name.startswith((address, "data:"))] == []
     assert browser.violations() == []
     assert browser.messages == []
 
