@@ -61,7 +61,7 @@ def call(folder: Path, cache: Path, command: list[str] | str) -> str:
     own = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     words = ["bash", "-c", command] if isinstance(command, str) else [sys.executable, "-m", "tips_bench", *command]
     environment = {**os.environ, "PATH": own, "PYTHONPATH": str(ROOT), "TIPS_BENCH_CACHE": str(cache)}
-    environment.pop("TIPS_BENCH_DATA")
+    environment.pop("TIPS_BENCH_DATA", None)
     done = subprocess.run(words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout
