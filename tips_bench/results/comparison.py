@@ -21,9 +21,8 @@ from tips_bench.results.counts import Scored, load_scored, mismatches
 from tips_bench.results.folders import read_records
 from tips_bench.results.record import Record
 from tips_bench.results.same_model import measurement_key, model_key, shared_names
-from tips_bench.results.statistics import Difference, adjusted, contributions, differences
+from tips_bench.results.statistics import ALPHA, Difference, adjusted, contributions, differences
 
-ALPHA = 0.05
 Verdict = Literal["B is better", "A is better", "cannot tell"]
 
 

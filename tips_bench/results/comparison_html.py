@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
-from tips_bench.results.comparison import ALPHA, Comparison
 from tips_bench.results.comparison_text import p_text, plain, sentence, signed
-from tips_bench.results.statistics import Difference
+from tips_bench.results.statistics import ALPHA, Difference
+
+if TYPE_CHECKING:
+    from tips_bench.results.comparison import Comparison
 
 EACH_WAY = 3  # samples with the greatest loss, and as many with the greatest gain
 
