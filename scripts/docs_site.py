@@ -36,6 +36,11 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     return markdown if source in {*PAGES.values(), API} else relinked(markdown, f"docs/{source}", config["repo_url"])
 
 
+def on_page_content(html: str, **_: Any) -> str:
+    """The HTML of a page, in which the empty corner of a table is no header: there is nothing to read out."""
+    return re.sub(r"<th((?: style=\"[^\"]*\")?)></th>", r"<td\1></td>", html)
+
+
 def relinked(text: str, source: str, repository: str) -> str:
     """A text with its links as the site needs them. source: its file in the repository; links that name none of its files stay."""
     page = site_page(source) or ""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.docs_site import API, PAGES, python_names, relinked
+from scripts.docs_site import API, PAGES, on_page_content, python_names, relinked
 
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = "https://host/owner/name"
@@ -39,6 +39,11 @@ def test_the_navigation_names_every_page_once() -> None:
 )
 def test_a_link_leads_where_it_leads_in_the_repository(source: str, link: str, expected: str) -> None:
     assert relinked(f"see [this]({link}).", source, REPOSITORY) == f"see [this]({expected})."
+
+
+def test_the_empty_corner_of_a_table_is_no_header() -> None:
+    row = '<tr><th></th><th style="text-align: right;"></th><th>mIoU</th></tr>'
+    assert on_page_content(row, page=None) == '<tr><td></td><td style="text-align: right;"></td><th>mIoU</th></tr>'
 
 
 def test_the_page_of_the_python_names_has_all_of_them() -> None:

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,12 @@ class Browser:
         root = self.send("DOM.getDocument")["root"]["nodeId"]
         node = self.send("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.send("DOM.setFileInputFiles", files=[str(path) for path in paths], nodeId=node)
+
+    def violations(self) -> list[str]:
+        """What axe-core finds in the page that keeps people from reading it: the rule and the first elements."""
+        self.run((files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8") + "; 0")
+        shown = "found.violations.map(one => `${one.id}: ${one.nodes.slice(0, 3).map(node => node.html).join(' ')}`)"
+        return list(self.run(f"axe.run().then(found => {shown})"))
 
     def picture(self, path: Path) -> None:
         """The whole page as a PNG file."""

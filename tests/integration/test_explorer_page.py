@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +20,6 @@ from tips_bench.explorer.session import Session
 IDLE = "turn > 0 && document.querySelector('#status').textContent !== 'Computing…' && !document.querySelector('#error').textContent"
 REFUSED = "400 (Bad Request)"  # the browser's own remark where the server says what is wrong
 SAID = "document.querySelector('#error').textContent"
-# What axe-core, an npm package, finds wrong: its file is named by this variable, since no Python package has it.
-AXE = os.environ.get("AXE_CORE")
 
 
 @contextmanager
@@ -167,9 +164,7 @@ def test_a_page_fits_its_window_and_is_accessible(tmp_path: Path, width: int, da
             browser.click(f"input[value={mode}]")
             browser.until(f"settings.mode === '{mode}' && {IDLE}")
             assert browser.run("document.documentElement.scrollWidth") <= width
-            if AXE:
-                browser.run(Path(AXE).read_text(encoding="utf-8") + "; 0")
-                assert browser.run("axe.run().then(found => found.violations.map(one => one.id + ': ' + one.nodes[0].html))") == []
+            assert browser.violations() == []
         assert not browser.messages
 
 

@@ -16,19 +16,14 @@ ROOT = Path(__file__).resolve().parents[2]
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.mark.nightly
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
-def test_a_tutorial_ends_well(page: Path, cache: Path, tmp_path: Path) -> None:
+def test_a_tutorial_ends_well(page: Path, readers_cache: Path, tmp_path: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if name != "TIPS_BENCH_DATA"}
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / "follow_page.py", page, tmp_path],
-        env={**kept, "PYTHONPATH": str(ROOT), "TIPS_BENCH_CACHE": str(cache)},
+        env={**kept, "PYTHONPATH": str(ROOT), "TIPS_BENCH_CACHE": str(readers_cache)},
         capture_output=True,
         text=True,
     )

@@ -199,6 +199,20 @@ def test_how_features_spread_is_shown_where_both_records_say_it(tmp_path):
     assert as_data(found)["spread"]["b"] == {"effective_rank": 3.04, "common_share": 0.82}
 
 
+def test_a_notebook_shows_a_comparison_as_tables_with_names_escaped(tmp_path):
+    a, b = two(tmp_path)
+    found = compare(a, b)
+    html = found._repr_html_()
+    assert html.count("<table>") == 3 and "A: tips-b14. B: tips-s14" in html and "B is worse: mIoU -" in html
+    assert all(f"<td>{one.id}</td>" in html for one in found.samples[:3] if one.gain < 0)
+    assert repr(found).startswith("<Comparison rooms-seg, convex, A = tips-b14, B = tips-s14: B is worse: mIoU -") and "\n" not in repr(
+        found
+    )
+    load_record(b).model_copy(update={"model": "<script>"}).save(b)
+    assert "<script>" not in compare(a, b)._repr_html_()
+    assert compare(a, a)._repr_html_().count("<table>") == 1  # no class and no image changed
+
+
 NASTY = ["", "x" * 300, "\x1b[31mred", "部屋" * 40, "a\nb\r\nc", "[bold]{0}%s", "é" * 70, "🎉" * 50]
 
 

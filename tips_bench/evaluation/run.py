@@ -48,11 +48,10 @@ from tips_bench.probes.base import Fit, Probe
 from tips_bench.probes.training_free.released_head import released_head
 from tips_bench.ranks import ALONE, World
 from tips_bench.registry import FAMILIES, METRICS
-from tips_bench.results.comparison import ALPHA
 from tips_bench.results.cost import Cost, precision_of
 from tips_bench.results.provenance import git_state
 from tips_bench.results.record import Record, load_record, record_path
-from tips_bench.results.statistics import least_p
+from tips_bench.results.statistics import ALPHA, least_p
 
 BATCH_SIZE = {"cpu": 4, "cuda": 32}
 WORKERS = 2

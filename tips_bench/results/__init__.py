@@ -20,6 +20,7 @@ What follows from them:
     statistics       bootstrap intervals
     comparison       is B better than A, and how sure
     comparison_text  that, for people
+    comparison_html  that, for notebooks
     robustness       changed images beside clean ones
     regression       new records against a baseline
     check_reports    that, for people, JUnit and GitHub

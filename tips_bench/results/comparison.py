@@ -21,9 +21,8 @@ from tips_bench.results.counts import Scored, load_scored, mismatches
 from tips_bench.results.folders import read_records
 from tips_bench.results.record import Record
 from tips_bench.results.same_model import measurement_key, model_key, shared_names
-from tips_bench.results.statistics import Difference, adjusted, contributions, differences
+from tips_bench.results.statistics import ALPHA, Difference, adjusted, contributions, differences
 
-ALPHA = 0.05
 Verdict = Literal["B is better", "A is better", "cannot tell"]
 
 
@@ -88,6 +87,18 @@ class Comparison:
         if interval is None or math.isnan(self.q) or self.q > ALPHA or interval[0] <= 0 <= interval[1]:
             return "cannot tell"
         return "B is better" if interval[0] > 0 else "A is better"
+
+    def __repr__(self) -> str:
+        from tips_bench.results.comparison_text import sentence
+
+        a, b = self.a.record, self.b.record
+        return f"<Comparison {a.task}, {a.protocol}, A = {a.model_name}, B = {b.model_name}: {sentence(self)}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from tips_bench.results.comparison_html import comparison_html
+
+        return comparison_html(self)
 
 
 def compare(a: str | Path | Record | Scored, b: str | Path | Record | Scored, *, detail: bool = True) -> Comparison:

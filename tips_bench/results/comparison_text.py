@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from tips_bench.results.comparison import ALPHA, ClassDifference, Comparison, Suite
 from tips_bench.results.counts import Scored
-from tips_bench.results.statistics import Difference, least_p
+from tips_bench.results.statistics import ALPHA, Difference, least_p
 from tips_bench.terminal import printable
+
+if TYPE_CHECKING:
+    from tips_bench.results.comparison import ClassDifference, Comparison, Suite
 
 WIDTH = 80
 NAME = 24

@@ -33,6 +33,7 @@ CHUNK_ELEMENTS = 1 << 22
 RESAMPLES = 2000
 SWAPS = 9999  # the least p is 1 / (SWAPS + 1), small enough for Benjamini-Hochberg over several hundred tests
 LEVEL = 0.95
+ALPHA = 0.05  # a difference with a greater p is not told
 POWER = 0.8
 
 
