@@ -22,12 +22,16 @@ ReaderT = TypeVar("ReaderT", bound=Reader[Any])
 
 @dataclass(frozen=True)
 class Split(Generic[ReaderT]):
-    """A reader, of the family's kind, and the samples of it that are used. size: what is on disk, beside what is published."""
+    """A reader, of the family's kind, and the samples of it that are used.
+
+    size: what is on disk, beside what is published. drawn: the samples to draw first; None = by a hash of their ids.
+    """
 
     name: str
     reader: ReaderT
     indices: list[int]
     size: Completeness | None = None
+    drawn: list[int] | None = None
 
     @classmethod
     def open(cls, data: DataCard, root: Path, role: Literal["train", "test"], limit: int | None) -> Split[Any]:
@@ -82,8 +86,8 @@ class Split(Generic[ReaderT]):
         return own if self.size is None or self.size.ok else (*own, self.size.sentence())
 
     def pick(self, number: int) -> list[int]:
-        """`number` samples to draw, by a hash of their ids."""
-        return sorted(self.indices, key=lambda index: digest("picture", self.reader.ids[index]))[:number]
+        """`number` samples to draw."""
+        return (self.drawn or sorted(self.indices, key=lambda index: digest("picture", self.reader.ids[index])))[:number]
 
     def part(self, indices: list[int]) -> Split[ReaderT]:
         """The same reader with other samples."""
