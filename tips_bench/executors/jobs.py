@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tips_bench import plugins
+from tips_bench import journal, plugins
 from tips_bench.errors import UserError
 
 Job = dict[str, Any]
 """function: "package.module:name". arguments: of its call, plain data. device: the one that the call uses; None = any GPU that is free.
-folder: the working directory. command: the command line. plugins: modules to load."""
+folder: the working directory. command: the command line. plugins: modules to load. verbosity: of `tips_bench.journal`."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Settings:
 def new_job(function: str, arguments: dict[str, Any], device: str | None = None) -> Job:
     """A job for a process like this one."""
     here = {"folder": os.getcwd(), "command": sys.argv, "plugins": os.environ.get(plugins.VARIABLE, "")}
-    return {**here, "function": function, "arguments": arguments, "device": device}
+    return {**here, "verbosity": journal.verbosity(), "function": function, "arguments": arguments, "device": device}
 
 
 def ranks_of(values: dict[str, str | int], gpus: str, where: str, *, alone: bool = False) -> int:

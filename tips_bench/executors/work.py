@@ -15,7 +15,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from tips_bench import plugins, ranks
+from tips_bench import journal, plugins, ranks
 from tips_bench.executors.jobs import Job
 from tips_bench.registry import load_target
 
@@ -30,6 +30,7 @@ def prepare(job: Job) -> None:
     """Make this process one like that which asked for the job."""
     os.chdir(job["folder"])
     sys.argv = job["command"]  # records name it
+    journal.set_verbosity(job["verbosity"])
     for module in filter(None, job["plugins"].split(",")):
         plugins.load_plugin(module)
 
