@@ -55,14 +55,17 @@ $(BIN)/python:
 
 # --no-compile: Python compiles what it imports; to compile all that is installed takes longer than to install it.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "Installing packages. The first time takes some minutes."
 	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -e .
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	@sh scripts/test_packages.sh
+	@echo "Installing packages. The first time takes some minutes."
 	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -e '.[test]'
 	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
+	@echo "Installing packages. The first time takes some minutes."
 	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $(VENV)/.installed $@

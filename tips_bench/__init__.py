@@ -14,6 +14,8 @@ Evaluate an encoder. The record contains the scores, their intervals, and how th
     record.deviations                                      # the reasons, if it is not comparable
     record.samples().nsmallest(5, "mIoU")                  # the hardest images, a DataFrame
     record.counts()                                        # the numbers behind the scores, one row per sample
+    tips_bench.load_predictions(record)                    # of a run with predictions=True: sample id -> array
+    tips_bench.confusion(record)                           # of it, too: which classes are taken for which, a DataFrame
 
 List what is available:
 
@@ -53,11 +55,13 @@ if TYPE_CHECKING:
     from tips_bench.encoders import load_encoder
     from tips_bench.errors import UserError
     from tips_bench.evaluation.cached_features import load_features
+    from tips_bench.evaluation.confusion import confusion
     from tips_bench.evaluation.run import RunOptions
     from tips_bench.evaluation.run import evaluate as run
     from tips_bench.plugins import load_plugin
     from tips_bench.results.comparison import compare
     from tips_bench.results.frames import load_records
+    from tips_bench.results.predictions import load_predictions
     from tips_bench.results.record import Record, load_record
     from tips_bench.results.regression import check
 
@@ -69,12 +73,14 @@ __all__ = [
     "__version__",
     "check",
     "compare",
+    "confusion",
     "list_models",
     "list_protocols",
     "list_tasks",
     "load_encoder",
     "load_features",
     "load_plugin",
+    "load_predictions",
     "load_record",
     "load_records",
     "run",
@@ -86,9 +92,11 @@ _LAZY = {
     "UserError": "tips_bench.errors:UserError",
     "check": "tips_bench.results.regression:check",
     "compare": "tips_bench.results.comparison:compare",
+    "confusion": "tips_bench.evaluation.confusion:confusion",
     "load_encoder": "tips_bench.encoders:load_encoder",
     "load_features": "tips_bench.evaluation.cached_features:load_features",
     "load_plugin": "tips_bench.plugins:load_plugin",
+    "load_predictions": "tips_bench.results.predictions:load_predictions",
     "load_record": "tips_bench.results.record:load_record",
     "load_records": "tips_bench.results.frames:load_records",
     "run": "tips_bench.evaluation.run:evaluate",

@@ -15,7 +15,7 @@ from tips_bench.errors import UserError, unknown_name
 
 PACKAGE = Path(__file__).resolve().parent
 USER_FOLDER = "tips-bench-cards"
-KINDS = {"task": "tasks", "protocol": "tasks/protocols", "model": "model_zoo", "prompt": "prompts"}
+KINDS = {"task": "tasks", "protocol": "tasks/protocols", "model": "model_zoo", "prompt": "prompts", "recipe": "recipes"}
 LIBRARY_HINT = "A model of timm, Hugging Face or open_clip needs a prefix: timm:NAME, hf:OWNER/NAME or open_clip:ARCH/TAG."
 
 

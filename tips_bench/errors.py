@@ -11,7 +11,7 @@ import difflib
 import errno
 from collections.abc import Iterable
 
-LISTED = ("task", "protocol", "model", "prompt")
+LISTED = ("task", "protocol", "model", "prompt", "recipe")
 # What the operating system says of a path, a disk or a machine, and no mistake of ours can cause.
 SYSTEM = frozenset(
     getattr(errno, name)

@@ -27,7 +27,7 @@ OPTIONS: dict[str, Callable[[Path, str], list[str]]] = {
     "table": lambda folder, path: ["table", path],
     "compare": lambda folder, path: ["compare", str(records() / "old"), path],
     "check": lambda folder, path: ["check", path, "--against", str(records() / "old")],
-    "check --json": lambda folder, path: ["check", str(records() / "new"), "--against", str(records() / "old"), "--json", path],
+    "check --report": lambda folder, path: ["check", str(records() / "new"), "--against", str(records() / "old"), "--report", path],
     "check --junit": lambda folder, path: ["check", str(records() / "new"), "--against", str(records() / "old"), "--junit", path],
     "leaderboard build": lambda folder, path: ["leaderboard", "build", path, "--to", "out"],
     "leaderboard build --to": lambda folder, path: ["leaderboard", "build", str(records() / "old"), "--to", path],

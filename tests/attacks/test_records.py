@@ -20,7 +20,7 @@ from tips_bench.results.record import load_record
 
 VERBS: dict[str, list[str]] = {
     "table": ["table", "new"],
-    "table as JSON": ["table", "new", "--format", "json"],
+    "table as JSON": ["table", "new", "--json"],
     "table as LaTeX": ["table", "new", "--format", "latex"],
     "compare": ["compare", "old", "new"],
     "compare as JSON": ["compare", "old", "new", "--json"],

@@ -27,7 +27,7 @@ def why_not(shown: Shown) -> str | None:
         return "asks questions at a terminal"
     if any(PLACEHOLDER.fullmatch(word) for word in words):
         return "has a name to fill in"
-    if {"--plan", "--dry-run"} & {*words}:
+    if "--dry-run" in words:
         return None
     if "torchrun" in shown.text or any(ELSEWHERE.fullmatch(word) for word in words):
         return "needs a network, a service, a cluster or several GPUs"
@@ -44,7 +44,7 @@ def why_not(shown: Shown) -> str | None:
 
 
 def can_be_planned(shown: Shown) -> bool:
-    """Whether `--plan` says offline what the command would do: its cards fit each other, whatever is not here."""
+    """Whether `--dry-run` says offline what the command would do: its cards fit each other, whatever is not here."""
     lacks = (why_not(shown) or "").startswith(("needs data", "needs weights"))
     unknown = re.search(r"hf:|my_run/checkpoint.npz", " ".join(given(shown.words, "--model")))  # what is planned has an architecture
     return lacks and shown.words[0] == "run" and not unknown and given(shown.words, "--task") != ["mine"]

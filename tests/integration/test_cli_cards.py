@@ -21,13 +21,14 @@ from tips_bench.cards import load_card
 from tips_bench.catalog import card_files
 from tips_bench.cli.app import app
 from tips_bench.cli.output import print_table
+from tips_bench.terminal import one_line
 
 
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
 
 
-@pytest.mark.parametrize(("what", "kind"), [("tasks", "task"), ("models", "model"), ("protocols", "protocol")])
+@pytest.mark.parametrize(("what", "kind"), [("tasks", "task"), ("models", "model"), ("protocols", "protocol"), ("recipes", "recipe")])
 def test_list_has_a_line_for_every_card(what: str, kind: str) -> None:
     done = run("list", what)
     assert done.exit_code == 0, done.output
@@ -77,6 +78,24 @@ def test_show_as_json_names_the_kind() -> None:
     assert shown["task"]["data"]["reader"] == "ade20k"
 
 
+def test_show_tells_a_model_from_the_recipe_of_its_name() -> None:
+    assert list(json.loads(run("show", "tips-b14", "--json").stdout)) == ["model", "recipe"]
+    shown = json.loads(run("show", "tips-b14", "--kind", "recipe", "--json").stdout)
+    assert list(shown) == ["recipe"] and shown["recipe"]["stages"][0]["steps"] > 1000
+    wrong = run("show", "tips-b14", "--kind", "task")
+    assert wrong.exit_code == 2 and "there is no task named 'tips-b14'" in wrong.stderr
+
+
+def test_a_users_own_recipe_is_listed_and_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "recipes").mkdir()
+    text = card_files("recipe")["tips-nano"].read_text().replace("name: tips-nano\ntitle", "name: mine\ntitle")
+    (tmp_path / "recipes" / "mine.yaml").write_text(text)
+    monkeypatch.setenv("TIPS_BENCH_CARDS", str(tmp_path))
+    assert "\nmine " in run("list", "recipes").stdout
+    plan = json.loads(run("train", "mine", "--dry-run", "--json").stdout)
+    assert plan[0]["peak"] == sum(plan[0]["memory"].values()) and plan[0]["days"]["h100"] > 0
+
+
 def test_show_suggests_names_of_every_kind() -> None:
     assert "'pixels'" in run("show", "pixel").stderr
     assert "'convex'" in run("show", "convx").stderr
@@ -100,9 +119,23 @@ def test_table_as_csv_keeps_full_precision(results: Path) -> None:
     assert len(rows) == 3 and rows[1][2] == "41.25"
 
 
-@pytest.mark.parametrize(("format", "sign"), [("markdown", "| model |"), ("latex", r"\begin{tabular}"), ("json", '"ci95"')])
+@pytest.mark.parametrize(("format", "sign"), [("markdown", "| model |"), ("latex", r"\begin{tabular}")])
 def test_table_speaks_the_format_asked_for(results: Path, format: str, sign: str) -> None:
     assert sign in run("table", str(results), "--format", format).stdout
+
+
+def test_table_chooses_rows_columns_metric_and_order(results: Path) -> None:
+    everything = json.loads(run("table", str(results), "--json").stdout)
+    assert [row["model"] for row in json.loads(run("table", str(results), "--sort", "model", "--json").stdout)] == sorted(
+        row["model"] for row in everything
+    )
+    first = everything[0]["model"]
+    assert {row["model"] for row in json.loads(run("table", str(results), "--model", f"{first[:-1]}*", "--json").stdout)} >= {first}
+    for wrong in (["--task", "no-such-task"], ["--metric", "mIuO"], ["--sort", "nothing"], ["--caption", "text"]):
+        done = run("table", str(results), *wrong)
+        assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1, wrong
+    captioned = run("table", str(results), "--format", "latex", "--caption", "Scores").stdout
+    assert captioned.count(r"\caption{Scores}") == captioned.count(r"\end{table}") == 1
 
 
 def test_table_names_a_broken_record_passes_over_other_json_and_goes_on(results: Path) -> None:
@@ -120,13 +153,15 @@ def test_table_of_nothing_is_a_mistake(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(st.text(max_size=60), st.text(max_size=60), st.text(max_size=200)), min_size=1, max_size=5), st.integers(80, 200))
-def test_a_table_has_a_line_for_every_row_and_fits_the_terminal(rows: list[tuple[str, str, str]], columns: int) -> None:
+def test_a_table_has_every_row_and_fits_the_terminal(rows: list[tuple[str, str, str]], columns: int) -> None:
     out = io.StringIO()
     out.isatty = lambda: True  # type: ignore[method-assign]
     with mock.patch.dict(os.environ, COLUMNS=str(columns)), contextlib.redirect_stdout(out):
         print_table(("a", "b", "c"), rows)
     lines = out.getvalue().split("\n")[:-1]
-    assert len(lines) == 1 + len(rows)
+    assert len(lines) >= 1 + len(rows)
+    written = "".join("".join(line.split()) for line in lines)
+    assert len(written) == len("abc") + sum(len("".join(one_line(cell).split())) for row in rows for cell in row), "nothing is cut"
     assert all(len(line) <= columns and (not line or line.isprintable()) for line in lines)
 
 

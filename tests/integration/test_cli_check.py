@@ -61,13 +61,34 @@ def test_what_the_user_can_mend_is_exit_status_2(folders: Path) -> None:
 
 def test_the_files_for_machines(folders: Path) -> None:
     report, xml, table = (folders / "out" / f"check.{suffix}" for suffix in ("json", "xml", "md"))
-    files = ("--json", report, "--junit", xml, "--markdown", table)
+    files = ("--report", report, "--junit", xml, "--markdown", table)
     done = run(folders / "worse", "--against", folders / "baseline", *files, "--github")
     assert done.exit_code == 1
     assert json.loads(report.read_text())["cells"][0]["status"] == "regression"
     assert "regression | rooms-seg, convex |" in table.read_text()
     assert ET.parse(xml).find("testsuite/testcase/failure") is not None
     assert re.search(r"^::error title=tips-bench%3A regression::rooms-seg, convex: mIoU .* %25; gain -", done.stdout, re.MULTILINE)
+
+
+def test_what_cannot_be_told_or_is_new_fails_where_it_is_asked_for(folders: Path) -> None:
+    few = pair(np.random.default_rng(3), 6, 5)
+    for name, model in (("few", 0), ("few-again", 1)):
+        save_record(folders / name / "record.json", few[:, model])
+    arguments = (folders / "few-again", "--against", folders / "few")
+    assert run(*arguments).exit_code == 0 and run(*arguments, "--fail-on", "new").exit_code == 0
+    xml = folders / "check.xml"
+    done = run(*arguments, "--fail-on", "cannot-tell,new", "--junit", xml, "--github", "--json")
+    assert done.exit_code == 1 and "::error title=tips-bench%3A cannot tell" in done.stdout
+    suite = ET.parse(xml).find("testsuite")
+    assert suite is not None and suite.get("failures") == "1" and suite.find("testcase/failure") is not None
+    assert float(suite.get("time", 0)) == 1.0, "as long as its evaluation"
+    wrong = run(*arguments, "--fail-on", "cannot tel")
+    assert wrong.exit_code == 2 and "cannot-tell" in wrong.stderr
+
+
+def test_the_report_is_printed_as_json(folders: Path) -> None:
+    report = json.loads(run(folders / "worse", "--against", folders / "baseline", "--json").stdout)
+    assert report["passed"] is False and report["cells"][0]["status"] == "regression"
 
 
 def test_a_github_job_gets_the_table_in_its_summary_after_what_is_there(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +196,7 @@ def test_the_action_leaves_out_what_it_was_not_given(folders: Path) -> None:
     assert step("Check", folders, **defaults, BASELINE="b").returncode == 0
     assert [line.split("=")[0] for line in (folders / "arguments").read_text().splitlines()] == [
         "table", "tips-bench-results", "--format", "markdown",
-        "check", "tips-bench-results", "--against", "--json", "--junit", "--markdown", "--github",
+        "check", "tips-bench-results", "--against", "--report", "--junit", "--markdown", "--github",
     ]  # fmt: skip
 
 

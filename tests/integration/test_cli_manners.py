@@ -14,6 +14,8 @@ from tips_bench import journal, progress
 from tips_bench.cli.app import app
 from tips_bench.cli.output import print_rich, print_scores
 from tips_bench.evaluation.time_left import TimeLeft
+from tips_bench.executors.jobs import new_job
+from tips_bench.executors.work import do
 from tips_bench.terminal import in_color
 
 FEW = ("--set", "task.data.generator_options.train=8", "--set", "task.data.generator_options.val=4")
@@ -151,6 +153,43 @@ def test_the_time_left_stands_below_a_bar_in_a_terminal(monkeypatch: pytest.Monk
     with progress.bar("reading", 2) as advance:
         advance(2)
     assert "reading" not in shown.getvalue()
+
+
+def test_where_there_is_no_terminal_a_line_says_how_far_it_is_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("tips_bench.progress.time.perf_counter", lambda: now[0])
+    with progress.below_bars(lambda: "about 2 h left for all 8 evaluations"), progress.bar("reading", 1000) as advance:
+        advance(500)  # taken up from an earlier try
+        for second in range(1, 101):
+            now[0] = float(second)
+            advance(2)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "reading: 560 of 1,000 images, 2 images/s, about 4 min left; about 2 h left for all 8 evaluations"
+    assert [line.split()[1] for line in said] == ["560", "620", "680"]
+    now[0] = 0.0
+    with progress.bar("links", None, "bytes") as advance:
+        now[0] = 3600.0
+        advance(5_000_000)
+        now[0] += 359
+        advance(5_000_000)  # a tenth of the time so far has not passed
+    assert [line.partition(",")[0] for line in capsys.readouterr().err.splitlines()] == ["links: 5 MB"]
+    journal.set_verbosity(journal.QUIET)
+    with progress.bar("reading", 2) as advance:
+        now[0] += 7200
+        advance(1)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("verbosity", [journal.QUIET, journal.NORMAL, journal.VERBOSE])
+def test_a_job_elsewhere_is_as_quiet_as_its_command(verbosity: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["tips-bench"])
+    journal.set_verbosity(verbosity)
+    job = new_job("tips_bench.journal:verbosity", {})
+    journal.set_verbosity(journal.NORMAL)
+    assert do(job) == verbosity
 
 
 @pytest.mark.parametrize(

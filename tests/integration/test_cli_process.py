@@ -133,7 +133,7 @@ def test_json_stays_json_on_a_stream_that_is_not_utf_8(encoding: str, tmp_path: 
     record["dataset"]["classes"][0] = record["model"] = "Ünï…"
     record["weights"] = None
     (tmp_path / "a.json").write_text(json.dumps(record), encoding="utf-8")
-    done = shell(f"tb table {tmp_path} --format json", PYTHONIOENCODING=encoding)
+    done = shell(f"tb table {tmp_path} --json", PYTHONIOENCODING=encoding)
     assert json.loads(done.stdout)[0]["model"] == "Ünï…"
 
 

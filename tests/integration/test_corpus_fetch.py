@@ -333,3 +333,22 @@ def test_executors_make_the_corpus_of_one_process(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     elsewhere = fetched(photo_folder, tmp_path / "elsewhere" / "out", "--samples-per-shard", 20, "--on", *on)
     assert files_of(elsewhere) == files_of(fetched(photo_folder, tmp_path / "out", "--samples-per-shard", 20))
+
+
+def test_a_plan_counts_what_there_is_to_do_and_writes_nothing(tmp_path: Path) -> None:
+    photos, raw, out = image_folder(tmp_path / "photos", 25), tmp_path / "raw", tmp_path / "out"
+    fetch = ["corpus", "fetch", str(photos), "--to", str(raw), "--samples-per-shard", "10"]
+
+    def planned(*arguments: str) -> dict[str, int]:
+        done = CliRunner().invoke(app, [*arguments, "--dry-run", "--json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    assert planned(*fetch) == {"shards to write": 3, "samples of the source, at most": 30, "shards that are written already": 0}
+    assert not raw.exists()
+    assert CliRunner().invoke(app, fetch).exit_code == 0 and planned(*fetch)["shards that are written already"] == 3
+    caption = planned("corpus", "caption", str(raw), "--to", str(out), "--captioner", "pixels", "--prompt", "short,long")
+    assert (caption["images"], caption["questions to the captioner, at most"]) == (25, 50)
+    curate = planned("corpus", "curate", str(raw), "--to", str(out), "--encoder", "pixels", "--balance")
+    assert (curate["images through the encoder, at most"], curate["images to keep, at most"]) == (25, 12)
+    assert not out.exists()

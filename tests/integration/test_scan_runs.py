@@ -69,7 +69,8 @@ def test_the_command_scores_scans_and_draws_them(place: Path, model: str, protoc
     assert 0 <= record.metrics["mIoU_visible"].value < 100 and record.metrics["mIoU_all"].n == 2
     assert record.probe["scored_frames"] == 6 and record.probe["scored_points"] == 48000
     assert 0 < record.probe["scored_points_unseen"] < 48000 and record.cost.image_forwards == 15
-    picture, cloud = path.with_name(record.pictures[1]), o3d.io.read_point_cloud(str(path.with_name(f"{path.stem}-1.ply")))
+    picture = path.with_name(record.pictures[1])
+    cloud = o3d.io.read_point_cloud(str(picture.with_suffix(".ply")))
     with Image.open(picture) as image:
         assert image.width > 1200
     assert len(cloud.points) == 3 * 24000 and len(np.unique(np.asarray(cloud.colors), axis=0)) > 10

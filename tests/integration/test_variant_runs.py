@@ -104,7 +104,7 @@ def test_a_size_changes_the_protocol_and_a_share_the_training_split(shapes: Path
 
 def test_a_plan_counts_the_fit_once(shapes: Path) -> None:
     tasks = "rooms-seg,rooms-seg+fog-1..2,rooms-seg+fog-1+few-2"
-    done = CliRunner().invoke(app, ["run", "--task", tasks, "--model", "tips-nano", "--plan"], catch_exceptions=False)
+    done = CliRunner().invoke(app, ["run", "--task", tasks, "--model", "tips-nano", "--dry-run"], catch_exceptions=False)
     shared = [int(line.split()[4].replace(",", "")) for line in done.stdout.splitlines() if line.startswith("rooms-seg")]
     assert shared == [640, 160, 160, 240]
 

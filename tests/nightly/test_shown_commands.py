@@ -116,7 +116,7 @@ def test_a_run_without_its_data_here_can_be_planned(text: str, tmp_path: Path, m
     (tmp_path / "mine.py").write_text(MINE)
     shutil.copytree(shipped("model_zoo") / "tips-nano", tmp_path / "my-export")
     monkeypatch.chdir(tmp_path)
-    said = CliRunner().invoke(app, [*PLANNED[text].words, "--plan"])
+    said = CliRunner().invoke(app, [*PLANNED[text].words, "--dry-run"])
     assert said.exit_code == 0 and "images: through the backbone" in said.stdout, said.output
 
 

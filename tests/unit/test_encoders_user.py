@@ -58,6 +58,10 @@ def one_size():
         return first()(pixels)
     return run
 
+def plain(pixels):
+    return pixels
+
+
 def broken():
     return {}["weights"]
 
@@ -181,6 +185,8 @@ def test_a_function_of_one_image_size_is_told_that_sizes_vary() -> None:
 
 
 def test_code_that_cannot_be_built_or_imported_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(CodeFailed, match=r"it wants pixels, .* def build\(\): return plain"):
+        load_encoder("users_own:plain")
     with pytest.raises(CodeFailed, match=r"users_own:broken: called without arguments, it failed: KeyError: 'weights'"):
         load_encoder("users_own:broken")
     (tmp_path / "users_other.py").write_text("import not_there_at_all\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -112,15 +113,21 @@ def test_what_half_of_the_free_disk_does_not_take_is_not_shared(tmp_path: Path, 
 
 
 def test_a_plan_is_printed_and_nothing_is_evaluated(tmp_path: Path) -> None:
-    arguments = ["run", "--task", "rooms-seg,rooms-depth", "--model", "tips-nano", "--plan", "--out", str(tmp_path / "out")]
+    arguments = ["run", "--task", "rooms-seg,rooms-depth", "--model", "tips-nano", "--dry-run", "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines()[-3].split() == ["all", "1,280", "640", "0.2"], "both read the same layer"
     assert not (tmp_path / "out").exists()
 
 
+def test_a_plan_is_json_where_it_is_asked_for() -> None:
+    run = ["run", "--task", "rooms-seg,scannet", "--model", "tips-nano", "--protocol", "convex-224,convex-points", "--dry-run", "--json"]
+    rows = json.loads(CliRunner().invoke(app, run).stdout)
+    assert [row["images"] for row in rows] == [640, None] and rows[0]["disk_bytes"] is not None and rows[0]["hours"] is None
+
+
 def test_a_plan_says_of_which_evaluations_it_does_not_know_the_images() -> None:
-    arguments = ["run", "--task", "rooms-video,mose", "--model", "tips-nano", "--plan"]
+    arguments = ["run", "--task", "rooms-video,mose", "--model", "tips-nano", "--dry-run"]
     lines = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"}).stdout.splitlines()
     assert [line.split()[3:] for line in lines if "video-" in line] == [["480", "480", "0.0"], ["-", "-", "-"]]
     assert lines[-1] == "-: not known, for the card does not say how many images there are."
@@ -136,7 +143,7 @@ def test_cards_that_do_not_fit_together_cost_nothing_and_hinder_no_other() -> No
 def test_a_plan_with_a_model_that_fails_ends_with_status_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "fails_on_import.py").write_text("raise RuntimeError('no')\n")
-    done = CliRunner().invoke(app, ["run", "--task", "rooms-seg", "--model", "tips-nano,fails_on_import:build", "--plan"])
+    done = CliRunner().invoke(app, ["run", "--task", "rooms-seg", "--model", "tips-nano,fails_on_import:build", "--dry-run"])
     assert done.exit_code == 2 and "640" in done.stdout and "fails_on_import" in done.stderr
 
 
@@ -204,7 +211,7 @@ def test_a_model_that_cannot_be_tried_is_said_and_stops_no_other(monkeypatch: py
 )
 def test_a_plan_with_a_trial_prints_hours(monkeypatch: pytest.MonkeyPatch, on: list[str], last: str) -> None:
     monkeypatch.setattr(hours, "rate_of", lambda encoder, batch, *size: Rate(batch, 640 / 3600 / 2, 0))
-    run = ["run", "--task", "rooms-seg,rooms-depth", "--model", "tips-nano,pixels", "--plan", "--trial", "--device", "cpu", *on]
+    run = ["run", "--task", "rooms-seg,rooms-depth", "--model", "tips-nano,pixels", "--dry-run", "--trial", "--device", "cpu", *on]
     done = CliRunner().invoke(app, run, env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
@@ -218,4 +225,4 @@ def test_a_plan_with_a_trial_prints_hours(monkeypatch: pytest.MonkeyPatch, on: l
 
 def test_a_trial_without_a_plan_is_said() -> None:
     done = CliRunner().invoke(app, ["run", "--task", "rooms-seg", "--model", "tips-nano", "--trial"])
-    assert done.exit_code == 2 and "Add --plan" in done.stderr
+    assert done.exit_code == 2 and "Add --dry-run" in done.stderr

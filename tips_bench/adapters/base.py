@@ -5,7 +5,7 @@ A family is one module with one class; an entry of the registry FAMILIES names i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,8 +40,8 @@ class Picture:
 class Adapter(Protocol):
     """Built from a task and a protocol card. Errors: an option that does not exist.
 
-    needs_text: only encoders with text are taken. observed: metrics beside the family's own may count its predictions. probe: None where
-    nothing is fitted.
+    needs_text: only encoders with text are taken. observed: metrics beside the family's own may count its predictions, which can be kept.
+    probe: None where nothing is fitted.
     """
 
     needs_text: bool
@@ -63,10 +63,13 @@ class Adapter(Protocol):
         """A picture of each of these samples of the test split, in this order."""
 
 
-def save_pictures(pictures: list[Picture], stem: Path) -> list[str]:
-    """Write each picture beside `stem`, and a sheet of all; returns the names of the PNG files, the sheet first."""
+def save_pictures(pictures: list[Picture], stem: Path, titles: Sequence[str]) -> list[str]:
+    """Write each picture beside `stem`, and a sheet of all; returns the names of the PNG files, the sheet first.
+
+    titles: of each picture, what its file's name says after its number.
+    """
     panels = [picture.image_HW3 for picture in pictures]
-    names = [f"{stem.name}-sheet.png", *(f"{stem.name}-{position}.png" for position in range(1, len(panels) + 1))]
+    names = [f"{stem.name}-sheet.png", *(f"{stem.name}-{position}-{title}.png" for position, title in enumerate(titles, 1))]
     for name, panel in zip(names, [contact_sheet(panels), *panels], strict=True):
         save_png(panel, stem.with_name(name))
     for name, picture in zip(names[1:], pictures, strict=True):

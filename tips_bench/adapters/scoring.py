@@ -45,7 +45,8 @@ def score_samples(
     reader, counted = test.reader, {"counts": own} | {f"beside-{name}": counts for name, counts in beside.items()}
     arrays = {name: (counts.shape, np.dtype(counts.dtype).name) for name, counts in counted.items()}
     arrays |= {"notes": ((len(notes),), "int64")} if notes else {}
-    store = context.scratch.open("counts", [1] * len(test), arrays)
+    name = "counts" if context.keep is None else "counts-of-kept"  # where an earlier try kept no predictions, they are made again
+    store = context.scratch.open(name, [1] * len(test), arrays)
     place_of = {index: place for place, index in enumerate(test.indices)}
     missing = store.missing()
     with bar("scoring", len(test), own.item) as advance:
@@ -54,6 +55,8 @@ def score_samples(
             where = f"{reader.name}: {reader.ids[found.index]}"
             seen = {f"beside-{name}": counts.observe(found.prediction, found.sample, where=where) for name, counts in beside.items()}
             seen |= {"notes": np.array(found.notes)} if notes else {}
+            if context.keep is not None:
+                context.keep(reader.ids[found.index], found.prediction)
             store.write(place_of[found.index], counts=found.counts, **seen)
             advance()
     store.join()

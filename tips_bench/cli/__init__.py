@@ -10,7 +10,7 @@
     executor_options  the options that say where work is done
     complete     names that a shell completes
     matrix       `run --on`: evaluations as jobs
-    estimates    `run --plan`: images, disk and hours
+    estimates    `run --dry-run`: images, disk and hours
     training_plan  `train --dry-run`: memory, operations and days
     ranked       the end of a process that torchrun started
     output       tables, JSON, the one line of an error
@@ -23,6 +23,7 @@ The verbs:
     status       what is done, running, failed and left
     bench        what a model reaches on this machine
     table        records side by side
+    samples      the samples of one record, the worst first
     compare      two records, or two folders of them
     robustness   changed images beside clean ones
     reproduce    the number of a record once more

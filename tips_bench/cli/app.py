@@ -32,6 +32,7 @@ from tips_bench.cli import (
     reproduce,
     robustness,
     run,
+    samples,
     show,
     status,
     table,
@@ -102,6 +103,7 @@ app.command("quickstart")(quickstart.quickstart)
 app.command("status")(status.status)
 app.command("bench")(bench.bench)
 app.command("table")(table.table)
+app.command("samples")(samples.samples)
 app.command("compare")(compare.compare)
 app.command("robustness")(robustness.robustness)
 app.command("reproduce")(reproduce.reproduce)

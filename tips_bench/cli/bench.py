@@ -9,7 +9,7 @@ import typer
 
 from tips_bench.cli.names import number_or_auto, split
 from tips_bench.cli.options import DataRoot, Device, Dtype
-from tips_bench.cli.output import print_json, print_table
+from tips_bench.cli.output import print_json, print_table, print_text
 
 if TYPE_CHECKING:
     from tips_bench.evaluation.bench import Bench
@@ -71,8 +71,9 @@ def bench(
 
 def print_bench(found: Bench, dtype: str) -> None:
     """A table of batch sizes, what decoding and copying take beside them, and the settings to choose. dtype: as a command line has it."""
-    print(f"{found.model}, {found.dtype}, {found.height}x{found.width} pixels, {found.flops / 1e9:.1f} GFLOP an image")
-    print(f"{found.device}: {found.peak / 1e12:.2f} TFLOP/s ({found.peak_source})\n")
+    print_text(f"{found.model}, {found.dtype}, {found.height}x{found.width} pixels, {found.flops / 1e9:.1f} GFLOP an image")
+    print_text(f"{found.device}: {found.peak / 1e12:.2f} TFLOP/s ({found.peak_source})")
+    print()
     rows = [
         [str(rate.batch_size), f"{rate.images_per_s:.2f}", f"{found.share_of_peak(rate):.0%}", f"{rate.memory_mb:,.0f}"]
         for rate in found.encoder
@@ -84,5 +85,5 @@ def print_bench(found: Bench, dtype: str) -> None:
     if found.copy_s:
         print(f"copy      {1 / found.copy_s:.0f} images/s to the device, {rate * found.copy_s:.0%} of the time")
     if rate * found.decode_s > found.processors:
-        print(f"          {found.processors} processors decode too few for this encoder: it will wait for images")
+        print_text(f"{found.processors} processors decode too few for this encoder: it will wait for images")
     print(f"best      --batch-size {best} --workers {found.workers} --dtype {dtype}")

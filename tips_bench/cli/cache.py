@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tips_bench.cli.output import print_line, print_table
+from tips_bench.cli.output import print_json, print_line, print_table
 
 EXAMPLES = """List, prune and verify the features that `run --cache` keeps.
 
@@ -21,12 +21,13 @@ app = typer.Typer(help=EXAMPLES, no_args_is_help=True)
 
 
 @app.command("list")
-def list_features() -> None:
+def list_features(as_json: Annotated[bool, typer.Option("--json", help="Print sizes in bytes, as JSON.")] = False) -> None:
     """List the encoders whose features are kept, with their size and their last use, and the limit that $TIPS_BENCH_CACHE_LIMIT sets.
 
     \b
-    Example:
+    Examples:
       tips-bench cache list
+      tips-bench cache list --json
     """
     from tips_bench.catalog import cache_root
     from tips_bench.evaluation.keeping import limit_bytes
@@ -37,6 +38,9 @@ def list_features() -> None:
         size, used = sizes.get(part.encoder, (0, 0.0))
         sizes[part.encoder] = size + part.size, max(used, part.used)
     rows = [[name, f"{size / 1e9:.2f}", _day(used)] for name, (size, used) in sorted(sizes.items())]
+    if as_json:
+        print_json([{"encoder": name, "bytes": size, "last_used": _day(used)} for name, (size, used) in sorted(sizes.items())])
+        return
     if rows:
         print_table(["encoder", "GB", "last used"], rows)
     used, limit = sum(size for size, _ in sizes.values()), limit_bytes(True, None)

@@ -62,6 +62,9 @@ def _folders(a: Path, b: Path, as_json: bool) -> None:
         print_json(suite_data(suite))
     else:
         sys.stdout.write(suite_text(suite))
+    if not suite.comparisons:
+        fix = "Compare folders with records of the same tasks and protocols."
+        raise UserError("nothing is compared: no task, protocol and model is in both folders", where=f"{a}, {b}", fix=fix)
 
 
 def _with_papers(path: Path, as_json: bool) -> None:

@@ -23,6 +23,11 @@ def task(incomplete: str) -> list[str]:
     return [name for name in _names("task") if name.startswith(incomplete)]
 
 
+def recipe(incomplete: str) -> list[str]:
+    """Completes the name of one recipe."""
+    return [name for name in _names("recipe") if name.startswith(incomplete)]
+
+
 def card(incomplete: str) -> list[str]:
     """Completes the name of a card of any kind."""
     return sorted({name for kind in KINDS for name in _names(kind) if name.startswith(incomplete)})

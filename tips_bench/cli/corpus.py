@@ -26,7 +26,17 @@ Examples:
 app = typer.Typer(help=EXAMPLES, no_args_is_help=True)
 
 Folder = Annotated[Path, typer.Argument(help="The folder of a corpus, or of shards as webdataset or img2dataset write them.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing: print how much there is to do, and what is done.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the manifest, or the plan of --dry-run, as JSON.")]
 To = Annotated[Path, typer.Option("--to", help="The folder of the new corpus: empty, or where the same command was stopped.")]
+
+
+def print_plan(plan: dict[str, int], as_json: bool) -> None:
+    """What a step would do, a number a line."""
+    if as_json:
+        print_json(plan)
+    else:
+        print_table(["what", "number"], [[what, f"{number:,}"] for what, number in plan.items()])
 
 
 @app.command("fetch")
@@ -64,6 +74,8 @@ def fetch(
     jobs: Jobs = None,
     slurm: Slurm = None,
     ray: Ray = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Bring images and their captions into the shards of a corpus.
 
@@ -79,6 +91,7 @@ def fetch(
     """
     from tips_bench.corpus import fetch as fetching
     from tips_bench.corpus.filters import Limits
+    from tips_bench.corpus.plan import fetch_plan
     from tips_bench.corpus.sources.named import open_source
     from tips_bench.corpus.sources.tables import Columns
 
@@ -92,7 +105,13 @@ def fetch(
     )
     chosen = chosen_executor(on, jobs, slurm, ray)
     opened = open_source(source, Columns(link=url_column, caption=caption_column, image=image_column), split)
+    if dry_run:
+        print_plan(fetch_plan(opened, to, limits, samples_per_shard), as_json)
+        return
     manifest = fetching.fetch(opened, to, limits, size=samples_per_shard, license=license, chosen=chosen)
+    if as_json:
+        print_json(manifest.model_dump(mode="json"))
+        return
     step = manifest.steps[-1]
     print_line(f"{to}: {step.samples} samples in {len(manifest.shards)} shards")
     for reason, number in step.dropped.items():
@@ -164,7 +183,8 @@ def caption(
     jobs: Jobs = None,
     slurm: Slurm = None,
     ray: Ray = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Have the images of a corpus described in words.
 
@@ -184,11 +204,15 @@ def caption(
     from tips_bench.corpus.caption import Wish
     from tips_bench.corpus.caption import caption as make
     from tips_bench.corpus.captioners.base import Pace
+    from tips_bench.corpus.plan import caption_plan
 
     cards = tuple(load_card("prompt", name) for name in split(prompt, "--prompt", lambda: list(card_files("prompt"))))
     pace = Pace(at_once=at_once, per_minute=per_minute, timeout_s=timeout, batch=batch, device=device)
     chosen = chosen_executor(on, jobs, slurm, ray)
     wish = Wish(captioner, cards, failed, add)
+    if dry_run:
+        print_plan(caption_plan(source, to, wish), as_json)
+        return
     manifest, asked = make(source, to, wish, cache=cache, pace=pace, give_up=give_up, chosen=chosen)
     if as_json:
         print_json(manifest.model_dump(mode="json"))
@@ -227,6 +251,8 @@ def curate(
     jobs: Jobs = None,
     slurm: Slurm = None,
     ray: Ray = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Choose which images of a corpus stay, and write them in a new order.
 
@@ -246,6 +272,7 @@ def curate(
     from tips_bench.corpus.curation.signatures import Signer
     from tips_bench.corpus.curation.task_images import TaskImages, gather
     from tips_bench.corpus.curation.wish import Wish
+    from tips_bench.corpus.plan import curation_plan
 
     executor, card = chosen_executor(on, jobs, slurm, ray), curation_card(overrides or [])
 
@@ -258,7 +285,14 @@ def curate(
     against, absent = images(decontaminate, "--decontaminate", card.contamination.splits)
     queries = images(near, "--near", ["train"])[0]
     signer = Signer(encoder, weights, device, dtype)
-    made = carry_out(folder, to, Wish(signer, card, queries, against, absent, dedup, balance, keep, seed), executor)
+    wish = Wish(signer, card, queries, against, absent, dedup, balance, keep, seed)
+    if dry_run:
+        print_plan(curation_plan(folder, wish), as_json)
+        return
+    made = carry_out(folder, to, wish, executor)
+    if as_json:
+        print_json(made.model_dump(mode="json"))
+        return
     step = made.steps[-1]
     rows = [["kept", f"{step.samples:,}"], *([reason, f"{number:,}"] for reason, number in step.dropped.items())]
     print_table(["what became of the images", "images"], rows)

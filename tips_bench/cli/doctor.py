@@ -190,7 +190,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findi
         print_json([asdict(finding) for finding in findings])
     else:
         rows = [[f.mark, f.section, f.name, f"{f.value}. {f.fix}" if f.fix else f.value] for f in findings]
-        print_table(["", "", "name", "value"], rows, cut=False)
+        print_table(["", "", "name", "value"], rows)
         print(f"{len(faults)} fault{'' if len(faults) == 1 else 's'}")
     if faults:
         raise typer.Exit(1)

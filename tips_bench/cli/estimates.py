@@ -1,11 +1,11 @@
-"""run --plan: what evaluations would ask of the backbone and of the disk, and how long that takes."""
+"""`run --dry-run`: what evaluations would ask of the backbone and of the disk, and how long that takes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tips_bench.cli.output import print_error, print_table
+from tips_bench.cli.output import print_error, print_json, print_table, print_text
 
 if TYPE_CHECKING:
     from tips_bench.evaluation.estimate import Estimate
@@ -13,35 +13,57 @@ if TYPE_CHECKING:
     from tips_bench.executors.chosen import Chosen
 
 
-def print_plan(specs: list[Spec], options: dict[str, Any], kept: str, executor: Chosen | None, *, trial: bool) -> None:
+def print_plan(
+    specs: list[Spec], options: dict[str, Any], kept: str, executor: Chosen | None, *, trial: bool, as_json: bool = False
+) -> None:
     """A row an evaluation, then all of them together. options: fields of RunOptions.
 
-    kept: number format of features on the disk. trial: find hours by a trial of each encoder.
+    kept: number format of features on the disk. trial: find hours by a trial of each encoder. as_json: numbers in full instead.
     """
     from tips_bench.evaluation.estimate import estimate
     from tips_bench.evaluation.hours import encoder_hours
     from tips_bench.evaluation.run import RunOptions
 
     found = estimate(specs, kept, keep=options["cache"])
-    hours = encoder_hours(found, RunOptions(**options), print_error) if trial else []
-    columns = ["task", "model", "protocol", "images", "shared", "disk GB", *(["hours"] if trial else [])]
+    hours = encoder_hours(found, RunOptions(**options), print_error) if trial else [None] * len(found)
+    if as_json:
+        print_json([_as_data(one, own) for one, own in zip(found, hours, strict=True)])
+        return
+    print_table(["task", "model", "protocol", "images", "shared", "disk GB", *(["hours"] if trial else [])], _rows(found, hours, trial))
+    print_text("images: through the backbone, if each evaluation is run by itself; an estimate from the cards.")
+    print_text("shared: of these, what is left in this order where evaluations of the same images share one pass.")
+    if trial:
+        print_text("hours: of these in the encoder, by a trial on this machine; an estimate. Training and fitting of probes come on top.")
+    if (trial and None in hours) or not all(one.alone for one in found):
+        untried = ", or the model could not be tried" if trial else ""
+        print_text(f"-: not known, for the card does not say how many images there are{untried}.")
+    if trial and executor is not None:
+        print_text(_from_start_to_end(found, hours, executor, options["device"]))
+
+
+def _rows(found: Sequence[Estimate], hours: Sequence[float | None], trial: bool) -> list[list[str]]:
     rows = []
-    for number, one in enumerate(found):
+    for one, own in zip(found, hours, strict=True):
         names = one.spec.task.name, one.spec.model_name, one.spec.protocol.name
         numbers = [f"{one.alone:,}", f"{one.shared:,}", f"{one.disk / 1e9:.1f}"] if one.alone else ["-"] * 3
-        rows.append([*names, *numbers, *([_shown(hours[number])] if trial else [])])
+        rows.append([*names, *numbers, *([_shown(own)] if trial else [])])
     alone, shared, disk = (sum(getattr(one, name) for one in found) for name in ("alone", "shared", "disk"))
-    known = [own for own in hours if own is not None]
-    rows.append(["all", "", "", f"{alone:,}", f"{shared:,}", f"{disk / 1e9:.1f}", *([_shown(sum(known))] if trial else [])])
-    print_table(columns, rows)
-    print("images: through the backbone, if each evaluation is run by itself; an estimate from the cards.")
-    print("shared: of these, what is left in this order where evaluations of the same images share one pass.")
-    if trial:
-        print("hours: of these in the encoder, by a trial on this machine; an estimate. Training and fitting of probes come on top.")
-    if len(known) < len(hours) or not all(one.alone for one in found):
-        print(f"-: not known, for the card does not say how many images there are{', or the model could not be tried' if trial else ''}.")
-    if trial and executor is not None:
-        print(_from_start_to_end(found, hours, executor, options["device"]))
+    known = sum(own for own in hours if own is not None)
+    return [*rows, ["all", "", "", f"{alone:,}", f"{shared:,}", f"{disk / 1e9:.1f}", *([_shown(known)] if trial else [])]]
+
+
+def _as_data(one: Estimate, hours: float | None) -> dict[str, Any]:
+    """images, shared and disk_bytes are null where the cards do not say how many images there are; hours without a trial, too."""
+    known = bool(one.alone)
+    return {
+        "task": one.spec.task.name,
+        "model": one.spec.model_name,
+        "protocol": one.spec.protocol.name,
+        "images": one.alone if known else None,
+        "shared": one.shared if known else None,
+        "disk_bytes": one.disk if known else None,
+        "hours": hours,
+    }
 
 
 def _shown(hours: float | None) -> str:

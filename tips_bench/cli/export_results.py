@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import typer
 
 from tips_bench.cli.output import print_error, print_line
+from tips_bench.registry import LOGGERS
 
 
 def export_results(
     paths: Annotated[list[Path], typer.Argument(help="Record files, or folders that contain them.")],
     to: Annotated[Path, typer.Option(help="Folder to write to. Files of the same name are replaced.")],
-    format: Annotated[Literal["hugging-face", "model-index", "every-eval-ever", "csv"], typer.Option(help="Whose format.")] = "csv",
+    format: Annotated[
+        Literal["hugging-face", "model-index", "every-eval-ever", "csv", "wandb", "mlflow", "trackio", "tensorboard"],
+        typer.Option(help="Whose format, or the logger to show them in."),
+    ] = "csv",
     benchmark: Annotated[
         str | None, typer.Option(metavar="OWNER/DATASET", help="hugging-face: the data set on the hub that is the benchmark.")
     ] = None,
@@ -35,18 +39,20 @@ def export_results(
     hugging-face writes `.eval_results` files for each model's repository and
     the `eval.yaml` of the benchmark; model-index writes the head of each
     model's README.md; every-eval-ever a JSON file a record, with intervals;
-    csv one row a metric.
+    csv one row a metric. wandb, mlflow, trackio and tensorboard get a run for
+    each record; without an account or a server, their files are in the folder.
 
     \b
     Examples:
       tips-bench export-results results/ --to export/
+      tips-bench export-results results/ --to export/ --format mlflow
       tips-bench export-results results/ --to export/ \\
           --format hugging-face --benchmark my-lab/tips-bench
       tips-bench export-results results/ --to export/ \\
           --format every-eval-ever --organization "My lab" --developer my-lab
     """
     from tips_bench.files import write_text
-    from tips_bench.results.exchange.files import Origin, exported, may_leave
+    from tips_bench.results.exchange.files import Format, Origin, exported, may_leave
     from tips_bench.results.folders import read_records
     from tips_bench.results.record import load_record
 
@@ -54,10 +60,18 @@ def export_results(
     for error in broken:
         print_error(error)
     kept, held_back = may_leave(records, deviating=deviating)
-    files = list(exported(kept, format, Origin(benchmark, source_url, organization, relationship, developer))) if kept else []
-    for place, text in files:
-        write_text(to / place, text)
-    print_line(f"{len(kept)} records, {len(files)} files in {to}")
+    if format in LOGGERS.names():
+        from tips_bench.results.exchange.logged import log_record
+
+        for record in kept:
+            log_record(record, [format], to)
+        print_line(f"{len(kept)} records in {format}; files that it keeps are in {to}")
+    else:
+        origin = Origin(benchmark, source_url, organization, relationship, developer)
+        files = list(exported(kept, cast(Format, format), origin)) if kept else []
+        for place, text in files:
+            write_text(to / place, text)
+        print_line(f"{len(kept)} records, {len(files)} files in {to}")
     if held_back:
         print_line(f"{len(held_back)} records differ from their protocol and were left out; --deviating takes them, too")
     if broken or not kept:

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tips_bench.cli.output import print_error, print_json, print_line
+from tips_bench.cli.output import print_error, print_json, print_line, print_text
 from tips_bench.errors import UserError
-from tips_bench.terminal import printable
 
 if TYPE_CHECKING:
     from tips_bench.leaderboard.publish import Change
-    from tips_bench.leaderboard.submission import Fault
 
 EXAMPLES = """Build a leaderboard website from records, check submissions, and publish it.
 
@@ -121,14 +119,10 @@ def validate(
     else:
         for kind, findings in (("fault", review.faults), ("note", review.notes)):
             for finding in findings:
-                print(_finding(kind, finding))
+                print_text(f"{kind} {finding.where}: {finding.problem}")
         print(f"{_counted(review.records, 'record')}, {_counted(len(review.faults), 'fault')}")
     if review.faults:
         raise typer.Exit(1)
-
-
-def _finding(kind: str, finding: Fault) -> str:
-    return printable(f"{kind:<6}{finding.where}: {finding.problem}")
 
 
 def _card_of(kind: str, name: str, task: str, *, own: bool) -> dict[str, Any] | None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tips_bench.catalog import card_files
 from tips_bench.errors import CodeFailed, NotAllowed, Unsuited, UserError
-from tips_bench.variants import expand
 
 if TYPE_CHECKING:
     from tips_bench.evaluation.spec import Spec
@@ -63,6 +62,7 @@ def plan(
     """
     from tips_bench.cards import load_card
     from tips_bench.evaluation.spec import resolve
+    from tips_bench.variants import expand
 
     def protocols(task: str) -> list[str | None]:
         return [None] if protocol is None else [*split(protocol, "--protocol", lambda: load_card("task", task).protocols)]

@@ -26,7 +26,7 @@ def quickstart(out: Annotated[Path, typer.Option(help="Folder to write the recor
     from tips_bench.evaluation.spec import resolve
 
     specs = [resolve(task, model) for task in TASKS for model in MODELS]
-    records = evaluate_all(specs, {"out": out, "pictures": PICTURES})
+    records = evaluate_all(specs, {"out": out, "pictures": PICTURES}, [])
     if records:
         print_records(records)
     if len(records) < len(specs):

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tips_bench.cli.output import print_error, print_json, print_line, print_table
-from tips_bench.terminal import printable
+from tips_bench.cli.output import print_error, print_json, print_line, print_table, print_text
 
 if TYPE_CHECKING:
     from tips_bench.results.robustness import Curve, Robustness
@@ -59,7 +58,7 @@ def robustness(
 
 def _print(found: Robustness) -> None:
     for curve in found.curves:
-        print_line(printable(f"{curve.task}, {curve.model}, {curve.protocol}: {curve.change}"))
+        print_text(f"{curve.task}, {curve.model}, {curve.protocol}: {curve.change}")
         score = f"{curve.metric} {curve.spec.unit}".strip()
         rows = [[_x(curve, curve.reference_x), f"{curve.reference:.2f}", _sure(curve.reference_interval), "", "", "", ""]]
         for point in curve.points:
@@ -76,7 +75,7 @@ def _print(found: Robustness) -> None:
         ]
         print_table(["task", "model", "protocol", "mean over", "kinds", "difference", "95 %", "kept"], rows)
     for sentence in found.unpaired:
-        print_line(printable(f"left out: {sentence}"))
+        print_text(f"left out: {sentence}")
 
 
 def _x(curve: Curve, x: float) -> str:

@@ -23,13 +23,15 @@ from tips_bench.cli.run_options import (
     CacheDtype,
     CacheLimit,
     Compile,
+    DryRun,
     Limit,
+    LogTo,
     Metrics,
     Models,
     Out,
     Overrides,
     Pictures,
-    PlanOnly,
+    Predictions,
     Protocols,
     Rerun,
     Seed,
@@ -42,10 +44,9 @@ from tips_bench.errors import UserError, system_fault
 from tips_bench.executors.chosen import Chosen, chosen_executor
 from tips_bench.journal import say
 from tips_bench.progress import below_bars, duration
-from tips_bench.registry import METRICS
+from tips_bench.registry import LOGGERS, METRICS
 
 if TYPE_CHECKING:
-    from tips_bench.evaluation.run import RunOptions
     from tips_bench.evaluation.spec import Spec
     from tips_bench.evaluation.time_left import TimeLeft
     from tips_bench.ranks import World
@@ -66,6 +67,7 @@ def run(
     data_root: DataRoot = None,
     overrides: Overrides = None,
     pictures: Pictures = 0,
+    predictions: Predictions = False,
     cache: Cache = False,
     cache_limit: CacheLimit = None,
     cache_dtype: CacheDtype = None,
@@ -73,12 +75,13 @@ def run(
     seed: Seed = 0,
     rerun: Rerun = False,
     metrics: Metrics = None,
-    plan_only: PlanOnly = False,
+    dry_run: DryRun = False,
     trial: Trial = False,
     on: On = None,
     jobs: Jobs = None,
     slurm: Slurm = None,
     ray: Ray = None,
+    log_to: LogTo = None,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate models on tasks, and write one record (JSON) for each evaluation.
@@ -120,6 +123,7 @@ def run(
         "data_root": data_root,
         "overrides": overrides or [],
         "pictures": pictures,
+        "predictions": predictions,
         "cache": cache,
         "cache_limit": cache_limit,
         "cache_dtype": cache_dtype,
@@ -128,17 +132,18 @@ def run(
         "rerun": rerun,
         "metrics": beside,
     }
-    if trial and not plan_only:
-        raise UserError("a trial is a part of a plan", where="--trial", fix="Add --plan, or leave --trial out.")
+    if trial and not dry_run:
+        raise UserError("a trial is a part of a plan", where="--trial", fix="Add --dry-run, or leave --trial out.")
+    loggers = checked_loggers(log_to)
     with one_rank():
         executor = chosen_executor(on, jobs, slurm, ray)
-        if plan_only:
-            print_plan(specs, options, rounded or dtype, executor, trial=trial)
+        if dry_run:
+            print_plan(specs, options, rounded or dtype, executor, trial=trial, as_json=as_json)
             whole = True
         elif executor is not None:
-            whole = evaluate_elsewhere(specs, options, executor, as_json)
+            whole = evaluate_elsewhere(specs, options, executor, loggers, as_json)
         else:
-            whole = evaluate_here(specs, options, as_json)
+            whole = evaluate_here(specs, options, loggers, as_json)
         if failed or not whole:
             raise typer.Exit(2)
 
@@ -151,19 +156,38 @@ def checked_cache(cache: bool, limit: str | None, dtype: str, cache_dtype: str |
     return rounding(cache, dtype, cache_dtype)
 
 
-def evaluate_elsewhere(specs: list[Spec], options: dict[str, Any], executor: Chosen, as_json: bool) -> bool:
+def checked_loggers(said: str | None) -> list[str]:
+    """The loggers that --log-to names. Errors: an unknown one, one whose package is not installed."""
+    from tips_bench.loggers.base import check_installed
+
+    names = [] if said is None else split(said, "--log-to", LOGGERS.names)
+    check_installed(names)
+    return names
+
+
+def evaluate_elsewhere(specs: list[Spec], options: dict[str, Any], executor: Chosen, loggers: list[str], as_json: bool) -> bool:
     """Evaluate as jobs, and print the records where the executor waits for them. Returns whether none is missing of those."""
     records = run_on(specs, options, executor)
     if records is None:
         return True
+    for record in records:
+        show_in(loggers, record, Path(options["out"]))
     show_records(records, as_json)
     return len(records) == len(specs)
 
 
-def evaluate_here(specs: list[Spec], options: dict[str, Any], as_json: bool) -> bool:
+def show_in(loggers: list[str], record: Record, out: Path) -> None:
+    """Show a record in loggers. out: the results folder."""
+    from tips_bench.results.exchange.logged import log_record
+
+    if loggers:
+        log_record(record, loggers, out / "loggers")
+
+
+def evaluate_here(specs: list[Spec], options: dict[str, Any], loggers: list[str], as_json: bool) -> bool:
     """Evaluate in this process, or as one rank of several, the first of which prints. Returns whether there is a record of each."""
     world = join_ranks(options["device"])  # a wrong device is found before any data are read
-    records = evaluate_all(specs, options | {"world": world})
+    records = evaluate_all(specs, options | {"world": world}, loggers)
     if world.is_first:
         show_records(records, as_json)
     return len(records) == len(specs)
@@ -179,16 +203,21 @@ def join_ranks(device: str | None) -> World:
     return world
 
 
-def evaluate_all(specs: list[Spec], options: dict[str, Any]) -> list[Record]:
+def evaluate_all(specs: list[Spec], options: dict[str, Any], loggers: list[str]) -> list[Record]:
     """The records of the evaluations that succeeded, in order. The error of one that fails is printed, and the next one starts.
 
     Of several ranks, one that fails ends: the others may wait for it in the midst of the same evaluation.
     """
-    from tips_bench.evaluation.estimate import shared_passes
+    from tips_bench.evaluation.estimate import estimate, shared_passes
     from tips_bench.evaluation.run import RunOptions, evaluate_spec
+    from tips_bench.evaluation.time_left import TimeLeft, work_of
 
     records, chosen = [], RunOptions(**options)
-    left = time_left(specs, chosen)
+    found = estimate(specs, chosen.dtype, keep=chosen.cache) if len(specs) > 1 else []
+    left = TimeLeft([work_of(one) for one in found] or [0.0] * len(specs))
+    if found and chosen.world.is_first:
+        images = sum(one.shared for one in found)
+        say(f"{len(specs)} evaluations, about {images:,} images through encoders; --dry-run prints what each of them costs")
     with shared_passes(specs, chosen) as sharing, below_bars(lambda: in_words(left, len(specs))):
         for number, (spec, shared) in enumerate(zip(specs, sharing, strict=True), 1):
             began, record = datetime.now(UTC).isoformat(timespec="seconds"), None
@@ -199,6 +228,8 @@ def evaluate_all(specs: list[Spec], options: dict[str, Any]) -> list[Record]:
             try:
                 record = evaluate_spec(spec, chosen, shared=shared)
                 records.append(record)
+                if chosen.world.is_first:
+                    show_in(loggers, record, Path(chosen.out))
             except UserError as error:
                 if chosen.world.size > 1:
                     raise
@@ -209,16 +240,9 @@ def evaluate_all(specs: list[Spec], options: dict[str, Any]) -> list[Record]:
                     raise
                 print_error(fault)
             left.end(counts=record is not None and record.created >= began)
+    if len(records) < len(specs) > 1 and chosen.world.is_first:
+        say(f"{len(records)} of {len(specs)} evaluations have a record, {len(specs) - len(records)} failed")
     return records
-
-
-def time_left(specs: list[Spec], options: RunOptions) -> TimeLeft:
-    """Of these evaluations, in their order."""
-    from tips_bench.evaluation.estimate import estimate
-    from tips_bench.evaluation.time_left import TimeLeft, work_of
-
-    found = estimate(specs, options.dtype, keep=options.cache) if len(specs) > 1 else []
-    return TimeLeft([work_of(one) for one in found] or [0.0] * len(specs))
 
 
 def in_words(left: TimeLeft, number: int) -> str:

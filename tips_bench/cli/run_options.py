@@ -74,6 +74,7 @@ Pictures = Annotated[
         "PCA of the features.",
     ),
 ]
+Predictions = Annotated[bool, typer.Option("--predictions", help="Keep what is predicted of each sample, in a folder beside the record.")]
 Cache = Annotated[bool, typer.Option("--cache", help="Keep the features on disk, so that the next run can reuse them.")]
 CacheLimit = Annotated[
     str | None,
@@ -94,6 +95,10 @@ Limit = Annotated[int | None, typer.Option(min=1, help="Use only N images of eac
 Seed = Annotated[int, typer.Option(min=0, help="Seed for everything random.")]
 Rerun = Annotated[bool, typer.Option("--rerun", help="Evaluate again, even if this version of tips-bench already wrote the record.")]
 Metrics = Annotated[str | None, typer.Option(help="Additional metrics, separated by commas, for example boundary-iou.")]
-PlanOnly = Annotated[bool, typer.Option("--plan", help="Print what the evaluations would cost, images and disk, and evaluate nothing.")]
-Trial = Annotated[bool, typer.Option("--trial", help="With --plan: try each model on this machine for a few seconds, and print hours.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the records as JSON.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Evaluate nothing: print what it would cost, images and disk.")]
+Trial = Annotated[bool, typer.Option("--trial", help="With --dry-run: try each model on this machine for a few seconds, and print hours.")]
+LogTo = Annotated[
+    str | None,
+    typer.Option(metavar="LOGGER,...", help="Also show each record in wandb, mlflow, trackio or tensorboard; files go to OUT/loggers."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the records, or the plan of --dry-run, as JSON.")]

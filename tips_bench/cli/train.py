@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tips_bench.cli import complete
 from tips_bench.cli.output import print_line
 from tips_bench.cli.ranked import one_rank
 from tips_bench.cli.training_plan import print_plan
@@ -25,7 +26,7 @@ _OF_A_LAUNCHER = ("RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", 
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or its .yaml file.")],
+    recipe: Annotated[str, typer.Argument(autocompletion=complete.recipe, help="Name of a recipe, or its .yaml file.")],
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe. May be given several times.")
     ] = None,
@@ -41,6 +42,7 @@ def train(
         bool, typer.Option("--dry-run", help="Train nothing: print memory, operations and days, calculated from the recipe.")
     ] = False,
     ranks: Annotated[int, typer.Option(min=1, help="With --dry-run: the number of GPUs.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print the plan as JSON.")] = False,
 ) -> None:
     """Pretrain a model on image-text pairs, by the method of TIPS.
 
@@ -67,7 +69,7 @@ def train(
     chosen = load_recipe(recipe, overrides or [], resumed=resumed)
     check_tasks(chosen.evaluation)
     if dry_run:
-        print_plan(chosen, ranks, device or "h100")
+        print_plan(chosen, ranks, device or "h100", as_json=as_json)
         return
     warn_of_shared_store()
     with one_rank():

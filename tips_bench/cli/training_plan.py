@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from tips_bench.cli.output import print_line, print_table
+from tips_bench.cli.output import print_json, print_line, print_table, print_text
 
 if TYPE_CHECKING:
     from tips_bench.training.recipe import Recipe
 
 
-def print_plan(recipe: Recipe, ranks: int, gpu: str) -> None:
+def print_plan(recipe: Recipe, ranks: int, gpu: str, *, as_json: bool = False) -> None:
     """Memory of a rank, operations, steps and days of each stage. gpu: a name of `estimate.MACHINES`. Errors: an unknown one."""
     from tips_bench.errors import unknown_name
     from tips_bench.training.estimate import MACHINES, SHARE, estimate
@@ -18,23 +19,17 @@ def print_plan(recipe: Recipe, ranks: int, gpu: str) -> None:
     if gpu not in MACHINES:
         raise unknown_name("GPU", gpu, MACHINES, where="--device")
     stages = estimate(recipe, ranks)
-    parts = list(stages[0].memory)
-    print_line(f"{recipe.name} on {ranks} ranks{_groups(recipe, ranks)}: GB (10^9 bytes) of a rank in the fullest moment of a step")
-    print_table(
-        ["stage", "images", "passes", *parts, "together", "fullest in"],
-        [
-            [
-                stage.name,
-                str(stage.images),
-                str(stage.pieces),
-                *(f"{stage.memory[part] / 1e9:.2f}" for part in parts),
-                f"{stage.peak / 1e9:.1f}",
-                stage.moment,
-            ]
-            for stage in stages
-        ],
-    )
-    print_line(f"time, if {SHARE:.0%} of a GPU's peak in bfloat16 is reached (assumed, not measured)")
+    if as_json:
+        days_of = {stage.name: {name: stage.days(ranks, machine) for name, machine in MACHINES.items()} for stage in stages}
+        print_json([{**asdict(stage), "peak": stage.peak, "days": days_of[stage.name]} for stage in stages])
+        return
+    print_text(f"{recipe.name} on {ranks} ranks{_groups(recipe, ranks)}: GB (10^9 bytes) of a rank in the fullest moment of a step")
+    rows = [["images", *(str(stage.images) for stage in stages)], ["passes", *(str(stage.pieces) for stage in stages)]]
+    rows += [[part, *(f"{stage.memory[part] / 1e9:.2f}" for stage in stages)] for part in stages[0].memory]
+    rows += [["together", *(f"{stage.peak / 1e9:.1f}" for stage in stages)], ["fullest in", *(stage.moment for stage in stages)]]
+    print_table(["", *(stage.name for stage in stages)], rows)
+    print_line("")
+    print_text(f"time, if {SHARE:.0%} of a GPU's peak in bfloat16 is reached (assumed, not measured)")
     days = {name: [stage.days(ranks, machine) for stage in stages] for name, machine in MACHINES.items()}
     rows = [
         [stage.name, f"{stage.steps:,}", f"{stage.operations / 1e12:,.0f}", *(f"{days[name][index]:.1f}" for name in MACHINES)]
@@ -44,9 +39,9 @@ def print_plan(recipe: Recipe, ranks: int, gpu: str) -> None:
     print_table(["stage", "steps", "TFLOP a step", *(f"days, {name}" for name in MACHINES)], [*rows, whole])
     fullest, memory = max(stage.peak for stage in stages), MACHINES[gpu].memory
     verdict = "fits" if fullest < 0.9 * memory else "does not fit"
-    print_line(f"The fullest stage {verdict} into nine tenths of the {memory / 1e9:.0f} GB of one {gpu}.")
+    print_text(f"The fullest stage {verdict} into nine tenths of the {memory / 1e9:.0f} GB of one {gpu}.")
     if verdict != "fits":
-        print_line("Lower running.micro_batch, set running.activation_checkpointing=true, or use more ranks with running.parallel=fsdp.")
+        print_text("Lower running.micro_batch, set running.activation_checkpointing=true, or use more ranks with running.parallel=fsdp.")
 
 
 def _groups(recipe: Recipe, ranks: int) -> str:

@@ -2,6 +2,7 @@
 
 store     a corpus is a folder of shards and a manifest; samples in, samples out, the same bytes always
 pieces    a step as pieces, each done once, however often the step is stopped and started again
+plan      what a step would do, before it does it
 card      what a corpus says of itself to others: Croissant, README
 sources/  where samples come from
 facts     what is known of an image and its text without a model

@@ -25,6 +25,7 @@ import copy
 import functools
 import hashlib
 import importlib
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -178,6 +179,9 @@ def named(target: str, fix: str = "Name a function that returns the encoder.") -
 def _build(target: str) -> Any:
     """What the callable returns; built once for a card and the encoder that follows it."""
     found = named(target)
+    if wanted := _arguments(found):
+        fix = f"Name a function without arguments that returns it: def build(): return {target.rpartition(':')[2]}"
+        raise CodeFailed(f"it wants {', '.join(wanted)}, and it is called without arguments", where=target, fix=fix)
     try:
         built = found()
     except (UserError, torch.OutOfMemoryError):
@@ -192,6 +196,15 @@ def _build(target: str) -> Any:
         # In whatever precision the user made it, it takes the pixels that describe it.
         return freeze(built, _made_on(built), torch.float32)
     return built.eval() if isinstance(built, nn.Module) else built
+
+
+def _arguments(found: Any) -> list[str]:
+    """The names of those that a callable cannot be called without; none where that is not known."""
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [one.name for one in parameters if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
 
 
 def _failed(what: str, error: Exception, target: str) -> CodeFailed:

@@ -48,7 +48,7 @@ def load_features(record: Record, split: str = "test", *, data_root: Path | str 
     model: ModelCard = parse(ModelCard, record.cards.get("model") or {}, where=f"{record.path}, cards.model")
     if split not in task.data.splits:
         raise UserError(f"there is no split {split!r}", where=f"task {task.name}", fix=f"Choose one of {', '.join(task.data.splits)}.")
-    reader = Split.open(task.data, _data_folder(task, data_root), split, None).reader
+    reader = Split.open(task.data, folder_of(task, data_root), split, None).reader
     applied, dtype = for_patches(protocol, model.patch_size), DTYPES[record.cost.dtype]
     rounded = cache_dtype(record.deviations)
     kept = ROUNDED[rounded] if rounded else None
@@ -68,6 +68,7 @@ def load_features(record: Record, split: str = "test", *, data_root: Path | str 
     return found
 
 
-def _data_folder(task: TaskCard, root: Path | str | None) -> Path:
+def folder_of(task: TaskCard, root: Path | str | None) -> Path:
+    """Where the data of a task lie that a run has read. root: as for the run."""
     usual = generated_root() if task.data.generator else data_root()
     return Path(root or usual) / task.data.root

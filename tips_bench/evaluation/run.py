@@ -14,8 +14,8 @@ import json
 import os
 import shutil
 import time
-from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from tips_bench.encoders.base import Encoder
 from tips_bench.encoders.load import load_encoder
 from tips_bench.encoders.user import card_of, wrap
 from tips_bench.errors import UserError, unknown_name
+from tips_bench.evaluation.beside import check_predictions, has_asked_for, metrics_beside, place_predictions
 from tips_bench.evaluation.cost import cost_of
 from tips_bench.evaluation.fitting import fitted
 from tips_bench.evaluation.keeping import limit_bytes, rounding
@@ -47,15 +48,16 @@ from tips_bench.metrics.samples import SampleCounts, save_counts
 from tips_bench.probes.base import Fit, Probe
 from tips_bench.probes.training_free.released_head import released_head
 from tips_bench.ranks import ALONE, World
-from tips_bench.registry import FAMILIES, METRICS
+from tips_bench.registry import FAMILIES
 from tips_bench.results.cost import Cost, precision_of
+from tips_bench.results.predictions import save_prediction
 from tips_bench.results.provenance import git_state
-from tips_bench.results.record import Record, load_record, record_path
+from tips_bench.results.record import Record, file_name, load_record, record_path
 from tips_bench.results.statistics import ALPHA, least_p
 
 BATCH_SIZE = {"cpu": 4, "cuda": 32}
 WORKERS = 2
-LOG = "run.log"  # in the work folder
+LOG, PREDICTIONS = "run.log", "predictions"  # in the work folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +68,12 @@ class RunOptions:
     dtype: precision of the encoder, "fp32" or "bf16". compile: see `Encoder.compile`. batch_size: images per batch.
     workers: threads or processes that decode images. Either may be "auto": a trial of a few seconds chooses it. out: folder for the
     records. data_root: folder of the data sets. overrides: "KEY=VALUE" changes a value of a card; the record lists it as a deviation.
-    pictures: number of samples to draw, a quarter each of the hardest and the easiest. cache: keep the features for later runs.
-    cache_limit: of all that is kept, as "200GB"; None = as $TIPS_BENCH_CACHE_LIMIT says. cache_dtype: round the features to "fp16" or
-    "bf16" before they are used and kept; a deviation. limit: use at most so many samples of each split; a deviation. seed: for everything
-    random. rerun: evaluate again, even if this version of tips-bench already wrote the record. metrics: names of additional metrics,
-    computed from the same predictions. world: the ranks that evaluate together, each with the same options; `out` and the caches are on a
-    disk that all of them see.
+    pictures: number of samples to draw, a quarter each of the hardest and the easiest. predictions: keep what is predicted of each sample
+    in a folder beside the record (results/predictions.py). cache: keep the features for later runs. cache_limit: of all that is kept, as
+    "200GB"; None = as $TIPS_BENCH_CACHE_LIMIT says. cache_dtype: round the features to "fp16" or "bf16" before they are used and kept; a
+    deviation. limit: use at most so many samples of each split; a deviation. seed: for everything random. rerun: evaluate again, even if
+    this version of tips-bench already wrote the record. metrics: names of additional metrics, computed from the same predictions. world:
+    the ranks that evaluate together, each with the same options; `out` and the caches are on a disk that all of them see.
     """
 
     weights: str | None = None
@@ -84,6 +86,7 @@ class RunOptions:
     data_root: Path | str | None = None
     overrides: list[str] | None = None
     pictures: int = 0
+    predictions: bool = False
     cache: bool = False
     cache_limit: str | None = None
     cache_dtype: str | None = None
@@ -151,7 +154,8 @@ def _evaluated(spec: Spec, chosen: RunOptions, encoder: Encoder | None, shared: 
     adapter: Adapter = FAMILIES.get(spec.task.family).adapter_class()(spec.task, spec.applied)
     if adapter.needs_text and not spec.model.has_text:
         raise _no_text(spec)
-    beside = _metrics_beside(spec, adapter, chosen.metrics or [])
+    beside = metrics_beside(spec, adapter, chosen.metrics or [])
+    check_predictions(spec, adapter, chosen.predictions)
     known = FAMILIES.get(spec.task.family).counts_class().specs
     if isinstance(known, dict) and spec.task.primary not in known:  # of some families the protocol says which there are
         raise unknown_name("metric", spec.task.primary, known, where=f"task {spec.task.name}: primary")
@@ -189,7 +193,7 @@ def _warn(spec: Spec, splits: Splits) -> None:
             warn(f"task {spec.task.name}: {split.size.sentence()}")
     groups = len(set(splits.test.groups))
     if least_p(groups) > ALPHA:
-        few = f"{len(splits.test)} samples in {groups} groups are too few to tell two models apart"
+        few = f"{len(splits.test)} samples in {groups} group{'s' * (groups != 1)} are too few to tell two models apart"
         warn(f"task {spec.task.name}: {few}: no p below {least_p(groups):.2g} exists")
 
 
@@ -208,29 +212,6 @@ def data_folder(spec: Spec, folder: Path | str | None) -> Path:
     place = (root or generated_root()) / data.root
     write_rooms(root=place, **data.generator_options)
     return place
-
-
-def _metrics_beside(spec: Spec, adapter: Adapter, names: list[str]) -> dict[str, type[SampleCounts]]:
-    """The classes of metrics by name.
-
-    Errors: an unknown name, one that is not for the task's family, a family whose predictions nobody else counts, a number that is
-    there already.
-    """
-    if not names:
-        return {}
-    found = {name: METRICS.get(name, where="--metrics") for name in names}
-    if not adapter.observed:
-        problem = f"{spec.task.family} has no metrics beside its own"
-        raise UserError(problem, where=f"task {spec.task.name}", fix="Leave --metrics out, or name other tasks.")
-    numbers = Counter(number for counts in (FAMILIES.get(spec.task.family).counts_class(), *found.values()) for number in counts.specs)
-    twice = [number for number, times in numbers.items() if times > 1]
-    if twice:
-        raise UserError(f"two metrics give a number named {twice[0]!r}", where="--metrics", fix="Leave one of them out.")
-    for name, counts in found.items():
-        if spec.task.family not in counts.families:
-            problem = f"the metric {name!r} is for {', '.join(counts.families)}, not for {spec.task.family}"
-            raise UserError(problem, where=f"task {spec.task.name}", fix="Leave it out, or name other tasks.")
-    return found
 
 
 class _Run:
@@ -273,7 +254,8 @@ class _Run:
         self.resumed = self.work.is_dir()
         scratch = FeatureCache(self.work, world=world)
         texts = FeatureCache(cache_root() / "texts", "texts", world) if options.cache else scratch
-        self.context = RunContext(extractor, spec.applied, spec.model, scratch, texts, options.seed)
+        keep = partial(save_prediction, self.work / PREDICTIONS) if options.predictions else None
+        self.context = RunContext(extractor, spec.applied, spec.model, scratch, texts, options.seed, keep)
         self._lock: int | None = None
 
     def _reading(self, extractor: Extractor) -> list[str]:
@@ -282,7 +264,7 @@ class _Run:
         return [card.image.model_dump_json(), card.features.model_dump_json(), *(one.identity() for one in others if one)]
 
     def finished(self) -> Record | None:
-        """The record of an earlier run of the same thing by the same commit, if it has the pictures and metrics that are asked for."""
+        """The record of an earlier run of the same thing by the same commit, if all that is asked for lies beside it."""
         if not self.path.is_file():
             return None
         try:
@@ -291,8 +273,9 @@ class _Run:
             return None  # of an older schema or broken: it is written anew
         commit, dirty = git_state(PACKAGE)
         same = record.git_commit == commit and not dirty and not record.git_dirty
-        whole = len(record.pictures) >= self.options.pictures and set(self.beside) <= set(record.beside)
-        return record if same and whole else None
+        asked = self.options
+        there = has_asked_for(self.path, record.pictures, asked.pictures, asked.predictions)
+        return record if same and there and set(self.beside) <= set(record.beside) else None
 
     def finish(self) -> Record:
         """Fit, score, draw, write the record, and clean up."""
@@ -352,7 +335,9 @@ class _Run:
         if self.options.pictures:
             shown = to_draw(self.splits.test, scores.counts, record.primary, self.options.pictures)
             drawn = self.adapter.draw(self.context.alone(), self.splits, fit.head if fit else None, shown.indices)
-            record.pictures, record.pictured = save_pictures(drawn, stem), shown.ids
+            record.pictures, record.pictured = save_pictures(drawn, stem, [file_name(id) for id in shown.ids]), shown.ids
+        if self.options.predictions:
+            place_predictions(self.work / PREDICTIONS, self.path)
         save_counts(samples, scores.counts, scores.beside)
         record.per_sample_sha256 = sha256(samples)
         for kept in (self.context.texts, self.context.extractor.memory):

@@ -29,7 +29,8 @@ def asked_for(spec: Spec, options: dict[str, Any]) -> Asked:
     """An evaluation as the results folder keeps it. options: fields of RunOptions."""
     precision = precision_of(options["dtype"], options["compile"])
     own = evaluation_id(spec.cards(), spec.weights_name, options["seed"], spec.limit, precision, spec.cache_dtype)
-    return Asked(own, spec.task.name, spec.model_name, spec.protocol.name, options["pictures"], tuple(options["metrics"]))
+    names = spec.task.name, spec.model_name, spec.protocol.name
+    return Asked(own, *names, options["pictures"], tuple(options["metrics"]), options["predictions"])
 
 
 def jobs_of(specs: Sequence[Spec], options: dict[str, Any]) -> list[Job]:

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tips_bench import journal
 from tips_bench.errors import UserError
 
 Job = dict[str, Any]
 """function: "package.module:name". arguments: of its call, plain data. device: the one that the call uses; None = any GPU that is free.
-folder: the working directory. command: the command line. environment: variables of tips-bench, which not every executor hands on."""
+folder: the working directory. command: the command line. environment: variables of tips-bench, which not every executor hands on.
+verbosity: of `tips_bench.journal`."""
 OURS = "TIPS_BENCH_"
 
 
@@ -36,7 +38,7 @@ class Settings:
 def new_job(function: str, arguments: dict[str, Any], device: str | None = None) -> Job:
     """A job for a process like this one."""
     environment = {name: value for name, value in os.environ.items() if name.startswith(OURS)}
-    here = {"folder": os.getcwd(), "command": sys.argv, "environment": environment}
+    here = {"folder": os.getcwd(), "command": sys.argv, "environment": environment, "verbosity": journal.verbosity()}
     return {**here, "function": function, "arguments": arguments, "device": device}
 
 

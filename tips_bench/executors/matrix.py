@@ -22,6 +22,7 @@ from tips_bench.errors import UserError
 from tips_bench.executors import claims
 from tips_bench.files import digest, write_text
 from tips_bench.results.folders import read_records
+from tips_bench.results.predictions import predictions_folder
 from tips_bench.results.provenance import git_state
 from tips_bench.results.record import Record, load_record
 from tips_bench.results.reproduce import cache_dtype
@@ -34,7 +35,7 @@ State = Literal["done", "running", "failed", "left"]
 class Asked:
     """One evaluation. id: of its cards, weights, seed and precision; equal in its record.
 
-    pictures, metrics: what the record has to have.
+    pictures, metrics, predictions: what the record has to have.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Asked:
     protocol: str
     pictures: int = 0
     metrics: tuple[str, ...] = ()
+    predictions: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ def _status(out: Path, asked: Asked, records: dict[str, list[Record]]) -> Status
     if failed.is_file():
         return Status(asked, "failed", failed.read_text(encoding="utf-8").strip())
     for record in records.get(asked.id, []):
-        if len(record.pictures) >= asked.pictures and set(asked.metrics) <= set(record.beside):
+        kept = not asked.predictions or predictions_folder(record.file).is_dir()
+        if len(record.pictures) >= asked.pictures and set(asked.metrics) <= set(record.beside) and kept:
             return Status(asked, "done", path=record.path)
     return Status(asked, "left")
 

@@ -15,7 +15,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from tips_bench import plugins, ranks
+from tips_bench import journal, plugins, ranks
 from tips_bench.executors.jobs import Job
 from tips_bench.registry import load_target
 
@@ -31,6 +31,7 @@ def prepare(job: Job) -> None:
     os.chdir(job["folder"])
     sys.argv = job["command"]  # records name it
     os.environ.update(job["environment"])
+    journal.set_verbosity(job["verbosity"])
     plugins.load()
 
 

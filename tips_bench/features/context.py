@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from tips_bench.cards import ModelCard, ProtocolCard, SelectionCard
 from tips_bench.encoders.base import Encoder
@@ -17,7 +20,8 @@ class RunContext:
     """One evaluation's encoder, cards and folders.
 
     extractor: the encoder over images. protocol, model: the cards as used. scratch: what a killed run takes up again, deleted at its
-    end. texts: where embeddings of texts go: kept for later runs, or the scratch folder. seed: of all that is drawn.
+    end. texts: where embeddings of texts go: kept for later runs, or the scratch folder. seed: of all that is drawn. keep: writes the
+    prediction of a sample, by its id; None = predictions are not kept.
     """
 
     extractor: Extractor
@@ -26,6 +30,7 @@ class RunContext:
     scratch: FeatureCache
     texts: FeatureCache
     seed: int
+    keep: Callable[[str, np.ndarray], None] | None = None
 
     @property
     def encoder(self) -> Encoder:

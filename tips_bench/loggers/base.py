@@ -26,10 +26,10 @@ DEFAULT = "tensorboard"
 
 
 class Logger(Protocol):
-    """One logger, made as LoggerClass(folder, project=..., name=..., settings=..., step=...).
+    """One logger, made as LoggerClass(folder, store, project=..., name=..., settings=..., step=...).
 
-    folder: of the run, where what it keeps on the disk goes. settings: flat, key -> plain value. step: from which a run goes on; what was
-    logged behind it is about to come again. Any exception means that it has failed.
+    folder: of the run, where what it keeps on the disk goes. store: where what several runs share goes. settings: flat, key -> plain
+    value. step: from which a run goes on; what was logged behind it is about to come again. Any exception means that it has failed.
     """
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
@@ -69,21 +69,39 @@ class Loggers:
 
 
 def open_loggers(
-    names: Sequence[str] | None, folder: Path, *, project: str, name: str, settings: Mapping[str, Any], step: int = 0
+    names: Sequence[str] | None,
+    folder: Path,
+    *,
+    project: str,
+    name: str,
+    settings: Mapping[str, Any],
+    step: int = 0,
+    store: Path | None = None,
 ) -> Loggers:
-    """names: of the registry; None: TensorBoard, where its package is installed. Errors: an unknown name, one that cannot be opened."""
+    """names: of the registry; None: TensorBoard, where its package is installed. store: None = the folder of the run.
+
+    Errors: an unknown name, one that cannot be opened.
+    """
     if names is None:
         names = [DEFAULT] if find_spec(DEFAULT) is not None else []
     opened = Loggers({})
     try:
         for one in names:
             kind = _guarded(one, partial(LOGGERS.get, one, where="loggers"))
-            make = partial(kind, folder, project=project, name=name, settings=settings, step=step)
+            make = partial(kind, folder, store or folder, project=project, name=name, settings=settings, step=step)
             opened._open[one] = _guarded(one, make, "cannot be opened")
     except UserError:
         opened.close()
         raise
     return opened
+
+
+def check_installed(names: Sequence[str]) -> None:
+    """Errors: an unknown name, one whose package is not installed; before any work that is to be logged."""
+    for name in names:
+        package = getattr(_guarded(name, partial(LOGGERS.get, name, where="loggers")), "package", None)
+        if package is not None and find_spec(package) is None:
+            raise _not_installed(name, f"there is no module {package}")
 
 
 def kept_id(folder: Path, logger: str, make: Callable[[], str] = lambda: uuid.uuid4().hex[:16]) -> str:
@@ -100,8 +118,12 @@ def _guarded(name: str, do: Callable[[], Any], what: str = "failed") -> Any:
     except UserError:
         raise
     except ImportError as error:
-        fix = "Install it: pip install 'tips-bench[loggers]'. Or leave it out of running.loggers."
-        raise UserError(f"its package is not installed: {error}", where=f"logger {name!r}", fix=fix) from error
+        raise _not_installed(name, str(error)) from error
     except Exception as error:
         said = " ".join(str(error).split())[:300]
         raise UserError(f"it {what}: {type(error).__name__}: {said}", where=f"logger {name!r}") from error
+
+
+def _not_installed(name: str, said: str) -> UserError:
+    fix = "Install it: pip install 'tips-bench[loggers]'. Or leave it out."
+    return UserError(f"its package is not installed: {said}", where=f"logger {name!r}", fix=fix)

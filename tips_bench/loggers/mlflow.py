@@ -1,11 +1,12 @@
-"""MLflow: the server that MLFLOW_TRACKING_URI names, else a database in the run's folder.
+"""MLflow: the server that MLFLOW_TRACKING_URI names, else a database in the store of runs.
 
-mlflow ui --backend-store-uri sqlite:///RUN/mlflow.db
+mlflow ui --backend-store-uri sqlite:///FOLDER/mlflow.db
 """
 
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,10 +21,12 @@ _LONGEST = 500  # characters of a parameter, in all of its stores
 class MlflowLogger:
     """As `base.Logger`. Settings are the parameters of the run, as it began: MLflow lets none of them change."""
 
-    def __init__(self, folder: Path, *, project: str, name: str, settings: Mapping[str, Any], step: int) -> None:
+    package = "mlflow"
+
+    def __init__(self, folder: Path, store: Path, *, project: str, name: str, settings: Mapping[str, Any], step: int) -> None:
         from mlflow import MlflowClient
 
-        self.client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.absolute() / 'mlflow.db'}")
+        self.client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.absolute() / 'mlflow.db'}")
         self.id = kept_id(folder, "mlflow", lambda: self._new_run(project, name, settings))
         self.client.update_run(self.id, status="RUNNING")
 
@@ -43,8 +46,13 @@ class MlflowLogger:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self.client.log_batch(self.id, metrics=[Metric(name, float(value), now, step) for name, value in values.items()])
+        self.client.log_batch(self.id, metrics=[Metric(_allowed(name), float(value), now, step) for name, value in values.items()])
 
     def close(self) -> None:
         """The run is said to have ended; it can be taken up again."""
         self.client.set_terminated(self.id)
+
+
+def _allowed(name: str) -> str:
+    """The name of a metric with what MLflow takes: letters, digits and _-.: /"""
+    return re.sub(r"[^\w\-.: /]", "_", name)

@@ -10,7 +10,9 @@ from typing import Any
 class TensorBoardLogger:
     """As `base.Logger`. Numbers behind `step` are hidden, since they come again; settings are not shown."""
 
-    def __init__(self, folder: Path, *, project: str, name: str, settings: Mapping[str, Any], step: int) -> None:
+    package = "tensorboard"
+
+    def __init__(self, folder: Path, store: Path, *, project: str, name: str, settings: Mapping[str, Any], step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=step)

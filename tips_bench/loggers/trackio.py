@@ -12,7 +12,9 @@ from tips_bench.loggers.base import kept_id
 class TrackioLogger:
     """As `base.Logger`."""
 
-    def __init__(self, folder: Path, *, project: str, name: str, settings: Mapping[str, Any], step: int) -> None:
+    package = "trackio"
+
+    def __init__(self, folder: Path, store: Path, *, project: str, name: str, settings: Mapping[str, Any], step: int) -> None:
         import trackio
 
         # Trackio knows a run by its name alone

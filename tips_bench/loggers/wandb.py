@@ -1,4 +1,4 @@
-"""Weights & Biases: online where somebody is logged in, else files in RUN/wandb for `wandb sync`. WANDB_MODE decides otherwise."""
+"""Weights & Biases: online where somebody is logged in, else files in STORE/wandb for `wandb sync`. WANDB_MODE decides otherwise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from tips_bench.loggers.base import kept_id
 class WandbLogger:
     """As `base.Logger`. The step is a value like the others, and the axis of all: W&B's own steps cannot go back, which resuming does."""
 
-    def __init__(self, folder: Path, *, project: str, name: str, settings: Mapping[str, Any], step: int) -> None:
+    package = "wandb"
+
+    def __init__(self, folder: Path, store: Path, *, project: str, name: str, settings: Mapping[str, Any], step: int) -> None:
         import wandb
 
         self.run = wandb.init(
@@ -22,7 +24,7 @@ class WandbLogger:
             name=name,
             id=kept_id(folder, "wandb"),
             resume="allow",
-            dir=str(folder),
+            dir=str(store),
             config=dict(settings),
             mode=os.environ.get("WANDB_MODE") or ("online" if _is_logged_in() else "offline"),
             settings=wandb.Settings(silent=True),

@@ -8,6 +8,7 @@ Records:
     protocol_hash    what says that two records have one protocol
     folders          records found in files and folders
     per_sample       the counts of each sample, as arrays and tables
+    predictions      what was predicted of each sample
     counts           records with their counts, checked against each other
     same_model       which records are of one model, whatever its name
     frames           records as a DataFrame
@@ -25,6 +26,7 @@ What follows from them:
     regression       new records against a baseline
     check_reports    that, for people, JUnit and GitHub
     tables           records side by side
+    table_choice     which records and metrics a table shows
     table_layout     a table before it is text
     table_formats    a table as text, Markdown, CSV, LaTeX, JSON
 

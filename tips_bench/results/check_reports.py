@@ -5,8 +5,8 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 from tips_bench.results.comparison import Comparison
-from tips_bench.results.comparison_text import WIDTH, fitted, p_text, plain, signed, wrapped
-from tips_bench.results.regression import FAILED, Report
+from tips_bench.results.comparison_text import WIDTH, beside, p_text, plain, signed, wrapped
+from tips_bench.results.regression import Outcome, Report
 from tips_bench.results.table_formats import markdown_text
 from tips_bench.terminal import printable
 
@@ -31,15 +31,20 @@ def verdict(report: Report) -> str:
 
 def check_text(report: Report) -> str:
     """For a terminal, at most 80 columns wide."""
-    lines = [f"{'':<16} {'cell':<24} {'base':>7} {'new':>7} {'gain':>7} {'95 %':^15}".rstrip()]
+    lines = [f"{'':<16} {'cell':<24} {'base':>7} {'new':>7} {'gain':>7} {'95 %':^14}".rstrip()]
     for one in report.outcomes:
-        if one.comparison is None or one.comparison.gain_interval is None:
-            lines.append(f"{one.status:<16} {fitted(one.cell, WIDTH - 17, keep_end=True)}".rstrip())
-            continue
-        base, new, gain, interval, _ = _numbers(one.comparison, one.comparison.gain_interval)
-        lines.append(f"{one.status:<16} {fitted(one.cell, 24)} {base:>7} {new:>7} {gain:>7} {interval:>15}")
+        lines += [f"{one.status if number == 0 else '':<16} {line}" for number, line in enumerate(_cell(one))]
     notes = [one.message for one in report.outcomes if one.status in TOLD]
     return "\n".join([*lines, *(line for note in notes for line in ["", *wrapped(note)]), "", verdict(report)]) + "\n"
+
+
+def _cell(one: Outcome) -> list[str]:
+    """The name of a cell with its numbers, if it has some, in lines that leave room for its status."""
+    room = WIDTH - 17
+    if one.comparison is None or one.comparison.gain_interval is None:
+        return wrapped(one.cell, room=room)
+    base, new, gain, interval, _ = _numbers(one.comparison, one.comparison.gain_interval)
+    return beside(one.cell, 24, f"{base:>7} {new:>7} {gain:>7} {interval:>14}", room=room)
 
 
 def _numbers(found: Comparison, interval: tuple[float, float]) -> tuple[str, str, str, str, str]:
@@ -56,16 +61,17 @@ def _numbers(found: Comparison, interval: tuple[float, float]) -> tuple[str, str
 
 
 def junit(report: Report) -> str:
-    """JUnit XML: a test case per cell; a regression and a collapse are failures, a fault is an error, the others pass and say so."""
-    failed = sum(one.status in ("regression", "collapse") for one in report.outcomes)
+    """JUnit XML: a test case per cell, which takes as long as its evaluation; a fault is an error, what else fails is a failure."""
     errors = sum(one.status == "fault" for one in report.outcomes)
+    failed = sum(one.status in report.failing for one in report.outcomes) - errors
+    seconds = [0.0 if one.comparison is None else one.comparison.b.record.cost.wall_s for one in report.outcomes]
     totals = {"tests": str(len(report.outcomes)), "failures": str(failed), "errors": str(errors)}
     root = ET.Element("testsuites", {"name": "tips-bench check", **totals})
-    suite = ET.SubElement(root, "testsuite", {"name": "tips-bench check", **totals, "skipped": "0", "time": "0"})
-    for one in report.outcomes:
+    suite = ET.SubElement(root, "testsuite", {"name": "tips-bench check", **totals, "skipped": "0", "time": f"{sum(seconds):.1f}"})
+    for one, took in zip(report.outcomes, seconds, strict=True):
         message = printable(one.message)
-        case = ET.SubElement(suite, "testcase", {"classname": "tips-bench.check", "name": printable(one.cell), "time": "0"})
-        if one.status in FAILED:
+        case = ET.SubElement(suite, "testcase", {"classname": "tips-bench.check", "name": printable(one.cell), "time": f"{took:.1f}"})
+        if one.status in report.failing:
             kind = "error" if one.status == "fault" else "failure"
             ET.SubElement(case, kind, {"message": message, "type": one.status}).text = message
         else:
@@ -75,11 +81,11 @@ def junit(report: Report) -> str:
 
 
 def github_annotations(report: Report) -> str:
-    """GitHub workflow commands: ::error for what fails, ::notice for an improvement and for what cannot be told.
+    """GitHub workflow commands: ::error for what fails, ::notice for an improvement and for what cannot be told otherwise.
 
     Escaped as actions/toolkit's command.ts does, so that a name can neither break the line nor begin a command of its own.
     """
-    levels = {**dict.fromkeys(FAILED, "error"), "cannot tell": "notice", "improvement": "notice"}
+    levels = {"cannot tell": "notice", "improvement": "notice", **dict.fromkeys(report.failing, "error")}
     return "".join(
         f"::{levels[one.status]} title={_property(f'tips-bench: {one.status}')}::{_data(one.message)}\n"
         for one in report.outcomes

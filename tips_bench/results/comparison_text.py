@@ -68,7 +68,7 @@ def _resolution(comparison: Comparison) -> str:
     record = comparison.a.record
     unit, number = record.primary_metric.unit, len(comparison.a.counts)
     groups = len(set(comparison.a.counts.groups))
-    drawn = f"{number} {comparison.a.family.item}" + (f" in {groups} groups" if groups < number else "")
+    drawn = f"{number} {comparison.a.family.item}" + (f" in {groups} group{'s' * (groups > 1)}" if groups < number else "")
     if least_p(groups) > ALPHA and comparison.primary.interval is not None:
         return f"{drawn} are too few to tell two models apart: no p below {p_text(least_p(groups))} exists."
     if math.isnan(comparison.primary.detectable):
@@ -106,12 +106,22 @@ def fitted(text: str, width: int, *, keep_end: bool = False) -> str:
     return set_cell_size("…" + text, width)
 
 
-def wrapped(text: str, *, indent: str = "") -> list[str]:
-    """A paragraph in lines of at most 80 cells (textwrap counts characters); lines but the first begin with `indent`.
+def beside(name: str, width: int, rest: str, *, room: int = WIDTH) -> list[str]:
+    """A name and what belongs to it, in one line where the name has at most `width` cells; else the name, whole, in lines above.
+
+    room: of a line, in cells.
+    """
+    if cell_len(printable(name)) <= width:
+        return [f"{fitted(name, width)} {rest}".rstrip()]
+    return [*wrapped(name, room=room), f"{'':<{width}} {rest}".rstrip()]
+
+
+def wrapped(text: str, *, indent: str = "", room: int = WIDTH) -> list[str]:
+    """A paragraph in lines of at most `room` cells (textwrap counts characters); lines but the first begin with `indent`.
 
     No line begins as a command to GitHub's runner does: a name from a file that others wrote could give one.
     """
-    room = WIDTH - cell_len(indent) - any(command in text for command in COMMANDS)
+    room = room - cell_len(indent) - any(command in text for command in COMMANDS)
     lines = [line.plain.rstrip() for line in Text(printable(text)).wrap(_CONSOLE, room)]
     lines = [f"\\{line}" if line.lstrip().startswith(COMMANDS) else line for line in lines]
     return [f"{indent if number else ''}{line}" for number, line in enumerate(lines)]
@@ -205,7 +215,7 @@ def suite_text(suite: Suite) -> str:
     for cell, one in suite.comparisons.items():
         unit = one.a.record.primary_metric.unit
         scores = f"{plain(one.primary.a, unit):>8} {plain(one.primary.b, unit):>8} {signed(one.primary.value, unit):>8} {p_text(one.q):>6}"
-        lines.append(f"{fitted(cell, 30)} {scores}  {one.verdict}")
+        lines += beside(cell, 30, f"{scores}  {one.verdict}")
     notes = [
         f"q: p adjusted for {len(suite.comparisons)} cells (Benjamini-Hochberg); A or B is better only if q <= {ALPHA} "
         "and the interval excludes 0."

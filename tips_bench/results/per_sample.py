@@ -1,7 +1,7 @@
 """The counts of each sample that a record was computed from, as arrays and as tables.
 
     record = tips_bench.load_record("results/rooms-seg/tips-nano/convex-224-01234567.json")
-    record.samples().nsmallest(5, "mIoU")      # the hardest images
+    record.samples().nsmallest(5, "mIoU")      # the hardest images; `tips-bench samples RECORD` prints them
     record.counts().groupby("group").sum()     # the counts of each room
 
 Axes: N samples; the axes of one sample's counts follow.
@@ -70,6 +70,17 @@ def samples_frame(record: Record) -> pd.DataFrame:
     frames = [_frame(counts, dict(counts.summary(counts.counts_N))) for counts in found.values()]
     joined = frames[0].join([frame.drop(columns="group") for frame in frames[1:]])
     return joined[["group", *(name for name in record.metrics if name in joined)]]
+
+
+def worst_first(record: Record, metric: str | None = None) -> pd.DataFrame:
+    """As `samples_frame`, sorted by a metric of a sample alone: the worst first, those with nothing to score last.
+
+    metric: of the record; None = the primary one. Errors: another metric, one that a single sample does not have.
+    """
+    frame, name = samples_frame(record), metric or record.primary
+    if name not in frame:
+        raise unknown_name("metric of a sample", name, [known for known in record.metrics if known in frame], where=record.path)
+    return frame.sort_values(name, ascending=record.metrics[name].higher_is_better, kind="stable", na_position="last")
 
 
 def _frame(counts: SampleCounts, columns: dict[str, np.ndarray]) -> pd.DataFrame:

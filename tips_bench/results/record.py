@@ -324,10 +324,11 @@ def record_path(out: Path, task: str, model: str, protocol: str, hash8: str) -> 
     A name that is not a file name as it stands ("timm:vit_base", a path to a card) is made one and ends in "~" and a hash of the
     original, so that two models never share a file.
     """
-    return out / _file_name(task) / _file_name(model) / f"{_file_name(protocol)}-{hash8}.json"
+    return out / file_name(task) / file_name(model) / f"{file_name(protocol)}-{hash8}.json"
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
+    """A name that every file system takes, another one for each name."""
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name) and not name.endswith("."):
         return name
     readable = re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip(".-")[-80:]

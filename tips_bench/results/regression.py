@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tips_bench.errors import UserError
+from tips_bench.errors import UserError, unknown_name
 from tips_bench.results.comparison import Comparison, Suite, compare_folders
 from tips_bench.results.comparison import as_data as comparison_data
 
@@ -27,6 +27,7 @@ Status = Literal["regression", "fault", "collapse", "improvement", "within toler
 # the order of a report, the worst first
 STATUSES: tuple[Status, ...] = ("regression", "fault", "collapse", "cannot tell", "within tolerance", "improvement", "new")
 FAILED: tuple[Status, ...] = ("regression", "fault", "collapse")
+MAY_FAIL: tuple[Status, ...] = ("cannot tell", "new")  # where it is asked for
 COLLAPSED = 0.5  # ours; of the baseline's effective rank
 # Ours: the largest drop that still passes, by the unit of the primary metric; "" is the unit of ratios such as AbsRel. Other units: 0.
 TOLERANCES = {"%": 0.2, "m": 0.005, "deg": 0.1, "": 0.002}
@@ -44,15 +45,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Report:
-    """outcomes: the worst first. tolerances: unit of a primary metric -> the largest drop that still passes."""
+    """outcomes: the worst first. tolerances: unit of a primary metric -> the largest drop that still passes. failing: what fails."""
 
     outcomes: list[Outcome]
     tolerances: Mapping[str, float]
+    failing: tuple[Status, ...] = FAILED
 
     @property
     def passed(self) -> bool:
-        """No regression, no fault and no collapse."""
-        return not any(one.status in FAILED for one in self.outcomes)
+        """Nothing that fails."""
+        return not any(one.status in self.failing for one in self.outcomes)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -82,9 +84,20 @@ def read_tolerances(said: str) -> dict[str, float]:
     return found
 
 
-def check(new: str | Path, baseline: str | Path, tolerances: Mapping[str, float] = TOLERANCES) -> Report:
+def read_failing(said: str | None) -> tuple[Status, ...]:
+    """What fails beside FAILED, from "cannot-tell,new". Errors: another word."""
+    by_word = {status.replace(" ", "-"): status for status in MAY_FAIL}
+    words = [part.strip() for part in (said or "").split(",") if part.strip()]
+    for word in words:
+        if word not in by_word:
+            raise unknown_name("finding", word, by_word, where="--fail-on")
+    return tuple(by_word[word] for word in words)
+
+
+def check(new: str | Path, baseline: str | Path, tolerances: Mapping[str, float] = TOLERANCES, *, fail_on: Sequence[Status] = ()) -> Report:
     """Compare every cell of the baseline with its new record. tolerances: the largest drop that still passes, by its unit.
 
+    fail_on: what fails beside a regression, a fault and a collapse, of MAY_FAIL.
     Errors: as `compare_folders`; a baseline with a broken record.
     """
     suite = compare_folders(baseline, new)
@@ -92,7 +105,7 @@ def check(new: str | Path, baseline: str | Path, tolerances: Mapping[str, float]
     borne = {unit: tolerances.get(unit, 0.0) for unit in sorted(set(units.values()))}
     outcomes = [_judge(cell, one, borne[units[cell]]) for cell, one in suite.comparisons.items()] + _faults(suite, new)
     outcomes += [Outcome(cell, "new", f"{cell} has no baseline yet.") for cell in suite.only_b]
-    return Report(sorted(outcomes, key=lambda one: (STATUSES.index(one.status), one.cell)), borne)
+    return Report(sorted(outcomes, key=lambda one: (STATUSES.index(one.status), one.cell)), borne, (*FAILED, *fail_on))
 
 
 def _faults(suite: Suite, new: str | Path) -> list[Outcome]:

@@ -28,24 +28,25 @@ LATEX = {
     '"': r"\textquotedbl{}", "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--",
 }  # fmt: skip
 NAME_WIDTH = 32
+DECIMALS = {"%": 2, "deg": 2, "m": 3}  # by unit; others are ratios
 
 
 def score(cell: Cell | None, unit: str) -> str:
     """ "41.23 ±0.85", "41.23 [38.10, 42.02]" where the interval is uneven, "–" for not scored, "" for not run.
 
-    Two decimals for percent, else four digits.
+    All scores of a unit have the same number of decimals.
     """
     if cell is None:
         return ""
     if math.isnan(cell.value):
         return "–"
-    digits = ".2f" if unit == "%" else ".4g"
+    digits = f".{DECIMALS.get(unit, 4)}f"
     if cell.interval is None:
         return f"{cell.value:{digits}}"
     low, high = cell.interval
     if not _is_even(cell):
         return f"{cell.value:{digits}} [{low:{digits}}, {high:{digits}}]"
-    return f"{cell.value:{digits}} ±{(high - low) / 2:{'.2f' if unit == '%' else '.2g'}}"
+    return f"{cell.value:{digits}} ±{(high - low) / 2:{digits}}"
 
 
 def _is_even(cell: Cell | None) -> bool:
@@ -158,8 +159,8 @@ def markdown_text(text: str) -> str:
     return "".join(f"\\{character}" if character in "\\`*_{}[]<>#|~!&" else character for character in printable(text))
 
 
-def latex(layout: Layout) -> str:
-    """A tabular that needs the booktabs package, the footnotes below it."""
+def latex(layout: Layout, caption: str | None = None) -> str:
+    """A tabular that needs the booktabs package, the footnotes below it; with a caption, as LaTeX, in a table of its own."""
 
     def cell_text(cell: Cell | None, unit: str) -> str:
         text = _latex(score(cell, unit))
@@ -169,7 +170,8 @@ def latex(layout: Layout) -> str:
     names = 2
     heads = ["model", "protocol", *(" ".join(title(column)) for column in layout.columns), *COST]
     rows = [[*map(_latex, row[:names]), *row[names:]] for row in body(layout, cell_text)]
-    lines = [r"% \usepackage{booktabs}", rf"\begin{{tabular}}{{ll{'r' * (len(heads) - names)}}}", r"\toprule"]
+    begin, end = ([r"\begin{table}", r"\centering", rf"\caption{{{caption}}}"], [r"\end{table}"]) if caption is not None else ([], [])
+    lines = [r"% \usepackage{booktabs}", *begin, rf"\begin{{tabular}}{{ll{'r' * (len(heads) - names)}}}", r"\toprule"]
     lines += [
         f"{' & '.join(map(_latex, heads))} \\\\",
         r"\midrule",
@@ -179,7 +181,7 @@ def latex(layout: Layout) -> str:
     ]
     notes = [_latex(caption) for caption in captions(layout)]
     notes += [f"{_latex_sign(sign)} {_latex(sentence)}" for sign, sentence in layout.notes.items()]
-    return "\n".join([*lines, *(rf"\par\footnotesize {note}" for note in notes)]) + "\n"
+    return "\n".join([*lines, *(rf"\par\footnotesize {note}" for note in notes), *end]) + "\n"
 
 
 def _latex(text: str) -> str:

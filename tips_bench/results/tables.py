@@ -16,28 +16,44 @@ from dataclasses import replace
 from tips_bench.errors import UserError, unknown_name
 from tips_bench.results.record import Record
 from tips_bench.results.same_model import model_key, shared_names
+from tips_bench.results.table_choice import check_caption
 from tips_bench.results.table_formats import FORMATS
 from tips_bench.results.table_layout import Cell, Column, Layout, Row
 
 EXTENSION = "§"
 
 
-def table(records: Sequence[Record], format: str = "terminal", *, width: int = 80, color: bool = False) -> str:
+def table(
+    records: Sequence[Record],
+    format: str = "terminal",
+    *,
+    width: int = 80,
+    color: bool = False,
+    sort: str | None = None,
+    caption: str | None = None,
+) -> str:
     """The records as text: "terminal", "markdown", "csv", "latex" or "json"; csv and json keep full precision.
 
     width and color are the terminal's: columns that do not fit are dropped from the last, and a note says so; bold needs color.
-    Errors: an unknown format, no records.
+    sort: as for `layout`. caption: of a LaTeX table, as LaTeX; None = a tabular alone.
+    Errors: an unknown format, no records, no such column to sort by, a caption for another format.
     """
     if format not in FORMATS:
         raise unknown_name("format", format, FORMATS)
     if not records:
         raise UserError("there are no records to show", fix="Write some with `tips-bench run --out FOLDER`.")
-    laid_out = layout(records)
-    return FORMATS[format](laid_out, width, color) if format == "terminal" else FORMATS[format](laid_out)
+    check_caption(caption, format)
+    laid_out = layout(records, sort)
+    if format == "terminal":
+        return FORMATS[format](laid_out, width, color)
+    return FORMATS[format](laid_out, caption) if format == "latex" else FORMATS[format](laid_out)
 
 
-def layout(records: Sequence[Record]) -> Layout:
-    """Columns by task; rows by protocol, the best model first."""
+def layout(records: Sequence[Record], sort: str | None = None) -> Layout:
+    """Columns by task; rows by protocol, the best model first. sort: "model", or a task: its best score first, whatever the protocol.
+
+    Errors: another word to sort by.
+    """
     columns = sorted({_column(record) for record in records}, key=lambda column: (column.task, column.metric, column.spec.unit))
     marks, notes = _footnotes(records)
     rows = []
@@ -47,7 +63,19 @@ def layout(records: Sequence[Record]) -> Layout:
         rows.append(Row(model, protocol, cells, *_cost(members), any(record.cost.resumed for record in members)))
     rows = _bold(columns, rows)
     rows.sort(key=lambda row: (row.protocol, [_rank(column, cell) for column, cell in zip(columns, row.cells, strict=True)], row.model))
-    return Layout(columns, rows, notes)
+    return Layout(columns, _sorted(columns, rows, sort), notes)
+
+
+def _sorted(columns: Sequence[Column], rows: list[Row], sort: str | None) -> list[Row]:
+    if sort is None:
+        return rows
+    if sort == "model":
+        return sorted(rows, key=lambda row: (row.model, row.protocol))
+    tasks = [column.task for column in columns]
+    if sort not in tasks:
+        raise unknown_name("column", sort, [*tasks, "model"], where="--sort")
+    place = tasks.index(sort)
+    return sorted(rows, key=lambda row: _rank(columns[place], row.cells[place]))
 
 
 def _column(record: Record) -> Column:

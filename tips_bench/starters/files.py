@@ -54,6 +54,8 @@ jobs:
   check:
     runs-on: ubuntu-latest
     timeout-minutes: 60
+    env:
+      PIP_EXTRA_INDEX_URL: https://download.pytorch.org/whl/cpu # torch without CUDA, which this runner has no use for
     steps:
       - uses: actions/checkout@v4
         with:
@@ -61,8 +63,15 @@ jobs:
       - uses: actions/setup-python@v5
         with:
           python-version: "3.12"
+      - uses: actions/cache@v4 # packages, weights and rooms
+        with:
+          path: |
+            ~/.cache/pip
+            ~/.cache/tips-bench
+            ~/.cache/huggingface
+          key: tips-bench-${{{{ runner.os }}}}
       - run: sudo apt-get update && sudo apt-get install --yes libusb-1.0-0 libgl1 libegl1 libx11-6
-      - uses: tips-bench/tips-bench@main
+      - uses: tips-bench/tips-bench@main # better a release or a commit: what main does may change
         with:
           model: {model}
           task: {tasks}
@@ -76,6 +85,13 @@ scores:
   timeout: 1 hour
   rules:
     - if: $CI_PIPELINE_SOURCE == "merge_request_event"
+  variables:
+    PIP_EXTRA_INDEX_URL: https://download.pytorch.org/whl/cpu # torch without CUDA, which this runner has no use for
+    PIP_CACHE_DIR: $CI_PROJECT_DIR/.cache/pip
+    TIPS_BENCH_CACHE: $CI_PROJECT_DIR/.cache/tips-bench
+  cache:
+    key: tips-bench
+    paths: [.cache]
   before_script:
     - apt-get update -qq && apt-get install -y -qq libusb-1.0-0 libgl1 libegl1 libx11-6
     - pip install --quiet "tips-bench[encoders]"

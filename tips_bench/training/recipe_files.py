@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tips_bench.cards import override, parse, read_yaml
-from tips_bench.catalog import shipped
+from tips_bench.catalog import card_files, shipped_card_files
 from tips_bench.errors import UserError, unknown_name
 from tips_bench.plain_data import leaves
 from tips_bench.training.recipe import Recipe
@@ -24,7 +24,7 @@ SET_BY_USER = f"{OURS} set by the user"
 
 
 def load_recipe(name: str, assignments: list[str] | None = None, *, resumed: Recipe | None = None) -> Recipe:
-    """A shipped recipe by its name, or one from a .yaml file, with "a.b=value" assignments applied; their sources become ours.
+    """A recipe by its name, or one from a .yaml file, with "a.b=value" assignments applied; their sources become ours.
 
     resumed: the recipe of a run that is to go on; what its user had set is set again, before the assignments.
     Errors: an unknown name or key; a value that does not fit; a `name` that is not its file's.
@@ -61,18 +61,29 @@ def _at(node: Any, part: str) -> Any:
 
 def shipped_recipes() -> dict[str, Path]:
     """Name -> file of the recipes that come with tips-bench."""
-    return {path.stem: path for path in sorted(shipped("recipes").glob("*.yaml"))}
+    return shipped_card_files("recipe")
+
+
+def list_recipes() -> tuple[list[Recipe], list[UserError]]:
+    """All recipes, shipped and the user's own, sorted by name, and what is wrong with those that cannot be read."""
+    recipes, faults = [], []
+    for path in card_files("recipe").values():
+        try:
+            recipes.append(load_recipe(str(path)))
+        except UserError as error:
+            faults.append(error)
+    return recipes, faults
 
 
 def find_recipe(name: str) -> Path:
-    """The file of a shipped recipe; a path to a .yaml file is taken as it is, or looked up among the shipped ones if it is not there."""
+    """The file of a recipe by its name; a path to a .yaml file is taken as it is, or looked up by its name if it is not there."""
     path = Path(os.path.expanduser(name))
     if path.suffix in (".yaml", ".yml"):
         if path.is_file():
             return path
         if path.parent != Path("recipes"):
             raise UserError("no such recipe file", where=path)
-    known = shipped_recipes()
+    known = card_files("recipe")
     if path.stem not in known:
         raise unknown_name("recipe", path.stem, known)
     return known[path.stem]

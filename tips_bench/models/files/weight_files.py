@@ -36,6 +36,7 @@ _FLOATS_NPZ = (np.float16, np.float32, np.float64)
 _FLOATS_SAFETENSORS = ("F16", "BF16", "F32", "F64")
 _LONGEST_NAME = 300  # of a tensor
 _FIX = "Download it again or give another file."
+_TORCH = "It is a file of torch.save: write its tensors with safetensors.torch.save_file, and give that file."
 
 
 class WeightFile(ABC):
@@ -70,7 +71,8 @@ class _NpzFile(WeightFile):
             if info.is_dir():
                 continue
             if not entry.endswith(".npy"):
-                raise UserError(f"it is a zip archive but not an .npz: it holds {entry!r}", where=path, fix=_FIX)
+                fix = _TORCH if entry.endswith("data.pkl") else _FIX
+                raise UserError(f"it is a zip archive but not an .npz: it holds {entry!r}", where=path, fix=fix)
             if info.flag_bits & _ENCRYPTED or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise UserError(f"{entry!r} is encrypted or packed as NumPy never does", where=path, fix=_FIX)
             _check_name(entry, path)

@@ -1,0 +1,58 @@
+"""What an evaluation makes beside the family's own counts and the record: other metrics and predictions."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from tips_bench.adapters.base import Adapter
+from tips_bench.errors import UserError
+from tips_bench.evaluation.spec import Spec
+from tips_bench.metrics.samples import SampleCounts
+from tips_bench.registry import FAMILIES, METRICS
+from tips_bench.results.predictions import predictions_folder
+
+
+def metrics_beside(spec: Spec, adapter: Adapter, names: list[str]) -> dict[str, type[SampleCounts]]:
+    """The classes of metrics by name.
+
+    Errors: an unknown name, one that is not for the task's family, a family whose predictions nobody else counts, a number that is
+    there already.
+    """
+    if not names:
+        return {}
+    found = {name: METRICS.get(name, where="--metrics") for name in names}
+    if not adapter.observed:
+        problem = f"{spec.task.family} has no metrics beside its own"
+        raise UserError(problem, where=f"task {spec.task.name}", fix="Leave --metrics out, or name other tasks.")
+    numbers = Counter(number for counts in (FAMILIES.get(spec.task.family).counts_class(), *found.values()) for number in counts.specs)
+    twice = [number for number, times in numbers.items() if times > 1]
+    if twice:
+        raise UserError(f"two metrics give a number named {twice[0]!r}", where="--metrics", fix="Leave one of them out.")
+    for name, counts in found.items():
+        if spec.task.family not in counts.families:
+            problem = f"the metric {name!r} is for {', '.join(counts.families)}, not for {spec.task.family}"
+            raise UserError(problem, where=f"task {spec.task.name}", fix="Leave it out, or name other tasks.")
+    return found
+
+
+def check_predictions(spec: Spec, adapter: Adapter, wanted: bool) -> None:
+    """Errors: predictions are wanted of a family that gives none."""
+    if wanted and not adapter.observed:
+        problem = f"{spec.task.family} has no prediction of a sample to keep"
+        raise UserError(problem, where=f"task {spec.task.name}", fix="Leave --predictions out, or name other tasks.")
+
+
+def place_predictions(work: Path, record: Path) -> None:
+    """Move predictions from the work folder to where those of the record in a file lie, in place of earlier ones."""
+    place = predictions_folder(record)
+    shutil.rmtree(place, ignore_errors=True)
+    os.replace(work, place)
+
+
+def has_asked_for(record: Path, pictures: Sequence[str], number: int, predictions: bool) -> bool:
+    """Whether what was asked for lies beside a record: so many pictures, and predictions."""
+    return len(pictures) >= number and (not predictions or predictions_folder(record).is_dir())
