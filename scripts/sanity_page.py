@@ -1,4 +1,6 @@
-"""Write the tables of docs/sanity.md, its picture and lines of other pages from the records in docs/records/sanity.tar.xz .
+"""Write the tables and the picture of docs/sanity.md and docs/sanity-matching.md, and lines of other pages.
+
+They come from the records in docs/records/sanity.tar.xz:
 
     PYTHONPATH=. python scripts/sanity_page.py
     PYTHONPATH=. python scripts/sanity_page.py runs/sanity/records      # pack new records of benchmarks/sanity.py first
@@ -27,7 +29,7 @@ from tips_bench.results.folders import read_records
 from tips_bench.results.statistics import RESAMPLES, adjusted, group_sums
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs/sanity.md"
+PAGES = [ROOT / "docs/sanity.md", ROOT / "docs/sanity-matching.md"]
 ARCHIVE = ROOT / "docs/records/sanity.tar.xz"
 PICTURE = ROOT / "docs/images/sanity.png"
 MARKS = "<!-- from the records: {} -->", "<!-- end: {} -->"
@@ -284,7 +286,7 @@ def encoder_lines() -> list[str]:
 
 
 def written(page: str, table: Table) -> str:
-    """The page with the tables of these records."""
+    """A page with those of the tables of these records that it has marks for."""
     fitted, matched, retrieved = (part(table, tasks) for tasks in (FITTED, MATCHED, RETRIEVED))
     parts = {
         "encoders": encoder_lines(),
@@ -299,7 +301,7 @@ def written(page: str, table: Table) -> str:
         "tau": tau_lines(fitted),
         "agreement": agreement_lines(table),
     }
-    return filled(page, parts)
+    return filled(page, {name: lines for name, lines in parts.items() if MARKS[0].format(name) in page})
 
 
 def main() -> None:
@@ -307,9 +309,10 @@ def main() -> None:
         pack(Path(sys.argv[1]), ARCHIVE)
     table = load_table()
     draw(table, PICTURE)
-    write_text(PAGE, written(PAGE.read_text(encoding="utf-8"), table))
+    for page in PAGES:
+        write_text(page, written(page.read_text(encoding="utf-8"), table))
     for name, families in TWINS.items():
-        page = PAGE.with_name(name)
+        page = ROOT / "docs" / name
         write_text(page, filled(page.read_text(encoding="utf-8"), {"twins": twin_lines(table, families)}))
 
 
