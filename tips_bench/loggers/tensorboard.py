@@ -15,7 +15,7 @@ class TensorBoardLogger:
     def __init__(self, folder: Path, store: Path, *, project: str, name: str, settings: Mapping[str, Any], step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+        self.writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)  # its own step is whole
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
         """One curve for each name."""
