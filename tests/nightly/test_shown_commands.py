@@ -96,13 +96,15 @@ def put_records(words: tuple[str, ...], folder: Path) -> None:
         elif word.startswith("results/") and word.endswith(".json"):
             task = "ade20k" if "ade20k" in word else "rooms-seg"
             real = next((folder / "results" / "rooms-seg" / "tips-nano").glob("*.json"))
-            path = real if words[0] == "reproduce" else write_record(folder / "drawn", "tips-b14", 0.5 + 0.1 * number, task=task)
+            path = (
+                real if words[0] == "reproduce" else write_record(folder / "drawn", "tips-b14", 0.5 + 0.1 * number, task=task, seed=number)
+            )
             shutil.copytree(path.parent, target.parent, dirs_exist_ok=True)
             (target.parent / path.name).rename(target)
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("text", DONE)
 def test_a_command_does_what_its_page_says(place: Path, readers_cache: Path, text: str, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(place, tmp_path / "reader"))
