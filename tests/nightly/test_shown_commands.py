@@ -37,7 +37,7 @@ def build():
     return Mine()
 """
 FINER = "import torch.nn.functional as F\n\n\ndef up(image, features, size):\n    return F.interpolate(features, size, mode='bicubic')\n"
-FOLDERS = {"results/new", "baselines", "results/monday", "results/tuesday", "submission", "accepted"}
+FOLDERS = {"results/new", "baselines", "results/monday", "results/tuesday"}
 TRAIN = [
     *("train", "tips-nano", "--out", "runs/tips-nano", "--set", "data.shards=raw/train-*.tar", "--set", "data.shuffle=16"),
     *("--set", "data.workers=0", "--set", "data.tokenizer.train_on=40", "--set", "model.text.vocab_size=300"),
@@ -91,6 +91,8 @@ def put_what_is_named(words: tuple[str, ...], folder: Path) -> None:
         target, quality = folder / word, 0.9 - 0.1 * number  # what is named first, as new records are, is the better one
         if word.startswith("./"):
             shutil.copytree(shipped("model_zoo") / "tips-nano", target)
+        elif word in ("submission/", "accepted/"):
+            shutil.copytree(ROOT / "leaderboards" / "baseline", target)
         elif word.rstrip("/") in FOLDERS:
             write_record(target, "tips-b14", quality)
         elif word.startswith("results/") and word.endswith(".json"):
