@@ -13,6 +13,10 @@ import pytest
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
+# Python's readline, which pytest's debugger loads, tells processes below it the size of a terminal that they do not have.
+for variable in ("COLUMNS", "LINES"):
+    os.environ.pop(variable, None)
+
 # A shell that starts the tests in the background lets them, and the processes they start, ignore Ctrl-C, which some tests send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

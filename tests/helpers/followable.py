@@ -20,6 +20,8 @@ LONG = {"dpt-224", "16384", "12000", "recipes/tips-nano.yaml", "recipes/tips-b14
 def why_not(shown: Shown) -> str | None:
     """None: a test does it."""
     words = shown.words
+    if not words:
+        return "is a command line without a command"
     verb = " ".join(words[:2])
     if words[0] == "explore" or verb == "leaderboard serve":
         return "starts a server, which other tests do"

@@ -15,9 +15,6 @@ import pytest
 
 from tests.helpers.chromium import Browser, chromium
 
-pytest.importorskip("material")
-pytest.importorskip("mkdocstrings")
-
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {
     "front": "",
@@ -32,6 +29,8 @@ PAGES = {
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The site, built and served on this machine."""
+    pytest.importorskip("material")
+    pytest.importorskip("mkdocstrings")
     site = tmp_path_factory.mktemp("docs") / "site"
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", site]
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)

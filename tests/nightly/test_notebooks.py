@@ -8,10 +8,6 @@ from pathlib import Path
 
 import pytest
 
-nbformat = pytest.importorskip("nbformat")
-pytest.importorskip("nbclient")
-pytest.importorskip("ipykernel")
-
 ROOT = Path(__file__).resolve().parents[2]
 EXECUTE = """
 import sys, nbclient, nbformat
@@ -29,6 +25,7 @@ SHOWN = {"score-your-encoder": (5, 1), "compare-and-see": (1, 2)}
 def test_a_notebook_runs_from_its_first_cell_to_its_last(
     name: str, readers_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    nbformat, *_ = map(pytest.importorskip, ("nbformat", "nbclient", "ipykernel"))
     rooms = readers_cache / "generated" / "rooms"
     rooms.mkdir(parents=True, exist_ok=True)
     (tmp_path / "data").mkdir()

@@ -166,7 +166,7 @@ def test_overrides_reach_the_card(tmp_path: Path) -> None:
 
 # The shipped cards
 
-SHIPPED = [(kind, name) for kind in catalog.KINDS for name in catalog.card_files(kind)]
+SHIPPED = [(kind, name) for kind in cards.CARDS for name in catalog.card_files(kind)]
 
 
 def shipped(kind: str) -> list[Any]:

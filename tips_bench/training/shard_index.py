@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +31,7 @@ BLOCK = tarfile.BLOCKSIZE
 SCHEMA = "tips-bench/shard-index/1"
 LONGEST_HEAD = 1 << 12  # bytes of the first line
 CACHE = "shard-indexes"
-DECISIVE = (b"path=", b"size=", b"charset=", b"sparse")  # in an extended header: what decides a member's name, place or size
+TIME = re.compile(rb"(\d+) [acm]time=[0-9.]+\n")  # of an extended header
 THREADS = 16  # that read headers; they wait more than they compute
 
 
@@ -107,13 +108,24 @@ def _plain_member(data: bytes, start: int) -> tuple[str, int, int] | None:
     kind, name, size = _header(data[start : start + BLOCK])
     if kind == tarfile.XHDTYPE:  # webdataset writes one for each file, with its time
         records = data[start + BLOCK : start + BLOCK + size]
-        if any(word in records for word in DECISIVE):
+        if not _are_times(records):
             return None
         start = _behind(start + BLOCK, size)
         kind, name, size = _header(data[start : start + BLOCK])
     if kind != tarfile.REGTYPE or _behind(start + BLOCK, size) > len(data):
         return None
     return name, start + BLOCK, size
+
+
+def _are_times(records: bytes) -> bool:
+    """Whether an extended header says nothing but times, each record with its own length before it (POSIX.1-2001, pax)."""
+    place = 0
+    while place < len(records):
+        found = TIME.match(records, place)
+        if found is None or int(found[1]) != found.end() - place:
+            return False
+        place = found.end()
+    return True
 
 
 def _header(block: bytes) -> tuple[bytes, str, int]:
