@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tips_bench.cli.output import print_json, print_line, print_table
+from tips_bench.cli.output import print_json, print_line, print_table, print_text
 
 EXAMPLES = """List, prune and verify the features that `run --cache` keeps.
 
@@ -45,7 +45,7 @@ def list_features(as_json: Annotated[bool, typer.Option("--json", help="Print si
         print_table(["encoder", "GB", "last used"], rows)
     used, limit = sum(size for size, _ in sizes.values()), limit_bytes(True, None)
     of = "" if limit is None else f" of at most {limit / 1e9:.2f} GB ({used / limit:.0%})"
-    print_line(f"{used / 1e9:.2f} GB of features in {cache_root() / 'features'}{of}")
+    print_text(f"{used / 1e9:.2f} GB of features in {cache_root() / 'features'}{of}")
 
 
 @app.command("prune")
