@@ -185,6 +185,18 @@ def test_the_data_must_be_that_of_the_accepted_records(sent: Path, tmp_path: Pat
     assert "its samples are not those of the accepted records of the same data" in problems(sent, accepted=accepted)
 
 
+def test_what_a_run_leaves_beside_a_record_is_no_fault(sent: Path) -> None:
+    record = next(path for path in sent.rglob("*.json"))
+    record.with_suffix(".log").write_text("2026-11-27 info settings\n")
+    record.with_suffix(".predictions").mkdir()
+    (record.with_suffix(".predictions") / "easy-1.png").write_bytes(b"x")
+    (sent / ".matrix" / "logs").mkdir(parents=True)
+    (sent / ".matrix" / "logs" / "0.log").write_text("")
+    assert problems(sent) == []
+    record.with_name("other.log").write_text("")
+    assert problems(sent) == ["belongs to no record"]
+
+
 def test_links_strange_files_and_hidden_ones_are_refused(sent: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("{}")
     (sent / "rooms-seg" / "stolen.json").symlink_to(tmp_path / "secret")

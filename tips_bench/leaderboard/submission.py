@@ -21,6 +21,7 @@ from tips_bench.leaderboard.ranking import Entry
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.results.counts import card_differences
 from tips_bench.results.per_sample import read_counts
+from tips_bench.results.predictions import predictions_folder
 from tips_bench.results.protocol_hash import protocol_hash
 from tips_bench.results.record import Record, load_record, record_path
 from tips_bench.results.statistics import intervals
@@ -28,6 +29,8 @@ from tips_bench.results.untrusted_input import MAX_JSON, check_file, check_pictu
 
 MAX_FILES = 20_000
 WELCOME = {"README.md", "LICENSE"}  # at the top of a submission, beside the records
+PASSED_OVER = {".git", ".matrix"}  # there, too
+FORMS = (".ply", ".webp")  # that stand beside the PNG of a picture
 DTYPES = ("fp32", "bf16")
 SLACK = 0.05  # of an interval's width: between versions of the libraries that draw it
 PROSE = {"license", "citation", "homepage", "how_to_get", "data.download", "protocols", "published"}
@@ -75,8 +78,7 @@ def validate(folder: Path, card_of: CardOf, accepted: Sequence[Entry] = ()) -> R
             continue
         review.records += 1
         records.append((name, record))
-        beside = [(Path(name).parent / other).as_posix() for other in (record.per_sample, *record.pictures)]
-        used |= {name, *beside}
+        used |= {name, *_beside(name, record, files)}
         problems = [*_names(record), *_place(name, record), *_files(folder, name, record), *_cards(record, card_of)]
         problems += _numbers(record, accepted)
         review.faults += [Fault(name, problem) for problem in problems]
@@ -89,12 +91,24 @@ def validate(folder: Path, card_of: CardOf, accepted: Sequence[Entry] = ()) -> R
     return review
 
 
+def _beside(name: str, record: Record, files: Sequence[str]) -> set[str]:
+    """What a run writes beside a record: counts and pictures; and what nothing here reads: its log, other forms of pictures, predictions."""
+    place = Path(name)
+    own = {(place.parent / other).as_posix() for other in (record.per_sample, *record.pictures)}
+    own |= {Path(other).with_suffix(suffix).as_posix() for other in own if other.endswith(".png") for suffix in FORMS}
+    kept = f"{predictions_folder(place).as_posix()}/"
+    return own | {place.with_suffix(".log").as_posix()} | {other for other in files if other.startswith(kept)}
+
+
 def _walk(folder: Path, review: Review) -> list[str]:
-    """The regular files, as paths within the folder, sorted; links, devices and odd names are faults. A checkout's .git is passed over."""
+    """The regular files, as paths within the folder, sorted; links, devices and odd names are faults.
+
+    A checkout's .git is passed over, and what `run --on` keeps of its jobs.
+    """
     found: list[str] = []
     for parent, folders, names in os.walk(folder, followlinks=False):
         here = Path(parent)
-        folders[:] = sorted(name for name in folders if not (name == ".git" and here == folder))
+        folders[:] = sorted(name for name in folders if not (name in PASSED_OVER and here == folder))
         for name in sorted(folders + names):
             path = here / name
             relative = path.relative_to(folder).as_posix()
