@@ -92,7 +92,7 @@ def validate(folder: Path, card_of: CardOf, accepted: Sequence[Entry] = ()) -> R
 
 
 def _beside(name: str, record: Record, files: Sequence[str]) -> set[str]:
-    """What a run writes beside a record: counts and pictures; and what nothing here reads: its log, other forms of pictures, predictions."""
+    """What a run writes beside a record: counts, pictures, and what nothing here reads: a log, other forms of pictures, predictions."""
     place = Path(name)
     own = {(place.parent / other).as_posix() for other in (record.per_sample, *record.pictures)}
     own |= {Path(other).with_suffix(suffix).as_posix() for other in own if other.endswith(".png") for suffix in FORMS}
