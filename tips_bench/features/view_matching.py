@@ -4,11 +4,11 @@ As mbanani/probe3d a1f1464 does it (evals/utils/correspondence.py:63-161,214-263
 each point's two nearest are found, and the matches of least ratio between both distances are kept, the distance being 1 - cosine. DINOv3
 (arXiv 2508.10104, appendix D.3) keeps those of greatest cosine instead.
 Enlarging is linear, so all cosines follow from the products of patches, and no enlarged map is made: products are enlarged over the
-second view, then some lines at a time over the first, where a bound tells which points of the second view can be nearest. What is held is
-patches x points, never points x points.
+second view, then line by line over the first, and a point's two nearest are taken at once. What is held is patches x points, never points
+x points.
 
-Axes: N points of the first view, M of the second, h w token grid, H W grid of points, D feature, k matches that are kept; n points of L
-lines, c patches with a weight.
+Axes: N points of the first view, M of the second, h w token grid, H W grid of points, D feature, k matches that are kept, P patches of the
+first view; q a block of points.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tips_bench.features.affinity import mutual
 from tips_bench.features.geometry import CHUNK_ELEMENTS, Kind, interpolation
 from tips_bench.features.point_matching import enlarged_norms
 
-GROUP = 64  # points of the second view that lie side by side, and are looked at together or not at all
+GROUP = 128  # columns whose greatest value is looked at first
 Surest = Literal["ratio", "cosine"]
 LEAST = 1e-9  # a distance is no less where ratios are taken (calculate_ratio_test)
 
@@ -118,99 +118,45 @@ def nearest(first: Enlarged, second: Enlarged, k: int) -> tuple[Tensor, Tensor]:
 
     Of equal ones the lower number comes first.
     """
-    found = [_nearest_of(lines, len(second.places_N), k) for lines in _lines(first, second)]
+    at_once = max(1, CHUNK_ELEMENTS.get(first.scale_N.device.type, CHUNK_ELEMENTS["cpu"]) // len(second.places_N))
+    found = [
+        greatest(columns_qw @ cosines_wM, k) for columns_nw, cosines_wM in lines(first, second) for columns_qw in columns_nw.split(at_once)
+    ]
     values_Nk, numbers_Nk = (torch.cat(parts) for parts in zip(*found, strict=True))
     return values_Nk * first.scale_N[:, None], numbers_Nk
 
 
-@dataclass(frozen=True)
-class _Lines:
-    """Some lines of the first view with n points. line_n, column_n: of each point.
+def lines(first: Enlarged, second: Enlarged) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each line of the first view with points: their weights [n,w], and what they are weights of [w,M].
 
-    cosines_LwGg: of which a point's `weights_Ww` make its cosines with those of the second view, times the length of its feature, which
-    changes no order among them. They lie in G groups of g points side by side; zeros at the end. rounding: by what values may be off.
+    Their product is the cosines of the line's points with those of the second view, times the lengths of the first ones' features: that
+    changes no order among the second view's points.
     """
-
-    line_n: Tensor
-    column_n: Tensor
-    weights_Ww: Tensor
-    cosines_LwGg: Tensor
-    rounding: Tensor
-
-
-def _lines(first: Enlarged, second: Enlarged) -> Iterator[_Lines]:
-    """All lines of the first view that have points, as many at once as may be held."""
     products_hwP = first.features_hwD @ second.features_hwD.flatten(0, 1).T
-    points, device = len(second.places_N), first.scale_N.device
-    products_hwM = products_hwP.new_zeros(*first.grid, points + -points % GROUP)
-    for products_wP, products_wM in zip(products_hwP, products_hwM, strict=True):
-        products_wM[:, :points] = second.at_points(products_wP.unflatten(1, second.grid))
-    rounding = 16 * torch.finfo(products_hwM.dtype).eps * products_hwM.abs().max()
-    line_N, column_N = first.places_N // len(first.columns_Ww), first.places_N % len(first.columns_Ww)
-    at_once = max(1, CHUNK_ELEMENTS.get(device.type, CHUNK_ELEMENTS["cpu"]) // products_hwM[0].numel())
-    for start in range(0, len(first.rows_Hh), at_once):
-        own_n = ((line_N >= start) & (line_N < start + at_once)).nonzero()[:, 0]
-        if len(own_n):
-            weights_Lh = first.rows_Hh[start : start + at_once]
-            used = weights_Lh.any(0).nonzero()[:, 0]
-            rows = slice(int(used[0]), int(used[-1]) + 1)
-            cosines_LwGg = (weights_Lh[:, rows] @ products_hwM[rows].flatten(1)).view(len(weights_Lh), first.grid[1], -1, GROUP)
-            yield _Lines(line_N[own_n] - start, column_N[own_n], first.columns_Ww, cosines_LwGg, rounding)
+    products_hwM = torch.stack([second.at_points(products_wP.unflatten(1, second.grid)) for products_wP in products_hwP])
+    counts = torch.bincount(first.places_N // len(first.columns_Ww), minlength=len(first.rows_Hh)).tolist()
+    columns = (first.places_N % len(first.columns_Ww)).split(counts)
+    for weights_h, columns_n in zip(first.rows_Hh, columns, strict=True):
+        if len(columns_n):
+            rows = slice(int(weights_h.nonzero()[0]), int(weights_h.nonzero()[-1]) + 1)
+            cosines_wM = weights_h[None, rows] @ products_hwM[rows].flatten(1)
+            yield first.columns_Ww[columns_n], cosines_wM.view(products_hwM.shape[1:])
 
 
-def _nearest_of(lines: _Lines, points: int, k: int) -> tuple[Tensor, Tensor]:
-    """(values [n,k], numbers [n,k]) of the nearest among so many points of the second view, the nearest first.
-
-    A point's greatest value in a group is no more than the weighed greatest values of its patches there (the least ones where a weight is
-    negative). Groups are looked at that may have one of the k nearest by this bound: no less than the k-th in the group of the greatest.
-    """
-    bound_LWG = lines.weights_Ww.clamp(min=0) @ lines.cosines_LwGg.amax(3)
-    if (lines.weights_Ww < 0).any():
-        bound_LWG += lines.weights_Ww.clamp(max=0) @ lines.cosines_LwGg.amin(3)
-    bound_nG = bound_LWG[lines.line_n, lines.column_n]
-    first_n = bound_nG.argmax(1)
-    every_n = torch.arange(len(first_n), device=first_n.device)
-    values_nk, _ = _in_groups(lines, points, every_n, first_n, k)
-    likely_nG = bound_nG >= values_nk[:, -1:] - lines.rounding
-    likely_nG[every_n, first_n] = True
-    point_P, group_P = likely_nG.nonzero(as_tuple=True)
-    values_Pk, numbers_Pk = _in_groups(lines, points, point_P, group_P, k)
-    counts_n = torch.bincount(point_P, minlength=len(every_n))
-    place_P = torch.arange(len(point_P), device=point_P.device) - (counts_n.cumsum(0) - counts_n)[point_P]
-    values_nmk = values_Pk.new_full((len(every_n), int(counts_n.max()), k), -torch.inf)
-    numbers_nmk = numbers_Pk.new_zeros(values_nmk.shape)
-    values_nmk[point_P, place_P], numbers_nmk[point_P, place_P] = values_Pk, numbers_Pk
-    values_nk, place_nk = _greatest(values_nmk.flatten(1), k)
-    return values_nk, numbers_nmk.flatten(1).gather(1, place_nk)
-
-
-def _in_groups(lines: _Lines, points: int, point_P: Tensor, group_P: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """(values [P,k], numbers [P,k]) of the nearest to some points in one group each, of `points` points in all."""
-    most = int((lines.weights_Ww != 0).sum(1).max())
-    used_Wc = lines.weights_Ww.abs().topk(most).indices.sort(1).values
-    weights_Wc, found = lines.weights_Ww.gather(1, used_Wc), []
-    step = max(1, CHUNK_ELEMENTS.get(point_P.device.type, CHUNK_ELEMENTS["cpu"]) // (most * GROUP))
-    for point_p, group_p in zip(point_P.split(step), group_P.split(step), strict=True):
-        column_p = lines.column_n[point_p]
-        parts_pcg = lines.cosines_LwGg[lines.line_n[point_p, None], used_Wc[column_p], group_p[:, None]]
-        values_pg = (weights_Wc[column_p, None] @ parts_pcg)[:, 0]
-        last_p = group_p == lines.cosines_LwGg.shape[2] - 1
-        values_pg[last_p, points - (lines.cosines_LwGg.shape[2] - 1) * GROUP :] = -torch.inf
-        values_pk, place_pk = _greatest(values_pg, k)
-        found.append((values_pk, group_p[:, None] * GROUP + place_pk))
-    values_Pk, numbers_Pk = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return values_Pk, numbers_Pk
-
-
-def _greatest(values_qm: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def greatest(values_qM: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """(values [q,k], columns [q,k]) of the k greatest of each line, the greatest first; of equal ones the lower column comes first.
 
-    They are overwritten.
+    The greatest of each group of columns are looked through, and then the group, whose values are overwritten.
     """
-    found = []
+    groups_qGg = F.pad(values_qM, (0, -values_qM.shape[1] % GROUP), value=-torch.inf).unflatten(1, (-1, GROUP))
+    best_qG, number_q, found = groups_qGg.amax(2), torch.arange(len(values_qM), device=values_qM.device), []
     for _ in range(k):
-        column_q1 = values_qm.argmax(1, keepdim=True)
-        found.append((values_qm.gather(1, column_q1), column_q1))
-        values_qm.scatter_(1, column_q1, -torch.inf)
+        group_q = best_qG.argmax(1)
+        values_qg = groups_qGg[number_q, group_q]
+        place_q = values_qg.argmax(1)
+        found.append((values_qg[number_q, place_q], group_q * GROUP + place_q))
+        values_qg[number_q, place_q] = -torch.inf
+        groups_qGg[number_q, group_q] = values_qg
+        best_qG[number_q, group_q] = values_qg.amax(1)
     values_k, columns_k = zip(*found, strict=True)
-    return torch.cat(values_k, 1), torch.cat(columns_k, 1)
+    return torch.stack(values_k, 1), torch.stack(columns_k, 1)
