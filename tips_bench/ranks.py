@@ -86,9 +86,21 @@ class World:
         return made[0] if self.is_first else make()
 
     def told(self, find: Callable[[], T]) -> T:
-        """What `find` gives on rank 0, on every rank: for what all have to answer alike, as whether a file is there."""
-        found: list[Any] = self.gather(find() if self.is_first else None)
-        return cast("T", found[0])
+        """What `find` gives on rank 0, on every rank: for what all have to answer alike, as whether a file is there.
+
+        Errors: the one of rank 0, on every rank.
+        """
+        found: T | None = None
+        error: UserError | None = None
+        if self.is_first:
+            try:
+                found = find()
+            except UserError as raised:
+                error = raised
+        found, error = self.gather((found, error))[0]
+        if error is not None:
+            raise error
+        return cast("T", found)
 
     def gather_rows(self, rows_BX: Tensor) -> Tensor:
         """rows_NX: the rows of all ranks, in the order of the ranks; their numbers may differ."""

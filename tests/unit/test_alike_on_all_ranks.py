@@ -76,3 +76,15 @@ def test_a_training_goes_on_on_all_ranks_or_begins_on_all(tmp_path: Path) -> Non
     assert by_ranks(2, lambda world: train(there if world.rank else absent, world, 3)) == [[0, 1, 2]] * 2
     with pytest.raises(UserError, match="not a checkpoint of a probe"):
         by_ranks(2, lambda world: train(absent if world.rank else there, world, 5))
+
+
+def test_what_rank_0_cannot_tell_is_an_error_on_all() -> None:
+    def failing(world: World) -> str:
+        def find() -> str:
+            raise UserError("the disk is gone", where="disk")
+
+        with pytest.raises(UserError, match="the disk is gone"):
+            world.told(find)
+        return world.told(lambda: f"rank {world.rank}")
+
+    assert by_ranks(3, failing) == ["rank 0"] * 3

@@ -14,7 +14,7 @@ import tips_bench
 from tests.helpers.scored_records import pair, save_record
 from tips_bench.cli.app import app
 from tips_bench.errors import UserError
-from tips_bench.evaluation.confusion import count
+from tips_bench.evaluation.confusion import of_sample
 from tips_bench.results.per_sample import worst_first
 from tips_bench.results.predictions import load_predictions, predictions_folder, save_prediction
 from tips_bench.results.record import Record, load_record
@@ -54,9 +54,9 @@ def test_a_confusion_matrix_is_that_of_scikit_learn_without_ignored_pixels() -> 
     labels_HW, predicted_HW = rng.choice([0, 1, 2, 4, 255], (30, 40)).astype(np.uint8), rng.integers(0, 5, (30, 40)).astype(np.uint8)
     scored_HW = labels_HW != 255
     theirs = confusion_matrix(labels_HW[scored_HW], predicted_HW[scored_HW], labels=range(5))
-    assert np.array_equal(count(predicted_HW, labels_HW, 5, where="x"), theirs)
+    assert np.array_equal(of_sample(predicted_HW, labels_HW, 5, where="x"), theirs)
     with pytest.raises(UserError, match="pixels"):
-        count(predicted_HW[1:], labels_HW, 5, where="x")
+        of_sample(predicted_HW[1:], labels_HW, 5, where="x")
 
 
 def test_the_worst_samples_come_first_and_those_without_a_score_last(record: Record) -> None:

@@ -15,7 +15,7 @@ estimate         what evaluations will ask of the backbone and of the disk
 hours            how long that takes, by a short trial of each encoder
 bench            what the encoder and decoding reach on this machine
 keeping          what --cache keeps: within which limit, rounded to what
-beside           what is made beside the record: other metrics, predictions, pictures
+beside           what is made beside the record: other metrics, predictions
 confusion        which classes are taken for which
 cached_features  features of a split, as a run with --cache left them
 """

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tips_bench.cards import TaskCard, parse
-from tips_bench.data.base import IGNORE
 from tips_bench.data.split import Split
 from tips_bench.errors import UserError
 from tips_bench.evaluation.cached_features import folder_of
+from tips_bench.metrics.matched_iou import count
 from tips_bench.progress import bar
 from tips_bench.results.predictions import load_predictions
 from tips_bench.results.record import Record
@@ -51,16 +51,14 @@ def confusion(record: Record, *, data_root: Path | str | None = None) -> pd.Data
     with bar("confusion", len(test)) as advance:
         for index in test.indices:
             predicted_HW = predictions[test.reader.ids[index]]
-            pixels_CC += count(predicted_HW, test.reader.load(index).labels_HW, len(classes), where=test.reader.ids[index])
+            pixels_CC += of_sample(predicted_HW, test.reader.load(index).labels_HW, len(classes), where=test.reader.ids[index])
             advance()
     return pd.DataFrame(pixels_CC, index=pd.Index(classes, name="labeled"), columns=pd.Index(classes, name="predicted"))
 
 
-def count(predicted_HW: np.ndarray, labels_HW: np.ndarray, classes: int, *, where: object) -> np.ndarray:
-    """pixels_CC, int64, of one sample. Errors: maps of two sizes."""
+def of_sample(predicted_HW: np.ndarray, labels_HW: np.ndarray, classes: int, *, where: object) -> np.ndarray:
+    """pixels_CC, int64. Errors: maps of two sizes."""
     if predicted_HW.shape != labels_HW.shape:
         problem = f"the prediction has {predicted_HW.shape} pixels, the labels {labels_HW.shape}"
         raise UserError(problem, where=where, fix="Run the task again.")
-    scored_HW = labels_HW != IGNORE
-    codes_N = labels_HW[scored_HW].astype(np.int64) * classes + predicted_HW[scored_HW]
-    return np.bincount(codes_N, minlength=classes * classes).reshape(classes, classes)
+    return count(predicted_HW, labels_HW, classes)

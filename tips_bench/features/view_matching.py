@@ -19,6 +19,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tips_bench.features.affinity import mutual
 from tips_bench.features.geometry import CHUNK_ELEMENTS, Kind, interpolation

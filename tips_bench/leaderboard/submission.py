@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,26 +78,33 @@ def validate(folder: Path, card_of: CardOf, accepted: Sequence[Entry] = ()) -> R
             continue
         review.records += 1
         records.append((name, record))
-        used |= {name, *_beside(name, record, files)}
+        used |= {name, *_beside(name, record)}
         problems = [*_names(record), *_place(name, record), *_files(folder, name, record), *_cards(record, card_of)]
         problems += _numbers(record, accepted)
         review.faults += [Fault(name, problem) for problem in problems]
         if record.deviations:
             review.notes.append(Fault(name, f"not comparable, so on no board: {'; '.join(map(str, record.deviations))}"))
-    review.faults += [Fault(name, "belongs to no record") for name in files if name not in used | WELCOME]
+    used |= WELCOME
+    review.faults += [Fault(name, "belongs to no record") for name in files if name not in used and not _is_prediction(name, used)]
     review.faults += _together(records, accepted)
     if not review.records and not review.faults:
         review.faults.append(Fault(".", "holds no records"))
     return review
 
 
-def _beside(name: str, record: Record, files: Sequence[str]) -> set[str]:
-    """What a run writes beside a record: counts, pictures, and what nothing here reads: a log, other forms of pictures, predictions."""
+def _beside(name: str, record: Record) -> set[str]:
+    """What a run writes beside a record: counts, pictures, and what nothing here reads: a log and other forms of pictures."""
     place = Path(name)
     own = {(place.parent / other).as_posix() for other in (record.per_sample, *record.pictures)}
     own |= {Path(other).with_suffix(suffix).as_posix() for other in own if other.endswith(".png") for suffix in FORMS}
-    kept = f"{predictions_folder(place).as_posix()}/"
-    return own | {place.with_suffix(".log").as_posix()} | {other for other in files if other.startswith(kept)}
+    return own | {place.with_suffix(".log").as_posix()}
+
+
+def _is_prediction(name: str, used: Collection[str]) -> bool:
+    """Whether a file is what `run --predictions` kept of a record that is here; nothing here reads it."""
+    folder = Path(name).parent
+    record = folder.with_suffix(".json") if folder.name else folder
+    return record.as_posix() in used and folder == predictions_folder(record)
 
 
 def _walk(folder: Path, review: Review) -> list[str]:

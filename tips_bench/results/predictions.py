@@ -45,7 +45,7 @@ class Predictions(Mapping[str, np.ndarray]):
     """Sample id -> its prediction, read when it is asked for."""
 
     def __init__(self, folder: Path, ids: list[str]) -> None:
-        self.folder, self._ids = folder, ids
+        self.folder, self._ids = folder, dict.fromkeys(ids)
 
     def __getitem__(self, id: str) -> np.ndarray:
         """Errors: KeyError for an id that is not there; a file that is missing or broken."""
