@@ -20,7 +20,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers.rank_threads import by_ranks
 from tips_bench.errors import UserError
+from tips_bench.features import store as store_module
 from tips_bench.features.cache import DISK_TYPES, FeatureCache, to_disk
 from tips_bench.features.store import FORGOTTEN, ResumableArray
 from tips_bench.ranks import World
@@ -325,40 +327,32 @@ def test_a_power_cut_that_leaves_zeros_leaves_items_missing(tmp_path: Path) -> N
     assert missing(tmp_path / "s") == [2]
 
 
-class OneOf(World):
-    """A rank of three that are threads of this process."""
-
-    meeting = threading.Barrier(3, timeout=20)
-
-    def barrier(self) -> None:
-        self.meeting.wait()
-
-
 def by_three(work: Callable[[ResumableArray], Any], folder: Path) -> list[Any]:
     """What `work` gives on each of three ranks, of which every one has written its item."""
 
-    def one(rank: int) -> Any:
-        try:
-            store = ResumableArray(folder, ROWS, LAYOUT, world=OneOf(rank, 3, "cpu"))
-            store.write(rank, **values(rank))
-            return work(store.join())
-        except BaseException:
-            OneOf.meeting.abort()
-            raise
+    def one(world: World) -> Any:
+        store = ResumableArray(folder, ROWS, LAYOUT, world=world)
+        store.write(world.rank, **values(world.rank))
+        return work(store.join())
 
-    with ThreadPoolExecutor(3) as ranks:
-        return list(ranks.map(one, range(3)))
+    return by_ranks(3, one)
 
 
 def test_no_part_is_removed_while_a_slow_rank_still_looks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    look = ResumableArray._look
+    look, names, thread = ResumableArray._look, store_module._part_names, threading.local()
 
-    def slow(store: ResumableArray) -> None:
-        if store.world.rank == 2:
-            time.sleep(0.2)
+    def told_apart(store: ResumableArray) -> None:
+        thread.is_slow = store.world.rank == 2
         look(store)
 
-    monkeypatch.setattr(ResumableArray, "_look", slow)
+    def slow(folder: Path) -> list[str]:
+        found = names(folder)
+        if thread.is_slow:
+            time.sleep(0.2)  # the parts are listed, and not read yet
+        return found
+
+    monkeypatch.setattr(ResumableArray, "_look", told_apart)
+    monkeypatch.setattr(store_module, "_part_names", slow)
     found = by_three(lambda store: np.array(store.arrays["labels"]), tmp_path / "store")
     assert all(np.array_equal(labels, np.repeat([0, 1, 2], ROWS)) for labels in found)
 
