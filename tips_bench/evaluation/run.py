@@ -29,7 +29,7 @@ from tips_bench.encoders.base import Encoder
 from tips_bench.encoders.load import load_encoder
 from tips_bench.encoders.user import card_of, wrap
 from tips_bench.errors import UserError, unknown_name
-from tips_bench.evaluation.beside import check_predictions, has_asked_for, metrics_beside, place_predictions
+from tips_bench.evaluation.beside import check_predictions, lacking, metrics_beside, place_predictions, remove_pictures
 from tips_bench.evaluation.cost import cost_of
 from tips_bench.evaluation.fitting import fitted
 from tips_bench.evaluation.keeping import limit_bytes, rounding
@@ -160,7 +160,7 @@ def _evaluated(spec: Spec, chosen: RunOptions, encoder: Encoder | None, shared: 
     if isinstance(known, dict) and spec.task.primary not in known:  # of some families the protocol says which there are
         raise unknown_name("metric", spec.task.primary, known, where=f"task {spec.task.name}: primary")
     world = chosen.world
-    splits = world.first(lambda: adapter.open(data_folder(spec, chosen.data_root), spec.limit))
+    splits = world.first(lambda: adapter.open(_present(spec, chosen.data_root), spec.limit))
     if world.is_first:
         _warn(spec, splits)
     device = chosen.device if world.size == 1 else str(world.device)
@@ -169,12 +169,15 @@ def _evaluated(spec: Spec, chosen: RunOptions, encoder: Encoder | None, shared: 
         raise _no_text(spec)
     shared = shared or Shared(cache_root() / "features" if chosen.cache else None)
     run = _Run(spec, adapter, splits, encoder, beside, chosen, shared, log)
-    done = None if chosen.rerun else world.told(run.finished)
-    if done is not None:
+    earlier = world.told(run.earlier)
+    if earlier is not None:
+        record, reasons = earlier
         if world.is_first:
-            again = "to score again: --rerun, or rerun=True"
-            warn(f"{spec.task.name}, {spec.model_name}: scored before, this is the record of {done.created} ({again})")
-        return done
+            anew = f"scored again, of {record.created} before: {', '.join(reasons)}"
+            same = f"scored before, this is the record of {record.created} (to score again: --rerun, or rerun=True)"
+            warn(f"{spec.task.name}, {spec.model_name}: {anew if reasons else same}")
+        if not reasons:
+            return record
     try:
         return run.finish()
     except torch.OutOfMemoryError as error:
@@ -200,6 +203,17 @@ def _warn(spec: Spec, splits: Splits) -> None:
 def _no_text(spec: Spec) -> UserError:
     problem = f"encoder {spec.model_name!r} has no text tower, and the task compares images with text"
     return UserError(problem, where=f"task {spec.task.name}", fix="Choose a model with a text tower: see `tips-bench list models`.")
+
+
+def _present(spec: Spec, root: Path | str | None) -> Path:
+    """As `data_folder`. Errors: the folder is not there."""
+    folder = data_folder(spec, root)
+    if not folder.is_dir():
+        root = Path(root) if root else data_root()
+        here = "" if root == Path("data") else f" Here, {root} takes the place of data."
+        problem, card = "there is no such folder", spec.task
+        raise UserError(problem, where=f"task {card.name}: {folder}", fix=f"{card.how_to_get}{here}".strip())
+    return folder
 
 
 def data_folder(spec: Spec, folder: Path | str | None) -> Path:
@@ -263,19 +277,22 @@ class _Run:
         card, others = self.spec.applied, (extractor.proxy and extractor.proxy.spec, extractor.upsampler)
         return [card.image.model_dump_json(), card.features.model_dump_json(), *(one.identity() for one in others if one)]
 
-    def finished(self) -> Record | None:
-        """The record of an earlier run of the same thing by the same commit, if all that is asked for lies beside it."""
-        if not self.path.is_file():
+    def earlier(self) -> tuple[Record, list[str]] | None:
+        """The record of an earlier run of the same thing, and why it is scored again all the same; no reason: it is not."""
+        if (record := self._before()) is None:
             return None
-        try:
-            record = load_record(self.path)
-        except UserError:
-            return None  # of an older schema or broken: it is written anew
         commit, dirty = git_state(PACKAGE)
-        same = record.git_commit == commit and not dirty and not record.git_dirty
+        code = ["it is of another commit"] if record.git_commit != commit else ["the code has changes"] if dirty or record.git_dirty else []
         asked = self.options
-        there = has_asked_for(self.path, record.pictures, asked.pictures, asked.predictions)
-        return record if same and there and set(self.beside) <= set(record.beside) else None
+        pictures = min(asked.pictures, len(self.splits.test))
+        missing = lacking(self.path, record, pictures=pictures, predictions=asked.predictions, metrics=self.beside)
+        return record, [*(["--rerun"] if asked.rerun else []), *code, *missing]
+
+    def _before(self) -> Record | None:
+        try:
+            return load_record(self.path)
+        except UserError:
+            return None  # there is none, or one of an older schema or broken: it is written anew
 
     def finish(self) -> Record:
         """Fit, score, draw, write the record, and clean up."""
@@ -343,8 +360,10 @@ class _Run:
         for kept in (self.context.texts, self.context.extractor.memory):
             if kept is not None:
                 kept.flush()
+        before = self._before()
         record.save(self.path)
         note(f"record written: {self.path}")
+        remove_pictures(self.path, set(before.pictures) - set(record.pictures) if before else ())
         self.log.move(self.work / LOG, self.path.with_suffix(".log"))
         shutil.rmtree(self.work, ignore_errors=True)
         return record
