@@ -45,7 +45,11 @@ class LocalServer(ThreadingHTTPServer):
             super().__init__((address, port), handler)
         except (OSError, UnicodeError) as error:
             if isinstance(error, UnicodeError | socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-                raise UserError(f"{address!r} is not an address of this machine", where="--host", fix="Give one that is, in numbers: 127.0.0.1, or 0.0.0.0 for all.") from error
+                raise UserError(
+                    f"{address!r} is not an address of this machine",
+                    where="--host",
+                    fix="Give one that is, in numbers: 127.0.0.1, or 0.0.0.0 for all.",
+                ) from error
             raise UserError(f"port {port}: {error.strerror}", where="--port", fix="Choose another port, or 0 for any free one.") from error
 
     def process_request(self, request: Any, client_address: Any) -> None:

@@ -107,9 +107,9 @@ def test_the_server_answers_what_the_page_asks(port: int, session: Session) -> N
 def test_a_saved_page_holds_the_answers(session: Session) -> None:
     answers = Answers(session)
     question = f"features {json.dumps(VIEW | {'photos': [0, 1]})}"
-    page = answers.answer("page", json.dumps({"questions": ["state {}", question, "remove", 'remove {"photo": 0}'], "settings": {"side": 112}}))[
-        "page"
-    ]
+    page = answers.answer(
+        "page", json.dumps({"questions": ["state {}", question, "remove", 'remove {"photo": 0}'], "settings": {"side": 112}})
+    )["page"]
     saved = json.loads(page.partition('id="saved">')[2].partition("</script>")[0])
     assert list(saved["answers"]) == ["state {}", question] and len(session.photos) == 2
     assert saved["answers"][question] == answers.answer(*question.split(" ", 1))
