@@ -88,6 +88,12 @@ def test_one_encoder_is_shown_or_two(models: list[str]) -> None:
         Session(models)
 
 
+def test_one_model_is_shown_with_two_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    session = Session(["tips-nano", "tips-nano"], weights="random:1", dtype="bf16")
+    assert list(session.encoders) == ["tips-nano", "tips-nano, random:1"] and "loading tips-nano, random:1" in capsys.readouterr().err
+    assert [encoder.spec.weights_sha256.startswith("random") for encoder in session.encoders.values()] == [False, True]
+
+
 def test_the_server_answers_what_the_page_asks(port: int, session: Session) -> None:
     status, state = ask(port, "state", {})
     assert status == 200 and [photo["name"] for photo in state["photos"]] == ["0.png", "1.png"]
