@@ -15,9 +15,14 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tips_bench.cli.app import app
-from tips_bench.executors import local, ray, slurm
+from tips_bench.evaluation.run import RunOptions
+from tips_bench.evaluation.spec import resolve
+from tips_bench.executors import claims, local, matrix, ray, slurm
+from tips_bench.executors.evaluations import jobs_of
+from tips_bench.executors.work import do
 
 ROOT = Path(__file__).resolve().parents[2]
+OPTIONS = {name: value for name, value in vars(RunOptions(device="cpu", workers=0, metrics=[])).items() if name != "world"}
 VARYING = {"cost", "created", "command"}
 TINY = [f"task.data.generator_options.{option}" for option in ("size=56", "train=8", "val=6", "frames_per_scene=2")]
 CHANGED = [word for change in (*TINY, "image.short_side=56") for word in ("--set", change)]
@@ -178,6 +183,16 @@ def test_jobs_end_with_the_command_that_started_them(alone: Path, tmp_path: Path
     assert "running" not in states(tmp_path) and "left" in states(tmp_path)
     assert command(*run).exit_code == 0
     assert results(tmp_path) == of_pixels(alone) and not left_over(tmp_path)
+
+
+def test_an_evaluation_that_another_process_has_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(claims, "PATIENCE_S", 0.05)
+    (job,) = jobs_of([resolve("rooms-seg", "pixels", "convex-224")], OPTIONS | {"out": tmp_path})
+    with matrix.claimed(tmp_path, job["arguments"]["evaluations"][0]["id"]) as ours:
+        assert ours and do(job) == []
+    assert f"rooms-seg, pixels, convex-224: left to process {os.getpid()} on" in capsys.readouterr().err
 
 
 def test_an_evaluation_that_fails_leaves_its_sentence(tmp_path: Path) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tips_bench.files import cannot_write
 
+PATIENCE_S, LOOK_AGAIN_S = 1.0, 0.02
+
 
 def is_claimed(path: Path) -> bool:
-    """Whether a process has this file locked."""
+    """Whether a process has this file locked. To find out takes the lock for a moment, for which `claimed` waits."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
@@ -28,14 +32,17 @@ def is_claimed(path: Path) -> bool:
 
 @contextmanager
 def claimed(path: Path) -> Iterator[bool]:
-    """Whether this process has the file locked while the block runs. Errors: the folder takes no file."""
+    """Whether this process has the file locked while the block runs. Errors: the folder takes no file.
+
+    A lock that others have is tried for PATIENCE_S, since `is_claimed` may have it for a moment.
+    """
     with _opened(path) as descriptor:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        yield True
+        until = time.monotonic() + PATIENCE_S
+        while not (ours := _lock(descriptor)) and time.monotonic() < until:
+            time.sleep(LOOK_AGAIN_S)
+        if ours:
+            _sign(descriptor)
+        yield ours
 
 
 @contextmanager
@@ -44,6 +51,30 @@ def waited_for(path: Path) -> Iterator[None]:
     with _opened(path) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+
+
+def holder(path: Path) -> str:
+    """Which process has claimed a file, in words: "process 12 on node-3"."""
+    try:
+        return path.read_text(encoding="utf-8").strip() or "another process"
+    except OSError:
+        return "another process"
+
+
+def _lock(descriptor: int) -> bool:
+    """Whether the open file is locked now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _sign(descriptor: int) -> None:
+    """Write into a locked file who has it. On a full disk it stays empty."""
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode())
 
 
 @contextmanager

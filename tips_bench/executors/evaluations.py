@@ -16,8 +16,9 @@ from tips_bench.errors import UserError
 from tips_bench.evaluation.sharing import unchanged_images_key
 from tips_bench.evaluation.spec import Spec
 from tips_bench.executors.jobs import Job, new_job
-from tips_bench.executors.matrix import Asked, claimed, evaluation_id, folder_of, say_failed
+from tips_bench.executors.matrix import Asked, begun_by, claimed, evaluation_id, folder_of, say_failed
 from tips_bench.files import digest
+from tips_bench.journal import say
 from tips_bench.ranks import ALONE, World
 from tips_bench.results.cost import precision_of
 from tips_bench.results.record import Deviation
@@ -100,6 +101,8 @@ def evaluate(
                 continue
             with _claimed_together(folder, one["id"], world) as ours:
                 if not ours:
+                    if world.is_first:
+                        say(f"{spec.task.name}, {spec.model_name}, {spec.protocol.name}: left to {begun_by(folder, one['id'])}")
                     continue
                 try:
                     paths.append(str(evaluate_spec(spec, chosen, shared=shared).file))

@@ -148,6 +148,11 @@ def claimed(out: Path, own: str) -> Iterator[bool]:
         yield ours
 
 
+def begun_by(out: Path, own: str) -> str:
+    """Which process has the evaluation, in words."""
+    return claims.holder(folder_of(out) / f"{own}.running")
+
+
 def say_failed(out: Path, own: str, sentence: str) -> None:
     """Leave the sentence with which an evaluation failed."""
     write_text(folder_of(out) / f"{own}.failed", sentence + "\n")
