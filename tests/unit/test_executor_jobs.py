@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tips_bench.executors import matrix, slurm
-from tips_bench.executors.jobs import new_job
+from tips_bench.executors.chosen import chosen_executor
+from tips_bench.executors.jobs import Settings, new_job, ranks_of
 from tips_bench.executors.work import prepare
 
 
@@ -62,3 +63,53 @@ def test_the_queue_is_not_asked_all_the_time(monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(5):
         queue.lost(["7"])
     assert len(asked) == 1
+
+
+def test_settings_are_numbers_yes_and_no_text_or_those_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text("setup: [module load cuda, source /opt/env/bin/activate]\nexclude: node-1,node-2\ntime: 60\n")
+    chosen = chosen_executor("slurm", None, f"@{file},time=120, account=0042,exclusive=true,mem=64", None)
+    assert chosen is not None and chosen.values == {
+        "setup": ["module load cuda", "source /opt/env/bin/activate"],
+        "exclude": "node-1,node-2",
+        "time": 120,
+        "account": "0042",
+        "exclusive": True,
+        "mem": 64,
+    }
+    chosen = chosen_executor("ray", None, None, "num_gpus=0.5,max_retries=-1")
+    assert chosen is not None and chosen.values == {"num_gpus": 0.5, "max_retries": -1}
+
+
+@pytest.mark.parametrize(
+    ("values", "ranks"),
+    [
+        ({}, 1),
+        ({"gpus_per_node": 8}, 8),
+        ({"gpus_per_node": "a100:8"}, 8),
+        ({"gpus_per_task": "h100:4"}, 4),
+        ({"gres": "gpu:8"}, 8),
+        ({"gres": "gpu:a100:2(S:0),shard:16"}, 2),
+        ({"gres": "gpu"}, 1),
+        ({"gres": "shard:16"}, 1),
+        ({"gres": "gpu:8", "ranks": 1}, 1),
+    ],
+)
+def test_a_job_has_a_rank_for_each_gpu_however_slurm_is_asked_for_them(values: dict[str, object], ranks: int) -> None:
+    assert ranks_of(dict(values), "gpus_per_node", "--slurm") == ranks
+
+
+def test_lists_reach_the_script_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    submitit = pytest.importorskip("submitit")
+    for name in ("sbatch", "srun"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    values = {"setup": ["module load cuda"], "srun_args": ["--mpi=none"], "additional_parameters": {"nice": 100}, "gres": "gpu:2"}
+    settings = Settings(tmp_path / "logs", lambda job, problem: None, values)
+    assert slurm.run([], settings) is True
+    executor = slurm._executor("slurm", 3, settings, values)
+    assert isinstance(executor, submitit.SlurmExecutor)
+    script = executor._make_submission_file_text("true", "uid").splitlines()
+    assert {"module load cuda", "#SBATCH --nice=100", "#SBATCH --gres=gpu:2"} <= set(script)
+    assert any(line.startswith("srun ") and "--mpi=none" in line for line in script)

@@ -1,9 +1,9 @@
 """Jobs as one array of Slurm, through submitit: queued, limited, preempted and requeued as the cluster does it.
 
 The settings are those of submitit's SlurmExecutor: partition, time (minutes), gpus_per_node, cpus_per_task, mem, qos, account,
-array_parallelism and others; and three of ours: max_num_timeout, how often a job that ran out of time is queued again (3);
-ranks, by how many processes a job is done (one for each of gpus_per_node); and cluster=local, processes of this machine without
-Slurm, to try it out.
+array_parallelism, setup (commands before Python starts) and others; and three of ours: max_num_timeout, how often a job that ran out of
+time is queued again (3); ranks, by how many processes a job is done (one for each GPU); and cluster=local, processes of this machine
+without Slurm, to try it out. A job is one process on one machine, which starts its ranks itself.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tips_bench.errors import UserError
-from tips_bench.executors.jobs import Job, Settings, ranks_of
+from tips_bench.executors.jobs import Job, Settings, is_whole, ranks_of
 from tips_bench.executors.together import do_together
 from tips_bench.journal import say
 
 LOOK_AGAIN_S, LOOK_IN_QUEUE_S = 0.2, 30.0
 WHERE = "--on slurm"
+LISTS, ONE_ONLY = ("setup", "teardown", "srun_args"), ("nodes", "ntasks_per_node")
 DEFAULTS: dict[str, dict[str, str | int]] = {"slurm": {"job_name": "tips-bench", "time": 60}, "local": {"timeout_min": 60 * 24 * 7}}
 
 
@@ -50,8 +51,9 @@ def run(jobs: Sequence[Job], settings: Settings) -> bool:
     """
     values = dict(settings.values)
     cluster, most = str(values.pop("cluster", "slurm")), values.pop("max_num_timeout", 3)
+    _check(values, most)
     ranks = ranks_of(values, "gpus_per_node", "--slurm", alone=settings.alone)
-    executor = _executor(cluster, int(most), settings, values)
+    executor = _executor(cluster, most, settings, values)
     if not jobs:
         return True
     try:
@@ -102,7 +104,28 @@ def _in_queue() -> set[str] | None:
     return set(asked.stdout.split()) if asked.returncode == 0 else None
 
 
-def _executor(cluster: str, most: int, settings: Settings, values: dict[str, str | int]) -> Any:
+def _check(values: dict[str, Any], most: Any) -> None:
+    """Errors: settings that submitit would take, and that would do something else than they say."""
+    if not is_whole(most, 0):
+        raise UserError(f"max_num_timeout={most} is not a whole number", where="--slurm", fix="Write, for example, max_num_timeout=3.")
+    for name in LISTS:
+        if not isinstance(found := values.get(name, []), list) or not all(isinstance(one, str) for one in found):
+            raise UserError(f"{name}={found} is not a list of texts", where="--slurm", fix=_in_a_file(name, "[first, second]"))
+    if not isinstance(values.get("additional_parameters", {}), dict):
+        raise UserError("additional_parameters is not a mapping", where="--slurm", fix=_in_a_file("additional_parameters", "{nice: 100}"))
+    for name in ONE_ONLY:
+        if values.get(name, 1) != 1:
+            fix = "Leave it out; ranks=N, or several GPUs, are for several processes of a job."
+            raise UserError(f"{name}={values[name]}, but a job is one process on one machine", where="--slurm", fix=fix)
+    if "num_gpus" in values:
+        raise UserError("num_gpus is an old name", where="--slurm", fix=f"Write gpus_per_node={values['num_gpus']}.")
+
+
+def _in_a_file(name: str, value: str) -> str:
+    return f"Write `{name}: {value}` into a YAML file, and give it with --slurm @FILE.yaml."
+
+
+def _executor(cluster: str, most: int, settings: Settings, values: dict[str, Any]) -> Any:
     if importlib.util.find_spec("submitit") is None:
         raise UserError("submitit is not installed", where=WHERE, fix="Run `pip install 'tips-bench[slurm]'`.")
     import submitit
