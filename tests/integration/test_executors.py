@@ -127,6 +127,11 @@ def test_jobs_give_the_records_of_one_process_and_are_done_once(alone: Path, tmp
     again = command(*RUN, "--out", tmp_path, *on)
     assert again.exit_code == 0 and "4 done, 0 running, 0 failed, 0 left; 0 jobs" in again.stderr
     assert written(tmp_path) == before
+    asked = matrix.read(tmp_path)[0].id
+    matrix.say_failed(tmp_path, asked, "a later try failed")
+    assert sorted(states(tmp_path)) == ["done"] * 3 + ["failed"]
+    os.utime(tmp_path / ".matrix" / f"{asked}.failed", (0, 0))
+    assert states(tmp_path) == ["done"] * 4, "the record is later"
 
 
 @pytest.mark.nightly
@@ -201,6 +206,13 @@ def test_an_evaluation_that_fails_leaves_its_sentence(tmp_path: Path) -> None:
     assert done.exit_code == 2 and done.stderr.splitlines()[-1].startswith("tips-bench: ") and "nothing" in done.stderr
     shown = command("status", tmp_path)
     assert "0 done, 0 running, 1 failed, 0 left" in shown.stdout and "nothing" in shown.stdout
+    (asked,) = matrix.read(tmp_path)
+    with matrix.claimed(tmp_path, asked.id):
+        again = command(*run)
+        assert again.exit_code == 2 and "0 done, 1 running, 0 failed, 0 left; 0 jobs" in again.stderr
+        assert f"process {os.getpid()} on" in again.stderr.splitlines()[-1] and "Give the same command again" in again.stderr
+    shown = command("status", tmp_path, "--forget")
+    assert shown.exit_code == 0 and "1 evaluations forgotten" in shown.stderr and matrix.read(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -231,6 +243,7 @@ def test_what_cannot_be_done_is_said_in_a_sentence(tmp_path: Path, options: list
     done = command(*RUN, "--out", tmp_path, *options)
     assert done.exit_code == 2 and done.stdout == ""
     assert said in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.rglob("evaluations.json")), "what is refused is not asked for"
 
 
 @pytest.mark.parametrize(("module", "package"), [(slurm, "slurm"), (ray, "ray")])

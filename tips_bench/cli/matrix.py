@@ -33,10 +33,6 @@ def run_on(specs: list[Spec], options: dict[str, Any], chosen: Chosen) -> list[R
         raise UserError("--rerun does not go with --on", where=f"--on {chosen.name}", fix="Use another folder: --out FOLDER.")
     out = Path(options["out"])
     asked = [asked_for(spec, options) for spec in specs]
-    matrix.add(out, asked)
-    state = matrix.status(out, asked, clean=True)
-    jobs = jobs_of([spec for spec, one in zip(specs, state, strict=True) if one.state in ("failed", "left")], options)
-    say(f"{summary(state)}; {len(jobs)} jobs for the rest")
     ended = 0
 
     def say_ended(job: Job, problem: str) -> None:
@@ -49,14 +45,30 @@ def run_on(specs: list[Spec], options: dict[str, Any], chosen: Chosen) -> list[R
                 if one.state == "left":
                     matrix.say_failed(out, one.asked.id, problem)
 
-    if not run(jobs, Settings(matrix.folder_of(out) / "logs", say_ended, chosen.values, chosen.at_once)):
+    settings = Settings(matrix.folder_of(out) / "logs", say_ended, chosen.values, chosen.at_once)
+    run([], settings)  # what it refuses is not asked for
+    matrix.add(out, asked)
+    state = matrix.status(out, asked, clean=True)
+    jobs = jobs_of([spec for spec, one in zip(specs, state, strict=True) if one.state in ("failed", "left")], options)
+    say(f"{summary(state)}; {len(jobs)} jobs for the rest")
+    if not run(jobs, settings):
         say(f"see what is done: tips-bench status {out}")
         return None
     state = matrix.status(out, asked)
     for one in state:
-        if one.state == "failed":
-            print_error(UserError(one.sentence))
+        if one.state != "done":
+            print_error(_why_not(one, matrix.begun_by(out, one.asked.id)))
     return [load_record(one.path) for one in state if one.path is not None]
+
+
+def _why_not(one: Status, begun_by: str) -> UserError:
+    """Why there is no record, after all jobs have ended. begun_by: the process that evaluates it now, if one does."""
+    if one.state == "failed":
+        return UserError(one.sentence)
+    where = f"{one.asked.task}, {one.asked.model}, {one.asked.protocol}"
+    if one.state == "running":
+        return UserError(f"{begun_by} evaluates it now", where=where, fix="Give the same command again when it has ended.")
+    return UserError("no job has made its record", where=where, fix="Give the same command again.")
 
 
 def summary(state: list[Status]) -> str:

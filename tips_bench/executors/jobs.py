@@ -22,8 +22,9 @@ OURS = "TIPS_BENCH_"
 
 @dataclass(frozen=True)
 class Settings:
-    """How an executor does jobs. logs: folder for what they say. values: those of --slurm or --ray. at_once: local jobs at a time.
+    """How an executor does jobs; of no jobs it checks these settings, and does nothing else. logs: folder for what jobs say.
 
+    values: those of --slurm or --ray. at_once: local jobs at a time.
     ended: called with each job that has ended, and "" or why its process did not end well. alone: a job is done by one process, never by
     several ranks. wait: whether the executor waits for jobs that a queue does later.
     """

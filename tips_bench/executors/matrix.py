@@ -11,7 +11,7 @@ An evaluation is done when its record is there. Needs no torch: reading the stat
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -75,16 +75,32 @@ def add(out: Path, asked: Sequence[Asked]) -> None:
 
     Errors: the folder takes no file.
     """
-    path = folder_of(out) / "evaluations.json"
+    path = _list_of(out)
     with claims.waited_for(path.with_suffix(".lock")):
         known = {one.id: one for one in ([*read(out), *asked] if path.is_file() else asked)}
-        data = {"schema": SCHEMA, "evaluations": [asdict(one) for one in known.values()]}
-        write_text(path, json.dumps(data, indent=1) + "\n", durable=True)
+        _write(path, known.values())
+
+
+def forget(out: Path, asked: Sequence[Asked]) -> None:
+    """Take evaluations off the list; records stay. Errors: as for `add` and `read`."""
+    path, gone = _list_of(out), {one.id for one in asked}
+    with claims.waited_for(path.with_suffix(".lock")):
+        _write(path, [one for one in read(out) if one.id not in gone])
+    forget_failures(out, asked)
+
+
+def _list_of(out: Path) -> Path:
+    return folder_of(out) / "evaluations.json"
+
+
+def _write(path: Path, asked: Iterable[Asked]) -> None:
+    data = {"schema": SCHEMA, "evaluations": [asdict(one) for one in asked]}
+    write_text(path, json.dumps(data, indent=1) + "\n", durable=True)
 
 
 def read(out: Path) -> list[Asked]:
     """Every evaluation that was asked for. Errors: no such file, or one that is not ours."""
-    path = folder_of(out) / "evaluations.json"
+    path = _list_of(out)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["schema"] != SCHEMA:
@@ -112,14 +128,21 @@ def status(out: Path, asked: Sequence[Asked], *, clean: bool = False) -> list[St
 def _status(out: Path, asked: Asked, records: dict[str, list[Record]]) -> Status:
     if claims.is_claimed(folder_of(out) / f"{asked.id}.running"):
         return Status(asked, "running")
-    failed = folder_of(out) / f"{asked.id}.failed"
-    if failed.is_file():
-        return Status(asked, "failed", failed.read_text(encoding="utf-8").strip())
+    failed_at, sentence = _failure(folder_of(out) / f"{asked.id}.failed")
     for record in records.get(asked.id, []):
         kept = not asked.predictions or predictions_folder(record.file).is_dir()
-        if len(record.pictures) >= asked.pictures and set(asked.metrics) <= set(record.beside) and kept:
+        whole = len(record.pictures) >= asked.pictures and set(asked.metrics) <= set(record.beside) and kept
+        if whole and record.file.stat().st_mtime >= failed_at:  # else a later try failed
             return Status(asked, "done", path=record.path)
-    return Status(asked, "left")
+    return Status(asked, "failed", sentence) if sentence else Status(asked, "left")
+
+
+def _failure(path: Path) -> tuple[float, str]:
+    """When a try failed, in seconds of the file system's clock, and its sentence; (0, "") where none did."""
+    try:
+        return path.stat().st_mtime, path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return 0.0, ""
 
 
 def _records(out: Path, clean: bool) -> dict[str, list[Record]]:

@@ -21,7 +21,10 @@ KNOWN = ("address", "num_gpus", "num_cpus", "ranks", "max_retries")
 
 
 def run(jobs: Sequence[Job], settings: Settings) -> bool:
-    """Do the jobs; True, for all have ended then. Errors: no Ray, no cluster at the address, a setting that is not known."""
+    """Do the jobs; True, for all have ended then. Of no jobs it only checks the settings.
+
+    Errors: no Ray, no cluster at the address, a setting that is not known or of the wrong kind.
+    """
     values = dict(settings.values)
     unknown = [name for name in values if name not in KNOWN]
     if unknown:
@@ -30,6 +33,8 @@ def run(jobs: Sequence[Job], settings: Settings) -> bool:
     ranks = ranks_of(values, "num_gpus", "--ray", alone=settings.alone)
     if importlib.util.find_spec("ray") is None:
         raise UserError("Ray is not installed", where=WHERE, fix="Run `pip install 'tips-bench[ray]'`.")
+    if not jobs:
+        return True
     import ray
 
     address = str(values.pop("address", "auto"))
