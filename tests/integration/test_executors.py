@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 from typer.testing import CliRunner, Result
 
+from tips_bench import claims
 from tips_bench.cli.app import app
 from tips_bench.evaluation.run import RunOptions
 from tips_bench.evaluation.spec import resolve
-from tips_bench.executors import claims, local, matrix, ray, slurm
+from tips_bench.executors import local, matrix, ray, slurm
 from tips_bench.executors.evaluations import jobs_of
 from tips_bench.executors.work import do
 
@@ -188,6 +191,32 @@ def test_jobs_end_with_the_command_that_started_them(alone: Path, tmp_path: Path
     assert "running" not in states(tmp_path) and "left" in states(tmp_path)
     assert command(*run).exit_code == 0
     assert results(tmp_path) == of_pixels(alone) and not left_over(tmp_path)
+
+
+def test_a_run_leaves_a_record_to_the_run_that_makes_it(
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = Path(shutil.copytree(alone, tmp_path / "out"))
+    (record,) = (path for path in records(out) if "pixels" in path.parts and "rooms-depth" in path.parts)
+    before, work = record.read_bytes(), record.with_name(f".{record.stem}.work")
+    one = with_value("--protocol", "convex-depth-224", with_value("--task", "rooms-depth"))
+    run = [*with_value("--model", "pixels", one), "--out", out]
+    record.unlink()
+
+    def ends_meanwhile(seconds: float) -> None:
+        record.write_bytes(before)
+        shutil.rmtree(work)
+
+    with claims.claimed(work / "run.lock"):
+        with monkeypatch.context() as patch:
+            patch.setattr(claims, "PATIENCE_S", 0.0)
+            refused = command(*run)
+        assert refused.exit_code == 2 and f"another run makes the same record: process {os.getpid()} on" in refused.stderr
+        assert work.is_dir() and not record.exists()
+        monkeypatch.setattr(claims, "time", SimpleNamespace(monotonic=time.monotonic, sleep=ends_meanwhile))
+        done = command(*run)
+    assert done.exit_code == 0 and "scored before" in caplog.text
+    assert record.read_bytes() == before and not left_over(out)
 
 
 def test_an_evaluation_that_another_process_has_is_left_to_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tips_bench.executors import claims
-from tips_bench.executors.claims import claimed, holder, is_claimed
+from tips_bench import claims
+from tips_bench.claims import claimed, holder, is_claimed, waited_for
+from tips_bench.errors import UserError
 
 
 @contextmanager
@@ -57,3 +59,36 @@ def test_a_claim_that_another_has_is_refused_and_says_who_has_it(tmp_path: Path,
 def test_who_has_a_file_without_words_is_another_process(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     assert holder(tmp_path / "empty") == holder(tmp_path / "missing") == "another process"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(descriptor: int, how: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    path = tmp_path / "piece.running"
+    path.touch()
+    monkeypatch.setattr(claims.fcntl, "flock", refuse)
+    said = r"piece\.running: this file system gives no locks \(.+\)\. Use one that does on every machine"
+    with pytest.raises(UserError, match=said), claimed(path):
+        pass
+    with pytest.raises(UserError, match=said), waited_for(path):
+        pass
+    with pytest.raises(UserError, match=said):
+        is_claimed(path)
+
+
+def test_a_file_that_its_holder_removes_is_claimed_anew(tmp_path: Path) -> None:
+    path = tmp_path / "work" / "run.lock"
+    with claimed(path) as first:
+        assert first
+        waiting = threading.Timer(0.1, path.unlink)
+        waiting.start()
+        with claimed(path) as second:
+            assert second and path.is_file()
+
+
+def test_a_folder_that_takes_no_file_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write"), claimed(tmp_path / "file" / "piece.running"):
+        pass

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tips_bench.claims import claimed, is_claimed, waited_for
 from tips_bench.corpus.store import BEGUN, MANIFEST
 from tips_bench.errors import UserError
 from tips_bench.executors.chosen import Chosen
-from tips_bench.executors.claims import claimed, is_claimed, waited_for
 from tips_bench.executors.jobs import Job, Settings, new_job
 from tips_bench.executors.local import jobs_at_once
 from tips_bench.files import digest, write_text

@@ -2,7 +2,6 @@
 
 jobs         what a job is, and how an executor does it
 chosen       the executor that a user names
-claims       which process does what
 work         what a process of an executor does
 local        a process for each GPU of this machine
 slurm        array jobs, through submitit

@@ -7,7 +7,7 @@ stopped at any time and started again: what has a record is kept, and the rest g
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -122,5 +122,5 @@ def evaluate(
 @contextmanager
 def _claimed_together(out: Path, own: str, world: World) -> Iterator[bool]:
     """As `claimed`, by the first rank for all."""
-    with claimed(out, own) if world.is_first else nullcontext(False) as mine:
-        yield world.told(lambda: mine)
+    with ExitStack() as held:
+        yield world.told(lambda: held.enter_context(claimed(out, own)))

@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tips_bench import claims
 from tips_bench.catalog import PACKAGE
 from tips_bench.errors import UserError
-from tips_bench.executors import claims
 from tips_bench.files import digest, write_text
 from tips_bench.results.folders import read_records
 from tips_bench.results.predictions import predictions_folder
