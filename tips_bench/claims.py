@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -61,6 +62,24 @@ def waited_for(path: Path) -> Iterator[None]:
         pass
     try:
         yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def used(folder: Path) -> Iterator[None]:
+    """A folder that other processes may use at the same time; the last whose block ends well removes it.
+
+    Beside it lies FOLDER.used, locked by all of them. Errors: as for `claimed`.
+    """
+    path = folder.with_name(f"{folder.name}.used")
+    while (descriptor := _locked(path, fcntl.LOCK_SH)) is None:
+        pass
+    try:
+        yield
+        if _lock(path, descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            shutil.rmtree(folder, ignore_errors=True)
+            path.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
 

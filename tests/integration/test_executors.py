@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -227,6 +229,27 @@ def test_an_evaluation_that_another_process_has_is_left_to_it(
     with matrix.claimed(tmp_path, job["arguments"]["evaluations"][0]["id"]) as ours:
         assert ours and do(job) == []
     assert f"rooms-seg, pixels, convex-224: left to process {os.getpid()} on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "said"), [(errno.ENOSPC, "the system refuses it: No space left"), (errno.EINVAL, "a bug: OSError")])
+def test_a_full_disk_in_a_job_is_no_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("tips_bench.evaluation.run.evaluate_spec", refuse)
+    (job,) = jobs_of([resolve("rooms-seg", "pixels", "convex-224")], OPTIONS | {"out": tmp_path})
+    with nullcontext() if number == errno.ENOSPC else pytest.raises(OSError):
+        do(job)
+    (failed,) = tmp_path.glob(".matrix/*.failed")
+    assert said in failed.read_text()
+
+
+def test_jobs_share_the_disk_with_those_that_run_beside_them(tmp_path: Path) -> None:
+    pairs = [("rooms-seg", "convex-224"), ("rooms-depth", "convex-depth-224"), ("rooms-seg", "convex")]
+    specs = [resolve(task, model, protocol) for model in ("pixels", "tips-nano") for task, protocol in pairs]
+    for at_once, beside in ((None, 2), (8, 2), (1, 1)):
+        jobs = jobs_of(specs, OPTIONS | {"out": tmp_path}, at_once)
+        assert [job["arguments"]["jobs"] for job in jobs] == [beside] * 4, "of four jobs two have features to share"
 
 
 def test_an_evaluation_that_fails_leaves_its_sentence(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tips_bench import claims
-from tips_bench.claims import claimed, holder, is_claimed, waited_for
+from tips_bench.claims import claimed, holder, is_claimed, used, waited_for
 from tips_bench.errors import UserError
 
 
@@ -92,3 +92,17 @@ def test_a_folder_that_takes_no_file_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write"), claimed(tmp_path / "file" / "piece.running"):
         pass
+
+
+def test_the_last_that_uses_a_folder_removes_it(tmp_path: Path) -> None:
+    folder = tmp_path / ".features" / "key"
+    with used(folder):
+        folder.mkdir()
+        with used(folder):
+            pass
+        assert folder.is_dir(), "another process still uses it"
+    assert list(folder.parent.iterdir()) == []
+    with pytest.raises(KeyError), used(folder):
+        folder.mkdir()
+        raise KeyError
+    assert folder.is_dir(), "a block that failed leaves it for the next try"

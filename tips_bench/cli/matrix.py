@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tips_bench.cli.output import print_error, print_table
 from tips_bench.errors import UserError
-from tips_bench.executors.chosen import Chosen
+from tips_bench.executors.chosen import Chosen, most_at_once
 from tips_bench.journal import say
 from tips_bench.registry import EXECUTORS
 
@@ -49,7 +49,11 @@ def run_on(specs: list[Spec], options: dict[str, Any], chosen: Chosen) -> list[R
     run([], settings)  # what it refuses is not asked for
     matrix.add(out, asked)
     state = matrix.status(out, asked, clean=True)
-    jobs = jobs_of([spec for spec, one in zip(specs, state, strict=True) if one.state in ("failed", "left")], options)
+    jobs = jobs_of(
+        [spec for spec, one in zip(specs, state, strict=True) if one.state in ("failed", "left")],
+        options,
+        most_at_once(chosen, options["device"]),
+    )
     say(f"{summary(state)}; {len(jobs)} jobs for the rest")
     if not run(jobs, settings):
         say(f"see what is done: tips-bench status {out}")

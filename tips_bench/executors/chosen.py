@@ -38,6 +38,16 @@ def chosen_executor(on: str | None, jobs: int | None, slurm: str | None, ray: st
     return Chosen(name, _settings({"slurm": slurm, "ray": ray}.get(name) or "", f"--{name}"), jobs)
 
 
+def most_at_once(chosen: Chosen, device: str | None) -> int | None:
+    """How many jobs run at the same time; None = nobody knows, perhaps all. device: of the jobs."""
+    from tips_bench.executors.local import jobs_at_once
+
+    if chosen.name == "local":
+        return jobs_at_once(device, chosen.at_once)
+    most = chosen.values.get("array_parallelism") if chosen.name == "slurm" else None
+    return most if isinstance(most, int) else None
+
+
 def _settings(said: str, where: str) -> dict[str, Any]:
     """Of parts between commas. KEY=VALUE: a number, true, false or text. @FILE: a mapping in YAML, for lists and for values with commas.
 
