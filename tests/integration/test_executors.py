@@ -298,6 +298,25 @@ def test_what_cannot_be_done_is_said_in_a_sentence(tmp_path: Path, options: list
     assert not list(tmp_path.rglob("evaluations.json")), "what is refused is not asked for"
 
 
+def test_what_slurm_has_is_not_queued_twice_and_what_it_has_ended_is_queued_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit")
+    (tmp_path / "bin").mkdir()
+    for name, script in (("sbatch", "echo Submitted batch job 7"), ("srun", ""), ("squeue", "echo 7_0; echo 7_1"), ("sacct", "exit 1")):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    out = tmp_path / "out"
+    on_slurm = [*RUN, "--out", out, "--on", "slurm"]
+    first, second = command(*on_slurm), command(*on_slurm)
+    assert first.exit_code == second.exit_code == 0, second.stderr
+    assert "queued as array job 7 of Slurm, 2 jobs" in first.stderr
+    assert "0 done, 0 running, 4 queued, 0 failed, 0 left; 0 jobs" in second.stderr and "see what is done" in second.stderr
+    assert states(out) == ["queued"] * 4
+    (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\n")
+    assert "Slurm's job 7_0 ended without its record; its log is " in command("status", out).stdout and states(out) == ["failed"] * 4
+    assert "4 failed, 0 left; 2 jobs" in command(*on_slurm).stderr
+
+
 @pytest.mark.parametrize(("module", "package"), [(slurm, "slurm"), (ray, "ray")])
 def test_a_package_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, package: str) -> None:
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)

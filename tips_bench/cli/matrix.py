@@ -23,7 +23,7 @@ def run_on(specs: list[Spec], options: dict[str, Any], chosen: Chosen) -> list[R
 
     Evaluations that have a record, or that another process has begun, are left out.
     """
-    from tips_bench.executors import matrix
+    from tips_bench.executors import matrix, queue
     from tips_bench.executors.evaluations import asked_for, jobs_of, name_of
     from tips_bench.executors.jobs import Job, Settings
     from tips_bench.results.record import load_record
@@ -45,17 +45,20 @@ def run_on(specs: list[Spec], options: dict[str, Any], chosen: Chosen) -> list[R
                 if one.state == "left":
                     matrix.say_failed(out, one.asked.id, problem)
 
-    settings = Settings(matrix.folder_of(out) / "logs", say_ended, chosen.values, chosen.at_once)
+    def note(job: Job, number: str, log: Path) -> None:
+        queue.note_queued(out, [one["id"] for one in job["arguments"]["evaluations"]], number, log)
+
+    settings = Settings(matrix.folder_of(out) / "logs", say_ended, chosen.values, chosen.at_once, queued=note)
     run([], settings)  # what it refuses is not asked for
     matrix.add(out, asked)
-    state = matrix.status(out, asked, clean=True)
+    state = queue.ask_queue(out, matrix.status(out, asked, clean=True))
     jobs = jobs_of(
         [spec for spec, one in zip(specs, state, strict=True) if one.state in ("failed", "left")],
         options,
         most_at_once(chosen, options["device"]),
     )
     say(f"{summary(state)}; {len(jobs)} jobs for the rest")
-    if not run(jobs, settings):
+    if not run(jobs, settings) and any(one.state != "done" for one in state):
         say(f"see what is done: tips-bench status {out}")
         return None
     state = matrix.status(out, asked)
@@ -76,9 +79,10 @@ def _why_not(one: Status, begun_by: str) -> UserError:
 
 
 def summary(state: list[Status]) -> str:
-    """ "12 done, 1 running, 0 failed, 4 left"."""
+    """ "12 done, 1 running, 0 failed, 4 left", and how many are queued if any are."""
     counted = Counter(one.state for one in state)
-    return ", ".join(f"{counted[name]} {name}" for name in ("done", "running", "failed", "left"))
+    names = ("done", "running", *(["queued"] if counted["queued"] else []), "failed", "left")
+    return ", ".join(f"{counted[name]} {name}" for name in names)
 
 
 def print_status(state: list[Status]) -> None:

@@ -144,7 +144,7 @@ def _do(pieces: Sequence[Piece], chosen: Chosen | None, advance: Advance) -> Non
 
     run = EXECUTORS.get(chosen.name)
     logs = pieces[0].running.parent / "logs"
-    if not run(_as_jobs(pieces, chosen), Settings(logs, ended, chosen.values, chosen.at_once, alone=True, wait=True)):
+    if not run(_as_jobs(pieces, chosen), Settings(logs, ended, chosen.values, chosen.at_once, alone=True)):
         raise UserError("the pieces are queued, and not done yet", where=f"--on {chosen.name}", fix="Give the command again when they are.")
 
 

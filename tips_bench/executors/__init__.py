@@ -7,6 +7,7 @@ local        a process for each GPU of this machine
 slurm        array jobs, through submitit
 ray          tasks of a Ray cluster that runs already
 matrix       evaluations that were asked for, in one file of the results folder, and what has become of them
+queue        what Slurm says of jobs that were queued
 evaluations  those on the same images together as one job
 together     such a job by several ranks of one machine
 """

@@ -26,7 +26,8 @@ class Settings:
 
     values: those of --slurm or --ray. at_once: local jobs at a time.
     ended: called with each job that has ended, and "" or why its process did not end well. alone: a job is done by one process, never by
-    several ranks. wait: whether the executor waits for jobs that a queue does later.
+    several ranks. queued: called with each job that a queue does later, its number there, and where its log will be; None = the executor
+    waits for such jobs.
     """
 
     logs: Path
@@ -34,7 +35,7 @@ class Settings:
     values: dict[str, Any] = field(default_factory=dict)
     at_once: int | None = None
     alone: bool = False
-    wait: bool = False
+    queued: Callable[[Job, str, Path], None] | None = None
 
 
 def new_job(function: str, arguments: dict[str, Any], device: str | None = None) -> Job:

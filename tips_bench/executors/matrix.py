@@ -28,7 +28,7 @@ from tips_bench.results.record import Record, load_record
 from tips_bench.results.reproduce import cache_dtype
 
 SCHEMA = "tips-bench/matrix/1"
-State = Literal["done", "running", "failed", "left"]
+State = Literal["done", "running", "queued", "failed", "left"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Status:
-    """What has become of one evaluation. sentence: why it failed, "" otherwise. path: of its record, where it is done."""
+    """What has become of one evaluation. sentence: why it failed, or which job has it. path: of its record, where it is done.
+
+    queued: only `queue.ask_queue` tells it apart from what is left.
+    """
 
     asked: Asked
     state: State
@@ -86,7 +89,7 @@ def forget(out: Path, asked: Sequence[Asked]) -> None:
     path, gone = _list_of(out), {one.id for one in asked}
     with claims.waited_for(path.with_suffix(".lock")):
         _write(path, [one for one in read(out) if one.id not in gone])
-    forget_failures(out, asked)
+    forget_failures(out, sorted(gone))
 
 
 def _list_of(out: Path) -> Path:
@@ -181,7 +184,7 @@ def say_failed(out: Path, own: str, sentence: str) -> None:
     write_text(folder_of(out) / f"{own}.failed", sentence + "\n")
 
 
-def forget_failures(out: Path, asked: Sequence[Asked]) -> None:
-    """Remove the sentences of earlier tries."""
-    for one in asked:
-        (folder_of(out) / f"{one.id}.failed").unlink(missing_ok=True)
+def forget_failures(out: Path, evaluations: Sequence[str]) -> None:
+    """Remove the sentences of earlier tries. evaluations: their ids."""
+    for own in evaluations:
+        (folder_of(out) / f"{own}.failed").unlink(missing_ok=True)

@@ -9,19 +9,19 @@ without Slurm, to try it out. A job is one process on one machine, which starts 
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tips_bench.errors import UserError
 from tips_bench.executors.jobs import Job, Settings, is_whole, ranks_of
+from tips_bench.executors.queue import Queue
 from tips_bench.executors.together import do_together
 from tips_bench.journal import say
 
-LOOK_AGAIN_S, LOOK_IN_QUEUE_S = 0.2, 30.0
+LOOK_AGAIN_S = 0.2
 WHERE = "--on slurm"
 LISTS, ONE_ONLY = ("setup", "teardown", "srun_args"), ("nodes", "ntasks_per_node")
 DEFAULTS: dict[str, dict[str, str | int]] = {"slurm": {"job_name": "tips-bench", "time": 60}, "local": {"timeout_min": 60 * 24 * 7}}
@@ -45,7 +45,7 @@ class Work:
 
 
 def run(jobs: Sequence[Job], settings: Settings) -> bool:
-    """Queue the jobs; whether all have ended: False on Slurm, which does them when it can, unless the settings say to wait.
+    """Queue the jobs; whether all have ended: False on Slurm, which does them when it can, if `settings.queued` is to be told.
 
     Errors: no submitit, no Slurm on this machine, settings that Slurm or submitit refuse.
     """
@@ -54,8 +54,9 @@ def run(jobs: Sequence[Job], settings: Settings) -> bool:
     _check(values, most)
     ranks = ranks_of(values, "gpus_per_node", "--slurm", alone=settings.alone)
     executor = _executor(cluster, most, settings, values)
+    later = settings.queued if cluster == "slurm" else None
     if not jobs:
-        return True
+        return later is None
     try:
         queued = executor.map_array(Work(ranks), list(jobs))
     except (subprocess.CalledProcessError, OSError, RuntimeError) as error:
@@ -64,10 +65,12 @@ def run(jobs: Sequence[Job], settings: Settings) -> bool:
         ) from error
     if cluster == "slurm":
         say(f"queued as array job {queued[0].job_id.partition('_')[0]} of Slurm, {len(queued)} jobs")
-        if not settings.wait:
-            return False
+    if later is not None:
+        for job, one in zip(jobs, queued, strict=True):
+            later(job, one.job_id, one.paths.stderr)
+        return False
     left = {one.job_id: (job, one) for job, one in zip(jobs, queued, strict=True)}
-    queue = _Queue()
+    queue = Queue()
     while left:
         lost = queue.lost(left) if cluster == "slurm" else set()
         for number, (job, one) in list(left.items()):
@@ -76,32 +79,6 @@ def run(jobs: Sequence[Job], settings: Settings) -> bool:
                 del left[number]
         time.sleep(LOOK_AGAIN_S)
     return True
-
-
-class _Queue:
-    """Which jobs have left Slurm's queue. submitit asks Slurm's accounting, without which it never learns of a job that was cancelled."""
-
-    def __init__(self) -> None:
-        self._next_look, self._missing = 0.0, set[str]()
-
-    def lost(self, left: Iterable[str]) -> set[str]:
-        """Those of these job ids that were not there at two looks one after another: what a job leaves may be seen later than its end."""
-        if time.monotonic() < self._next_look:
-            return set()
-        self._next_look = time.monotonic() + LOOK_IN_QUEUE_S
-        there = _in_queue()
-        if there is None:
-            return set()
-        missing = set(left) - there
-        lost, self._missing = missing & self._missing, missing
-        return lost
-
-
-def _in_queue() -> set[str] | None:
-    """The ids of this user's jobs; None where Slurm does not answer."""
-    command = ["squeue", "--noheader", "--array", "--format=%i", f"--user={os.getuid()}"]
-    asked = subprocess.run(command, capture_output=True, text=True)
-    return set(asked.stdout.split()) if asked.returncode == 0 else None
 
 
 def _check(values: dict[str, Any], most: Any) -> None:
