@@ -80,7 +80,7 @@ def _why_not(one: Status, begun_by: str) -> UserError:
 
 def summary(state: list[Status]) -> str:
     """ "12 done, 1 running, 0 failed, 4 left", and how many are queued if any are."""
-    counted = Counter(one.state for one in state)
+    counted = Counter[str](one.state for one in state)
     names = ("done", "running", *(["queued"] if counted["queued"] else []), "failed", "left")
     return ", ".join(f"{counted[name]} {name}" for name in names)
 
