@@ -264,7 +264,7 @@ def test_an_evaluation_that_fails_leaves_its_sentence(tmp_path: Path) -> None:
         assert again.exit_code == 2 and "0 done, 1 running, 0 failed, 0 left; 0 jobs" in again.stderr
         assert f"process {os.getpid()} on" in again.stderr.splitlines()[-1] and "Give the same command again" in again.stderr
     shown = command("status", tmp_path, "--forget")
-    assert shown.exit_code == 0 and "1 evaluations forgotten" in shown.stderr and matrix.read(tmp_path) == []
+    assert shown.exit_code == 0 and "1 evaluation forgotten" in shown.stderr and matrix.read(tmp_path) == []
 
 
 @pytest.mark.parametrize(

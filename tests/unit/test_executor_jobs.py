@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tips_bench.executors import matrix, queue, slurm
 from tips_bench.executors.chosen import chosen_executor
 from tips_bench.executors.jobs import Settings, new_job, ranks_of
 from tips_bench.executors.work import prepare
+from tips_bench.results.record import Record
 
 
 def test_a_job_takes_the_folder_and_the_variables_of_tips_bench_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,3 +156,16 @@ def test_what_slurm_has_in_its_queue_is_queued_and_what_it_has_ended_has_failed(
     assert states()[2] == ("queued", "Slurm's job 9_0"), "the earlier failure is forgotten"
     queue.forget_queued(tmp_path, ["waits"])
     assert states()[0] == ("left", "")
+
+
+def test_what_ends_while_its_record_is_looked_for_is_running_and_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ExitStack() as works:
+
+        def ends(out: Path, clean: bool) -> dict[str, list[Record]]:
+            works.close()
+            return {}
+
+        monkeypatch.setattr(matrix, "_records", ends)
+        assert works.enter_context(matrix.claimed(tmp_path, "own"))
+        (state,) = matrix.status(tmp_path, [matrix.Asked("own", "task", "model", "protocol")])
+    assert state.state == "running"

@@ -36,7 +36,7 @@ def status(
         gone = [one.asked for one in state if one.state in ("failed", "left")]
         matrix.forget(folder, gone)
         queue.forget_queued(folder, [one.id for one in gone])
-        say(f"{len(gone)} evaluations forgotten")
+        say(f"{len(gone)} evaluation{'s' * (len(gone) != 1)} forgotten")
         state = [one for one in state if one.asked not in gone]
     if not as_json:
         print_status(state)

@@ -124,13 +124,12 @@ def status(out: Path, asked: Sequence[Asked], *, clean: bool = False) -> list[St
 
     clean: and neither the record nor this process is of a checkout with uncommitted changes, of which nobody knows what they change.
     """
-    records = _records(out, clean)
-    return [_status(out, one, records) for one in asked]
+    running = {one.id for one in asked if claims.is_claimed(folder_of(out) / f"{one.id}.running")}
+    records = _records(out, clean)  # after the look at claims: of what has ended by then, the record is there
+    return [Status(one, "running") if one.id in running else _status(out, one, records) for one in asked]
 
 
 def _status(out: Path, asked: Asked, records: dict[str, list[Record]]) -> Status:
-    if claims.is_claimed(folder_of(out) / f"{asked.id}.running"):
-        return Status(asked, "running")
     failed_at, sentence = _failure(folder_of(out) / f"{asked.id}.failed")
     for record in records.get(asked.id, []):
         kept = not asked.predictions or predictions_folder(record.file).is_dir()
