@@ -57,9 +57,8 @@ def place_predictions(work: Path, record: Path) -> None:
 
 def lacking(path: Path, record: Record, *, pictures: int, predictions: bool, metrics: Iterable[str]) -> list[str]:
     """What is asked for and does not lie beside the record in this file, in words. pictures: so many."""
-    have = len(record.pictured)
     return [
-        *([f"it has {have} of {pictures} pictures"] if have < pictures else []),
+        *([] if record.has_pictures(pictures) else [f"it has {len(record.pictured)} of {pictures} pictures"]),
         *(["it has no predictions"] if predictions and not predictions_folder(path).is_dir() else []),
         *(f"it has no {name}" for name in metrics if name not in record.beside),
     ]

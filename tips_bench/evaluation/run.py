@@ -286,16 +286,19 @@ class _Run:
 
     def earlier(self) -> tuple[Record, list[str]] | None:
         """The record of an earlier run of the same thing, and why it is scored again all the same; no reason: it is not."""
-        try:
-            record = load_record(self.path)
-        except UserError:
-            return None  # there is none, or one of an older schema or broken: it is written anew
+        if (record := self._before()) is None:
+            return None
         commit, dirty = git_state(PACKAGE)
         code = ["it is of another commit"] if record.git_commit != commit else ["the code has changes"] if dirty or record.git_dirty else []
         asked = self.options
-        pictures = min(asked.pictures, len(self.splits.test))
-        missing = lacking(self.path, record, pictures=pictures, predictions=asked.predictions, metrics=self.beside)
+        missing = lacking(self.path, record, pictures=asked.pictures, predictions=asked.predictions, metrics=self.beside)
         return record, [*(["--rerun"] if asked.rerun else []), *code, *missing]
+
+    def _before(self) -> Record | None:
+        try:
+            return load_record(self.path)
+        except UserError:
+            return None  # there is none, or one of an older schema or broken: it is written anew
 
     def finish(self) -> Record:
         """Fit, score, draw, write the record, and clean up."""

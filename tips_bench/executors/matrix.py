@@ -133,7 +133,7 @@ def _status(out: Path, asked: Asked, records: dict[str, list[Record]]) -> Status
     failed_at, sentence = _failure(folder_of(out) / f"{asked.id}.failed")
     for record in records.get(asked.id, []):
         kept = not asked.predictions or predictions_folder(record.file).is_dir()
-        whole = len(record.pictures) >= asked.pictures and set(asked.metrics) <= set(record.beside) and kept
+        whole = record.has_pictures(asked.pictures) and set(asked.metrics) <= set(record.beside) and kept
         if whole and record.file.stat().st_mtime >= failed_at:  # else a later try failed
             return Status(asked, "done", path=record.path)
     return Status(asked, "failed", sentence) if sentence else Status(asked, "left")
