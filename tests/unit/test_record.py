@@ -269,6 +269,6 @@ def test_reading_a_record_loads_neither_torch_nor_mmengine(tmp_path):
 
 
 def test_pictures_of_all_samples_are_enough_and_the_sheet_does_not_count() -> None:
-    few = made("ade20k", "m").model_copy(update={"pictures": ["s.png", "1.png", "2.png"], "pictured": ["a", "b"]})
+    few = made("ade20k", "m", None).model_copy(update={"pictures": ["s.png", "1.png", "2.png"], "pictured": ["a", "b"]})
     assert few.has_pictures(0) and few.has_pictures(2) and not few.has_pictures(3)
     assert few.model_copy(update={"dataset": few.dataset.model_copy(update={"n": 2})}).has_pictures(100)
