@@ -10,6 +10,7 @@ What a run is:
 What a step sees:
 
     shards    samples from tar files, in an order that a seed decides and a cursor resumes
+    sources   several sources of shards, each with its weight
     shard_index   where the samples of a shard begin
     shard_files   bytes of shards, on a disk or in object storage
     captions  a caption for each global token; a tokenizer trained on captions

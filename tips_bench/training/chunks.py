@@ -21,7 +21,8 @@ from tips_bench.errors import UserError
 from tips_bench.models.tokenizer import Tokenizer
 from tips_bench.training import captions, crops
 from tips_bench.training.recipe import Recipe, StagePart
-from tips_bench.training.shards import Cursor, Draw, SampleFault, ShardOrder
+from tips_bench.training.shards import Cursor, Draw, SampleFault
+from tips_bench.training.sources import Order
 
 CHUNK = 16  # draws
 Taken = list[list[int]]
@@ -56,7 +57,7 @@ class Reader(IterableDataset):
         recipe: Recipe,
         stage: StagePart,
         tokenizer: Tokenizer | None,
-        order: ShardOrder,
+        order: Order,
         cursor: Cursor,
         rank: int,
         world: int,

@@ -32,7 +32,9 @@ Changes = dict[str, tuple[Any, Any]]
 _SAID_ONLY = re.compile(r"(sources|notes|title)(\.|$)")
 # What may change when a run goes on: how steps are computed and what is scored on the way. Shards may lie elsewhere; that they are the
 # same ones is seen from their names and sizes.
-_FREE = re.compile(r"(running|evaluation|data\.workers|data\.shards|data\.held_out|method\.contrastive\.chunk)(\.|$)")
+_FREE = re.compile(
+    r"(running|evaluation|data\.workers|data\.shards|data\.sources\.\d+\.shards|data\.held_out|method\.contrastive\.chunk)(\.|$)"
+)
 # What may change where its user says so with --set: what helps a run that diverged, and how long it is. The contrastive temperature is
 # learned, so that another start of it would change nothing.
 _IF_TOLD = re.compile(

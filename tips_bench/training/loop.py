@@ -30,7 +30,7 @@ from tips_bench.progress import Advance, bar
 from tips_bench.ranks import World
 from tips_bench.training import checkpoint, runs
 from tips_bench.training.bad_steps import BadSteps
-from tips_bench.training.batches import Batch, Report, TrainingData, all_together, raise_if_reader_died, shard_order
+from tips_bench.training.batches import Batch, Report, TrainingData, all_together, raise_if_reader_died
 from tips_bench.training.captions import TOKENIZER, tokenizer_file
 from tips_bench.training.checkpoint_writer import CheckpointWriter
 from tips_bench.training.claim import Changes, claimed, write_recipe
@@ -42,6 +42,7 @@ from tips_bench.training.held_out import HeldOut, suspects
 from tips_bench.training.history import History
 from tips_bench.training.log import Log
 from tips_bench.training.recipe import Recipe
+from tips_bench.training.sources import shard_order, source_orders
 from tips_bench.training.step import Learner
 from tips_bench.training.watchdog import Watchdog
 
@@ -257,16 +258,19 @@ class _Run:
         return checkpoint.load(folder, tensors, together=True)
 
     def _prepare_shards(self) -> list[Path]:
-        """Their indexes, made by the first rank for all; the shards that are left out. Errors: none of the first samples can be used."""
+        """Their indexes, made by the first rank for all; the shards that are left out.
+
+        Errors: none of the first samples of a source can be used.
+        """
         broken: list[Path] = []
         if self.world.is_first:
             checkpoint.remove_unfinished(self.run)
-            order = shard_order(self.recipe)
-            broken = order.broken
+            broken = shard_order(self.recipe).broken
             for path in broken:
                 say(f"{self.recipe.name}: left out, because it is no whole tar file: {path}")
             if checkpoint.newest(self.run) is None:
-                check_first_samples(self.recipe, order)
+                for source in source_orders(self.recipe):
+                    check_first_samples(self.recipe, source)
         self.world.barrier()
         return broken
 
