@@ -23,7 +23,7 @@ import torch
 from tips_bench import ranks
 from tips_bench.errors import UserError
 from tips_bench.files import atomic
-from tips_bench.journal import say
+from tips_bench.journal import say, warn
 from tips_bench.models.devices import resolve_device
 from tips_bench.models.tokenizer import Tokenizer
 from tips_bench.progress import Advance, bar
@@ -40,7 +40,7 @@ from tips_bench.training.evaluations import DONE, Evaluate, Evaluations
 from tips_bench.training.first_samples import check_first_samples
 from tips_bench.training.held_out import HeldOut, suspects
 from tips_bench.training.history import History
-from tips_bench.training.log import Log
+from tips_bench.training.log import Log, read_log
 from tips_bench.training.recipe import Recipe
 from tips_bench.training.sources import shard_order, source_orders
 from tips_bench.training.step import Learner
@@ -90,11 +90,11 @@ class _Run:
         self.report = Report()  # of all ranks, at the newest checkpoint
         held_out = recipe.data.held_out
         self.held_out = None if held_out is None else HeldOut(recipe, held_out, tokenizer, world)
-        self.monitor = DivergenceMonitor(recipe)
         self.bad = BadSteps(recipe.running.bad_steps)
         self.watchdog = Watchdog(world, 60 * recipe.running.timeout_minutes)
         own = run if world.is_first else None
         self.log, self.history = Log(own, self.step, recipe), History(own)
+        self.monitor = world.told(lambda: self._monitor())
         if broken:
             self._tell("broken shards", shards=[str(path) for path in broken])
         parts = recipe.evaluation if world.is_first else []
@@ -197,7 +197,20 @@ class _Run:
             self._pass_over(batch, fault)
             self.bad.check(self.step, fault, f"stages.{stage}.learning_rate")
         else:
-            self.monitor.check(self.step, report, stage=stage)
+            self._warn(self.monitor.check(self.step, report, stage=stage))
+
+    def _warn(self, said: str | None) -> None:
+        if said:
+            self._tell("warning", said=said)
+            if self.world.is_first:
+                warn(f"{self.recipe.name}: {said}")
+
+    def _monitor(self) -> DivergenceMonitor:
+        """One that knows what the run has seen so far."""
+        monitor = DivergenceMonitor(self.recipe)
+        if self.step:
+            monitor.take_up(line for line in read_log(self.run) if line["step"] <= self.step)
+        return monitor
 
     def _pass_over(self, batch: Batch, fault: str) -> None:
         """Names the samples of a step that changed nothing: those that are not finite themselves, or else all of the step."""
