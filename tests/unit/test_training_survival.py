@@ -195,7 +195,15 @@ def test_a_watchdog_tells_the_ranks_that_are_silent_from_those_that_are_behind()
     after |= {1: Place(7, 11, "computing")}
     assert tell_missing(own, 3, before, after) == "rank 1 is still computing, at step 11"
     after |= {1: Place(7, 12, "computing")}
-    assert tell_missing(own, 3, before, after) == "all ranks answer, and all are computing this step"
+    assert tell_missing(own, 3, before, after) == "all ranks answer, and all are at the same place"
     del before[1], after[1]  # it froze before it told anything
     assert tell_missing(own, 3, before, after) == "rank 1 does not answer any more"
     assert Place.parse("3 4 reading") == Place(3, 4, "reading")
+
+
+def test_a_watchdog_tells_who_holds_up_the_start_and_the_end_of_a_run() -> None:
+    before = {rank: Place(5, 0, "starting") for rank in range(2)}
+    after = {0: Place(7, 0, "indexing"), 1: Place(7, 0, "starting")}
+    assert tell_missing(Place(7, 0, "starting"), 2, before, after).startswith("rank 0 is reading the headers of shards")
+    after = {0: Place(7, 9, "computing"), 1: Place(7, 9, "ending")}
+    assert tell_missing(Place(7, 9, "ending"), 2, before, after) == "rank 0 is still computing, at step 9"

@@ -61,24 +61,29 @@ def train(recipe: Recipe, run: Path, *, resume: bool = False, device: str | None
     """
     world = ranks.enter(resolve_device(device))
     with ExitStack() as stack:
+        watchdog = stack.enter_context(closing(Watchdog(world, 60 * recipe.running.timeout_minutes)))
+        watchdog.start()
         changes = stack.enter_context(claimed(run, recipe, resume=resume)) if world.is_first else {}
         stack.enter_context(checkpoint.alone_on_purpose())
         world.barrier()
-        with _sigterm() as told, closing(_Run(recipe, run, world, evaluate)) as running:
+        with _sigterm() as told, closing(_Run(recipe, run, world, watchdog, evaluate)) as running:
             if changes:
                 running.take_note_of(changes)
             outcome = running.to_the_end(told)
-        world.barrier()  # none leaves while another still waits for it
-    ranks.leave()
+            watchdog.close()
+            ranks.leave()
+            running.finish(outcome, told)
     return outcome
 
 
 class _Run:
     """A run in progress on this rank."""
 
-    def __init__(self, recipe: Recipe, run: Path, world: World, evaluate: Evaluate | None) -> None:
-        self.recipe, self.run, self.world = recipe, run, world
+    def __init__(self, recipe: Recipe, run: Path, world: World, watchdog: Watchdog, evaluate: Evaluate | None) -> None:
+        self.recipe, self.run, self.world, self.watchdog = recipe, run, world, watchdog
+        self.watchdog.at(0, "indexing" if world.is_first else "starting")
         broken = self._prepare_shards()
+        self.watchdog.at(0, "starting")
         tokenizer = self._tokenizer()
         self.learner = Learner(recipe, world, runs.frozen_teacher(recipe))
         state = self._restore()
@@ -91,7 +96,6 @@ class _Run:
         held_out = recipe.data.held_out
         self.held_out = None if held_out is None else HeldOut(recipe, held_out, tokenizer, world)
         self.bad = BadSteps(recipe.running.bad_steps)
-        self.watchdog = Watchdog(world, 60 * recipe.running.timeout_minutes)
         own = run if world.is_first else None
         self.log, self.history = Log(own, self.step, recipe), History(own)
         self.monitor = world.told(lambda: self._monitor())
@@ -107,10 +111,13 @@ class _Run:
         write_recipe(self.run, self.recipe)
 
     def to_the_end(self, told: threading.Event) -> Outcome:
-        """All steps that are left. told: set when the run is to end early."""
+        """All steps that are left, and the last checkpoint. told: set when the run is to end early."""
         self._tell("start", ranks=self.world.size, device=str(self.world.device))
         try:
             outcome = self._stages(told)
+            self.watchdog.at(self.step, "ending")
+            self._save(wait=True)
+            self.world.barrier()  # none leaves while another still waits for it
         except UserError as error:
             self.history.add(self.step, "stopped", why=str(error))
             raise
@@ -118,19 +125,20 @@ class _Run:
             raise_if_reader_died(error)
             raise_if_ranks_left(error)
             raise
-        self._tell(outcome)
         return outcome
 
+    def finish(self, outcome: Outcome, told: threading.Event) -> None:
+        """Waits on the first rank for scores that are still due, until told to stop; the other ranks are not needed any more."""
+        if outcome == "finished":
+            self._collect_scores(wait=told)
+        self._tell(outcome)
+
     def _stages(self, told: threading.Event) -> Outcome:
-        self.watchdog.start()
-        with bar(self.recipe.name, self.recipe.steps, "steps") as advance, closing(self.watchdog):
+        with bar(self.recipe.name, self.recipe.steps, "steps") as advance:
             advance(self.step)
             outcome: Outcome = "finished"
             while self.step < self.recipe.steps and outcome == "finished":
                 outcome = self._stage(told, advance if self.world.is_first else _nothing)
-            self._save(wait=True)
-        if outcome == "finished":
-            self._collect_scores(wait=True)
         return outcome
 
     def _tell(self, event: str, **details: Any) -> None:
@@ -150,6 +158,7 @@ class _Run:
         index, within = self.recipe.stage_at(self.step)
         stage = self.recipe.stages[index]
         end = self.step - within + stage.steps
+        self.watchdog.at(self.step + 1, "reading")
         # a generator that is closed lets go of its worker processes
         with closing(self.data.batches(stage, self.world.device)) as batches:  # type: ignore[type-var]
             for batch in batches:
@@ -256,8 +265,8 @@ class _Run:
         if self.evaluations is not None:
             self.evaluations.export(step)
 
-    def _collect_scores(self, *, wait: bool = False) -> None:
-        """Writes scores into the log. wait: for all that are due."""
+    def _collect_scores(self, *, wait: threading.Event | None = None) -> None:
+        """Writes scores into the log. wait: for all that are due, until it is set."""
         for scored in self.evaluations.found(wait=wait) if self.evaluations is not None else []:
             details = {key: value for key, value in asdict(scored).items() if key != "step" and value is not None}
             self.log.event(scored.step, DONE, **details)
