@@ -39,7 +39,7 @@ _FREE = re.compile(
 # learned, so that another start of it would change nothing.
 _IF_TOLD = re.compile(
     r"(stages\.\d+\.(steps|learning_rate|final_learning_rate|warmup)|optimizer\.(weight_decay|clip_norm)"
-    r"|data\.skip_steps|method\.\w+\.(weight|sharpening\.\w+)|method\.teacher\.momentum|schedules\.\w+)$"
+    r"|data\.(skip_steps|broken_shards)|method\.\w+\.(weight|sharpening\.\w+)|method\.teacher\.momentum|schedules\.\w+)$"
 )
 
 

@@ -71,7 +71,7 @@ class DataPart(Strict):
     shards: paths or addresses such as s3://bucket/train-{000..031}.tar, with braces for ranges.
     sources: in place of shards, several sets of them, each with a weight. shuffle: samples of a source that are held back to draw from.
     mix: so many successive samples of a shard stay together in the order, so that a batch comes from many shards; null = all of a shard.
-    broken_shards: "stop" at one that is no whole tar file, or "skip" it and say so.
+    broken_shards: "stop" at one that is no whole tar file, or that breaks or goes during the run; or "skip" it, or its samples, and say so.
     workers: processes on each rank that read and crop; the batches do not depend on it.
     skip_steps: pairs of a first step and a last one, from 1, whose batches are read and not learned from.
     """

@@ -26,7 +26,7 @@ from webdataset.shardlists import expand_urls
 
 from tips_bench.errors import UserError
 from tips_bench.files import digest
-from tips_bench.training.shard_files import ShardFiles, is_remote, patiently, shard_path
+from tips_bench.training.shard_files import ShardFault, ShardFiles, is_remote, patiently, shard_path
 from tips_bench.training.shard_index import Entry, ShardIndex, entries_in, entries_of, index_file, load_indexes
 
 MAX_MEMBER = 64 << 20  # bytes; nothing larger is an image or a caption
@@ -95,7 +95,7 @@ class Draw:
             reason = error
         if len(entries) != 1 or entries[0].start:
             fix = f"Resume when the shard is complete; if it is, remove its index {index_file(self.path)}."
-            raise UserError("the shard was changed, and its index does not fit any more", where=self.path, fix=fix) from reason
+            raise ShardFault("the shard was changed, and its index does not fit any more", where=self.path, fix=fix) from reason
         return entries[0]
 
     def read(self, *extensions: str) -> dict[str, bytes]:
