@@ -30,6 +30,7 @@ What a step does:
     adafactor    Adafactor
     schedule     rates by the number of the step
     step         Learner: one step, in one piece or in several
+    rank_counts  how many ranks can share a batch
     distributed  ranks, DDP and FSDP
 
 What a run does:

@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader
 from tips_bench.errors import UserError
 from tips_bench.models.tokenizer import Tokenizer
 from tips_bench.training.chunks import CHUNK, Chunk, Outcome, Reader, Taken
+from tips_bench.training.rank_counts import images_of_a_rank
 from tips_bench.training.recipe import Recipe, StagePart
 from tips_bench.training.shards import Cursor
 from tips_bench.training.sources import shard_order
@@ -116,16 +117,11 @@ class TrainingData:
 
         Errors: a batch that the ranks cannot share; a broken shard; not one sample of a whole epoch that can be used; a worker that died.
         """
-        if stage.batch % self.world:
-            raise UserError(
-                f"batch = {stage.batch} cannot be divided equally among {self.world} ranks",
-                where=f"stage {stage.name!r}",
-                fix="Use a multiple of the number of ranks.",
-            )
+        images = images_of_a_rank(self.recipe, stage, self.world)
         with closing(self._chunks(stage)) as chunks:
             held: list[Chunk] = []
             while True:
-                yield self._batch(chunks, held, stage.batch // self.world, torch.device(device))
+                yield self._batch(chunks, held, images, torch.device(device))
 
     def _chunks(self, stage: StagePart) -> Generator[Chunk, None, None]:
         workers = self.recipe.data.workers

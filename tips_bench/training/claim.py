@@ -38,7 +38,7 @@ _FREE = re.compile(
 # What may change where its user says so with --set: what helps a run that diverged, and how long it is. The contrastive temperature is
 # learned, so that another start of it would change nothing.
 _IF_TOLD = re.compile(
-    r"(stages\.\d+\.(steps|learning_rate|final_learning_rate|warmup)|optimizer\.(weight_decay|clip_norm)"
+    r"(stages\.\d+\.(steps|batch|learning_rate|final_learning_rate|warmup)|optimizer\.(weight_decay|clip_norm)"
     r"|data\.(skip_steps|broken_shards)|method\.\w+\.(weight|sharpening\.\w+)|method\.teacher\.momentum|schedules\.\w+)$"
 )
 

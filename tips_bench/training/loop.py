@@ -41,6 +41,7 @@ from tips_bench.training.first_samples import check_first_samples
 from tips_bench.training.held_out import HeldOut, suspects
 from tips_bench.training.history import History
 from tips_bench.training.log import Log, read_log
+from tips_bench.training.rank_counts import check_ranks
 from tips_bench.training.recipe import Recipe
 from tips_bench.training.sources import shard_order, source_orders
 from tips_bench.training.step import Learner
@@ -61,6 +62,7 @@ def train(recipe: Recipe, run: Path, *, resume: bool = False, device: str | None
     """
     world = ranks.enter(resolve_device(device))
     with ExitStack() as stack:
+        check_ranks(recipe, world.size)
         watchdog = stack.enter_context(closing(Watchdog(world, 60 * recipe.running.timeout_minutes)))
         watchdog.start()
         changes = stack.enter_context(claimed(run, recipe, resume=resume)) if world.is_first else {}
