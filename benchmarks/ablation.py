@@ -17,11 +17,11 @@ import argparse
 from pathlib import Path
 
 from tips_bench.evaluation.run import evaluate
-from tips_bench.training.batches import shard_order
 from tips_bench.training.captions import TOKENIZER, tokenizer_file
 from tips_bench.training.loop import train
 from tips_bench.training.recipe_files import load_recipe, shipped_recipes
 from tips_bench.training.runs import export
+from tips_bench.training.sources import shard_order
 
 BOTH = "ablation-d-two-tokens"
 # What changes where towers are there to begin with.

@@ -28,11 +28,11 @@ from scipy.optimize import least_squares
 from tips_bench.corpus.store import read_samples, write_shard
 from tips_bench.evaluation.run import evaluate
 from tips_bench.files import write_text
-from tips_bench.training.batches import shard_order
 from tips_bench.training.captions import tokenizer_file
 from tips_bench.training.loop import train
 from tips_bench.training.recipe_files import load_recipe
 from tips_bench.training.runs import export
+from tips_bench.training.sources import shard_order
 
 RECIPE = "ablation-d-two-tokens"
 WIDTHS, SIZES = (64, 128, 256), (1920, 3840, 7680)

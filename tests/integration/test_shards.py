@@ -21,11 +21,12 @@ from tips_bench.cli.app import app
 from tips_bench.errors import UserError
 from tips_bench.models.tokenizer import Tokenizer
 from tips_bench.rooms.writing.writers import Manifest, write_rooms
-from tips_bench.training.batches import Batch, TrainingData, shard_order
+from tips_bench.training.batches import Batch, TrainingData
 from tips_bench.training.captions import read_captions, train_tokenizer
 from tips_bench.training.crops import crops, random_mask, read_image
 from tips_bench.training.recipe import StagePart
 from tips_bench.training.shards import Cursor, expand_shards
+from tips_bench.training.sources import shard_order
 
 COUNTS = [14, 9, 20]
 TOTAL = sum(COUNTS)

@@ -67,6 +67,33 @@ def test_a_bad_sample_is_named_and_its_step_is_as_if_the_recipe_passed_over_it(
     assert all(torch.equal(value, wanted[name]) for name, value in learned(tmp_path / "bad").items())
 
 
+def test_a_run_that_goes_on_knows_what_its_log_tells_and_warns_once(
+    shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tips_bench.training.divergence.WINDOW", 4)
+    monkeypatch.setattr("tips_bench.training.divergence._LEARNED", 9.0)
+    still = {"method": ALONE, "running": {"log_every": 1, "checkpoint_every": 2}, "stages__0__warmup": 0}
+    train(recipe(shards, steps=8, **still), tmp_path / "run", device="cpu")
+    (line,) = (line for line in read_log(tmp_path / "run") if line.get("event") == "warning")
+    assert line["step"] == 4 and line["said"].startswith("nothing learned yet: after 4 steps")
+    assert "nothing learned yet" in caplog.text
+    longer = recipe(shards, steps=12, sources={"stages.0.steps": "ours: set by the user"}, **still)
+    train(longer, tmp_path / "run", resume=True, device="cpu")
+    assert [line["step"] for line in read_history(tmp_path / "run") if line["event"] == "warning"] == [4]
+
+
+def test_a_batch_and_the_patience_with_broken_shards_may_change_when_a_run_goes_on(shards: str, tmp_path: Path) -> None:
+    common = {"method": ALONE, "running": EVERY_STEP, "stages__0__warmup": 0}
+    train(recipe(shards, steps=3, **common), tmp_path / "run", device="cpu")
+    told = {key: "ours: set by the user" for key in ("stages.0.steps", "stages.0.batch", "data.broken_shards")}
+    now = recipe(shards, steps=6, stages__0__batch=6, data__broken_shards="skip", sources=told, **common)
+    assert train(now, tmp_path / "run", resume=True, device="cpu") == "finished"
+    (changed,) = (line for line in read_history(tmp_path / "run") if line["event"] == "changed")
+    assert changed["values"]["stages.0.batch"] == [8, 6] and changed["values"]["data.broken_shards"] == ["stop", "skip"]
+    newest = checkpoint.newest(tmp_path / "run")
+    assert newest is not None and checkpoint.read_state(newest).data[0]["report"]["drawn"] == 3 * 8 + 3 * 6
+
+
 def test_a_lost_run_goes_on_by_the_advice_it_is_given(shards: str, tmp_path: Path) -> None:
     run, common = tmp_path / "run", {"method": ALONE, "running": {"log_every": 1, "checkpoint_every": 2}, "stages__0__warmup": 0}
     lost = recipe(shards, steps=12, stages__0__learning_rate=1e30, **common)

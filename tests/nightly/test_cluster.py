@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.pretraining import recipe, write_recipe, write_shards
-from tests.helpers.torchrun import finish_torchrun, free_port, kill_tree, listens, ranks_of, start_torchrun
+from tests.helpers.torchrun import finish_torchrun, free_port, kill_tree, listens, ranks_of, start_torchrun, torchrun
 from tips_bench.training import checkpoint
 from tips_bench.training.history import read_history
 from tips_bench.training.log import read_log
@@ -32,6 +32,43 @@ def test_a_rank_that_is_frozen_ends_the_others_within_the_limit_and_is_named(tmp
         done = finish_torchrun(process)
     assert done.returncode != 0
     assert "did not end within 0.5 minutes on rank 0: rank 1 does not answer any more. Look at that machine" in done.stderr
+
+
+def test_a_rank_that_hangs_before_the_first_step_ends_the_others_and_is_named(tmp_path: Path) -> None:
+    """It never comes to the checkpoint that all restore."""
+    path = write_recipe(tmp_path / "tiny.yaml", write_shards(tmp_path / "shards"), running={"timeout_minutes": 0.2})
+    script = tmp_path / "hang.py"
+    script.write_text(
+        "import os, time\nfrom pathlib import Path\nfrom tips_bench.training import loop\n"
+        "from tips_bench.training.recipe_files import load_recipe\n"
+        "if os.environ['RANK'] == '0':\n    loop._Run._restore = lambda self: time.sleep(600)\n"
+        "loop._Run._tokenizer = lambda self: self.watchdog.at(0, 'indexing' if self.world.is_first else 'starting')\n"
+        f"loop.train(load_recipe({str(path)!r}), Path('run'), device='cpu')\n"
+    )
+    done = torchrun(2, script, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "a part of the start did not end within 0.2 minutes on rank 1: rank 0 is reading the headers of shards" in done.stderr
+
+
+def test_other_ranks_leave_before_the_first_has_the_last_scores(tmp_path: Path) -> None:
+    evaluation = {"every": 2, "task": "any"}
+    path = write_recipe(tmp_path / "tiny.yaml", write_shards(tmp_path / "shards"), steps=4, evaluation=evaluation)
+    script = tmp_path / "scores.py"
+    script.write_text(
+        "import os, time\nfrom pathlib import Path\nfrom tips_bench import ranks\nfrom tips_bench.training import loop\n"
+        "from tips_bench.training.recipe_files import load_recipe\n"
+        "def evaluate(part, model, out):\n"
+        "    until = time.monotonic() + 200\n"
+        "    while not Path('left').exists() and time.monotonic() < until:\n        time.sleep(0.1)\n"
+        "    return {'left': float(Path('left').exists())}\n"
+        f"loop.train(load_recipe({str(path)!r}), Path('run'), device='cpu', evaluate=evaluate)\n"
+        "if os.environ['RANK'] == '1':\n    Path('left').touch()\nranks.end()\n"
+    )
+    done = torchrun(2, script, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    scored = [line for line in read_log(tmp_path / "run") if line.get("event") == "evaluation"]
+    assert [(line["step"], line["metrics"]["left"]) for line in scored] == [(2, 1.0), (4, 1.0)]
+    assert [line["event"] for line in read_history(tmp_path / "run")] == ["start", "finished"]
 
 
 def test_machines_leave_and_join_a_run_that_goes_on_by_itself(tmp_path: Path) -> None:

@@ -215,6 +215,60 @@ def test_shards_in_object_storage_are_read_in_the_same_order_though_reads_fail(b
     assert remote.identity == local.identity
 
 
+def test_waits_last_minutes_and_differ_and_are_told_of(
+    bucket: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def never(*args: Any, **kwargs: Any) -> bytes:
+        raise OSError(503, "the server is away")
+
+    monkeypatch.setattr(shard_files, "FIRST_WAIT_S", 0.5)
+    draw = next(ShardOrder(expand_shards([bucket]), seed=0, shuffle=4).draws(START))
+    monkeypatch.setattr(Unsteady, "cat_file", never)
+    waits: list[list[float]] = []
+    for _ in range(2):
+        waits.append([])
+        monkeypatch.setattr(shard_files.time, "sleep", waits[-1].append)
+        with pytest.raises(UserError, match="the server is away"):
+            draw.files.read(draw.path, *draw.span)
+    assert waits[0] != waits[1] and all(120 < sum(some) < 400 and max(some) <= 45 for some in waits)
+    assert caplog.text.count("it cannot be read (the server is away), and is tried again") == 2
+
+
+def test_credentials_that_are_missing_are_told_of_at_once(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoCredentialsError(Exception):
+        """As botocore's."""
+
+    def refused(*args: Any, **kwargs: Any) -> bytes:
+        raise NoCredentialsError("Unable to locate credentials")
+
+    draw = next(ShardOrder(expand_shards([bucket]), seed=0, shuffle=4).draws(START))
+    monkeypatch.setattr(Unsteady, "cat_file", refused)
+    monkeypatch.setattr(shard_files.time, "sleep", lambda seconds: pytest.fail("it waits"))
+    with pytest.raises(UserError, match="Unable to locate credentials"):
+        draw.read("jpg")
+
+
+@pytest.mark.parametrize("how", ["gone", "cut", "changed"])
+def test_a_shard_that_breaks_during_a_run_is_skipped_if_so_wished(tmp_path: Path, how: str) -> None:
+    pattern = write_shards(tmp_path, [6, 6, 6])
+    small = ("method.contrastive=null", "method.teacher.start=0", "data.shuffle=18")
+    stop = TrainingData(small_recipe(pattern, *small), None)
+    skip = TrainingData(small_recipe(pattern, *small, "data.broken_shards=skip"), None)
+    assert stop.order.identity == skip.order.identity  # their indexes are there
+    victim = tmp_path / "train-001.tar"
+    data = victim.read_bytes()
+    if how == "gone":
+        victim.unlink()
+    else:
+        victim.write_bytes(data[:1024] if how == "cut" else b"x" * len(data))
+    with pytest.raises(UserError, match=r"train-001\.tar: the shard (was changed|cannot be read)"):
+        list(itertools.islice(stop.batches(stop.recipe.stages[0]), 3))
+    batches = list(itertools.islice(skip.batches(skip.recipe.stages[0]), 2))
+    assert not [name for batch in batches for name in batch.names if "train-001" in name]
+    assert skip.report.faults == {"broken shard": skip.report.skipped} and skip.report.skipped >= 1
+    assert skip.report.examples == {"broken shard": "train-001.tar"}
+
+
 def test_storage_that_stays_away_is_told_of_after_some_tries(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*args: Any, **kwargs: Any) -> bytes:
         raise OSError(503, "the server is away")

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from tests.helpers.shards import sample, small_recipe, write_shard, write_shards
 from tips_bench.errors import UserError
 from tips_bench.models.tokenizer import Tokenizer
-from tips_bench.training.batches import shard_order
 from tips_bench.training.captions import Captions, choose, read_captions, tokenizer_file, train_tokenizer, wanted_kinds
 from tips_bench.training.first_samples import check_first_samples
 from tips_bench.training.recipe import ContrastivePart
 from tips_bench.training.shards import SampleFault
+from tips_bench.training.sources import shard_order
 
 BOTH = ("web", "synthetic")
 

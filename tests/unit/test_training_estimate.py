@@ -17,6 +17,7 @@ from tips_bench.models.configs import VisionConfig
 from tips_bench.models.layers import Block, Mlp
 from tips_bench.models.vision import VisionTower
 from tips_bench.training.estimate import MACHINES, estimate
+from tips_bench.training.rank_counts import check_ranks, listed_counts, ranks_that_fit
 from tips_bench.training.recipe_files import load_recipe
 from tips_bench.training.stage_sizes import StageSizes
 from tips_bench.training.step import Learner, _attention_on_cpu
@@ -117,14 +118,37 @@ def test_fsdp_sends_blocks_in_bfloat16_so_that_only_heads_are_copied() -> None:
 
 
 def test_a_batch_that_ranks_cannot_share_is_one_sentence() -> None:
-    with pytest.raises(UserError, match="batch = 8 cannot be divided equally among 3 ranks"):
+    with pytest.raises(UserError, match=r"batch = 8 cannot .* among 3 ranks\. Use 1, 2, 4 or 8 ranks, .*: --set stages\.0\.batch=6\."):
         estimate(recipe(), 3)
+
+
+def test_ranks_that_fit_share_the_batch_of_every_stage() -> None:
+    paper = load_recipe("tipsv2-g14")
+    with pytest.raises(UserError, match=r"Use 32, 64, 128, 256 or 512 ranks, or another batch, .* --set stages\.0\.batch=8184\."):
+        check_ranks(paper, 248)
+    check_ranks(load_recipe("tipsv2-g14", ["stages.0.batch=8184", "stages.1.batch=3968"]), 248)
+    assert max(ranks_that_fit(paper)) == 4096
+    groups = load_recipe("tipsv2-g14", ["running.parallel=hsdp", "running.shard_ranks=16"])
+    assert ranks_that_fit(groups)[:3] == [16, 32, 64]
+    assert listed_counts([1], 5) == "1" and listed_counts([1, 2, 4, 8, 16], 3) == "1, 2, 4 or 8"
+
+
+def test_a_plan_of_a_small_recipe_has_units_that_fit_it(capsys: pytest.CaptureFixture[str]) -> None:
+    nano = load_recipe("tips-nano")
+    print_plan(nano, 1, "h100")
+    said = capsys.readouterr().out
+    stages = estimate(nano, 1)
+    assert "GFLOP a step" in said and f"{stages[0].operations / 1e9:,.0f}" in said
+    seconds = sum(stage.days(1, MACHINES["a100"]) for stage in stages) * 24 * 3600
+    assert 10 < seconds < 60 and "seconds, a100" in said and f"{seconds:.1f}" in said
+    assert " 0.0 " not in said and " 0.00 " not in said
 
 
 def test_a_plan_names_every_stage_and_says_whether_it_fits(capsys: pytest.CaptureFixture[str]) -> None:
     print_plan(load_recipe("tipsv2-g14"), 256, "h100")
     said = capsys.readouterr().out
     assert said.count("low-resolution") == said.count("high-resolution") == 2 and "fits into nine tenths of the 80 GB" in said
+    assert "The batches can be shared by 64, 128, 256, 512 or 1024 ranks" in said and "days, h100" in said and "TFLOP a step" in said
     print_plan(load_recipe("tipsv2-g14", ["running.parallel=ddp", "running.activation_checkpointing=false"]), 128, "a100")
     assert "does not fit" in capsys.readouterr().out
     print_plan(load_recipe("tipsv2-g14", ["running.parallel=hsdp"]), 256, "h100")

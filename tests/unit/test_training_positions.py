@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from tests.helpers.pretraining import recipe, write_shards
 from tips_bench.models.tokenizer import Tokenizer
-from tips_bench.training.batches import TrainingData, shard_order
+from tips_bench.training.batches import TrainingData
 from tips_bench.training.captions import tokenizer_file
+from tips_bench.training.sources import shard_order
 from tips_bench.training.student import Student
 
 

@@ -72,6 +72,60 @@ def test_a_contrastive_loss_that_comes_back_ends_a_run_and_a_spike_does_not() ->
     assert "from a checkpoint of step 3" in str(found.value)
 
 
+def told(watch: DivergenceMonitor, losses: list[float], name: str = "contrastive", first: int = 1) -> list[str]:
+    """The warnings for a loss, step by step."""
+    return [said for step, loss in enumerate(losses, first) if (said := watch.check(step, {name: loss}))]
+
+
+def test_a_loss_that_learns_nothing_is_warned_of_once_and_one_that_falls_is_not() -> None:
+    chance = math.log(8)
+    (said,) = told(monitor(200), [chance - 0.05] * 2000)
+    assert said.startswith("nothing learned yet: after 202 steps the contrastive loss is 2.03, and 2.08 is that of a model")
+    assert told(monitor(200), [chance] * 100 + [chance - 0.2] * 2000) == []
+    (said,) = told(monitor(200, steps=20_000, stages__0__warmup=10_000), [chance] * 3000)
+    assert "after 2000 steps" in said  # so early in a long warm-up as much is learned as in 200 steps at the highest rate
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [[2.1] + [20.8] * 400, [2.08] * 100 + [20.8] * 300, [2.08] * 100 + [1.7] * 100 + [5.1] * 300],
+    ids=["from the start", "before it fell", "after it fell a little"],
+)
+def test_a_loss_far_above_chance_ends_a_run_in_hundreds_of_steps(losses: list[float]) -> None:
+    with pytest.raises(UserError, match=r"the loss 'contrastive' has diverged: .*--resume --set stages\.0\.learning_rate=VALUE"):
+        told(monitor(200), losses)
+
+
+def test_a_loss_over_prototypes_that_rises_alone_ends_a_run() -> None:
+    watch, chance = monitor(200), math.log(64)
+    report = {"contrastive": 1.0, **TOLD_APART}
+    for step in range(1, 400):
+        watch.check(step, {**report, "patches": chance + 0.9})  # while the centre settles
+    with pytest.raises(
+        UserError, match=r"the loss 'patches' has diverged: for 200 steps it was far above 4\.16, which is chance, and is now 41\.6"
+    ):
+        for step in range(400, 700):
+            watch.check(step, {**report, "patches": 10 * chance})
+
+
+def test_first_losses_that_are_high_and_fall_are_no_divergence() -> None:
+    assert told(monitor(200), [5.0 - 0.02 * step for step in range(220)]) == []
+
+
+def test_what_a_log_tells_is_known_when_a_run_goes_on() -> None:
+    chance = math.log(8)
+    fallen = [{"step": step, "event": "checkpoint"} for step in (5, 10)]
+    fallen += [{"step": step, "loss": None, "contrastive": None} for step in (11, 12)]
+    fallen += [{"step": step, "loss": 0.4, "contrastive": 0.4} for step in range(1, 200, 10)]
+    watch = monitor(200, steps=1000)
+    watch.take_up(sorted(fallen, key=lambda line: line["step"]))
+    with pytest.raises(UserError, match=r"step 4\d\d: the contrastive loss was 0\.4, and for 200 steps near"):
+        told(watch, [chance] * 300, first=192)
+    watch = monitor(200, steps=1000)
+    watch.take_up([{"step": step, "loss": chance, "contrastive": chance} for step in range(100, 700, 100)])
+    assert told(watch, [chance] * 300, first=700) == []  # it was warned of before
+
+
 def test_a_temperature_that_ran_away_names_the_stage_it_is_in() -> None:
     with pytest.raises(UserError, match=r"temperature has diverged to 1e-05.*--resume --set stages\.1\.learning_rate=VALUE"):
         monitor().check(7, {"loss": 1.0, "temperature": 1e-5}, stage=1)
@@ -141,7 +195,15 @@ def test_a_watchdog_tells_the_ranks_that_are_silent_from_those_that_are_behind()
     after |= {1: Place(7, 11, "computing")}
     assert tell_missing(own, 3, before, after) == "rank 1 is still computing, at step 11"
     after |= {1: Place(7, 12, "computing")}
-    assert tell_missing(own, 3, before, after) == "all ranks answer, and all are computing this step"
+    assert tell_missing(own, 3, before, after) == "all ranks answer, and all are at the same place"
     del before[1], after[1]  # it froze before it told anything
     assert tell_missing(own, 3, before, after) == "rank 1 does not answer any more"
     assert Place.parse("3 4 reading") == Place(3, 4, "reading")
+
+
+def test_a_watchdog_tells_who_holds_up_the_start_and_the_end_of_a_run() -> None:
+    before = {rank: Place(5, 0, "starting") for rank in range(2)}
+    after = {0: Place(7, 0, "indexing"), 1: Place(7, 0, "starting")}
+    assert tell_missing(Place(7, 0, "starting"), 2, before, after).startswith("rank 0 is reading the headers of shards")
+    after = {0: Place(7, 9, "computing"), 1: Place(7, 9, "ending")}
+    assert tell_missing(Place(7, 9, "ending"), 2, before, after) == "rank 0 is still computing, at step 9"

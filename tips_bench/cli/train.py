@@ -114,7 +114,8 @@ def evaluate(part: EvaluationPart, model: Path, out: Path) -> dict[str, float]:
     """Scores an exported model by a task card, in a process that is no rank of the training; its metrics by name."""
     command = [*shlex.split(part.launch), sys.executable, "-m", "tips_bench", "run", "--json", "--task", part.task, "--model", str(model)]
     command += ["--out", str(out), *(f"--set={override}" for override in part.overrides)]
-    command += [f"--{name}={value}" for name, value in (("protocol", part.protocol), ("device", part.device)) if value is not None]
+    device = part.device or ("cpu" if os.environ.get("WORLD_SIZE", "1") != "1" and not part.launch else None)
+    command += [f"--{name}={value}" for name, value in (("protocol", part.protocol), ("device", device)) if value is not None]
     alone = {name: value for name, value in os.environ.items() if not name.startswith(_OF_A_LAUNCHER)}
     try:
         done = subprocess.run(command, env=alone, stdin=subprocess.DEVNULL, capture_output=True, text=True)

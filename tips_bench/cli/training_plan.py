@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,17 @@ from tips_bench.cli.output import print_json, print_line, print_table, print_tex
 if TYPE_CHECKING:
     from tips_bench.training.recipe import Recipe
 
+_OF_A_DAY = {"days": 1.0, "hours": 24.0, "minutes": 24 * 60.0, "seconds": 24 * 3600.0}
+
 
 def print_plan(recipe: Recipe, ranks: int, gpu: str, *, as_json: bool = False) -> None:
-    """Memory of a rank, operations, steps and days of each stage. gpu: a name of `estimate.MACHINES`. Errors: an unknown one."""
+    """Memory of a rank, operations, steps and time of each stage, and numbers of ranks that fit.
+
+    gpu: a name of `estimate.MACHINES`. Errors: an unknown one.
+    """
     from tips_bench.errors import unknown_name
     from tips_bench.training.estimate import MACHINES, SHARE, estimate
+    from tips_bench.training.rank_counts import listed_counts, ranks_that_fit
 
     if gpu not in MACHINES:
         raise unknown_name("GPU", gpu, MACHINES, where="--device")
@@ -25,23 +32,42 @@ def print_plan(recipe: Recipe, ranks: int, gpu: str, *, as_json: bool = False) -
         return
     print_text(f"{recipe.name} on {ranks} ranks{_groups(recipe, ranks)}: GB (10^9 bytes) of a rank in the fullest moment of a step")
     rows = [["images", *(str(stage.images) for stage in stages)], ["passes", *(str(stage.pieces) for stage in stages)]]
-    rows += [[part, *(f"{stage.memory[part] / 1e9:.2f}" for stage in stages)] for part in stages[0].memory]
-    rows += [["together", *(f"{stage.peak / 1e9:.1f}" for stage in stages)], ["fullest in", *(stage.moment for stage in stages)]]
+    rows += [[part, *(_figures(stage.memory[part] / 1e9) for stage in stages)] for part in stages[0].memory]
+    rows += [["together", *(_figures(stage.peak / 1e9) for stage in stages)], ["fullest in", *(stage.moment for stage in stages)]]
     print_table(["", *(stage.name for stage in stages)], rows)
     print_line("")
     print_text(f"time, if {SHARE:.0%} of a GPU's peak in bfloat16 is reached (assumed, not measured)")
     days = {name: [stage.days(ranks, machine) for stage in stages] for name, machine in MACHINES.items()}
+    time, in_a_day = _largest(_OF_A_DAY, max(map(sum, days.values())))
+    work, in_a_tera = _largest({"TFLOP": 1.0, "GFLOP": 1e3}, max(stage.operations for stage in stages) / 1e12)
     rows = [
-        [stage.name, f"{stage.steps:,}", f"{stage.operations / 1e12:,.0f}", *(f"{days[name][index]:.1f}" for name in MACHINES)]
+        [
+            stage.name,
+            f"{stage.steps:,}",
+            _figures(stage.operations / 1e12 * in_a_tera),
+            *(_figures(days[name][index] * in_a_day) for name in MACHINES),
+        ]
         for index, stage in enumerate(stages)
     ]
-    whole = ["together", f"{recipe.steps:,}", "", *(f"{sum(days[name]):.1f}" for name in MACHINES)]
-    print_table(["stage", "steps", "TFLOP a step", *(f"days, {name}" for name in MACHINES)], [*rows, whole])
+    whole = ["together", f"{recipe.steps:,}", "", *(_figures(sum(days[name]) * in_a_day) for name in MACHINES)]
+    print_table(["stage", "steps", f"{work} a step", *(f"{time}, {name}" for name in MACHINES)], [*rows, whole])
     fullest, memory = max(stage.peak for stage in stages), MACHINES[gpu].memory
     verdict = "fits" if fullest < 0.9 * memory else "does not fit"
     print_text(f"The fullest stage {verdict} into nine tenths of the {memory / 1e9:.0f} GB of one {gpu}.")
     if verdict != "fits":
         print_text("Lower running.micro_batch, set running.activation_checkpointing=true, or use more ranks with running.parallel=fsdp.")
+    print_text(f"The batches can be shared by {listed_counts(ranks_that_fit(recipe), ranks)} ranks, among other numbers.")
+
+
+def _largest(units: dict[str, float], value: float) -> tuple[str, float]:
+    """The first unit, with its factor, in which a value is at least 1; the last one, if it is in none."""
+    return next(((unit, factor) for unit, factor in units.items() if value * factor >= 1), list(units.items())[-1])
+
+
+def _figures(value: float) -> str:
+    """Three significant digits, without an exponent."""
+    digits = max(0, 2 - math.floor(math.log10(value))) if value > 0 else 0
+    return f"{value:,.{digits}f}"
 
 
 def _groups(recipe: Recipe, ranks: int) -> str:

@@ -10,6 +10,7 @@ What a run is:
 What a step sees:
 
     shards    samples from tar files, in an order that a seed decides and a cursor resumes
+    sources   several sources of shards, each with its weight
     shard_index   where the samples of a shard begin
     shard_files   bytes of shards, on a disk or in object storage
     captions  a caption for each global token; a tokenizer trained on captions
@@ -29,6 +30,7 @@ What a step does:
     adafactor    Adafactor
     schedule     rates by the number of the step
     step         Learner: one step, in one piece or in several
+    rank_counts  how many ranks can share a batch
     distributed  ranks, DDP and FSDP
 
 What a run does:

@@ -28,8 +28,10 @@ from torch.utils.data import DataLoader
 from tips_bench.errors import UserError
 from tips_bench.models.tokenizer import Tokenizer
 from tips_bench.training.chunks import CHUNK, Chunk, Outcome, Reader, Taken
+from tips_bench.training.rank_counts import images_of_a_rank
 from tips_bench.training.recipe import Recipe, StagePart
-from tips_bench.training.shards import Cursor, ShardOrder, expand_shards
+from tips_bench.training.shards import Cursor
+from tips_bench.training.sources import shard_order
 
 MOST_BESIDE = 5  # tensors of a chunk beside its local crops: the global crop, windows, a mask, texts and their paddings
 OTHER_FILES = 48  # that a process has open beside them
@@ -88,7 +90,7 @@ class TrainingData:
 
     places: what `state_dict` gave on each rank at a checkpoint, to go on behind that batch. With as many ranks as now each goes on where
     it was; with another number they share what is left, and every sample still comes once an epoch.
-    Errors: those of `expand_shards`; captions without a tokenizer, or with one of more pieces than the text tower embeds; places of other
+    Errors: those of `shard_order`; captions without a tokenizer, or with one of more pieces than the text tower embeds; places of other
     shards or another seed.
     """
 
@@ -108,23 +110,18 @@ class TrainingData:
     def state_dict(self) -> dict[str, Any]:
         """The place behind the last batch, and the report so far; plain values, fit for JSON."""
         taken = [rule for rule in self.taken if max(rule) > self.cursor.drawn]
-        return {"order": self.order.identity, "cursor": list(self.cursor), "taken": taken, "report": asdict(self.report)}
+        return {"order": self.order.identity, "cursor": self.cursor.numbers, "taken": taken, "report": asdict(self.report)}
 
     def batches(self, stage: StagePart, device: torch.device | str = "cpu") -> Iterator[Batch]:
         """Batches of stage.batch / world images from the current place on, without end.
 
         Errors: a batch that the ranks cannot share; a broken shard; not one sample of a whole epoch that can be used; a worker that died.
         """
-        if stage.batch % self.world:
-            raise UserError(
-                f"batch = {stage.batch} cannot be divided equally among {self.world} ranks",
-                where=f"stage {stage.name!r}",
-                fix="Use a multiple of the number of ranks.",
-            )
+        images = images_of_a_rank(self.recipe, stage, self.world)
         with closing(self._chunks(stage)) as chunks:
             held: list[Chunk] = []
             while True:
-                yield self._batch(chunks, held, stage.batch // self.world, torch.device(device))
+                yield self._batch(chunks, held, images, torch.device(device))
 
     def _chunks(self, stage: StagePart) -> Generator[Chunk, None, None]:
         workers = self.recipe.data.workers
@@ -206,9 +203,9 @@ class TrainingData:
             )
         if len(places) == self.world:
             own = places[self.rank]
-            self.cursor, self.taken, self.report = Cursor(*own["cursor"]), own.get("taken", []), Report(**own["report"])
+            self.cursor, self.taken, self.report = Cursor.of(own["cursor"]), own.get("taken", []), Report(**own["report"])
         else:
-            cursors = [Cursor(*place["cursor"]) for place in places]
+            cursors = [Cursor.of(place["cursor"]) for place in places]
             self.cursor = min(cursors, key=lambda cursor: cursor.drawn)
             self.taken = [[cursor.drawn for cursor in cursors], *(rule for place in places for rule in place.get("taken", []))]
             if self.rank == 0:
@@ -236,13 +233,6 @@ def _check_handles(sent: int) -> None:
     if allowed != resource.RLIM_INFINITY and allowed < wanted:
         problem = f"a process may open {allowed} files at a time, and one that reads the data needs {wanted}"
         raise UserError(problem, where="data.workers", fix=f"Raise the limit with `ulimit -n {wanted}`, or set data.workers=0.")
-
-
-def shard_order(recipe: Recipe) -> ShardOrder:
-    """The order of a recipe's shards. Errors: those of `expand_shards`."""
-    data = recipe.data
-    paths = expand_shards(data.shards)
-    return ShardOrder(paths, seed=recipe.seed, shuffle=data.shuffle, mix=data.mix, skip_broken=data.broken_shards == "skip")
 
 
 def _check_tokenizer(recipe: Recipe, tokenizer: Tokenizer | None) -> None:

@@ -27,7 +27,8 @@ from tips_bench.fetch import fetch
 from tips_bench.files import atomic, digest
 from tips_bench.models.tokenizer import lower
 from tips_bench.training.recipe import CaptionKind, ContrastivePart, Recipe
-from tips_bench.training.shards import Cursor, SampleFault, ShardOrder
+from tips_bench.training.shards import Cursor, SampleFault
+from tips_bench.training.sources import Order
 
 EXTENSIONS = ("json", "txt")
 KINDS = ("web", "synthetic")
@@ -104,7 +105,7 @@ def wanted_kinds(method: ContrastivePart | None) -> list[CaptionKind]:
     return sorted(named)
 
 
-def tokenizer_file(recipe: Recipe, order: ShardOrder, folder: Path) -> Path:
+def tokenizer_file(recipe: Recipe, order: Order, folder: Path) -> Path:
     """The recipe's tokenizer: its file, fetched if need be, or one trained on the first captions of the run and kept in `folder`.
 
     One that is in the folder already is taken as it is, so that a resumed run keeps its own. Of several ranks let one come first.
@@ -123,7 +124,7 @@ def tokenizer_file(recipe: Recipe, order: ShardOrder, folder: Path) -> Path:
     return path
 
 
-def _texts(order: ShardOrder, kinds: list[CaptionKind]) -> Iterator[str]:
+def _texts(order: Order, kinds: list[CaptionKind]) -> Iterator[str]:
     """The captions of one epoch, in its order."""
     for draw in order.draws(Cursor()):
         if draw.after.epoch:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count, islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,9 +22,12 @@ from tips_bench.errors import UserError
 from tips_bench.models.tokenizer import Tokenizer
 from tips_bench.training import captions, crops
 from tips_bench.training.recipe import Recipe, StagePart
-from tips_bench.training.shards import Cursor, Draw, SampleFault, ShardOrder
+from tips_bench.training.shard_files import ShardFault
+from tips_bench.training.shards import Cursor, Draw, SampleFault
+from tips_bench.training.sources import Order
 
 CHUNK = 16  # draws
+BROKEN_SHARD = "broken shard"
 Taken = list[list[int]]
 """Which samples earlier ranks have drawn: by a rule of n numbers, one is taken if its number is less than that at its number % n."""
 _CROPS, _CAPTIONS, _MASKS, _WINDOWS = 2, 3, 4, 5  # streams of random numbers beside those of shards; kept apart, so that recipes share them
@@ -56,7 +60,7 @@ class Reader(IterableDataset):
         recipe: Recipe,
         stage: StagePart,
         tokenizer: Tokenizer | None,
-        order: ShardOrder,
+        order: Order,
         cursor: Cursor,
         rank: int,
         world: int,
@@ -65,6 +69,7 @@ class Reader(IterableDataset):
         super().__init__()
         self.recipe, self.stage, self.tokenizer = recipe, stage, tokenizer
         self.order, self.cursor, self.rank, self.world, self.taken = order, cursor, rank, world, taken
+        self.lost: set[Path] = set()  # shards that broke since the run began
         self.kinds = captions.wanted_kinds(recipe.method.contrastive)
 
     def __iter__(self) -> Iterator[Chunk | UserError]:
@@ -88,13 +93,22 @@ class Reader(IterableDataset):
         outcomes, rows = [], []
         for draw in draws:
             faults: tuple[str, ...]
+            name, whole = draw.path.name, False
             try:
+                if draw.path in self.lost:
+                    raise SampleFault(BROKEN_SHARD)
+                name = draw.name
                 row, faults = self.sample(draw)
                 rows.append(row)
                 whole = True
             except SampleFault as fault:
-                faults, whole = (str(fault),), False
-            outcomes.append(Outcome(draw.number, draw.name, draw.after, faults, whole))
+                faults = (str(fault),)
+            except ShardFault:
+                if self.recipe.data.broken_shards == "stop":
+                    raise
+                self.lost.add(draw.path)
+                faults = (BROKEN_SHARD,)
+            outcomes.append(Outcome(draw.number, name, draw.after, faults, whole))
         return Chunk(outcomes, [torch.stack(column) for column in zip(*rows, strict=True)])
 
     def sample(self, draw: Draw) -> tuple[list[Tensor], tuple[str, ...]]:

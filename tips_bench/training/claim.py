@@ -32,12 +32,14 @@ Changes = dict[str, tuple[Any, Any]]
 _SAID_ONLY = re.compile(r"(sources|notes|title)(\.|$)")
 # What may change when a run goes on: how steps are computed and what is scored on the way. Shards may lie elsewhere; that they are the
 # same ones is seen from their names and sizes.
-_FREE = re.compile(r"(running|evaluation|data\.workers|data\.shards|data\.held_out|method\.contrastive\.chunk)(\.|$)")
+_FREE = re.compile(
+    r"(running|evaluation|data\.workers|data\.shards|data\.sources\.\d+\.shards|data\.held_out|method\.contrastive\.chunk)(\.|$)"
+)
 # What may change where its user says so with --set: what helps a run that diverged, and how long it is. The contrastive temperature is
 # learned, so that another start of it would change nothing.
 _IF_TOLD = re.compile(
-    r"(stages\.\d+\.(steps|learning_rate|final_learning_rate|warmup)|optimizer\.(weight_decay|clip_norm)"
-    r"|data\.skip_steps|method\.\w+\.(weight|sharpening\.\w+)|method\.teacher\.momentum|schedules\.\w+)$"
+    r"(stages\.\d+\.(steps|batch|learning_rate|final_learning_rate|warmup)|optimizer\.(weight_decay|clip_norm)"
+    r"|data\.(skip_steps|broken_shards)|method\.\w+\.(weight|sharpening\.\w+)|method\.teacher\.momentum|schedules\.\w+)$"
 )
 
 

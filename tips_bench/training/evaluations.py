@@ -62,9 +62,9 @@ class Evaluations:
         for part in self._parts_at(step):
             self._due.put((step, part))
 
-    def found(self, *, wait: bool = False) -> list[Scored]:
-        """What has been scored since the last call. wait: until all are."""
-        while wait and self._due.unfinished_tasks and self._thread.is_alive():
+    def found(self, *, wait: threading.Event | None = None) -> list[Scored]:
+        """What has been scored since the last call. wait: until all are, or it is set."""
+        while wait is not None and not wait.is_set() and self._due.unfinished_tasks and self._thread.is_alive():
             time.sleep(0.05)
         return [self._found.get_nowait() for _ in range(self._found.qsize())]
 

@@ -9,11 +9,12 @@ import torch
 from tips_bench.errors import UserError
 from tips_bench.models.tokenizer import Tokenizer
 from tips_bench.ranks import World
-from tips_bench.training.batches import Batch, TrainingData, shard_order
+from tips_bench.training.batches import Batch, TrainingData
 from tips_bench.training.distributed import add_up
 from tips_bench.training.recipe import Recipe
 from tips_bench.training.recipe_data import HeldOutPart
 from tips_bench.training.shards import expand_shards
+from tips_bench.training.sources import shard_order
 from tips_bench.training.step import EMBEDDINGS, Learner
 
 
@@ -25,12 +26,13 @@ class HeldOut:
 
     def __init__(self, recipe: Recipe, part: HeldOutPart, tokenizer: Tokenizer | None, world: World) -> None:
         self.part, self.tokenizer, self.world = part, tokenizer, world
-        shared = {path.absolute() for path in expand_shards(recipe.data.shards)} & {path.absolute() for path in expand_shards(part.shards)}
+        trained, own = ({path.absolute() for path in expand_shards(patterns)} for patterns in (recipe.data.patterns, part.shards))
+        shared = trained & own
         if shared:
-            fix = "Hold out shards that data.shards does not name."
+            fix = "Hold out shards that the run does not train on."
             raise UserError(f"the shard {sorted(shared)[0].name} is trained on, too", where="data.held_out.shards", fix=fix)
-        self.recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"shards": part.shards})})
-        samples = sum(index.samples for index in shard_order(self.recipe).indexes)
+        self.recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"shards": part.shards, "sources": []})})
+        samples = shard_order(self.recipe).samples
         wanted = part.batches * max(stage.batch for stage in recipe.stages)
         if samples < wanted:
             fix = "Hold out more shards, or lower data.held_out.batches."

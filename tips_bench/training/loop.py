@@ -23,14 +23,14 @@ import torch
 from tips_bench import ranks
 from tips_bench.errors import UserError
 from tips_bench.files import atomic
-from tips_bench.journal import say
+from tips_bench.journal import say, warn
 from tips_bench.models.devices import resolve_device
 from tips_bench.models.tokenizer import Tokenizer
 from tips_bench.progress import Advance, bar
 from tips_bench.ranks import World
 from tips_bench.training import checkpoint, runs
 from tips_bench.training.bad_steps import BadSteps
-from tips_bench.training.batches import Batch, Report, TrainingData, all_together, raise_if_reader_died, shard_order
+from tips_bench.training.batches import Batch, Report, TrainingData, all_together, raise_if_reader_died
 from tips_bench.training.captions import TOKENIZER, tokenizer_file
 from tips_bench.training.checkpoint_writer import CheckpointWriter
 from tips_bench.training.claim import Changes, claimed, write_recipe
@@ -40,8 +40,10 @@ from tips_bench.training.evaluations import DONE, Evaluate, Evaluations
 from tips_bench.training.first_samples import check_first_samples
 from tips_bench.training.held_out import HeldOut, suspects
 from tips_bench.training.history import History
-from tips_bench.training.log import Log
+from tips_bench.training.log import Log, read_log
+from tips_bench.training.rank_counts import check_ranks
 from tips_bench.training.recipe import Recipe
+from tips_bench.training.sources import shard_order, source_orders
 from tips_bench.training.step import Learner
 from tips_bench.training.watchdog import Watchdog
 
@@ -60,24 +62,30 @@ def train(recipe: Recipe, run: Path, *, resume: bool = False, device: str | None
     """
     world = ranks.enter(resolve_device(device))
     with ExitStack() as stack:
+        check_ranks(recipe, world.size)
+        watchdog = stack.enter_context(closing(Watchdog(world, 60 * recipe.running.timeout_minutes)))
+        watchdog.start()
         changes = stack.enter_context(claimed(run, recipe, resume=resume)) if world.is_first else {}
         stack.enter_context(checkpoint.alone_on_purpose())
         world.barrier()
-        with _sigterm() as told, closing(_Run(recipe, run, world, evaluate)) as running:
+        with _sigterm() as told, closing(_Run(recipe, run, world, watchdog, evaluate)) as running:
             if changes:
                 running.take_note_of(changes)
             outcome = running.to_the_end(told)
-        world.barrier()  # none leaves while another still waits for it
-    ranks.leave()
+            watchdog.close()
+            ranks.leave()
+            running.finish(outcome, told)
     return outcome
 
 
 class _Run:
     """A run in progress on this rank."""
 
-    def __init__(self, recipe: Recipe, run: Path, world: World, evaluate: Evaluate | None) -> None:
-        self.recipe, self.run, self.world = recipe, run, world
+    def __init__(self, recipe: Recipe, run: Path, world: World, watchdog: Watchdog, evaluate: Evaluate | None) -> None:
+        self.recipe, self.run, self.world, self.watchdog = recipe, run, world, watchdog
+        self.watchdog.at(0, "indexing" if world.is_first else "starting")
         broken = self._prepare_shards()
+        self.watchdog.at(0, "starting")
         tokenizer = self._tokenizer()
         self.learner = Learner(recipe, world, runs.frozen_teacher(recipe))
         state = self._restore()
@@ -89,11 +97,10 @@ class _Run:
         self.report = Report()  # of all ranks, at the newest checkpoint
         held_out = recipe.data.held_out
         self.held_out = None if held_out is None else HeldOut(recipe, held_out, tokenizer, world)
-        self.monitor = DivergenceMonitor(recipe)
         self.bad = BadSteps(recipe.running.bad_steps)
-        self.watchdog = Watchdog(world, 60 * recipe.running.timeout_minutes)
         own = run if world.is_first else None
         self.log, self.history = Log(own, self.step, recipe), History(own)
+        self.monitor = world.told(lambda: self._monitor())
         if broken:
             self._tell("broken shards", shards=[str(path) for path in broken])
         parts = recipe.evaluation if world.is_first else []
@@ -106,10 +113,13 @@ class _Run:
         write_recipe(self.run, self.recipe)
 
     def to_the_end(self, told: threading.Event) -> Outcome:
-        """All steps that are left. told: set when the run is to end early."""
+        """All steps that are left, and the last checkpoint. told: set when the run is to end early."""
         self._tell("start", ranks=self.world.size, device=str(self.world.device))
         try:
             outcome = self._stages(told)
+            self.watchdog.at(self.step, "ending")
+            self._save(wait=True)
+            self.world.barrier()  # none leaves while another still waits for it
         except UserError as error:
             self.history.add(self.step, "stopped", why=str(error))
             raise
@@ -117,19 +127,20 @@ class _Run:
             raise_if_reader_died(error)
             raise_if_ranks_left(error)
             raise
-        self._tell(outcome)
         return outcome
 
+    def finish(self, outcome: Outcome, told: threading.Event) -> None:
+        """Waits on the first rank for scores that are still due, until told to stop; the other ranks are not needed any more."""
+        if outcome == "finished":
+            self._collect_scores(wait=told)
+        self._tell(outcome)
+
     def _stages(self, told: threading.Event) -> Outcome:
-        self.watchdog.start()
-        with bar(self.recipe.name, self.recipe.steps, "steps") as advance, closing(self.watchdog):
+        with bar(self.recipe.name, self.recipe.steps, "steps") as advance:
             advance(self.step)
             outcome: Outcome = "finished"
             while self.step < self.recipe.steps and outcome == "finished":
                 outcome = self._stage(told, advance if self.world.is_first else _nothing)
-            self._save(wait=True)
-        if outcome == "finished":
-            self._collect_scores(wait=True)
         return outcome
 
     def _tell(self, event: str, **details: Any) -> None:
@@ -149,6 +160,7 @@ class _Run:
         index, within = self.recipe.stage_at(self.step)
         stage = self.recipe.stages[index]
         end = self.step - within + stage.steps
+        self.watchdog.at(self.step + 1, "reading")
         # a generator that is closed lets go of its worker processes
         with closing(self.data.batches(stage, self.world.device)) as batches:  # type: ignore[type-var]
             for batch in batches:
@@ -196,7 +208,20 @@ class _Run:
             self._pass_over(batch, fault)
             self.bad.check(self.step, fault, f"stages.{stage}.learning_rate")
         else:
-            self.monitor.check(self.step, report, stage=stage)
+            self._warn(self.monitor.check(self.step, report, stage=stage))
+
+    def _warn(self, said: str | None) -> None:
+        if said:
+            self._tell("warning", said=said)
+            if self.world.is_first:
+                warn(f"{self.recipe.name}: {said}")
+
+    def _monitor(self) -> DivergenceMonitor:
+        """One that knows what the run has seen so far."""
+        monitor = DivergenceMonitor(self.recipe)
+        if self.step:
+            monitor.take_up(line for line in read_log(self.run) if line["step"] <= self.step)
+        return monitor
 
     def _pass_over(self, batch: Batch, fault: str) -> None:
         """Names the samples of a step that changed nothing: those that are not finite themselves, or else all of the step."""
@@ -242,8 +267,8 @@ class _Run:
         if self.evaluations is not None:
             self.evaluations.export(step)
 
-    def _collect_scores(self, *, wait: bool = False) -> None:
-        """Writes scores into the log. wait: for all that are due."""
+    def _collect_scores(self, *, wait: threading.Event | None = None) -> None:
+        """Writes scores into the log. wait: for all that are due, until it is set."""
         for scored in self.evaluations.found(wait=wait) if self.evaluations is not None else []:
             details = {key: value for key, value in asdict(scored).items() if key != "step" and value is not None}
             self.log.event(scored.step, DONE, **details)
@@ -257,16 +282,19 @@ class _Run:
         return checkpoint.load(folder, tensors, together=True)
 
     def _prepare_shards(self) -> list[Path]:
-        """Their indexes, made by the first rank for all; the shards that are left out. Errors: none of the first samples can be used."""
+        """Their indexes, made by the first rank for all; the shards that are left out.
+
+        Errors: none of the first samples of a source can be used.
+        """
         broken: list[Path] = []
         if self.world.is_first:
             checkpoint.remove_unfinished(self.run)
-            order = shard_order(self.recipe)
-            broken = order.broken
+            broken = shard_order(self.recipe).broken
             for path in broken:
                 say(f"{self.recipe.name}: left out, because it is no whole tar file: {path}")
             if checkpoint.newest(self.run) is None:
-                check_first_samples(self.recipe, order)
+                for source in source_orders(self.recipe):
+                    check_first_samples(self.recipe, source)
         self.world.barrier()
         return broken
 

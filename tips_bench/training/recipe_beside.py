@@ -23,8 +23,8 @@ class BadStepsPart(Strict):
 class EvaluationPart(Strict):
     """Scoring the image tower by a task card while it is trained, in a process of its own. every: steps.
 
-    overrides: "a.b=value" for the cards. device: null for a GPU if there is one. launch: words before the command, such as
-    "srun --gpus 1", so that it computes elsewhere.
+    overrides: "a.b=value" for the cards. launch: words before the command, such as "srun --gpus 1", so that it computes elsewhere.
+    device: null for a GPU if there is one; of several ranks without launch for the processor, since each GPU has a rank that needs it.
     """
 
     every: PositiveInt

@@ -58,17 +58,26 @@ class HeldOutPart(Strict):
     batches: PositiveInt = 4
 
 
+class SourcePart(Strict):
+    """Shards that give a share of the samples: their weight over the sum of the weights of all sources."""
+
+    shards: Patterns = Field(min_length=1)
+    weight: PositiveFloat
+
+
 class DataPart(Strict):
     """Image-text shards: tar files of images, each beside a .json or .txt with its captions.
 
-    shards: paths or addresses such as s3://bucket/train-{000..031}.tar, with braces for ranges. shuffle: samples held back to draw from.
+    shards: paths or addresses such as s3://bucket/train-{000..031}.tar, with braces for ranges.
+    sources: in place of shards, several sets of them, each with a weight. shuffle: samples of a source that are held back to draw from.
     mix: so many successive samples of a shard stay together in the order, so that a batch comes from many shards; null = all of a shard.
-    broken_shards: "stop" at one that is no whole tar file, or "skip" it and say so.
+    broken_shards: "stop" at one that is no whole tar file, or that breaks or goes during the run; or "skip" it, or its samples, and say so.
     workers: processes on each rank that read and crop; the batches do not depend on it.
     skip_steps: pairs of a first step and a last one, from 1, whose batches are read and not learned from.
     """
 
     shards: Patterns = []
+    sources: list[SourcePart] = []
     shuffle: PositiveInt
     mix: PositiveInt | None = None
     broken_shards: Literal["stop", "skip"] = "stop"
@@ -78,3 +87,14 @@ class DataPart(Strict):
     crops: CropsPart
     skip_steps: list[tuple[PositiveInt, PositiveInt]] = []
     held_out: HeldOutPart | None = None
+
+    @model_validator(mode="after")
+    def _named_one_way(self) -> DataPart:
+        if self.shards and self.sources:
+            raise ValueError("give either shards, or sources with their weights")
+        return self
+
+    @property
+    def patterns(self) -> list[str]:
+        """What names the shards, of all sources."""
+        return [*self.shards, *(pattern for source in self.sources for pattern in source.shards)]

@@ -6,6 +6,7 @@ the methods of a path. A read asks for a range of bytes and gets all of it or fa
 
 from __future__ import annotations
 
+import random
 import tarfile
 import time
 import warnings
@@ -15,12 +16,19 @@ from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
 from tips_bench.errors import UserError
+from tips_bench.journal import warn
 
-TRIES = 5
-FIRST_WAIT_S = 0.5  # doubled with each try
+TRIES = 14
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0  # doubled with each try; four minutes together
+TOLD_AT = 4  # tries, eight seconds
 OPEN_FILES = 32
-FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)  # to try again would not help
+FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_JITTER = random.Random()  # its own, so that the global random state stays as it is
 ValueT = TypeVar("ValueT")
+
+
+class ShardFault(UserError):
+    """A shard that cannot be read as its index says: gone, changed or broken since the run began."""
 
 
 def shard_path(name: str) -> Path:
@@ -55,7 +63,7 @@ class ShardFiles:
         """`size` bytes from `start` on. Errors: a shard that has become shorter, or that cannot be read after TRIES tries."""
         data = patiently(path, lambda: self._range(path, start, size))
         if len(data) != size:
-            raise UserError("the shard was changed during training", where=path, fix="Resume when the file is complete.")
+            raise ShardFault("the shard was changed during training", where=path, fix="Resume when the file is complete.")
         return data
 
     def close(self) -> None:
@@ -86,18 +94,22 @@ class ShardFiles:
 
 
 def patiently(path: Path, read: Callable[[], ValueT]) -> ValueT:
-    """What `read` gives, tried again after faults of a network or a disk. Errors: a file that is not there, or the last try's fault."""
+    """What `read` gives, tried again for minutes after faults of a network or a disk.
+
+    Errors: a file that is not there or may not be read, or the last try's fault, as a ShardFault.
+    """
     for number in range(TRIES):
         try:
             return read()
-        except FINAL as error:
-            raise unreadable(path, error) from error
         except Exception as error:
             if not _is_of_the_storage(path, error):
                 raise
-            if number == TRIES - 1:
+            if number == TRIES - 1 or _is_final(error):
                 raise unreadable(path, error) from error
-        time.sleep(FIRST_WAIT_S * 2**number)
+            if number == TOLD_AT:
+                warn(f"{path}: it cannot be read ({_said(error)}), and is tried again for some minutes")
+        # ranks that failed together do not come back together
+        time.sleep(min(FIRST_WAIT_S * 2**number, LONGEST_WAIT_S) * _JITTER.uniform(0.5, 1.5))
     raise AssertionError("unreachable")
 
 
@@ -106,7 +118,15 @@ def _is_of_the_storage(path: Path, error: Exception) -> bool:
     return isinstance(error, OSError) or (is_remote(path) and not isinstance(error, UserError | tarfile.TarError))
 
 
-def unreadable(path: Path, error: Exception) -> UserError:
+def _is_final(error: Exception) -> bool:
+    """Whether to try again would not help. Clients of object storage have their own errors for credentials that are missing."""
+    return isinstance(error, FINAL) or "Credential" in type(error).__name__
+
+
+def unreadable(path: Path, error: Exception) -> ShardFault:
     """The sentence for a shard that cannot be read."""
-    said = getattr(error, "strerror", None) or error
-    return UserError(f"the shard cannot be read ({said})", where=path, fix="Check the file and its permissions.")
+    return ShardFault(f"the shard cannot be read ({_said(error)})", where=path, fix="Check the file and its permissions.")
+
+
+def _said(error: Exception) -> object:
+    return getattr(error, "strerror", None) or error

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,7 +26,7 @@ from webdataset.shardlists import expand_urls
 
 from tips_bench.errors import UserError
 from tips_bench.files import digest
-from tips_bench.training.shard_files import ShardFiles, is_remote, patiently, shard_path
+from tips_bench.training.shard_files import ShardFault, ShardFiles, is_remote, patiently, shard_path
 from tips_bench.training.shard_index import Entry, ShardIndex, entries_in, entries_of, index_file, load_indexes
 
 MAX_MEMBER = 64 << 20  # bytes; nothing larger is an image or a caption
@@ -39,12 +39,35 @@ class SampleFault(Exception):
 
 
 class Cursor(NamedTuple):
-    """A place in the order. epoch; piece: the first of the pool, in the epoch's permutation; offset in the pool; samples drawn so far."""
+    """A place in the order. epoch; piece: the first of the pool, in the epoch's permutation; offset in the pool; samples drawn so far.
+
+    of_sources: where there are several, samples drawn of each; piece and offset are then 0, and the epoch is that of the slowest source.
+    """
 
     epoch: int = 0
     piece: int = 0
     offset: int = 0
     drawn: int = 0
+    of_sources: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, numbers: Sequence[int]) -> Cursor:
+        """What `numbers` gave."""
+        epoch, piece, offset, drawn, *of_sources = numbers
+        return cls(epoch, piece, offset, drawn, tuple(of_sources))
+
+    @property
+    def numbers(self) -> list[int]:
+        """Plain values, fit for JSON."""
+        return [*self[:4], *self.of_sources]
+
+
+class Pool(NamedTuple):
+    """Samples that are permuted together. piece: its first, in the permutation of the epoch. samples_N2: (shard, sample) in their order."""
+
+    epoch: int
+    piece: int
+    samples_N2: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -72,7 +95,7 @@ class Draw:
             reason = error
         if len(entries) != 1 or entries[0].start:
             fix = f"Resume when the shard is complete; if it is, remove its index {index_file(self.path)}."
-            raise UserError("the shard was changed, and its index does not fit any more", where=self.path, fix=fix) from reason
+            raise ShardFault("the shard was changed, and its index does not fit any more", where=self.path, fix=fix) from reason
         return entries[0]
 
     def read(self, *extensions: str) -> dict[str, bytes]:
@@ -167,16 +190,28 @@ class ShardOrder:
     """The order in which a run draws samples from shards.
 
     shuffle: samples that are pooled to be permuted. mix: so many successive samples of a shard stay together; None = all of a shard.
-    skip_broken: shards that are no whole tar file are left out; `broken` names them.
+    skip_broken: shards that are no whole tar file are left out; `broken` names them. source: number of the source that it is the order
+    of, where there are several; each has an order of its own.
     """
 
-    def __init__(self, paths: list[Path], *, seed: int, shuffle: int, mix: int | None = None, skip_broken: bool = False) -> None:
+    def __init__(
+        self, paths: list[Path], *, seed: int, shuffle: int, mix: int | None = None, skip_broken: bool = False, source: int = 0
+    ) -> None:
         self.paths, self.seed, self.shuffle, self.mix, self.skip_broken = paths, seed, shuffle, mix, skip_broken
+        self._source = (source,) if source else ()
 
     @cached_property
     def indexes(self) -> list[ShardIndex]:
-        """Of each shard. Errors: a shard that cannot be read, or a broken one that is not to be skipped."""
-        return load_indexes(self.paths, skip_broken=self.skip_broken)
+        """Of each shard. Errors: a shard that cannot be read, or a broken one that is not to be skipped; no sample in any shard."""
+        found = load_indexes(self.paths, skip_broken=self.skip_broken)
+        if not sum(index.samples for index in found):
+            raise UserError("the shards hold no samples", where=self.paths[0], fix="Name shards with images and captions.")
+        return found
+
+    @property
+    def samples(self) -> int:
+        """Of all shards."""
+        return sum(index.samples for index in self.indexes)
 
     @property
     def broken(self) -> list[Path]:
@@ -191,24 +226,28 @@ class ShardOrder:
         return digest(self.seed, self.shuffle, *mixed, *sizes)
 
     def draws(self, cursor: Cursor, rank: int = 0, world: int = 1) -> Iterator[Draw]:
-        """The samples of one of `world` ranks behind a cursor, without end. Errors: those of `indexes`; no sample in any shard."""
-        epoch, piece, offset, drawn = cursor
-        if not sum(index.samples for index in self.indexes):
-            raise UserError("the shards hold no samples", where=self.paths[0], fix="Name shards with images and captions.")
+        """The samples of one of `world` ranks behind a cursor, without end. Errors: those of `indexes`."""
+        offset, drawn = cursor.offset, cursor.drawn
         with closing(ShardFiles()) as files:
-            while True:
-                order = np.random.default_rng([self.seed, _SHARDS, epoch]).permutation(len(self._pieces))
-                while piece < len(order):
-                    pool, after = self._pool(order, piece)
-                    shuffled = np.random.default_rng([self.seed, _POOL, epoch, piece]).permutation(len(pool))
-                    own = range(offset + (rank - drawn) % world, len(pool), world)
-                    for place, (shard, sample) in zip(own, pool[shuffled[own.start :: world]].tolist(), strict=True):
-                        number = drawn + place - offset
-                        span = self.indexes[shard].span(sample)
-                        yield Draw(number, Cursor(epoch, piece, place + 1, number + 1), self.paths[shard], span, files)
-                    drawn += len(pool) - offset
-                    piece, offset = after, 0
-                epoch, piece = epoch + 1, 0
+            for epoch, piece, samples_N2 in self.pools(cursor.epoch, cursor.piece):
+                own = range(offset + (rank - drawn) % world, len(samples_N2), world)
+                for place, (shard, sample) in zip(own, samples_N2[own.start :: world].tolist(), strict=True):
+                    number = drawn + place - offset
+                    span = self.indexes[shard].span(sample)
+                    yield Draw(number, Cursor(epoch, piece, place + 1, number + 1), self.paths[shard], span, files)
+                drawn += len(samples_N2) - offset
+                offset = 0
+
+    def pools(self, epoch: int = 0, piece: int = 0) -> Iterator[Pool]:
+        """Those from a piece of an epoch on, without end. Errors: those of `indexes`."""
+        while True:
+            order = np.random.default_rng([self.seed, _SHARDS, epoch, *self._source]).permutation(len(self._pieces))
+            while piece < len(order):
+                pool_N2, after = self._pool(order, piece)
+                shuffled = np.random.default_rng([self.seed, _POOL, epoch, piece, *self._source]).permutation(len(pool_N2))
+                yield Pool(epoch, piece, pool_N2[shuffled])
+                piece = after
+            epoch, piece = epoch + 1, 0
 
     @cached_property
     def _pieces(self) -> np.ndarray:

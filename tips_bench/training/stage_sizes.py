@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from tips_bench.errors import UserError
 from tips_bench.models.configs import TextConfig, VisionConfig
 from tips_bench.training.distributed import ranks_of_a_copy
+from tips_bench.training.rank_counts import images_of_a_rank
 from tips_bench.training.recipe import Recipe, StagePart
 from tips_bench.training.student import Student
 from tips_bench.training.teacher import parts_with_heads
@@ -46,13 +46,10 @@ class StageSizes:
     """
 
     def __init__(self, recipe: Recipe, stage: StagePart, ranks: int) -> None:
-        if stage.batch % ranks:
-            fix = "Use a number of ranks that divides the batch."
-            raise UserError(f"batch = {stage.batch} cannot be divided equally among {ranks} ranks", where=f"stage {stage.name!r}", fix=fix)
+        self.images = images_of_a_rank(recipe, stage, ranks)
         self.recipe, self.stage, self.ranks = recipe, stage, ranks
         self.running, self.method = recipe.running, recipe.method
         self.vision, self.text = recipe.model.vision_config, recipe.model.text_config
-        self.images = stage.batch // ranks
         self.piece = min(self.images, self.running.micro_batch or self.images)
         self.pieces = -(-self.images // self.piece)
         self.bytes = 2 if self.running.precision == "bf16" else WIDE

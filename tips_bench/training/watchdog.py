@@ -1,7 +1,8 @@
 """Ends a rank that waits for the others in vain, within minutes, and says which of them was not there.
 
 Each rank tells in the store through which the ranks met how far it is, a few times within the limit and from a thread of its own. When a
-step does not end, those that fell silent are gone or frozen, and those that are behind hold up the rest.
+step, a part of the start or the end of the run takes too long, those that fell silent are gone or frozen, and those that are behind hold up
+the rest.
 """
 
 from __future__ import annotations
@@ -12,21 +13,28 @@ import threading
 import time
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch.distributed as dist
 
 from tips_bench.errors import UserError
 from tips_bench.ranks import World
 
-Doing = Literal["reading", "computing"]
+Doing = Literal["indexing", "starting", "reading", "computing", "ending"]
+"""In the order in which a rank does them: the first two before the first step, the last one after the last."""
 _TICKS = 12  # a limit has so many
 _LONGEST_TICK_S = 20.0
-_WORDS: dict[Doing, str] = {"reading": "waits for its data", "computing": "is still computing"}
+_WORDS: dict[Doing, str] = {
+    "indexing": "is reading the headers of shards, for indexes that are kept",
+    "starting": "is still starting",
+    "reading": "waits for its data",
+    "computing": "is still computing",
+    "ending": "is writing the last checkpoint",
+}
 
 
 class Place(NamedTuple):
-    """Where a rank is. tick: counts up while its process lives. step: the one that it is at, from 1."""
+    """Where a rank is. tick: counts up while its process lives. step: the one that it is at, from 1; 0 before the first."""
 
     tick: int
     step: int
@@ -35,28 +43,33 @@ class Place(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Place:
         tick, step, doing = text.split()
-        return cls(int(tick), int(step), "computing" if doing == "computing" else "reading")
+        return cls(int(tick), int(step), cast("Doing", doing))
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Of two places, the one with the larger progress comes later."""
+        return self.step, list(_WORDS).index(self.doing)
 
 
 class Watchdog:
-    """Watches the steps of this rank from `start` to `close`; one rank alone waits for nobody and has nothing to watch."""
+    """Watches this rank from `start` to `close`; one rank alone waits for nobody and has nothing to watch."""
 
     def __init__(self, world: World, limit_s: float) -> None:
         self.world, self.limit_s = world, limit_s
         self._tick_s = min(limit_s / _TICKS, _LONGEST_TICK_S)
-        self._place, self._since = Place(0, 0, "reading"), time.monotonic()
+        self._place, self._since = Place(0, 0, "starting"), time.monotonic()
         self._closed = threading.Event()
         self._store: Any = dist.distributed_c10d._get_default_store() if world.size > 1 else None
 
     def start(self) -> None:
-        """From now on a step that does not end in time ends the process."""
+        """From now on what does not end in time ends the process."""
         if self._store is not None:
             self._since = time.monotonic()
             self._tell(0)
             threading.Thread(target=self._work, name="watchdog", daemon=True).start()
 
     def at(self, step: int, doing: Doing) -> None:
-        """This rank has come to a step, from 1."""
+        """This rank has come to a step, from 1, or to a part of the start, which is step 0. Each may take as long as the limit says."""
         self._place, self._since = Place(self._place.tick, step, doing), time.monotonic()
 
     def close(self) -> None:
@@ -95,7 +108,9 @@ class Watchdog:
 
     def _end(self) -> None:
         minutes = self.limit_s / 60
-        problem = f"step {self._place.step} did not end within {minutes:g} minutes on rank {self.world.rank}: {self.missing()}"
+        parts: dict[Doing, str] = {"indexing": "a part of the start", "starting": "a part of the start", "ending": "the end of the run"}
+        what = parts.get(self._place.doing, f"step {self._place.step}")
+        problem = f"{what} did not end within {minutes:g} minutes on rank {self.world.rank}: {self.missing()}"
         fix = "Look at that machine; --resume goes on from the newest checkpoint, also with other ranks. A slow run needs a longer limit."
         if self._closed.is_set():
             return
@@ -116,11 +131,13 @@ def tell_missing(own: Place, ranks: int, before: Mapping[int, Place], after: Map
     if silent:
         one = len(silent) == 1
         return f"rank{'' if one else 's'} {_listed(silent)} {'does' if one else 'do'} not answer any more"
-    last = max((place.step, place.doing == "computing") for place in [own, *after.values()])
-    behind = {rank: place for rank, place in after.items() if (place.step, place.doing == "computing") < last}
+    last = max(place.progress for place in [own, *after.values()])
+    behind = {rank: place for rank, place in after.items() if place.progress < last}
     if not behind:
-        return "all ranks answer, and all are computing this step"
-    return "; ".join(f"rank {rank} {_WORDS[place.doing]}, at step {place.step}" for rank, place in list(behind.items())[:8])
+        return "all ranks answer, and all are at the same place"
+    return "; ".join(
+        f"rank {rank} {_WORDS[place.doing]}" + (f", at step {place.step}" if place.step else "") for rank, place in list(behind.items())[:8]
+    )
 
 
 def _listed(ranks: list[int]) -> str:
