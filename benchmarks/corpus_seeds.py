@@ -4,7 +4,8 @@
 
 raw       web captions, two fifths of them of other images; a changed copy for every second image; copies of test images
 captioned the same images with captions of `tips-bench corpus caption`, by a describer who knows the rooms (benchmarks/rooms_describer.py)
-engine    of these, what `tips-bench corpus curate` keeps: no copies, no test images, a balanced draw
+agreed    of these, those whose web caption is among the share AGREE that agrees best (`corpus curate --agree`)
+engine    of the captioned ones, what `tips-bench corpus curate` keeps: no copies, no test images, a balanced draw
 clean     the rooms as they are, with their own captions
 
 Every arm has the same number of steps. A run that was stopped is taken up again, and what was scored is not scored again. The test images
@@ -25,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from benchmarks.raw_corpus import TASKS, left_over, plant
+from benchmarks.raw_corpus import SWAPPED, TASKS, left_over, plant
 from benchmarks.rooms_describer import PROMPTS, TABLE
 from tips_bench.corpus.store import MANIFEST
 from tips_bench.evaluation.run import evaluate
@@ -37,9 +38,10 @@ from tips_bench.training.loop import train
 from tips_bench.training.recipe_files import load_recipe
 from tips_bench.training.runs import export
 
-ARMS = ("raw", "captioned", "engine", "clean")
+ARMS = ("raw", "captioned", "agreed", "engine", "clean")
 ROOMS = 201  # seed of the rooms
 FRAMES, HELD_OUT = 512, 64  # of whole rooms; fifteen close-ups of each
+AGREE = 1 - SWAPPED  # share of web captions that the engine keeps: as many as are right
 KEEP = 4096  # images that the engine's draw keeps
 SHORTER = 48  # times as short as the shipped recipe
 FRESH = 93  # seed of the rooms that nothing shows
@@ -90,14 +92,17 @@ def shards(arm: str, out: Path) -> str:
     plant(sorted(rooms.glob("train-*.tar")), raw, known, seed=ROOMS)
     if arm == "raw":
         return f"{raw}/*.tar"
-    captioned, curated = out / "captioned", out / "curated"
+    captioned, agreed, curated = out / "captioned", out / "agreed", out / "curated"
     prompts, cache = ["--prompt", ",".join(PROMPTS)], ["--cache", str(out / "answers")]
     describer = ["--captioner", "benchmarks.rooms_describer:describe", "--batch", "64"]
     _corpus(["caption", str(raw), "--to", str(captioned), *describer, *prompts, *cache], captioned, {TABLE: str(known)})
     if arm == "captioned":
         return f"{captioned}/*.tar"
-    choices = ["--dedup", "--decontaminate", ",".join(TASKS), "--balance", "--keep", str(KEEP)]
     encoder = ["--encoder", "tips-nano", "--dtype", "bf16", "--device", "cpu"]
+    if arm == "agreed":
+        _corpus(["curate", str(captioned), "--to", str(agreed), "--agree", f"{AGREE:g}", *encoder], agreed, {})
+        return f"{agreed}/*.tar"
+    choices = ["--dedup", "--decontaminate", ",".join(TASKS), "--balance", "--keep", str(KEEP)]
     _corpus(["curate", str(captioned), "--to", str(curated), *choices, *encoder], curated, {})
     return f"{curated}/*.tar"
 

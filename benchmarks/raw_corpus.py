@@ -78,7 +78,7 @@ def planted_tests(rng: np.random.Generator) -> Iterator[Planted]:
         root = root_of(card, None)
         prepare(card, root)
         images = open_images(card, "test", root)
-        captions = _captions(card, root)
+        captions = captions_of_tests(task)
         for place in range(images.count):
             id, image_HW3 = images.load(place)
             web, *synthetic = captions[id]
@@ -86,8 +86,10 @@ def planted_tests(rng: np.random.Generator) -> Iterator[Planted]:
             yield Planted(sample, "test", picture(id), tuple(synthetic))
 
 
-def _captions(card: Any, root: Path) -> dict[str, list[str]]:
-    """Test image -> its web caption, the whole account, and the first two sentences of that."""
+def captions_of_tests(task: str) -> dict[str, list[str]]:
+    """Test image of a task of TASKS -> its web caption, the whole account, and the first two sentences of that."""
+    card: Any = load_card("task", task)
+    root = root_of(card, None)
     folder, found = root / card.data.root, {}
     if card.data.reader == "folder":
         for line in (folder / "captions.jsonl").read_text(encoding="utf-8").splitlines():

@@ -141,7 +141,7 @@ def test_the_work_of_a_stage_is_not_done_again(tmp_path: Path, planted: dict[str
 
     never: Callable[..., Any] = stop
     monkeypatch.setattr(signatures, "look_at", never)
-    monkeypatch.setattr(alike, "agreement", never)
+    monkeypatch.setattr(alike, "overlays", never)
     assert curate(tmp_path / "raw", tmp_path / "out", wish()).steps[-1].samples == 33
 
 

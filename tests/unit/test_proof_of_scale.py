@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from benchmarks import raw_corpus, rooms_describer, scaling_law
+from benchmarks import caption_agreement, raw_corpus, rooms_describer, scaling_law
 from benchmarks.corpus_seeds import paired, table
 from benchmarks.raw_corpus import Planted, copied_rows, copies_of, left_over, picture, swapped
 from tips_bench.cards import load_card
 from tips_bench.corpus.captioners.base import Question
+from tips_bench.corpus.curation.agreeing import WebCaptions
 from tips_bench.corpus.store import Sample, read_samples, write_shard
 
 WIDTHS_R, SIZES_R = np.repeat([0.3e6, 1.0e6, 3.6e6], 3), np.tile([512.0, 2048.0, 7680.0], 3)
@@ -139,3 +140,10 @@ def test_the_describer_answers_each_prompt_with_its_own_caption(tmp_path: Path, 
     words = [load_card("prompt", name).text("a web caption", "a short one") for name in rooms_describer.PROMPTS]
     said = rooms_describer.describe([Question(raw[0].image, raw[0].extension, text, 64) for text in words])
     assert [one.split(" ")[0] for one in said] == ["names", "all", "one"] and len({one.split(" ")[1] for one in said}) == 1
+
+
+def test_captions_of_other_images_are_counted_by_whether_they_stay() -> None:
+    captions = WebCaptions(np.arange(10), np.zeros(10, np.int64), np.linspace(1, 0.1, 10, dtype=np.float32))
+    right_T = np.array([True] * 5 + [False, True] + [False] * 3)
+    lines = caption_agreement.table(right_T, captions).splitlines()
+    assert lines[2 + caption_agreement.SHARES.index(0.6)] == "| 0.6 | 0.500 | 0.75 | 0.75 | 0.83 | 0.83 |"

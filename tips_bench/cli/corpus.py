@@ -235,6 +235,10 @@ def curate(
         str | None,
         typer.Option(metavar="TASKS", help="Drop images that show a test image of these tasks; `all` = of those whose data are here."),
     ] = None,
+    agree: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Keep this share of the web captions, those that agree best with their images."),
+    ] = None,
     near: Annotated[str | None, typer.Option(metavar="TASKS", help="Keep what is near the training images of these tasks.")] = None,
     balance: Annotated[bool, typer.Option("--balance", help="Draw evenly from clusters of images.")] = False,
     keep: Annotated[int | None, typer.Option(min=1, help="Number of images to keep. Default: all; with --balance half.")] = None,
@@ -263,6 +267,7 @@ def curate(
     \b
     Examples:
       tips-bench corpus curate raw/ --dedup --encoder tips-b14 --to curated/
+      tips-bench corpus curate raw/ --dedup --agree 0.6 --encoder tips-b14 --to curated/
       tips-bench corpus curate raw/ --dedup --decontaminate all \\
         --near ade20k,nyu-depth --balance --keep 1000000 \\
         --encoder tips-b14 --to curated/ --on local
@@ -285,7 +290,7 @@ def curate(
     against, absent = images(decontaminate, "--decontaminate", card.contamination.splits)
     queries = images(near, "--near", ["train"])[0]
     signer = Signer(encoder, weights, device, dtype)
-    wish = Wish(signer, card, queries, against, absent, dedup, balance, keep, seed)
+    wish = Wish(signer, card, queries, against, absent, dedup, balance, keep, seed, agree)
     if dry_run:
         print_plan(curation_plan(folder, wish), as_json)
         return
@@ -294,6 +299,6 @@ def curate(
         print_json(made.model_dump(mode="json"))
         return
     step = made.steps[-1]
-    rows = [["kept", f"{step.samples:,}"], *([reason, f"{number:,}"] for reason, number in step.dropped.items())]
+    rows = [["kept", f"{step.samples:,}"], *([reason, f"{number:,}"] for reason, number in [*step.dropped.items(), *step.notes.items()])]
     print_table(["what became of the images", "images"], rows)
     print_line(str(to / "curation.html"))

@@ -96,7 +96,12 @@ def _licenses(manifest: Manifest) -> dict[str, int]:
 
 def _story(manifest: Manifest) -> str:
     """What was done, in a sentence a step."""
-    return " ".join(f"{step.name} left {step.samples} samples and dropped {sum(step.dropped.values())}." for step in manifest.steps)
+    return " ".join(
+        f"{step.name} left {step.samples} samples and dropped {sum(step.dropped.values())}"
+        + "".join(f"; {note}: {number}" for note, number in step.notes.items())
+        + "."
+        for step in manifest.steps
+    )
 
 
 def readme(name: str, manifest: Manifest) -> str:
@@ -125,15 +130,17 @@ def _step(step: Step) -> list[str]:
     lines = [f"### {_safe(step.name)}", "", f"{step.samples} samples stay (tips-bench {step.version}).", ""]
     if step.dropped:
         lines += [*_table("dropped because of", step.dropped), ""]
+    if step.notes:
+        lines += [*_table("noted", step.notes, "times"), ""]
     lines += ["| setting | value |", "| --- | --- |"]
     lines += [f"| {_safe(name)} | {_safe(_short(value))} |" for name, value in step.settings.items()]
     return [*lines, ""]
 
 
-def _table(title: str, counts: dict[str, int]) -> list[str]:
+def _table(title: str, counts: dict[str, int], what: str = "samples") -> list[str]:
     """The most first."""
     rows = [f"| {_safe(name)} | {number} |" for name, number in sorted(counts.items(), key=lambda one: (-one[1], one[0]))]
-    return [f"| {title} | samples |", "| --- | ---: |", *rows]
+    return [f"| {title} | {what} |", "| --- | ---: |", *rows]
 
 
 def _short(value: Any) -> str:

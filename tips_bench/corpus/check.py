@@ -29,6 +29,7 @@ PICTURES = 24
 class CorpusReport(Strict):
     """What was found. skipped, sides and others: as in `Look`, of all shards. duplicates: images that came before, byte for byte.
 
+    noted: what the steps that made the corpus counted beside the samples that they dropped, step by step, as the manifest has it.
     faults: what training would stop at, a sentence each.
     """
 
@@ -44,6 +45,7 @@ class CorpusReport(Strict):
     with_caption: dict[str, int]
     languages: dict[str, int]
     pictures: list[tuple[str, str]]
+    noted: list[tuple[str, int]]
     faults: list[str]
 
     def facts(self) -> list[tuple[str, str]]:
@@ -57,6 +59,7 @@ class CorpusReport(Strict):
             ("size", f"{self.bytes / 1e9:,.1f} GB" if self.bytes >= 1e9 else f"{self.bytes / 1e6:,.1f} MB"),
             *((f"with {kind} captions", text) for kind, text in share.items()),
             ("exact duplicates", f"{self.duplicates:,}"),
+            *((what, f"{number:,}") for what, number in self.noted),
             *([("languages", ", ".join(f"{name} {number / languages:.0%}" for name, number in common))] if languages else []),
         ]
 
@@ -81,7 +84,8 @@ def check_corpus(folder: Path, recipe: str | None = None, chosen: Chosen | None 
     run_pieces(pieces, "check", chosen)
     looks = [Look(**json.loads(piece.done.read_text(encoding="utf-8"))) for piece in pieces]
     stated = {} if manifest is None else {shard.name: shard.sha256 for shard in manifest.shards}
-    report = _gathered(folder, looks)
+    noted = [(f"{step.name}: {note}", number) for step in (manifest.steps if manifest else []) for note, number in step.notes.items()]
+    report = _gathered(folder, looks).model_copy(update={"noted": noted})
     faults = [one.fault for one in looks if one.fault]
     faults += [
         f"{folder / one.shard}: it is not the shard that the manifest states. Fetch it again."
@@ -129,6 +133,7 @@ def _gathered(folder: Path, looks: list[Look]) -> CorpusReport:
         with_caption=dict(sum((Counter(one.with_caption) for one in looks), Counter())),
         languages=dict(sum((Counter(one.languages) for one in looks), Counter())),
         pictures=pictures,
+        noted=[],
         faults=[],
     )
 

@@ -48,6 +48,7 @@ def curation_plan(source: Path, wish: CurationWish) -> Plan:
         "test images to keep out": against,
         "images to stay near to": near,
         "images through the encoder, at most": images + against + near,
+        **({} if wish.agree is None else {"images whose web captions are compared with them": images}),
         "images to keep, at most": min(images, wish.keep or (images // 2 if wish.balance else images)),
     }
 

@@ -9,6 +9,7 @@ library        the signature files of a folder as one long table
 candidates     which images of a table may be the same picture as an image
 alike          pairs of candidates whose thumbnails agree
 duplicates     groups of such pairs, of which one image stays
+agreeing       web captions that agree with their images
 near           the images nearest to those of data sets
 kmeans         k-means over more points than the memory holds
 hierarchy      k-means on the centroids of k-means, and again

@@ -1,6 +1,8 @@
-"""Which images of a corpus stay: first what data sets forbid, then duplicates, what is not near, and what is not drawn.
+"""Which images of a corpus stay.
 
-Axes: N images of the corpus.
+First what data sets forbid goes, then images without a web caption that agrees, duplicates, what is not near, and what is not drawn.
+
+Axes: N images of the corpus, T their web captions.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tips_bench.corpus.curation.agreeing import WebCaptions
 from tips_bench.corpus.curation.alike import NONE, Pairs
 from tips_bench.corpus.curation.balance import draw
 from tips_bench.corpus.curation.duplicates import stands_for
@@ -28,6 +31,7 @@ class Choice:
     """kept_N: the images that stay. dropped: reason -> how many went. clusters: of each level of the tree, None without one.
 
     pairs: of images of the corpus; matches: of one of them and one of the data sets that it may not show. stays_N: see `stands_for`.
+    captions: all web captions, None where they were not compared; agrees_T: those that stay where their image does.
     """
 
     kept_N: np.ndarray
@@ -36,6 +40,12 @@ class Choice:
     matches: Pairs = NONE
     dropped: Counter[str] = field(default_factory=Counter)
     clusters: list[int] | None = None
+    captions: WebCaptions | None = None
+    agrees_T: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+
+    def taken_out(self) -> WebCaptions | None:
+        """The web captions that images lose which stay; None where captions were not compared."""
+        return None if self.captions is None else self.captions.at(~self.agrees_T & self.kept_N[self.captions.rows_T])
 
     def keep(self, kept_N: np.ndarray, reason: str) -> None:
         """Of those that stay, only these. Errors: none is left."""
@@ -45,12 +55,23 @@ class Choice:
             raise UserError(f"no image is left after this: {reason}", fix="Ask for less, or start from more images.")
 
 
-def choose(wish: Wish, corpus: Library, sets: Library | None, near: Library | None, pairs: Pairs, matches: Pairs, work: Path) -> Choice:
+def choose(
+    wish: Wish,
+    corpus: Library,
+    sets: Library | None,
+    near: Library | None,
+    pairs: Pairs,
+    matches: Pairs,
+    captions: WebCaptions | None,
+    work: Path,
+) -> Choice:
     """What stays. sets, near: the data sets' libraries. work: where the tree of clusters is kept. Errors: none is left."""
     pixels_N = np.concatenate([np.zeros(0, np.int64), *(corpus.array(n, "sizes_N2").prod(1) for n in range(len(corpus.files)))])
     choice = Choice(np.ones(len(corpus), bool), stands_for(pairs, pixels_N), pairs, matches)
     if sets is not None:
         _forbid(choice, sets)
+    if captions is not None:
+        _leave_out_wrong(wish, choice, captions, pixels_N)
     choice.keep(choice.stays_N == np.arange(len(corpus)), "the same picture as another image")
     rank_N = np.zeros(len(corpus), np.int64)
     if near is not None:
@@ -68,6 +89,17 @@ def _forbid(choice: Choice, sets: Library) -> None:
         forbidden = np.zeros(len(choice.kept_N), bool)
         forbidden[choice.stays_N[choice.matches.rows_P[inside_P]]] = True
         choice.keep(~forbidden[choice.stays_N], f"shows an image of {source}")
+
+
+def _leave_out_wrong(wish: Wish, choice: Choice, captions: WebCaptions, pixels_N: np.ndarray) -> None:
+    """Drop the images that had web captions and lose all. No other image goes in favor of such a one: a copy may have a better caption."""
+    assert wish.agree is not None, "captions were compared"
+    choice.captions, choice.agrees_T = captions, captions.best(wish.agree)
+    lost_N = np.zeros(len(choice.kept_N), bool)
+    lost_N[captions.rows_T] = True
+    lost_N[captions.rows_T[choice.agrees_T]] = False
+    choice.keep(~lost_N, "no web caption agrees with the image")
+    choice.stays_N = stands_for(choice.pairs.at(~lost_N[choice.pairs.rows_P] & ~lost_N[choice.pairs.others_P]), pixels_N)
 
 
 def _ranks(wish: Wish, corpus: Library, near: Library, kept_N: np.ndarray, work: Path) -> np.ndarray:

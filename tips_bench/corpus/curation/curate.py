@@ -4,6 +4,7 @@ Each stage leaves files in the target's folder .curation, so that a curation tha
 
     corpus, sets, near    signatures of the corpus and of the data sets that are named (pieces)
     pairs, matches        images of the corpus that are the same picture as others, or as images of the data sets (pieces)
+    captions              how well web captions agree with their images (pieces)
     tree                  the images near the named sets, and the clusters of a balanced draw
     sorted, shards        the chosen samples, sorted by their new places, and what became of them (pieces)
     made                  the new shards, the page and the list of what was dropped
@@ -26,6 +27,8 @@ import numpy as np
 from tips_bench import __version__
 from tips_bench.corpus.card import finish
 from tips_bench.corpus.curation import shuffle
+from tips_bench.corpus.curation.agreeing import NONE as NO_CAPTIONS
+from tips_bench.corpus.curation.agreeing import WebCaptions, load_captions
 from tips_bench.corpus.curation.alike import NONE, Pairs, load_pairs
 from tips_bench.corpus.curation.choice import Choice, choose
 from tips_bench.corpus.curation.library import LISTED, Library
@@ -40,6 +43,7 @@ from tips_bench.files import sha256
 
 STEP = "curate"
 WORK, MADE = ".curation", "made"
+TAKEN_OUT = "web captions taken out of images that have others"
 PART = 4096  # images of a data set that a piece signs
 ROOM = "tips_bench.corpus.curation"
 
@@ -80,7 +84,8 @@ class _Curation:
         sets, near = self._sign_sets("sets", self.wish.against), self._sign_sets("near", self.wish.near)
         pairs = self._compare("pairs", corpus, corpus) if self.wish.dedup else NONE
         matches = NONE if sets is None else self._compare("matches", corpus, sets)
-        choice = choose(self.wish, corpus, sets, near, pairs, matches, self.work / "tree")
+        captions = None if self.wish.agree is None else self._compare_captions(corpus)
+        choice = choose(self.wish, corpus, sets, near, pairs, matches, captions, self.work / "tree")
         for number in range(len(corpus.files)):
             choice.dropped.update(json.loads(str(corpus.array(number, "dropped"))))
         written = self._write(corpus, choice)
@@ -88,7 +93,9 @@ class _Curation:
         for file in sorted((self.work / MADE).glob("[!.]*")):
             os.replace(file, self.target / file.name)
         samples, dropped = sum(shard.samples for shard in written), {name: count for name, count in choice.dropped.items() if count}
-        step = Step(name=STEP, settings=settings, version=__version__, samples=samples, dropped=dict(sorted(dropped.items())))
+        gone = choice.taken_out()
+        notes = {} if gone is None else {TAKEN_OUT: len(gone.rows_T)}
+        step = Step(name=STEP, settings=settings, version=__version__, samples=samples, dropped=dict(sorted(dropped.items())), notes=notes)
         finish(self.target, Manifest(steps=[*before.steps, step], shards=written))
 
     def _sign_corpus(self) -> Library:
@@ -107,7 +114,7 @@ class _Curation:
         return self._sign(name, "sign_images", names, calls) if calls else None
 
     def _sign(self, name: str, function: str, names: dict[str, str], calls: Sequence[dict[str, Any]]) -> Library:
-        folder, signer = self.work / name, asdict(self.wish.signer)
+        folder, signer = self.work / name, asdict(self.wish.signs_with)
         pieces = [
             Piece(
                 f"{ROOM}.signatures:{function}",
@@ -128,10 +135,19 @@ class _Curation:
         run_pieces([Piece(f"{ROOM}.alike:find_pairs", call, file) for call, file in zip(calls, files, strict=True)], name, self.chosen)
         return load_pairs(files)
 
+    def _compare_captions(self, corpus: Library) -> WebCaptions:
+        files, pieces = [self.work / "captions" / file for file in corpus.files], []
+        common = {"folder": str(corpus.folder), "signer": asdict(self.wish.signs_with)}
+        for number, (shard, file) in enumerate(zip(self.shards, files, strict=True)):
+            call = {**common, "shard": str(shard), "number": number, "done": str(file)}
+            pieces.append(Piece(f"{ROOM}.agreeing:compare_captions", call, file, self.wish.signer.device))
+        run_pieces(pieces, "captions", self.chosen)
+        return load_captions(files)
+
     def _write(self, corpus: Library, choice: Choice) -> list[Shard]:
         """The new shards, in a new order."""
         rows, samples = np.flatnonzero(choice.kept_N), self.wish.card.samples
-        self._sort(corpus, rows)
+        self._sort(corpus, rows, choice.taken_out() or NO_CAPTIONS)
         files = [self.work / "shards" / f"{number:06d}.json" for number in range(-(-len(rows) // samples))]
         pieces = []
         for number, file in enumerate(files):
@@ -141,16 +157,18 @@ class _Curation:
         run_pieces(pieces, "shards", self.chosen)
         return [Shard.model_validate_json(file.read_text(encoding="utf-8")) for file in files]
 
-    def _sort(self, corpus: Library, rows: np.ndarray) -> None:
-        """Copy the samples that stay, those of each shard to a file sorted by their new places."""
+    def _sort(self, corpus: Library, rows: np.ndarray, without: WebCaptions) -> None:
+        """Copy the samples that stay, those of each shard to a file sorted by their new places. without: captions that are taken out."""
         targets_n, pieces = shuffle.order(len(rows), self.wish.seed), []
         for number, shard in enumerate(self.shards):
             own = slice(*np.searchsorted(rows, [corpus.rows(number).start, corpus.rows(number).stop]))
             if own.start == own.stop:
                 continue
             plan, done = self.work / "plan" / f"{number:06d}.npz", self.work / "sorted" / f"{number:06d}.npz"
-            places_n = corpus.array(number, "places_N")[rows[own] - corpus.rows(number).start]
-            shuffle.plan_shard(plan, places_n, targets_n[own])
+            places_N, first = corpus.array(number, "places_N"), corpus.rows(number).start
+            gone = without.at((without.rows_T >= first) & (without.rows_T < corpus.rows(number).stop))
+            without_C2 = np.stack([places_N[gone.rows_T - first], gone.numbers_T], 1)
+            shuffle.plan_shard(plan, places_N[rows[own] - first], targets_n[own], without_C2)
             call = {"shard": str(shard), "plan": str(plan), "samples": str(done.with_suffix(".samples")), "done": str(done)}
             pieces.append(Piece(f"{ROOM}.shuffle:sort_shard", call, done))
         run_pieces(pieces, "samples", self.chosen)

@@ -1,7 +1,8 @@
 """What a curation found, as a page with pictures of pairs, and as a list with a line for each image that was the same picture.
 
-curation.html     counts, data sets, a sample of the pairs
+curation.html     counts, data sets, a sample of the pairs and of the captions
 dropped.jsonl     {"image": SHARD/KEY, "same_as": SHARD/KEY or SET/ID, "agreement": ...}
+captions.jsonl    {"image": SHARD/KEY, "web": number of the web caption, "cosine": ...} of each web caption that does not agree
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ from tips_bench.corpus.curation.choice import Choice
 from tips_bench.corpus.curation.library import Library
 from tips_bench.corpus.curation.task_images import TaskImages
 from tips_bench.corpus.curation.wish import Wish
+from tips_bench.corpus.facts import captions
 from tips_bench.corpus.store import Sample, read_sample
 from tips_bench.files import atomic, write_text
 from tips_bench.training.crops import read_image
 from tips_bench.training.shard_index import index_shard
 
-PAGE, LIST = "curation.html", "dropped.jsonl"
+PAGE, LIST, CAPTIONS = "curation.html", "dropped.jsonl", "captions.jsonl"
 SHOWN = 24  # pairs of a kind, spread over all of them by how well they agree
+NEAREST = 12  # captions that just stay, and as many that just do not
 LONGEST = 240  # pixels of the longer side of a picture
 
 Picture = Callable[[int], np.ndarray]
@@ -44,8 +47,9 @@ class _Side:
 
 
 def write_page(target: Path, wish: Wish, shards: Sequence[Path], corpus: Library, sets: Library | None, choice: Choice) -> None:
-    """Both files. shards: of the source. sets: of the data sets that the corpus may not show."""
-    ours = _Side(_names(corpus), _corpus_picture(shards, corpus))
+    """All files. shards: of the source. sets: of the data sets that the corpus may not show."""
+    sample = _corpus_samples(shards, corpus)
+    ours = _Side(_names(corpus), lambda row: _decoded(sample(row)))
     kinds = []
     if sets is not None:
         theirs = _Side(_names(sets), _set_picture(wish.against, sets))
@@ -58,6 +62,8 @@ def write_page(target: Path, wish: Wish, shards: Sequence[Path], corpus: Library
                 said = {"image": ours.name(row), "same_as": other.name(found), "agreement": round(agreement, 4)}
                 out.write(json.dumps(said, ensure_ascii=False) + "\n")
     galleries = [(title, [_figure(pair, ours, other) for pair in _sample(pairs)]) for title, pairs, other in kinds if len(pairs.rows_P)]
+    if choice.captions is not None:
+        _list_captions(target / CAPTIONS, ours, choice)
     text = _template().render(
         images=len(corpus),
         kept=int(choice.kept_N.sum()),
@@ -66,6 +72,7 @@ def write_page(target: Path, wish: Wish, shards: Sequence[Path], corpus: Library
         sets=[] if sets is None else _found(sets, choice.matches),
         absent=[(why, [task for task, own in wish.absent.items() if own == why]) for why in dict.fromkeys(wish.absent.values())],
         galleries=galleries,
+        captions=_captions(choice, ours, sample),
     )
     write_text(target / PAGE, text)
 
@@ -135,16 +142,46 @@ def _names(library: Library) -> Callable[[int], str]:
     return name
 
 
-def _corpus_picture(shards: Sequence[Path], library: Library) -> Picture:
-    def picture(row: int) -> np.ndarray:
+def _list_captions(file: Path, ours: _Side, choice: Choice) -> None:
+    """A line for each web caption that does not agree with its image."""
+    assert choice.captions is not None, "captions were compared"
+    gone = choice.captions.at(~choice.agrees_T)
+    with atomic(file) as temporary, temporary.open("w", encoding="utf-8") as out:
+        for row, number, cosine in zip(gone.rows_T.tolist(), gone.numbers_T.tolist(), gone.cosines_T.tolist(), strict=True):
+            said = {"image": ours.name(row), "web": number, "cosine": round(cosine, 4)}
+            out.write(json.dumps(said, ensure_ascii=False) + "\n")
+
+
+def _captions(choice: Choice, ours: _Side, sample: Callable[[int], Sample]) -> dict[str, Any] | None:
+    """How many web captions were compared and agree, the least cosine of these, and some on both sides of it; None: none were compared."""
+    if choice.captions is None:
+        return None
+    order = np.lexsort((choice.captions.numbers_T, choice.captions.rows_T, -choice.captions.cosines_T))
+    agree = int(choice.agrees_T.sum())
+    figures = []
+    for place in order[max(0, agree - NEAREST) : agree + NEAREST].tolist():
+        row, number = int(choice.captions.rows_T[place]), int(choice.captions.numbers_T[place])
+        said = {"name": ours.name(row), "picture": _data_uri(ours.picture(row)), "text": captions(sample(row).said, "web")[number]}
+        figures.append({**said, "cosine": float(choice.captions.cosines_T[place]), "agrees": bool(choice.agrees_T[place])})
+    least = float(choice.captions.cosines_T[order[agree - 1]])
+    return {"compared": len(order), "agree": agree, "least": least, "figures": figures}
+
+
+def _corpus_samples(shards: Sequence[Path], library: Library) -> Callable[[int], Sample]:
+    def sample(row: int) -> Sample:
         number, place = library.find(row)
         entry = index_shard(shards[number])[int(library.array(number, "places_N")[place])]
         with shards[number].open("rb") as file:
-            sample = read_sample(file, entry)
-        assert isinstance(sample, Sample), "a signed sample has an image"
-        return read_image({sample.extension: sample.image}).permute(1, 2, 0).numpy()
+            found = read_sample(file, entry)
+        assert isinstance(found, Sample), "a signed sample has an image"
+        return found
 
-    return picture
+    return sample
+
+
+def _decoded(sample: Sample) -> np.ndarray:
+    """image_HW3."""
+    return read_image({sample.extension: sample.image}).permute(1, 2, 0).numpy()
 
 
 def _set_picture(sets: Sequence[TaskImages], library: Library) -> Picture:

@@ -4,7 +4,7 @@ First each shard's samples are copied to one file, sorted by the place that they
 stretch of every such file. A step holds one sample at a time, then one new shard, whatever the size of the corpus; the copies need as
 much disk as the chosen samples.
 
-Axes: N samples that are chosen, n those of a shard.
+Axes: N samples that are chosen, n those of a shard, C captions of theirs that are taken out.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from tips_bench.corpus.facts import captions
 from tips_bench.corpus.store import Sample, read_sample, write_shard
 from tips_bench.files import atomic, write_text
 from tips_bench.npz import read_npz, save_npz
@@ -27,23 +29,36 @@ def order(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng([seed, count]).permutation(count)
 
 
-def plan_shard(file: Path, places_n: np.ndarray, targets_n: np.ndarray) -> None:
-    """Note which samples of a shard are chosen, by their places in it, and their new places."""
+def plan_shard(file: Path, places_n: np.ndarray, targets_n: np.ndarray, without_C2: np.ndarray) -> None:
+    """Note which samples of a shard are chosen, by their places in it, and their new places.
+
+    without_C2: captions that are taken out, the place of the sample and the number of the caption among its web captions.
+    """
     by_target = np.argsort(targets_n)
-    save_npz(file, places_n=places_n[by_target], targets_n=targets_n[by_target])
+    save_npz(file, places_n=places_n[by_target], targets_n=targets_n[by_target], without_C2=without_C2)
 
 
 def sort_shard(shard: str, plan: str, samples: str, done: str) -> None:
     """Copy the chosen samples of a shard to the file `samples`, and where each is there to `done`."""
-    places_n, targets_n = read_npz(Path(plan), "plan of a shard", lambda data: (data["places_n"], data["targets_n"]))
+    names = ("places_n", "targets_n", "without_C2")
+    places_n, targets_n, without_C2 = read_npz(Path(plan), "plan of a shard", lambda data: tuple(data[name] for name in names))
     entries, ends = index_shard(Path(shard)), [0]
     with atomic(Path(samples)) as temporary, temporary.open("wb") as out, open(shard, "rb") as file:
         for place in places_n.tolist():
             sample = read_sample(file, entries[place])
             assert isinstance(sample, Sample), "a signed sample has an image"
-            out.write(_packed(sample, Path(shard).name))
+            gone = without_C2[without_C2[:, 0] == place, 1].tolist()
+            out.write(_packed(_without(sample, gone), Path(shard).name))
             ends.append(out.tell())
     save_npz(Path(done), targets_n=targets_n, ends_n1=np.array(ends, np.int64))
+
+
+def _without(sample: Sample, gone: list[int]) -> Sample:
+    """A sample without some of its web captions. gone: their numbers; others are left."""
+    if not gone:
+        return sample
+    left = [text for number, text in enumerate(captions(sample.said, "web")) if number not in gone]
+    return replace(sample, said=sample.said | {"web": left})
 
 
 def _packed(sample: Sample, shard: str) -> bytes:

@@ -1,8 +1,8 @@
 """Signatures of images: hashes, a thumbnail and an embedding each, a file for each shard or part of a data set.
 
-An image is decoded once for all of them. A file holds some 3 kB an image at 256 features, in half precision, and is written last and whole.
+An image is decoded once for all of them. A file holds some 4 kB an image at 256 features, in half precision, and is written last and whole.
 
-Axes: N images, D features, S pixels of a thumbnail, 4 hashes, B batch, H W pixels.
+Axes: N images, D features, S pixels of a thumbnail, C of its colors, 4 hashes, B batch, H W pixels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch.nn import functional as F
 
 from tips_bench.cards import FeatureCard, ImageCard, load_card
-from tips_bench.corpus.curation.looks import SIDE, look_at
+from tips_bench.corpus.curation.looks import COARSE, SIDE, Thumbnail, look_at
 from tips_bench.corpus.curation.task_images import open_images
 from tips_bench.corpus.store import read_sample
 from tips_bench.encoders import load_encoder
@@ -38,15 +38,19 @@ WORKERS = 2
 
 @dataclass(frozen=True)
 class Signer:
-    """Which encoder embeds. model, weights, device, dtype: as for `load_encoder`."""
+    """Which encoder embeds. model, weights, device, dtype: as for `load_encoder`. text: images are embedded in the space of its texts."""
 
     model: str
     weights: str | None = None
     device: str | None = None
     dtype: str | None = None
+    text: bool = False
 
     def extractor(self) -> tuple[Extractor, ImageEmbedding]:
-        """The encoder with its way from an image to an embedding: one global token, or the mean of the patches where it has none."""
+        """The encoder with its way from an image to an embedding: one global token, or the mean of the patches where it has none.
+
+        Of several embeddings in the space of texts, it is the first: TIPS trains it with web captions.
+        """
         return _extractor(self)
 
 
@@ -56,6 +60,8 @@ def _extractor(signer: Signer) -> tuple[Extractor, ImageEmbedding]:
     image = ImageCard(short_side=encoder.spec.resolution, shape="square", library="torchvision")
     token = 0 if encoder.spec.global_tokens else None
     extractor = Extractor(encoder, image, FeatureCard(layers=[-1], global_token=token), batch_size=BATCH, workers=WORKERS)
+    if signer.text:
+        return extractor, ImageEmbedding.embedding(extractor, 0, encoder.encode_text(["a"]).shape[1])
     return extractor, ImageEmbedding.tokens(extractor)
 
 
@@ -63,7 +69,8 @@ def _extractor(signer: Signer) -> tuple[Extractor, ImageEmbedding]:
 class Signatures:
     """What a file holds. places_N: the number of each image in its shard or set. keys_N: its key or id. sizes_N2: height, width, pixels.
 
-    hashes_N4: uint64, see `looks`. thumbnails_NSS: uint8. embeddings_ND: float16, of length 1. dropped: reason -> images left out.
+    hashes_N4: uint64, thumbnails_NSS, colors_NCC2: uint8, see `looks`. embeddings_ND: float16, of length 1. dropped: reason -> images that
+    were left out.
     """
 
     places_N: np.ndarray
@@ -71,11 +78,17 @@ class Signatures:
     sizes_N2: np.ndarray
     hashes_N4: np.ndarray
     thumbnails_NSS: np.ndarray
+    colors_NCC2: np.ndarray
     embeddings_ND: np.ndarray
     dropped: dict[str, int]
 
     def __len__(self) -> int:
         return len(self.places_N)
+
+    def thumbnail(self, place: int) -> Thumbnail:
+        """That of one image."""
+        height, width = self.sizes_N2[place].tolist()
+        return Thumbnail(self.thumbnails_NSS[place], self.colors_NCC2[place], width / height)
 
 
 def read_signatures(file: Path) -> Signatures:
@@ -112,8 +125,8 @@ def sign_images(task: str, role: str, root: str, first: int, behind: int, signer
     _sign(range(first, behind), open_images(load_card("task", task), role, Path(root)).load, Signer(**signer), Path(done))
 
 
-Loaded = tuple[str, tuple[int, int], np.ndarray, np.ndarray, torch.Tensor]
-"""Key, (height, width), hashes_4, thumbnail_SS, pixels_3HW."""
+Loaded = tuple[str, tuple[int, int], np.ndarray, np.ndarray, np.ndarray, torch.Tensor]
+"""Key, (height, width), hashes_4, thumbnail_SS, colors_CC2, pixels_3HW."""
 
 
 def _sign(places: Sequence[int], load: Callable[[int], tuple[str, np.ndarray]], signer: Signer, done: Path) -> None:
@@ -124,8 +137,7 @@ def _sign(places: Sequence[int], load: Callable[[int], tuple[str, np.ndarray]], 
             key, image_HW3 = load(place)
         except SampleFault as fault:
             return str(fault)
-        hashes_4, thumbnail_SS = look_at(image_HW3)
-        return key, image_HW3.shape[:2], hashes_4, thumbnail_SS, extractor.pixels(image_HW3)
+        return key, image_HW3.shape[:2], *look_at(image_HW3), extractor.pixels(image_HW3)
 
     dropped: Counter[str] = Counter()
     parts: list[_Part] = []
@@ -142,14 +154,15 @@ def _bytes(image: Loaded | str) -> int:
     return 0 if isinstance(image, str) else image[-1].nbytes
 
 
-_Part = tuple[list[int], list[str], list[tuple[int, int]], np.ndarray, np.ndarray, np.ndarray]
+_Part = tuple[list[int], list[str], list[tuple[int, int]], np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def _part(images: list[tuple[int, Loaded]], embedding: ImageEmbedding) -> _Part:
     places = [place for place, _ in images]
-    keys, sizes, hashes, thumbnails, pixels = zip(*(image for _, image in images), strict=True)
+    keys, sizes, hashes, thumbnails, colors, pixels = zip(*(image for _, image in images), strict=True)
     embeddings_BD = F.normalize(embedding.encode(torch.stack(pixels)).float(), dim=-1)
-    return places, list(keys), list(sizes), np.stack(hashes), np.stack(thumbnails), embeddings_BD.cpu().numpy().astype(np.float16)
+    looks = np.stack(hashes), np.stack(thumbnails), np.stack(colors)
+    return places, list(keys), list(sizes), *looks, embeddings_BD.cpu().numpy().astype(np.float16)
 
 
 def _save(parts: list[_Part], dim: int, dropped: Counter[str], done: Path) -> None:
@@ -163,6 +176,7 @@ def _save(parts: list[_Part], dim: int, dropped: Counter[str], done: Path) -> No
         sizes_N2=joined(2, np.zeros((0, 2), np.int64)),
         hashes_N4=joined(3, np.zeros((0, 4), np.uint64)),
         thumbnails_NSS=joined(4, np.zeros((0, SIDE, SIDE), np.uint8)),
-        embeddings_ND=joined(5, np.zeros((0, dim), np.float16)),
+        colors_NCC2=joined(5, np.zeros((0, COARSE, COARSE, 2), np.uint8)),
+        embeddings_ND=joined(6, np.zeros((0, dim), np.float16)),
         dropped=json.dumps(dict(sorted(dropped.items()))),
     )

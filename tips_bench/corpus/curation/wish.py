@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tips_bench.corpus.curation.card import CurationCard
@@ -18,8 +18,9 @@ class Wish:
     """What a curation is to do.
 
     near: images of data sets; only what is near them stays. against: images of data sets that may not be in the corpus. absent: task ->
-    why its images are not looked for. dedup: of images that are the same picture one stays. balance: what stays is drawn from a tree of
-    clusters. keep: how many images are to stay; None = all, with `balance` half.
+    why its images are not looked for. dedup: of images that are the same picture one stays. agree: the share of web captions that stay,
+    those that agree best with their images; None = all. balance: what stays is drawn from a tree of clusters. keep: how many images are to
+    stay; None = all, with `balance` half.
     """
 
     signer: Signer
@@ -31,16 +32,28 @@ class Wish:
     balance: bool = False
     keep: int | None = None
     seed: int = 0
+    agree: float | None = None
+
+    @property
+    def signs_with(self) -> Signer:
+        """The signer, in the space of texts where captions are compared with images."""
+        return replace(self.signer, text=self.agree is not None)
 
     def check(self) -> None:
-        """Errors: nothing was asked for."""
-        if not (self.near or self.against or self.dedup or self.balance or self.keep):
-            fix = "Add --dedup, --decontaminate, --near, --balance or --keep."
+        """Errors: nothing was asked for; a share of captions that is none."""
+        if self.agree is not None and not 0 < self.agree < 1:
+            fix = "Give the share of web captions that stays, for example 0.6."
+            raise UserError(f"{self.agree:g} is no share between 0 and 1", where="corpus curate --agree", fix=fix)
+        if not (self.near or self.against or self.dedup or self.balance or self.keep or self.agree):
+            fix = "Add --dedup, --decontaminate, --agree, --near, --balance or --keep."
             raise UserError("nothing was asked for", where="corpus curate", fix=fix)
 
     def settings(self, shards: Sequence[str]) -> dict[str, Any]:
-        """All that decides the result. shards: their hashes. Errors: as `load_encoder`."""
+        """All that decides the result. shards: their hashes. Errors: as `load_encoder`; an encoder that cannot compare captions."""
         encoder = load_encoder(self.signer.model, self.signer.weights, "cpu", self.signer.dtype).spec
+        if self.agree is not None and not encoder.has_text:
+            fix = "Choose an --encoder with one, for example tips-b14 or clip-b16: `tips-bench list models` has a column for it."
+            raise UserError(f"encoder {encoder.name} has no text tower to compare captions with", where="corpus curate --agree", fix=fix)
         named = {"near": self.near, "against": self.against}
         return {
             "source": list(shards),
@@ -54,5 +67,5 @@ class Wish:
                 for name, sets in named.items()
             },
             "absent": dict(self.absent),
-            **{name: getattr(self, name) for name in ("dedup", "balance", "keep", "seed")},
+            **{name: getattr(self, name) for name in ("dedup", "agree", "balance", "keep", "seed")},
         }
