@@ -1,7 +1,7 @@
 #!/bin/sh
 # Slurm itself on one machine: a list of evaluations as an array job, requeued, cancelled and preempted, gives the records of one process;
-# so do jobs of two ranks, one of which is preempted. Captions of a corpus, whose
-# command is killed and a job cancelled, are the files of one process.
+# so do jobs of two ranks, one of which is preempted. Captions and a curation of a corpus, of which commands are killed and jobs cancelled,
+# give the files of one process.
 #
 #     scripts/slurm_test.sh [FOLDER]      as root on Debian or Ubuntu; PYTHON=/path/to/python of an environment with tips-bench[slurm]
 #
@@ -162,20 +162,35 @@ caption() {
     to=$1 && shift
     corpus caption "$corpora/raw" --to "$corpora/$to" --cache "$corpora/answers-$to" --captioner slow_words:describe --prompt short --batch 1 "$@"
 }
+curate() {
+    to=$1 && shift
+    corpus curate "$corpora/raw" --to "$corpora/$to" --encoder pixels --device cpu --dedup --set samples=4 "$@"
+}
 begun() { find "$corpora/$1" -path "*/.pieces/*.running" 2>/dev/null | grep -q .; } # whether a job has begun a piece of this corpus
 queue="--on slurm --slurm partition=main,time=60,cpus_per_task=1"
 (corpus fetch "$corpora/photos" --to "$corpora/raw" --samples-per-shard 4)
-(caption here >/dev/null)
-rm -f "$folder/slow_words.asked"
-caption there $queue &
-command=$!
-until begun there; do sleep 0.05; done
-kill -KILL "$command"
-[ ! -e "$corpora/there/corpus.json" ]
-for job in $(squeue -h -r -t RUNNING -o %i | head -1); do scancel "$job"; done
-(caption there $queue)
-for file in "$corpora/here"/*.tar "$corpora/here/corpus.json"; do
-    cmp "$file" "$corpora/there/$(basename "$file")"
+for step in caption curate; do
+    say "$step"
+    ($step "$step-here" >/dev/null)
+    rm -f "$folder/slow_words.asked"
+    $step "$step-there" $queue &
+    command=$!
+    until begun "$step-there"; do sleep 0.05; done
+    kill -KILL "$command"
+    [ ! -e "$corpora/$step-there/corpus.json" ]
+    for job in $(squeue -h -r -t RUNNING -o %i | head -1); do scancel "$job"; done
+    ($step "$step-there" $queue)
+    for file in "$corpora/$step-here"/*.tar "$corpora/$step-here/corpus.json"; do
+        cmp "$file" "$corpora/$step-there/$(basename "$file")"
+    done
+    wait_for_end
+    [ "$step" = curate ] || [ "$(wc -c <"$folder/slow_words.asked")" -le 25 ] # one of 24 questions may have been under way when its job was cancelled
 done
-wait_for_end
-[ "$(wc -c <"$folder/slow_words.asked")" -le 21 ] # one of 20 questions may have been under way when its job was cancelled
+say "a command all of whose jobs are cancelled ends with a sentence"
+caption cancelled $queue 2>"$folder/said" &
+command=$!
+until begun cancelled; do sleep 0.05; done
+scancel --user="$(id -un)"
+if wait "$command"; then exit 1; fi
+grep "the process ended early" "$folder/said"
+say "all is well"
