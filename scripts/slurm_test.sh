@@ -47,6 +47,8 @@ if ! munge -n >/dev/null 2>&1; then
     own_munge=yes
 fi
 stop() {
+    scancel --user="$(id -un)" || true # slurmd waits for its jobs
+    timeout 30 sh -c 'while squeue -h | grep -q .; do sleep 0.5; done' || true
     for name in slurmd slurmctld; do
         [ -s "$folder/$name.pid" ] && kill "$(cat "$folder/$name.pid")" || true
     done
@@ -58,6 +60,22 @@ slurmctld -c
 slurmd
 until sinfo -h -o %T | grep -q idle; do sleep 0.5; done
 
+cat >"$folder/slow_encoder.py" <<'PY' # so that an evaluation is still under way when its job is met
+import time
+
+
+def register():
+    from tips_bench.features.extract import Extractor
+
+    encode = Extractor._encode
+
+    def slowly(self, pixels):
+        time.sleep(0.5)
+        return encode(self, pixels)
+
+    Extractor._encode = slowly
+PY
+export TIPS_BENCH_PLUGINS=slow_encoder
 rooms="task.data.generator_options"
 run() {
     "$python" -m tips_bench run --task rooms-seg,rooms-depth --protocol convex-224,convex-depth-224 --model tips-nano,pixels \
@@ -74,7 +92,10 @@ running() {  # whether a job has begun an evaluation: it holds a lock
     done
     return 1
 }
-wait_for_run() { until running "$@"; do sleep 0.1; done; }
+running_job() {  # the number of a job of Slurm, once one runs and an evaluation has begun
+    until job=$(squeue -h -r -t RUNNING -o %i | head -1) && [ -n "$job" ] && running "$@"; do sleep 0.1; done
+    echo "$job"
+}
 status() { "$python" -m tips_bench status "$folder/${1:-out}" | tail -1; }
 
 say "one process"
@@ -82,13 +103,11 @@ run --out "$folder/alone" >/dev/null
 say "a queue that is fuller than the machine; the same command twice"
 on_slurm
 on_slurm
-wait_for_run
-job=$(squeue -h -r -t RUNNING -o %i | head -1)
+job=$(running_job)
 say "requeue $job while it runs"
 scontrol requeue "$job"
-while running; do sleep 0.1; done
-wait_for_run
-job=$(squeue -h -r -t RUNNING -o %i | head -1)
+while squeue -h -t COMPLETING | grep -q .; do sleep 0.1; done
+job=$(running_job)
 say "preempt $job: the signal that submitit's checkpoint waits for"
 scancel --signal=USR2 "$job"
 until grep -qs "Requeued job" "$folder"/out/.matrix/logs/*; do sleep 0.2; done
@@ -103,8 +122,7 @@ status | tee "$folder/status"
 grep -q "^4 done, 0 running, 0 failed, 0 left" "$folder/status"
 say "jobs of two ranks, of which one is preempted"
 by_ranks
-wait_for_run ranks
-scancel --signal=USR2 "$(squeue -h -r -t RUNNING -o %i | head -1)"
+scancel --signal=USR2 "$(running_job ranks)"
 wait_for_end
 [ "$(cat "$folder"/ranks/.matrix/logs/*.out | grep -c "Starting with")" = 3 ] # two jobs, of which one was started again
 status ranks | tee "$folder/status"
