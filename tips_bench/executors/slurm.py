@@ -65,11 +65,11 @@ def run(jobs: Sequence[Job], settings: Settings) -> bool:
         if not settings.wait:
             return False
     left = {one.job_id: (job, one) for job, one in zip(jobs, queued, strict=True)}
-    queue = _Queue()
+    queue = _Queue() if cluster == "slurm" else None
     while left:
-        lost = queue.lost(left) if cluster == "slurm" else set()
+        lost = queue.lost(left) if queue else set()
         for number, (job, one) in list(left.items()):
-            if one.done() or number in lost:
+            if number in lost or (one.paths.result_pickle.exists() if queue else one.done()):
                 settings.ended(job, _problem(one))
                 del left[number]
         time.sleep(LOOK_AGAIN_S)
@@ -77,7 +77,7 @@ def run(jobs: Sequence[Job], settings: Settings) -> bool:
 
 
 class _Queue:
-    """Which jobs have left Slurm's queue. submitit asks Slurm's accounting, without which it never learns of a job that was cancelled."""
+    """Which jobs have left Slurm's queue. submitit asks Slurm's accounting instead, which many clusters have not, and warns of each try."""
 
     def __init__(self) -> None:
         self._next_look, self._missing = 0.0, set[str]()
