@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from tips_bench.cli.app import app
 from tips_bench.evaluation import run
 
-TINY = [f"task.data.generator_options.{option}" for option in ("size=56", "train=8", "val=6", "frames_per_scene=2")]
+TINY = [f"task.data.generator_options.{option}" for option in ("size=56", "train=4", "val=4", "frames_per_scene=2")]
 WAYS: dict[str, dict[str, Any]] = {
     "segmentation": {"task": "rooms-seg", "protocol": "convex-224", "overrides": [*TINY, "image.short_side=56"]},
     "depth": {"task": "rooms-depth", "protocol": "convex-depth-224", "overrides": [*TINY, "image.short_side=42"]},
