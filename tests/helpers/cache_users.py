@@ -36,16 +36,22 @@ class Users:
     """Starts the processes. folder: where each leaves what it said."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self._started = folder, 0
+        self.folder, self._started = folder, list[ForkProcess]()
         self._context = multiprocessing.get_context("fork")
 
     def start(self, function: Callable[..., None], *arguments: Any) -> ForkProcess:
         """A process that calls a function of this module."""
-        self._started += 1
-        said = self.folder / f"{self._started}-{function.__name__}.log"
+        said = self.folder / f"{len(self._started)}-{function.__name__}.log"
         process = self._context.Process(target=_said_to, args=(said, function, arguments), name=str(said))
         process.start()
+        self._started.append(process)
         return process
+
+    def end(self) -> None:
+        """Kill those that still run."""
+        for process in self._started:
+            process.kill()
+            process.join()
 
 
 def said(process: ForkProcess) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Iterator
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ pytestmark = [pytest.mark.nightly, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture
-def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Users:
+def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Users]:
     monkeypatch.setenv("TIPS_BENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return Users(tmp_path)
+    found = Users(tmp_path)
+    yield found
+    found.end()
 
 
 def ended(process: ForkProcess) -> str:
