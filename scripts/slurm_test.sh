@@ -1,7 +1,7 @@
 #!/bin/sh
 # Slurm itself on one machine: a list of evaluations as an array job, requeued, cancelled and preempted, gives the records of one process;
-# so do jobs of two ranks, one of which is preempted. Captions of a corpus, whose
-# command is killed and a job cancelled, are the files of one process.
+# so do jobs of two ranks, one of which is preempted. Captions and a curation of a corpus, of which commands are killed and jobs cancelled,
+# give the files of one process.
 #
 #     scripts/slurm_test.sh [FOLDER]      as root on Debian or Ubuntu; PYTHON=/path/to/python of an environment with tips-bench[slurm]
 #
@@ -47,6 +47,8 @@ if ! munge -n >/dev/null 2>&1; then
     own_munge=yes
 fi
 stop() {
+    scancel --user="$(id -un)" || true # slurmd waits for its jobs
+    timeout 30 sh -c 'while squeue -h | grep -q .; do sleep 0.5; done' || true
     for name in slurmd slurmctld; do
         [ -s "$folder/$name.pid" ] && kill "$(cat "$folder/$name.pid")" || true
     done
@@ -58,6 +60,22 @@ slurmctld -c
 slurmd
 until sinfo -h -o %T | grep -q idle; do sleep 0.5; done
 
+cat >"$folder/slow_encoder.py" <<'PY' # so that an evaluation is still under way when its job is met
+import time
+
+
+def register():
+    from tips_bench.features.extract import Extractor
+
+    encode = Extractor._encode
+
+    def slowly(self, pixels):
+        time.sleep(0.5)
+        return encode(self, pixels)
+
+    Extractor._encode = slowly
+PY
+export TIPS_BENCH_PLUGINS=slow_encoder
 rooms="task.data.generator_options"
 run() {
     "$python" -m tips_bench run --task rooms-seg,rooms-depth --protocol convex-224,convex-depth-224 --model tips-nano,pixels \
@@ -74,7 +92,10 @@ running() {  # whether a job has begun an evaluation: it holds a lock
     done
     return 1
 }
-wait_for_run() { until running "$@"; do sleep 0.1; done; }
+running_job() {  # the number of a job of Slurm, once one runs and an evaluation has begun
+    until job=$(squeue -h -r -t RUNNING -o %i | head -1) && [ -n "$job" ] && running "$@"; do sleep 0.1; done
+    echo "$job"
+}
 status() { "$python" -m tips_bench status "$folder/${1:-out}" | tail -1; }
 
 say "one process"
@@ -82,13 +103,11 @@ run --out "$folder/alone" >/dev/null
 say "a queue that is fuller than the machine; the same command twice"
 on_slurm
 on_slurm
-wait_for_run
-job=$(squeue -h -r -t RUNNING -o %i | head -1)
+job=$(running_job)
 say "requeue $job while it runs"
 scontrol requeue "$job"
-while running; do sleep 0.1; done
-wait_for_run
-job=$(squeue -h -r -t RUNNING -o %i | head -1)
+while squeue -h -t COMPLETING | grep -q .; do sleep 0.1; done
+job=$(running_job)
 say "preempt $job: the signal that submitit's checkpoint waits for"
 scancel --signal=USR2 "$job"
 until grep -qs "Requeued job" "$folder"/out/.matrix/logs/*; do sleep 0.2; done
@@ -103,8 +122,7 @@ status | tee "$folder/status"
 grep -q "^4 done, 0 running, 0 failed, 0 left" "$folder/status"
 say "jobs of two ranks, of which one is preempted"
 by_ranks
-wait_for_run ranks
-scancel --signal=USR2 "$(squeue -h -r -t RUNNING -o %i | head -1)"
+scancel --signal=USR2 "$(running_job ranks)"
 wait_for_end
 [ "$(cat "$folder"/ranks/.matrix/logs/*.out | grep -c "Starting with")" = 3 ] # two jobs, of which one was started again
 status ranks | tee "$folder/status"
@@ -162,20 +180,35 @@ caption() {
     to=$1 && shift
     corpus caption "$corpora/raw" --to "$corpora/$to" --cache "$corpora/answers-$to" --captioner slow_words:describe --prompt short --batch 1 "$@"
 }
+curate() {
+    to=$1 && shift
+    corpus curate "$corpora/raw" --to "$corpora/$to" --encoder pixels --device cpu --dedup --set samples=4 "$@"
+}
 begun() { find "$corpora/$1" -path "*/.pieces/*.running" 2>/dev/null | grep -q .; } # whether a job has begun a piece of this corpus
 queue="--on slurm --slurm partition=main,time=60,cpus_per_task=1"
 (corpus fetch "$corpora/photos" --to "$corpora/raw" --samples-per-shard 4)
-(caption here >/dev/null)
-rm -f "$folder/slow_words.asked"
-caption there $queue &
-command=$!
-until begun there; do sleep 0.05; done
-kill -KILL "$command"
-[ ! -e "$corpora/there/corpus.json" ]
-for job in $(squeue -h -r -t RUNNING -o %i | head -1); do scancel "$job"; done
-(caption there $queue)
-for file in "$corpora/here"/*.tar "$corpora/here/corpus.json"; do
-    cmp "$file" "$corpora/there/$(basename "$file")"
+for step in caption curate; do
+    say "$step"
+    ($step "$step-here" >/dev/null)
+    rm -f "$folder/slow_words.asked"
+    $step "$step-there" $queue &
+    command=$!
+    until begun "$step-there"; do sleep 0.05; done
+    kill -KILL "$command"
+    [ ! -e "$corpora/$step-there/corpus.json" ]
+    for job in $(squeue -h -r -t RUNNING -o %i | head -1); do scancel "$job"; done
+    ($step "$step-there" $queue)
+    for file in "$corpora/$step-here"/*.tar "$corpora/$step-here/corpus.json"; do
+        cmp "$file" "$corpora/$step-there/$(basename "$file")"
+    done
+    wait_for_end
+    [ "$step" = curate ] || [ "$(wc -c <"$folder/slow_words.asked")" -le 25 ] # one of 24 questions may have been under way when its job was cancelled
 done
-wait_for_end
-[ "$(wc -c <"$folder/slow_words.asked")" -le 21 ] # one of 20 questions may have been under way when its job was cancelled
+say "a command all of whose jobs are cancelled ends with a sentence"
+caption cancelled $queue 2>"$folder/said" &
+command=$!
+until begun cancelled; do sleep 0.05; done
+scancel --user="$(id -un)"
+if wait "$command"; then exit 1; fi
+grep "the process ended early" "$folder/said"
+say "all is well"

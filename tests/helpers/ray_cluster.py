@@ -5,10 +5,15 @@ python tests/helpers/ray_cluster.py [CPUS_OF_A_NODE]
 
 from __future__ import annotations
 
+import os
 import sys
+
+# A busy machine needs more than 30 s for a node, and work at a niceness of 15, Ray's default, waits for all other work there.
+SETTINGS = {"RAY_raylet_start_wait_time_s": "240", "RAY_worker_niceness": "0"}
 
 
 def main(cpus: str = "1") -> None:
+    os.environ.update(SETTINGS)
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": int(cpus), "num_gpus": 0, "object_store_memory": 100_000_000, "include_dashboard": False}

@@ -70,11 +70,11 @@ def run(jobs: Sequence[Job], settings: Settings) -> bool:
             later(job, one.job_id, one.paths.stderr)
         return False
     left = {one.job_id: (job, one) for job, one in zip(jobs, queued, strict=True)}
-    queue = Queue()
+    queue = Queue() if cluster == "slurm" else None
     while left:
-        lost = queue.lost(left) if cluster == "slurm" else set()
+        lost = queue.lost(left) if queue else set()
         for number, (job, one) in list(left.items()):
-            if one.done() or number in lost:
+            if number in lost or (one.paths.result_pickle.exists() if queue else one.done()):
                 settings.ended(job, _problem(one))
                 del left[number]
         time.sleep(LOOK_AGAIN_S)

@@ -92,8 +92,8 @@ class PartWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.folder / ABOUT, json.dumps(self.about))
         self._part, self._end, self._size = self.folder / f"part-{secrets.token_hex(8)}.bin", 0, 0
+        self._index = _open(self._part.with_suffix(".index"))  # first: a part is never deleted without it, which is noticed
         self._data = _open(self._part)
-        self._index = _open(self._part.with_suffix(".index"))
 
     def _close(self) -> None:
         """Of a part that holds nothing, no file is left."""

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tips_bench.errors import UserError
+
 ABOUT = "about.json"
 RECORD = np.dtype(
     [("key", "S32"), ("kind", "S32"), ("offset", "<u8"), ("rows", "<u4"), ("columns", "<u4"), ("check", "<u4"), ("own", "<u4")]
@@ -45,5 +47,10 @@ def own_check(record: np.ndarray) -> int:
 
 
 def bytes_a_value(folder: Path) -> int:
-    """Of the parts of one encoder. Errors: OSError, ValueError, KeyError."""
-    return np.dtype(json.loads((folder / ABOUT).read_text(encoding="utf-8"))["type"]).itemsize
+    """Of the parts of one encoder. Errors: OSError; a UserError where ABOUT does not say it."""
+    about = folder / ABOUT
+    try:
+        return np.dtype(json.loads(about.read_text(encoding="utf-8"))["type"]).itemsize
+    except (ValueError, KeyError, TypeError) as error:
+        problem = "the type of the features beside it cannot be read"
+        raise UserError(problem, where=about, fix="Delete the folder: runs make its features anew.") from error

@@ -28,6 +28,8 @@ Layout = Mapping[str, tuple[tuple[int, ...], str]]
 """name -> (shape of a row, dtype)"""
 HEADER = "header.json"
 FORGOTTEN = 24 * 3600  # seconds without a new item after which a part is nobody's
+KINDS = ("writing", "index")  # in this order: a part that is closed meanwhile is met as an index
+LOOKS = 3  # of a store whose joined part other runs replace
 
 
 class ResumableArray:
@@ -130,13 +132,18 @@ class ResumableArray:
         if self.world.is_first and self._whole() is None:
             self._join_parts()
         self.world.barrier()
-        self._look()
-        whole = self._whole()
-        if whole is None:
-            raise UserError("the parts changed while they were joined", where=self.folder, fix="Run again.")
-        self.arrays = {name: whole.map(name, int(self.starts[-1])) for name in self._layout}
+        self.arrays = self._mapped()
         self.world.barrier()  # none deletes what another has not mapped yet
         return self
+
+    def _mapped(self) -> dict[str, np.memmap]:
+        """The whole arrays. Errors: other runs change the parts all the time."""
+        for _ in range(LOOKS):
+            self._look()
+            if whole := self._whole():
+                with contextlib.suppress(FileNotFoundError):  # another run that joined the parts has just removed this one
+                    return {name: whole.map(name, int(self.starts[-1])) for name in self._layout}
+        raise UserError("the parts changed while they were joined", where=self.folder, fix="Run again.")
 
     def _whole(self) -> _Part | None:
         """The part with every item in order."""
@@ -144,9 +151,15 @@ class ResumableArray:
         return next((part for part in self._parts if np.array_equal(part.items, every)), None)
 
     def _join_parts(self) -> None:
+        """Write the part with every item in order, then remove the others; neither if another run does so at this moment."""
         whole = _Part(self.folder, f"part-{secrets.token_hex(8)}", self._layout)
-        for item in range(len(self.starts) - 1):
-            whole.append(item, {name: self.read(item, name) for name in self._layout})
+        for item, number in enumerate(np.diff(self.starts)):
+            rows = {name: self.read(item, name) for name in self._layout}
+            if any(len(array) < number for array in rows.values()):
+                whole.close()
+                whole.remove()
+                return
+            whole.append(item, rows)
         whole.flush()
         whole.close()
         for part in self._parts:
@@ -205,12 +218,13 @@ class _Part:
             item, row = int(record["item"]), int(record["row"])
             if _own_check(record) != record["own"] or item >= len(rows_N):
                 continue
-            found = [self.read(name, row, int(rows_N[item])) for name in self.layout]
-            if [checksum(rows) for rows in found] == record["checks"].tolist():
+            number = int(rows_N[item])
+            found = [self.read(name, row, number) for name in self.layout]
+            if all(len(rows) == number for rows in found) and [checksum(rows) for rows in found] == record["checks"].tolist():
                 self._note(item, row)
 
     def _index(self) -> np.ndarray:
-        for kind in ("index", "writing"):
+        for kind in KINDS:
             try:
                 data = self.path(kind).read_bytes()
             except FileNotFoundError:
@@ -306,7 +320,7 @@ def _own_check(record: np.ndarray) -> int:
 
 
 def _part_names(folder: Path) -> list[str]:
-    return sorted({path.stem for kind in ("index", "writing") for path in folder.glob(f"part-*.{kind}")})
+    return sorted({path.stem for kind in KINDS for path in folder.glob(f"part-*.{kind}")})
 
 
 def row_bytes(shape: tuple[int, ...], dtype: str) -> int:

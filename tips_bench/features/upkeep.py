@@ -76,7 +76,10 @@ def prune(cache: Path, most_bytes: float, before: float = math.inf) -> tuple[lis
 
 
 def verify(part: Part) -> tuple[int, int]:
-    """(arrays that are what was written, arrays that are not), by their CRC-32. Those that are not are never used."""
+    """(arrays that are what was written, arrays that are not), by their CRC-32. Those that are not are never used.
+
+    A part that another process deletes meanwhile has neither. Errors: nothing says of which type its values are.
+    """
     whole = broken = 0
     try:
         found, itemsize = list(places(part.index)), bytes_a_value(part.index.parent)
@@ -89,5 +92,5 @@ def verify(part: Part) -> tuple[int, int]:
                 good = zlib.crc32(file.read(place.rows * place.columns * itemsize)) == place.check
                 whole, broken = whole + good, broken + (not good)
     except OSError:
-        return 0, len(found)
+        return 0, len(found) if part.index.exists() else 0
     return whole, broken
