@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tips_bench.evaluation.spec import Spec
 from tips_bench.executors.jobs import Job, new_job
 from tips_bench.executors.matrix import Asked, claimed, evaluation_id, folder_of, say_failed
 from tips_bench.files import digest
+from tips_bench.heartbeat import last_words
 from tips_bench.ranks import ALONE, World
 from tips_bench.results.cost import precision_of
 from tips_bench.results.record import Deviation
@@ -102,7 +104,8 @@ def evaluate(
                 if not ours:
                     continue
                 try:
-                    paths.append(str(evaluate_spec(spec, chosen, shared=shared).file))
+                    with last_words(partial(say_failed, folder, one["id"])):
+                        paths.append(str(evaluate_spec(spec, chosen, shared=shared).file))
                 except UserError as error:
                     say_failed(folder, one["id"], str(error))
                     if world.size > 1:

@@ -58,7 +58,7 @@ def train(recipe: Recipe, run: Path, *, resume: bool = False, device: str | None
     one that fails has to end its process, which ends the others: they may wait for it in a collective, and leaving them would wait for
     that.
     """
-    world = ranks.enter(resolve_device(device))
+    world = ranks.enter(resolve_device(device), watched=False)  # by the watchdog
     with ExitStack() as stack:
         changes = stack.enter_context(claimed(run, recipe, resume=resume)) if world.is_first else {}
         stack.enter_context(checkpoint.alone_on_purpose())

@@ -1,0 +1,86 @@
+"""A rank that is killed or frozen ends the run with one sentence, and the same command goes on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.helpers.torchrun import ROOT, finish_torchrun, start_torchrun
+from tips_bench.cli.app import app
+
+TINY = [f"task.data.generator_options.{option}" for option in ("size=56", "train=8", "val=6", "frames_per_scene=2")]
+SETTINGS = [word for change in (*TINY, "image.short_side=56") for word in ("--set", change)]
+RUN = ["run", "--task", "rooms-seg", "--protocol", "convex-224", "--model", "tips-nano", *SETTINGS]
+RUN += ["--device", "cpu", "--batch-size", "3", "--workers", "0"]
+SENTENCES = {
+    "SIGKILL": "tips-bench: torchrun: rank {rank} ended before the evaluation did. See what it said, and whether memory was short.",
+    "SIGSTOP": "tips-bench: torchrun: rank {rank} did not answer for 0.05 minutes. Look at its machine.",
+}
+DOOMED = """
+import os, signal, time
+from pathlib import Path
+def register():
+    from tips_bench.features.extract import Extractor
+    encode, doom = Extractor._encode, Path(__file__).with_suffix(".doom")
+    def dying(self, pixels):
+        rank, how = doom.read_text().split() if doom.exists() else ("", "")
+        if rank and rank == os.environ.get("RANK"):
+            doom.unlink()
+            os.kill(os.getpid(), getattr(signal, how))
+        elif rank:
+            time.sleep(1)  # torchrun finds this rank in the midst of its work
+        return encode(self, pixels)
+    Extractor._encode = dying
+"""
+
+
+@pytest.fixture(autouse=True)
+def _environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{tmp_path}")
+    monkeypatch.setenv("TIPS_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TIPS_BENCH_PLUGINS", "doomed")
+    monkeypatch.setenv("TIPS_BENCH_TIMEOUT_MINUTES", "0.05")
+    (tmp_path / "doomed.py").write_text(DOOMED)
+
+
+def run_torchrun(folder: Path) -> tuple[int, list[str]]:
+    """The status of two ranks, and what is said of ranks."""
+    options = ("--standalone", "--shutdown-timeout", "1")
+    with start_torchrun(2, "-m", "tips_bench", *RUN, "--out", folder / "out", cwd=folder, options=options) as process:
+        done = finish_torchrun(process, 200)
+    said = [line for line in done.stderr.splitlines() if line.startswith("tips-bench: ") and "task rooms-seg: " not in line]
+    assert "tips_bench/" not in done.stderr, "no traceback of ours"
+    return done.returncode, said
+
+
+@pytest.mark.parametrize(
+    ("rank", "how"),
+    [(0, "SIGKILL"), (1, "SIGSTOP"), *(pytest.param(*one, marks=pytest.mark.nightly) for one in ((1, "SIGKILL"), (0, "SIGSTOP")))],
+)
+def test_a_rank_that_dies_ends_the_run_with_a_sentence_and_the_same_command_goes_on(tmp_path: Path, rank: int, how: str) -> None:
+    (tmp_path / "doomed.doom").write_text(f"{rank} {how}")
+    status, said = run_torchrun(tmp_path)
+    assert status != 0 and len(said) == 1
+    assert said[0].startswith(SENTENCES[how].format(rank=rank)) and "The same command goes on where it stopped" in said[0]
+    assert run_torchrun(tmp_path) == (0, [])
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("how", SENTENCES)
+def test_a_rank_that_dies_in_a_job_leaves_a_sentence_and_the_same_command_goes_on(tmp_path: Path, how: str) -> None:
+    (tmp_path / "doomed.doom").write_text(f"1 {how}")
+    job = [*RUN, "--out", tmp_path / "out", "--on", "slurm", "--slurm", "cluster=local,ranks=2"]
+    done = command(*job)
+    (one,) = json.loads(command("status", tmp_path / "out", "--json").stdout)
+    assert done.exit_code == 2 and one["state"] == "failed"
+    assert f"tips-bench: {one['sentence']}".startswith(SENTENCES[how].format(rank=1)) and one["sentence"] in done.stderr
+    assert command(*job).exit_code == 0
+
+
+def command(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
