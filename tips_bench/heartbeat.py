@@ -16,19 +16,20 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from tips_bench.errors import UserError
 
 if TYPE_CHECKING:
     from torch.distributed import Store
 
+T = TypeVar("T")
 LIMIT_VARIABLE = "TIPS_BENCH_TIMEOUT_MINUTES"
 LIMIT_MINUTES = 10.0
 AGAIN = "The same command goes on where it stopped, also with another number of ranks."
 _BEATS = 12  # a limit has so many
 _LONGEST_BEAT_S = 20.0
-_STORE_S = 30.0  # the store answers within this time, or not at all
+_STORE_S = 5.0  # the store answers within this time, or not at all
 _LEFT = "left"  # in place of a beat: of a rank that ended as it should
 
 
@@ -62,23 +63,18 @@ class Heartbeat:
         self._closed.set()
         for thread in self._threads:
             thread.join(self._beat_s)
-        with suppress(RuntimeError):
-            self._store.set(self._key(self.rank), _LEFT)
+        _within(_STORE_S, lambda: self._store.set(self._key(self.rank), _LEFT))
 
     def speak(self, say: Callable[[], object]) -> None:
         """Call `say`, unless another rank has said already why the run ends."""
         with self._speaking:
-            try:
-                is_first = self._store.add(self._key("spoken"), 1) == 1
-            except RuntimeError:  # the store has ended, too
-                is_first = True
-            if is_first:
+            spoken = _within(_STORE_S, lambda: self._store.add(self._key("spoken"), 1))
+            if spoken in (1, None):
                 say()
 
     def gone(self) -> list[int]:
         """The ranks on this machine whose process has died."""
-        with suppress(RuntimeError):
-            self._heard.update(self._read())
+        self._heard.update(_within(_STORE_S, self._read) or {})
         here, found = socket.gethostname(), []
         for rank, told in self._heard.items():
             if told != _LEFT:
@@ -101,7 +97,10 @@ class Heartbeat:
         silent = [rank for rank, missed in self._missed.items() if missed > beats]
         if silent:
             return f"{listed(silent)} did not answer {minutes}"
-        return f"the store that the ranks share did not answer {minutes}" if self._unanswered > beats else None
+        if self._unanswered > beats:
+            host = "torchrun on the first machine" if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" else "rank 0"
+            return f"{host} did not answer {minutes}"  # it keeps the store
+        return None
 
     def _key(self, name: object) -> str:
         return f"tips-bench/heartbeat/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{name}"
@@ -247,6 +246,20 @@ def _limit_minutes() -> float:
         problem = f"{text[:50]!r} is not a number of minutes"
         raise UserError(problem, where=f"${LIMIT_VARIABLE}", fix=f"Write, for example, {LIMIT_MINUTES:g}.")
     return minutes
+
+
+def _within(seconds: float, ask: Callable[[], T]) -> T | None:
+    """What the store answers; None where it gives no answer in time, for its process or its machine has ended or is frozen."""
+    answers: list[T] = []
+
+    def work() -> None:
+        with suppress(RuntimeError):
+            answers.append(ask())
+
+    asking = threading.Thread(target=work, name="asking", daemon=True)
+    asking.start()
+    asking.join(seconds)
+    return answers[0] if answers else None
 
 
 def _runs(process: int) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from tests.helpers.torchrun import ROOT, finish_torchrun, start_torchrun
-from tips_bench.cli.app import app
 
 TINY = [f"task.data.generator_options.{option}" for option in ("size=56", "train=8", "val=6", "frames_per_scene=2")]
 SETTINGS = [word for change in (*TINY, "image.short_side=56") for word in ("--set", change)]
@@ -58,15 +57,21 @@ def run_torchrun(folder: Path) -> tuple[int, list[str]]:
     return done.returncode, said
 
 
-@pytest.mark.parametrize(
-    ("rank", "how"),
-    [(0, "SIGKILL"), (1, "SIGSTOP"), *(pytest.param(*one, marks=pytest.mark.nightly) for one in ((1, "SIGKILL"), (0, "SIGSTOP")))],
-)
-def test_a_rank_that_dies_ends_the_run_with_a_sentence_and_the_same_command_goes_on(tmp_path: Path, rank: int, how: str) -> None:
-    (tmp_path / "doomed.doom").write_text(f"{rank} {how}")
-    status, said = run_torchrun(tmp_path)
+def check_sentence(folder: Path, rank: int, how: str) -> None:
+    (folder / "doomed.doom").write_text(f"{rank} {how}")
+    status, said = run_torchrun(folder)
     assert status != 0 and len(said) == 1
     assert said[0].startswith(SENTENCES[how].format(rank=rank)) and "The same command goes on where it stopped" in said[0]
+
+
+def test_a_rank_that_is_killed_ends_the_run_with_a_sentence(tmp_path: Path) -> None:
+    check_sentence(tmp_path, 0, "SIGKILL")
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("rank", "how"), [(1, "SIGKILL"), (0, "SIGSTOP"), (1, "SIGSTOP")])
+def test_a_rank_that_dies_ends_the_run_with_a_sentence_and_the_same_command_goes_on(tmp_path: Path, rank: int, how: str) -> None:
+    check_sentence(tmp_path, rank, how)
     assert run_torchrun(tmp_path) == (0, [])
 
 
@@ -76,11 +81,12 @@ def test_a_rank_that_dies_in_a_job_leaves_a_sentence_and_the_same_command_goes_o
     (tmp_path / "doomed.doom").write_text(f"1 {how}")
     job = [*RUN, "--out", tmp_path / "out", "--on", "slurm", "--slurm", "cluster=local,ranks=2"]
     done = command(*job)
+    assert done.returncode == 2, done.stderr
     (one,) = json.loads(command("status", tmp_path / "out", "--json").stdout)
-    assert done.exit_code == 2 and one["state"] == "failed"
+    assert one["state"] == "failed"
     assert f"tips-bench: {one['sentence']}".startswith(SENTENCES[how].format(rank=1)) and one["sentence"] in done.stderr
-    assert command(*job).exit_code == 0
+    assert command(*job).returncode == 0
 
 
-def command(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "tips_bench", *map(str, arguments)], capture_output=True, text=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 import torch.distributed as dist
@@ -93,3 +94,18 @@ def test_a_limit_that_is_no_number_of_minutes_is_a_sentence(text: str, monkeypat
     monkeypatch.setenv(heartbeat.LIMIT_VARIABLE, text)
     with pytest.raises(UserError, match=r"\$TIPS_BENCH_TIMEOUT_MINUTES: .* is not a number of minutes\. Write, for example, 10"):
         heartbeat.start(0, 2)
+
+
+class Frozen(dist.HashStore):
+    """A store whose process hangs."""
+
+    def add(self, key: str, amount: int) -> int:
+        time.sleep(60)
+        return amount
+
+
+def test_a_store_that_does_not_answer_keeps_no_rank_from_saying_why_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "_STORE_S", 0.1)
+    said: list[str] = []
+    of(2, store=Frozen()).speak(lambda: said.append("gone"))
+    assert said == ["gone"]
