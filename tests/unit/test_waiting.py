@@ -14,10 +14,10 @@ from torch.utils.data import Dataset
 
 from tips_bench.cards import FeatureCard, ImageCard
 from tips_bench.encoders.load import load_encoder
+from tips_bench.encoders.waiting import BEHIND, LateChecks, sent
 from tips_bench.errors import UserError
 from tips_bench.features.extract import Extractor
 from tips_bench.features.geometry import Upsampling, Windows
-from tips_bench.models.waiting import BEHIND, LateChecks, sent
 from tips_bench.probes.trained.cross_entropy import upsampled_cross_entropy
 from tips_bench.probes.trained.head_sweep import HeadSweep
 from tips_bench.probes.trained.loop import SweepTrainee, Training, TrainingOptions

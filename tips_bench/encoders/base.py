@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from tips_bench.cards import ImageCard, ModelCard
 from tips_bench.encoders.last_block import Facet, Projections, Reading, Tower, read
+from tips_bench.encoders.waiting import LateChecks, sent
 from tips_bench.errors import UserError
 from tips_bench.models.devices import check_compiler
-from tips_bench.models.waiting import LateChecks, sent
 
 # Ours: bicubic resizing leaves [0, 1] by less; pixels of 0-255 and normalized ones leave it by more.
 RANGE = (-0.5, 1.5)

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tips_bench.cards import WindowCard
-from tips_bench.models.waiting import sent
+from tips_bench.encoders.waiting import sent
 
 # Values held at once, by kind of device: the second-level cache of a CPU, few launches on a GPU.
 CHUNK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 26}

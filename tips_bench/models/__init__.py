@@ -11,7 +11,6 @@
     tokenizer       Tokenizer: strings -> token ids and paddings
     dpt             the DPT decoder
     devices         which device a run computes on
-    waiting         sent, LateChecks: what lets a GPU work on meanwhile
     files/          load_vision, load_text, save_checkpoint, export_huggingface
 
 From a card to features:

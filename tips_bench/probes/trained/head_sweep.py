@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from tips_bench.models.waiting import sent
+from tips_bench.encoders.waiting import sent
 from tips_bench.probes.linear_head import LinearHead
 
 EPSILON = 1e-5  # BatchNorm's, torch default

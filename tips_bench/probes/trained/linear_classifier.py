@@ -21,12 +21,12 @@ from tips_bench.cards import Strict, parse
 from tips_bench.data.crops.base import CropBatches
 from tips_bench.data.crops.resized import ResizedCropCard, ResizedCrops
 from tips_bench.data.split import Split
+from tips_bench.encoders.waiting import sent
 from tips_bench.errors import UserError
 from tips_bench.features.context import RunContext
 from tips_bench.features.extract import Extractor
 from tips_bench.features.image_embeddings import ImageEmbedding, encode_images
 from tips_bench.files import digest
-from tips_bench.models.waiting import sent
 from tips_bench.probes.base import Choice, Fit
 from tips_bench.probes.image_heads import AffineHeads, best_of, rank_all
 from tips_bench.probes.trained.classifier_sweep import ClassifierSweep, Inputs

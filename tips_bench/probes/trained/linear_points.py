@@ -20,12 +20,12 @@ from torch.utils.data import Dataset
 
 from tips_bench.cards import Strict, parse
 from tips_bench.data.split import Split
+from tips_bench.encoders.waiting import sent
 from tips_bench.errors import UserError
 from tips_bench.features.cache import from_disk
 from tips_bench.features.context import RunContext
 from tips_bench.features.lifting import LiftingOptions
 from tips_bench.files import digest
-from tips_bench.models.waiting import sent
 from tips_bench.probes.base import Fit
 from tips_bench.probes.linear_head import LinearHead
 from tips_bench.probes.solved.patch_bank import Bank

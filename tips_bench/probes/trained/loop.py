@@ -24,11 +24,11 @@ from torch.utils.data import DataLoader, Dataset
 from tips_bench.cards import Strict
 from tips_bench.data.split import Split
 from tips_bench.encoders.base import Encoder
+from tips_bench.encoders.waiting import sent
 from tips_bench.errors import UserError
 from tips_bench.features.context import RunContext
 from tips_bench.features.extract import Extractor
 from tips_bench.files import atomic
-from tips_bench.models.waiting import sent
 from tips_bench.probes.trained.head_sweep import GridPoint, HeadSweep, optimizer
 from tips_bench.probes.trained.schedules import Schedule, lr_factor, momentum_after_warmup, one_cycle_momentum
 from tips_bench.progress import bar

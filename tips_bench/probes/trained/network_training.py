@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from tips_bench.cards import Strict
 from tips_bench.data.crops.pixel_values import PixelValueCropCard
+from tips_bench.encoders.waiting import sent
 from tips_bench.errors import UserError
 from tips_bench.features.extract import Extractor
 from tips_bench.features.geometry import Kind, Upsampling, Windows
-from tips_bench.models.waiting import sent
 from tips_bench.probes.trained.schedules import Schedule, lr_factor
 
 NetworkBatch = tuple[Tensor, Tensor, Tensor]  # pixels_B3SS, values_BTSS, known_BSS
