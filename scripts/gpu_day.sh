@@ -1,5 +1,6 @@
 #!/bin/sh
-# All measurements that need GPUs, in one go: tests, encoders, decoding, the efficiency of whole runs, one evaluation over all GPUs.
+# All measurements that need GPUs, in one go: tests, encoders alone and beside timm and transformers, decoding, whole runs, a trained probe,
+# one evaluation over all GPUs, a job on each GPU, features that evaluations share.
 # No data or weights are downloaded: weights are random, whose cost is that of the real ones, and rooms are generated.
 #
 #     sh scripts/gpu_day.sh [FOLDER]      results go to FOLDER, gpu-day by default
@@ -32,6 +33,7 @@ for model in tipsv2-b14 tipsv2-l14 tipsv2-g14; do
         step "bench-$model-$dtype-compiled" "$bin/tips-bench" bench --model "$model" --weights random --resolution 448 --dtype "$dtype" --compile
     done
 done
+step beside-timm-and-transformers "$bin/python" benchmarks/bench_encoder.py --device cuda --batch 32
 step decode "$bin/python" benchmarks/bench_decode.py
 step efficiency-bf16 "$bin/python" benchmarks/bench_evaluation.py --model tipsv2-l14 --images 400 --dtype bf16
 run="run --task rooms-seg --model tipsv2-l14 --weights random --protocol convex --dtype bf16 --rerun"
@@ -40,6 +42,21 @@ step one-gpu env CUDA_VISIBLE_DEVICES=0 "$bin/tips-bench" $run --out "$out/one-g
 # shellcheck disable=SC2086
 step all-gpus "$bin/torchrun" --nproc-per-node "$gpus" -m tips_bench $run --out "$out/all-gpus"
 step compare "$bin/tips-bench" compare "$out/one-gpu" "$out/all-gpus"
+step gpus-over-one "$bin/python" scripts/cost_ratio.py "$out/one-gpu" "$out/all-gpus"
+run="run --task rooms-seg --model tipsv2-l14 --weights random --protocol linear-tips --dtype bf16 --rerun"
+# shellcheck disable=SC2086
+step trained-one-gpu env CUDA_VISIBLE_DEVICES=0 "$bin/tips-bench" $run --out "$out/trained-one-gpu"
+# shellcheck disable=SC2086
+step trained-all-gpus "$bin/torchrun" --nproc-per-node "$gpus" -m tips_bench $run --out "$out/trained-all-gpus"
+step trained-gpus-over-one "$bin/python" scripts/cost_ratio.py "$out/trained-one-gpu" "$out/trained-all-gpus"
+matrix="run --task rooms-seg,rooms-depth,rooms-normals --model tipsv2-b14,tipsv2-l14 --weights random --dtype bf16"
+# shellcheck disable=SC2086
+step matrix-on-local "$bin/tips-bench" $matrix --on local --out "$out/matrix"
+# shellcheck disable=SC2086
+step first-run-of-a-cache env TIPS_BENCH_CACHE="$out/cache" CUDA_VISIBLE_DEVICES=0 "$bin/tips-bench" $matrix --cache --out "$out/cached"
+# shellcheck disable=SC2086
+step second-run-of-a-cache env TIPS_BENCH_CACHE="$out/cache" CUDA_VISIBLE_DEVICES=0 "$bin/tips-bench" $matrix --cache --rerun --out "$out/found"
+step cache-over-encoding "$bin/python" scripts/cost_ratio.py "$out/cached" "$out/found"
 if [ -n "$failed" ]; then
     echo "gpu_day.sh: failed:$failed (see $out)" >&2
     exit 1

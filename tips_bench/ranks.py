@@ -14,14 +14,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from tips_bench import heartbeat
 from tips_bench.errors import UserError
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-# Ranks wait for rank 0 while it evaluates, and for the slowest when one reads its first shard.
-_PATIENCE = datetime.timedelta(hours=2)
+# Ranks wait as long as rank 0 fits or draws by itself. One that is not there any more is found within minutes: see `heartbeat` and
+# `training.watchdog`.
+_PATIENCE = datetime.timedelta(days=1)
 LANES = 8  # sums that are made apart and added in their order, so that up to so many ranks share the work and find the same bits as one
 _LAUNCH = "Start ranks with torchrun, or remove RANK and WORLD_SIZE."
 T = TypeVar("T")
@@ -56,7 +58,8 @@ class World:
         if self.size > 1:
             import torch.distributed as dist
 
-            dist.barrier()
+            with heartbeat.meeting():
+                dist.barrier()
 
     def gather(self, found: Any) -> list[Any]:
         """What each rank has found, in the order of the ranks, on every rank."""
@@ -65,7 +68,8 @@ class World:
         import torch.distributed as dist
 
         parts: list[Any] = [None] * self.size
-        dist.all_gather_object(parts, found)
+        with heartbeat.meeting():
+            dist.all_gather_object(parts, found)
         return parts
 
     def first(self, make: Callable[[], T]) -> T:
@@ -111,12 +115,14 @@ class World:
 
         own = torch.tensor(len(rows_BX), device=rows_BX.device)
         numbers = [torch.zeros_like(own) for _ in range(self.size)]
-        dist.all_gather(numbers, own)
+        with heartbeat.meeting():
+            dist.all_gather(numbers, own)
         most = max(int(number) for number in numbers)
         padded_MX = rows_BX.new_zeros(most, *rows_BX.shape[1:])
         padded_MX[: len(rows_BX)] = rows_BX
         parts = [torch.empty_like(padded_MX) for _ in range(self.size)]
-        dist.all_gather(parts, padded_MX)
+        with heartbeat.meeting():
+            dist.all_gather(parts, padded_MX)
         return torch.cat([part_MX[: int(number)] for part_MX, number in zip(parts, numbers, strict=True)])
 
     def add_lanes(self, sums_LX: Tensor) -> Tensor:
@@ -136,16 +142,18 @@ class World:
         if self.size > 1:
             import torch.distributed as dist
 
-            dist.broadcast(tensor, 0)
+            with heartbeat.meeting():
+                dist.broadcast(tensor, 0)
         return tensor
 
 
 ALONE = World(0, 1, "cpu")
 
 
-def enter(device: torch.device) -> World:
+def enter(device: torch.device, *, watched: bool = True) -> World:
     """Join the ranks that torchrun started; a world of one without it. device: "cuda" without a number = a GPU of its own.
 
+    watched: a rank that dies or freezes ends the others with a sentence (tips_bench.heartbeat).
     Errors: more ranks than GPUs on this machine; $RANK and $WORLD_SIZE that no launcher sets.
     """
     import torch
@@ -163,6 +171,8 @@ def enter(device: torch.device) -> World:
         torch.cuda.set_device(device)
     if size > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+        if watched:
+            heartbeat.start(rank, size)
     return World(rank, size, str(device))
 
 
@@ -178,6 +188,7 @@ def leave() -> None:
     """Let go of the other ranks."""
     import torch.distributed as dist
 
+    heartbeat.close()
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -190,9 +201,14 @@ def is_launched() -> bool:
 def end(status: int = 0) -> None:
     """End a process that torchrun started, after all its files are written; does nothing in any other.
 
-    The rest of Python's own ending is left out: gloo's threads may still wait for the interpreter then, which ends them in an abort.
+    With a status that is not 0, it has said why, and the ranks that torchrun ends because of it say nothing. The rest of Python's own
+    ending is left out: gloo's threads may still wait for the interpreter then, which ends them in an abort.
     """
     if is_launched():
+        if status:
+            heartbeat.speak(lambda: None)
+        else:
+            heartbeat.close()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

@@ -39,6 +39,7 @@ GROUND |= {
     "prompt_card",
     "upsampler_card",
     "loopback",
+    "heartbeat",
 }
 
 # floor -> what it may import besides the ground and itself

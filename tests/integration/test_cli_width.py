@@ -97,7 +97,7 @@ def test_no_list_is_wider_than_the_terminal(what: str, folder: Path, monkeypatch
 def test_figures_of_a_machine_fit_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     rate, machine = Rate(4, 2.0, 1e3), "a processor of a long name " * 3
-    print_bench(Bench(LONG, machine, "bf16", 448, 448, 10**11, 1e12, "measured", [rate], rate, "photos", 0.01, 0.1, 2, 8), "bf16")
+    print_bench(Bench(LONG, machine, "bf16", 448, 448, 10**11, 1e12, "measured", [rate], rate, rate, "photos", 0.01, 0.1, 2, 8), "bf16")
     lines = capsys.readouterr().out.splitlines()
     assert max(map(cell_len, lines)) <= 80 and any("--batch-size 4" in line for line in lines)
 

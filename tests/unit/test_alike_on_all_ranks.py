@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from tests.helpers.rank_threads import by_ranks
+from tips_bench.encoders.load import load_encoder
 from tips_bench.errors import UserError
 from tips_bench.evaluation.fitting import fitted
 from tips_bench.probes.base import Fit
@@ -67,7 +68,7 @@ class Counter:
 def test_a_training_goes_on_on_all_ranks_or_begins_on_all(tmp_path: Path) -> None:
     def train(path: Path, world: World, iterations: int) -> list[int]:
         trainee = Counter()
-        Training(iterations, 3, Numbers(), path, "this one", 0, world).run(trainee)
+        Training(iterations, 3, Numbers(), path, "this one", load_encoder("pixels", device="cpu"), 0, world).run(trainee)
         return trainee.seen
 
     there, absent = tmp_path / "there.pt", tmp_path / "absent.pt"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from tips_bench.encoders.load import load_encoder
 from tips_bench.errors import UserError
 from tips_bench.probes.trained.loop import Training
 
@@ -44,6 +45,6 @@ class Summing:
 def test_an_image_that_cannot_be_read_is_named_in_one_sentence(tmp_path: Path, workers: int) -> None:
     trainee = Summing()
     with pytest.raises(UserError) as raised:
-        Training(4, 10, Broken(), tmp_path / "probe.pt", "identity", workers).run(trainee)
+        Training(4, 10, Broken(), tmp_path / "probe.pt", "identity", load_encoder("pixels", device="cpu"), workers).run(trainee)
     assert str(raised.value) == "photo.jpg: the image is truncated. Fetch it again."
     assert (raised.value.where, raised.value.fix) == ("photo.jpg", "Fetch it again.") and trainee.seen == 2

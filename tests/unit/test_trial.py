@@ -8,11 +8,12 @@ import time
 import pytest
 import torch
 
+from tips_bench.encoders.base import Encoder, ImageFeatures
 from tips_bench.encoders.load import load_encoder
 from tips_bench.errors import UserError
 from tips_bench.features import trial
 from tips_bench.features.ahead import LEAST, MOST, loaded
-from tips_bench.features.trial import Rate, best_of, decode_seconds, rate_of, rates, workers_for
+from tips_bench.features.trial import Rate, best_of, decode_seconds, default_workers, rate_of, rates, workers_for
 
 
 def rates_of(*images_per_s: float) -> list[Rate]:
@@ -66,6 +67,17 @@ def test_workers_decode_as_fast_as_the_encoder_asks_and_no_more_than_there_are_p
     assert [workers_for(rate, 0.01) for rate in (1, 100, 300, 9000)] == [1, 2, 4, 6]
 
 
+@pytest.mark.parametrize(
+    ("device", "processors", "ranks", "workers"), [("cpu", 64, "1", 2), ("cuda", 64, "1", 8), ("cuda", 32, "8", 4), ("cuda", 4, "8", 2)]
+)
+def test_a_gpu_has_more_threads_that_decode_unless_its_rank_has_few_processors(
+    device: str, processors: int, ranks: str, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "processors", lambda: processors)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
+    assert default_workers(torch.device(device)) == workers
+
+
 def test_decoding_is_timed_on_as_many_images_as_there_are() -> None:
     seen: list[int] = []
     assert decode_seconds(seen.append, 3) > 0 and seen == [0, 0, 1, 2]
@@ -113,3 +125,25 @@ def test_an_error_comes_when_its_batch_is_due() -> None:
         for batch in loaded(load, [[0, 1], [2, 3]], 2, lambda _: 1, lambda _: None):
             found.append(batch)
     assert found == [[0, 1]]
+
+
+class Elsewhere(Encoder):
+    """On a device that computes nothing, and notes where the pixels were before."""
+
+    def __init__(self) -> None:
+        self.spec, self.device, self.dtype = load_encoder("pixels", device="cpu").spec, torch.device("meta"), torch.float32
+        self.seen: set[str] = set()
+
+    def encode_image(self, pixels_B3HW: torch.Tensor, *_: object, **__: object) -> ImageFeatures:
+        self.seen.add(pixels_B3HW.device.type)
+        return ImageFeatures(pixels_B3HW, [], [])
+
+    def _encode(self, *_: object) -> ImageFeatures:
+        raise AssertionError
+
+
+@pytest.mark.parametrize(("copied", "place"), [(False, "meta"), (True, "cpu")])
+def test_the_rate_of_an_encoder_holds_no_copy_of_pixels_unless_it_is_asked_for(copied: bool, place: str) -> None:
+    encoder = Elsewhere()
+    assert rate_of(encoder, 2, 28, 28, least_s=0, copied=copied).images_per_s > 0
+    assert encoder.seen == {place}

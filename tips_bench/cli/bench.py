@@ -82,8 +82,9 @@ def print_bench(found: Bench, dtype: str) -> None:
     rate, best = found.best.images_per_s, found.best.batch_size
     print(f"\ndecode    {1 / found.decode_s:.1f} images/s a thread, {rate * found.decode_s:.0%} of one busy")
     print(f"          ({found.images})")
-    if found.copy_s:
-        print(f"copy      {1 / found.copy_s:.0f} images/s to the device, {rate * found.copy_s:.0%} of the time")
+    if found.copied is not None:
+        print(f"copied    {found.copied.images_per_s:.2f} images/s from pinned memory, {found.share_of_peak(found.copied):.0%} of the peak")
+        print(f"          ({1 / found.copy_s:.0f} images/s are copied, {rate * found.copy_s:.0%} of the encoder's time)")
     if rate * found.decode_s > found.processors:
         print_text(f"{found.processors} processors decode too few for this encoder: it will wait for images")
     print(f"best      --batch-size {best} --workers {found.workers} --dtype {dtype}")

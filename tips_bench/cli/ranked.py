@@ -7,9 +7,11 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import typer
 
+from tips_bench import heartbeat
 from tips_bench.cli.output import print_error
 from tips_bench.errors import UserError
 
@@ -27,7 +29,7 @@ def one_rank() -> Iterator[None]:
         if ranks.is_launched():
             if os.environ.get("RANK", "0") != "0":
                 time.sleep(AFTER_FIRST_S)
-            print_error(error)
+            heartbeat.speak(partial(print_error, error))
             ranks.end(2)
         raise
     except typer.Exit as done:

@@ -18,7 +18,7 @@ def reproduce(
     weights: Annotated[str | None, typer.Option(help="The weight file, where the record names one.")] = None,
     device: Device = None,
     batch_size: Annotated[str | None, typer.Option(help="Images per batch. Default: as in the record.")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Number of threads or processes that decode images.")] = 2,
+    workers: Annotated[int | None, typer.Option(min=0, help="Number of threads or processes that decode images.")] = None,
     data_root: DataRoot = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything at full precision, as JSON.")] = False,
 ) -> None:

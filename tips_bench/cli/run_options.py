@@ -54,7 +54,8 @@ Workers = Annotated[
     typer.Option(
         parser=str,
         metavar="TEXT",
-        help="Number of threads or processes that decode images, or `auto`: found by a short trial. 0: decode in the main thread.",
+        help="Number of threads or processes that decode images, or `auto`: found by a short trial. 0: a single thread, and no process. "
+        "Default: 8 with a GPU, less where a rank has fewer processors; 2 on a CPU.",
     ),
 ]
 Overrides = Annotated[

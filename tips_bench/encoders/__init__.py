@@ -10,6 +10,7 @@
     values         the value path of towers that meet text
     flops          operations an image takes, and how many a second a device does
     last_block     the last block of a CLIP tower under another attention
+    waiting        sent, LateChecks: what lets a GPU work on while the processor prepares what comes next
 
 The sources:
 

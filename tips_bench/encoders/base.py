@@ -8,6 +8,8 @@ from __future__ import annotations
 import functools
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch.nn import functional as F
 
 from tips_bench.cards import ImageCard, ModelCard
 from tips_bench.encoders.last_block import Facet, Projections, Reading, Tower, read
+from tips_bench.encoders.waiting import LateChecks, sent
 from tips_bench.errors import UserError
 from tips_bench.models.devices import check_compiler
 
@@ -136,7 +139,7 @@ class Encoder(ABC):
         layers = self.resolve_layers(layers)
         pixels_B3HW, padding = self._prepared(pixels_B3HW)
         found = self._encode(pixels_B3HW, layers, norm, values)
-        globals_BKD, *rest = (self._own(features) for features in (found.globals_BKD, *found.patches, *found.layer_globals))
+        globals_BKD, *rest = self._own(found.globals_BKD, *found.patches, *found.layer_globals)
         return ImageFeatures(globals_BKD, rest[: len(layers)], rest[len(layers) :], padding)
 
     @torch.inference_mode()
@@ -148,7 +151,7 @@ class Encoder(ABC):
         tower = self.tower_parts()
         self._check_pixels(pixels_B3HW)
         pixels_B3HW, padding = self._prepared(pixels_B3HW)
-        return self._own(read(tower, pixels_B3HW, reading)), padding
+        return self._own(read(tower, pixels_B3HW, reading))[0], padding
 
     @torch.inference_mode()
     def facet(self, before_BhwD: Tensor, facet: Facet) -> Tensor:
@@ -157,7 +160,7 @@ class Encoder(ABC):
         before_BhwD: what the block before the last gives of the patches, not normed. Errors: an encoder whose last block cannot be
         taken apart; values that are not finite.
         """
-        return self._own(self.last_projections().facet(before_BhwD.to(self.device, self.dtype), facet))
+        return self._own(self.last_projections().facet(before_BhwD.to(self.device, self.dtype), facet))[0]
 
     def last_projections(self) -> Projections:
         """Norm and linear maps of the last block. Errors: it cannot be taken apart."""
@@ -209,7 +212,7 @@ class Encoder(ABC):
         if not self.spec.has_text:
             raise self._no_text()
         self._check_pixels(pixels_B3HW)
-        return self._own(self._embed(self._prepared(pixels_B3HW)[0]))
+        return self._own(self._embed(self._prepared(pixels_B3HW)[0]))[0]
 
     def encode_text(self, texts: list[str]) -> Tensor:
         """[T,D] text embeddings, not normalized to length 1. Errors: an encoder without a text tower."""
@@ -257,23 +260,42 @@ class Encoder(ABC):
                 raise UserError(f"pixels from {low:.3g} to {high:.3g}, expected [0, 1]", where=self.spec.name, fix=fix)
             self._has_seen_pixels = high > 0
 
+    @contextmanager
+    def pixels_known(self) -> Iterator[None]:
+        """Inside, the range of pixels is not looked at, as after the first batch; what is seen there does not count."""
+        before, self._has_seen_pixels = self._has_seen_pixels, True
+        try:
+            yield
+        finally:
+            self._has_seen_pixels = before
+
     def _prepared(self, pixels_B3HW: Tensor) -> tuple[Tensor, tuple[int, int, int, int]]:
         """The pixels, normalized, on the encoder's device, with sides that are multiples of the patch size; and their padding."""
-        pixels_B3HW = pixels_B3HW.to(self.device, torch.float32, non_blocking=pixels_B3HW.is_pinned())
-        mean, std = (torch.tensor(values_3, device=self.device).view(3, 1, 1) for values_3 in (self.spec.mean, self.spec.std))
-        pixels_B3HW, padding = pad_to_patches((pixels_B3HW - mean) / std, self.spec.patch_size, self.spec.pad)
+        mean_311, std_311 = self._mean_and_std
+        pixels_B3HW = (sent(pixels_B3HW, self.device, torch.float32) - mean_311) / std_311
+        pixels_B3HW, padding = pad_to_patches(pixels_B3HW, self.spec.patch_size, self.spec.pad)
         return pixels_B3HW.to(self.dtype), padding
 
-    def _own(self, features: Tensor) -> Tensor:
-        """The features, on the encoder's device and in its precision. Errors: features that are not finite, or whose squares are not."""
-        features = features.to(self.device, self.dtype)
-        if not (features.abs() < LARGEST).all():  # false for NaN, too
-            raise UserError(
-                f"the features are not finite (NaN, infinite or over {LARGEST:.0e})",
-                where=self.spec.name,
-                fix="Check the weights, or run with --dtype fp32.",
-            )
-        return features
+    @functools.cached_property
+    def _mean_and_std(self) -> tuple[Tensor, Tensor]:
+        """Each [3,1,1], on the encoder's device."""
+        mean_311, std_311 = (torch.tensor(values_3, device=self.device).view(3, 1, 1) for values_3 in (self.spec.mean, self.spec.std))
+        return mean_311, std_311
+
+    @functools.cached_property
+    def checks(self) -> LateChecks:
+        """What is checked of its features, and of what is learned from them."""
+        return LateChecks()
+
+    def _own(self, *features: Tensor) -> list[Tensor]:
+        """The features, on the encoder's device and in its precision. Errors: some that are not finite, or whose squares are not."""
+        found = [one.to(self.device, self.dtype) for one in features]
+        self.checks.check(torch.stack([(one.abs() < LARGEST).all() for one in found]).all(), self._not_finite)  # false for NaN, too
+        return found
+
+    def _not_finite(self) -> UserError:
+        problem = f"the features are not finite (NaN, infinite or over {LARGEST:.0e})"
+        return UserError(problem, where=self.spec.name, fix="Check the weights, or run with --dtype fp32.")
 
     def _no_text(self) -> UserError:
         return UserError(

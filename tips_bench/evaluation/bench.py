@@ -34,10 +34,12 @@ COPIES = 20
 
 @dataclass(frozen=True)
 class Bench:
-    """encoder: one row for each batch size. flops: of one image. peak: operations a second of the device, and how it is known.
+    """encoder: one row for each batch size, its pixels on the device already. flops: of one image. peak: operations a second of the device,
+    and how it is known.
 
-    best: the row to choose. decode_s: seconds of one thread for an image. copy_s: seconds that its pixels take to the device, 0 on a CPU.
-    images: what was decoded. workers: enough for `best`.
+    best: the row to choose. copied: the same batches from pinned memory, copied beside the computation as in a run; None on a CPU.
+    decode_s: seconds of one thread for an image. copy_s: seconds that its pixels take to the device, 0 on a CPU. images: what was decoded.
+    workers: enough for `best`.
     """
 
     model: str
@@ -50,6 +52,7 @@ class Bench:
     peak_source: str
     encoder: list[Rate]
     best: Rate
+    copied: Rate | None
     images: str
     decode_s: float
     copy_s: float
@@ -83,6 +86,7 @@ def bench(encoder: Encoder, side: int | None, batch_sizes: list[int] | None, spe
         peak_source=peak.source,
         encoder=found,
         best=best,
+        copied=rate_of(encoder, best.batch_size, height, width, copied=True) if encoder.device.type == "cuda" else None,
         images=images,
         decode_s=decode_s,
         copy_s=_copy_seconds(encoder.device, best.batch_size, height, width),

@@ -39,7 +39,7 @@ from tips_bench.evaluation.work import WorkFolder
 from tips_bench.features.cache import FeatureCache
 from tips_bench.features.context import RunContext
 from tips_bench.features.extract import Extractor
-from tips_bench.features.trial import settings_for
+from tips_bench.features.trial import default_workers, settings_for
 from tips_bench.files import digest, sha256
 from tips_bench.journal import RunLog, note, run_log, warn
 from tips_bench.memory import reset_peak_memory
@@ -55,7 +55,6 @@ from tips_bench.results.record import Record, file_name, load_record, record_pat
 from tips_bench.results.statistics import ALPHA, least_p
 
 BATCH_SIZE = {"cpu": 4, "cuda": 32}
-WORKERS = 2
 LOG, PREDICTIONS = "run.log", "predictions"  # in the work folder
 
 
@@ -63,16 +62,16 @@ LOG, PREDICTIONS = "run.log", "predictions"  # in the work folder
 class RunOptions:
     """The settings of a run that are not part of a card.
 
-    weights: a file, "random" or "random:SEED"; None = as the card says. device: None = the first GPU, or the CPU if there is none.
-    dtype: precision of the encoder, "fp32" or "bf16". compile: see `Encoder.compile`. batch_size: images per batch.
-    workers: threads or processes that decode images. Either may be "auto": a trial of a few seconds chooses it. out: folder for the
-    records. data_root: folder of the data sets. overrides: "KEY=VALUE" changes a value of a card; the record lists it as a deviation.
-    pictures: number of samples to draw, a quarter each of the hardest and the easiest. predictions: keep what is predicted of each sample
-    in a folder beside the record (results/predictions.py). cache: keep the features for later runs. cache_limit: of all that is kept, as
-    "200GB"; None = as $TIPS_BENCH_CACHE_LIMIT says. cache_dtype: round the features to "fp16" or "bf16" before they are used and kept; a
-    deviation. limit: use at most so many samples of each split; a deviation. seed: for everything random. rerun: evaluate again, even if
-    this version of tips-bench already wrote the record. metrics: names of additional metrics, computed from the same predictions. world:
-    the ranks that evaluate together, each with the same options; `out` and the caches are on a disk that all of them see.
+    weights: a file, "random" or "random:SEED"; None = as the card says. device: None = the first GPU, or the CPU if there is none. dtype:
+    precision of the encoder, "fp32" or "bf16". compile: see `Encoder.compile`. batch_size: images per batch. workers: threads or processes
+    that decode images; None = `default_workers`. Either may be "auto": a trial of a few seconds chooses it. out: folder for the records.
+    data_root: folder of the data sets. overrides: "KEY=VALUE" changes a value of a card; the record lists it as a deviation. pictures:
+    number of samples to draw, a quarter each of the hardest and the easiest. predictions: keep what is predicted of each sample in a folder
+    beside the record (results/predictions.py). cache: keep the features for later runs. cache_limit: of all that is kept, as "200GB"; None
+    = as $TIPS_BENCH_CACHE_LIMIT says. cache_dtype: round the features to "fp16" or "bf16" before they are used and kept; a deviation.
+    limit: use at most so many samples of each split; a deviation. seed: for everything random. rerun: evaluate again, even if this version
+    of tips-bench already wrote the record. metrics: names of additional metrics, computed from the same predictions. world: the ranks that
+    evaluate together, each with the same options; `out` and the caches are on a disk that all of them see.
     """
 
     weights: str | None = None
@@ -80,7 +79,7 @@ class RunOptions:
     dtype: str = "fp32"
     compile: bool = False
     batch_size: int | Literal["auto"] | None = None
-    workers: int | Literal["auto"] = WORKERS
+    workers: int | Literal["auto"] | None = None
     out: Path | str = "results"
     data_root: Path | str | None = None
     overrides: list[str] | None = None
@@ -237,7 +236,7 @@ class _Run:
         self.world = world = options.world
         wanted = None if options.batch_size == "auto" else options.batch_size
         batch_size = wanted or BATCH_SIZE.get(encoder.device.type, BATCH_SIZE["cpu"])
-        workers = WORKERS if options.workers == "auto" else options.workers
+        workers = options.workers if isinstance(options.workers, int) else default_workers(encoder.device)
         proxy = spec.applied.features.proxy
         other = load_encoder(proxy.model, None, str(encoder.device), options.dtype, compiled=options.compile) if proxy else None
         device, model = encoder.device.type, json.dumps(spec.model.model_dump(mode="json"), sort_keys=True)

@@ -20,6 +20,7 @@ from tips_bench.errors import UserError
 from tips_bench.evaluation.run import BATCH_SIZE, RunOptions, data_folder
 from tips_bench.evaluation.spec import Spec
 from tips_bench.features.extract import Extractor
+from tips_bench.features.trial import default_workers
 from tips_bench.files import cannot_write, temporary_folder
 from tips_bench.progress import bar
 from tips_bench.registry import FAMILIES, READERS
@@ -37,7 +38,7 @@ def write_masks(spec: Spec, split: str, out: Path, options: RunOptions) -> int:
     reader: VideoReader = READERS.get(data.reader)(data_folder(spec, options.data_root), split, **data.options)
     encoder = load_encoder(spec.model, spec.weights, options.device, options.dtype)
     batch_size = options.batch_size if isinstance(options.batch_size, int) else BATCH_SIZE.get(encoder.device.type, BATCH_SIZE["cpu"])
-    workers = options.workers if isinstance(options.workers, int) else 2
+    workers = options.workers if isinstance(options.workers, int) else default_workers(encoder.device)
     extractor = Extractor(encoder, spec.applied.image, spec.applied.features, batch_size, workers)
     with bar("masks", len(reader), "clips") as advance:
         for index in range(len(reader)):

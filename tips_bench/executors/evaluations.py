@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tips_bench.evaluation.spec import Spec
 from tips_bench.executors.jobs import Job, new_job
 from tips_bench.executors.matrix import Asked, begun_by, claimed, evaluation_id, folder_of, say_failed
 from tips_bench.files import digest
+from tips_bench.heartbeat import last_words
 from tips_bench.journal import say
 from tips_bench.ranks import ALONE, World
 from tips_bench.results.cost import precision_of
@@ -110,7 +112,8 @@ def evaluate(
                         say(f"{spec.task.name}, {spec.model_name}, {spec.protocol.name}: left to {begun_by(folder, one['id'])}")
                     continue
                 try:
-                    paths.append(str(evaluate_spec(spec, chosen, shared=shared).file))
+                    with last_words(partial(say_failed, folder, one["id"])):
+                        paths.append(str(evaluate_spec(spec, chosen, shared=shared).file))
                 except Exception as error:
                     fault = _fault(error)
                     if fault or world.size == 1 or not (folder_of(folder) / f"{one['id']}.failed").is_file():  # else another rank told why

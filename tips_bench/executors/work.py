@@ -12,10 +12,12 @@ import os
 import sys
 import threading
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tips_bench import journal, plugins, ranks
+from tips_bench import heartbeat, journal, plugins, ranks
+from tips_bench.errors import UserError
 from tips_bench.executors.jobs import Job
 from tips_bench.registry import load_target
 
@@ -47,6 +49,9 @@ def _as_rank(job: Job) -> None:
         prepare(job)
         load_target(job["function"])(**job["arguments"], world=world)
         status = 0
+    except UserError as error:
+        status = 2
+        heartbeat.speak(partial(print, f"tips-bench: {error}", file=sys.stderr))
     except Exception:
         traceback.print_exc()
         raise

@@ -24,7 +24,7 @@ from tips_bench.encoders.last_block import Attention, Proxy, Reading
 from tips_bench.errors import UserError
 from tips_bench.features.ahead import loaded
 from tips_bench.features.layers import as_read, layer_indices
-from tips_bench.features.memory import FeatureMemory, Recall, Wanted, What, part_of
+from tips_bench.features.memory import FeatureMemory, HashedPixels, Recall, Wanted, What, key_of, keys, part_of
 from tips_bench.features.meter import Meter
 from tips_bench.features.upsampling import NORMALIZATIONS, Upsampler, refuse
 from tips_bench.ranks import ALONE, World
@@ -87,6 +87,7 @@ class Extractor:
     meter: Meter = field(default_factory=Meter)
     proxy: Encoder | None = None
     upsampler: Upsampler | None = None
+    _hashed: HashedPixels | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         spec = self.encoder.spec
@@ -261,7 +262,7 @@ class Extractor:
         return [(what, layer) for what in whats for layer in self.layers]
 
     def _recall(self, memory: FeatureMemory) -> Recall:
-        return Recall(memory, self.encoder, self.features, self.also)
+        return Recall(memory, self.encoder, self.features, self.also, self._hashed.keys_of if self._hashed else keys)
 
     def _through(self, pixels_B3HW: Tensor, layers: tuple[int, ...]) -> ImageFeatures:
         card = self.features
@@ -303,10 +304,11 @@ class Extractor:
         with self.meter.timed(images, size, self.encoder.device):
             yield
 
-    def batches(self, reader: Images, indices: Sequence[int]) -> Iterator[tuple[list[int], list[Any], Tensor]]:
+    def batches(self, reader: Images, indices: Sequence[int], *, whole: bool = True) -> Iterator[tuple[list[int], list[Any], Tensor]]:
         """(indices, samples, pixels_B3HW) for this rank's part of `indices`, grouped by size; the next are decoded meanwhile.
 
-        The batches are the same for any number of ranks, and each rank takes its part of them.
+        The batches are the same for any number of ranks, and each rank takes its part of them. whole: the encoder gets the images as they
+        are, not windows of them, so that the threads that decode them also find their keys in the memory.
         """
         groups: dict[tuple[int, int], list[int]] = {}
         square = (
@@ -318,16 +320,20 @@ class Extractor:
         every = [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]
         chunks = self.world.share(every)
 
-        def load(index: int) -> tuple[Any, Tensor]:
+        def load(index: int) -> tuple[Any, Tensor, bytes | None]:
             sample = reader.load(index)
-            return sample, self.pixels(sample.image_HW3)
+            pixels_3HW = self.pixels(sample.image_HW3)
+            return sample, pixels_3HW, key_of(pixels_3HW) if hashing else None
 
+        hashing = whole and self.memory is not None and self.image.normalize == "encoder"
         ahead = loaded(load, chunks, self.workers, lambda item: item[1].nbytes, self.meter.waited)
         for chunk, items in zip(chunks, ahead, strict=True):
-            pixels_B3HW = torch.stack([pixels_3HW for _, pixels_3HW in items])
-            if self.encoder.device.type == "cuda":
-                pixels_B3HW = pixels_B3HW.pin_memory()  # the copy to the device then waits for nothing
-            yield chunk, [sample for sample, _ in items], pixels_B3HW
+            samples, pixels, found = zip(*items, strict=True)
+            pixels_B3HW = torch.empty(len(pixels), *pixels[0].shape, pin_memory=self.encoder.device.type == "cuda")
+            torch.stack(pixels, out=pixels_B3HW)
+            self._hashed = HashedPixels(pixels_B3HW, list(found)) if hashing else None
+            yield chunk, list(samples), pixels_B3HW
+        self._hashed = None
 
 
 def enlarge(pixels_B3HW: Tensor, patch_size: int) -> Tensor:

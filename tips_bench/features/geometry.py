@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tips_bench.cards import WindowCard
+from tips_bench.encoders.waiting import sent
 
 # Values held at once, by kind of device: the second-level cache of a CPU, few launches on a GPU.
 CHUNK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 26}
@@ -101,10 +102,15 @@ def _axis(tokens: int, before: int, after: int, size: int, starts: tuple[int, ..
 
 @dataclass(frozen=True)
 class Upsampling:
-    """Token grid, or mosaic of windows -> output pixels. rows_Hh, columns_Ww: interpolation weights along each axis."""
+    """Token grid, or mosaic of windows -> output pixels. rows_Hh, columns_Ww: interpolation weights along each axis, on the device.
+
+    rows_here, columns_here: the same on the processor, which asks which tokens count and waits for no GPU to answer.
+    """
 
     rows_Hh: Tensor
     columns_Ww: Tensor
+    rows_here: Tensor
+    columns_here: Tensor
 
     @classmethod
     def of(
@@ -120,7 +126,12 @@ class Upsampling:
         left, top, right, bottom = padding
         rows = _axis(grid[0], top, bottom, windows.size[0], windows.tops, windows.inner[0], outer[0], kind)
         columns = _axis(grid[1], left, right, windows.size[1], windows.lefts, windows.inner[1], outer[1], kind)
-        return cls(rows.to(device), columns.to(device))
+        return cls.by(rows, columns, torch.device(device))
+
+    @classmethod
+    def by(cls, rows_Hh: Tensor, columns_Ww: Tensor, device: torch.device) -> Upsampling:
+        """With these weights, which are on the processor."""
+        return cls(sent(rows_Hh, device), sent(columns_Ww, device), rows_Hh, columns_Ww)
 
     def __call__(self, logits_Chw: Tensor) -> Tensor:
         """[..., C, H, W] in float32."""
@@ -133,7 +144,7 @@ class Upsampling:
         pieces = []
         for start in range(0, height, step):
             rows = slice(start, min(start + step, height))
-            used = torch.nonzero(self.rows_Hh[rows].any(0))[:, 0]
+            used = torch.nonzero(self.rows_here[rows].any(0))[:, 0]
             tokens = slice(int(used[0]), int(used[-1]) + 1)
             pieces.append((rows, tokens, self.rows_Hh[rows, tokens]))
         return pieces
@@ -146,9 +157,9 @@ class Upsampling:
 
     def argmax(self, logits_Chw: Tensor) -> Tensor:
         """[..., H, W] uint8: the class with the greatest upsampled logit, the lowest index on a tie."""
-        row_H, column_W = _only_token(self.rows_Hh), _only_token(self.columns_Ww)
+        row_H, column_W = _only_token(self.rows_here), _only_token(self.columns_here)
         if row_H is not None and column_W is not None:
-            return greatest(logits_Chw, -3)[..., row_H[:, None], column_W]
+            return greatest(logits_Chw, -3)[..., sent(row_H, logits_Chw.device)[:, None], sent(column_W, logits_Chw.device)]
         return torch.cat([greatest(chunk, -3) for chunk in self.row_chunks(logits_Chw)], -2)
 
 

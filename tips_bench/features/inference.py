@@ -128,7 +128,7 @@ class Inference:
 
     def features(self, reader: ImageReader[Any], indices: list[int]) -> Iterator[Encoded]:
         """Features of the windows of this rank's part of `indices`, in the order in which batches are formed."""
-        for batch, samples, pixels_B3HW in self.extractor.batches(reader, indices):
+        for batch, samples, pixels_B3HW in self.extractor.batches(reader, indices, whole=self.window.mode == "whole"):
             together = self._images_together((pixels_B3HW.shape[-2], pixels_B3HW.shape[-1]))
             for start in range(0, len(batch), together):
                 part = slice(start, start + together)
@@ -144,20 +144,24 @@ class Inference:
         """All views of each image."""
         views: list[list[View]] = [[] for _ in samples]
         for scale, mirrored in self._views:
-            seen = list(pixels_B3HW) if scale == 1 else [self.extractor.pixels(sample.image_HW3, scale) for sample in samples]
-            seen = [pixels_3HW.flip(-1) for pixels_3HW in seen] if mirrored else seen
+            seen = pixels_B3HW if scale == 1 else [self.extractor.pixels(sample.image_HW3, scale) for sample in samples]
+            if mirrored:
+                seen = [pixels_3HW.flip(-1) for pixels_3HW in seen]
             for found, view in zip(views, self._encode(seen, mirrored), strict=True):
                 found.append(view)
         return views
 
-    def _encode(self, images: list[Tensor], mirrored: bool) -> Iterator[View]:
-        """Views of the images; those of one size in one go."""
+    def _encode(self, images: Sequence[Tensor] | Tensor, mirrored: bool) -> Iterator[View]:
+        """Views of the images; those of one size in one go. A batch that is encoded whole is not copied: it may lie in pinned memory."""
         sizes = {(image_3HW.shape[-2], image_3HW.shape[-1]) for image_3HW in images}
         groups = [images] if len(sizes) == 1 else [[image_3HW] for image_3HW in images]
         for group in groups:
             inner = (group[0].shape[-2], group[0].shape[-1])
             windows = Windows.of(inner, self.window)
-            found = self.extractor.encode(torch.cat([windows.cut(image_3HW) for image_3HW in group]))
+            if isinstance(group, Tensor) and windows.size == inner:
+                found = self.extractor.encode(group)
+            else:
+                found = self.extractor.encode(torch.cat([windows.cut(image_3HW) for image_3HW in group]))
             for features_NhwD in found.features_BhwD.split(len(windows.tops) * len(windows.lefts)):
                 # One layout for every size of batch: a product may round otherwise where it reads along another axis.
                 yield View(inner, mirrored, features_NhwD.contiguous())

@@ -4,6 +4,7 @@ The same pixels before the same encoder give the same features, whichever task, 
 the pixels as the encoder gets them. Evaluations of several tasks on the same images share one pass that way, and so do later runs.
 
 Each process appends to parts of its own, without a lock: first the features, then a record in the part's index, with a CRC-32 of both.
+A thread does so, while the encoder goes on.
 What a kill or a fault of the disk left is not found, and neither is what another process has deleted to make room: both are made anew.
 
 Axes: B images, P patches, D feature.
@@ -17,7 +18,7 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -34,6 +35,7 @@ from tips_bench.features.part_writer import PartWriter
 from tips_bench.features.parts import Place, places
 
 STAMP_EVERY = 60  # seconds between two notes that a part is in use
+WAITING_BYTES = 2**29  # of features that are not written yet; more of them wait for the disk
 
 
 class FeatureMemory:
@@ -49,6 +51,8 @@ class FeatureMemory:
         self.folder, self.dtype, self.kept = folder, dtype, kept or dtype
         self.disk_type = np.dtype(DISK_TYPES[self.kept])
         self._places: dict[tuple[bytes, bytes], Place] = {}
+        self._waiting: dict[tuple[bytes, bytes], tuple[int, Future[None]]] = {}  # bytes of what is to be written
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="features")
         self._readers: dict[Path, int] = {}
         self._stamped: dict[Path, float] = {}
         self._writer = PartWriter(folder, {"encoder": encoder, "type": self.disk_type.name}, most_bytes)
@@ -58,10 +62,12 @@ class FeatureMemory:
 
     def has(self, key: bytes, kinds: Sequence[str]) -> bool:
         """Whether all of these are kept for a key."""
-        return all((key, kind.encode()) in self._places for kind in kinds)
+        names = [(key, kind.encode()) for kind in kinds]
+        return all(name in self._places or name in self._waiting for name in names)
 
     def read(self, key: bytes, kind: str) -> Tensor | None:
-        """[P,D] as `rounded` gave it, or None where it is not kept or not what was kept."""
+        """[P,D] as `rounded` gave it, or None where it is not kept or not what was kept. Errors: a full disk, of what is written now."""
+        self._written(key, kind)
         place = self._places.get((key, kind.encode()))
         if place is None:
             return None
@@ -97,20 +103,41 @@ class FeatureMemory:
         return rounded.to(self.dtype)
 
     def keep(self, key: bytes, kind: str, features_PD: Tensor) -> None:
-        """Append an array, unless the limit leaves no room for it. Errors: a full disk."""
+        """Append an array, unless the limit leaves no room for it. Errors: a full disk, of this array or of one before."""
+        self._settle(WAITING_BYTES)
+        name = key, kind.encode()
+        self._waiting[name] = features_PD.nbytes, self._thread.submit(self._append, key, kind, features_PD)
+
+    def _append(self, key: bytes, kind: str, features_PD: Tensor) -> None:
         place = self._writer.append(key, kind, np.ascontiguousarray(to_disk(features_PD.to(self.kept))))
         if place is None:
             return
-        self._places[key, kind.encode()] = place
         if place.part not in self._readers:  # what was kept here can be read even if another process deletes the file
             self._readers[place.part] = self._writer.duplicate()
+        self._places[key, kind.encode()] = place
+
+    def _written(self, key: bytes, kind: str) -> None:
+        """Wait until an array is written, if it waits."""
+        _, written = self._waiting.pop((key, kind.encode()), (0, None))
+        if written is not None:
+            written.result()
+
+    def _settle(self, most_bytes: int) -> None:
+        """Wait until no more than so many bytes are to be written; those that came first are written first."""
+        for name, (_, written) in list(self._waiting.items()):
+            if not written.done() and sum(size for size, _ in self._waiting.values()) <= most_bytes:
+                return
+            del self._waiting[name]
+            written.result()
 
     def flush(self) -> None:
-        """Hand what was kept to the disk."""
+        """Hand what was kept to the disk. Errors: a full disk."""
+        self._settle(0)
         self._writer.flush()
 
     def close(self) -> None:
-        """Let go of the files; a second time does nothing."""
+        """Let go of the files, once what waits is written; a second time does nothing."""
+        self._thread.shutdown()
         self._writer.close()
         for descriptor in self._readers.values():
             os.close(descriptor)
@@ -118,15 +145,34 @@ class FeatureMemory:
 
 
 def keys(pixels_B3HW: Tensor) -> list[bytes]:
-    """A key of each image's pixels: 128 bits in hexadecimal digits."""
-    images = [image_3HW.contiguous().numpy() for image_3HW in pixels_B3HW.cpu().float()]
+    """A key of each image's pixels."""
     with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter
-        return list(pool.map(_key, images))
+        return list(pool.map(key_of, pixels_B3HW.cpu()))
 
 
-def _key(image_3HW: np.ndarray) -> bytes:
-    shape = "x".join(map(str, image_3HW.shape)).encode()
-    return hashlib.sha256(shape + image_3HW.tobytes()).hexdigest()[:32].encode()
+def key_of(pixels_3HW: Tensor) -> bytes:
+    """The key of an image's pixels: 128 bits in hexadecimal digits."""
+    image_3HW = pixels_3HW.float().contiguous().numpy()
+    hashed = hashlib.sha256("x".join(map(str, image_3HW.shape)).encode())
+    hashed.update(image_3HW.data)
+    return hashed.hexdigest()[:32].encode()
+
+
+@dataclass(frozen=True)
+class HashedPixels:
+    """A batch as it was decoded, with the keys that the threads that decoded it have found."""
+
+    pixels_B3HW: Tensor
+    keys: list[bytes]
+
+    def keys_of(self, pixels_B3HW: Tensor) -> list[bytes]:
+        """The keys of these pixels, which are not hashed again where they are the batch itself, or some of its images one after another."""
+        own, start = self.pixels_B3HW, pixels_B3HW.data_ptr() - self.pixels_B3HW.data_ptr()
+        first, rest = divmod(start, own[0].nbytes)
+        same = pixels_B3HW.shape[1:] == own.shape[1:] and pixels_B3HW.dtype == own.dtype and pixels_B3HW.is_contiguous()
+        if same and not rest and 0 <= first <= len(own) - len(pixels_B3HW):
+            return self.keys[first : first + len(pixels_B3HW)]
+        return keys(pixels_B3HW)
 
 
 What = Literal["patches", "tokens", "means"]
@@ -148,18 +194,19 @@ def part_of(found: ImageFeatures, what: What, position: int) -> Tensor:
 class Recall:
     """What one protocol reads of an encoder, from a memory or through the backbone.
 
-    also: layers that other protocols read of the same images, which are kept in the same pass.
+    also: layers that other protocols read of the same images, which are kept in the same pass. keys: finds those of pixels.
     """
 
     memory: FeatureMemory
     encoder: Encoder
     card: FeatureCard
     also: tuple[int, ...] = ()
+    keys: Callable[[Tensor], list[bytes]] = keys
 
     def has(self, pixels_B3HW: Tensor, wanted: Sequence[Wanted]) -> bool:
         """Whether all of this is kept."""
         kinds = [self._kind(part) for part in wanted]
-        return all(self.memory.has(name, kinds) for name in keys(pixels_B3HW))
+        return all(self.memory.has(name, kinds) for name in self.keys(pixels_B3HW))
 
     def parts(
         self, pixels_B3HW: Tensor, wanted: Sequence[Wanted], through: Callable[[Tensor, tuple[int, ...]], ImageFeatures]
@@ -188,7 +235,7 @@ class Recall:
 
     def _found(self, pixels_B3HW: Tensor, kinds: list[str], make: Callable[[Tensor], dict[str, Tensor]]) -> list[Tensor]:
         """[B,P,D] of each kind on the encoder's device. make: pixels of images of which something is missing -> what is to be kept."""
-        names = keys(pixels_B3HW)
+        names = self.keys(pixels_B3HW)
         found = [[self.memory.read(name, kind) for name in names] for kind in kinds]
         missing = [image for image in range(len(names)) if any(rows[image] is None for rows in found)]
         made = {kind: self.memory.rounded(rows.flatten(1, -2)) for kind, rows in make(pixels_B3HW[missing]).items()} if missing else {}

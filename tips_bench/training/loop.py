@@ -60,7 +60,7 @@ def train(recipe: Recipe, run: Path, *, resume: bool = False, device: str | None
     one that fails has to end its process, which ends the others: they may wait for it in a collective, and leaving them would wait for
     that.
     """
-    world = ranks.enter(resolve_device(device))
+    world = ranks.enter(resolve_device(device), watched=False)  # by the watchdog
     with ExitStack() as stack:
         check_ranks(recipe, world.size)
         watchdog = stack.enter_context(closing(Watchdog(world, 60 * recipe.running.timeout_minutes)))

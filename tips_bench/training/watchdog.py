@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple, cast
 import torch.distributed as dist
 
 from tips_bench.errors import UserError
+from tips_bench.heartbeat import listed
 from tips_bench.ranks import World
 
 Doing = Literal["indexing", "starting", "reading", "computing", "ending"]
@@ -129,8 +130,7 @@ def tell_missing(own: Place, ranks: int, before: Mapping[int, Place], after: Map
     """Which of the ranks hold up the one that is at `own`. before, after: what each has told, a few ticks apart."""
     silent = [rank for rank in range(ranks) if rank not in after or (rank in before and after[rank].tick == before[rank].tick)]
     if silent:
-        one = len(silent) == 1
-        return f"rank{'' if one else 's'} {_listed(silent)} {'does' if one else 'do'} not answer any more"
+        return f"{listed(silent)} {'does' if len(silent) == 1 else 'do'} not answer any more"
     last = max(place.progress for place in [own, *after.values()])
     behind = {rank: place for rank, place in after.items() if place.progress < last}
     if not behind:
@@ -138,10 +138,6 @@ def tell_missing(own: Place, ranks: int, before: Mapping[int, Place], after: Map
     return "; ".join(
         f"rank {rank} {_WORDS[place.doing]}" + (f", at step {place.step}" if place.step else "") for rank, place in list(behind.items())[:8]
     )
-
-
-def _listed(ranks: list[int]) -> str:
-    return ", ".join(map(str, ranks[:8])) + (f" and {len(ranks) - 8} more" if len(ranks) > 8 else "")
 
 
 def _key(rank: int) -> str:

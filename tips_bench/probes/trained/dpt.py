@@ -84,6 +84,7 @@ class DptProbe:
             CropBatches(crops, options.batch_size, context.extractor.world),
             context.folder / "network.pt",
             digest(options.model_dump_json(), spec.model_dump_json(), context.seed, *train.ids),
+            context.extractor.encoder,
             context.extractor.workers,
             context.extractor.world,
         )

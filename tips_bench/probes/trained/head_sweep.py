@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from tips_bench.encoders.waiting import sent
 from tips_bench.probes.linear_head import LinearHead
 
 EPSILON = 1e-5  # BatchNorm's, torch default
@@ -77,7 +78,7 @@ class HeadSweep(nn.Module):
         """logits_BSChw of a training batch; the running statistics move on. iteration: what the dropout mask is drawn from."""
         batch, height, width, dim = features_BhwD.shape
         features_PD = features_BhwD.reshape(-1, dim).float()
-        mask_BD = self._mask(batch, dim, iteration).to(features_PD.device)
+        mask_BD = sent(self._mask(batch, dim, iteration), features_PD.device)
         if self.dropout_first:
             features_PD = (features_PD.view(batch, -1, dim) * mask_BD[:, None]).view(-1, dim)
             mask_BD = torch.ones_like(mask_BD)

@@ -21,6 +21,7 @@ from tips_bench.cards import Strict, parse
 from tips_bench.data.crops.base import CropBatches
 from tips_bench.data.crops.resized import ResizedCropCard, ResizedCrops
 from tips_bench.data.split import Split
+from tips_bench.encoders.waiting import sent
 from tips_bench.errors import UserError
 from tips_bench.features.context import RunContext
 from tips_bench.features.extract import Extractor
@@ -98,6 +99,7 @@ class LinearClassifierProbe:
             CropBatches(ResizedCrops(reader, options.crops, fitted, context.seed), options.batch_size, extractor.world),
             context.folder / "whole-linear.pt",
             digest(options.model_dump_json(), context.seed, *train.part(fitted).ids),
+            extractor.encoder,
             extractor.workers,
             extractor.world,
         )
@@ -127,6 +129,6 @@ class _Trainee:
         pixels_B3HW, labels_B = batch
         features_BF = torch.cat([self.embedding.encode(piece.float() / 255) for piece in pixels_B3HW.split(self.extractor.batch_size)])
         world = self.extractor.world
-        features_BF, labels_B = world.gather_rows(features_BF), world.gather_rows(labels_B.to(features_BF.device))
+        features_BF, labels_B = world.gather_rows(features_BF), world.gather_rows(sent(labels_B, features_BF.device))
         factor = lr_factor("cosine", iteration, self.options.iterations, 0, 1.0)
         return self.sweep.step(features_BF.float(), labels_B, factor)

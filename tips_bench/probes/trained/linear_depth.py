@@ -100,6 +100,7 @@ class LinearBinsProbe:
             CropBatches(DepthCrops(reader, options.augment, fitted, context.seed), options.batch_size, extractor.world),
             context.folder / "linear-bins.pt",
             digest(options.model_dump_json(), context.seed, *train.part(fitted).ids),
+            extractor.encoder,
             extractor.workers,
             extractor.world,
         )

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from tips_bench.cards import Strict, parse
 from tips_bench.data.split import Split
+from tips_bench.encoders.waiting import sent
 from tips_bench.errors import UserError
 from tips_bench.features.cache import from_disk
 from tips_bench.features.context import RunContext
@@ -70,7 +71,9 @@ class LinearPointsProbe:
         identity = digest(options.model_dump_json(), context.seed, *train.ids)
         order = ScanOrder(scans, context.seed)
         path, world = context.folder / "points.pt", context.extractor.world
-        training = Training(options.epochs * scans, options.checkpoint_every, order, path, identity, workers=0, world=world)
+        training = Training(
+            options.epochs * scans, options.checkpoint_every, order, path, identity, context.encoder, workers=0, world=world
+        )
         (loss,) = training.run(trainee)
         if not math.isfinite(loss):
             raise UserError(f"the probe diverged: its loss is {loss}", fix="Lower the learning rate: --set probe.lr=1e-5.")
@@ -102,7 +105,7 @@ class PointTrainee:
         self.weight_CD, self.bias_C = (values.to(self.device).requires_grad_() for values in (weight_CD, bias_C))
         decay: dict[str, Any] = {"lr": options.lr, "betas": options.betas, "weight_decay": options.weight_decay}
         self.optimizer = torch.optim.Adam([self.weight_CD, self.bias_C], **decay)
-        self.steps, self.loss = 0, math.nan
+        self.steps, self.loss = 0, torch.tensor(math.nan, dtype=torch.float64)
 
     def step(self, iteration: int, batch: int) -> Tensor:
         """The mean loss over a scan's points, a piece of them at a time."""
@@ -111,25 +114,26 @@ class PointTrainee:
         rows = rows[store.arrays["counts"][rows].any(1)]
         if len(rows):
             self.optimizer.zero_grad(set_to_none=True)
-            self.loss = sum(self._backward(rows[start : start + CHUNK_ROWS], len(rows)) for start in range(0, len(rows), CHUNK_ROWS))
+            pieces = (rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS))
+            self.loss = sum((self._backward(piece, len(rows)) for piece in pieces), start=torch.zeros_like(self.loss, device=self.device))
             self.optimizer.step()
             self.steps += 1
-        return torch.tensor([self.loss], dtype=torch.float64)
+        return self.loss[None]
 
-    def _backward(self, rows: np.ndarray, total: int) -> float:
+    def _backward(self, rows: np.ndarray, total: int) -> Tensor:
         store = self.bank.store
-        features_RD = from_disk(store.arrays["features"][rows]).to(self.device, torch.float32)
-        labels_R = torch.from_numpy(store.arrays["counts"][rows].argmax(1)).to(self.device)
+        features_RD = sent(from_disk(store.arrays["features"][rows]), self.device, torch.float32)
+        labels_R = sent(torch.from_numpy(store.arrays["counts"][rows].argmax(1)), self.device)
         logits_RC = F.linear(features_RD, self.weight_CD, self.bias_C)
         if self.options.softmax_twice:
             logits_RC = logits_RC.softmax(1)
         loss = F.cross_entropy(logits_RC, labels_R, reduction="sum") / total
         loss.backward()
-        return float(loss.detach())
+        return loss.detach().double()
 
     def state(self) -> dict[str, Any]:
         """The map and the optimiser's moments."""
-        values = {"weight": self.weight_CD.detach(), "bias": self.bias_C.detach(), "steps": self.steps, "loss": self.loss}
+        values = {"weight": self.weight_CD.detach(), "bias": self.bias_C.detach(), "steps": self.steps, "loss": float(self.loss)}
         return values | {"optimizer": self.optimizer.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -138,4 +142,4 @@ class PointTrainee:
             self.weight_CD.copy_(state["weight"])
             self.bias_C.copy_(state["bias"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.steps, self.loss = state["steps"], state["loss"]
+        self.steps, self.loss = state["steps"], torch.tensor(state["loss"], dtype=torch.float64)

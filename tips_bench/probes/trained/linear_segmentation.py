@@ -70,6 +70,7 @@ class LinearProbe:
             CropBatches(crops, options.batch_size, extractor.world),
             context.folder / "linear.pt",
             digest(options.model_dump_json(), context.seed, *train.part(fitted).ids),
+            extractor.encoder,
             extractor.workers,
             extractor.world,
         )

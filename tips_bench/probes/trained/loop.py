@@ -23,6 +23,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from tips_bench.cards import Strict
 from tips_bench.data.split import Split
+from tips_bench.encoders.base import Encoder
+from tips_bench.encoders.waiting import sent
 from tips_bench.errors import UserError
 from tips_bench.features.context import RunContext
 from tips_bench.features.extract import Extractor
@@ -37,7 +39,7 @@ class Trainee(Protocol):
     """What learns from one batch at a time."""
 
     def step(self, iteration: int, batch: Any) -> Tensor:
-        """Learn from the batch of this number; returns the losses before it, losses_S, one a head."""
+        """Learn from the batch of this number; returns the losses before it, losses_S, one a head, on the device."""
 
     def state(self) -> dict[str, Any]:
         """All that a restart needs: tensors and plain values."""
@@ -50,7 +52,8 @@ class Trainee(Protocol):
 class Training:
     """How a trainee is trained. batches: item i is batch number i. path: of the checkpoint. identity: of everything that shapes the heads.
 
-    workers: processes that make batches. world: the ranks that train it together, each on its part of a batch; all hold the trainee whole.
+    encoder: of which the trainee learns; the loop is a batch ahead of its device. workers: processes that make batches. world: the ranks
+    that train it together, each on its part of a batch; all hold the trainee whole.
     """
 
     iterations: int
@@ -58,23 +61,33 @@ class Training:
     batches: Dataset
     path: Path
     identity: str
+    encoder: Encoder
     workers: int
     world: World = ALONE
 
     def run(self, trainee: Trainee) -> list[float]:
         """Train to the last iteration, from the checkpoint if there is one of the same identity; returns each head's last loss."""
         first, losses = self._resume(trainee)
-        batches = DataLoader(_Carried(self.batches), batch_size=None, sampler=range(first, self.iterations), num_workers=self.workers)
-        with bar("training the probe", self.iterations, "iterations") as advance:
+        with bar("training the probe", self.iterations, "iterations") as advance, self.encoder.checks.late():
             advance(first)
-            for iteration, batch in enumerate(batches, first):
+            for iteration, batch in enumerate(self._loaded(first), first):
                 if isinstance(batch, UserError):
                     raise batch
-                losses = trainee.step(iteration, batch).tolist()
+                losses_S = trainee.step(iteration, batch)
                 advance()
-                if (iteration + 1) % self.checkpoint_every == 0 and iteration + 1 < self.iterations:
-                    self._save(trainee, iteration + 1, losses)
+                last = iteration + 1 == self.iterations
+                if last or (iteration + 1) % self.checkpoint_every == 0:
+                    self.encoder.checks.settle()
+                    losses = losses_S.tolist()
+                    if not last:
+                        self._save(trainee, iteration + 1, losses)
         return losses
+
+    def _loaded(self, first: int) -> DataLoader:
+        """The batches from number `first` on, in pinned memory where they are for a GPU."""
+        pinned = self.encoder.device.type == "cuda"
+        numbers = range(first, self.iterations)
+        return DataLoader(_Carried(self.batches), batch_size=None, sampler=numbers, num_workers=self.workers, pin_memory=pinned)
 
     def _save(self, trainee: Trainee, iteration: int, losses: list[float]) -> None:
         if not self.world.is_first:
@@ -164,7 +177,7 @@ class SweepTrainee:
         found = self.extractor.encode(pixels_B3HW)
         world = self.extractor.world
         features_BhwD = world.gather_rows(found.features_BhwD).clone()  # out of inference mode, which autograd may not read
-        truth = world.gather_rows(truth.to(features_BhwD.device))
+        truth = world.gather_rows(sent(truth, features_BhwD.device))
         logits_BSChw = self.sweep(features_BhwD, iteration)
         losses_S = self.loss(logits_BSChw, truth, found.padding, iteration)
         self.optimizer.zero_grad(set_to_none=True)
@@ -173,7 +186,7 @@ class SweepTrainee:
             for head in range(losses_S.shape[0]):
                 torch.nn.utils.clip_grad_norm_(self.sweep.parameters_of(head), self.options.clip)
         self.optimizer.step()
-        return losses_S.detach().cpu()
+        return losses_S.detach()
 
     def _schedule(self, iteration: int) -> None:
         options, scheduled = self.options, max(0, iteration - self.options.lag)

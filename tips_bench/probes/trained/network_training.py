@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tips_bench.cards import Strict
 from tips_bench.data.crops.pixel_values import PixelValueCropCard
+from tips_bench.encoders.waiting import sent
 from tips_bench.errors import UserError
 from tips_bench.features.extract import Extractor
 from tips_bench.features.geometry import Kind, Upsampling, Windows
@@ -77,14 +78,12 @@ class NetworkTrainee:
         size, grid = (pixels_B3SS.shape[-2], pixels_B3SS.shape[-1]), (maps_BChw.shape[-2], maps_BChw.shape[-1])
         windows, device = Windows(size, size, (0,), (0,)), maps_BChw.device
         maps_BCSS = Upsampling.of(grid, found.padding, windows, size, device, self.objective.kind)(maps_BChw)
-        loss = self.objective.loss(maps_BCSS, values_BTSS.to(device), known_BSS.to(device))
-        if not torch.isfinite(loss):
-            problem = f"the head diverged at iteration {iteration}: its loss is {loss.item()}"
-            raise UserError(problem, fix="Lower the learning rate: --set probe.lr=1e-4.")
+        loss = self.objective.loss(maps_BCSS, sent(values_BTSS, device), sent(known_BSS, device))
+        self.extractor.encoder.checks.check(torch.isfinite(loss), lambda: _diverged(iteration, loss.item()))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        return loss.detach().cpu()[None]
+        return loss.detach()[None]
 
     def state(self) -> dict[str, Any]:
         """The network and the optimiser's moments."""
@@ -94,3 +93,8 @@ class NetworkTrainee:
         """Go on from what `state` gave."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _diverged(iteration: int, loss: float) -> UserError:
+    problem = f"the head diverged at iteration {iteration}: its loss is {loss}"
+    return UserError(problem, fix="Lower the learning rate: --set probe.lr=1e-4.")

@@ -151,8 +151,8 @@ def score_rows(
     if options.softmax is not None:
         return Probabilities.of(grid, padding, windows, outer, device).row_chunks(options.softmax * cosines_NChw)
     if options.upsample == "labels":
-        rows, columns = (interpolation(tokens, pixels).to(device) for tokens, pixels in zip(grid, outer, strict=True))
-        return Upsampling(rows, columns).row_chunks(cosines_NChw[0])
+        rows, columns = (interpolation(tokens, pixels) for tokens, pixels in zip(grid, outer, strict=True))
+        return Upsampling.by(rows, columns, device).row_chunks(cosines_NChw[0])
     return Upsampling.of(grid, padding, windows, outer, device).row_chunks(windows.mosaic(cosines_NChw))
 
 
