@@ -38,6 +38,7 @@ GROUND |= {
     "prompt_card",
     "upsampler_card",
     "loopback",
+    "wording",
 }
 
 # floor -> what it may import besides the ground and itself

@@ -11,6 +11,7 @@ from tips_bench.errors import UserError
 from tips_bench.executors.chosen import Chosen
 from tips_bench.journal import say
 from tips_bench.registry import EXECUTORS
+from tips_bench.wording import counted
 
 if TYPE_CHECKING:
     from tips_bench.evaluation.spec import Spec
@@ -36,7 +37,7 @@ def run_on(specs: list[Spec], options: dict[str, Any], chosen: Chosen) -> list[R
     matrix.add(out, asked)
     state = matrix.status(out, asked, clean=True)
     jobs = jobs_of([spec for spec, one in zip(specs, state, strict=True) if one.state in ("failed", "left")], options)
-    say(f"{summary(state)}; {len(jobs)} jobs for the rest")
+    say(f"{summary(state)}; {counted(len(jobs), 'job')} for the rest")
     ended = 0
 
     def say_ended(job: Job, problem: str) -> None:

@@ -20,6 +20,7 @@ from tips_bench.errors import UserError
 from tips_bench.executors.jobs import Job, Settings, ranks_of
 from tips_bench.executors.together import do_together
 from tips_bench.journal import say
+from tips_bench.wording import counted
 
 LOOK_AGAIN_S, LOOK_IN_QUEUE_S = 0.2, 30.0
 WHERE = "--on slurm"
@@ -61,7 +62,7 @@ def run(jobs: Sequence[Job], settings: Settings) -> bool:
             f"Slurm refused the jobs: {_said(error)}", where=WHERE, fix="Change --slurm, or ask who runs the cluster."
         ) from error
     if cluster == "slurm":
-        say(f"queued as array job {queued[0].job_id.partition('_')[0]} of Slurm, {len(queued)} jobs")
+        say(f"queued as array job {queued[0].job_id.partition('_')[0]} of Slurm, {counted(len(queued), 'job')}")
         if not settings.wait:
             return False
     left = {one.job_id: (job, one) for job, one in zip(jobs, queued, strict=True)}
