@@ -15,7 +15,6 @@ from tips_bench.evaluation.run import RunOptions, evaluate_spec
 from tips_bench.evaluation.spec import Spec
 from tips_bench.results.record import Record
 from tips_bench.results.regression import check
-from tips_bench.wording import counted
 
 Verdict = Literal["equal", "agrees", "cannot tell", "differs", "other data", "other weights"]
 AGREE: tuple[Verdict, ...] = ("equal", "agrees")
@@ -84,7 +83,7 @@ def judge(old: Record, new: Record) -> tuple[Verdict, str]:
     if old.weights_sha256 != new.weights_sha256:
         return "other weights", "The weights are not those of the record, so the numbers cannot be compared."
     if _values(old) == _values(new):
-        return "equal", f"{counted(len(old.metrics), 'metric')}: equal to the last digit."
+        return "equal", "Every metric is the same to the last digit."
     if not old.file.with_name(old.per_sample).is_file():
         return _by_interval(old, new)
     (outcome,) = check(new.file, old.file).outcomes
