@@ -40,6 +40,7 @@ GROUND |= {
     "upsampler_card",
     "loopback",
     "heartbeat",
+    "wording",
 }
 
 # floor -> what it may import besides the ground and itself

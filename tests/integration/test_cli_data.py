@@ -81,7 +81,7 @@ def test_check_of_a_set_that_is_not_there_is_status_1_and_says_how_to_get_it(sha
 def test_rooms_are_written_and_counted(tmp_path: Path) -> None:
     done = run("rooms", str(tmp_path / "rooms"), *SMALL)
     assert done.exit_code == 0, done.output
-    assert done.stdout == f"{tmp_path}/rooms: 2 + 1 images of 3 rooms\n"
+    assert done.stdout == f"{tmp_path}/rooms: 2 + 1 image of 3 rooms\n"
     assert len(list((tmp_path / "rooms").rglob("*.jpg")) + list((tmp_path / "rooms" / "images").rglob("*.png"))) == 3
 
 

@@ -41,7 +41,21 @@ def test_a_machine_that_passes_these_tests_has_no_fault() -> None:
     done = run()
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines()[-1] == "0 faults"
-    assert re.search(rf" torch +{re.escape(torch.__version__)}\n", done.stdout)
+    assert f"torch {torch.__version__}" in done.stdout
+    assert re.search(rf" torch +{re.escape(torch.__version__)}\n", run("--all").stdout)
+
+
+def test_what_is_found_is_a_line_for_each_section_and_absent_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(name: str) -> Any:
+        if name in ("timm", "open_clip"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return import_module(name)
+
+    monkeypatch.setattr(doctor, "import_module", without)
+    lines = run().stdout.splitlines()
+    assert len(lines) == 1 + len({finding["section"] for finding in findings().values()}) + 1
+    assert any(line.endswith("other packages, without timm, open_clip_torch (optional)") for line in lines)
+    assert re.search(r"data sets +\d+ are here or generated when first used, \d+ are not: tips-bench doctor --all lists them", lines[-2])
 
 
 def test_processor_cores_and_disk_are_those_of_the_system(fast: None) -> None:
@@ -63,7 +77,7 @@ def test_a_missing_system_library_is_a_fault_with_its_package(fast: None, monkey
     monkeypatch.setattr(ctypes, "CDLL", missing)
     done = run()
     assert done.exit_code == 1
-    assert re.search(r"FAULT +system libraries +libGL\.so\.1 +missing\. apt-get install libgl1", done.stdout)
+    assert re.match(r"FAULT +system libraries +libGL\.so\.1: missing\. apt-get install libgl1", done.stdout.splitlines()[1])
     assert done.stdout.splitlines()[-1] == "1 fault"
 
 
@@ -119,7 +133,7 @@ def test_a_data_set_that_is_there_is_told_from_one_that_is_not(fast: None) -> No
     root = yaml.safe_load(card_files("task")["ade20k"].read_text())["data"]["root"]
     missing = findings()["ade20k"]
     assert "is not there" in missing["value"] and missing["absent"] and not missing["fault"]
-    assert re.search(r"^- +data sets +ade20k ", run().stdout, re.MULTILINE)
+    assert re.search(r"^- +data sets +ade20k ", run("--all").stdout, re.MULTILINE)
     (Path(os.environ["TIPS_BENCH_DATA"]) / root).mkdir(parents=True)
     assert "is there" in findings()["ade20k"]["value"]
 

@@ -360,7 +360,7 @@ def test_the_command_says_what_was_dropped(tmp_path: Path) -> None:
         assert (done.exit_code, done.output.splitlines()) == (
             0,
             [
-                f"{tmp_path / 'out'}: 4 images with captions in 1 shards; the captioner was asked 8 times",
+                f"{tmp_path / 'out'}: 4 images with captions in 1 shard; the captioner was asked 8 times",
                 "  dropped: 4  short: refused",
             ],
         )

@@ -175,7 +175,7 @@ def test_the_same_command_takes_up_what_a_killed_job_left(alone: Path, tmp_path:
     assert states(out).count("failed") == 2, "both evaluations of the job"
     before = written(out)
     second = started()
-    assert second.returncode == 0 and "2 done, 0 running, 2 failed, 0 left; 1 jobs" in second.stderr, second.stderr
+    assert second.returncode == 0 and "2 done, 0 running, 2 failed, 0 left; 1 job for the rest" in second.stderr, second.stderr
     assert results(out) == results(alone)
     assert before.items() <= written(out).items(), "what was done is not done again"
 

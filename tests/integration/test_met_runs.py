@@ -69,7 +69,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_query_without_an_exhibit_is_a_distractor(root: Path) -> None:
     query, database = met(root, "test"), met(root, "database")
     assert query.labels_N.tolist() == [0, 1, 2, 3, -1] and database.labels_N.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert check_exhibits(query).facts == {"exhibits": "4 in 4 images", "distractors": "1 images"}
+    assert check_exhibits(query).facts == {"exhibits": "4 in 4 images", "distractors": "1 image"}
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_voc_boxes_are_those_of_lost_and_images_without_any_are_left_out(voc: Pa
         np.testing.assert_array_equal(reader.load(0).boxes_N4, GOLDEN["voc/all"])
         np.testing.assert_array_equal(reader.load(1).boxes_N4, [[44.5, 0, 47.25, 60]])
         assert reader.load(0).kinds == ("a", "b") and reader.size(0) == (60, 400)
-        assert reader.remarks == ("1 images have no box and are left out",)
+        assert reader.remarks == ("left out: 1 image without a box",)
     easy = voc_boxes(voc, "trainval", hard=False)
     np.testing.assert_array_equal(easy.load(0).boxes_N4, GOLDEN["voc/no-hard"])
     assert easy.fingerprint != reader.fingerprint
@@ -122,7 +122,7 @@ def test_coco_boxes_are_those_of_lost_for_the_listed_images(coco: Path) -> None:
     reader = coco20k(coco, "train2014")
     assert reader.ids == ["COCO_train2014_000000000009", "COCO_train2014_000000000025"] and reader.classes == ["person", "train"]
     np.testing.assert_array_equal(reader.load(0).boxes_N4, GOLDEN["coco/boxes"])
-    assert reader.load(0).kinds == ("person", "train") and reader.remarks == ("1 images have no box and are left out",)
+    assert reader.load(0).kinds == ("person", "train") and reader.remarks == ("left out: 1 image without a box",)
     (coco / "images" / "train2014").rename(coco / "train2014")
     assert coco20k(coco, "train2014").fingerprint == reader.fingerprint
 

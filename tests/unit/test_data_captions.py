@@ -160,7 +160,7 @@ def test_an_image_without_captions_and_an_empty_one_are_faults_of_flickr30k(tmp_
 def test_a_look_at_a_good_set_counts_images_captions_and_words(tmp_path: Path) -> None:
     report = check(readers.coco_karpathy(coco(tmp_path), "test"), expected=4)
     assert report.ok and report.samples == 4 and report.sizes == {"24x36": 4}
-    assert report.facts["captions"] == "23 (5 of 2 images, 6 of 1 images, 7 of 1 images)"
+    assert report.facts["captions"] == "23 (5 of 2 images, 6 of 1 image, 7 of 1 image)"
     assert report.facts["words a caption"] == "6 (median), 6 to 6"
     assert report.facts["cut at 64 tokens (TIPS, SigLIP)"] == "0 captions at least"
     console = Console(file=io.StringIO(), width=200)
@@ -176,7 +176,7 @@ def test_captions_that_are_certainly_cut_are_counted(tmp_path: Path) -> None:
     lines[0]["description"], lines[1]["description"] = "word " * 64, "word " * 75
     (tmp_path / INDEX["docci"]).write_text("".join(json.dumps(line) + "\n" for line in lines))
     report = check(readers.docci(tmp_path, "test"))
-    assert report.facts["cut at 64 tokens (TIPS, SigLIP)"] == "1 captions at least"
+    assert report.facts["cut at 64 tokens (TIPS, SigLIP)"] == "1 caption at least"
     assert report.facts["cut at 77 tokens (CLIP)"] == "0 captions at least"
 
 
@@ -197,7 +197,7 @@ def test_a_look_lists_all_faults_broken_images_too(tmp_path: Path, workers: int)
 def test_captions_that_images_share_are_told(tmp_path: Path) -> None:
     change(notes(coco(tmp_path)), lambda data: [note.update(caption="A dog.") for note in data["annotations"][:4]])
     report = check(readers.coco_karpathy(tmp_path, "test"))
-    assert report.ok and len(report.remarks) == 1 and "1 captions are those of several images, for example 'a dog.'" in report.remarks[0]
+    assert report.ok and len(report.remarks) == 1 and "captions of several images: 1, for example 'a dog.'" in report.remarks[0]
 
 
 def test_a_task_of_one_split_has_one_report(tmp_path: Path) -> None:

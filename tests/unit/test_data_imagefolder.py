@@ -37,7 +37,7 @@ def test_a_split_may_lack_a_class_of_another(tmp_path: Path) -> None:
     val = imagefolder(tmp_path, "val", classes_of=["train", "val"])
     assert val.classes == ["a", "b", "c"] and val.labels_N.tolist() == [1, 2, 2]
     assert imagefolder(tmp_path, "val").classes == ["b", "c"]
-    assert check_classes(val, 3).remarks == ["1 classes have no image in this split: a"]
+    assert check_classes(val, 3).remarks == ["without an image in this split: 1 class, a"]
 
 
 def test_groups_are_parted_from_ids(tmp_path: Path) -> None:

@@ -52,8 +52,8 @@ def test_the_check_counts_domains_and_labels(tmp_path: Path) -> None:
     write_uned(tmp_path, LISTS)
     report = check_instances(uned(tmp_path, "query", domains=DOMAINS), expected=4)
     assert report.ok and report.facts == {
-        "cars": "3 images of 2 labels, 1 labels of one image",
-        "gldv2": "1 images of 2 labels, 1 images of several, 2 labels of one image",
+        "cars": "3 images of 2 labels, 1 label of one image",
+        "gldv2": "1 image of 2 labels, 1 image of several, 2 labels of one image",
     }
     file = tmp_path / "images" / "cars" / "car_ims" / "2.jpg"
     file.write_bytes(file.read_bytes()[:150])

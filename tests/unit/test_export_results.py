@@ -109,7 +109,7 @@ def test_the_command_writes_files_and_says_how_many(tmp_path: Path) -> None:
     one("voc", comparable=False).save(tmp_path / "results" / "b.json")
     done = CliRunner().invoke(app, ["export-results", str(tmp_path / "results"), "--to", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
-    assert "1 records, 1 files" in done.output and "1 records differ" in done.output
+    assert "1 record, 1 file in" in done.output and "left out: 1 record with deviations" in done.output
     assert len(pd.read_csv(tmp_path / "out" / "results.csv")) == 3
 
 

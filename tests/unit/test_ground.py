@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tips_bench.git import git
 from tips_bench.plain_data import leaves, null_for_nan
 from tips_bench.terminal import one_line, printable
+from tips_bench.wording import counted
 
 
 def test_leaves_are_dotted_in_order_and_lists_of_mappings_are_stepped_into() -> None:
@@ -35,6 +36,14 @@ def test_printable_text_has_no_line_break_and_no_escape(text: str) -> None:
 
 def test_one_line_keeps_words_apart() -> None:
     assert one_line("a\n b\x1b[31m") == "a b\N{REPLACEMENT CHARACTER}[31m"
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [((0, "image"), "0 images"), ((1, "image"), "1 image"), ((2000, "image"), "2,000 images"), ((2, "class", "classes"), "2 classes")],
+)
+def test_a_number_agrees_with_its_noun(words: tuple[int, str, str], text: str) -> None:
+    assert counted(*words) == text
 
 
 def test_git_is_not_led_elsewhere_by_the_callers_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

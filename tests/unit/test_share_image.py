@@ -48,6 +48,18 @@ def test_pages_name_the_image_by_the_address_of_the_site_if_it_is_known(tmp_path
         assert f'<meta property="og:url" content="https://example.org/board/{page}">' in text
 
 
+def test_every_page_links_to_where_a_result_is_submitted_if_that_is_told(tmp_path: Path) -> None:
+    write_record(tmp_path / "r", "pixels", 0.5)
+    build([tmp_path / "r"], tmp_path / "site")
+    assert "Submit" not in (tmp_path / "site" / "index.html").read_text()
+    build([tmp_path / "r"], tmp_path / "site", submit="https://example.org/new?to=board&kind=result")
+    for page in ("index.html", "models/pixels.html"):
+        link = '<a href="https://example.org/new?to=board&amp;kind=result">Submit</a>'
+        assert link in (tmp_path / "site" / page).read_text()
+    with pytest.raises(UserError, match="--submit: 'javascript:alert\\(1\\)' is not an http or https address"):
+        build([tmp_path / "r"], tmp_path / "site", submit="javascript:alert(1)")
+
+
 @pytest.mark.parametrize("address", ["example.org", "javascript:alert(1)", 'https://x/"><script>', "https://x/?a=1"])
 def test_what_is_no_address_is_refused_before_anything_is_written(address: str, tmp_path: Path) -> None:
     write_record(tmp_path / "r", "pixels", 0.5)

@@ -27,6 +27,15 @@ def as_schema_1(path: Path, **changes: Any) -> Path:
     return path
 
 
+def test_one_thread_is_named_in_the_singular_and_other_devices_as_they_are(tmp_path: Path) -> None:
+    record("ade20k", "tips-b14", "convex").save(tmp_path / "r.json")
+    data = json.loads((tmp_path / "r.json").read_text())
+    for stored, read in {"cpu, 1 threads": "cpu, 1 thread", "cpu, 11 threads": "cpu, 11 threads"}.items():
+        data["cost"]["device"] = stored
+        (tmp_path / "r.json").write_text(json.dumps(data))
+        assert load_record(tmp_path / "r.json").cost.device == read
+
+
 OLD_DEVIATIONS = [
     'protocol.features.layers = "even4" (card: [-1])',
     'task.data.options = {"a b": 1} (card: {})',

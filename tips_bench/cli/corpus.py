@@ -13,6 +13,7 @@ from tips_bench.cli.names import ALL, split
 from tips_bench.cli.options import DataRoot
 from tips_bench.cli.output import print_json, print_line, print_rich, print_table
 from tips_bench.executors.chosen import chosen_executor
+from tips_bench.wording import counted
 
 EXAMPLES = """Make data for pretraining: shards of images with captions, and what is known of them.
 
@@ -113,7 +114,7 @@ def fetch(
         print_json(manifest.model_dump(mode="json"))
         return
     step = manifest.steps[-1]
-    print_line(f"{to}: {step.samples} samples in {len(manifest.shards)} shards")
+    print_line(f"{to}: {counted(step.samples, 'sample')} in {counted(len(manifest.shards), 'shard')}")
     for reason, number in step.dropped.items():
         print_line(f"{number:>9} left out: {reason}")
 
@@ -218,7 +219,8 @@ def caption(
         print_json(manifest.model_dump(mode="json"))
         return
     step = manifest.steps[-1]
-    print_line(f"{to}: {step.samples} images with captions in {len(manifest.shards)} shards; the captioner was asked {asked} times")
+    images, shards = counted(step.samples, "image"), counted(len(manifest.shards), "shard")
+    print_line(f"{to}: {images} with captions in {shards}; the captioner was asked {counted(asked, 'time')}")
     for reason, number in step.dropped.items():
         print_line(f"  dropped: {number}  {reason}")
     for note, number in step.notes.items():

@@ -10,6 +10,7 @@ import typer
 from tips_bench.cli import complete
 from tips_bench.cli.options import DataRoot
 from tips_bench.cli.output import print_json, print_line, print_rich
+from tips_bench.wording import counted
 
 EXAMPLES = """Download data sets, check them, or generate images of rooms.
 
@@ -153,4 +154,5 @@ def rooms(
     from tips_bench.rooms.writing.writers import write_rooms
 
     made = write_rooms(layout, out, seed=seed, train=train, val=val, size=size, frames_per_scene=frames_per_scene, workers=workers)
-    print_line(f"{out}: {made.counts['train']} + {made.counts['val']} images of {len(set(made.groups.values()))} rooms")
+    rooms = counted(len(set(made.groups.values())), "room")
+    print_line(f"{out}: {made.counts['train']} + {counted(made.counts['val'], 'image')} of {rooms}")

@@ -1,6 +1,6 @@
-"""tips-bench doctor: is this machine ready to run tips-bench, and what is installed.
+"""tips-bench doctor: is this machine ready to run tips-bench, and what is installed. What is at fault, then a line for each section.
 
-    tips-bench doctor --json
+    tips-bench doctor --all
 
 Exit status 1 if something that tips-bench needs is missing or broken. A missing data set is not an error.
 """
@@ -12,7 +12,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module, metadata
 from pathlib import Path
@@ -25,6 +25,7 @@ from tips_bench.cli.output import print_json, print_table
 from tips_bench.errors import UserError
 from tips_bench.openmmlab import import_mmseg
 from tips_bench.results.provenance import version_of
+from tips_bench.wording import counted
 
 # distribution -> module; those of pyproject.toml, and the extra `encoders`
 NEEDED = {
@@ -66,7 +67,7 @@ SYSTEM_LIBRARIES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report. fault: tips-bench does not work without it. absent: not there, but not needed either."""
+    """One thing looked at. fault: tips-bench does not work without it. absent: not there, but not needed either."""
 
     section: str
     name: str
@@ -123,7 +124,8 @@ def devices() -> Iterator[Finding]:
         import torch
     except (ImportError, OSError):
         return  # packages() has reported it
-    yield Finding("devices", "cpu", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
+    cores, threads = counted(os.cpu_count() or 1, "core"), counted(torch.get_num_threads(), "thread")
+    yield Finding("devices", "cpu", f"{cores}, {threads}, {torch.backends.cpu.get_cpu_capability()}")
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         yield Finding("devices", f"cuda:{index}", f"{properties.name}, {properties.total_memory / 1e9:.0f} GB")
@@ -174,7 +176,37 @@ def _data_set(task: str, root: Path, generated: bool) -> Finding:
     return Finding("data sets", task, value, absent=not generated)
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False) -> None:
+def in_short(section: str, findings: Sequence[Finding]) -> str:
+    """What a section found, on one line. findings: of this section, no faults."""
+    found = {finding.name: finding.value for finding in findings if not finding.absent}
+    absent = [finding.name for finding in findings if finding.absent]
+    if section == "versions":
+        named = [f"{name} {found.pop(name)}" for name in ("tips-bench", "python", "torch") if name in found]
+        without = f", without {', '.join(absent)} (optional)" if absent else ""
+        return f"{', '.join(named)}, and {counted(len(found), 'other package')}{without}"
+    if section == "system libraries":
+        return f"{len(found)} found"
+    if section == "cards":
+        return ", ".join(f"{number} {kind}" for kind, number in found.items())
+    if section == "data sets":
+        return f"{len(found)} are here or generated when first used, {len(absent)} are not: tips-bench doctor --all lists them"
+    return "; ".join(found.values())
+
+
+def print_in_short(findings: Sequence[Finding]) -> None:
+    """The faults, then a line for each section that found anything else."""
+    rows = [[f.mark, f.section, f"{f.name}: {f.value}. {f.fix}"] for f in findings if f.fault]
+    for section in dict.fromkeys(finding.section for finding in findings):
+        others = [finding for finding in findings if finding.section == section and not finding.fault]
+        if others:
+            rows.append(["ok", section, in_short(section, others)])
+    print_table(["", "", "found"], rows)
+
+
+def doctor(
+    everything: Annotated[bool, typer.Option("--all", help="Print each package, library, card and data set on a line of its own.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all findings as JSON.")] = False,
+) -> None:
     """Check that this machine can run tips-bench: packages, system libraries, GPUs, caches, cards and data sets.
 
     Exit status 1 if something that tips-bench needs is missing or broken.
@@ -182,15 +214,19 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findi
     \b
     Examples:
       tips-bench doctor
+      tips-bench doctor --all
       TIPS_BENCH_DATA=/data tips-bench doctor --json
     """
     findings = [finding for part in (packages, system_libraries, devices, caches, cards, data_sets) for finding in part()]
     faults = [finding for finding in findings if finding.fault]
     if as_json:
         print_json([asdict(finding) for finding in findings])
-    else:
+    elif everything:
         rows = [[f.mark, f.section, f.name, f"{f.value}. {f.fix}" if f.fix else f.value] for f in findings]
         print_table(["", "", "name", "value"], rows)
-        print(f"{len(faults)} fault{'' if len(faults) == 1 else 's'}")
+    else:
+        print_in_short(findings)
+    if not as_json:
+        print(counted(len(faults), "fault"))
     if faults:
         raise typer.Exit(1)

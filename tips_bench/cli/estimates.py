@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tips_bench.cli.output import print_error, print_json, print_table, print_text
+from tips_bench.wording import counted
 
 if TYPE_CHECKING:
     from tips_bench.evaluation.estimate import Estimate
@@ -89,4 +90,4 @@ def _from_start_to_end(found: Sequence[Estimate], hours: Sequence[float | None],
     jobs, longest = hours_of_jobs(found, hours, at_once)
     together = f"{at_once} at a time" if at_once else "all at a time"
     by = f", each by {ranks} ranks" if ranks > 1 else ""
-    return f"--on {executor.name}: {_shown(longest / ranks)} hours from start to end, {jobs} jobs, {together}{by}."
+    return f"--on {executor.name}: {_shown(longest / ranks)} hours from start to end, {counted(jobs, 'job')}, {together}{by}."

@@ -9,6 +9,7 @@ import typer
 
 from tips_bench.cli.output import print_error, print_line
 from tips_bench.registry import LOGGERS
+from tips_bench.wording import counted
 
 
 def export_results(
@@ -65,14 +66,14 @@ def export_results(
 
         for record in kept:
             log_record(record, [format], to)
-        print_line(f"{len(kept)} records in {format}; files that it keeps are in {to}")
+        print_line(f"{counted(len(kept), 'record')} in {format}; files that it keeps are in {to}")
     else:
         origin = Origin(benchmark, source_url, organization, relationship, developer)
         files = list(exported(kept, cast(Format, format), origin)) if kept else []
         for place, text in files:
             write_text(to / place, text)
-        print_line(f"{len(kept)} records, {len(files)} files in {to}")
+        print_line(f"{counted(len(kept), 'record')}, {counted(len(files), 'file')} in {to}")
     if held_back:
-        print_line(f"{len(held_back)} records differ from their protocol and were left out; --deviating takes them, too")
+        print_line(f"left out: {counted(len(held_back), 'record')} with deviations from the protocol; --deviating takes them, too")
     if broken or not kept:
         raise typer.Exit(2)

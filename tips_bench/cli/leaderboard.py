@@ -10,6 +10,7 @@ import typer
 
 from tips_bench.cli.output import print_error, print_json, print_line, print_text
 from tips_bench.errors import UserError
+from tips_bench.wording import counted
 
 if TYPE_CHECKING:
     from tips_bench.leaderboard.publish import Change
@@ -33,6 +34,9 @@ def build(
     address: Annotated[
         str | None, typer.Option(help="Where the site will stand (https://...). Links to it then show a picture of the ranking.")
     ] = None,
+    submit: Annotated[
+        str | None, typer.Option(help="A page that says how to submit a result (https://...). Every page of the site then links to it.")
+    ] = None,
     published: Annotated[
         bool, typer.Option("--published/--no-published", help="Show scores from papers beside the measured scores.")
     ] = True,
@@ -51,15 +55,12 @@ def build(
     from tips_bench.leaderboard.site import build as build_site
 
     deviations = {card.name: in_full(card)["deviations_from_source"] for card in list_cards("protocol")[0]}
-    built = build_site(results, to, reported=reported() if published else (), deviations=deviations, title=title, address=address)
+    papers = reported() if published else ()
+    built = build_site(results, to, reported=papers, deviations=deviations, title=title, address=address, submit=submit)
     for error in built.broken:
         print_error(error)
-    left = f", {_counted(len(built.broken), 'fault')}" if built.broken else ""
-    print_line(f"{to / 'index.html'}: {_counted(built.records, 'record')}, {_counted(built.pages, 'page')}{left}")
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    left = f", {counted(len(built.broken), 'fault')}" if built.broken else ""
+    print_line(f"{to / 'index.html'}: {counted(built.records, 'record')}, {counted(built.pages, 'page')}{left}")
 
 
 @app.command("serve")
@@ -120,7 +121,7 @@ def validate(
         for kind, findings in (("fault", review.faults), ("note", review.notes)):
             for finding in findings:
                 print_text(f"{kind} {finding.where}: {finding.problem}")
-        print(f"{_counted(review.records, 'record')}, {_counted(len(review.faults), 'fault')}")
+        print(f"{counted(review.records, 'record')}, {counted(len(review.faults), 'fault')}")
     if review.faults:
         raise typer.Exit(1)
 

@@ -9,6 +9,7 @@ import typer
 
 from tips_bench.cli.options import DataRoot, Device, Dtype
 from tips_bench.cli.output import print_line
+from tips_bench.wording import counted
 
 
 def masks(
@@ -41,4 +42,4 @@ def masks(
 
     spec = resolve(task, model, protocol, overrides=overrides or [], weights=weights)
     clips = write_masks(spec, split, out, RunOptions(weights=weights, device=device, dtype=dtype, data_root=data_root))
-    print_line(f"{clips} clips  {out}")
+    print_line(f"{counted(clips, 'clip')}  {out}")

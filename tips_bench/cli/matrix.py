@@ -11,6 +11,7 @@ from tips_bench.errors import UserError
 from tips_bench.executors.chosen import Chosen, most_at_once
 from tips_bench.journal import say
 from tips_bench.registry import EXECUTORS
+from tips_bench.wording import counted
 
 if TYPE_CHECKING:
     from tips_bench.evaluation.spec import Spec
@@ -57,7 +58,7 @@ def run_on(specs: list[Spec], options: dict[str, Any], chosen: Chosen) -> list[R
         options,
         most_at_once(chosen, options["device"]),
     )
-    say(f"{summary(state)}; {len(jobs)} jobs for the rest")
+    say(f"{summary(state)}; {counted(len(jobs), 'job')} for the rest")
     if not run(jobs, settings) and any(one.state != "done" for one in state):
         say(f"see what is done: tips-bench status {out}")
         return None
@@ -80,9 +81,9 @@ def _why_not(one: Status, begun_by: str) -> UserError:
 
 def summary(state: list[Status]) -> str:
     """ "12 done, 1 running, 0 failed, 4 left", and how many are queued if any are."""
-    counted = Counter[str](one.state for one in state)
-    names = ("done", "running", *(["queued"] if counted["queued"] else []), "failed", "left")
-    return ", ".join(f"{counted[name]} {name}" for name in names)
+    states = Counter[str](one.state for one in state)
+    names = ("done", "running", *(["queued"] if states["queued"] else []), "failed", "left")
+    return ", ".join(f"{states[name]} {name}" for name in names)
 
 
 def print_status(state: list[Status]) -> None:

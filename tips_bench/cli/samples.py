@@ -10,6 +10,7 @@ import typer
 from tips_bench.cli.options import DataRoot
 from tips_bench.cli.output import print_json, print_line, print_table, print_text
 from tips_bench.plain_data import null_for_nan
+from tips_bench.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +60,7 @@ def _print_samples(record: Record, number: int, metric: str | None, as_json: boo
     shown = frame.head(number)
     rows = [[str(id), *(_number(row[name], record.metrics[name].unit) for name in units)] for id, row in shown.iterrows()]
     print_table(["sample", *units.values()], rows, optional=max(0, len(units) - 1))
-    print_text(f"{len(shown)} of {len(frame)} samples, the worst {metric or record.primary} first.")
+    print_text(f"{len(shown)} of {counted(len(frame), 'sample')}, the worst {metric or record.primary} first.")
 
 
 def _number(value: float, unit: str) -> str:

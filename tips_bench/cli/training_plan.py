@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from tips_bench.cli.output import print_json, print_line, print_table, print_text
+from tips_bench.wording import counted
 
 if TYPE_CHECKING:
     from tips_bench.training.recipe import Recipe
@@ -30,7 +31,8 @@ def print_plan(recipe: Recipe, ranks: int, gpu: str, *, as_json: bool = False) -
         days_of = {stage.name: {name: stage.days(ranks, machine) for name, machine in MACHINES.items()} for stage in stages}
         print_json([{**asdict(stage), "peak": stage.peak, "days": days_of[stage.name]} for stage in stages])
         return
-    print_text(f"{recipe.name} on {ranks} ranks{_groups(recipe, ranks)}: GB (10^9 bytes) of a rank in the fullest moment of a step")
+    where = f"{counted(ranks, 'rank')}{_groups(recipe, ranks)}"
+    print_text(f"{recipe.name} on {where}: GB (10^9 bytes) of a rank in the fullest moment of a step")
     rows = [["images", *(str(stage.images) for stage in stages)], ["passes", *(str(stage.pieces) for stage in stages)]]
     rows += [[part, *(_figures(stage.memory[part] / 1e9) for stage in stages)] for part in stages[0].memory]
     rows += [["together", *(_figures(stage.peak / 1e9) for stage in stages)], ["fullest in", *(stage.moment for stage in stages)]]
@@ -79,4 +81,4 @@ def _groups(recipe: Recipe, ranks: int) -> str:
         return ""
     size = ranks_of_a_copy(recipe.running, ranks, machine=MACHINE_RANKS)
     assumed = "" if recipe.running.shard_ranks else " (GPUs of one machine, assumed)"
-    return f", in {ranks // size} groups of {size}{assumed}"
+    return f", in {counted(ranks // size, 'group')} of {size}{assumed}"

@@ -12,6 +12,7 @@ from typing import Any
 from tips_bench.corpus.store import BEGUN, IMAGES, MANIFEST, Manifest, Step, save_manifest
 from tips_bench.data.croissant import CONFORMS_TO, CONTEXT
 from tips_bench.files import digest, write_text
+from tips_bench.wording import counted
 
 CROISSANT, README = "croissant.json", "README.md"
 LONGEST_CELL = 200  # characters of a setting in the README
@@ -53,7 +54,7 @@ def croissant(name: str, manifest: Manifest) -> dict[str, Any]:
         "@type": "sc:Dataset",
         "conformsTo": CONFORMS_TO,
         "name": name,
-        "description": f"{_samples(manifest)} images with captions in {len(shards)} tar shards. {_story(manifest)}",
+        "description": f"{_size(manifest)}. {_story(manifest)}",
         "version": f"1.0.0+{version_of(manifest)[:12]}",
         "license": sorted(_licenses(manifest)) or "not stated",
         "distribution": [
@@ -85,8 +86,9 @@ def _field(name: str, kind: str, files: str, extract: dict[str, str]) -> dict[st
     return {"@type": "cr:Field", "@id": name, "name": name.partition("/")[2], "dataType": kind, "source": source}
 
 
-def _samples(manifest: Manifest) -> int:
-    return sum(shard.samples for shard in manifest.shards)
+def _size(manifest: Manifest) -> str:
+    images = sum(shard.samples for shard in manifest.shards)
+    return f"{counted(images, 'image')} with captions in {counted(len(manifest.shards), 'tar shard')}"
 
 
 def _licenses(manifest: Manifest) -> dict[str, int]:
@@ -97,7 +99,7 @@ def _licenses(manifest: Manifest) -> dict[str, int]:
 def _story(manifest: Manifest) -> str:
     """What was done, in a sentence a step."""
     return " ".join(
-        f"{step.name} left {step.samples} samples and dropped {sum(step.dropped.values())}"
+        f"{step.name} left {counted(step.samples, 'sample')} and dropped {sum(step.dropped.values())}"
         + "".join(f"; {note}: {number}" for note, number in step.notes.items())
         + "."
         for step in manifest.steps
@@ -109,7 +111,7 @@ def readme(name: str, manifest: Manifest) -> str:
     lines = [
         f"# {_safe(name)}",
         "",
-        f"{_samples(manifest)} images with captions in {len(manifest.shards)} tar shards, for pretraining.",
+        f"{_size(manifest)}, for pretraining.",
         "",
         f"`{MANIFEST}` lists the shards with their sizes and SHA-256 hashes, and all settings. `{CROISSANT}` is for programs.",
         f"Version: `{version_of(manifest)[:12]}`, a hash of the hashes of the shards.",
@@ -127,7 +129,7 @@ def readme(name: str, manifest: Manifest) -> str:
 
 
 def _step(step: Step) -> list[str]:
-    lines = [f"### {_safe(step.name)}", "", f"{step.samples} samples stay (tips-bench {step.version}).", ""]
+    lines = [f"### {_safe(step.name)}", "", f"Kept: {counted(step.samples, 'sample')} (tips-bench {step.version}).", ""]
     if step.dropped:
         lines += [*_table("dropped because of", step.dropped), ""]
     if step.notes:

@@ -29,6 +29,7 @@ from tips_bench.data.dataset_files import group_pattern, inside, lacking, read_l
 from tips_bench.data.image_files import ImageFiles
 from tips_bench.errors import UserError, unknown_name
 from tips_bench.files import digest
+from tips_bench.wording import counted
 
 VOC_SPLITS = ("train", "val", "trainval", "test")
 COCO_SPLIT = "train2014"
@@ -65,7 +66,7 @@ class BoxReader(ImageFiles):
         self.boxes = [boxes[id] for id in self.ids]
         self.classes = sorted({kind for one in self.boxes for kind in one.kinds})
         empty = len(images) - len(seen)
-        self.remarks = (f"{empty} images have no box and are left out",) if empty else ()
+        self.remarks = (f"left out: {counted(empty, 'image')} without a box",) if empty else ()
         said = [part for one in self.boxes for part in (one.boxes_N4.tobytes().hex(), *one.kinds)]
         self.fingerprint = digest(*self.ids, *self.image_bytes, *said)
 

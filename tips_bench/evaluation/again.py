@@ -106,7 +106,7 @@ def judge(old: Record, new: Record) -> tuple[Verdict, str]:
     if old.weights_sha256 != new.weights_sha256:
         return "other weights", "The weights are not those of the record, so the numbers cannot be compared."
     if _values(old) == _values(new):
-        return "equal", f"All {len(old.metrics)} metrics are equal to the last digit."
+        return "equal", "Every metric is the same to the last digit."
     if not old.file.with_name(old.per_sample).is_file():
         return _by_interval(old, new)
     (outcome,) = check(new.file, old.file).outcomes

@@ -13,6 +13,7 @@ from tips_bench.features.meter import Meter
 from tips_bench.memory import peak_memory_mb
 from tips_bench.ranks import World
 from tips_bench.results.cost import Cost
+from tips_bench.wording import counted
 
 WORTH_S = 60.0  # of the encoder on one rank: from here on, measuring the peak of a device (about 2 s on a CPU) is worth it
 
@@ -64,4 +65,4 @@ def share_of_peak(encoder: Encoder, meter: Meter) -> float | None:
 
 def device_name(device: torch.device) -> str:
     """The device as records name it."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {torch.get_num_threads()} threads"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {counted(torch.get_num_threads(), 'thread')}"

@@ -53,6 +53,7 @@ from tips_bench.results.predictions import save_prediction
 from tips_bench.results.provenance import git_state
 from tips_bench.results.record import Record, file_name, load_record, record_path
 from tips_bench.results.statistics import ALPHA, least_p
+from tips_bench.wording import counted
 
 BATCH_SIZE = {"cpu": 4, "cuda": 32}
 LOG, PREDICTIONS = "run.log", "predictions"  # in the work folder
@@ -185,7 +186,7 @@ def _warn(spec: Spec, splits: Splits) -> None:
             warn(f"task {spec.task.name}: {split.size.sentence()}")
     groups = len(set(splits.test.groups))
     if least_p(groups) > ALPHA:
-        few = f"{len(splits.test)} samples in {groups} group{'s' * (groups != 1)} are too few to tell two models apart"
+        few = f"{counted(len(splits.test), 'sample')} in {counted(groups, 'group')} are too few to tell two models apart"
         warn(f"task {spec.task.name}: {few}: no p below {least_p(groups):.2g} exists")
 
 

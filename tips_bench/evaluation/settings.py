@@ -11,6 +11,7 @@ import torch
 from tips_bench import __version__
 from tips_bench.features.extract import Extractor
 from tips_bench.journal import note
+from tips_bench.wording import counted
 
 if TYPE_CHECKING:
     from tips_bench.evaluation.run import RunOptions
@@ -23,4 +24,4 @@ def note_settings(spec: Spec, options: RunOptions, extractor: Extractor, *, resu
     note(f"tips-bench {__version__}, torch {torch.__version__}, Python {platform.python_version()}, {platform.platform()}")
     asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(options) if field.name != "world"}
     note(f"settings: {', '.join(f'{name}={value}' for name, value in asked.items())}, ranks={options.world.size}")
-    note(f"device {extractor.encoder.device}, batches of {extractor.batch_size} images, {extractor.workers} workers")
+    note(f"device {extractor.encoder.device}, batches of {counted(extractor.batch_size, 'image')}, {counted(extractor.workers, 'worker')}")

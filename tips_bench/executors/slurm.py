@@ -20,6 +20,7 @@ from tips_bench.executors.jobs import Job, Settings, is_whole, ranks_of
 from tips_bench.executors.queue import Queue
 from tips_bench.executors.together import do_together
 from tips_bench.journal import say
+from tips_bench.wording import counted
 
 LOOK_AGAIN_S = 0.2
 WHERE = "--on slurm"
@@ -64,7 +65,7 @@ def run(jobs: Sequence[Job], settings: Settings) -> bool:
             f"Slurm refused the jobs: {_said(error)}", where=WHERE, fix="Change --slurm, or ask who runs the cluster."
         ) from error
     if cluster == "slurm":
-        say(f"queued as array job {queued[0].job_id.partition('_')[0]} of Slurm, {len(queued)} jobs")
+        say(f"queued as array job {queued[0].job_id.partition('_')[0]} of Slurm, {counted(len(queued), 'job')}")
     if later is not None:
         for job, one in zip(jobs, queued, strict=True):
             later(job, one.job_id, one.paths.stderr)

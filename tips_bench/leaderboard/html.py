@@ -24,6 +24,7 @@ from tips_bench.leaderboard.sample_tables import BoardSums, record_samples
 from tips_bench.plain_data import leaves
 from tips_bench.results.record import Record
 from tips_bench.results.reproduce import command
+from tips_bench.wording import counted, nouns
 
 HEX = 12  # digits of a hash that are shown
 
@@ -42,6 +43,7 @@ def environment() -> Environment:
         "score": score, "range": interval_text, "near_range": near_interval,
         "quantity": quantity, "gain": gain, "link": link, "short": lambda text: text[:HEX],
         "name": breakable, "leaves": lambda card: list(leaves(card)), "value": value_text, "seconds": seconds,
+        "counted": counted, "nouns": nouns,
     }  # fmt: skip
     templates.globals |= {"interval": charts.interval, "tiny_interval": charts.tiny_interval, "bar": charts.bar}
     return templates

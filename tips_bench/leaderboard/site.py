@@ -34,6 +34,8 @@ from tips_bench.leaderboard.share_image import share_image
 from tips_bench.leaderboard.site_files import file_name, replaced
 from tips_bench.leaderboard.versus import GRID, grid, history, matches, neighbours
 from tips_bench.results.untrusted_input import check_picture
+from tips_bench.web import check_url
+from tips_bench.wording import counted
 
 # a protocol's name -> what it does differently from its source, the fields of its card
 Deviations = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -75,17 +77,20 @@ def build(
     deviations: Deviations | None = None,
     title: str = TITLE,
     address: str | None = None,
+    submit: str | None = None,
 ) -> Built:
     """Build the site of the records in `folders` at `to`, in the place of an earlier one.
 
     reported: numbers from papers, shown beside measured ones and never among them. deviations: of protocols from their sources.
-    address: where the site will stand; links to its share image must be whole.
+    address: where the site will stand; links to its share image must be whole. submit: of a page that says how to submit a result.
     Errors: no record, a folder that holds files no site wrote, an address that is none.
     """
     address = _web_address(address) if address else ""
+    if submit:
+        check_url(submit, "--submit")
     entries, broken = read(folders)
     with replaced(to) as folder:
-        site = _Site(folder, entries, list(reported), deviations or {}, title, address)
+        site = _Site(folder, entries, list(reported), deviations or {}, title, address, submit or "")
         broken += site.write()
     return Built(len(entries), site.pages, broken)
 
@@ -94,7 +99,7 @@ class _Site:
     """One build. hrefs in templates start at the site's root, which each page names relative to itself."""
 
     def __init__(
-        self, folder: Path, entries: list[Entry], reported: list[Reported], deviations: Deviations, title: str, address: str
+        self, folder: Path, entries: list[Entry], reported: list[Reported], deviations: Deviations, title: str, address: str, submit: str
     ) -> None:
         self.folder = folder
         self.entries = entries
@@ -110,6 +115,7 @@ class _Site:
         self.templates.globals |= {
             "site_title": title,
             "address": address,
+            "submit": submit,
             "tables": self.tables,
             "model_href": lambda model: f"models/{file_name(model)}.html",
             "task_href": lambda task: f"tasks/{file_name(task)}.html",
@@ -177,7 +183,7 @@ class _Site:
 
     def _share_image(self) -> bytes:
         models, tasks = (len({getattr(entry.record, name) for entry in self.entries}) for name in ("model_name", "task"))
-        counts = f"{models} vision encoder{'s' if models != 1 else ''} on {tasks} task{'s' if tasks != 1 else ''}"
+        counts = f"{counted(models, 'vision encoder')} on {counted(tasks, 'task')}"
         return share_image(self.title, counts, self.overall.ranks)
 
     def _index(self) -> dict[str, Any]:
@@ -187,11 +193,11 @@ class _Site:
             "leading": [(table, table.standing.ranks[:3]) for table in self.tables],
             "entry_of": {label: entry for board in self.boards for label, entry in board.by_label.items()},
             "counts": {
-                "models": len({entry.record.model_name for entry in self.entries}),
-                "tasks": len({entry.record.task for entry in self.entries}),
-                "runs": len(self.entries),
-                "images through an encoder": sum(entry.record.cost.image_forwards for entry in self.entries),
+                "model": len({entry.record.model_name for entry in self.entries}),
+                "task": len({entry.record.task for entry in self.entries}),
+                "run": len(self.entries),
             },
+            "images": sum(entry.record.cost.image_forwards for entry in self.entries),
             "apart": [entry for entry in self.entries if not any(entry.id in {e.id for e in board.entries} for board in self.boards)],
         }
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from tips_bench.results.counts import Scored
 from tips_bench.results.statistics import ALPHA, Difference, least_p
 from tips_bench.terminal import printable
+from tips_bench.wording import counted
 
 if TYPE_CHECKING:
     from tips_bench.results.comparison import ClassDifference, Comparison, Suite
@@ -217,7 +218,7 @@ def suite_text(suite: Suite) -> str:
         scores = f"{plain(one.primary.a, unit):>8} {plain(one.primary.b, unit):>8} {signed(one.primary.value, unit):>8} {p_text(one.q):>6}"
         lines += beside(cell, 30, f"{scores}  {one.verdict}")
     notes = [
-        f"q: p adjusted for {len(suite.comparisons)} cells (Benjamini-Hochberg); A or B is better only if q <= {ALPHA} "
+        f"q: p adjusted for {counted(len(suite.comparisons), 'cell')} (Benjamini-Hochberg); A or B is better only if q <= {ALPHA} "
         "and the interval excludes 0."
     ]
     notes += [f"{cell} cannot be compared: {'; '.join(wrong)}" for cell, wrong in suite.unlike.items()]

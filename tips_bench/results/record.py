@@ -31,7 +31,7 @@ from tips_bench.files import digest, write_text
 from tips_bench.metrics.spec import MetricSpec
 from tips_bench.plain_data import deepest
 from tips_bench.results.cost import Cost
-from tips_bench.results.upgrade import OLDER_SCHEMAS, upgraded, with_current_hash
+from tips_bench.results.upgrade import OLDER_SCHEMAS, upgraded, with_current_device, with_current_hash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -351,7 +351,7 @@ def load_record(path: str | Path) -> Record:
         data = upgraded(data)
     elif schema != SCHEMA:
         raise UserError(f"not a record of schema {SCHEMA!r} or an older one", where=path)
-    data = with_current_hash(data)
+    data = with_current_device(with_current_hash(data))
     data["schema_"] = SCHEMA
     try:
         record = Record.model_validate(data)

@@ -1,6 +1,7 @@
 """Records of older schemas, brought up to the current one when they are read; the files stay as they are.
 
-Records of every schema may hold a hash of their protocol that covers its prose; they get the one that does not.
+Records of every schema may hold a hash of their protocol that covers its prose; they get the one that does not. They may also name one
+thread in the plural; so that machines are told apart by their names alone, they get today's.
 
 Schema 1 kept its deviations as sentences, the weights behind the model's name ("tips-b14@checkpoint"), and spelled a key of the cards
 "licence".
@@ -38,6 +39,14 @@ def with_current_hash(data: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(card, dict) or data.get("protocol_hash") != whole_card_hash(card):
         return data
     return data | {"protocol_hash": protocol_hash(card)}
+
+
+def with_current_device(data: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a record with its device as it is named now: records said "cpu, 1 threads"."""
+    cost = data.get("cost")
+    if not isinstance(cost, dict) or cost.get("device") != "cpu, 1 threads":
+        return data
+    return data | {"cost": cost | {"device": "cpu, 1 thread"}}
 
 
 def _renamed(card: Any) -> Any:

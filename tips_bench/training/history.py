@@ -12,6 +12,7 @@ from typing import Any
 
 from tips_bench.files import cannot_write
 from tips_bench.training.log import whole_lines
+from tips_bench.wording import counted
 
 HISTORY_FILE = "history.jsonl"
 
@@ -44,7 +45,7 @@ def history_page(title: str, name: str, step: int, lines: list[dict[str, Any]]) 
     """The card of an exported model, in Markdown: of which recipe, after how many steps, and what happened until then."""
     rows = [f"| {line['step']:,} | {line['time']} | {_said(line)} |" for line in lines if line["step"] <= step]
     head = ["| after step | time (UTC) | what |", "| --- | --- | --- |"] if rows else []
-    said = f"{title}. Trained for {step:,} steps with tips-bench, by the recipe `{name}`."
+    said = f"{title}. Trained for {counted(step, 'step')} with tips-bench, by the recipe `{name}`."
     return "\n".join([f"# {name}", "", said, "", *head, *rows, ""])
 
 

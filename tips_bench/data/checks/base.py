@@ -21,6 +21,7 @@ from tips_bench.data.label_maps import MaskReader
 from tips_bench.errors import UserError
 from tips_bench.progress import bar
 from tips_bench.terminal import printable
+from tips_bench.wording import counted
 
 T = TypeVar("T")
 # Faults that a terminal shows; JSON holds all of them.
@@ -210,18 +211,19 @@ def _render(report: Report) -> Any:
     parts += [Text(printable(f"note: {remark}"), style="yellow") for remark in report.remarks]
     parts += [Text(printable(f"fault: {fault}"), style="red") for fault in report.faults[:SHOWN]]
     if len(report.faults) > SHOWN:
-        parts.append(Text(f"... and {len(report.faults) - SHOWN} more faults; --json lists all", style="red"))
+        parts.append(Text(f"... and {counted(len(report.faults) - SHOWN, 'more fault')}; --json lists all", style="red"))
     parts.append(Text(_count(len(report.faults)), style="bold"))
     return Group(*parts)
 
 
 def _count(faults: int) -> str:
-    return "no fault found" if not faults else "1 fault" if faults == 1 else f"{faults} faults"
+    return counted(faults, "fault") if faults else "no fault found"
 
 
 def _sizes(sizes: dict[str, int]) -> str:
     common = ", ".join(f"{size} ({count})" for size, count in list(sizes.items())[:3])
-    return f"{common}{f' and {len(sizes) - 3} others' if len(sizes) > 3 else ''}"
+    others = counted(len(sizes) - 3, "other")
+    return f"{common}{f' and {others}' if len(sizes) > 3 else ''}"
 
 
 def _class_table(report: Report) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 
 from tips_bench.data.base import CaptionReader
 from tips_bench.data.checks.base import Report, decoded
+from tips_bench.wording import counted
 
 CONTEXTS = {"64 tokens (TIPS, SigLIP)": 64, "77 tokens (CLIP)": 75}  # words that fit; two tokens of CLIP's are its start and end
 
@@ -33,12 +34,12 @@ def _tell(report: Report, reader: CaptionReader) -> None:
         report.faults.append("there is no caption at all")
         return
     numbers = Counter(map(len, reader.captions))
-    spread = ", ".join(f"{number} of {images} images" for number, images in sorted(numbers.items()))
+    spread = ", ".join(f"{number} of {counted(images, 'image')}" for number, images in sorted(numbers.items()))
     report.facts["captions"] = f"{len(said)} ({spread})"
     words = np.array([len(text.split()) for text in said])
     report.facts["words a caption"] = f"{np.median(words):.0f} (median), {words.min()} to {words.max()}"
     for context, fitting in CONTEXTS.items():
-        report.facts[f"cut at {context}"] = f"{int((words > fitting).sum())} captions at least"
+        report.facts[f"cut at {context}"] = f"{counted(int((words > fitting).sum()), 'caption')} at least"
     owners: dict[str, set[int]] = {}
     for index, captions in enumerate(reader.captions):
         for text in captions:
@@ -46,6 +47,4 @@ def _tell(report: Report, reader: CaptionReader) -> None:
     shared = [text for text, images in owners.items() if len(images) > 1]
     if shared:
         some = f"{shared[0][:60]!r}"
-        report.remarks.append(
-            f"{len(shared)} captions are those of several images, for example {some}: only one of the images counts as found"
-        )
+        report.remarks.append(f"captions of several images: {len(shared)}, for example {some}: only one of the images counts as found")

@@ -13,6 +13,7 @@ from tips_bench.data.base import ClassificationReader, CroppableReader, Instance
 from tips_bench.data.boxes import BoxReader
 from tips_bench.data.checks.base import Report, decoded
 from tips_bench.data.uned import NONE
+from tips_bench.wording import counted
 
 SOME = 8  # names that a remark lists
 
@@ -23,7 +24,7 @@ def check_classes(reader: ClassificationReader, expected: int | None = None, wor
     images_C = np.bincount(reader.labels_N, minlength=len(reader.classes))
     report.facts["classes"] = f"{len(reader.classes)}, {images_C.min()} to {images_C.max()} images each"
     if absent := [reader.classes[label] for label in np.flatnonzero(images_C == 0).tolist()]:
-        report.remarks.append(f"{len(absent)} classes have no image in this split: {_some(absent)}")
+        report.remarks.append(f"without an image in this split: {counted(len(absent), 'class', 'classes')}, {_some(absent)}")
     return report
 
 
@@ -33,9 +34,9 @@ def check_instances(reader: InstanceReader, expected: int | None = None, workers
     for number, domain in enumerate(reader.classes):
         own_NL = reader.labels_NL[reader.domain_N == number]
         labels, images = np.unique(own_NL[own_NL != NONE], return_counts=True)
-        several = int(((own_NL != NONE).sum(1) > 1).sum())
-        more = f", {several} images of several" if several else ""
-        report.facts[domain] = f"{len(own_NL)} images of {len(labels)} labels{more}, {int((images == 1).sum())} labels of one image"
+        several, single = int(((own_NL != NONE).sum(1) > 1).sum()), counted(int((images == 1).sum()), "label")
+        more = f", {counted(several, 'image')} of several" if several else ""
+        report.facts[domain] = f"{counted(len(own_NL), 'image')} of {counted(len(labels), 'label')}{more}, {single} of one image"
     return report
 
 
@@ -57,8 +58,8 @@ def check_exhibits(reader: LabeledReader, expected: int | None = None, workers: 
     """Decode every image and count exhibits and distractors. expected: the number of images. workers: threads."""
     report = decoded(reader, expected, workers)
     known_N = reader.labels_N[reader.labels_N != NONE]
-    report.facts["exhibits"] = f"{len(np.unique(known_N))} in {len(known_N)} images"
-    report.facts["distractors"] = f"{len(reader) - len(known_N)} images"
+    report.facts["exhibits"] = f"{len(np.unique(known_N))} in {counted(len(known_N), 'image')}"
+    report.facts["distractors"] = f"{counted(len(reader) - len(known_N), 'image')}"
     return report
 
 
@@ -75,7 +76,8 @@ def check_ranked(reader: RankedReader, expected: int | None = None, workers: int
         for kind, ids in reader.answers(index).items():
             numbers.setdefault(kind, []).append(len(ids))
     for kind, of_queries in numbers.items():
-        report.facts[kind] = f"{sum(of_queries)} images, {min(of_queries)} to {max(of_queries)} for a query, {of_queries.count(0)} without"
+        images = counted(sum(of_queries), "image")
+        report.facts[kind] = f"{images}, {min(of_queries)} to {max(of_queries)} for a query, {of_queries.count(0)} without"
     return report
 
 

@@ -14,6 +14,7 @@ from tips_bench.data.checks.base import Report, looked_at, report_on
 from tips_bench.data.videos import Clip, VideoReader
 from tips_bench.errors import UserError
 from tips_bench.progress import bar
+from tips_bench.wording import counted
 
 
 @dataclass
@@ -46,7 +47,8 @@ def check(reader: VideoReader, expected: int | None = None, workers: int = 2) ->
     report.facts = {name: str(getattr(total, name)) for name in ("frames", "masks", "objects")}
     report.facts["objects that start after the first frame"] = str(total.late)
     if total.lost:
-        report.remarks.append(f"{len(total.lost)} objects have no pixel in the frame that they start in: {', '.join(total.lost[:8])}")
+        lost = counted(len(total.lost), "object")
+        report.remarks.append(f"without a pixel in the frame of its start: {lost}, {', '.join(total.lost[:8])}")
     if total.strays:
         report.remarks.append(f"{total.strays} pixels of masks have the number of no object: they count as background")
     if not reader.has_truth:

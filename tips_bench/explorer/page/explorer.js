@@ -5,7 +5,7 @@ const saved = JSON.parse(byId("saved").textContent);
 const MODES = { photo: "Photo", colors: "PCA colors", similarity: "Similarity", matches: "Matches", classes: "Classes", depth: "Depth", normals: "Normals" };
 const HINTS = {
   photo: "Click a photo to see what is like that patch.",
-  colors: "The first three principal components of all patches, as red, green and blue; a color means the same in every photo.",
+  colors: "Click a patch to see what is like it. The colors are the first three principal components of all patches; a color means the same in every photo.",
   similarity: "Click a patch, or move it with the arrow keys. The brighter, the more alike.",
   matches: "Patches of two photos that are each other's nearest.",
   classes: "Each place has the color of the name that is nearest to it.",
@@ -162,7 +162,7 @@ async function drawPair(section, model, own) {
   const answer = await matchesOf(model);
   if (own !== turn) return;
   drawMatches(section.querySelector(".pair canvas"), [settings.first, settings.second].map(id => images.get(id)), answer.grids, answer.matches.slice(0, settings.number));
-  section.querySelector(".pair figcaption").textContent = `${answer.total} patches are each other's nearest; ${Math.min(settings.number, answer.matches.length)} are drawn.`;
+  section.querySelector(".pair figcaption").textContent = `Patches that are each other's nearest: ${answer.total}, drawn: ${Math.min(settings.number, answer.matches.length)}.`;
 }
 
 function scale(section, { low, high, label, turned }) {
