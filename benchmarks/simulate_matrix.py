@@ -16,7 +16,8 @@ from collections import defaultdict
 from tips_bench.cards import load_card
 from tips_bench.catalog import card_files
 from tips_bench.errors import UserError
-from tips_bench.evaluation.estimate import Estimate, estimate, inner_size
+from tips_bench.evaluation.counting import inner_size
+from tips_bench.evaluation.estimate import Estimate, estimate
 from tips_bench.evaluation.sharing import images_key
 from tips_bench.evaluation.spec import resolve
 

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from tips_bench.cli.app import app
 from tips_bench.errors import UserError
 from tips_bench.evaluation import hours
-from tips_bench.evaluation.estimate import _crops, estimate, shared_passes
+from tips_bench.evaluation.counting import crops
+from tips_bench.evaluation.estimate import estimate, shared_passes
 from tips_bench.evaluation.run import RunOptions
 from tips_bench.evaluation.spec import Spec, resolve
 from tips_bench.features.trial import Rate
@@ -53,6 +54,21 @@ def test_a_limit_holds_for_each_split() -> None:
     limited = [("ade20k", "convex"), ("spair", "spair-dift"), ("rooms-video", "video-224"), ("scannet", "convex-points")]
     found = estimate([spec(*names, limit=6) for names in limited], "fp32")
     assert [one.alone for one in found] == [12, 12, 6 * 20, 0], "two images a pair, 20 frames a clip, and of scans it is not known"
+
+
+def test_of_rooms_as_many_images_are_counted_as_the_settings_ask_for() -> None:
+    few = [f"task.data.generator_options.{option}" for option in ("train=8", "val=6", "frames_per_scene=2")]
+    names = [
+        ("rooms-seg", "convex-224"),
+        ("rooms-scannet", "convex-points"),
+        ("rooms-retrieval", "retrieval-224"),
+        ("rooms-landmarks", None),
+    ]
+    found = estimate([spec(*name, overrides=few) for name in names], "fp32")
+    assert [one.alone for one in found[:3]] == [8 + 6, 8 + 6, 6]
+    assert found[3].alone == 5 + 1, "both splits are drawn of `val`: 300 + 60 of 360 images become 5 + 1 of 6"
+    whole = 'task.data.generator_options={"layout": "rooms", "train": 4, "val": 2}'
+    assert estimate([spec("rooms-seg", "convex-224", overrides=[whole])], "fp32")[0].alone == 6
 
 
 @pytest.mark.parametrize("task", ["rooms-video", "rooms-keypoints", "rooms-views", "rooms-navi-pairs", "rooms-pf-pascal", "rooms-scannet"])
@@ -162,7 +178,7 @@ def test_what_is_left_is_counted_by_the_size_that_the_network_gets(task: str, pr
     (found,) = estimate([spec(task, protocol)], "fp32")
     assert sum(found.sizes.values()) == (found.shared if sizes != {} else 0)
     if sizes is None:
-        assert found.sizes[352, 704] == _crops(found.spec)
+        assert found.sizes[352, 704] == crops(found.spec)
     else:
         assert found.sizes == sizes
 

@@ -14,7 +14,8 @@ import torch
 from tips_bench.encoders.base import Encoder
 from tips_bench.encoders.load import load_encoder
 from tips_bench.errors import UserError
-from tips_bench.evaluation.estimate import Estimate, Size
+from tips_bench.evaluation.counting import Size
+from tips_bench.evaluation.estimate import Estimate
 from tips_bench.evaluation.run import BATCH_SIZE, RunOptions
 from tips_bench.evaluation.sharing import unchanged_images_key
 from tips_bench.features.trial import best_of, rate_of, rates
