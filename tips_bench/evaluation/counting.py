@@ -15,6 +15,14 @@ from tips_bench.evaluation.spec import Spec
 from tips_bench.features.geometry import Windows
 from tips_bench.registry import FAMILIES
 
+VECTORS = {
+    "classification": 2,
+    "retrieval": 2,
+    "instance-retrieval": 2,
+    "landmark-retrieval": 2,
+    "instance-recognition": 2,
+    "ranked-retrieval": 2,
+}  # kept of a layer in place of its patches
 SEVERAL = {"clips", "scans"}  # samples of more images than one
 ASPECT = 4 / 3
 OPTIONS = "data.generator_options"

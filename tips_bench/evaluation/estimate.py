@@ -17,7 +17,7 @@ from typing import Any
 from tips_bench.cards import FeatureCard
 from tips_bench.catalog import cache_root
 from tips_bench.errors import UserError
-from tips_bench.evaluation.counting import Role, Size, crop_size, crops, inner_size, parts, solved_on, windows
+from tips_bench.evaluation.counting import VECTORS, Role, Size, crop_size, crops, inner_size, parts, solved_on, windows
 from tips_bench.evaluation.run import RunOptions
 from tips_bench.evaluation.sharing import Shared, fit_key, images_key, share, share_heads
 from tips_bench.evaluation.spec import Spec
@@ -25,14 +25,6 @@ from tips_bench.features.geometry import Windows
 from tips_bench.files import free_bytes
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-VECTORS = {
-    "classification": 2,
-    "retrieval": 2,
-    "instance-retrieval": 2,
-    "landmark-retrieval": 2,
-    "instance-recognition": 2,
-    "ranked-retrieval": 2,
-}  # kept of a layer in place of its patches
 
 
 @dataclass(frozen=True)

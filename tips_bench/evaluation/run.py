@@ -33,6 +33,7 @@ from tips_bench.evaluation.beside import check_predictions, has_asked_for, metri
 from tips_bench.evaluation.cost import cost_of
 from tips_bench.evaluation.fitting import fitted
 from tips_bench.evaluation.keeping import limit_bytes, rounding
+from tips_bench.evaluation.passes import note_passes
 from tips_bench.evaluation.report import build_record, to_draw
 from tips_bench.evaluation.settings import note_settings
 from tips_bench.evaluation.sharing import Shared, fit_key
@@ -343,6 +344,8 @@ class _Run:
         for kept in (self.context.texts, self.context.extractor.memory):
             if kept is not None:
                 kept.flush()
+        if self.options.cache and (memory := self.context.extractor.memory) is not None:
+            note_passes(self.spec, record.cost.precision, self.context.encoder.device.type, memory.folder)
         record.save(self.path)
         note(f"record written: {self.path}")
         self.log.move(self.work / LOG, self.path.with_suffix(".log"))

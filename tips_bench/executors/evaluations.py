@@ -13,7 +13,7 @@ from typing import Any
 
 from tips_bench.cards import ModelCard, ProtocolCard, TaskCard, parse
 from tips_bench.errors import UserError
-from tips_bench.evaluation.sharing import unchanged_images_key
+from tips_bench.evaluation.sharing import job_key
 from tips_bench.evaluation.spec import Spec
 from tips_bench.executors.jobs import Job, new_job
 from tips_bench.executors.matrix import Asked, claimed, evaluation_id, folder_of, say_failed
@@ -37,7 +37,7 @@ def jobs_of(specs: Sequence[Spec], options: dict[str, Any]) -> list[Job]:
     """The jobs in the order of their first evaluations. options: fields of RunOptions, plain data all of them."""
     groups: dict[tuple[str, ...], list[Spec]] = {}
     for spec in specs:
-        groups.setdefault(unchanged_images_key(spec), []).append(spec)
+        groups.setdefault(job_key(spec), []).append(spec)
     out = str(Path(options["out"]).absolute())
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
     shared = {"out": out, "options": {**plain, "out": out}}
