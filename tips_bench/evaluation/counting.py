@@ -80,10 +80,11 @@ def _drawn(spec: Spec, role: Role) -> float:
     now = spec.task.data.generator_options
     before = dict(now)
     for one in spec.deviations:
-        if one.card == "task" and one.key == OPTIONS:
+        key = one.key or ""
+        if one.card == "task" and key == OPTIONS:
             before = dict(one.card_value)
-        elif one.card == "task" and one.key.startswith(f"{OPTIONS}."):
-            before[one.key.removeprefix(f"{OPTIONS}.")] = one.card_value
+        elif one.card == "task" and key.startswith(f"{OPTIONS}."):
+            before[key.removeprefix(f"{OPTIONS}.")] = one.card_value
     name = "train" if role == "train" and before.get("train") else "val"  # a layout without `train` takes both splits from `val`
     return int(now.get(name, 0)) / int(before[name]) if before.get(name) else 1.0
 
