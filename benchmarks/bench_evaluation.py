@@ -1,19 +1,21 @@
 """What a whole evaluation of each family costs beside the bare encoder, on generated rooms: processor time, clock, memory.
 
-    python benchmarks/bench_evaluation.py [--task rooms-seg,...] [--model tips-s14] [--images 48] [--dtype fp32] [--workers 1]
+    python benchmarks/bench_evaluation.py [--task rooms-seg,...] [--protocol convex-224,...] [--model tips-s14] [--images 48]
+                                          [--dtype fp32] [--workers 1]
 
 Each task is run with about a sixth and with all of the images, from image files to the record. Of each run, the time inside the encoder
 is taken off; what is left grows by `outside` with each image that goes through the encoder, and `fixed` is what does not grow.
 
     bare        milliseconds an image takes the encoder alone, at the sizes of a run and in full batches, before and after the larger run
     inside      the same within the run, over `bare`
-    outside     milliseconds an image: reading, resizing, fitting, scoring, writing
-    fit         those of them that a probe is fitted for
+    texts       milliseconds an image for texts and for facets of the last block, which is work of the encoder, too
+    outside     milliseconds an image: reading, resizing, fitting, scoring, writing; of trained probes also making and training on crops
+    fit         those of them that a probe is fitted for, without the encoder
     fixed       seconds a run
-    efficiency  bare * inside / (bare * inside + outside): what a run on many images keeps of the speed that the encoder has in it
+    efficiency  (bare + texts) / (bare * inside + texts + outside): the speed of a run on many images over that of the bare encoder
     clock       images a second of the larger run over those of the bare encoder, with everything
 
-All but the last are in processor time of one thread, which other jobs on the machine change less, on a CPU. On a GPU it means nothing:
+All but the last are in processor time, on one thread, which other jobs on the machine change less, on a CPU. On a GPU it means nothing:
 there, `clock` and `wait` count. The encoder's weights are random: its cost is that of real ones.
 """
 
@@ -22,6 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import resource
 import sys
 import tempfile
 import time
@@ -47,20 +50,29 @@ IMAGES = ("encode_image", "embed_image", "read_image")  # methods of an encoder 
 OTHERS = ("facet", "encode_text", "encode_patch_text")
 USUAL = 3  # sizes at which the encoder is measured alone
 HEADER = (
-    f"{'task':<24}{'protocol':<23}{'forwards':>9}{'bare':>8}{'inside':>8}{'outside':>9}{'fit':>8}{'fixed s':>9}"
+    f"{'task':<24}{'protocol':<25}{'forwards':>9}{'bare':>8}{'inside':>8}{'texts':>8}{'outside':>9}{'fit':>8}{'fixed s':>9}"
     f"{'efficiency':>12}{'clock':>7}{'wait s':>8}{'MB':>7}"
 )
+CROPPED = ("image.short_side=224", "probe.augment.short_side=224", "probe.augment.crop_size=224", "probe.warmup=1")
 LARGE = ["image.short_side=224", "image.crop=224"]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A task under a protocol. changes: what makes its images as large as the others'. each: images that a sample is made of, about."""
+    """A task under a protocol. changes: what makes its images as large as the others'. each: images that a sample is made of, about.
+
+    steps: of a trained probe, for each sample of a split, so that its crops grow with the images.
+    """
 
     task: str
     protocol: str
     changes: tuple[str, ...] = ()
     each: float = 1
+    steps: float = 0
+
+    def overrides(self, limit: int) -> tuple[str, ...]:
+        """Of a run on so many samples of each split."""
+        return *self.changes, *([f"probe.iterations={max(2, round(self.steps * limit))}"] if self.steps else [])
 
 
 CASES = [
@@ -76,7 +88,13 @@ CASES = [
     Case("rooms-knn", "knn-112", (*LARGE,)),
     Case("rooms-linear", "convex-classifier-112", (*LARGE,)),
     Case("rooms-zeroshot-classes", "zeroshot-112", (*LARGE,)),
+    Case("rooms-linear", "classifier-112", (*LARGE, "probe.crops.size=224"), steps=1 / 12),
+    Case("rooms-seg", "linear-tips", CROPPED, steps=1 / 4),
+    Case("rooms-depth", "linear-dinov2-depth-224", ("probe.warmup=1", "probe.loss_warmup=1"), steps=1 / 4),
     Case("rooms-instances", "instances-112", ("image.short_side=224",)),
+    Case("rooms-landmarks", "landmarks-112", ("image.thumbnail=224",)),
+    Case("rooms-gldv2", "gldv2-112", ("image.thumbnail=224",)),
+    Case("rooms-then-now", "then-now-112", ("image.short_side=224",)),
     Case("rooms-discovery", "lost-patches"),
     Case("rooms-discovery", "tokencut-dinov3"),
     Case("rooms-video", "video-224", each=20),
@@ -108,16 +126,21 @@ class Spent:
         return inner
 
 
-class Encoding(Spent):
+class Encoding:
     """Inside an encoder. sizes: (height, width) in pixels -> images of it since it was last cleared."""
 
     def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
+        self.images, self.texts = Spent(), Spent()
         self.sizes: Counter[tuple[int, int]] = Counter()
         for name in IMAGES:
-            setattr(encoder, name, self.timed(self._counted(getattr(encoder, name))))
+            setattr(encoder, name, self.images.timed(self._counted(getattr(encoder, name))))
         for name in OTHERS:
-            setattr(encoder, name, self.timed(getattr(encoder, name)))
+            setattr(encoder, name, self.texts.timed(getattr(encoder, name)))
+
+    @property
+    def seconds(self) -> float:
+        """Of images and texts."""
+        return self.images.seconds + self.texts.seconds
 
     def _counted(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def counted(pixels_B3HW: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -151,6 +174,7 @@ class Row:
     forwards: int
     bare_ms: float
     inside: float
+    texts_ms: float
     outside_ms: float
     fit_ms: float
     fixed_s: float
@@ -161,9 +185,10 @@ class Row:
 
     def line(self) -> str:
         """As printed, below HEADER."""
-        times = f"{self.forwards:>9}{self.bare_ms:>8.1f}{self.inside:>8.3f}{self.outside_ms:>9.2f}{self.fit_ms:>8.2f}{self.fixed_s:>9.2f}"
+        encoder = f"{self.forwards:>9}{self.bare_ms:>8.1f}{self.inside:>8.3f}{self.texts_ms:>8.1f}"
+        outside = f"{self.outside_ms:>9.2f}{self.fit_ms:>8.2f}{self.fixed_s:>9.2f}"
         rest = f"{self.efficiency:>12.3f}{self.clock:>7.2f}{self.wait_s:>8.2f}{self.memory_mb:>7.0f}"
-        return f"{self.task:<24}{self.protocol:<23}{times}{rest}"
+        return f"{self.task:<24}{self.protocol:<25}{encoder}{outside}{rest}"
 
 
 @dataclass(frozen=True)
@@ -176,13 +201,25 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Run:
-    """inside_s, outside_s, fit_s: processor time. sizes: of the images."""
+    """images_s, texts_s: processor time in the encoder. outside_s: the rest, of which fit_s fits a probe. sizes: of the images."""
 
     cost: Cost
-    inside_s: float
+    images_s: float
+    texts_s: float
     outside_s: float
     fit_s: float
     sizes: Counter[tuple[int, int]]
+
+
+def processor_s() -> float:
+    """Of this process and of those it started that have ended, as processes that make crops."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime
+
+
+def efficiency(bare_s: float, images_s: float, texts_s: float, outside_s: float) -> float:
+    """See the top of the file. All of an image: alone; within a run on images, on texts, and outside the encoder."""
+    return (bare_s + texts_s) / (images_s + texts_s + outside_s)
 
 
 def bare(encoder: Encoder, sizes: Counter[tuple[int, int]], images: int) -> Seconds:
@@ -206,14 +243,14 @@ def bare(encoder: Encoder, sizes: Counter[tuple[int, int]], images: int) -> Seco
 
 def run(case: Case, limit: int, encoder: Encoder, encoding: Encoding, model: ModelCard, options: dict[str, Any]) -> Run:
     """One evaluation. limit: samples of each split."""
-    fit, before = Fitting(encoding), encoding.seconds
+    fit, before = Fitting(encoding), (encoding.images.seconds, encoding.texts.seconds)
     encoding.sizes.clear()
-    spec = resolve(case.task, model, case.protocol, overrides=case.changes, weights="random", limit=limit)
+    spec = resolve(case.task, model, case.protocol, overrides=case.overrides(limit), weights="random", limit=limit)
     with tempfile.TemporaryDirectory() as folder, mock.patch("tips_bench.evaluation.run.fitted", fit.fitted):
-        start = time.process_time()
+        start = processor_s()
         found = evaluate_spec(spec, RunOptions(**options, out=folder), encoder).cost
-        spent_s, inside_s = time.process_time() - start, encoding.seconds - before
-    return Run(found, inside_s, spent_s - inside_s, fit.seconds, encoding.sizes.copy())
+        spent_s, images_s, texts_s = processor_s() - start, encoding.images.seconds - before[0], encoding.texts.seconds - before[1]
+    return Run(found, images_s, texts_s, spent_s - images_s - texts_s, fit.seconds, encoding.sizes.copy())
 
 
 def measure(case: Case, images: int, encoder: Encoder, encoding: Encoding, model: ModelCard, options: dict[str, Any]) -> Row:
@@ -225,19 +262,21 @@ def measure(case: Case, images: int, encoder: Encoder, encoding: Encoding, model
     before = bare(encoder, few.sizes, images // 4)
     many = run(case, most, encoder, encoding, model, options)
     after = bare(encoder, many.sizes, images // 4)
-    wall_s, processor_s = ((getattr(before, kind) + getattr(after, kind)) / 2 for kind in ("wall", "processor"))
+    wall_s, bare_s = ((getattr(before, kind) + getattr(after, kind)) / 2 for kind in ("wall", "processor"))
     more = many.cost.image_forwards - few.cost.image_forwards
-    within_s, outside_s, fit_s = ((getattr(many, kind) - getattr(few, kind)) / more for kind in ("inside_s", "outside_s", "fit_s"))
+    kinds = "images_s", "texts_s", "outside_s", "fit_s"
+    images_s, texts_s, outside_s, fit_s = ((getattr(many, kind) - getattr(few, kind)) / more for kind in kinds)
     return Row(
         task=case.task,
         protocol=case.protocol,
         forwards=many.cost.image_forwards,
-        bare_ms=processor_s * 1e3,
-        inside=within_s / processor_s,
+        bare_ms=bare_s * 1e3,
+        inside=images_s / bare_s,
+        texts_ms=texts_s * 1e3,
         outside_ms=outside_s * 1e3,
         fit_ms=fit_s * 1e3,
         fixed_s=few.outside_s - outside_s * few.cost.image_forwards,
-        efficiency=within_s / (within_s + outside_s),
+        efficiency=efficiency(bare_s, images_s, texts_s, outside_s),
         clock=many.cost.images_per_s * wall_s,
         wait_s=many.cost.data_wait_s or 0.0,
         memory_mb=many.cost.peak_memory_mb,
@@ -255,6 +294,7 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", help="one or more of the rooms, with commas; all of them by default")
+    parser.add_argument("--protocol", help="one or more, with commas; all of these tasks by default")
     parser.add_argument("--model", default="tips-s14")
     parser.add_argument("--images", type=int, default=48, help="of each split, about")
     parser.add_argument("--dtype", default="fp32", choices=["fp32", "bf16"])
@@ -271,7 +311,8 @@ def main() -> None:
     if not args.json:
         print(f"{args.model}, {args.dtype}, {args.images} images a split, {torch.get_num_threads()} threads, {args.workers} workers")
         print(HEADER, flush=True)
-    chosen = [case for case in CASES if args.task is None or case.task in args.task.split(",")]
+    named = [(case, (("task", args.task), ("protocol", args.protocol))) for case in CASES]
+    chosen = [case for case, given in named if all(names is None or getattr(case, kind) in names.split(",") for kind, names in given)]
     with mock.patch.object(cost, "WORTH_S", math.inf):  # the peak of the device is not measured
         for case in chosen:
             try:

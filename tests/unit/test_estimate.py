@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from typer.testing import CliRunner
 from tips_bench.cli.app import app
 from tips_bench.errors import UserError
 from tips_bench.evaluation import hours
-from tips_bench.evaluation.estimate import _crops, estimate, shared_passes
+from tips_bench.evaluation.counting import crops
+from tips_bench.evaluation.estimate import estimate, shared_passes
+from tips_bench.evaluation.passes import images_kept, note_passes
 from tips_bench.evaluation.run import RunOptions
+from tips_bench.evaluation.sharing import job_key, unchanged_images_key
 from tips_bench.evaluation.spec import Spec, resolve
 from tips_bench.features.trial import Rate
 
@@ -53,6 +57,21 @@ def test_a_limit_holds_for_each_split() -> None:
     limited = [("ade20k", "convex"), ("spair", "spair-dift"), ("rooms-video", "video-224"), ("scannet", "convex-points")]
     found = estimate([spec(*names, limit=6) for names in limited], "fp32")
     assert [one.alone for one in found] == [12, 12, 6 * 20, 0], "two images a pair, 20 frames a clip, and of scans it is not known"
+
+
+def test_of_rooms_as_many_images_are_counted_as_the_settings_ask_for() -> None:
+    few = [f"task.data.generator_options.{option}" for option in ("train=8", "val=6", "frames_per_scene=2")]
+    names = [
+        ("rooms-seg", "convex-224"),
+        ("rooms-scannet", "convex-points"),
+        ("rooms-retrieval", "retrieval-224"),
+        ("rooms-landmarks", None),
+    ]
+    found = estimate([spec(*name, overrides=few) for name in names], "fp32")
+    assert [one.alone for one in found[:3]] == [8 + 6, 8 + 6, 6]
+    assert found[3].alone == 5 + 1, "both splits are drawn of `val`: 300 + 60 of 360 images become 5 + 1 of 6"
+    whole = 'task.data.generator_options={"layout": "rooms", "train": 4, "val": 2}'
+    assert estimate([spec("rooms-seg", "convex-224", overrides=[whole])], "fp32")[0].alone == 6
 
 
 @pytest.mark.parametrize("task", ["rooms-video", "rooms-keypoints", "rooms-views", "rooms-navi-pairs", "rooms-pf-pascal", "rooms-scannet"])
@@ -162,7 +181,7 @@ def test_what_is_left_is_counted_by_the_size_that_the_network_gets(task: str, pr
     (found,) = estimate([spec(task, protocol)], "fp32")
     assert sum(found.sizes.values()) == (found.shared if sizes != {} else 0)
     if sizes is None:
-        assert found.sizes[352, 704] == _crops(found.spec)
+        assert found.sizes[352, 704] == crops(found.spec)
     else:
         assert found.sizes == sizes
 
@@ -186,8 +205,8 @@ def test_hours_are_what_is_left_over_the_speed_of_a_trial(monkeypatch: pytest.Mo
     per_pixel = 640 / 1e6 / 3600
     assert in_hours == [pytest.approx(224 * 308 * per_pixel), 0, pytest.approx(448 * 602 * per_pixel), None]
     assert sorted(tried) == [("pixels", 2, 448, 602), ("tips-nano", 2, 224, 308)], "once each, in whole patches"
-    assert hours.hours_of_jobs(found, [1.0, 2.0, 2.5, None], 1) == (3, 5.5)
-    assert hours.hours_of_jobs(found, [1.0, 2.0, 2.5, None], 2) == hours.hours_of_jobs(found, [1.0, 2.0, 2.5, None], None) == (3, 3.0)
+    assert hours.hours_of_jobs(found, [1.0, 2.0, 2.5, None], 1) == (3, 3.0, 5.5)
+    assert hours.hours_of_jobs(found, [1.0, 2.0, 2.5, None], 2) == hours.hours_of_jobs(found, [1.0, 2.0, 2.5, None], None) == (3, 3.0, 3.0)
 
 
 def test_a_model_that_cannot_be_tried_is_said_and_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,3 +245,35 @@ def test_a_plan_with_a_trial_prints_hours(monkeypatch: pytest.MonkeyPatch, on: l
 def test_a_trial_without_a_plan_is_said() -> None:
     done = CliRunner().invoke(app, ["run", "--task", "rooms-seg", "--model", "tips-nano", "--trial"])
     assert done.exit_code == 2 and "Add --dry-run" in done.stderr
+
+
+def test_probes_trained_on_crops_are_jobs_of_their_own_and_those_of_one_fit_are_one() -> None:
+    specs = [
+        spec("ade20k", "convex"),
+        spec("ade20k", "hummingbird"),
+        spec("ade20k", "linear-dinov3"),
+        spec("ade20k+fog-3", "linear-dinov3"),
+    ]
+    keys = [job_key(one) for one in specs]
+    assert keys[2] == keys[3] and len(set(keys)) == len({unchanged_images_key(one) for one in specs[:2]}) + 1
+    changed = spec("ade20k", "linear-dinov3", overrides=["probe.iterations=7"])
+    assert job_key(changed) != keys[2] and unchanged_images_key(changed) == unchanged_images_key(specs[2])
+
+
+def test_a_note_of_what_is_kept_counts_the_files_that_are_still_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIPS_BENCH_CACHE", str(tmp_path))
+    folder, whole, few = tmp_path / "features" / "an-encoder", spec("ade20k", "convex"), spec("ade20k", "convex", limit=100)
+    folder.mkdir(parents=True)
+    for name in ("part-a.index", "part-b.index"):
+        (folder / name).touch()
+    note_passes(few, "fp32", "cpu", folder)
+    kept = partial(images_kept, precision="fp32", device=None)
+    assert [one.shared for one in estimate([whole, few], "fp32", keep=True, kept=kept)] == [20210 + 2000 - 200, 0]
+    note_passes(whole, "fp32", "cpu", folder)
+    note_passes(few, "fp32", "cpu", folder)  # does not take the place of the larger one
+    assert estimate([whole], "fp32", keep=True, kept=kept)[0].shared == 0
+    for other in ({"precision": "bf16", "device": None}, {"precision": "fp32", "device": "cuda"}):
+        assert estimate([whole], "fp32", keep=True, kept=partial(images_kept, **other))[0].shared == 22210
+    assert estimate([spec("ade20k", "hummingbird")], "fp32", keep=True, kept=kept)[0].shared == 22210, "other layers"
+    (folder / "part-a.index").unlink()
+    assert estimate([whole], "fp32", keep=True, kept=kept)[0].shared == 22210 - 20210 // 2 - 1000

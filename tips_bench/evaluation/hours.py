@@ -14,9 +14,10 @@ import torch
 from tips_bench.encoders.base import Encoder
 from tips_bench.encoders.load import load_encoder
 from tips_bench.errors import UserError
-from tips_bench.evaluation.estimate import Estimate, Size
+from tips_bench.evaluation.counting import Size
+from tips_bench.evaluation.estimate import Estimate
 from tips_bench.evaluation.run import BATCH_SIZE, RunOptions
-from tips_bench.evaluation.sharing import unchanged_images_key
+from tips_bench.evaluation.sharing import job_key
 from tips_bench.features.trial import best_of, rate_of, rates
 
 TRIAL_BATCH = {**BATCH_SIZE, "cpu": 1}  # a CPU is about as fast with one image as with several
@@ -69,12 +70,15 @@ def _seconds_an_image(encoder: Encoder, size: Size, options: RunOptions) -> floa
     return 1 / rate.images_per_s
 
 
-def hours_of_jobs(found: Sequence[Estimate], hours: Sequence[float | None], at_once: int | None) -> tuple[int, float]:
-    """(number of jobs, hours from start to end) where so many jobs run at a time, None = all of them. Hours not known count as 0."""
+def hours_of_jobs(found: Sequence[Estimate], hours: Sequence[float | None], at_once: int | None) -> tuple[int, float, float]:
+    """(number of jobs, hours of the longest, hours from start to end) where so many jobs run at a time, None = all of them.
+
+    Hours that are not known count as 0.
+    """
     jobs: dict[tuple[str, ...], float] = {}
     for one, own in zip(found, hours, strict=True):
-        jobs[unchanged_images_key(one.spec)] = jobs.get(unchanged_images_key(one.spec), 0.0) + (own or 0.0)
+        jobs[job_key(one.spec)] = jobs.get(job_key(one.spec), 0.0) + (own or 0.0)
     free = [0.0] * min(at_once or len(jobs), len(jobs))
     for job in jobs.values():
         heapq.heappush(free, heapq.heappop(free) + job)
-    return len(jobs), max(free, default=0.0)
+    return len(jobs), max(jobs.values(), default=0.0), max(free, default=0.0)

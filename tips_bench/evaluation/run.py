@@ -31,6 +31,7 @@ from tips_bench.evaluation.beside import check_predictions, lacking, metrics_bes
 from tips_bench.evaluation.cost import cost_of
 from tips_bench.evaluation.fitting import fitted
 from tips_bench.evaluation.keeping import limit_bytes, rounding
+from tips_bench.evaluation.passes import note_passes
 from tips_bench.evaluation.report import build_record, to_draw
 from tips_bench.evaluation.settings import note_settings
 from tips_bench.evaluation.sharing import Shared, fit_key
@@ -356,6 +357,8 @@ class _Run:
             if kept is not None:
                 kept.flush()
         before = self._before()
+        if self.options.cache and (memory := self.context.extractor.memory) is not None:
+            note_passes(self.spec, record.cost.precision, self.context.encoder.device.type, memory.folder)
         record.save(self.path)
         note(f"record written: {self.path}")
         remove_pictures(self.path, set(before.pictures) - set(record.pictures) if before else ())

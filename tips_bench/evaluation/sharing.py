@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tips_bench.cards import FeatureCard
 from tips_bench.encoders.base import Encoder
+from tips_bench.evaluation.counting import takes_crops
 from tips_bench.evaluation.keeping import ROUNDED
 from tips_bench.evaluation.spec import Spec
 from tips_bench.features.layers import as_read, layer_indices
@@ -61,9 +62,17 @@ def images_key(spec: Spec) -> tuple[str, ...]:
 
 
 def unchanged_images_key(spec: Spec) -> tuple[str, ...]:
-    """The same, whatever the name of the task changes of the images: what one job does."""
+    """The same, whatever the name of the task changes of the images."""
     encoder = spec.model.model_dump_json(), str(spec.weights)
     return *encoder, spec.task.data.root, spec.applied.image.model_dump_json(), spec.applied.inference.model_dump_json()
+
+
+def job_key(spec: Spec) -> tuple[str, ...]:
+    """What evaluations have in common that are one job: the images and the encoder; of a probe trained on random crops also the fit.
+
+    Crops are never shared, and training on them takes far longer than all the rest. So such fits are made side by side.
+    """
+    return *unchanged_images_key(spec), *(fit_key(spec) if takes_crops(spec) else ())
 
 
 def fit_key(spec: Spec) -> tuple[str, ...]:

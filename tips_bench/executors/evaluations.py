@@ -14,7 +14,7 @@ from typing import Any
 
 from tips_bench.cards import ModelCard, ProtocolCard, TaskCard, parse
 from tips_bench.errors import UserError, system_fault
-from tips_bench.evaluation.sharing import unchanged_images_key
+from tips_bench.evaluation.sharing import job_key
 from tips_bench.evaluation.spec import Spec
 from tips_bench.executors.jobs import Job, new_job
 from tips_bench.executors.matrix import Asked, begun_by, claimed, evaluation_id, folder_of, say_failed
@@ -43,7 +43,7 @@ def jobs_of(specs: Sequence[Spec], options: dict[str, Any], at_once: int | None 
     """
     groups: dict[tuple[str, ...], list[Spec]] = {}
     for spec in specs:
-        groups.setdefault(unchanged_images_key(spec), []).append(spec)
+        groups.setdefault(job_key(spec), []).append(spec)
     out = str(Path(options["out"]).absolute())
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
     sharing = sum(len(found) > 1 for found in groups.values())  # only these keep features on the disk
