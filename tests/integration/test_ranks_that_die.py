@@ -53,7 +53,7 @@ def run_torchrun(folder: Path) -> tuple[int, list[str]]:
     """The status of two ranks, and what is said of ranks."""
     options = ("--standalone", "--shutdown-timeout", "15")
     with start_torchrun(2, "-m", "tips_bench", *RUN, "--out", folder / "out", cwd=folder, options=options) as process:
-        done = finish_torchrun(process, 200)
+        done = finish_torchrun(process)
     said = [line for line in done.stderr.splitlines() if line.startswith("tips-bench: ") and "task rooms-seg: " not in line]
     assert "tips_bench/" not in done.stderr, "no traceback of ours"
     return done.returncode, said
