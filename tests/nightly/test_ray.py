@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes: records and corpora are those of one process, whatever node, rank or command ends."""
+"""A list of evaluations on a Ray cluster of two nodes, of which one is taken away, and by two ranks: the records of one process."""
 
 from __future__ import annotations
 
@@ -13,10 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.corpora import files_of
-from tests.helpers.curation import write_corpus
-from tips_bench.corpus.card import CROISSANT, README
-
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = [f"task.data.generator_options.{option}" for option in ("size=56", "train=8", "val=6", "frames_per_scene=2")]
 RUN = ["run", "--task", "rooms-seg,rooms-depth", "--protocol", "convex-224,convex-depth-224", "--model", "tips-nano,pixels"]
@@ -24,16 +20,6 @@ RUN += [word for change in (*ROOMS, "image.short_side=56") for word in ("--set",
 RUN += ["--device", "cpu", "--batch-size", "1", "--workers", "0"]
 TIPS_BENCH = [sys.executable, "-m", "tips_bench"]
 VARYING = {"cost", "created", "command"}
-STEPS = {
-    "caption": ["--captioner", "slow_words:describe", "--prompt", "short"],
-    "curate": ["--encoder", "pixels", "--device", "cpu", "--dedup", "--balance", "--keep", "20", "--set", "samples=5"],
-}
-SLOW_WORDS = """
-import time
-def describe(questions):
-    time.sleep(0.1 * len(questions))
-    return [f"A picture of {one.picture().getpixel((0, 0))}." for one in questions]
-"""
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
 
@@ -50,10 +36,8 @@ def results(out: Path) -> dict[str, object]:
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     pytest.importorskip("ray", reason="needs the extra ray: pip install -e '.[ray]'")
-    code = tmp_path_factory.mktemp("code")
-    (code / "slow_words.py").write_text(SLOW_WORDS)
-    own = {"PATH": str(Path(sys.executable).parent), "PYTHONPATH": f"{ROOT}{os.pathsep}{code}", "OMP_NUM_THREADS": "1"}
-    return {**os.environ, **own, "RAY_USAGE_STATS_ENABLED": "0", "TIPS_BENCH_CACHE": str(tmp_path_factory.mktemp("cache"))}
+    own = {"PATH": str(Path(sys.executable).parent), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    return {**os.environ, **own, "TIPS_BENCH_CACHE": str(tmp_path_factory.mktemp("cache"))}
 
 
 @pytest.fixture(scope="module")
@@ -98,32 +82,3 @@ def test_tasks_of_two_ranks_make_the_records_of_one_process(environment: dict[st
         done = subprocess.run([*TIPS_BENCH, *RUN, *on_ray], env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
     assert len(alone) == 4 and results(tmp_path) == alone
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_a_corpus_whose_command_is_killed_is_taken_up_to_that_of_one_process(
-    environment: dict[str, str], tmp_path: Path, step: str
-) -> None:
-    write_corpus(tmp_path / "raw")
-
-    def command(target: str, *on: str) -> list[str]:
-        answers = ["--cache", str(tmp_path / f"answers of {target}")] if step == "caption" else []
-        return [*TIPS_BENCH, "corpus", step, str(tmp_path / "raw"), "--to", str(tmp_path / target), *STEPS[step], *answers, *on]
-
-    subprocess.run(command("here"), env=environment, capture_output=True, check=True)
-    with cluster_of_two(environment) as (address, _):
-        on_ray = ["--on", "ray", "--ray", f"address={address},num_gpus=0,num_cpus=1"]
-        with subprocess.Popen(command("there", *on_ray), env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as killed:
-            until = time.monotonic() + 300
-            while not list(tmp_path.glob("there/**/.pieces/*.running")) and time.monotonic() < until:
-                time.sleep(0.02)
-            killed.kill()
-        assert killed.returncode == -9 and not (tmp_path / "there" / "corpus.json").exists()
-        done = subprocess.run(command("there", *on_ray), env=environment, capture_output=True, text=True, timeout=400)
-        assert done.returncode == 0, done.stderr
-    assert made(tmp_path / "there") == made(tmp_path / "here")
-
-
-def made(corpus: Path) -> dict[str, str]:
-    """The hashes of its files, less those that hold its name."""
-    return {name: sha256 for name, sha256 in files_of(corpus).items() if name not in (CROISSANT, README)}
