@@ -120,6 +120,12 @@ def test_what_a_user_sets_is_no_longer_said_to_be_a_paper_s() -> None:
     assert not said["method.self_distillation.weight"].ours
 
 
+def test_batches_of_the_published_recipes_come_from_many_shards() -> None:
+    mixed = {name: load_recipe(name).data.mix for name in shipped_recipes() if name.startswith("tips") and name != "tips-nano"}
+    assert set(mixed.values()) == {64} and len(mixed) > 9
+    assert load_recipe("tips-nano").data.mix is None
+
+
 @pytest.mark.parametrize(
     ("assignment", "said"),
     [

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.pretraining import recipe, values
 from tips_bench.errors import UserError
-from tips_bench.training.claim import _check_stages
+from tips_bench.training.claim import _changes, _check_stages, _check_told
 
 
 def stages(*steps: int) -> Any:
@@ -31,3 +32,15 @@ def test_what_a_run_has_done_cannot_be_undone(step: int, now: tuple[int, int], n
     with pytest.raises(UserError, match="the run has done") as caught:
         _check_stages(Path("run"), stages(4, 3), stages(*now), step)
     assert named in str(caught.value)
+
+
+def test_a_change_that_no_run_can_make_says_why_and_what_to_do() -> None:
+    before, stage = recipe(), values()["stages"][0]
+    more = recipe(stages=[stage, {**stage, "name": "third"}])
+    with pytest.raises(UserError, match=r"the run has 1 stages, and this recipe 2\. Schedules .* follow from the stages\. .*model\.begin"):
+        _check_told(Path("run"), _changes(before, more), more)
+    other = recipe(data__mix=4)
+    with pytest.raises(UserError, match=r"started with another data\.mix\. The run has followed it from the first step\. .*model\.begin"):
+        _check_told(Path("run"), _changes(before, other), other)
+    told = recipe(schedules={"momentum": "stage"}, sources={"schedules.momentum": "ours: set by the user"})
+    _check_told(Path("run"), _changes(before, told), told)

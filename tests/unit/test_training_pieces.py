@@ -9,6 +9,7 @@ import torch
 
 from tests.helpers.no_waiting import NoWaiting
 from tests.helpers.pretraining import ALONE, random_batch, recipe
+from tips_bench.training.batches import send
 from tips_bench.training.pieces import make_piece
 from tips_bench.training.step import Learner
 
@@ -47,3 +48,23 @@ def test_groups_have_texts_of_like_length_and_find_their_order_again() -> None:
     assert [part.ids_BL.shape[1] for part in texts.groups] == [7, 7, 4, 4]
     ids = torch.cat([torch.nn.functional.pad(part.ids_BL, (0, 7 - part.ids_BL.shape[1])) for part in texts.groups])[texts.order_T]
     assert torch.equal(ids, torch.cat([part.ids_BL[:6] for part in batch.texts]))
+
+
+@pytest.mark.parametrize(("here", "there", "pinned"), [("cpu", "cuda", True), ("cuda", "cuda", False), ("cpu", "cpu", False)])
+def test_what_is_sent_to_a_gpu_is_pinned_so_that_nothing_waits_for_the_copy(here: str, there: str, pinned: bool) -> None:
+    calls: list[object] = []
+
+    class Recorded:
+        """A tensor of a machine with a GPU."""
+
+        device = torch.device(here)
+
+        def pin_memory(self) -> Recorded:
+            calls.append("pinned")
+            return self
+
+        def to(self, device: torch.device, *, non_blocking: bool) -> None:
+            calls.append((device.type, non_blocking))
+
+    send(Recorded(), torch.device(there))  # type: ignore[arg-type]
+    assert calls == [*(["pinned"] if pinned else []), (there, True)]

@@ -183,7 +183,7 @@ class TrainingData:
 
     def _assembled(self, tensors: list[Tensor], samples: list[Outcome], device: torch.device) -> Batch:
         method, images = self.recipe.method, 1 + self.recipe.local_count
-        whole, *parts = [tensor.to(device, non_blocking=True) for tensor in tensors[:images]]
+        whole, *parts = [send(tensor, device) for tensor in tensors[:images]]
         rest = tensors[images:]
         windows = list(rest.pop(0).unbind(1)) if self.recipe.model.positions == "window" else []
         mask_BP = rest.pop(0) if method.patches is not None and method.patches.mask is not None else None
@@ -199,7 +199,8 @@ class TrainingData:
             raise UserError(
                 "the checkpoint was written with other shards, another seed or another shuffle",
                 where="data",
-                fix="Resume with the same settings, or start a new run.",
+                fix="The order of all samples follows from these, and from the names and sizes of all shards, so that none can be added."
+                " Resume with the same ones; or export the model, and start another run from it with model.begin.",
             )
         if len(places) == self.world:
             own = places[self.rank]
@@ -211,6 +212,15 @@ class TrainingData:
             if self.rank == 0:
                 self.report = all_together([Report(**place["report"]) for place in places])
         self._last_whole = self.cursor.epoch
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A copy on the device, or the tensor itself if it is there. The processor does not wait for a GPU.
+
+    Only memory that is pinned is copied beside what the processor does next; from other memory it would wait for the copy.
+    """
+    held = tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
+    return held.to(device, non_blocking=True)
 
 
 def all_together(reports: Sequence[Report]) -> Report:

@@ -42,6 +42,15 @@ _IF_TOLD = re.compile(
     r"|data\.(skip_steps|broken_shards)|method\.\w+\.(weight|sharpening\.\w+)|method\.teacher\.momentum|schedules\.\w+)$"
 )
 
+_FROM_THE_START = (
+    "The run has followed it from the first step. Use its own recipe; or export the model, and start another run from it, with"
+    " model.begin and another --out."
+)
+_NO_STAGE = (
+    "Schedules and the order of the steps follow from the stages. Make the last one longer with --set stages.N.steps=VALUE; or export the"
+    " model, and start another run from it, with model.begin and another --out."
+)
+
 
 @contextmanager
 def claimed(run: Path, recipe: Recipe, *, resume: bool) -> Iterator[Changes]:
@@ -108,15 +117,19 @@ def _begin(run: Path, recipe: Recipe, *, resume: bool) -> Changes:
 
 def _changes(before: Recipe, now: Recipe) -> Changes:
     old, new = (dict(leaves(recipe.model_dump(mode="json"))) for recipe in (before, now))
+    if len(before.stages) != len(now.stages):
+        return {"stages": (len(before.stages), len(now.stages))}
     keys = sorted(key for key in {*old, *new} if not _SAID_ONLY.match(key))
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 
 
 def _check_told(run: Path, changes: Changes, recipe: Recipe) -> None:
     """Errors: a change that no run can make, or that nobody asked for."""
+    if (stages := changes.get("stages")) is not None:
+        raise UserError(f"the run has {stages[0]} stages, and this recipe {stages[1]}", where=run, fix=_NO_STAGE)
     others = [key for key in changes if not _FREE.match(key)]
     if refused := [key for key in others if not _IF_TOLD.match(key)]:
-        raise UserError(f"the run was started with another {', '.join(refused)}", where=run, fix="Use its own recipe, or another --out.")
+        raise UserError(f"the run was started with another {', '.join(refused)}", where=run, fix=_FROM_THE_START)
     if untold := [key for key in others if not _is_told(key, recipe.sources)]:
         fix = f"To change it, say so: --set {untold[0]}=VALUE. Otherwise use its own recipe, or another --out."
         raise UserError(f"the run was started with another {', '.join(untold)}", where=run, fix=fix)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tips_bench.models.text import trim
-from tips_bench.training.batches import Batch, Texts
+from tips_bench.training.batches import Batch, Texts, send
 
 # Lengths of texts are rounded up to it: libraries keep memory for each shape they have met.
 _TEXT_MULTIPLE = 4
@@ -59,18 +59,15 @@ class MicroBatch:
 def make_piece(batch: Batch, rows: slice, text_groups: int, device: torch.device) -> MicroBatch:
     """The images of some rows of a batch. text_groups: forward passes of the text tower."""
 
-    def send(tensor: Tensor) -> Tensor:
-        return tensor[rows].to(device, non_blocking=True)
-
     mask_BP = None if batch.mask_BP is None else batch.mask_BP[rows]
     texts = [Texts(part.ids_BL[rows], part.paddings_BL[rows]) for part in batch.texts]
     return MicroBatch(
-        _pixels(send(batch.global_B3HW)),
-        [_pixels(send(crop)) for crop in batch.locals],
+        _pixels(send(batch.global_B3HW[rows], device)),
+        [_pixels(send(crop[rows], device)) for crop in batch.locals],
         _grouped(texts, batch.samples_B[rows], text_groups, device) if texts else None,
-        None if mask_BP is None else mask_BP.to(device, non_blocking=True),
-        None if mask_BP is None else mask_BP.flatten().nonzero().squeeze(1).to(device, non_blocking=True),
-        [send(window_B2) for window_B2 in batch.windows],
+        None if mask_BP is None else send(mask_BP, device),
+        None if mask_BP is None else send(mask_BP.flatten().nonzero().squeeze(1), device),
+        [send(window_B2[rows], device) for window_B2 in batch.windows],
         batch.samples_B[rows],
     )
 
@@ -81,8 +78,8 @@ def _grouped(texts: list[Texts], samples_B: Tensor, groups: int, device: torch.d
     order_T = paddings_TL.sum(dim=1).argsort(stable=True)
     chunks = order_T.chunk(groups)
     trimmed = [trim(ids_TL[rows], paddings_TL[rows], multiple=_TEXT_MULTIPLE) for rows in chunks]
-    sent = [Texts(ids.to(device, non_blocking=True), paddings.to(device, non_blocking=True)) for ids, paddings in trimmed]
-    return GroupedTexts(sent, [numbers_T[rows] for rows in chunks], order_T.argsort().to(device, non_blocking=True), len(texts))
+    sent = [Texts(send(ids, device), send(paddings, device)) for ids, paddings in trimmed]
+    return GroupedTexts(sent, [numbers_T[rows] for rows in chunks], send(order_T.argsort(), device), len(texts))
 
 
 def _pixels(image_B3HW: Tensor) -> Tensor:
