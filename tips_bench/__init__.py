@@ -31,6 +31,8 @@ Load records, one or many, and compare them:
     found.verdict, found.gain, found.gain_interval
     report = tips_bench.check("results/new", "baselines/") # did a score get worse?
     report.passed, report.outcomes
+    again = tips_bench.reproduce(record, out="reproduced") # is it the same number here and today?
+    again.agrees, again.sentence
 
 Use an encoder, or the features of a run with cache=True:
 
@@ -54,6 +56,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tips_bench.encoders import load_encoder
     from tips_bench.errors import UserError
+    from tips_bench.evaluation.again import again as reproduce
     from tips_bench.evaluation.cached_features import load_features
     from tips_bench.evaluation.confusion import confusion
     from tips_bench.evaluation.run import RunOptions
@@ -83,6 +86,7 @@ __all__ = [
     "load_predictions",
     "load_record",
     "load_records",
+    "reproduce",
     "run",
 ]
 
@@ -99,6 +103,7 @@ _LAZY = {
     "load_predictions": "tips_bench.results.predictions:load_predictions",
     "load_record": "tips_bench.results.record:load_record",
     "load_records": "tips_bench.results.frames:load_records",
+    "reproduce": "tips_bench.evaluation.again:again",
     "run": "tips_bench.evaluation.run:evaluate",
 }
 

@@ -7,6 +7,7 @@ on another address because it was asked to, addresses in numbers. A client that 
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import socket
 import sys
@@ -43,8 +44,12 @@ class LocalServer(ThreadingHTTPServer):
         try:
             super().__init__((address, port), handler)
         except (OSError, UnicodeError) as error:
-            if isinstance(error, UnicodeError | socket.gaierror):
-                raise UserError(f"{address!r} is not an address of this machine", where="--host", fix="Give it in numbers.") from error
+            if isinstance(error, UnicodeError | socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                raise UserError(
+                    f"{address!r} is not an address of this machine",
+                    where="--host",
+                    fix="Give one that is, in numbers: 127.0.0.1, or 0.0.0.0 for all.",
+                ) from error
             raise UserError(f"port {port}: {error.strerror}", where="--port", fix="Choose another port, or 0 for any free one.") from error
 
     def process_request(self, request: Any, client_address: Any) -> None:

@@ -23,6 +23,7 @@ MAX_LINES = 400
 GROUND = {"errors", "registry", "cards", "catalog", "files", "fetch", "progress", "open3d", "openmmlab", "plain_yaml", "plugins", "npz"}
 GROUND |= {
     "git",
+    "claims",
     "loggers",
     "image_card",
     "journal",

@@ -66,6 +66,13 @@ def test_a_log_with_settings_warnings_and_timings_lies_beside_each_record_and_ho
     assert run("table", str(tmp_path), cache=cache, out=tmp_path).exit_code != 1  # a log among records disturbs nobody
 
 
+@pytest.mark.parametrize("words", [["-q", "list", "tasks"], ["list", "-q", "tasks"], ["list", "tasks", "--quiet"]])
+def test_quiet_may_be_said_before_the_verb_or_after_it(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    set_to: list[int] = []
+    monkeypatch.setattr("tips_bench.journal.set_verbosity", set_to.append)
+    assert CliRunner().invoke(app, words).exit_code == 0 and set_to == [journal.QUIET]
+
+
 def test_quiet_and_verbose_together_are_a_mistake() -> None:
     done = CliRunner().invoke(app, ["-q", "-v", "list", "tasks"])
     assert done.exit_code == 2 and done.stderr.count("\n") == 1 and "opposite" in done.stderr

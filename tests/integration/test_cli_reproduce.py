@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
+import tips_bench
 from tips_bench.cli.app import app
 from tips_bench.evaluation.run import evaluate
 
@@ -78,3 +80,22 @@ def test_a_card_that_is_not_known_is_one_sentence(record: Path) -> None:
     cards = json.loads(record.read_text())["cards"]
     done = reproduce(changed(record, cards=cards | {"protocol": cards["protocol"] | {"colour": "blue"}}))
     assert done.exit_code == 2 and "colour" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+class Tiny(torch.nn.Module):
+    """Patches of 14 pixels, each as its mean color."""
+
+    def forward(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(pixels_B3HW, 14)
+
+
+def test_a_model_that_was_an_object_is_given_again_in_python(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tiny, "__module__", "__main__")  # as in a notebook
+    old = tips_bench.run("shapes", Tiny(), out=shapes / "out", overrides=OPTIONS, limit=4, workers=0)
+    done = reproduce(old.file)
+    assert done.exit_code == 2 and "an object in Python, 'Tiny'" in done.stderr and "tips_bench.reproduce(record, encoder=" in done.stderr
+    found = tips_bench.reproduce(old.file, encoder=Tiny(), out=shapes / "again", workers=0)
+    assert found.agrees and found.verdict == "equal"
+    with pytest.raises(tips_bench.UserError, match="holds its card"):
+        named = tips_bench.run("shapes", "pixels", out=shapes / "out", overrides=OPTIONS, limit=4, workers=0)
+        tips_bench.reproduce(named, encoder=Tiny(), out=shapes / "again")

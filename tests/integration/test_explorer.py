@@ -88,6 +88,12 @@ def test_one_encoder_is_shown_or_two(models: list[str]) -> None:
         Session(models)
 
 
+def test_one_model_is_shown_with_two_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    session = Session(["tips-nano", "tips-nano"], weights="random:1", dtype="bf16")
+    assert list(session.encoders) == ["tips-nano", "tips-nano, random:1"] and "loading tips-nano, random:1" in capsys.readouterr().err
+    assert [encoder.spec.weights_sha256.startswith("random") for encoder in session.encoders.values()] == [False, True]
+
+
 def test_the_server_answers_what_the_page_asks(port: int, session: Session) -> None:
     status, state = ask(port, "state", {})
     assert status == 200 and [photo["name"] for photo in state["photos"]] == ["0.png", "1.png"]
@@ -107,9 +113,9 @@ def test_the_server_answers_what_the_page_asks(port: int, session: Session) -> N
 def test_a_saved_page_holds_the_answers(session: Session) -> None:
     answers = Answers(session)
     question = f"features {json.dumps(VIEW | {'photos': [0, 1]})}"
-    page = answers.answer("page", json.dumps({"questions": ["state {}", question, 'remove {"photo": 0}'], "settings": {"side": 112}}))[
-        "page"
-    ]
+    page = answers.answer(
+        "page", json.dumps({"questions": ["state {}", question, "remove", 'remove {"photo": 0}'], "settings": {"side": 112}})
+    )["page"]
     saved = json.loads(page.partition('id="saved">')[2].partition("</script>")[0])
     assert list(saved["answers"]) == ["state {}", question] and len(session.photos) == 2
     assert saved["answers"][question] == answers.answer(*question.split(" ", 1))
@@ -159,6 +165,8 @@ def test_another_address_is_listened_on_only_where_asked_and_then_by_numbers(ses
         assert server.hosts.fullmatch("192.168.0.7:80") and not server.hosts.fullmatch("example.org")
     with pytest.raises(UserError, match=r"--host: 'no such name\.invalid' is not an address"):
         ExplorerServer(session, 0, address="no such name.invalid")
+    with pytest.raises(UserError, match=r"--host: '192\.0\.2\.1' is not an address of this machine"):
+        ExplorerServer(session, 0, address="192.0.2.1")
 
 
 def test_no_more_photos_than_a_page_shows(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

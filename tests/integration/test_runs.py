@@ -261,8 +261,26 @@ def test_a_finished_record_of_this_commit_is_kept_and_not_scored_again(shapes, m
         assert f"this is the record of {first.created}" in caplog.text and "rerun" in caplog.text
         with pytest.raises(Killed):
             evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL, rerun=True)
+        assert "scored again" in caplog.text and "--rerun" in caplog.text
     drawn = evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL, pictures=1)
     assert len(drawn.pictures) == 2 and drawn.metrics == first.metrics
+    more = evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL, pictures=2)
+    assert len(more.pictures) == 3 and "it has 1 of 2 pictures" in caplog.text
+    assert {file.name for file in more.path.parent.glob("*.png")} == set(more.pictures)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_after(patch, 0)
+        assert evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL, pictures=1) == more
+    everything = evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL, pictures=500)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_after(patch, 0)
+        assert evaluate("shapes", "pixels", out=shapes / "out", overrides=SMALL, pictures=500) == everything
+
+
+def test_data_that_are_not_there_are_told_with_how_to_get_them_and_under_which_folder(tmp_path):
+    with pytest.raises(UserError) as error:
+        evaluate("amstertime", "tips-nano", out=tmp_path / "out", data_root=tmp_path / "sets")
+    assert str(error.value).startswith(f"task amstertime: {tmp_path}/sets/amstertime: there is no such folder. Unpack the data set of")
+    assert str(error.value).endswith(f"Here, {tmp_path}/sets takes the place of data.")
 
 
 class Renamed(BoundaryCounts):

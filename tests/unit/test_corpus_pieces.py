@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tips_bench.claims import claimed
 from tips_bench.corpus import pieces
 from tips_bench.corpus.pieces import Piece, begin, run_pieces
 from tips_bench.corpus.store import BEGUN, Manifest, save_manifest
 from tips_bench.errors import UserError
 from tips_bench.executors.chosen import Chosen
-from tips_bench.executors.claims import claimed
 from tips_bench.files import write_text
 
 HERE = "tests.unit.test_corpus_pieces"

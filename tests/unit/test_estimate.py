@@ -127,9 +127,9 @@ def test_of_whole_images_vectors_are_kept_and_no_patches() -> None:
 def test_what_half_of_the_free_disk_does_not_take_is_not_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specs = [spec("rooms-seg", "convex-224"), spec("rooms-depth", "convex-depth-224")]
     needed = sum(one.disk for one in estimate(specs, "fp32"))
-    for free, shares in ((2 * needed, True), (2 * needed - 1, False)):
+    for free, jobs, shares in ((2 * needed, 1, True), (2 * needed - 1, 1, False), (8 * needed, 4, True), (8 * needed - 1, 4, False)):
         monkeypatch.setattr("tips_bench.evaluation.estimate.free_bytes", lambda _, free=free: free)
-        with shared_passes(specs, RunOptions(out=tmp_path)) as sharing:
+        with shared_passes(specs, RunOptions(out=tmp_path), jobs=jobs) as sharing:
             assert [shared is not None for shared in sharing] == [shares, shares]
 
 

@@ -56,6 +56,7 @@ def test_a_model_index_is_read_by_the_hubs_own_card_class() -> None:
     assert {(result.dataset_type, result.metric_value) for result in results} == {
         (task, value) for task in ("ade20k", "voc") for value in (41.25, 0.5)
     }
+    assert {result.dataset_name for result in results} == {"ADE20K"}  # not the reader's name, which is "folder" for many
 
 
 def test_a_record_for_every_eval_ever_keeps_its_intervals_directions_and_bounds() -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
+from tests.helpers.records import record as made
 from tips_bench.errors import UserError
 from tips_bench.memory import peak_memory_mb, reset_peak_memory
 from tips_bench.results.cost import Cost
@@ -265,3 +266,9 @@ def test_reading_a_record_loads_neither_torch_nor_mmengine(tmp_path):
     )
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+def test_pictures_of_all_samples_are_enough_and_the_sheet_does_not_count() -> None:
+    few = made("ade20k", "m", None).model_copy(update={"pictures": ["s.png", "1.png", "2.png"], "pictured": ["a", "b"]})
+    assert few.has_pictures(0) and few.has_pictures(2) and not few.has_pictures(3)
+    assert few.model_copy(update={"dataset": few.dataset.model_copy(update={"n": 2})}).has_pictures(100)

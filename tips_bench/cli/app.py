@@ -57,9 +57,17 @@ Examples:
   tips-bench table results/ --format markdown
 """
 
+VERBOSITY = ("-q", "--quiet", "-v", "--verbose")  # no verb has an option of its own with such a name
+
 
 class Commands(TyperGroup):
     """The subcommands. An error in any of them becomes an exit status."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """-q and -v may stand after the verb, too."""
+        end = args.index("--") if "--" in args else len(args)
+        moved = [word for word in args[:end] if word in VERBOSITY]
+        return super().parse_args(ctx, [*moved, *(word for word in args[:end] if word not in VERBOSITY), *args[end:]])
 
     def invoke(self, ctx: Any) -> Any:
         try:

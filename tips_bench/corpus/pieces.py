@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tips_bench.claims import claimed, is_claimed, waited_for
 from tips_bench.corpus.store import BEGUN, MANIFEST
 from tips_bench.errors import UserError
 from tips_bench.executors.chosen import Chosen
-from tips_bench.executors.claims import claimed, is_claimed
 from tips_bench.executors.jobs import Job, Settings, new_job
 from tips_bench.executors.local import jobs_at_once
 from tips_bench.files import digest, write_text
@@ -77,12 +77,9 @@ def begin(target: Path, step: str, settings: dict[str, Any]) -> bool:
 
 def complete(target: Path, work: Callable[[], None]) -> None:
     """Have `work` write the manifest when all pieces are done: in one of the commands with this target, while the others wait for it."""
-    while not (target / MANIFEST).is_file():
-        with claimed(target / BEGUN) as ours:
-            if ours and not (target / MANIFEST).is_file():
-                work()
-        if not ours:
-            time.sleep(LOOK_AGAIN_S)
+    with waited_for(target / BEGUN):
+        if not (target / MANIFEST).is_file():
+            work()
 
 
 def run_pieces(pieces: Sequence[Piece], title: str, chosen: Chosen | None = None, whole: Path | None = None) -> None:
@@ -147,7 +144,7 @@ def _do(pieces: Sequence[Piece], chosen: Chosen | None, advance: Advance) -> Non
 
     run = EXECUTORS.get(chosen.name)
     logs = pieces[0].running.parent / "logs"
-    if not run(_as_jobs(pieces, chosen), Settings(logs, ended, chosen.values, chosen.at_once, alone=True, wait=True)):
+    if not run(_as_jobs(pieces, chosen), Settings(logs, ended, chosen.values, chosen.at_once, alone=True)):
         raise UserError("the pieces are queued, and not done yet", where=f"--on {chosen.name}", fix="Give the command again when they are.")
 
 

@@ -8,6 +8,7 @@ cost             what it cost
 again            the number of a record once more, and whether the two agree
 settings         what an evaluation writes into its log before it starts
 time_left        of a list of evaluations, from how long those took that are done
+work             the folder of unfinished work, which one run has at a time
 report           from a finished evaluation to its record
 sharing          evaluations that read the same images share one pass, and those of the same fit the head
 fitting          a probe's fit on disk, for a killed run and for other evaluations

@@ -7,13 +7,16 @@ change the last digits: then the two are compared as `tips-bench check` compares
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from tips_bench.cards import ModelCard, ProtocolCard, TaskCard, parse
+from tips_bench.encoders.base import Encoder
+from tips_bench.encoders.user import wrap
 from tips_bench.errors import UserError
 from tips_bench.evaluation.run import RunOptions, evaluate_spec
 from tips_bench.evaluation.spec import Spec
-from tips_bench.results.record import Record
+from tips_bench.results.record import Record, load_record
 from tips_bench.results.regression import check
 
 Verdict = Literal["equal", "agrees", "cannot tell", "differs", "other data", "other weights"]
@@ -44,19 +47,39 @@ class Again:
         return self.verdict in AGREE
 
 
-def again(record: Record, weights: str | None, **options: Any) -> Again:
-    """Evaluate once more what a record says, and compare. weights: the file that the record names, where it names one.
+def again(record: Record | Path | str, weights: str | None = None, encoder: Any = None, **options: Any) -> Again:
+    """Evaluate once more what a record says, and compare.
 
-    options: fields of RunOptions that change no number: device, batch_size, workers, data_root, out.
-    Errors: those of an evaluation; a record of random weights that gets a file, one of a file that gets none.
+        found = tips_bench.reproduce("results/rooms-seg/tips-nano/convex-0123abcd.json", out="reproduced")
+        found.agrees, found.sentence
+
+    record: itself or its file. weights: the file that the record names, where it names one. encoder: the object, where the record's
+    model was given from Python (see `tips_bench.run`). options: fields of RunOptions that change no number: device, batch_size, workers,
+    data_root, out, which is not to be the record's own folder.
+    Errors: those of an evaluation; a record of random weights that gets a file, one of a file that gets none; a model that was an object,
+    and none is given, or the other way round.
     """
+    record = record if isinstance(record, Record) else load_record(record)
     spec, cost = spec_of(record, weights), record.cost
+    own = _own(record, spec, encoder, options.get("device"))
     rounded = spec.cache_dtype is not None
     said: dict[str, Any] = {"dtype": cost.dtype, "compile": cost.compiled, "seed": record.seed, "metrics": record.beside}
     said |= {"limit": spec.limit, "cache": rounded, "cache_dtype": spec.cache_dtype, "weights": spec.weights, "rerun": True}
-    new = evaluate_spec(spec, RunOptions(**said, **options))
+    new = evaluate_spec(spec, RunOptions(**said, **options), own)
     verdict, sentence = judge(record, new)
     return Again(record, new, verdict, sentence, differences(record, new))
+
+
+def _own(record: Record, spec: Spec, encoder: Any, device: str | None) -> Encoder | None:
+    target = spec.model.architecture.get("target", "") if spec.model.source == "callable" else ""
+    if encoder is not None:
+        if not target:
+            raise UserError(f"the record's model is {record.model!r}", where="encoder", fix="Leave it out: the record holds its card.")
+        return wrap(encoder, device, record.cost.dtype)
+    if target and ":" not in target:
+        fix = "Reproduce it in Python, too: tips_bench.reproduce(record, encoder=model)."
+        raise UserError(f"the model was an object in Python, {target!r}, which the record does not hold", where=record.file, fix=fix)
+    return None
 
 
 def spec_of(record: Record, weights: str | None) -> Spec:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
+from glob import escape
 from pathlib import Path
 
 from tips_bench.adapters.base import Adapter
@@ -14,6 +15,7 @@ from tips_bench.evaluation.spec import Spec
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.registry import FAMILIES, METRICS
 from tips_bench.results.predictions import predictions_folder
+from tips_bench.results.record import Record
 
 
 def metrics_beside(spec: Spec, adapter: Adapter, names: list[str]) -> dict[str, type[SampleCounts]]:
@@ -53,6 +55,17 @@ def place_predictions(work: Path, record: Path) -> None:
     os.replace(work, place)
 
 
-def has_asked_for(record: Path, pictures: Sequence[str], number: int, predictions: bool) -> bool:
-    """Whether what was asked for lies beside a record: so many pictures, and predictions."""
-    return len(pictures) >= number and (not predictions or predictions_folder(record).is_dir())
+def lacking(path: Path, record: Record, *, pictures: int, predictions: bool, metrics: Iterable[str]) -> list[str]:
+    """What is asked for and does not lie beside the record in this file, in words. pictures: so many."""
+    return [
+        *([] if record.has_pictures(pictures) else [f"it has {len(record.pictured)} of {pictures} pictures"]),
+        *(["it has no predictions"] if predictions and not predictions_folder(path).is_dir() else []),
+        *(f"it has no {name}" for name in metrics if name not in record.beside),
+    ]
+
+
+def remove_pictures(record: Path, names: Iterable[str]) -> None:
+    """Remove pictures beside a record, and what was saved under their names, as point clouds are."""
+    for name in names:
+        for file in record.parent.glob(f"{escape(name.removesuffix('.png'))}.*"):
+            file.unlink(missing_ok=True)

@@ -6,16 +6,16 @@ How many images they read is counted in counting.py; here, what several evaluati
 from __future__ import annotations
 
 import math
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tips_bench.cards import FeatureCard
 from tips_bench.catalog import cache_root
+from tips_bench.claims import used
 from tips_bench.errors import UserError
 from tips_bench.evaluation.counting import VECTORS, Role, Size, crop_size, crops, inner_size, parts, solved_on, windows
 from tips_bench.evaluation.run import RunOptions
@@ -110,23 +110,31 @@ def _layers(cards: Sequence[FeatureCard]) -> int:
 
 
 @contextmanager
-def shared_passes(specs: Sequence[Spec], options: RunOptions, folder: Path | None = None) -> Iterator[list[Shared | None]]:
+def shared_passes(specs: Sequence[Spec], options: RunOptions, folder: Path | None = None, jobs: int = 1) -> Iterator[list[Shared | None]]:
     """What each evaluation shares while the block runs. What is not kept for later runs is deleted once the block has ended well.
 
-    Heads are never kept for later runs. folder: for features that are not kept, of no other process; None = in the results folder.
-    Without `options.cache` only as much is shared as half of the free disk takes.
+    Heads are never kept for later runs. folder: for features that are not kept, which other processes may use, too; None = in the results
+    folder. jobs: how many may fill the disk at the same time. Without `options.cache` each shares as much as its part of half of the free
+    disk takes.
     """
-    own = folder or Path(options.out) / ".features"
-    features = share(specs, cache_root() / "features", keep=True) if options.cache else _fitting(specs, options, own)
-    yield share_heads(specs, features, own / "heads")
-    options.world.barrier()
-    if options.world.is_first:
-        shutil.rmtree(own, ignore_errors=True)
+    own = folder or Path(options.out) / ".features" / "runs"
+    features = share(specs, cache_root() / "features", keep=True) if options.cache else _fitting(specs, options, own, jobs)
+    sharing, world = share_heads(specs, features, own / "heads"), options.world
+    if not any(shared and (shared.heads or not options.cache) for shared in sharing):
+        yield sharing
+        return
+    with ExitStack() as using:
+        world.first(lambda: using.enter_context(used(own)) if world.is_first else None)
+        yield sharing
+        world.barrier()
+    if world.is_first:
+        with suppress(OSError):
+            own.parent.rmdir()  # others may have something there
 
 
-def _fitting(specs: Sequence[Spec], options: RunOptions, folder: Path) -> list[Shared | None]:
-    """What shares features in a folder of which half of the free disk may be used."""
-    room = options.world.told(lambda: free_bytes(folder)) / 2
+def _fitting(specs: Sequence[Spec], options: RunOptions, folder: Path, jobs: int) -> list[Shared | None]:
+    """What shares features in a folder of which this job may use its part of half of the free disk."""
+    room = options.world.told(lambda: free_bytes(folder)) / 2 / jobs
     needed: dict[tuple[str, ...], int] = {}
     for found in estimate(specs, options.dtype):
         needed[images_key(found.spec)] = needed.get(images_key(found.spec), 0) + found.disk

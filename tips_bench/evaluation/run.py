@@ -9,9 +9,7 @@ log of what was said, with settings and timings, is then put beside it.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -29,7 +27,7 @@ from tips_bench.encoders.base import Encoder
 from tips_bench.encoders.load import load_encoder
 from tips_bench.encoders.user import card_of, wrap
 from tips_bench.errors import UserError, unknown_name
-from tips_bench.evaluation.beside import check_predictions, has_asked_for, metrics_beside, place_predictions
+from tips_bench.evaluation.beside import check_predictions, lacking, metrics_beside, place_predictions, remove_pictures
 from tips_bench.evaluation.cost import cost_of
 from tips_bench.evaluation.fitting import fitted
 from tips_bench.evaluation.keeping import limit_bytes, rounding
@@ -38,11 +36,12 @@ from tips_bench.evaluation.report import build_record, to_draw
 from tips_bench.evaluation.settings import note_settings
 from tips_bench.evaluation.sharing import Shared, fit_key
 from tips_bench.evaluation.spec import Spec, resolve
+from tips_bench.evaluation.work import WorkFolder
 from tips_bench.features.cache import FeatureCache
 from tips_bench.features.context import RunContext
 from tips_bench.features.extract import Extractor
 from tips_bench.features.trial import settings_for
-from tips_bench.files import cannot_write, digest, sha256
+from tips_bench.files import digest, sha256
 from tips_bench.journal import RunLog, note, run_log, warn
 from tips_bench.memory import reset_peak_memory
 from tips_bench.metrics.samples import SampleCounts, save_counts
@@ -161,7 +160,7 @@ def _evaluated(spec: Spec, chosen: RunOptions, encoder: Encoder | None, shared: 
     if isinstance(known, dict) and spec.task.primary not in known:  # of some families the protocol says which there are
         raise unknown_name("metric", spec.task.primary, known, where=f"task {spec.task.name}: primary")
     world = chosen.world
-    splits = world.first(lambda: adapter.open(data_folder(spec, chosen.data_root), spec.limit))
+    splits = world.first(lambda: adapter.open(_present(spec, chosen.data_root), spec.limit))
     if world.is_first:
         _warn(spec, splits)
     device = chosen.device if world.size == 1 else str(world.device)
@@ -170,14 +169,8 @@ def _evaluated(spec: Spec, chosen: RunOptions, encoder: Encoder | None, shared: 
         raise _no_text(spec)
     shared = shared or Shared(cache_root() / "features" if chosen.cache else None)
     run = _Run(spec, adapter, splits, encoder, beside, chosen, shared, log)
-    done = None if chosen.rerun else world.told(run.finished)
-    if done is not None:
-        if world.is_first:
-            again = "to score again: --rerun, or rerun=True"
-            warn(f"{spec.task.name}, {spec.model_name}: scored before, this is the record of {done.created} ({again})")
-        return done
     try:
-        return run.finish()
+        return run.done() or run.finish()
     except torch.OutOfMemoryError as error:
         half = run.context.extractor.batch_size // 2
         ways = [*([f"--batch-size {half}"] if half else []), *(["--dtype bf16"] if chosen.dtype == "fp32" else []), "another --device"]
@@ -201,6 +194,17 @@ def _warn(spec: Spec, splits: Splits) -> None:
 def _no_text(spec: Spec) -> UserError:
     problem = f"encoder {spec.model_name!r} has no text tower, and the task compares images with text"
     return UserError(problem, where=f"task {spec.task.name}", fix="Choose a model with a text tower: see `tips-bench list models`.")
+
+
+def _present(spec: Spec, root: Path | str | None) -> Path:
+    """As `data_folder`. Errors: the folder is not there."""
+    folder = data_folder(spec, root)
+    if not folder.is_dir():
+        root = Path(root) if root else data_root()
+        here = "" if root == Path("data") else f" Here, {root} takes the place of data."
+        problem, card = "there is no such folder", spec.task
+        raise UserError(problem, where=f"task {card.name}: {folder}", fix=f"{card.how_to_get}{here}".strip())
+    return folder
 
 
 def data_folder(spec: Spec, folder: Path | str | None) -> Path:
@@ -252,38 +256,56 @@ class _Run:
         self.path = record_path(Path(options.out), spec.task.name, spec.model_name, spec.protocol.name, decisive[:8])
         self.work = self.path.with_name(f".{self.path.stem}.work")
         self.heads = shared.heads
-        self.resumed = self.work.is_dir()
+        self.begun = WorkFolder(self.work, self.path)
         scratch = FeatureCache(self.work, world=world)
         texts = FeatureCache(cache_root() / "texts", "texts", world) if options.cache else scratch
         keep = partial(save_prediction, self.work / PREDICTIONS) if options.predictions else None
         self.context = RunContext(extractor, spec.applied, spec.model, scratch, texts, options.seed, keep)
-        self._lock: int | None = None
 
     def _reading(self, extractor: Extractor) -> list[str]:
         """Everything but the encoder that shapes the features of an image, as text."""
         card, others = self.spec.applied, (extractor.proxy and extractor.proxy.spec, extractor.upsampler)
         return [card.image.model_dump_json(), card.features.model_dump_json(), *(one.identity() for one in others if one)]
 
-    def finished(self) -> Record | None:
-        """The record of an earlier run of the same thing by the same commit, if all that is asked for lies beside it."""
-        if not self.path.is_file():
+    def done(self) -> Record | None:
+        """The record of an earlier run, if nothing is to be scored; None = this run is to make it, and has the claim.
+
+        Errors: another run has the claim.
+        """
+        earlier = self.world.told(self.earlier)
+        if earlier is None or earlier[1]:
+            self.world.first(self._claim)
+            earlier = self.world.told(self.earlier)  # a run that had the claim may have ended just now
+        if earlier is None:
             return None
-        try:
-            record = load_record(self.path)
-        except UserError:
-            return None  # of an older schema or broken: it is written anew
+        record, reasons = earlier
+        if self.world.is_first:
+            anew = f"scored again, of {record.created} before: {', '.join(reasons)}"
+            same = f"scored before, this is the record of {record.created} (to score again: --rerun, or rerun=True)"
+            warn(f"{self.spec.task.name}, {self.spec.model_name}: {anew if reasons else same}")
+        return None if reasons else record
+
+    def earlier(self) -> tuple[Record, list[str]] | None:
+        """The record of an earlier run of the same thing, and why it is scored again all the same; no reason: it is not."""
+        if (record := self._before()) is None:
+            return None
         commit, dirty = git_state(PACKAGE)
-        same = record.git_commit == commit and not dirty and not record.git_dirty
+        code = ["it is of another commit"] if record.git_commit != commit else ["the code has changes"] if dirty or record.git_dirty else []
         asked = self.options
-        there = has_asked_for(self.path, record.pictures, asked.pictures, asked.predictions)
-        return record if same and there and set(self.beside) <= set(record.beside) else None
+        missing = lacking(self.path, record, pictures=asked.pictures, predictions=asked.predictions, metrics=self.beside)
+        return record, [*(["--rerun"] if asked.rerun else []), *code, *missing]
+
+    def _before(self) -> Record | None:
+        try:
+            return load_record(self.path)
+        except UserError:
+            return None  # there is none, or one of an older schema or broken: it is written anew
 
     def finish(self) -> Record:
         """Fit, score, draw, write the record, and clean up."""
         started = time.perf_counter()
-        self.world.first(self._claim)
         self._settle()
-        note_settings(self.spec, self.options, self.context.extractor, resumed=self.resumed)
+        note_settings(self.spec, self.options, self.context.extractor, resumed=self.begun.resumed)
         reset_peak_memory(str(self.context.encoder.device))
         fit = self._fit()
         note(f"fitting took {time.perf_counter() - started:.1f} s")
@@ -296,7 +318,7 @@ class _Run:
         if extractor.upsampler:
             scores.notes["upsampler_sha256"] = extractor.upsampler.sha256
         countable = self.spec.model.source != "callable" and extractor.proxy is None
-        cost = cost_of(extractor, self.world, dtype, wall_s=wall_s, resumed=self.resumed, countable=countable)
+        cost = cost_of(extractor, self.world, dtype, wall_s=wall_s, resumed=self.begun.resumed, countable=countable)
         return self._keep(fit, scores, cost)
 
     def _settle(self) -> None:
@@ -311,19 +333,9 @@ class _Run:
 
     def _claim(self) -> None:
         """The work folder, for the ranks of this run alone. Errors: no such folder can be made, another run has it."""
-        if not self.world.is_first:
-            return
-        try:
-            self.work.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.work / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise cannot_write(self.work, error) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            fix = "Wait until it has finished, or stop it."
-            raise UserError("another run makes the same record", where=self.path, fix=fix) from error
-        self.log.open(self.work / LOG)
+        if self.world.is_first:
+            self.begun.claim()
+            self.log.open(self.work / LOG)
 
     def _keep(self, fit: Fit | None, scores: Scores, cost: Cost) -> Record:
         """Write the counts, the pictures and, last of all, the record; the first rank does, the others read it."""
@@ -346,8 +358,10 @@ class _Run:
                 kept.flush()
         if self.options.cache and (memory := self.context.extractor.memory) is not None:
             note_passes(self.spec, record.cost.precision, self.context.encoder.device.type, memory.folder)
+        before = self._before()
         record.save(self.path)
         note(f"record written: {self.path}")
+        remove_pictures(self.path, set(before.pictures) - set(record.pictures) if before else ())
         self.log.move(self.work / LOG, self.path.with_suffix(".log"))
         shutil.rmtree(self.work, ignore_errors=True)
         return record
@@ -357,10 +371,7 @@ class _Run:
         for kept in (self.context.texts, self.context.scratch, self.context.extractor.memory):
             if kept is not None:
                 kept.close()
-        if self.world.is_first and not self.context.extractor.meter.image_forwards and not self.resumed:
-            shutil.rmtree(self.work, ignore_errors=True)
-        if self._lock is not None:
-            os.close(self._lock)
+        self.begun.close(worth_keeping=self.context.extractor.meter.image_forwards > 0)
 
     def _fit(self) -> Fit | None:
         """The probe's fit, taken up from an earlier try; None where nothing is fitted."""

@@ -2,12 +2,12 @@
 
 jobs         what a job is, and how an executor does it
 chosen       the executor that a user names
-claims       which process does what
 work         what a process of an executor does
 local        a process for each GPU of this machine
 slurm        array jobs, through submitit
 ray          tasks of a Ray cluster that runs already
 matrix       evaluations that were asked for, in one file of the results folder, and what has become of them
+queue        what Slurm says of jobs that were queued
 evaluations  those on the same images together as one job
 together     such a job by several ranks of one machine
 """

@@ -11,15 +11,15 @@ An evaluation is done when its record is there. Needs no torch: reading the stat
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tips_bench import claims
 from tips_bench.catalog import PACKAGE
 from tips_bench.errors import UserError
-from tips_bench.executors import claims
 from tips_bench.files import digest, write_text
 from tips_bench.results.folders import read_records
 from tips_bench.results.predictions import predictions_folder
@@ -28,7 +28,7 @@ from tips_bench.results.record import Record, load_record
 from tips_bench.results.reproduce import cache_dtype
 
 SCHEMA = "tips-bench/matrix/1"
-State = Literal["done", "running", "failed", "left"]
+State = Literal["done", "running", "queued", "failed", "left"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Status:
-    """What has become of one evaluation. sentence: why it failed, "" otherwise. path: of its record, where it is done."""
+    """What has become of one evaluation. sentence: why it failed, or which job has it. path: of its record, where it is done.
+
+    queued: only `queue.ask_queue` tells it apart from what is left.
+    """
 
     asked: Asked
     state: State
@@ -75,16 +78,32 @@ def add(out: Path, asked: Sequence[Asked]) -> None:
 
     Errors: the folder takes no file.
     """
-    path = folder_of(out) / "evaluations.json"
+    path = _list_of(out)
     with claims.waited_for(path.with_suffix(".lock")):
         known = {one.id: one for one in ([*read(out), *asked] if path.is_file() else asked)}
-        data = {"schema": SCHEMA, "evaluations": [asdict(one) for one in known.values()]}
-        write_text(path, json.dumps(data, indent=1) + "\n", durable=True)
+        _write(path, known.values())
+
+
+def forget(out: Path, asked: Sequence[Asked]) -> None:
+    """Take evaluations off the list; records stay. Errors: as for `add` and `read`."""
+    path, gone = _list_of(out), {one.id for one in asked}
+    with claims.waited_for(path.with_suffix(".lock")):
+        _write(path, [one for one in read(out) if one.id not in gone])
+    forget_failures(out, sorted(gone))
+
+
+def _list_of(out: Path) -> Path:
+    return folder_of(out) / "evaluations.json"
+
+
+def _write(path: Path, asked: Iterable[Asked]) -> None:
+    data = {"schema": SCHEMA, "evaluations": [asdict(one) for one in asked]}
+    write_text(path, json.dumps(data, indent=1) + "\n", durable=True)
 
 
 def read(out: Path) -> list[Asked]:
     """Every evaluation that was asked for. Errors: no such file, or one that is not ours."""
-    path = folder_of(out) / "evaluations.json"
+    path = _list_of(out)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["schema"] != SCHEMA:
@@ -105,21 +124,27 @@ def status(out: Path, asked: Sequence[Asked], *, clean: bool = False) -> list[St
 
     clean: and neither the record nor this process is of a checkout with uncommitted changes, of which nobody knows what they change.
     """
-    records = _records(out, clean)
-    return [_status(out, one, records) for one in asked]
+    running = {one.id for one in asked if claims.is_claimed(folder_of(out) / f"{one.id}.running")}
+    records = _records(out, clean)  # after the look at claims: of what has ended by then, the record is there
+    return [Status(one, "running") if one.id in running else _status(out, one, records) for one in asked]
 
 
 def _status(out: Path, asked: Asked, records: dict[str, list[Record]]) -> Status:
-    if claims.is_claimed(folder_of(out) / f"{asked.id}.running"):
-        return Status(asked, "running")
-    failed = folder_of(out) / f"{asked.id}.failed"
-    if failed.is_file():
-        return Status(asked, "failed", failed.read_text(encoding="utf-8").strip())
+    failed_at, sentence = _failure(folder_of(out) / f"{asked.id}.failed")
     for record in records.get(asked.id, []):
         kept = not asked.predictions or predictions_folder(record.file).is_dir()
-        if len(record.pictures) >= asked.pictures and set(asked.metrics) <= set(record.beside) and kept:
+        whole = record.has_pictures(asked.pictures) and set(asked.metrics) <= set(record.beside) and kept
+        if whole and record.file.stat().st_mtime >= failed_at:  # else a later try failed
             return Status(asked, "done", path=record.path)
-    return Status(asked, "left")
+    return Status(asked, "failed", sentence) if sentence else Status(asked, "left")
+
+
+def _failure(path: Path) -> tuple[float, str]:
+    """When a try failed, in seconds of the file system's clock, and its sentence; (0, "") where none did."""
+    try:
+        return path.stat().st_mtime, path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return 0.0, ""
 
 
 def _records(out: Path, clean: bool) -> dict[str, list[Record]]:
@@ -148,12 +173,17 @@ def claimed(out: Path, own: str) -> Iterator[bool]:
         yield ours
 
 
+def begun_by(out: Path, own: str) -> str:
+    """Which process has the evaluation, in words."""
+    return claims.holder(folder_of(out) / f"{own}.running")
+
+
 def say_failed(out: Path, own: str, sentence: str) -> None:
     """Leave the sentence with which an evaluation failed."""
     write_text(folder_of(out) / f"{own}.failed", sentence + "\n")
 
 
-def forget_failures(out: Path, asked: Sequence[Asked]) -> None:
-    """Remove the sentences of earlier tries."""
-    for one in asked:
-        (folder_of(out) / f"{one.id}.failed").unlink(missing_ok=True)
+def forget_failures(out: Path, evaluations: Sequence[str]) -> None:
+    """Remove the sentences of earlier tries. evaluations: their ids."""
+    for own in evaluations:
+        (folder_of(out) / f"{own}.failed").unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tips_bench.errors import UserError
-from tips_bench.executors.jobs import Job, Settings, ranks_of
+from tips_bench.executors.jobs import Job, Settings, is_whole, ranks_of
 from tips_bench.executors.together import do_together
 
 WHERE = "--on ray"
@@ -21,14 +21,20 @@ KNOWN = ("address", "num_gpus", "num_cpus", "ranks", "max_retries")
 
 
 def run(jobs: Sequence[Job], settings: Settings) -> bool:
-    """Do the jobs; True, for all have ended then. Errors: no Ray, no cluster at the address, a setting that is not known."""
+    """Do the jobs; True, for all have ended then. Of no jobs it only checks the settings.
+
+    Errors: no Ray, no cluster at the address, a setting that is not known or of the wrong kind.
+    """
     values = dict(settings.values)
     unknown = [name for name in values if name not in KNOWN]
     if unknown:
         raise UserError(f"there is no setting {unknown[0]!r}", where="--ray", fix=f"Known: {', '.join(KNOWN)}.")
+    _check(values)
     ranks = ranks_of(values, "num_gpus", "--ray", alone=settings.alone)
     if importlib.util.find_spec("ray") is None:
         raise UserError("Ray is not installed", where=WHERE, fix="Run `pip install 'tips-bench[ray]'`.")
+    if not jobs:
+        return True
     import ray
 
     address = str(values.pop("address", "auto"))
@@ -42,6 +48,20 @@ def run(jobs: Sequence[Job], settings: Settings) -> bool:
     finally:
         ray.shutdown()
     return True
+
+
+def _check(values: dict[str, Any]) -> None:
+    """Errors: settings that Ray would refuse in words of its own."""
+    for name in ("num_gpus", "num_cpus"):
+        number = values.get(name, 0)
+        if isinstance(number, bool) or not isinstance(number, int | float) or number < 0:
+            raise UserError(f"{name}={number} is not a number from 0", where="--ray", fix=f"Write, for example, {name}=1.")
+    if values.get("num_gpus", 0) > 1 and values["num_gpus"] % 1:
+        fix = "Write a whole number, or a part of one GPU, such as num_gpus=0.5."
+        raise UserError(f"num_gpus={values['num_gpus']} is more than one GPU, and not whole", where="--ray", fix=fix)
+    if not is_whole(values.get("max_retries", 0), -1):
+        fix = "Write, for example, max_retries=3; -1 = as often as it takes."
+        raise UserError(f"max_retries={values['max_retries']} is not a whole number from -1", where="--ray", fix=fix)
 
 
 def _do(ray: Any, jobs: Sequence[Job], settings: Settings, ranks: int, needs: dict[str, Any]) -> None:

@@ -1,28 +1,29 @@
 """Jobs as one array of Slurm, through submitit: queued, limited, preempted and requeued as the cluster does it.
 
 The settings are those of submitit's SlurmExecutor: partition, time (minutes), gpus_per_node, cpus_per_task, mem, qos, account,
-array_parallelism and others; and three of ours: max_num_timeout, how often a job that ran out of time is queued again (3);
-ranks, by how many processes a job is done (one for each of gpus_per_node); and cluster=local, processes of this machine without
-Slurm, to try it out.
+array_parallelism, setup (commands before Python starts) and others; and three of ours: max_num_timeout, how often a job that ran out of
+time is queued again (3); ranks, by how many processes a job is done (one for each GPU); and cluster=local, processes of this machine
+without Slurm, to try it out. A job is one process on one machine, which starts its ranks itself.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tips_bench.errors import UserError
-from tips_bench.executors.jobs import Job, Settings, ranks_of
+from tips_bench.executors.jobs import Job, Settings, is_whole, ranks_of
+from tips_bench.executors.queue import Queue
 from tips_bench.executors.together import do_together
 from tips_bench.journal import say
 
-LOOK_AGAIN_S, LOOK_IN_QUEUE_S = 0.2, 30.0
+LOOK_AGAIN_S = 0.2
 WHERE = "--on slurm"
+LISTS, ONE_ONLY = ("setup", "teardown", "srun_args"), ("nodes", "ntasks_per_node")
 DEFAULTS: dict[str, dict[str, str | int]] = {"slurm": {"job_name": "tips-bench", "time": 60}, "local": {"timeout_min": 60 * 24 * 7}}
 
 
@@ -44,16 +45,18 @@ class Work:
 
 
 def run(jobs: Sequence[Job], settings: Settings) -> bool:
-    """Queue the jobs; whether all have ended: False on Slurm, which does them when it can, unless the settings say to wait.
+    """Queue the jobs; whether all have ended: False on Slurm, which does them when it can, if `settings.queued` is to be told.
 
     Errors: no submitit, no Slurm on this machine, settings that Slurm or submitit refuse.
     """
     values = dict(settings.values)
     cluster, most = str(values.pop("cluster", "slurm")), values.pop("max_num_timeout", 3)
+    _check(values, most)
     ranks = ranks_of(values, "gpus_per_node", "--slurm", alone=settings.alone)
-    executor = _executor(cluster, int(most), settings, values)
+    executor = _executor(cluster, most, settings, values)
+    later = settings.queued if cluster == "slurm" else None
     if not jobs:
-        return True
+        return later is None
     try:
         queued = executor.map_array(Work(ranks), list(jobs))
     except (subprocess.CalledProcessError, OSError, RuntimeError) as error:
@@ -62,10 +65,12 @@ def run(jobs: Sequence[Job], settings: Settings) -> bool:
         ) from error
     if cluster == "slurm":
         say(f"queued as array job {queued[0].job_id.partition('_')[0]} of Slurm, {len(queued)} jobs")
-        if not settings.wait:
-            return False
+    if later is not None:
+        for job, one in zip(jobs, queued, strict=True):
+            later(job, one.job_id, one.paths.stderr)
+        return False
     left = {one.job_id: (job, one) for job, one in zip(jobs, queued, strict=True)}
-    queue = _Queue()
+    queue = Queue()
     while left:
         lost = queue.lost(left) if cluster == "slurm" else set()
         for number, (job, one) in list(left.items()):
@@ -76,33 +81,28 @@ def run(jobs: Sequence[Job], settings: Settings) -> bool:
     return True
 
 
-class _Queue:
-    """Which jobs have left Slurm's queue. submitit asks Slurm's accounting, without which it never learns of a job that was cancelled."""
-
-    def __init__(self) -> None:
-        self._next_look, self._missing = 0.0, set[str]()
-
-    def lost(self, left: Iterable[str]) -> set[str]:
-        """Those of these job ids that were not there at two looks one after another: what a job leaves may be seen later than its end."""
-        if time.monotonic() < self._next_look:
-            return set()
-        self._next_look = time.monotonic() + LOOK_IN_QUEUE_S
-        there = _in_queue()
-        if there is None:
-            return set()
-        missing = set(left) - there
-        lost, self._missing = missing & self._missing, missing
-        return lost
+def _check(values: dict[str, Any], most: Any) -> None:
+    """Errors: settings that submitit would take, and that would do something else than they say."""
+    if not is_whole(most, 0):
+        raise UserError(f"max_num_timeout={most} is not a whole number", where="--slurm", fix="Write, for example, max_num_timeout=3.")
+    for name in LISTS:
+        if not isinstance(found := values.get(name, []), list) or not all(isinstance(one, str) for one in found):
+            raise UserError(f"{name}={found} is not a list of texts", where="--slurm", fix=_in_a_file(name, "[first, second]"))
+    if not isinstance(values.get("additional_parameters", {}), dict):
+        raise UserError("additional_parameters is not a mapping", where="--slurm", fix=_in_a_file("additional_parameters", "{nice: 100}"))
+    for name in ONE_ONLY:
+        if values.get(name, 1) != 1:
+            fix = "Leave it out; ranks=N, or several GPUs, are for several processes of a job."
+            raise UserError(f"{name}={values[name]}, but a job is one process on one machine", where="--slurm", fix=fix)
+    if "num_gpus" in values:
+        raise UserError("num_gpus is an old name", where="--slurm", fix=f"Write gpus_per_node={values['num_gpus']}.")
 
 
-def _in_queue() -> set[str] | None:
-    """The ids of this user's jobs; None where Slurm does not answer."""
-    command = ["squeue", "--noheader", "--array", "--format=%i", f"--user={os.getuid()}"]
-    asked = subprocess.run(command, capture_output=True, text=True)
-    return set(asked.stdout.split()) if asked.returncode == 0 else None
+def _in_a_file(name: str, value: str) -> str:
+    return f"Write `{name}: {value}` into a YAML file, and give it with --slurm @FILE.yaml."
 
 
-def _executor(cluster: str, most: int, settings: Settings, values: dict[str, str | int]) -> Any:
+def _executor(cluster: str, most: int, settings: Settings, values: dict[str, Any]) -> Any:
     if importlib.util.find_spec("submitit") is None:
         raise UserError("submitit is not installed", where=WHERE, fix="Run `pip install 'tips-bench[slurm]'`.")
     import submitit

@@ -32,7 +32,7 @@ def do_together(job: Job, ranks: int) -> Any:
     given = job["arguments"]
     out = Path(given["out"])
     asked = [asked_for(spec_of(one), given["options"]) for one in given["evaluations"]]
-    matrix.forget_failures(out, asked)
+    matrix.forget_failures(out, [one.id for one in asked])
     logs, failed = matrix.folder_of(out) / "logs", set[str]()
     file = logs / f"ranks-{socket.gethostname()}-{os.getpid()}.json"
     try:

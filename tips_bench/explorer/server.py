@@ -138,7 +138,8 @@ class Answers:
 
     def _page(self, asked: _Page) -> dict[str, Any]:
         """A page that needs no server: with the answers to all the questions in it."""
-        answers = {key: self.answer(*key.split(" ", 1)) for key in asked.questions if not key.startswith(("page ", "remove "))}
+        asked_before = [(key, *key.partition(" ")[::2]) for key in asked.questions]
+        answers = {key: self.answer(kind, body) for key, kind, body in asked_before if kind not in ("page", "remove")}
         return {"page": document.page({"answers": answers, "settings": asked.settings})}
 
 

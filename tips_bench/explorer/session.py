@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from tips_bench.errors import UserError
 from tips_bench.explorer.surfaces import SIDE, SurfaceHead, surface_head
 from tips_bench.features.extract import Extractor
 from tips_bench.image_card import ImageCard
+from tips_bench.journal import say
 from tips_bench.rooms.generate import room
 
 MAX_PHOTOS = 12
@@ -53,16 +55,22 @@ class View:
 
 
 class Session:
-    """The state of one explorer; may be used from several threads. models: names as `load_encoder` takes them.
+    """The state of one explorer; may be used from several threads.
 
+    models: names as `load_encoder` takes them. weights: of the last one, which is then named for them, too; the others have those of their
+    cards. device, dtype: as `load_encoder` takes them.
     Errors: none, too many or the same twice; those of `load_encoder`.
     """
 
-    def __init__(self, models: Sequence[str]) -> None:
-        if not 1 <= len(models) <= MAX_ENCODERS or len(set(models)) < len(models):
+    def __init__(self, models: Sequence[str], *, weights: str | None = None, device: str | None = None, dtype: str = "fp32") -> None:
+        shown = [*models[:-1], *(f"{model}, {Path(weights).name}" if weights else model for model in models[-1:])]
+        if not 1 <= len(models) <= MAX_ENCODERS or len(set(shown)) < len(shown):
             fix = f"Give one encoder, or {MAX_ENCODERS} different ones."
             raise UserError(f"the page shows one encoder, or {MAX_ENCODERS} side by side", where="--model", fix=fix)
-        self.encoders: dict[str, Encoder] = {model: load_encoder(model) for model in models}
+        self.encoders: dict[str, Encoder] = {}
+        for name, model, own in zip(shown, models, [*[None] * (len(models) - 1), weights], strict=True):
+            say(f"loading {name}")
+            self.encoders[name] = load_encoder(model, own, device, dtype)
         self.photos: dict[int, Photo] = {}
         self._ids = itertools.count()
         self._kept: OrderedDict[tuple[int, View], np.ndarray] = OrderedDict()

@@ -267,6 +267,10 @@ class Record(Part):
 
         return samples_frame(self)
 
+    def has_pictures(self, wanted: int) -> bool:
+        """Whether so many samples are drawn, or all of them."""
+        return len(self.pictured) >= min(wanted, self.dataset.n)
+
     @property
     def picture_of(self) -> dict[str, str]:
         """Sample id -> its picture, a file beside the record; empty where the record does not say what its pictures show."""

@@ -93,8 +93,9 @@ scores:
     key: tips-bench
     paths: [.cache]
   before_script:
-    - apt-get update -qq && apt-get install -y -qq libusb-1.0-0 libgl1 libegl1 libx11-6
-    - pip install --quiet "tips-bench[encoders]"
+    - apt-get update -qq && apt-get install -y -qq git libusb-1.0-0 libgl1 libegl1 libx11-6
+    # better a release or a commit: what main does may change
+    - pip install --quiet "tips-bench[encoders] @ git+https://github.com/tips-bench/tips-bench@main"
   script:
     - tips-bench run --task {tasks} --model {model} --out results
     - tips-bench check results --against baselines --junit check.xml --markdown check.md

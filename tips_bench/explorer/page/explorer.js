@@ -125,7 +125,7 @@ function surfaceMaps({ photos, depth_error: error }) {
   const values = photos.map(({ values: packed, low, high }) => Float32Array.from(bytes(packed), value => low + value * (high - low) / 255)), [low, high] = ends(values);
   const maps = photos.map(({ rows, columns }, photo) => cells(rows, columns, cell => heat(1 - (values[photo][cell] - low) / (high - low || 1))));
   return { maps, smooth: true, grids: photos, values, low, high, turned: true, label: value => `${value.toFixed(2)} m`,
-    note: `Mean error of depth in rooms that were held out: ${error.toFixed(2)} m.` };
+    note: `Mean error of depth in rooms of 224 px that were held out: ${error.toFixed(2)} m.` };
 }
 
 const patchAt = ({ rows, columns }, { x, y }) => Math.min(Math.floor(y * rows), rows - 1) * columns + Math.min(Math.floor(x * columns), columns - 1);

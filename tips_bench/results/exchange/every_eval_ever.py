@@ -105,7 +105,7 @@ def _result(record: Record, name: str, metric: MetricValue) -> dict[str, Any]:
         "evaluation_result_id": f"{record.task}/{record.protocol}-{record.protocol_hash[:8]}/{name}",
         "evaluation_name": record.task,
         "source_data": {
-            "dataset_name": record.dataset.name,
+            "dataset_name": record.task,
             **source,
             "additional_details": {"split": record.dataset.split, "fingerprint": record.dataset.fingerprint},
         },

@@ -58,7 +58,7 @@ def model_index(records: Sequence[Record], model: str, source_url: str | None) -
             task_type=record.family,
             task_name=str(record.cards["task"].get("title", record.task)),
             dataset_type=record.task,
-            dataset_name=record.dataset.name,
+            dataset_name=str(record.cards["task"].get("title", record.task)),
             dataset_split=record.dataset.split,
             metric_type=name,
             metric_name=f"{name} ({record.protocol})",
