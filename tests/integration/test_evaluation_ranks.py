@@ -22,6 +22,7 @@ from tips_bench.results.record import load_record
 
 ROOT = Path(__file__).resolve().parents[2]
 VARYING = {"cost", "created", "command", "git_dirty"}  # other tests write to the checkout for a moment
+EIGHT = ["segmentation", "depth", "retrieval", "points"]  # of 3 images a batch: some of eight ranks have none
 KILLED = {"segmentation": 1, "depth": 2, "in-context": 2}
 pytestmark = pytest.mark.timeout(900)  # dozens of evaluations by several processes
 
@@ -84,6 +85,22 @@ def result(out: Path, name: str) -> tuple[dict[str, Any], bytes]:
 def test_any_number_of_ranks_gives_the_same_record(alone: Path, together: Path, name: str) -> None:
     assert result(together, name) == result(alone, name)
     assert not list((together / name).rglob(".*")), "nothing is left beside the record"
+
+
+@pytest.fixture(scope="module")
+def by_eight(tmp_path_factory: pytest.TempPathFactory, data: Path, alone: Path) -> Path:
+    """The records of eight ranks."""
+    out = tmp_path_factory.mktemp("ranks-8")
+    done = by_ranks(8, out, data, ",".join(EIGHT))
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", EIGHT)
+def test_eight_ranks_of_which_some_have_no_image_give_the_same_record(alone: Path, by_eight: Path, name: str) -> None:
+    assert result(by_eight, name) == result(alone, name)
+    assert json.loads(records(by_eight / name)[0].read_text())["cost"]["ranks"] == 8
 
 
 def test_the_ranks_share_the_images(alone: Path, together: Path, names: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tips_bench.evaluation.passes import images_kept, note_passes
 from tips_bench.evaluation.run import RunOptions
 from tips_bench.evaluation.sharing import job_key, unchanged_images_key
 from tips_bench.evaluation.spec import Spec, resolve
+from tips_bench.executors.evaluations import jobs_of
 from tips_bench.features.trial import Rate
 
 
@@ -256,6 +258,8 @@ def test_probes_trained_on_crops_are_jobs_of_their_own_and_those_of_one_fit_are_
     ]
     keys = [job_key(one) for one in specs]
     assert keys[2] == keys[3] and len(set(keys)) == len({unchanged_images_key(one) for one in specs[:2]}) + 1
+    done = [len(job["arguments"]["evaluations"]) for job in jobs_of(specs, vars(RunOptions(metrics=[])))]
+    assert sorted(done) == sorted(Counter(keys).values())
     changed = spec("ade20k", "linear-dinov3", overrides=["probe.iterations=7"])
     assert job_key(changed) != keys[2] and unchanged_images_key(changed) == unchanged_images_key(specs[2])
 

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from tips_bench.executors.chosen import Chosen
     from tips_bench.executors.matrix import State
 
-DONE = ("done", "running")
+DONE = ("done", "running", "queued")  # these need no job
 
 
 @dataclass(frozen=True)
 class _Row:
-    """An evaluation of the plan. hours: in the encoder, None = not known. job: its number, None = it is done, or there are no jobs."""
+    """An evaluation of the plan. hours: in the encoder, None = not known. job: its number, None = it needs none, or there are no jobs."""
 
     found: Estimate
     hours: float | None
@@ -55,8 +55,8 @@ def print_plan(
     if options["cache"]:
         print_text("What lies in the cache, as far as the notes of earlier runs tell, is taken off.")
     if set(state) != {"left"}:
-        counted = ", ".join(f"{state.count(name)} {name}" for name in ("done", "running", "failed", "left"))
-        print_text(f"{counted}. What is done or running costs nothing more.")
+        counted = ", ".join(f"{state.count(name)} {name}" for name in (*DONE, "failed", "left") if name in state)
+        print_text(f"{counted}. Only what has failed or is left costs anything more.")
     if trial:
         print_text("hours: of these in the encoder, by a trial on this machine; an estimate. Training and fitting of probes come on top.")
     if (trial and None in hours) or not all(one.alone for one in found):
@@ -67,18 +67,19 @@ def print_plan(
 
 
 def _state(specs: Sequence[Spec], options: dict[str, Any]) -> list[State]:
-    """Of each evaluation, by the records in the results folder."""
-    from tips_bench.executors import matrix
+    """Of each evaluation, as the results folder and Slurm's queue tell it."""
+    from tips_bench.executors import matrix, queue
     from tips_bench.executors.evaluations import asked_for
 
     if options["rerun"]:
         return ["left"] * len(specs)
     asked = [asked_for(spec, options) for spec in specs]
-    return [one.state for one in matrix.status(Path(options["out"]), asked, clean=True)]
+    out = Path(options["out"])
+    return [one.state for one in queue.ask_queue(out, matrix.status(out, asked, clean=True))]
 
 
 def _left(specs: Sequence[Spec], state: Sequence[State], options: dict[str, Any], dtype: str) -> list[Estimate]:
-    """Estimates of which nothing is left where an evaluation is done or running."""
+    """Estimates of which nothing is left where an evaluation needs no job."""
     from tips_bench.evaluation.estimate import estimate, nothing_kept
     from tips_bench.evaluation.passes import images_kept
 
@@ -119,7 +120,7 @@ def _print_table(rows: Sequence[_Row], *, trial: bool, on: bool) -> None:
 def _as_data(row: _Row) -> dict[str, Any]:
     """images, shared and disk_bytes are null where the cards do not say how many images there are; hours without a trial, too.
 
-    job: null of what is done or running, and without --on.
+    job: null of what is done, running or queued, and without --on.
     """
     one, known = row.found, bool(row.found.alone)
     return {

@@ -356,9 +356,9 @@ class _Run:
         for kept in (self.context.texts, self.context.extractor.memory):
             if kept is not None:
                 kept.flush()
-        before = self._before()
         if self.options.cache and (memory := self.context.extractor.memory) is not None:
             note_passes(self.spec, record.cost.precision, self.context.encoder.device.type, memory.folder)
+        before = self._before()
         record.save(self.path)
         note(f"record written: {self.path}")
         remove_pictures(self.path, set(before.pictures) - set(record.pictures) if before else ())
