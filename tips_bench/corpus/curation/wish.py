@@ -38,6 +38,14 @@ class Wish:
             fix = "Add --dedup, --decontaminate, --near, --balance or --keep."
             raise UserError("nothing was asked for", where="corpus curate", fix=fix)
 
+    def comparison(self) -> str:
+        """Which tasks' images may not be in the corpus, and which were not looked for, as a sentence; "" where none were named."""
+        if not (self.against or self.absent):
+            return ""
+        tasks = sorted({name for one in self.against for name in (one.task, *one.others)})
+        said = f"compared with {sum(one.count for one in self.against):,} images of {len(tasks)} tasks: {', '.join(tasks)}"
+        return f"{said}; {len(self.absent)} tasks NOT compared: {', '.join(self.absent)}" if self.absent else said
+
     def settings(self, shards: Sequence[str]) -> dict[str, Any]:
         """All that decides the result. shards: their hashes. Errors: as `load_encoder`."""
         encoder = load_encoder(self.signer.model, self.signer.weights, "cpu", self.signer.dtype).spec
