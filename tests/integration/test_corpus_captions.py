@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.helpers.caption_server import CaptionServer, Key, caption_of, serving
+from tests.helpers.kills import Killed
 from tests.helpers.shards import picture
 from tips_bench.cards import load_card
 from tips_bench.cli.app import app
@@ -184,6 +186,19 @@ def test_samples_without_a_caption_are_dropped_and_counted(tmp_path: Path) -> No
     assert manifest.steps[0].dropped == COUNTED and manifest.steps[0].notes == {"short: cut to whole sentences": 1}
     assert synthetic(tmp_path / "out") == [["A red sofa."]] * 3
     assert [sample.key for sample in read_samples(tmp_path / "out" / "00000.tar")] == ["000000", "000004", "000007"]
+    named = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()]
+    assert [one["name"] for one in named] == [f"00000.tar/{number:06d}" for number in (1, 2, 3, 5, 6)]
+    assert Counter(one["reason"] for one in named) == COUNTED and set(named[0]) == {"name", "reason", "detail"}
+
+
+def test_licenses_are_those_of_the_samples_that_stay(tmp_path: Path) -> None:
+    samples = [Sample(f"{n}", picture(n), "jpg", {"web": "a room", "license": ("CC0-1.0", "MIT")[n % 2]}) for n in range(8)]
+    write_shard(tmp_path / "raw" / "0.tar", samples)
+    with serving(choice=odd("", "refused")) as server:  # every other one, the first of them stays
+        manifest, _ = caption(tmp_path / "raw", tmp_path / "out", Wish(server.name, SHORT))
+    left = Counter(sample.said["license"] for sample in read_samples(tmp_path / "out" / "0.tar"))
+    assert manifest.steps[0].licenses == dict(left) and sum(left.values()) == 4
+    assert json.loads((tmp_path / "out" / "croissant.json").read_text())["license"] == sorted(left)
 
 
 def test_samples_without_a_caption_are_kept_if_asked_for(tmp_path: Path) -> None:
@@ -351,6 +366,32 @@ def test_another_executor_gives_the_same_bytes(tmp_path: Path) -> None:
         caption(source, tmp_path / "there", Wish(server.name, BOTH), cache=tmp_path / "two", chosen=Chosen("local", {}, 2))
         assert set(server.answered.values()) == {2}
     assert contents(tmp_path / "here") == contents(tmp_path / "there")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "each"),
+    [
+        (None, 60),
+        (Chosen("local", {}, 4), 15),
+        (Chosen("slurm", {"array_parallelism": 120}), 0.5),
+        (Chosen("slurm", {}), None),
+        (Chosen("ray", {}), None),
+    ],
+    ids=["here", "local", "slurm", "slurm without a limit", "ray"],
+)
+def test_a_rate_is_shared_by_all_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: Chosen | None, each: float | None
+) -> None:
+    asked: list[Any] = []
+
+    def seen(pieces: Any, *_: Any, **__: Any) -> None:
+        asked.extend(piece.arguments["pace"]["per_minute"] for piece in pieces)
+        raise Killed
+
+    monkeypatch.setattr("tips_bench.corpus.caption.run_pieces", seen)
+    with pytest.raises(UserError if each is None else Killed):
+        caption(raw(tmp_path / "raw"), tmp_path / "out", Wish("pixels", SHORT), pace=Pace(per_minute=60), chosen=chosen)
+    assert asked == ([] if each is None else [each] * 2)
 
 
 def test_the_command_says_what_was_dropped(tmp_path: Path) -> None:

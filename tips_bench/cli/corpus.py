@@ -182,7 +182,7 @@ def caption(
     failed: Annotated[Literal["drop", "keep"], typer.Option(help="What happens to an image that does not get all captions.")] = "drop",
     add: Annotated[bool, typer.Option("--add", help="Put captions behind the synthetic ones that are there, not in their place.")] = False,
     at_once: Annotated[int, typer.Option(min=1, help="Requests to a server at a time, from each process.")] = 16,
-    per_minute: Annotated[int | None, typer.Option(min=1, help="Most requests to a server in a minute, from each process.")] = None,
+    per_minute: Annotated[int | None, typer.Option(min=1, help="Most requests to a server in a minute, from all processes.")] = None,
     timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How long a server may take for an answer.")] = 120.0,
     batch: Annotated[int, typer.Option(min=1, help="Images that a model or a function of yours gets together.")] = 8,
     device: Annotated[str | None, typer.Option(help="Device of a model: cpu, cuda or cuda:N. Default: the first GPU, or the CPU.")] = None,
