@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tips_bench.corpus.curation.candidates import search_library
 from tips_bench.corpus.curation.card import CurationCard
 from tips_bench.corpus.curation.signatures import Signer
 from tips_bench.corpus.curation.task_images import TaskImages
@@ -53,6 +54,7 @@ class Wish:
         return {
             "source": list(shards),
             "encoder": {"name": encoder.name, "weights": encoder.weights_sha256, "dtype": self.signer.dtype or "fp32"},
+            "search": search_library(),
             "card": self.card.model_dump(mode="json"),
             **{
                 name: [
