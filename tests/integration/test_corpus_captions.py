@@ -19,7 +19,6 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.helpers.caption_server import CaptionServer, Key, caption_of, serving
-from tests.helpers.kills import Killed
 from tests.helpers.shards import picture
 from tips_bench.cards import load_card
 from tips_bench.cli.app import app
@@ -366,32 +365,6 @@ def test_another_executor_gives_the_same_bytes(tmp_path: Path) -> None:
         caption(source, tmp_path / "there", Wish(server.name, BOTH), cache=tmp_path / "two", chosen=Chosen("local", {}, 2))
         assert set(server.answered.values()) == {2}
     assert contents(tmp_path / "here") == contents(tmp_path / "there")
-
-
-@pytest.mark.parametrize(
-    ("chosen", "each"),
-    [
-        (None, 60),
-        (Chosen("local", {}, 4), 15),
-        (Chosen("slurm", {"array_parallelism": 120}), 0.5),
-        (Chosen("slurm", {}), None),
-        (Chosen("ray", {}), None),
-    ],
-    ids=["here", "local", "slurm", "slurm without a limit", "ray"],
-)
-def test_a_rate_is_shared_by_all_processes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: Chosen | None, each: float | None
-) -> None:
-    asked: list[Any] = []
-
-    def seen(pieces: Any, *_: Any, **__: Any) -> None:
-        asked.extend(piece.arguments["pace"]["per_minute"] for piece in pieces)
-        raise Killed
-
-    monkeypatch.setattr("tips_bench.corpus.caption.run_pieces", seen)
-    with pytest.raises(UserError if each is None else Killed):
-        caption(raw(tmp_path / "raw"), tmp_path / "out", Wish("pixels", SHORT), pace=Pace(per_minute=60), chosen=chosen)
-    assert asked == ([] if each is None else [each] * 2)
 
 
 def test_the_command_says_what_was_dropped(tmp_path: Path) -> None:

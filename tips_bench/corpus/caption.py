@@ -71,7 +71,7 @@ def caption(
     Errors: those of the captioner, of `begin` and of the pieces; not a single caption.
     """
     wish.check()
-    pace = _shared(pace or Pace(), chosen)
+    pace = shared_pace(pace or Pace(), chosen)
     before, shards = load_manifest(source) or Manifest(), shards_of(source)
     identity = captioner_identity(wish.captioner)
     hashes = [shard.sha256 for shard in before.shards] or [sha256(path) for path in shards]
@@ -92,7 +92,7 @@ def caption(
     return load_manifest(target) or Manifest(), sum(one["asked"] for one in results)
 
 
-def _shared(pace: Pace, chosen: Chosen | None) -> Pace:
+def shared_pace(pace: Pace, chosen: Chosen | None) -> Pace:
     """The pace of each process, so that all of them together keep to `per_minute`. Errors: nobody knows how many there will be."""
     if pace.per_minute is None or chosen is None:
         return pace

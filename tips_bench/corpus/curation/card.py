@@ -1,4 +1,4 @@
-"""What a curation does, with every number. Values that no paper states are ours; docs/corpus.md says how they were chosen."""
+"""What a curation does, with every number. Values that no paper states are ours; docs/curation.md says how they were chosen."""
 
 from __future__ import annotations
 
