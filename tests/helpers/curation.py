@@ -48,7 +48,10 @@ def write_corpus(folder: Path) -> dict[str, str]:
     images |= {f"{one:02d}": (encoded(drawing(one)), "") for one in range(40, 43)}
     names = [name for _, name in sorted((hash_of(name), name) for name in images)]
     for shard in range(3):
-        part = [Sample(name, images[name][0], _extension(images[name][0]), {"web": f"drawing {name}"}) for name in names[shard::3]]
+        part = [
+            Sample(name, images[name][0], _extension(images[name][0]), {"web": f"drawing {name}", "license": "CC0-1.0"})
+            for name in names[shard::3]
+        ]
         write_shard(folder / f"{shard:03d}.tar", part)
     return {name: planted for name, (_, planted) in images.items() if planted}
 

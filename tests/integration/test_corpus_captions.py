@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,19 @@ def test_samples_without_a_caption_are_dropped_and_counted(tmp_path: Path) -> No
     assert manifest.steps[0].dropped == COUNTED and manifest.steps[0].notes == {"short: cut to whole sentences": 1}
     assert synthetic(tmp_path / "out") == [["A red sofa."]] * 3
     assert [sample.key for sample in read_samples(tmp_path / "out" / "00000.tar")] == ["000000", "000004", "000007"]
+    named = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()]
+    assert [one["name"] for one in named] == [f"00000.tar/{number:06d}" for number in (1, 2, 3, 5, 6)]
+    assert Counter(one["reason"] for one in named) == COUNTED and set(named[0]) == {"name", "reason", "detail"}
+
+
+def test_licenses_are_those_of_the_samples_that_stay(tmp_path: Path) -> None:
+    samples = [Sample(f"{n}", picture(n), "jpg", {"web": "a room", "license": ("CC0-1.0", "MIT")[n % 2]}) for n in range(8)]
+    write_shard(tmp_path / "raw" / "0.tar", samples)
+    with serving(choice=odd("", "refused")) as server:  # every other one, the first of them stays
+        manifest, _ = caption(tmp_path / "raw", tmp_path / "out", Wish(server.name, SHORT))
+    left = Counter(sample.said["license"] for sample in read_samples(tmp_path / "out" / "0.tar"))
+    assert manifest.steps[0].licenses == dict(left) and sum(left.values()) == 4
+    assert json.loads((tmp_path / "out" / "croissant.json").read_text())["license"] == sorted(left)
 
 
 def test_samples_without_a_caption_are_kept_if_asked_for(tmp_path: Path) -> None:

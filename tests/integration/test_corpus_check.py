@@ -37,8 +37,8 @@ def test_what_is_there_is_counted(tmp_path: Path) -> None:
     assert report["with_caption"] == {"web": 8, "synthetic": 8}
     assert report["skipped"] == {
         "broken image": [1, "train-002.tar: 000020"],
-        "no image": [1, "train-002.tar: train-002.tar"],
-        "broken captions": [1, "train-002.tar: train-002.tar"],
+        "no image": [1, "train-002.tar: 000021"],
+        "broken captions": [1, "train-002.tar: 000022"],
     }
     assert report["sides"] == [9, *[0] * 11] and report["aspects"] == [0, 9, *[0] * 7]
     assert sum(report["lengths"]["synthetic"]) == 16  # type: ignore[index]
@@ -80,7 +80,18 @@ def test_what_training_would_stop_at_is_said_and_the_exit_status_is_1(tmp_path: 
 def test_captions_that_a_recipe_needs_have_to_be_there(tmp_path: Path) -> None:
     write_shard(tmp_path / "0.tar", [sample(0, json=b'{"web": "a room"}')])
     assert found(tmp_path)["faults"] == []
-    assert "recipe tips-nano trains with synthetic captions" in str(found(tmp_path, 1, "--recipe", "tips-nano")["faults"])
+    faults = found(tmp_path, 1, "--recipe", "tips-nano")["faults"]
+    assert "recipe tips-nano trains with synthetic captions, and 0 of 1 samples have one" in str(faults)
+
+
+def test_captions_of_hugging_face_are_seen_and_samples_without_any_are_named(tmp_path: Path) -> None:
+    said = [json.dumps({"caption": "a room"}).encode(), b'{"label": 3}', b'{"label": 4}']
+    write_shard(tmp_path / "0.tar", [sample(number, json=one) for number, one in enumerate(said)])
+    report = found(tmp_path)
+    assert report["with_caption"] == {"web": 1} and report["uncaptioned"] == [2, "0.tar: 000001"]
+    shown = " ".join(check(tmp_path).stdout.split())
+    assert "with web captions 1 (33.3%) with synthetic captions 0 (0.0%)" in shown
+    assert "without any caption 2, the first is 0.tar: 000001" in shown
 
 
 def corpus(folder: Path, count: int = 3) -> Manifest:
@@ -126,7 +137,8 @@ def test_the_readme_follows_from_the_manifest(tmp_path: Path) -> None:
 
 @pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of rdflib, and of the checker's own calls
-def test_croissants_own_checker_accepts_the_description_and_reads_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves files open
+def test_croissants_own_checker_reads_images_and_captions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CROISSANT_CACHE", str(tmp_path / "cache"))
     mlcroissant = pytest.importorskip("mlcroissant", reason="needs the extra nightly")
     folder = tmp_path / "corpus"
@@ -137,6 +149,10 @@ def test_croissants_own_checker_accepts_the_description_and_reads_the_images(tmp
     assert data_set.metadata.to_json()["name"] == "corpus" == croissant("corpus", manifest)["name"]
     hashes = {one["@id"]: one.get("sha256") for one in data_set.metadata.to_json()["distribution"]}
     assert [hashes[shard.name] for shard in manifest.shards] == [shard.sha256 for shard in manifest.shards]
+    images = {one["samples/key"]: one["samples/image"].size for one in data_set.records("samples")}
+    captions = {one["about/key"]: json.loads(one["about/json"])["web"] for one in data_set.records("about")}
+    keys = [f"{n}{k}".encode() for n in range(2) for k in range(3)]
+    assert images == dict.fromkeys(keys, (48, 40)) and captions == {key: f"a {int(key[1:])}" for key in keys}
 
 
 def test_a_step_that_has_not_ended_is_no_corpus(tmp_path: Path) -> None:

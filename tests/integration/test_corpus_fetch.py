@@ -352,3 +352,24 @@ def test_a_plan_counts_what_there_is_to_do_and_writes_nothing(tmp_path: Path) ->
     curate = planned("corpus", "curate", str(raw), "--to", str(out), "--encoder", "pixels", "--balance")
     assert (curate["images through the encoder, at most"], curate["images to keep, at most"]) == (25, 12)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["fetch", "photos", "--to", "s3://bucket/raw"],
+        ["check", "s3://bucket/raw"],
+        ["caption", "gs://bucket/raw", "--to", "out", "--captioner", "pixels"],
+        ["caption", "raw", "--to", "out", "--captioner", "pixels", "--cache", "s3://bucket/answers"],
+        ["curate", "s3://bucket/raw", "--to", "out", "--encoder", "pixels", "--dedup"],
+    ],
+    ids=["target", "check", "source", "cache", "curate"],
+)
+def test_an_address_where_a_folder_is_needed_is_refused_with_what_to_do(
+    tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_folder(tmp_path / "photos", 2)
+    monkeypatch.chdir(tmp_path)
+    done = corpus(*command)
+    assert done.exit_code == 2 and "this takes a folder. Mount the bucket" in done.stderr and "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from tests.helpers.curation import TASK, write_corpus, write_task
 from tests.helpers.kills import Killed
 from tips_bench import files
+from tips_bench.cli.app import app
+from tips_bench.corpus import pieces
 from tips_bench.corpus.card import CROISSANT, README
+from tips_bench.corpus.curation import alike, shuffle, signatures
+from tips_bench.corpus.curation import curate as step
 from tips_bench.corpus.curation.card import curation_card
 from tips_bench.corpus.curation.curate import curate
 from tips_bench.corpus.curation.signatures import Signer
 from tips_bench.corpus.curation.task_images import gather
 from tips_bench.corpus.curation.wish import Wish
-from tips_bench.corpus.store import load_manifest, read_samples, shards_of
+from tips_bench.corpus.store import Manifest, load_manifest, read_samples, shards_of
 from tips_bench.errors import UserError
 from tips_bench.executors.chosen import Chosen
 
@@ -62,6 +70,7 @@ def test_copies_and_test_images_go_and_all_else_stays(tmp_path: Path, planted: d
     step = made.steps[-1]
     expected = {"shows an image of drawings (test)": 4, "the same picture as another image": 4, "broken image": 1}
     assert step.dropped == expected and step.samples == 33
+    assert step.licenses == {"CC0-1.0": 33}
     assert step.settings["absent"] == {name: "its data are not on this machine" for name in ("rooms-seg", "ade20k")}
     assert [shard.samples for shard in made.shards] == [10, 10, 10, 3] and load_manifest(tmp_path / "out") == made
     lines = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()]
@@ -115,6 +124,66 @@ def test_stopped_at_any_moment_it_goes_on_to_the_same_bytes(
     assert kills >= 5 and contents(tmp_path / "killed") == expected
 
 
+def test_two_commands_with_one_target_share_its_pieces(tmp_path: Path, planted: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces, "LOOK_AGAIN_S", 0.01)
+    done = Counter[str]()
+
+    def count(room: Any, name: str, file: str) -> None:
+        function = getattr(room, name)
+
+        def counted(**given: Any) -> None:
+            done[given[file]] += 1
+            function(**given)
+
+        monkeypatch.setattr(room, name, counted)
+
+    for room, name in ((signatures, "sign_shard"), (alike, "find_pairs"), (shuffle, "sort_shard"), (shuffle, "put_together")):
+        count(room, name, "done")
+    asked, made = wish(balance=True, keep=24), list[Manifest]()
+    both = [Thread(target=lambda: made.append(curate(tmp_path / "raw", tmp_path / "shared", asked))) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert len(made) == 2 and made[0] == made[1] and set(done.values()) == {1}
+    curate(tmp_path / "raw", tmp_path / "alone", asked)
+    assert contents(tmp_path / "shared") == contents(tmp_path / "alone") and not (tmp_path / "shared" / ".curation").exists()
+
+
+def test_a_command_that_comes_late_takes_what_another_one_has_made(
+    tmp_path: Path, planted: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one ends everything, and its stages' files go, between two stages of the late one."""
+    compare, out = step._Curation._compare, tmp_path / "out"
+
+    def late(self: Any, *given: Any) -> Any:
+        monkeypatch.setattr(step._Curation, "_compare", compare)
+        curate(tmp_path / "raw", out, wish())
+        return compare(self, *given)
+
+    monkeypatch.setattr(step._Curation, "_compare", late)
+    assert curate(tmp_path / "raw", out, wish()) == load_manifest(out)
+    assert not (out / ".curation").exists() and {path.name for path in out.glob("*.tar")} == {f"{n:06d}.tar" for n in range(4)}
+
+
+def test_merged_files_give_the_same_shards_and_hold_no_sample_twice(
+    tmp_path: Path, planted: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curate(tmp_path / "raw", tmp_path / "out", wish())
+    monkeypatch.setattr(shuffle, "MERGED", 2)
+    put_together, held = shuffle.put_together, set[str]()
+
+    def seen(**given: Any) -> None:
+        held.update(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.samples"))
+        assert len(given["indexes"]) == 2
+        put_together(**given)
+
+    monkeypatch.setattr(shuffle, "put_together", seen)
+    curate(tmp_path / "raw", tmp_path / "merged", wish())
+    assert contents(tmp_path / "merged") == contents(tmp_path / "out")
+    assert held == {f"merged/.curation/merged/{first:06d}.samples" for first in (0, 2)}
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("chosen", [Chosen("local", {}, at_once=2), Chosen("slurm", {"cluster": "local"})], ids=["local", "submitit"])
 def test_executors_make_the_same_corpus(tmp_path: Path, planted: dict[str, str], chosen: Chosen, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,8 +196,6 @@ def test_executors_make_the_same_corpus(tmp_path: Path, planted: dict[str, str],
 
 
 def test_the_work_of_a_stage_is_not_done_again(tmp_path: Path, planted: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from tips_bench.corpus.curation import curate as step
-
     def stop(*_: Any) -> None:
         raise Killed
 
@@ -137,8 +204,6 @@ def test_the_work_of_a_stage_is_not_done_again(tmp_path: Path, planted: dict[str
         curate(tmp_path / "raw", tmp_path / "out", wish())
     signed = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / ".curation").glob("*/*.npz")}
     assert len(signed) == 10
-    from tips_bench.corpus.curation import alike, signatures
-
     never: Callable[..., Any] = stop
     monkeypatch.setattr(signatures, "look_at", never)
     monkeypatch.setattr(alike, "overlays", never)
@@ -175,3 +240,27 @@ def test_killed_by_the_system_the_same_command_goes_on_to_the_same_bytes(tmp_pat
         assert not (tmp_path / "killed" / "corpus.json").exists()
     done = subprocess.run(command("killed"), check=True, capture_output=True, text=True)
     assert "kept" in done.stdout and contents(tmp_path / "killed") == contents(tmp_path / "once")
+
+
+def curated(tmp_path: Path, *options: str) -> Result:
+    command = ["corpus", "curate", str(tmp_path / "raw"), "--to", str(tmp_path / "out"), "--encoder", "pixels", "--device", "cpu"]
+    return CliRunner().invoke(app, [*command, *options])
+
+
+def test_the_command_says_which_data_sets_were_compared_and_which_were_not(tmp_path: Path, planted: dict[str, str]) -> None:
+    refused = curated(tmp_path, "--dedup", "--decontaminate", "all", "--require-all")
+    assert refused.exit_code == 2 and "tasks cannot be compared:" in refused.stderr and "ade20k" in refused.stderr
+    assert not (tmp_path / "out").exists()
+    done = curated(tmp_path, "--decontaminate", "all")
+    said = " ".join(done.stdout.split())
+    assert done.exit_code == 0 and re.search(r"compared with 4 images of 1 tasks: drawings; \d+ tasks NOT compared: .*ade20k", said)
+
+
+@pytest.mark.parametrize("options", [("--dedup", "--decontaminate", "all"), ("--decontaminate", "all"), ("--near", "all")])
+def test_without_the_data_of_a_single_task_nothing_is_compared_and_that_is_an_error(
+    tmp_path: Path, planted: dict[str, str], options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIPS_BENCH_DATA", str(tmp_path / "nothing"))
+    done = curated(tmp_path, *options)
+    assert done.exit_code == 2 and re.search(r"the images of none of \d+ tasks are on this machine", done.stderr)
+    assert not (tmp_path / "out").exists()

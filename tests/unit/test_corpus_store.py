@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -52,11 +51,11 @@ def test_text_files_are_captions_where_the_json_has_none(tmp_path: Path) -> None
     assert said[1] == {"web": "a lamp"} and said[2]["web"] == "web 2"
 
 
-def test_samples_without_an_image_or_with_broken_captions_are_counted(tmp_path: Path) -> None:
+def test_samples_without_an_image_or_with_broken_captions_are_named(tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "a.tar", [sample(0), sample(1, jpg=None), sample(2, json=b"{"), sample(3, json=b"[]")])
-    dropped: Counter[str] = Counter()
+    dropped: list[tuple[str, str]] = []
     assert [one.key for one in read_samples(shard, dropped)] == ["000000"]
-    assert dropped == {"no image": 1, "broken captions": 2}
+    assert dropped == [("000001", "no image"), ("000002", "broken captions"), ("000003", "broken captions")]
 
 
 def test_a_manifest_is_read_as_it_was_written_and_names_the_shards(tmp_path: Path) -> None:

@@ -72,3 +72,24 @@ def test_a_row_is_found_in_its_file(tmp_path: Path) -> None:
     parts = list(among.embeddings(kept_N))
     assert (np.concatenate([part for _, part in parts]) == embeddings_ND[kept_N]).all() and [first for first, _ in parts] == [0, 9, 9, 24]
     assert Library.load(tmp_path) == among
+
+
+@pytest.mark.parametrize("with_faiss", [True, False])
+def test_an_index_is_made_once_for_each_file_and_what_made_it_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_faiss: bool
+) -> None:
+    if not with_faiss:
+        monkeypatch.setattr(module, "_faiss", lambda: None)
+    monkeypatch.setattr(module, "BLOCK", 7)
+    made = list[int]()
+
+    class Counted(module.Index):
+        def __init__(self, embeddings_MD: np.ndarray) -> None:
+            made.append(len(embeddings_MD))
+            super().__init__(embeddings_MD)
+
+    monkeypatch.setattr(module, "Index", Counted)
+    among, embeddings_ND, hashes_N4 = library(tmp_path)
+    candidates(embeddings_ND, hashes_N4, among, CARD, None)
+    assert made == among.counts
+    assert module.search_library() == ("faiss" if with_faiss else "numpy")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
+from tips_bench.corpus.curation import kmeans as kmeans_room
 from tips_bench.corpus.curation.alike import Pairs
 from tips_bench.corpus.curation.balance import draw, shares
 from tips_bench.corpus.curation.card import BalanceCard, curation_card
@@ -125,6 +127,37 @@ def test_a_tree_is_taken_up_where_it_was_left_and_comes_out_the_same(tmp_path: P
     twice = build(in_blocks(points_ND, 300), card, 0, tmp_path / "twice")
     for one, other in zip(once, twice, strict=True):
         assert (one.centroids_KD == other.centroids_KD).all() and (one.parent_N == other.parent_N).all()
+
+
+def test_above_the_most_clusters_a_sample_decides_the_centroids_and_every_point_gets_one(tmp_path: Path) -> None:
+    points_ND = np.random.default_rng(3).normal(size=(1000, 4)).astype(np.float32)
+    read = list[int]()
+
+    def counted() -> Iterator[np.ndarray]:
+        read.append(1)
+        yield from np.array_split(points_ND, 4)
+
+    card = BalanceCard(members=[10, 5], most_clusters=20, rounds=2, nearest=3)
+    levels = build(Points(1000, 4, counted), card, 0, tmp_path)
+    assert [len(level.centroids_KD) for level in levels] == [20, 4] and len(levels[0].parent_N) == 1000
+    assert len(read) == 2  # once for the sample, once for the nearest centroids, however many iterations
+    np.testing.assert_array_equal(levels[0].parent_N, assign(Points.of(points_ND), levels[0].centroids_KD).cluster_N)
+    assert len(draw(levels, 100, 0)) == 100
+
+
+def test_many_clusters_start_from_points_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kmeans_room, "MOST_SEEDED", 5)
+    points_ND = np.arange(60, dtype=np.float32)[:, None]
+    centroids_KD = kmeans(Points.of(points_ND), 6, 50, np.random.default_rng(0))
+    assert len(np.unique(centroids_KD)) == 6 and np.bincount(assign(Points.of(points_ND), centroids_KD).cluster_N).min() > 0
+
+
+def test_points_in_memory_come_in_blocks_and_give_the_same_centroids(monkeypatch: pytest.MonkeyPatch) -> None:
+    points_ND = np.random.default_rng(5).integers(0, 50, (90, 2)).astype(np.float32)
+    start_KD = np.concatenate([points_ND[:6], np.full((2, 2), 900, np.float32)])  # two that no point is near to
+    whole_KD = kmeans(Points.of(points_ND), 8, 30, np.random.default_rng(0), start_KD)
+    monkeypatch.setattr(kmeans_room, "BLOCK_ROWS", 7)
+    np.testing.assert_allclose(kmeans(Points.of(points_ND), 8, 30, np.random.default_rng(0), start_KD), whole_KD, rtol=1e-6)
 
 
 def test_a_number_of_the_card_is_changed_by_its_name() -> None:

@@ -15,17 +15,19 @@ from typing import Any
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.spec import AbstractBufferedFile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.shards import picture, sample, small_recipe, write_shard, write_shards
+from tips_bench.corpus.store import Sample
+from tips_bench.corpus.store import write_shard as write_own
 from tips_bench.errors import UserError
 from tips_bench.training import shard_files
 from tips_bench.training.batches import TrainingData
 from tips_bench.training.captions import tokenizer_file
 from tips_bench.training.chunks import Reader
-from tips_bench.training.shard_files import ShardFiles
-from tips_bench.training.shard_index import Entry, entries_in, entries_of, index_file, load_index
+from tips_bench.training.shard_index import Entry, entries_in, entries_of, file_beside, index_file, load_index
 from tips_bench.training.shards import Cursor, ShardOrder, expand_shards
 
 COUNTS = [40, 25, 40, 3]
@@ -160,19 +162,96 @@ def test_a_batch_comes_from_more_shards_if_pieces_are_small(pattern: str) -> Non
     assert met(None) == 1 < 3 <= met(2)
 
 
-def test_a_reader_reads_its_own_samples_and_little_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of 256 readers of an epoch; samples of 50 kB, as at 224 px."""
-    shards = [write_shard(tmp_path / f"{s}.tar", [sample(256 * s + n, jpg=bytes(50_000)) for n in range(256)]) for s in range(2)]
-    order = ShardOrder(shards, seed=0, shuffle=128, mix=8)
-    assert order.indexes
-    read: list[int] = [index_file(path).stat().st_size for path in shards]
-    plain = ShardFiles.read
-    monkeypatch.setattr(ShardFiles, "read", lambda self, path, start, size: read.append(size) or plain(self, path, start, size))
+class _Ranges(AbstractBufferedFile):
+    """A file in `Counted`, of which ranges are read."""
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        return bytes(self.fs.cat_file(self.path, start, end))
+
+
+class Counted(MemoryFileSystem):
+    """Object storage that counts the bytes that are read of it."""
+
+    protocol = "counted"
+    store: dict[str, Any] = {}
+    pseudo_dirs = [""]
+    read: Counter[str] = Counter()
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + path.split("://")[-1].strip("/")
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
+        data = self.store[self._strip_protocol(path)].getvalue()[start:end] if self.exists(path) else None
+        if data is None:
+            raise FileNotFoundError(path)
+        self.read["bytes"] += len(data)
+        return bytes(data)
+
+    def open(self, path: str, mode: str = "rb", block_size: int = 5 << 20, cache_type: str = "readahead", **kwargs: Any) -> Any:
+        if mode != "rb":
+            return super().open(path, mode, **kwargs)
+        return _Ranges(self, self._strip_protocol(path), mode, block_size, cache_type=cache_type, size=self.size(path))
+
+
+@pytest.fixture
+def counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counted:
+    monkeypatch.setenv("TIPS_BENCH_CACHE", str(tmp_path / "cache"))
+    fsspec.register_implementation("counted", Counted, clobber=True)
+    storage = Counted()
+    storage.store.clear()
+    storage.read.clear()
+    return storage
+
+
+def big_corpus(folder: Path, storage: Counted, shards: int, samples: int, *, indexes: bool) -> str:
+    """A corpus of samples of 50 kB, as at 224 px, in object storage. indexes: with those that were written beside its shards."""
+    for shard in range(shards):
+        path = folder / f"{shard}.tar"
+        said = {"web": "a room", "synthetic": ["a room with a sofa"]}
+        write_own(path, [Sample(f"{samples * shard + n:06d}", bytes(50_000), "jpg", said) for n in range(samples)])
+        for file in [path, file_beside(path)] if indexes else [path]:
+            storage.pipe_file(f"/bucket/{file.name}", file.read_bytes())
+    return f"counted://bucket/{{0..{shards - 1}}}.tar"
+
+
+def test_a_reader_of_a_corpus_in_object_storage_reads_its_own_samples_and_little_else_from_the_start(
+    tmp_path: Path, counted: Counted
+) -> None:
+    """One of 256 readers of an epoch. All that it reads counts: the indexes, too, which are there for the first time."""
+    order = ShardOrder(expand_shards([big_corpus(tmp_path, counted, 2, 256, indexes=True)]), seed=0, shuffle=128, mix=8)
     draws = [draw for draw in itertools.islice(order.draws(START, 7, 256), 2)]
     for draw in draws:
         assert set(draw.read("jpg", "json")) == {"jpg", "json"}
     needed = sum(size for _, size in (draw.span for draw in draws))  # members with their headers in the archive
-    assert sum(read) / needed < 1.05, sum(read) / needed
+    assert counted.read["bytes"] / needed < 1.05, counted.read["bytes"] / needed
+    before = counted.read["bytes"]
+    assert load_index(order.paths[0]).samples == 256 and counted.read["bytes"] == before, "kept for the other processes"
+
+
+def test_an_index_of_a_foreign_shard_in_object_storage_is_made_without_reading_its_images(tmp_path: Path, counted: Counted) -> None:
+    path = expand_shards([big_corpus(tmp_path, counted, 1, 64, indexes=False)])[0]
+    assert load_index(path).starts_N1.tolist() == load_index(tmp_path / "0.tar").starts_N1.tolist()
+    share = counted.read["bytes"] / path.stat().st_size
+    assert share < 0.1, share
+
+
+@pytest.mark.parametrize("key", ["a", "k" * 150, "ä" * 20], ids=["short", "long", "not ascii"])
+def test_a_corpus_writes_the_index_that_would_be_made_of_its_shards(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "0.tar"
+    write_own(path, [Sample(f"{key}{n}", picture(n), "jpg", {"web": "x" * 400 * n}) for n in range(4)])
+    beside = load_index(path)
+    assert not index_file(path).exists(), "it was read from beside the shard"
+    file_beside(path).unlink()
+    made = load_index(path)
+    assert beside.starts_N1.tolist() == made.starts_N1.tolist() and (beside.samples, beside.shard_bytes) == (4, made.shard_bytes)
+
+
+def test_an_index_beside_a_shard_that_was_changed_does_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "0.tar"
+    write_own(path, [Sample("a", picture(0), "jpg", {}), Sample("b", picture(1), "jpg", {})])
+    write_shard(path, [sample(number) for number in range(5)])
+    assert load_index(path).samples == 5
 
 
 class Unsteady(MemoryFileSystem):

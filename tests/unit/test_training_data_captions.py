@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.shards import sample, small_recipe, write_shard, write_shards
+from tips_bench.corpus.store import as_said
 from tips_bench.errors import UserError
 from tips_bench.models.tokenizer import Tokenizer
+from tips_bench.training.batches import Report
 from tips_bench.training.captions import Captions, choose, read_captions, tokenizer_file, train_tokenizer, wanted_kinds
 from tips_bench.training.first_samples import check_first_samples
 from tips_bench.training.recipe import ContrastivePart
@@ -42,13 +44,32 @@ def method(captions: list[list[str]], synthetic: str = "uniform") -> Contrastive
         ({"txt": b"a\nb\nc\n"}, ["a"], ["b", "c"]),
         ({"txt": "ä\r\nb".encode()}, ["ä"], ["b"]),
         ({"txt": b"x\ny", **in_json(web="a", synthetic="b")}, ["a"], ["b"]),
-        ({"txt": b"x\ny", **in_json(caption="x", key="0", status="success")}, ["x"], ["y"]),  # as img2dataset writes it
     ],
 )
 def test_captions_are_read_from_json_or_else_from_the_lines_of_a_text(
     members: dict[str, bytes], web: list[str], synthetic: list[str]
 ) -> None:
     assert read_captions(members, BOTH) == Captions(web, synthetic)
+
+
+@pytest.mark.parametrize(
+    ("members", "web"),
+    [
+        ({"txt": b"x", **in_json(caption="x", key="0", status="success")}, ["x"]),
+        ({"txt": b"Sofa\n- 2 seats\n", **in_json(caption="Sofa\n- 2 seats\n", url="https://a")}, ["Sofa\n- 2 seats"]),
+        (in_json(caption="a room"), ["a room"]),
+        (in_json(caption=["a room", "again"]), ["a room", "again"]),
+        (in_json(caption="other", web="a room"), ["a room"]),
+    ],
+    ids=["img2dataset", "alt-text of two lines", "hugging face", "several", "web comes first"],
+)
+def test_a_caption_key_is_the_web_caption_as_img2dataset_datacomp_and_hugging_face_have_it(
+    members: dict[str, bytes], web: list[str]
+) -> None:
+    assert read_captions(members, ["web"]) == Captions(web, [])
+    assert as_said(members.get("json"), members.get("txt"))["web"] in (web, web[0])  # type: ignore[index]
+    with pytest.raises(SampleFault, match="no synthetic caption"):
+        read_captions(members, BOTH)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +84,7 @@ def test_captions_are_read_from_json_or_else_from_the_lines_of_a_text(
         ({"txt": b"\xff\xfe\n"}, "broken captions"),
         (in_json(synthetic="b"), "no web caption"),
         (in_json(web=None, synthetic="b"), "no web caption"),
+        (in_json(caption=None), "no web caption"),
         (in_json(web=" ", synthetic="b"), "empty web caption"),
         (in_json(web="a"), "no synthetic caption"),
         (in_json(web="a", synthetic=[]), "no synthetic caption"),
@@ -163,9 +185,19 @@ def test_shards_of_img2dataset_are_found_before_the_first_step_and_read_where_we
     check_first_samples(web, shard_order(web))
 
 
-def test_one_sample_that_can_be_used_lets_a_run_begin(tmp_path: Path) -> None:
-    recipe = small_recipe(str(write_shard(tmp_path / "a.tar", [*(sample(number, json=None) for number in range(8)), sample(8)])))
-    check_first_samples(recipe, shard_order(recipe))
+@pytest.mark.parametrize(("without", "begins"), [(5, True), (6, False)])
+def test_a_run_begins_where_half_of_the_first_samples_can_be_used(tmp_path: Path, without: int, begins: bool) -> None:
+    samples = [sample(number, **({"json": json.dumps({"web": "a"}).encode()} if number < without else {})) for number in range(10)]
+    recipe = small_recipe(str(write_shard(tmp_path / "a.tar", samples)))
+    with contextlib.nullcontext() if begins else pytest.raises(UserError, match=r"only 4 of the first 10 .*\(no synthetic caption 6\)"):
+        check_first_samples(recipe, shard_order(recipe))
     none = small_recipe(str(write_shard(tmp_path / "b.tar", [sample(number, jpg=None) for number in range(3)])))
     with pytest.raises(UserError, match=r"no image 3"):
         check_first_samples(none, shard_order(none))
+
+
+def test_a_run_that_skips_more_than_half_of_its_samples_ends() -> None:
+    Report(drawn=999, skipped=999).check()
+    Report(drawn=1000, skipped=500).check()
+    with pytest.raises(UserError, match=r"too many samples cannot be used: skipped 501 of 1000 samples: no web caption 501 \(a.tar: 7\)"):
+        Report(1000, 501, {"no web caption": 501}, {"no web caption": "a.tar: 7"}).check()

@@ -10,8 +10,9 @@ import typer
 from tips_bench.catalog import card_files
 from tips_bench.cli.executor_options import Jobs, On, Ray, Slurm
 from tips_bench.cli.names import ALL, split
-from tips_bench.cli.options import DataRoot
+from tips_bench.cli.options import DataRoot, local_path
 from tips_bench.cli.output import print_json, print_line, print_rich, print_table
+from tips_bench.errors import UserError
 from tips_bench.executors.chosen import chosen_executor
 from tips_bench.wording import counted
 
@@ -26,10 +27,20 @@ Examples:
 """
 app = typer.Typer(help=EXAMPLES, no_args_is_help=True)
 
-Folder = Annotated[Path, typer.Argument(help="The folder of a corpus, or of shards as webdataset or img2dataset write them.")]
+Folder = Annotated[
+    Path,
+    typer.Argument(
+        parser=local_path, metavar="FOLDER", help="The folder of a corpus, or of shards as webdataset or img2dataset write them."
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing: print how much there is to do, and what is done.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the manifest, or the plan of --dry-run, as JSON.")]
-To = Annotated[Path, typer.Option("--to", help="The folder of the new corpus: empty, or where the same command was stopped.")]
+To = Annotated[
+    Path,
+    typer.Option(
+        "--to", parser=local_path, metavar="FOLDER", help="The folder of the new corpus: empty, or where the same command was stopped."
+    ),
+]
 
 
 def print_plan(plan: dict[str, int], as_json: bool) -> None:
@@ -158,7 +169,7 @@ def check(
 @app.command("caption")
 def caption(
     source: Folder,
-    to: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write the corpus with captions.")],
+    to: To,
     captioner: Annotated[
         str,
         typer.Option(
@@ -172,13 +183,14 @@ def caption(
     failed: Annotated[Literal["drop", "keep"], typer.Option(help="What happens to an image that does not get all captions.")] = "drop",
     add: Annotated[bool, typer.Option("--add", help="Put captions behind the synthetic ones that are there, not in their place.")] = False,
     at_once: Annotated[int, typer.Option(min=1, help="Requests to a server at a time, from each process.")] = 16,
-    per_minute: Annotated[int | None, typer.Option(min=1, help="Most requests to a server in a minute, from each process.")] = None,
+    per_minute: Annotated[int | None, typer.Option(min=1, help="Most requests to a server in a minute, from all processes.")] = None,
     timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How long a server may take for an answer.")] = 120.0,
     batch: Annotated[int, typer.Option(min=1, help="Images that a model or a function of yours gets together.")] = 8,
     device: Annotated[str | None, typer.Option(help="Device of a model: cpu, cuda or cuda:N. Default: the first GPU, or the CPU.")] = None,
     give_up: Annotated[int, typer.Option(min=0, help="End after so many images in a row without a caption. 0: never.")] = 20,
     cache: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where answers are kept. Default: `captions` in the cache of tips-bench.")
+        Path | None,
+        typer.Option(parser=local_path, metavar="FOLDER", help="Where answers are kept. Default: `captions` in the cache of tips-bench."),
     ] = None,
     on: On = None,
     jobs: Jobs = None,
@@ -230,7 +242,7 @@ def caption(
 @app.command("curate")
 def curate(
     folder: Folder,
-    to: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to write the new corpus to.")],
+    to: To,
     encoder: Annotated[str, typer.Option(metavar="MODEL", help="The model whose embeddings are compared.")],
     dedup: Annotated[bool, typer.Option("--dedup", help="Of images that are the same picture, keep the largest.")] = False,
     decontaminate: Annotated[
@@ -241,6 +253,9 @@ def curate(
         float | None,
         typer.Option(metavar="SHARE", help="Keep this share of the web captions, those that agree best with their images."),
     ] = None,
+    require_all: Annotated[
+        bool, typer.Option("--require-all", help="With --decontaminate all: end in an error if the data of a task are not here.")
+    ] = False,
     near: Annotated[str | None, typer.Option(metavar="TASKS", help="Keep what is near the training images of these tasks.")] = None,
     balance: Annotated[bool, typer.Option("--balance", help="Draw evenly from clusters of images.")] = False,
     keep: Annotated[int | None, typer.Option(min=1, help="Number of images to keep. Default: all; with --balance half.")] = None,
@@ -290,6 +305,9 @@ def curate(
         return gather(tasks, splits, data_root, whatever_is_here=names.strip() == ALL)
 
     against, absent = images(decontaminate, "--decontaminate", card.contamination.splits)
+    if require_all and absent:
+        fix = "Fetch their data (`tips-bench data`), or leave --require-all out."
+        raise UserError(f"{len(absent)} tasks cannot be compared: {', '.join(absent)}", where="--require-all", fix=fix)
     queries = images(near, "--near", ["train"])[0]
     signer = Signer(encoder, weights, device, dtype)
     wish = Wish(signer, card, queries, against, absent, dedup, balance, keep, seed, agree)
@@ -303,4 +321,6 @@ def curate(
     step = made.steps[-1]
     rows = [["kept", f"{step.samples:,}"], *([reason, f"{number:,}"] for reason, number in [*step.dropped.items(), *step.notes.items()])]
     print_table(["what became of the images", "images"], rows)
+    if compared := wish.comparison():
+        print_line(compared)
     print_line(str(to / "curation.html"))

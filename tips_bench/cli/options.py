@@ -7,6 +7,17 @@ from typing import Annotated, Literal
 
 import typer
 
+from tips_bench.errors import UserError
+
+
+def local_path(text: str) -> Path:
+    """A path of the file system, for options that take no address. Errors: an address, such as s3://bucket/folder."""
+    if "://" in text:
+        fix = "Mount the bucket (s3fs, gcsfuse), or use a folder on a disk and copy it (`aws s3 sync`, `gcloud storage cp -r`, `rclone`)."
+        raise UserError("an address in object storage is not possible here; this takes a folder", where=text, fix=fix)
+    return Path(text)
+
+
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N. Default: the first GPU, or cpu if there is none.")]
 Dtype = Annotated[Literal["fp32", "bf16"], typer.Option(help="Number format in which the encoder computes.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds the data sets. Default: $TIPS_BENCH_DATA, or ./data.")]

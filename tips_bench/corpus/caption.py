@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from tips_bench.corpus.captioners.base import Pace
 from tips_bench.corpus.captioners.choose import captioner_identity, uses_gpu
 from tips_bench.corpus.card import finish
 from tips_bench.corpus.pieces import Piece, begin, complete, run_pieces
-from tips_bench.corpus.store import MANIFEST, Manifest, Shard, Step, load_manifest, shards_of
+from tips_bench.corpus.store import MANIFEST, Manifest, Shard, Step, load_manifest, remove_shard, shards_of, write_dropped
 from tips_bench.errors import UserError
 from tips_bench.executors.chosen import Chosen
+from tips_bench.executors.local import jobs_at_once
 from tips_bench.files import digest, sha256
 from tips_bench.prompt_card import SYNTHETIC, PromptCard
 
@@ -70,7 +71,7 @@ def caption(
     Errors: those of the captioner, of `begin` and of the pieces; not a single caption.
     """
     wish.check()
-    pace = pace or Pace()
+    pace = shared_pace(pace or Pace(), chosen)
     before, shards = load_manifest(source) or Manifest(), shards_of(source)
     identity = captioner_identity(wish.captioner)
     hashes = [shard.sha256 for shard in before.shards] or [sha256(path) for path in shards]
@@ -89,6 +90,20 @@ def caption(
     results = [json.loads(piece.done.read_text(encoding="utf-8")) for piece in pieces]
     complete(target, lambda: _end(before, settings, target, results))
     return load_manifest(target) or Manifest(), sum(one["asked"] for one in results)
+
+
+def shared_pace(pace: Pace, chosen: Chosen | None) -> Pace:
+    """The pace of each process, so that all of them together keep to `per_minute`. Errors: nobody knows how many there will be."""
+    if pace.per_minute is None or chosen is None:
+        return pace
+    if chosen.name == "local":
+        processes = jobs_at_once(pace.device, chosen.at_once)
+    elif chosen.name == "slurm" and chosen.values.get("array_parallelism"):
+        processes = int(chosen.values["array_parallelism"])
+    else:
+        fix = "Use --on local --jobs N, or --on slurm --slurm array_parallelism=N, or leave it out."
+        raise UserError(f"a limit needs to know how many processes --on {chosen.name} has at a time", where="--per-minute", fix=fix)
+    return replace(pace, per_minute=pace.per_minute / processes)
 
 
 def _piece(path: Path, target: Path, wish: Wish, cache: Path, pace: Pace, give_up: int) -> Piece:
@@ -113,14 +128,16 @@ def _piece(path: Path, target: Path, wish: Wish, cache: Path, pace: Pace, give_u
 def _end(before: Manifest, settings: dict[str, Any], target: Path, results: Sequence[dict[str, Any]]) -> None:
     """Write the manifest. Shards without a sample are left out. Errors: nothing is left."""
     shards = [Shard.model_validate(one["shard"]) for one in results]
-    counted = {name: sum((Counter(one[name]) for one in results), Counter[str]()) for name in ("dropped", "notes")}
+    counted = {name: sum((Counter(one[name]) for one in results), Counter[str]()) for name in ("notes", "licenses")}
+    counted["dropped"] = Counter(reason for one in results for _, reason, _ in one["dropped"])
+    write_dropped(target, (line for one in results for line in one["dropped"]))
     samples = sum(shard.samples for shard in shards)
     if not samples:
         said = ", ".join(f"{number} {reason}" for reason, number in counted["dropped"].most_common())
         raise UserError(f"no image got a caption ({said})", where=target, fix="Delete the folder, and try another captioner or prompt.")
     for shard in shards:
         if not shard.samples:
-            (target / shard.name).unlink(missing_ok=True)
+            remove_shard(target / shard.name)
     step = Step(
         name=STEP,
         settings=settings,
@@ -128,5 +145,6 @@ def _end(before: Manifest, settings: dict[str, Any], target: Path, results: Sequ
         samples=samples,
         dropped=dict(sorted(counted["dropped"].items())),
         notes=dict(sorted(counted["notes"].items())),
+        licenses=dict(sorted(counted["licenses"].items())),
     )
     finish(target, Manifest(steps=[*before.steps, step], shards=[shard for shard in shards if shard.samples]))

@@ -21,7 +21,7 @@ from tips_bench.corpus.caption_cache import AnswerCache, answer_key
 from tips_bench.corpus.captioners.base import Answer, Captioner, Fault, Pace, Question, asked_with
 from tips_bench.corpus.captioners.choose import WHERE, build_captioner
 from tips_bench.corpus.in_flight import in_flight
-from tips_bench.corpus.store import Sample, read_samples, write_shard
+from tips_bench.corpus.store import Sample, read_samples, with_licenses, write_shard
 from tips_bench.errors import UserError
 from tips_bench.files import write_text
 from tips_bench.prompt_card import SYNTHETIC, WEB, PromptCard
@@ -51,7 +51,7 @@ def caption_shard(
     pace: dict[str, Any],
     give_up: int,
 ) -> None:
-    """Write the shard `target` and, last, the file `done`: the shard as the manifest names it, what was counted, how often was asked.
+    """Write the shard `target` and, last, the file `done`: the shard as the manifest names it, what was dropped and counted.
 
     captioner: as --captioner says it. prompts: cards. failed: what happens to a sample that lacks a caption. add: behind the captions that
     are there, not in their place. cache: folder of the captioner's answers. pace: fields of Pace. give_up: faults in a row that end it all.
@@ -63,18 +63,20 @@ def caption_shard(
     with AnswerCache(Path(cache)) as answers:
         asked = Asked(desk, cards, answers, failed, add)
         described = asked.all(shard)
-    dropped, notes = Counter[str](), Counter[str]()
-    written = write_shard(Path(target), _with_captions(shard, described, failed, dropped, notes))
-    counts = {"dropped": dict(sorted(dropped.items())), "notes": dict(sorted(notes.items())), "asked": asked.number}
-    write_text(Path(done), json.dumps({"shard": written.model_dump(mode="json"), **counts}) + "\n")
+    dropped, notes, licenses = list[tuple[str, str]](), Counter[str](), Counter[str]()
+    samples = _with_captions(shard, described, failed, dropped, notes)
+    written = write_shard(Path(target), with_licenses(samples, licenses))
+    counts = {"notes": dict(sorted(notes.items())), "licenses": dict(sorted(licenses.items())), "asked": asked.number}
+    named = [(f"{shard.name}/{key}", reason, "") for key, reason in dropped]
+    write_text(Path(done), json.dumps({"shard": written.model_dump(mode="json"), "dropped": named, **counts}) + "\n")
 
 
 def _with_captions(
-    shard: Path, described: Sequence[Described], failed: Failed, dropped: Counter[str], notes: Counter[str]
+    shard: Path, described: Sequence[Described], failed: Failed, dropped: list[tuple[str, str]], notes: Counter[str]
 ) -> Iterator[Sample]:
     for sample, one in zip(read_samples(shard, dropped), described, strict=True):
         if one.faults and failed == "drop":
-            dropped[one.faults[0]] += 1
+            dropped.append((sample.key, one.faults[0]))
             continue
         notes.update([*one.notes, *one.faults])
         others = {name: value for name, value in sample.said.items() if name != SYNTHETIC}

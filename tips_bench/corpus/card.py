@@ -15,6 +15,7 @@ from tips_bench.files import digest, write_text
 from tips_bench.wording import counted
 
 CROISSANT, README = "croissant.json", "README.md"
+KEY = r"^(?:.*/)?([^/.]+)\.[^/]*$"
 LONGEST_CELL = 200  # characters of a setting in the README
 
 
@@ -67,10 +68,14 @@ def croissant(name: str, manifest: Manifest) -> dict[str, Any]:
                 "@type": "cr:RecordSet",
                 "@id": "samples",
                 "name": "samples",
-                "field": [
-                    _field("samples/image_name", "sc:Text", "images", {"fileProperty": "filename"}),
-                    _field("samples/image", "sc:ImageObject", "images", {"fileProperty": "content"}),
-                ],
+                "field": [_key("samples/key", "images"), _content("samples/image", "sc:ImageObject", "images")],
+            },
+            {
+                "@type": "cr:RecordSet",
+                "@id": "about",
+                "name": "about",
+                "description": 'What is known of each sample, by the same key: a JSON text with "web", "synthetic", "license" and more.',
+                "field": [_key("about/key", "captions"), _content("about/json", "sc:Text", "captions")],
             },
         ],
     }
@@ -81,8 +86,17 @@ def _inside(name: str, shards: list[dict[str, str]], types: list[str], patterns:
     return {"@type": "cr:FileSet", "@id": name, "name": name, "containedIn": shards, "encodingFormat": encoding, "includes": patterns}
 
 
-def _field(name: str, kind: str, files: str, extract: dict[str, str]) -> dict[str, Any]:
-    source = {"fileSet": {"@id": files}, "extract": extract}
+def _key(name: str, files: str) -> dict[str, Any]:
+    """The key of a sample: the name of its files without what follows the dot."""
+    return _field(name, "sc:Text", files, "filename", {"transform": {"regex": KEY}})
+
+
+def _content(name: str, kind: str, files: str) -> dict[str, Any]:
+    return _field(name, kind, files, "content", {})
+
+
+def _field(name: str, kind: str, files: str, property: str, more: dict[str, Any]) -> dict[str, Any]:
+    source = {"fileSet": {"@id": files}, "extract": {"fileProperty": property}} | more
     return {"@type": "cr:Field", "@id": name, "name": name.partition("/")[2], "dataType": kind, "source": source}
 
 
@@ -122,7 +136,7 @@ def readme(name: str, manifest: Manifest) -> str:
     for step in manifest.steps:
         lines += _step(step)
     if licenses := _licenses(manifest):
-        lines += ["## Licenses", "", "As the samples state them, when they were fetched.", "", *_table("license", licenses), ""]
+        lines += ["## Licenses", "", "As the samples state them that stay.", "", *_table("license", licenses), ""]
     lines += ["## How to read it", "", f"    tips-bench corpus check {name}"]
     lines += [f"    tips-bench train RECIPE --set data.shards='{name}/*.tar'", ""]
     return "\n".join(lines)

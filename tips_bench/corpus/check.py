@@ -19,18 +19,21 @@ from tips_bench.executors.chosen import Chosen
 from tips_bench.files import digest
 from tips_bench.strict import Strict
 from tips_bench.terminal import printable
+from tips_bench.training.caption_layouts import KINDS
 from tips_bench.training.captions import wanted_kinds
+from tips_bench.training.first_samples import LEAST_USABLE
 from tips_bench.training.recipe_files import load_recipe
 
 CACHE = "corpus-checks"
+LAYOUT = 2  # of files there: another one for each change of `look`
 PICTURES = 24
 
 
 class CorpusReport(Strict):
-    """What was found. skipped, sides and others: as in `Look`, of all shards. duplicates: images that came before, byte for byte.
+    """What was found. skipped, uncaptioned, sides and others: as in `Look`, of all shards.
 
-    noted: what the steps that made the corpus counted beside the samples that they dropped, step by step, as the manifest has it.
-    faults: what training would stop at, a sentence each.
+    duplicates: images that came before, byte for byte. noted: what the steps that made the corpus counted beside the samples that they
+    dropped, step by step, as the manifest has it. faults: what training would stop at, a sentence each.
     """
 
     folder: str
@@ -43,6 +46,7 @@ class CorpusReport(Strict):
     aspects: list[int]
     lengths: dict[str, list[int]]
     with_caption: dict[str, int]
+    uncaptioned: tuple[int, str]
     languages: dict[str, int]
     pictures: list[tuple[str, str]]
     noted: list[tuple[str, int]]
@@ -50,7 +54,8 @@ class CorpusReport(Strict):
 
     def facts(self) -> list[tuple[str, str]]:
         """(what, how many) of the corpus as a whole."""
-        share = {kind: f"{number:,} ({number / max(1, self.samples):.1%})" for kind, number in self.with_caption.items()}
+        have = {kind: self.with_caption.get(kind, 0) for kind in KINDS}
+        share = {kind: f"{number:,} ({number / max(1, self.samples):.1%})" for kind, number in have.items()}
         languages = sum(self.languages.values())
         common = sorted(self.languages.items(), key=lambda one: (-one[1], one[0]))[:6]
         return [
@@ -58,6 +63,7 @@ class CorpusReport(Strict):
             ("samples", f"{self.samples:,}"),
             ("size", f"{self.bytes / 1e9:,.1f} GB" if self.bytes >= 1e9 else f"{self.bytes / 1e6:,.1f} MB"),
             *((f"with {kind} captions", text) for kind, text in share.items()),
+            *([("without any caption", f"{self.uncaptioned[0]:,}, the first is {self.uncaptioned[1]}")] if self.uncaptioned[0] else []),
             ("exact duplicates", f"{self.duplicates:,}"),
             *((what, f"{number:,}") for what, number in self.noted),
             *([("languages", ", ".join(f"{name} {number / languages:.0%}" for name, number in common))] if languages else []),
@@ -67,7 +73,7 @@ class CorpusReport(Strict):
         """For a terminal."""
         table = Table(show_header=False, box=None)
         for what, text in self.facts():
-            table.add_row(what, text)
+            table.add_row(what, printable(text))
         for reason, (number, first) in self.skipped.items():
             table.add_row(f"skipped: {reason}", printable(f"{number:,}, the first is {first}"))
         return [table, *(Text(printable(f"error: {fault}"), "red") for fault in self.faults)]
@@ -95,9 +101,9 @@ def check_corpus(folder: Path, recipe: str | None = None, chosen: Chosen | None 
     if not report.samples:
         faults.append(f"{folder}: not one sample can be trained on.")
     faults += [
-        f"{folder}: recipe {recipe} trains with {kind} captions, and no sample has one."
-        for kind in wanted
-        if report.samples and not report.with_caption.get(kind)
+        f"{folder}: recipe {recipe} trains with {kind} captions, and {have:,} of {report.samples:,} samples have one."
+        for kind, have in ((kind, report.with_caption.get(kind, 0)) for kind in wanted)
+        if report.samples and have < LEAST_USABLE * report.samples
     ]
     return report.model_copy(update={"faults": faults})
 
@@ -106,7 +112,7 @@ def _piece(path: Path) -> Piece:
     """Its file lies in the cache, under a name that changes with the shard."""
     absolute = path.absolute()
     stat = absolute.stat() if absolute.is_file() else None
-    name = digest(absolute, *([stat.st_size, stat.st_mtime_ns] if stat else ["missing"]))[:24]
+    name = digest(LAYOUT, absolute, *([stat.st_size, stat.st_mtime_ns] if stat else ["missing"]))[:24]
     done = cache_root() / CACHE / f"{name}.json"
     return Piece("tips_bench.corpus.look:look", {"shard": str(absolute), "file": str(done)}, done)
 
@@ -129,8 +135,12 @@ def _gathered(folder: Path, looks: list[Look]) -> CorpusReport:
         duplicates=len(hashes) - len(np.unique(hashes)),
         sides=_sum([one.sides for one in looks]),
         aspects=_sum([one.aspects for one in looks]),
-        lengths={kind: _sum([one.lengths[kind] for one in looks if kind in one.lengths]) for kind in ("web", "synthetic")},
+        lengths={kind: _sum([one.lengths[kind] for one in looks if kind in one.lengths]) for kind in KINDS},
         with_caption=dict(sum((Counter(one.with_caption) for one in looks), Counter())),
+        uncaptioned=(
+            sum(one.uncaptioned[0] for one in looks),
+            next((f"{one.shard}: {one.uncaptioned[1]}" for one in looks if one.uncaptioned[0]), ""),
+        ),
         languages=dict(sum((Counter(one.languages) for one in looks), Counter())),
         pictures=pictures,
         noted=[],

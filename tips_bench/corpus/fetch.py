@@ -21,14 +21,26 @@ from tips_bench.corpus.facts import decoded, facts
 from tips_bench.corpus.filters import Limits, passing
 from tips_bench.corpus.pieces import Piece, begin, complete, run_pieces
 from tips_bench.corpus.sources.base import Found, Source
-from tips_bench.corpus.store import MANIFEST, Manifest, Sample, Shard, Step, load_manifest, write_shard
+from tips_bench.corpus.store import (
+    DROPPED,
+    MANIFEST,
+    Manifest,
+    Sample,
+    Shard,
+    Step,
+    load_manifest,
+    remove_shard,
+    with_licenses,
+    write_dropped,
+    write_shard,
+)
 from tips_bench.errors import UserError
 from tips_bench.executors.chosen import Chosen
-from tips_bench.files import atomic, write_text
+from tips_bench.files import write_text
 from tips_bench.registry import load_target
 from tips_bench.training.shards import SampleFault
 
-WORK, DROPPED = ".fetch", "dropped.jsonl"
+WORK = ".fetch"
 
 
 def fetch(source: Source, target: Path, limits: Limits, *, size: int, license: str | None, chosen: Chosen | None) -> Manifest:
@@ -69,18 +81,13 @@ def fetch_part(target: str, number: int, read: str, limits: dict[str, Any], lice
     folder, dropped = Path(target), list[tuple[str, str, str]]()
     part = json.loads((folder / WORK / f"{number:05d}.part").read_text(encoding="utf-8"))
     licenses: Counter[str] = Counter()
-
-    def counted() -> Iterator[Sample]:
-        names: dict[str, str] = {}
-        known = _samples(load_target(read)(**part), number, license, names, dropped)
-        for sample in passing(known, Limits(**limits), lambda one, reason: dropped.append((names[one.key], reason, ""))):
-            licenses[str(sample.said.get("license", "not stated"))] += 1
-            yield sample
-
+    names: dict[str, str] = {}
+    known = _samples(load_target(read)(**part), number, license, names, dropped)
+    limited = passing(known, Limits(**limits), lambda one, reason: dropped.append((names[one.key], reason, "")))
     path = folder / f"{number:05d}.tar"
-    shard = write_shard(path, counted())
+    shard = write_shard(path, with_licenses(limited, licenses))
     if not shard.samples:
-        path.unlink()
+        remove_shard(path)
     said = {"shard": shard.model_dump(mode="json") if shard.samples else None, "dropped": dropped, "licenses": licenses}
     write_text(folder / WORK / f"{number:05d}.json", json.dumps(said))
 
@@ -109,16 +116,11 @@ def _samples(
 
 def _finish(source: Source, target: Path, settings: dict[str, Any], done: list[Path]) -> None:
     """Gather what the pieces say, write the manifest, and remove the work folder."""
-    shards, dropped, licenses = list[Shard](), Counter[str](), Counter[str]()
-    with atomic(target / DROPPED) as temporary, temporary.open("w", encoding="utf-8") as out:
-        for path in done:
-            said = json.loads(path.read_text(encoding="utf-8"))
-            if said["shard"] is not None:
-                shards.append(Shard(**said["shard"]))
-            licenses.update(said["licenses"])
-            for name, reason, detail in said["dropped"]:
-                dropped[reason] += 1
-                out.write(json.dumps({"name": name, "reason": reason, "detail": detail}, ensure_ascii=False) + "\n")
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in done]
+    shards = [Shard(**said["shard"]) for said in found if said["shard"] is not None]
+    dropped = Counter(reason for said in found for _, reason, _ in said["dropped"])
+    licenses = sum((Counter(said["licenses"]) for said in found), Counter[str]())
+    write_dropped(target, (line for said in found for line in said["dropped"]))
     if not shards:
         counts = ", ".join(f"{number} {reason}" for reason, number in dropped.most_common(3)) or "the source is empty"
         raise UserError(f"not one sample stays: {counts}", where=target, fix=f"{DROPPED} names them. Change the limits and the folder.")

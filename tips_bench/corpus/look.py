@@ -18,7 +18,7 @@ from tips_bench.corpus.store import Sample, read_samples
 from tips_bench.errors import UserError
 from tips_bench.files import sha256, write_text
 from tips_bench.strict import Strict
-from tips_bench.training.captions import KINDS
+from tips_bench.training.caption_layouts import KINDS
 from tips_bench.training.shard_index import index_shard
 from tips_bench.training.shards import SampleFault
 
@@ -35,7 +35,8 @@ class Look(Strict):
 
     skipped: reason -> [number, name of the first]. sides, aspects, lengths: counts between the bounds SIDES (shorter side in pixels),
     ASPECTS (longer over shorter side), LENGTHS (characters, by kind of caption), one more than bounds. with_caption: kind -> samples that
-    have one. hashes: hex of HASH bytes of each image's SHA-256. pictures: [JPEG in base64, caption]. fault: what training would stop at.
+    have one. uncaptioned: (number of samples without any, name of the first). hashes: hex of HASH bytes of each image's SHA-256.
+    pictures: [JPEG in base64, caption]. fault: what training would stop at.
     """
 
     shard: str
@@ -47,6 +48,7 @@ class Look(Strict):
     aspects: list[int] = []
     lengths: dict[str, list[int]] = {}
     with_caption: dict[str, int] = {}
+    uncaptioned: tuple[int, str] = (0, "")
     languages: dict[str, int] = {}
     hashes: str = ""
     pictures: list[tuple[str, str]] = []
@@ -62,6 +64,7 @@ class _Counts:
         self.sides, self.aspects = [0] * (len(SIDES) + 1), [0] * (len(ASPECTS) + 1)
         self.lengths = {kind: [0] * (len(LENGTHS) + 1) for kind in KINDS}
         self.with_caption, self.languages = Counter[str](), Counter[str]()
+        self.uncaptioned = 0, ""
         self.hashes: list[str] = []
         self.pictures: list[tuple[str, str]] = []
 
@@ -85,6 +88,8 @@ class _Counts:
             self.with_caption[kind] += bool(texts)
             for text in texts:
                 self.lengths[kind][bisect_right(LENGTHS, len(text))] += 1
+        if not any(captions(sample.said, kind) for kind in KINDS):
+            self.uncaptioned = self.uncaptioned[0] + 1, self.uncaptioned[1] or sample.key
         text = text_of(sample)
         if text and self.languages.total() < LANGUAGES and knows_languages():
             self.languages[language_of(text)] += 1
@@ -98,11 +103,11 @@ def look(shard: str, file: str) -> None:
     try:
         whole = sha256(path)
         fault = _torn(path)
-        dropped: Counter[str] = Counter()
+        dropped: list[tuple[str, str]] = []
         for sample in read_samples(path, dropped):
             counts.add(sample)
-        for reason, number in dropped.items():
-            counts.skipped[reason] = number, path.name
+        for key, reason in dropped:
+            counts.skip(reason, key)
     except (UserError, OSError) as error:
         fault = str(error)
     found: dict[str, Any] = {**vars(counts), "hashes": "".join(counts.hashes)}

@@ -75,10 +75,13 @@ def begin(target: Path, step: str, settings: dict[str, Any]) -> bool:
     return False
 
 
-def complete(target: Path, work: Callable[[], None]) -> None:
-    """Have `work` write the manifest when all pieces are done: in one of the commands with this target, while the others wait for it."""
+def complete(target: Path, work: Callable[[], None], done: str = MANIFEST) -> None:
+    """Have `work` write the manifest when all pieces are done: in one of the commands with this target, while the others wait for it.
+
+    done: another file of the target, for a stage before; it need not be there any more when the manifest is.
+    """
     with waited_for(target / BEGUN):
-        if not (target / MANIFEST).is_file():
+        if not ((target / done).is_file() or (target / MANIFEST).is_file()):
             work()
 
 

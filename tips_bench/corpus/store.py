@@ -1,4 +1,4 @@
-"""A corpus is a folder of tar shards and a manifest, corpus.json, which is written last.
+"""A corpus is a folder of tar shards, an index beside each of them, and a manifest, corpus.json, which is written last.
 
 A sample is an image and a .json beside it, as `tips-bench train` reads them: "web" and "synthetic" are its captions, "url", "license" and
 others what else is known of it. A folder of shards without a manifest, as img2dataset leaves it, is read as it is.
@@ -11,7 +11,7 @@ import io
 import json
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,14 @@ from typing import Any
 from tips_bench.errors import UserError
 from tips_bench.files import atomic, sha256, write_text
 from tips_bench.strict import Strict, parse
-from tips_bench.training.shard_index import Entry, index_shard
+from tips_bench.training.caption_layouts import stated
+from tips_bench.training.shard_index import Entry, file_beside, index_shard, write_beside
+from tips_bench.training.shards import SampleFault
 
 SCHEMA = "tips-bench/corpus/1"
 MANIFEST = "corpus.json"
 BEGUN = ".begun.json"
+DROPPED = "dropped.jsonl"
 IMAGES = ("jpg", "jpeg", "png", "webp")
 
 
@@ -105,19 +108,19 @@ def shards_of(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.tar")) if manifest is None else [folder / shard.name for shard in manifest.shards]
 
 
-def read_samples(shard: Path, dropped: Counter[str] | None = None) -> Iterator[Sample]:
-    """The samples of a shard in their order. dropped: counts those that are left out, for having no image or captions that are no JSON.
+def read_samples(shard: Path, dropped: list[tuple[str, str]] | None = None) -> Iterator[Sample]:
+    """The samples of a shard in their order.
 
+    dropped: gets (key, reason) of those that are left out, for having no image or captions that are no JSON.
     Errors: a shard that is no whole tar file.
     """
-    dropped = Counter() if dropped is None else dropped
     with shard.open("rb") as file:
         for entry in index_shard(shard):
             sample = read_sample(file, entry)
-            if isinstance(sample, str):
-                dropped[sample] += 1
-            else:
+            if not isinstance(sample, str):
                 yield sample
+            elif dropped is not None:
+                dropped.append((entry.key, sample))
 
 
 def read_sample(file: io.BufferedReader, entry: Entry) -> Sample | str:
@@ -131,20 +134,11 @@ def read_sample(file: io.BufferedReader, entry: Entry) -> Sample | str:
     return Sample(entry.key, _member(file, entry, extension), extension, said)
 
 
-def as_said(stated: bytes | None, text: bytes | None) -> dict[str, Any] | None:
-    """What the .json and the .txt beside an image say; None where that cannot be read.
-
-    Where the .json states no captions, the .txt is the web caption in its first line and synthetic ones in the others.
-    """
+def as_said(about: bytes | None, text: bytes | None) -> dict[str, Any] | None:
+    """What the .json and the .txt beside an image say, as training reads them; None where that cannot be read."""
     try:
-        said = {} if stated is None else json.loads(stated)
-        if not isinstance(said, dict):
-            return None
-        if text is not None and not {"web", "synthetic"} & {*said}:
-            web, *synthetic = text.decode("utf-8").removesuffix("\n").split("\n")
-            said |= {"web": web} | ({"synthetic": synthetic} if synthetic else {})
-        return said
-    except (ValueError, RecursionError):
+        return stated(about, text)
+    except SampleFault:
         return None
 
 
@@ -155,16 +149,39 @@ def _member(file: io.BufferedReader, entry: Entry, extension: str) -> bytes:
 
 
 def write_shard(path: Path, samples: Iterable[Sample]) -> Shard:
-    """Write a whole shard or none. Errors: two samples after each other with one key, a key that is no file name."""
-    number, last = 0, ""
+    """Write a whole shard, and its index beside it, or none. Errors: samples after each other with one key; a key that is no file name."""
+    starts, last = list[int](), ""
     with atomic(path) as temporary, tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
         for sample in samples:
             if sample.key == last or not sample.key or set("./") & set(sample.key):
                 raise ValueError(f"{sample.key!r} is no key for a sample of {path}")
-            last, number = sample.key, number + 1
+            last = sample.key
+            starts.append(tar.offset)
             _add(tar, f"{sample.key}.{sample.extension}", sample.image)
             _add(tar, f"{sample.key}.json", json.dumps(sample.said, sort_keys=True, ensure_ascii=False).encode())
-    return Shard(name=path.name, samples=number, size=path.stat().st_size, sha256=sha256(path))
+        end = tar.offset
+    write_beside(path, [*starts, end])
+    return Shard(name=path.name, samples=len(starts), size=path.stat().st_size, sha256=sha256(path))
+
+
+def remove_shard(path: Path) -> None:
+    """Remove a shard with its index."""
+    path.unlink(missing_ok=True)
+    file_beside(path).unlink(missing_ok=True)
+
+
+def with_licenses(samples: Iterable[Sample], licenses: Counter[str]) -> Iterator[Sample]:
+    """The samples, while their licenses are counted."""
+    for sample in samples:
+        licenses[str(sample.said.get("license") or "not stated")] += 1
+        yield sample
+
+
+def write_dropped(target: Path, dropped: Iterable[Sequence[str]]) -> None:
+    """Write dropped.jsonl: (name, reason, detail) of each sample that was left out, a line each."""
+    with atomic(target / DROPPED) as temporary, temporary.open("w", encoding="utf-8") as out:
+        for name, reason, detail in dropped:
+            out.write(json.dumps({"name": name, "reason": reason, "detail": detail}, ensure_ascii=False) + "\n")
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

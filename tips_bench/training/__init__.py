@@ -13,6 +13,7 @@ What a step sees:
     sources   several sources of shards, each with its weight
     shard_index   where the samples of a shard begin
     shard_files   bytes of shards, on a disk or in object storage
+    caption_layouts  where the captions of a sample stand
     captions  a caption for each global token; a tokenizer trained on captions
     crops     random resized crops and flips; masks over patches
     chunks    samples read by worker processes

@@ -35,6 +35,8 @@ from tips_bench.training.sources import shard_order
 
 MOST_BESIDE = 5  # tensors of a chunk beside its local crops: the global crop, windows, a mask, texts and their paddings
 OTHER_FILES = 48  # that a process has open beside them
+ENOUGH_DRAWN = 1000  # samples of a rank, after which it is an error
+MOST_SKIPPED = 0.5  # to have skipped a larger share of them
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,12 @@ class Report:
         """One line: "skipped 2 of 640 samples: broken image 1 (train-000.tar: 0007), no web caption 1 (...)"."""
         listed = ", ".join(f"{kind} {count} ({self.examples[kind]})" for kind, count in sorted(self.faults.items()))
         return f"skipped {self.skipped} of {self.drawn} samples" + (f": {listed}" if listed else "")
+
+    def check(self) -> None:
+        """Errors: more samples were skipped than used, so that the run does not see what its shards seem to hold."""
+        if self.drawn >= ENOUGH_DRAWN and self.skipped > MOST_SKIPPED * self.drawn:
+            fix = "Read `tips-bench corpus check`; `corpus fetch` and `corpus caption` write shards without such samples."
+            raise UserError(f"too many samples cannot be used: {self}", where="data.shards", fix=fix)
 
 
 class TrainingData:
@@ -177,6 +185,7 @@ class TrainingData:
                 self._last_whole = outcome.after.epoch
             else:
                 self.report.skipped += 1
+                self.report.check()
             if outcome.after.epoch > self._last_whole + 1:
                 raise UserError(f"not one sample of the shards can be used ({self.report})", where="data.shards", fix="Fix the shards.")
         return len(outcomes), whole

@@ -1,16 +1,12 @@
 """The captions of a sample, one chosen for each global token, and a tokenizer trained on captions.
 
-A sample states its captions in a .json member {"web": "...", "synthetic": ["...", "..."]}, each one string or a list of them, other keys
-do not matter; or in a .txt member, whose first line is the web caption and whose other lines are the synthetic ones. The .json counts
-where both are there, unless it has neither of the two keys: img2dataset writes such a one beside the caption. Of web captions the first is
-used.
+A sample states its captions in a .json or a .txt member (caption_layouts.py). Of web captions the first is used.
 """
 
 from __future__ import annotations
 
 import io
 import itertools
-import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -26,12 +22,12 @@ from tips_bench.errors import UserError
 from tips_bench.fetch import fetch
 from tips_bench.files import atomic, digest
 from tips_bench.models.tokenizer import lower
+from tips_bench.training.caption_layouts import KINDS, stated
 from tips_bench.training.recipe import CaptionKind, ContrastivePart, Recipe
 from tips_bench.training.shards import Cursor, SampleFault
 from tips_bench.training.sources import Order
 
 EXTENSIONS = ("json", "txt")
-KINDS = ("web", "synthetic")
 TOKENIZER = "tokenizer.model"
 
 
@@ -46,13 +42,9 @@ class Captions:
 
 def read_captions(members: dict[str, bytes], wanted: Iterable[CaptionKind]) -> Captions:
     """The captions of a sample. Errors: SampleFault where one of the wanted kinds is missing or empty, or nothing can be read."""
-    if "json" in members:
-        stated = _object(members["json"])
-        given = _from_lines(members["txt"]) if "txt" in members and not {*KINDS} & {*stated} else _from_object(stated)
-    elif "txt" in members:
-        given = _from_lines(members["txt"])
-    else:
+    if not {*EXTENSIONS} & {*members}:
         raise SampleFault("no captions")
+    given = _texts_of(stated(members.get("json"), members.get("txt")))
     kept = {kind: [text.strip() for text in texts if text.strip()] for kind, texts in given.items()}
     for kind in wanted:
         if not kept[kind]:
@@ -60,33 +52,15 @@ def read_captions(members: dict[str, bytes], wanted: Iterable[CaptionKind]) -> C
     return Captions(kept["web"], kept["synthetic"], tuple(f"empty {kind} caption" for kind in wanted if len(kept[kind]) < len(given[kind])))
 
 
-def _object(data: bytes) -> dict[str, Any]:
-    try:
-        stated = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise SampleFault("broken captions") from error
-    if not isinstance(stated, dict):
-        raise SampleFault("broken captions")
-    return stated
-
-
-def _from_object(stated: dict[str, Any]) -> dict[str, list[str]]:
+def _texts_of(said: dict[str, Any]) -> dict[str, list[str]]:
     given = {}
     for kind in KINDS:
-        texts = stated.get(kind)
+        texts = said.get(kind)
         texts = [] if texts is None else texts if isinstance(texts, list) else [texts]
         if not all(isinstance(text, str) for text in texts):
             raise SampleFault("broken captions")
         given[kind] = texts
     return given
-
-
-def _from_lines(data: bytes) -> dict[str, list[str]]:
-    try:
-        lines = data.decode("utf-8").removesuffix("\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise SampleFault("broken captions") from error
-    return {"web": lines[:1], "synthetic": lines[1:]}
 
 
 def choose(captions: Captions, method: ContrastivePart, rng: np.random.Generator) -> list[str]:

@@ -1,7 +1,8 @@
-"""Where the samples of a shard begin: found once from its headers and kept in a small file, four bytes a sample.
+"""Where the samples of a shard begin: kept in a small file, four bytes a sample.
 
-With it a reader knows how many samples a shard holds, and reads those that are its own and nothing else. It lies in the cache folder of
-tips-bench, under a hash of the shard's place. An index that is older than its shard or speaks of another size is made again.
+With it a reader knows how many samples a shard holds, and reads those that are its own and nothing else. `tips-bench corpus` writes it
+beside each shard, as SHARD.tar.index. For other shards it is made once from their headers, and lies in the cache folder of tips-bench,
+under a hash of the shard's place. One that speaks of another size, or on a disk is older than its shard, does not count.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ LONGEST_HEAD = 1 << 12  # bytes of the first line
 CACHE = "shard-indexes"
 TIME = re.compile(rb"(\d+) [acm]time=[0-9.]+\n")  # of an extended header
 THREADS = 16  # that read headers; they wait more than they compute
+READ_AHEAD = 4096  # bytes, of a shard in object storage: captions and the next header in one request
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,8 @@ def _behind(content: int, size: int) -> int:
 def load_index(path: Path, *, skip_broken: bool = False) -> ShardIndex:
     """The index of a shard, made now where there is none. Errors: a shard that cannot be read; a broken one, unless it is to be skipped."""
     stat = patiently(path, path.stat)
-    index = _read(path, stat.st_size, getattr(stat, "st_mtime_ns", 0)) or _make(path, stat.st_size)
+    changed_ns = getattr(stat, "st_mtime_ns", 0)
+    index = _read(index_file(path), stat.st_size, changed_ns) or _beside(path, stat.st_size, changed_ns) or _make(path, stat.st_size)
     if index.broken and not skip_broken:
         fix = "Write or download the shard again, remove it from data.shards, or leave out such shards with data.broken_shards=skip."
         raise UserError(f"not a complete, uncompressed tar file ({index.broken})", where=path, fix=fix)
@@ -180,13 +183,18 @@ def _scan(path: Path) -> tuple[list[Entry], int]:
 
 
 def _whole_archive(path: Path) -> tuple[list[Entry], int]:
-    with path.open("rb") as file:
+    with _opened(path) as file:
         entries, end = entries_of(cast(IO[bytes], file))
         file.seek(end)
         # tarfile takes an unreadable header for the end; a whole archive ends with a block of zeros.
         if file.read(BLOCK) != bytes(BLOCK):
             raise tarfile.ReadError(f"no valid header and no end of the archive at byte {end}")
     return entries, end
+
+
+def _opened(path: Any) -> Any:
+    """A shard to read headers of: in object storage by small ranges, so that images are passed over."""
+    return path.fs.open(path.path, "rb", block_size=READ_AHEAD, cache_type="readahead") if is_remote(path) else path.open("rb")
 
 
 def _add(entries: list[Entry], name: str, start: int, data: int, size: int) -> None:
@@ -209,13 +217,39 @@ def _make(path: Path, size: int) -> ShardIndex:
         if not isinstance(error.__cause__, tarfile.TarError):
             raise
         index = ShardIndex(np.zeros(1, np.uint32), size, str(error.__cause__))
-    with suppress(UserError, OSError):  # a folder that takes no file; without an index the headers are read again
-        _write(index_file(path), index)
+    _keep(path, index)
     return index
 
 
+def _keep(path: Path, index: ShardIndex) -> None:
+    with suppress(UserError, OSError):  # a folder that takes no file; without an index the headers are read again
+        _write(index_file(path), index)
+
+
+def _beside(path: Any, size: int, changed_ns: int) -> ShardIndex | None:
+    """The index beside a shard; of one in object storage it is kept, for the other processes of this machine."""
+    if not is_remote(path):
+        return _read(file_beside(path), size, changed_ns)
+    with suppress(UserError, ValueError):
+        file = io.BytesIO(patiently(path, lambda: path.fs.cat_file(f"{path.path}.index")))
+        if index := _parsed(file.readline(LONGEST_HEAD), file, size):
+            _keep(path, index)
+            return index
+    return None
+
+
+def write_beside(path: Path, starts: Sequence[int]) -> None:
+    """Write the index beside a shard that is whole. starts: the byte at which each sample begins and, last, where the archive ends."""
+    _write(file_beside(path), ShardIndex((np.array(starts, np.int64) // BLOCK).astype(np.uint32), path.stat().st_size))
+
+
+def file_beside(path: Path) -> Path:
+    """Where the index lies that was written with a shard."""
+    return path.with_name(f"{path.name}.index")
+
+
 def index_file(path: Path) -> Path:
-    """Where the index of a shard lies."""
+    """Where the index lies that was made of a shard."""
     return cache_root() / CACHE / f"{digest(str(path if is_remote(path) else path.resolve()))}.index"
 
 
@@ -227,10 +261,10 @@ def _write(file: Path, index: ShardIndex) -> None:
         out.write(index.starts_N1.astype("<u4").tobytes())
 
 
-def _read(path: Path, size: int, changed_ns: int) -> ShardIndex | None:
-    """The index that is there; None where there is none, or none of this shard as it is now."""
+def _read(file: Path, size: int, changed_ns: int) -> ShardIndex | None:
+    """The index of a shard in a file; None where there is none, or none of the shard as it is now."""
     try:
-        with index_file(path).open("rb") as opened:
+        with file.open("rb") as opened:
             if os.fstat(opened.fileno()).st_mtime_ns < changed_ns:
                 return None
             return _parsed(opened.readline(LONGEST_HEAD), opened, size)

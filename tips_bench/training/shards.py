@@ -27,7 +27,7 @@ from webdataset.shardlists import expand_urls
 from tips_bench.errors import UserError
 from tips_bench.files import digest
 from tips_bench.training.shard_files import ShardFault, ShardFiles, is_remote, patiently, shard_path
-from tips_bench.training.shard_index import Entry, ShardIndex, entries_in, entries_of, index_file, load_indexes
+from tips_bench.training.shard_index import Entry, ShardIndex, entries_in, entries_of, file_beside, index_file, load_indexes
 
 MAX_MEMBER = 64 << 20  # bytes; nothing larger is an image or a caption
 AT_ONCE = 4 << 20  # bytes; of a larger sample only what is asked for is read
@@ -94,7 +94,7 @@ class Draw:
         except tarfile.TarError as error:
             reason = error
         if len(entries) != 1 or entries[0].start:
-            fix = f"Resume when the shard is complete; if it is, remove its index {index_file(self.path)}."
+            fix = f"Resume when the shard is complete; if it is, remove its index, {file_beside(self.path)} or {index_file(self.path)}."
             raise ShardFault("the shard was changed, and its index does not fit any more", where=self.path, fix=fix) from reason
         return entries[0]
 

@@ -68,12 +68,12 @@ class Fault(Exception):
 class Pace:
     """How a captioner works: nothing here may change a caption.
 
-    at_once: requests to a server at a time. per_minute: how many at most; None = no limit. timeout_s: for an answer. batch: images that a
-    model sees together. device: of a model; None = the first GPU, or the CPU.
+    at_once: requests of a process to a server at a time. per_minute: how many at most; None = no limit. timeout_s: for an answer. batch:
+    images that a model sees together. device: of a model; None = the first GPU, or the CPU.
     """
 
     at_once: int = 16
-    per_minute: int | None = None
+    per_minute: float | None = None
     timeout_s: float = 120.0
     batch: int = 8
     device: str | None = None

@@ -51,7 +51,7 @@ class _Unreachable(_Again):
 class Gate:
     """Lets requests of all threads begin: evenly, no more than so many a minute, and none while the server wants to be left alone."""
 
-    def __init__(self, per_minute: int | None) -> None:
+    def __init__(self, per_minute: float | None) -> None:
         self._apart_s = 60 / per_minute if per_minute else 0.0
         self._lock = threading.Lock()
         self._next = self._paused = 0.0  # of time.monotonic

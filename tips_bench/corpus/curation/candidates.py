@@ -29,12 +29,12 @@ def candidates(embeddings_ND: np.ndarray, hashes_N4: np.ndarray, library: Librar
     alike = Nearest(len(embeddings_ND), card.neighbors)
     for number in range(len(library.files)):
         start = library.rows(number).start
-        index_MD, others_M4 = library.array(number, "embeddings_ND").astype(np.float32), library.array(number, "hashes_N4")
-        for first in range(0, len(embeddings_ND) if len(index_MD) else 0, BLOCK):
+        index, others_M4 = Index(library.array(number, "embeddings_ND")), library.array(number, "hashes_N4")
+        for first in range(0, len(embeddings_ND) if len(others_M4) else 0, BLOCK):
             part = slice(first, first + BLOCK)
             itself = None if own is None else np.arange(own.start, own.stop)[part] - start
             for nearest, (values_nR, places_nR) in (
-                (near, products(embeddings_ND[part].astype(np.float32), index_MD, card.neighbors + 1)),
+                (near, index.nearest(embeddings_ND[part].astype(np.float32), card.neighbors + 1)),
                 (alike, _alike(hashes_N4[part], others_M4, card)),
             ):
                 if itself is not None:
@@ -58,16 +58,30 @@ class Nearest:
         self.values_NR[part], self.rows_NR[part] = np.take_along_axis(values, order, 1), np.take_along_axis(rows, order, 1)
 
 
-def products(queries_nD: np.ndarray, index_MD: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The greatest cosines of each query, at most `count`, and their places in the index; by faiss where it is installed."""
-    count = min(count, len(index_MD))
-    if faiss := _faiss():
-        flat = faiss.IndexFlatIP(index_MD.shape[1])
-        flat.add(np.ascontiguousarray(index_MD))
-        return flat.search(np.ascontiguousarray(queries_nD), count)
-    near_nM = queries_nD @ index_MD.T
-    places_nR = _least(-near_nM, count)
-    return np.take_along_axis(near_nM, places_nR, 1), places_nR
+class Index:
+    """Embeddings of a file, to be searched many times: all of them are compared, by faiss where it is installed."""
+
+    def __init__(self, embeddings_MD: np.ndarray) -> None:
+        self._embeddings_MD = np.ascontiguousarray(embeddings_MD, np.float32)
+        self._flat = None
+        if faiss := _faiss():
+            self._flat = faiss.IndexFlatIP(self._embeddings_MD.shape[1])
+            self._flat.add(self._embeddings_MD)
+
+    def nearest(self, queries_nD: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The greatest cosines of each query, at most `count`, and their places in the file. queries_nD: float32."""
+        count = min(count, len(self._embeddings_MD))
+        if self._flat is not None:
+            values_nR, places_nR = self._flat.search(np.ascontiguousarray(queries_nD), count)
+            return values_nR, places_nR
+        near_nM = queries_nD @ self._embeddings_MD.T
+        places_nR = _least(-near_nM, count)
+        return np.take_along_axis(near_nM, places_nR, 1), places_nR
+
+
+def search_library() -> str:
+    """What computes the products: those of the two may differ in their last digits."""
+    return "faiss" if _faiss() else "numpy"
 
 
 def _alike(hashes_n4: np.ndarray, others_M4: np.ndarray, card: DuplicateCard) -> tuple[np.ndarray, np.ndarray]:

@@ -48,11 +48,13 @@ class NearCard(Strict):
 class BalanceCard(Strict):
     """Hierarchical k-means, as "Automatic Data Curation for Self-Supervised Learning" has it (Vo et al., arXiv 2405.15613, section 3).
 
-    members: of each level, the lowest first, how many points there are for each cluster on average. iterations: of k-means. rounds: how
-    often the centroids of a level are found again from the nearest points of each cluster alone. nearest: how many these are.
+    members: of each level, the lowest first, how many points there are for each cluster on average, or more where a level would have more
+    than `most_clusters`. iterations: of k-means. rounds: how often the centroids of a level are found again from the nearest points of each
+    cluster alone. nearest: how many these are.
     """
 
     members: list[int] = Field([64, 16, 8], min_length=1)
+    most_clusters: int = Field(16384, gt=0)
     iterations: int = Field(20, gt=0)
     rounds: int = Field(3, ge=0)
     nearest: int = Field(8, gt=0)

@@ -1,15 +1,19 @@
 """`tips-bench corpus curate`: which images of a corpus stay, and in which order they are written.
 
-Each stage leaves files in the target's folder .curation, so that a curation that is stopped at any moment goes on there:
+Each stage leaves files in the target's folder .curation, so that a curation that is stopped at any moment goes on there, and several
+commands with one target share its pieces:
 
     corpus, sets, near    signatures of the corpus and of the data sets that are named (pieces)
     pairs, matches        images of the corpus that are the same picture as others, or as images of the data sets (pieces)
     captions              how well web captions agree with their images (pieces)
     tree                  the images near the named sets, and the clusters of a balanced draw
-    sorted, shards        the chosen samples, sorted by their new places, and what became of them (pieces)
+    plan                  the new places of the samples that stay, and last plan.json: the choice is made
+    sorted, merged        the chosen samples, sorted by their new places (pieces)
+    shards                what the new shards are (pieces)
     made                  the new shards, the page and the list of what was dropped
 
-What was made is then moved to the target, the manifest is written, and the folder goes.
+What was made is then moved to the target, the manifest is written, and the folder goes. The choice and this last stage are the work of one
+command, while others wait.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,13 +41,14 @@ from tips_bench.corpus.curation.looks import check_imagehash
 from tips_bench.corpus.curation.page import write_page
 from tips_bench.corpus.curation.task_images import TaskImages
 from tips_bench.corpus.curation.wish import Wish
-from tips_bench.corpus.pieces import Piece, begin, run_pieces
-from tips_bench.corpus.store import Manifest, Shard, Step, load_manifest, shards_of
+from tips_bench.corpus.pieces import Piece, begin, complete, run_pieces
+from tips_bench.corpus.store import MANIFEST, Manifest, Shard, Step, load_manifest, shards_of
+from tips_bench.errors import UserError
 from tips_bench.executors.chosen import Chosen
-from tips_bench.files import sha256
+from tips_bench.files import sha256, write_text
 
 STEP = "curate"
-WORK, MADE = ".curation", "made"
+WORK, MADE, PLAN = ".curation", "made", "plan.json"
 TAKEN_OUT = "web captions taken out of images that have others"
 PART = 4096  # images of a data set that a piece signs
 ROOM = "tips_bench.corpus.curation"
@@ -59,7 +65,11 @@ def curate(source: Path, target: Path, wish: Wish, chosen: Chosen | None = None)
     hashes = [shard.sha256 for shard in before.shards] or [sha256(path) for path in shards]
     settings = wish.settings(hashes)
     if not begin(target, STEP, settings):
-        _Curation(target, wish, [path.absolute() for path in shards], chosen).run(before, settings)
+        try:
+            _Curation(target, wish, [path.absolute() for path in shards], chosen).run(before, settings)
+        except (OSError, UserError):
+            if not (target / MANIFEST).is_file():  # else another command has ended it, and the files of its stages are gone
+                raise
     shutil.rmtree(target / WORK, ignore_errors=True)
     return load_manifest(target) or before
 
@@ -85,18 +95,36 @@ class _Curation:
         pairs = self._compare("pairs", corpus, corpus) if self.wish.dedup else NONE
         matches = NONE if sets is None else self._compare("matches", corpus, sets)
         captions = None if self.wish.agree is None else self._compare_captions(corpus)
-        choice = choose(self.wish, corpus, sets, near, pairs, matches, captions, self.work / "tree")
-        for number in range(len(corpus.files)):
-            choice.dropped.update(json.loads(str(corpus.array(number, "dropped"))))
-        written = self._write(corpus, choice)
-        write_page(self.work / MADE, self.wish, self.shards, corpus, sets, choice)
+
+        def choose_once() -> None:
+            choice = choose(self.wish, corpus, sets, near, pairs, matches, captions, self.work / "tree")
+            write_page(self.work / MADE, self.wish, self.shards, corpus, sets, choice)
+            self._plan(corpus, choice)
+
+        complete(self.target, choose_once, f"{WORK}/{PLAN}")
+        plan = json.loads((self.work / PLAN).read_text(encoding="utf-8"))
+        written = self._write(plan["kept"], self._sorted(plan["shards"]))
+        complete(self.target, lambda: self._finish(before, settings, plan, written))
+
+    def _finish(self, before: Manifest, settings: dict[str, Any], plan: dict[str, Any], written: list[dict[str, Any]]) -> None:
+        """Move what was made to its place, and write the manifest. plan, written: as `_plan` and `_write` leave them."""
         for file in sorted((self.work / MADE).glob("[!.]*")):
             os.replace(file, self.target / file.name)
-        samples, dropped = sum(shard.samples for shard in written), {name: count for name, count in choice.dropped.items() if count}
-        gone = choice.taken_out()
-        notes = {} if gone is None else {TAKEN_OUT: len(gone.rows_T)}
-        step = Step(name=STEP, settings=settings, version=__version__, samples=samples, dropped=dict(sorted(dropped.items())), notes=notes)
-        finish(self.target, Manifest(steps=[*before.steps, step], shards=written))
+        shards = [Shard(**one["shard"]) for one in written]
+        licenses = sum((Counter(one["licenses"]) for one in written), Counter[str]())
+        step = Step(
+            name=STEP,
+            settings=settings,
+            version=__version__,
+            samples=sum(shard.samples for shard in shards),
+            dropped=plan["dropped"],
+            notes=plan["notes"],
+            licenses=dict(sorted(licenses.items())),
+        )
+        finish(self.target, Manifest(steps=[*before.steps, step], shards=shards))
+
+    def _run(self, pieces: Sequence[Piece], title: str) -> None:
+        run_pieces(pieces, title, self.chosen, whole=self.target / MANIFEST)
 
     def _sign_corpus(self) -> Library:
         names = {f"{number:06d}.npz": shard.name for number, shard in enumerate(self.shards)}
@@ -124,7 +152,7 @@ class _Curation:
             )
             for file, call in zip(names, calls, strict=True)
         ]
-        run_pieces(pieces, f"signatures of {name}", self.chosen)
+        self._run(pieces, f"signatures of {name}")
         return Library.load(folder) if (folder / LISTED).is_file() else Library.make(folder, names)
 
     def _compare(self, name: str, corpus: Library, among: Library) -> Pairs:
@@ -132,7 +160,7 @@ class _Curation:
         card = self.wish.card.duplicates.model_dump(mode="json")
         common = {"folder": str(corpus.folder), "among": str(among.folder), "card": card}
         calls = [{**common, "number": number, "done": str(file)} for number, file in enumerate(files)]
-        run_pieces([Piece(f"{ROOM}.alike:find_pairs", call, file) for call, file in zip(calls, files, strict=True)], name, self.chosen)
+        self._run([Piece(f"{ROOM}.alike:find_pairs", call, file) for call, file in zip(calls, files, strict=True)], name)
         return load_pairs(files)
 
     def _compare_captions(self, corpus: Library) -> WebCaptions:
@@ -141,34 +169,55 @@ class _Curation:
         for number, (shard, file) in enumerate(zip(self.shards, files, strict=True)):
             call = {**common, "shard": str(shard), "number": number, "done": str(file)}
             pieces.append(Piece(f"{ROOM}.agreeing:compare_captions", call, file, self.wish.signer.device))
-        run_pieces(pieces, "captions", self.chosen)
+        self._run(pieces, "captions")
         return load_captions(files)
 
-    def _write(self, corpus: Library, choice: Choice) -> list[Shard]:
-        """The new shards, in a new order."""
-        rows, samples = np.flatnonzero(choice.kept_N), self.wish.card.samples
-        self._sort(corpus, rows, choice.taken_out() or NO_CAPTIONS)
-        files = [self.work / "shards" / f"{number:06d}.json" for number in range(-(-len(rows) // samples))]
-        pieces = []
-        for number, file in enumerate(files):
-            call = {"folder": str(self.work / "sorted"), "number": number, "samples": samples}
-            call |= {"shard": str(self.work / MADE / f"{number:06d}.tar"), "done": str(file)}
-            pieces.append(Piece(f"{ROOM}.shuffle:put_together", call, file))
-        run_pieces(pieces, "shards", self.chosen)
-        return [Shard.model_validate_json(file.read_text(encoding="utf-8")) for file in files]
-
-    def _sort(self, corpus: Library, rows: np.ndarray, without: WebCaptions) -> None:
-        """Copy the samples that stay, those of each shard to a file sorted by their new places. without: captions that are taken out."""
-        targets_n, pieces = shuffle.order(len(rows), self.wish.seed), []
-        for number, shard in enumerate(self.shards):
+    def _plan(self, corpus: Library, choice: Choice) -> None:
+        """Note the new places of the samples that stay, and what became of the others."""
+        for number in range(len(corpus.files)):
+            choice.dropped.update(json.loads(str(corpus.array(number, "dropped"))))
+        rows, planned, taken_out = np.flatnonzero(choice.kept_N), list[int](), choice.taken_out()
+        targets_n, without = shuffle.order(len(rows), self.wish.seed), taken_out or NO_CAPTIONS
+        for number in range(len(self.shards)):
             own = slice(*np.searchsorted(rows, [corpus.rows(number).start, corpus.rows(number).stop]))
             if own.start == own.stop:
                 continue
-            plan, done = self.work / "plan" / f"{number:06d}.npz", self.work / "sorted" / f"{number:06d}.npz"
             places_N, first = corpus.array(number, "places_N"), corpus.rows(number).start
             gone = without.at((without.rows_T >= first) & (without.rows_T < corpus.rows(number).stop))
             without_C2 = np.stack([places_N[gone.rows_T - first], gone.numbers_T], 1)
+            plan = self.work / "plan" / f"{number:06d}.npz"
             shuffle.plan_shard(plan, places_N[rows[own] - first], targets_n[own], without_C2)
-            call = {"shard": str(shard), "plan": str(plan), "samples": str(done.with_suffix(".samples")), "done": str(done)}
-            pieces.append(Piece(f"{ROOM}.shuffle:sort_shard", call, done))
-        run_pieces(pieces, "samples", self.chosen)
+            planned.append(number)
+        dropped = {name: count for name, count in sorted(choice.dropped.items()) if count}
+        notes = {} if taken_out is None else {TAKEN_OUT: len(taken_out.rows_T)}
+        said = {"kept": len(rows), "shards": planned, "dropped": dropped, "notes": notes}
+        write_text(self.work / PLAN, json.dumps(said) + "\n", durable=True)
+
+    def _sorted(self, planned: Sequence[int]) -> list[str]:
+        """The samples that stay in sorted files, by their indexes. planned: numbers of shards."""
+        sort, merge = list[Piece](), list[Piece]()
+        for number in planned:
+            plan, done = self.work / "plan" / f"{number:06d}.npz", self.work / "sorted" / f"{number:06d}.npy"
+            call = {"shard": str(self.shards[number]), "plan": str(plan), "done": str(done)}
+            sort.append(Piece(f"{ROOM}.shuffle:sort_shard", call, done))
+        self._run(sort, "samples")
+        if len(sort) <= shuffle.MERGED:
+            return [str(piece.done) for piece in sort]
+        for first in range(0, len(sort), shuffle.MERGED):
+            done = self.work / "merged" / f"{first:06d}.npy"
+            indexes = [str(piece.done) for piece in sort[first : first + shuffle.MERGED]]
+            merge.append(Piece(f"{ROOM}.shuffle:merge", {"indexes": indexes, "done": str(done)}, done))
+        self._run(merge, "sorted samples")
+        return [str(piece.done) for piece in merge]
+
+    def _write(self, kept: int, indexes: Sequence[str]) -> list[dict[str, Any]]:
+        """The new shards, in a new order, and the licenses in each. kept: the number of samples. indexes: of sorted files."""
+        samples = self.wish.card.samples
+        files = [self.work / "shards" / f"{number:06d}.json" for number in range(-(-kept // samples))]
+        pieces = []
+        for number, file in enumerate(files):
+            call = {"indexes": list(indexes), "number": number, "samples": samples}
+            call |= {"shard": str(self.work / MADE / f"{number:06d}.tar"), "done": str(file)}
+            pieces.append(Piece(f"{ROOM}.shuffle:put_together", call, file))
+        self._run(pieces, "shards")
+        return [json.loads(file.read_text(encoding="utf-8")) for file in files]

@@ -4,6 +4,9 @@ k-means puts many centroids where there are many points. So that they spread ove
 each level is clustered again from the points nearest to each centroid alone, some rounds long, and the next level sees the centroids as
 its points (Vo et al., arXiv 2405.15613, section 3; written from the paper).
 
+A level has `most_clusters` at most. Above that, its centroids are found from a random sample of `members` points for each, which is held in
+memory, and then every point gets its nearest centroid: work that grows with the number of points, in one pass over them.
+
 Axes: N points of a level, K clusters, D features, r nearest points of a cluster.
 """
 
@@ -31,10 +34,13 @@ def build(points: Points, card: BalanceCard, seed: int, folder: Path) -> list[Le
     """The levels, the lowest first, each kept in a file of the folder once it is made. The last one may have a single cluster."""
     levels: list[Level] = []
     for number, members in enumerate(card.members):
-        clusters = max(1, points.count // members)
+        wanted = max(1, points.count // members)
+        clusters = min(wanted, card.most_clusters)
         file = folder / f"level-{number}.npz"
         if not file.is_file():
-            made = _level(points, clusters, card, np.random.default_rng([seed, number]))
+            rng = np.random.default_rng([seed, number])
+            few = points if clusters == wanted else _sample(points, clusters * members, rng)
+            made = _level(points, few, clusters, card, rng)
             save_npz(file, centroids_KD=made.centroids_KD, parent_N=made.parent_N)
         level = read_npz(file, "level of clusters", lambda data: Level(data["centroids_KD"], data["parent_N"]))
         levels.append(level)
@@ -44,14 +50,18 @@ def build(points: Points, card: BalanceCard, seed: int, folder: Path) -> list[Le
     return levels
 
 
-def _level(points: Points, clusters: int, card: BalanceCard, rng: np.random.Generator) -> Level:
-    centroids_KD = kmeans(points, clusters, card.iterations, rng)
-    found = assign(points, centroids_KD)
+def _sample(points: Points, count: int, rng: np.random.Generator) -> Points:
+    """So many of them, drawn evenly, in memory."""
+    return Points.of(points.at(np.sort(rng.choice(points.count, count, replace=False))))
+
+
+def _level(points: Points, few: Points, clusters: int, card: BalanceCard, rng: np.random.Generator) -> Level:
+    """few: the points that the centroids are found from."""
+    centroids_KD = kmeans(few, clusters, card.iterations, rng)
     for _ in range(card.rounds):
-        rows = nearest_members(found, card.nearest)
-        centroids_KD = kmeans(Points.of(points.at(rows)), min(clusters, len(rows)), card.iterations, rng)
-        found = assign(points, centroids_KD)
-    return Level(centroids_KD, found.cluster_N)
+        rows = nearest_members(assign(few, centroids_KD), card.nearest)
+        centroids_KD = kmeans(Points.of(few.at(rows)), min(clusters, len(rows)), card.iterations, rng)
+    return Level(centroids_KD, assign(points, centroids_KD).cluster_N)
 
 
 def nearest_members(found: Assignment, number: int) -> np.ndarray:

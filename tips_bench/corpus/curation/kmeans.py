@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 BLOCK_VALUES = 1 << 24  # distances at once: 64 MiB
+BLOCK_ROWS = 1 << 16  # points at once, of those that are in memory
 SEEDED = 1 << 14  # points that the first centroids are drawn from, or eight for each cluster where that is more
+MOST_SEEDED = 1 << 12  # clusters; the work of k-means++ grows with their square, so more start from points drawn evenly
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Points:
     @classmethod
     def of(cls, points_ND: np.ndarray) -> Points:
         """Points that are in memory."""
-        return cls(len(points_ND), points_ND.shape[1], lambda: iter([points_ND]))
+        starts = range(0, max(1, len(points_ND)), BLOCK_ROWS)
+        return cls(len(points_ND), points_ND.shape[1], lambda: (points_ND[start : start + BLOCK_ROWS] for start in starts))
 
     def at(self, rows: np.ndarray) -> np.ndarray:
         """[n,D] the points of ascending rows."""
@@ -81,7 +84,9 @@ def nearest(block_nD: np.ndarray, centroids_KD: np.ndarray) -> tuple[np.ndarray,
 
 
 def _seeds(points: Points, clusters: int, rng: np.random.Generator) -> np.ndarray:
-    """k-means++: each further seed is drawn by the squared distance to the nearest one so far."""
+    """k-means++: each further seed is drawn by the squared distance to the nearest one so far. Of more than MOST_SEEDED, any points."""
+    if clusters > MOST_SEEDED:
+        return points.at(np.sort(rng.choice(points.count, clusters, replace=False)))
     number = min(points.count, max(SEEDED, 8 * clusters))
     sample_nD = points.at(np.sort(rng.choice(points.count, number, replace=False)))
     chosen = [int(rng.integers(number))]
@@ -97,7 +102,7 @@ def _step(points: Points, centroids_KD: np.ndarray) -> np.ndarray:
     """The means of the points of each cluster."""
     clusters = len(centroids_KD)
     sums_KD, counts_K = np.zeros(centroids_KD.shape, np.float64), np.zeros(clusters, np.int64)
-    far: list[tuple[float, np.ndarray]] = []
+    far_M, far_MD = np.zeros(0, np.float32), np.zeros((0, points.dim), np.float32)  # the farthest points so far, at most K
     for block_nD in points.blocks():
         cluster_n, distance_n = nearest(block_nD, centroids_KD)
         order = np.argsort(cluster_n, kind="stable")
@@ -106,9 +111,10 @@ def _step(points: Points, centroids_KD: np.ndarray) -> np.ndarray:
             sums_KD[present] += np.add.reduceat(block_nD[order].astype(np.float64), starts, axis=0)
         counts_K += np.bincount(cluster_n, minlength=clusters)
         farthest = np.argsort(-distance_n, kind="stable")[:clusters]
-        far = sorted([*far, *((float(distance_n[place]), block_nD[place]) for place in farthest)], key=lambda one: -one[0])[:clusters]
-    empty = np.flatnonzero(counts_K == 0)
+        distances, rows = np.concatenate([far_M, distance_n[farthest]]), np.concatenate([far_MD, block_nD[farthest]])
+        kept = np.argsort(-distances, kind="stable")[:clusters]
+        far_M, far_MD = distances[kept], rows[kept]
+    empty = np.flatnonzero(counts_K == 0)[: len(far_MD)]
     means_KD = (sums_KD / np.maximum(counts_K, 1)[:, None]).astype(np.float32)
-    for cluster, (_, point_D) in zip(empty, far, strict=False):
-        means_KD[cluster] = point_D
+    means_KD[empty] = far_MD[: len(empty)]
     return means_KD

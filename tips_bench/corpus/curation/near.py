@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tips_bench.corpus.curation.candidates import NOTHING, Nearest, products
+from tips_bench.corpus.curation.candidates import NOTHING, Index, Nearest
 from tips_bench.corpus.curation.library import Library
 
 
@@ -31,7 +31,7 @@ def _nearest(queries_QD: np.ndarray, library: Library, kept_N: np.ndarray, count
     for number in range(len(library.files)):
         rows_m = library.rows(number).start + np.flatnonzero(kept_N[library.rows(number)])
         if len(rows_m) and len(queries_QD):
-            index_mD = library.array(number, "embeddings_ND").astype(np.float32)[rows_m - library.rows(number).start]
-            values_QR, places_QR = products(queries_QD, index_mD, count)
+            index = Index(library.array(number, "embeddings_ND")[rows_m - library.rows(number).start])
+            values_QR, places_QR = index.nearest(queries_QD, count)
             near.take(slice(None), values_QR, rows_m[places_QR])
     return near.rows_NR

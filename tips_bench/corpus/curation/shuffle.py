@@ -1,27 +1,37 @@
 """The chosen samples of a corpus in a new order, in bounded memory.
 
 First each shard's samples are copied to one file, sorted by the place that they will have. Then each new shard is put together from its
-stretch of every such file. A step holds one sample at a time, then one new shard, whatever the size of the corpus; the copies need as
-much disk as the chosen samples.
+stretch of every such file. Many sorted files are merged before, MERGED at a time, for a new shard looks into each file: S shards would be
+S x S looks, of 28,000 shards 800 million, and with merged files 3 million. A step holds one sample at a time, then one new shard, whatever
+the size of the corpus; the copies need as much disk as the chosen samples, and a group that is being merged twice as much.
 
-Axes: N samples that are chosen, n those of a shard, C captions of theirs that are taken out.
+A sorted file has two parts: NAME.samples, one packed sample after the other, and its index NAME.npy, int64 [2,n+1]: the new places, and
+where each sample begins in NAME.samples. The last column is END, and the size of NAME.samples. An index is mapped into memory and searched.
+
+Axes: N samples that are chosen, n those of a file, C captions of theirs that are taken out.
 """
 
 from __future__ import annotations
 
+import heapq
 import json
-import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from tips_bench.corpus.facts import captions
-from tips_bench.corpus.store import Sample, read_sample, write_shard
+from tips_bench.corpus.store import Sample, read_sample, with_licenses, write_shard
+from tips_bench.errors import UserError
 from tips_bench.files import atomic, write_text
 from tips_bench.npz import read_npz, save_npz
 from tips_bench.training.shard_index import index_shard
+
+MERGED = 256  # files at a time, which are all open
+END = np.iinfo(np.int64).max
 
 
 def order(count: int, seed: int) -> np.ndarray:
@@ -38,19 +48,38 @@ def plan_shard(file: Path, places_n: np.ndarray, targets_n: np.ndarray, without_
     save_npz(file, places_n=places_n[by_target], targets_n=targets_n[by_target], without_C2=without_C2)
 
 
-def sort_shard(shard: str, plan: str, samples: str, done: str) -> None:
-    """Copy the chosen samples of a shard to the file `samples`, and where each is there to `done`."""
+def sort_shard(shard: str, plan: str, done: str) -> None:
+    """Copy the chosen samples of a shard to a sorted file, whose index is `done`."""
     names = ("places_n", "targets_n", "without_C2")
     places_n, targets_n, without_C2 = read_npz(Path(plan), "plan of a shard", lambda data: tuple(data[name] for name in names))
-    entries, ends = index_shard(Path(shard)), [0]
-    with atomic(Path(samples)) as temporary, temporary.open("wb") as out, open(shard, "rb") as file:
-        for place in places_n.tolist():
-            sample = read_sample(file, entries[place])
-            assert isinstance(sample, Sample), "a signed sample has an image"
-            gone = without_C2[without_C2[:, 0] == place, 1].tolist()
-            out.write(_packed(_without(sample, gone), Path(shard).name))
-            ends.append(out.tell())
-    save_npz(Path(done), targets_n=targets_n, ends_n1=np.array(ends, np.int64))
+    entries = index_shard(Path(shard))
+
+    def packed() -> Iterator[tuple[int, bytes]]:
+        with open(shard, "rb") as file:
+            for place, target in zip(places_n.tolist(), targets_n.tolist(), strict=True):
+                sample = read_sample(file, entries[place])
+                assert isinstance(sample, Sample), "a signed sample has an image"
+                gone = without_C2[without_C2[:, 0] == place, 1].tolist()
+                yield target, _packed(_without(sample, gone), Path(shard).name)
+
+    _write_sorted(Path(done), packed())
+
+
+def merge(indexes: list[str], done: str) -> None:
+    """Merge sorted files, named by their indexes, to one, whose index is `done`; their samples are removed."""
+    with ExitStack() as stack:
+        stretches = [stack.enter_context(closing(_stretch(Path(index), 0, END))) for index in indexes]
+        _write_sorted(Path(done), heapq.merge(*stretches, key=lambda pair: pair[0]))
+    for index in indexes:
+        Path(index).with_suffix(".samples").unlink(missing_ok=True)
+
+
+def put_together(indexes: list[str], number: int, samples: int, shard: str, done: str) -> None:
+    """Write new shard `number` of `samples` each from all sorted files, and what it is, with its licenses, to `done`."""
+    found = [pair for index in indexes for pair in _stretch(Path(index), number * samples, (number + 1) * samples)]
+    licenses = Counter[str]()
+    made = write_shard(Path(shard), with_licenses(_unpacked(sorted(found, key=lambda pair: pair[0])), licenses))
+    write_text(Path(done), json.dumps({"shard": made.model_dump(mode="json"), "licenses": licenses}) + "\n", durable=True)
 
 
 def _without(sample: Sample, gone: list[int]) -> Sample:
@@ -67,23 +96,32 @@ def _packed(sample: Sample, shard: str) -> bytes:
     return json.dumps([sample.extension, said]).encode() + b"\n" + sample.image
 
 
-def put_together(folder: str, number: int, samples: int, shard: str, done: str) -> None:
-    """Write new shard `number` of `samples` each from all sorted files of a folder, and what it is to `done`."""
-    found = [pair for index in sorted(Path(folder).glob("*.npz")) for pair in _stretch(index, number * samples, (number + 1) * samples)]
-    made = write_shard(Path(shard), _unpacked(sorted(found, key=lambda pair: pair[0])))
-    write_text(Path(done), json.dumps(made.model_dump(mode="json")) + "\n", durable=True)
+def _write_sorted(index: Path, packed: Iterable[tuple[int, bytes]]) -> None:
+    """Write a sorted file, its index last. packed: (new place, packed sample) in ascending order."""
+    targets, begins, size = list[int](), list[int](), 0
+    with atomic(index.with_suffix(".samples")) as temporary, temporary.open("wb") as out:
+        for target, data in packed:
+            out.write(data)
+            targets.append(target)
+            begins.append(size)
+            size += len(data)
+    with atomic(index) as temporary, temporary.open("wb") as out:
+        np.save(out, np.array([[*targets, END], [*begins, size]], np.int64))
 
 
-def _stretch(index: Path, first: int, behind: int) -> Iterator[tuple[int, bytes]]:
-    """(new place, packed sample) of the samples of a sorted file that go to places in [first, behind)."""
-    targets_n, ends_n1 = read_npz(index, "index of sorted samples", lambda data: (data["targets_n"], data["ends_n1"]))
-    low, high = np.searchsorted(targets_n, [first, behind])
+def _stretch(index: Path, first: int, behind: int) -> Generator[tuple[int, bytes], None, None]:
+    """(new place, packed sample) of the samples of a sorted file that go to places in [first, behind), one at a time."""
+    try:
+        targets_n1, begins_n1 = np.load(index, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise UserError("not an index of sorted samples, or a broken one", where=index, fix="Delete its folder and run again.") from error
+    low, high = np.searchsorted(targets_n1, [first, behind]).tolist()
     if low == high:
         return
     with index.with_suffix(".samples").open("rb") as file:
-        data = os.pread(file.fileno(), int(ends_n1[high] - ends_n1[low]), int(ends_n1[low]))
-    for place in range(low, high):
-        yield int(targets_n[place]), data[ends_n1[place] - ends_n1[low] : ends_n1[place + 1] - ends_n1[low]]
+        file.seek(begins_n1[low])
+        for place in range(low, high):
+            yield int(targets_n1[place]), file.read(int(begins_n1[place + 1] - begins_n1[place]))
 
 
 def _unpacked(packed: list[tuple[int, bytes]]) -> Iterator[Sample]:

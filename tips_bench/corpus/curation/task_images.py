@@ -74,7 +74,8 @@ def gather(
 ) -> tuple[list[TaskImages], dict[str, str]]:
     """The images of tasks, those of the same data once; and, with whatever_is_here, task -> why its images are not among them.
 
-    chosen: the data root of the user. Errors: as `open_images`, unless whatever_is_here; then rooms are not generated either.
+    chosen: the data root of the user. Errors: as `open_images`, unless whatever_is_here; then rooms are not generated either, and it is an
+    error if no images are found at all.
     """
     found: dict[str, TaskImages] = {}
     absent: dict[str, str] = {}
@@ -95,6 +96,10 @@ def gather(
             if not whatever_is_here:
                 raise
             absent[task] = str(error)
+    if not found:
+        where = chosen or data_root()
+        fix = "Put data there, name their folder with --data-root, or leave the option out."
+        raise UserError(f"the images of none of {len(absent)} tasks are on this machine", where=where, fix=fix)
     return list(found.values()), absent
 
 

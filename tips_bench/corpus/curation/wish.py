@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tips_bench.corpus.curation.candidates import search_library
 from tips_bench.corpus.curation.card import CurationCard
 from tips_bench.corpus.curation.signatures import Signer
 from tips_bench.corpus.curation.task_images import TaskImages
@@ -48,6 +49,14 @@ class Wish:
             fix = "Add --dedup, --decontaminate, --agree, --near, --balance or --keep."
             raise UserError("nothing was asked for", where="corpus curate", fix=fix)
 
+    def comparison(self) -> str:
+        """Which tasks' images may not be in the corpus, and which were not looked for, as a sentence; "" where none were named."""
+        if not (self.against or self.absent):
+            return ""
+        tasks = sorted({name for one in self.against for name in (one.task, *one.others)})
+        said = f"compared with {sum(one.count for one in self.against):,} images of {len(tasks)} tasks: {', '.join(tasks)}"
+        return f"{said}; {len(self.absent)} tasks NOT compared: {', '.join(self.absent)}" if self.absent else said
+
     def settings(self, shards: Sequence[str]) -> dict[str, Any]:
         """All that decides the result. shards: their hashes. Errors: as `load_encoder`; an encoder that cannot compare captions."""
         encoder = load_encoder(self.signer.model, self.signer.weights, "cpu", self.signer.dtype).spec
@@ -58,6 +67,7 @@ class Wish:
         return {
             "source": list(shards),
             "encoder": {"name": encoder.name, "weights": encoder.weights_sha256, "dtype": self.signer.dtype or "fp32"},
+            "search": search_library(),
             "card": self.card.model_dump(mode="json"),
             **{
                 name: [
