@@ -33,8 +33,8 @@ from tips_bench.cards import load_card
 from tips_bench.data.base import Reader
 from tips_bench.data.pairs import KeypointPair, ViewPair
 from tips_bench.data.view_geometry import match_errors
-from tips_bench.evaluation.run import data_folder
 from tips_bench.evaluation.spec import resolve
+from tips_bench.evaluation.task_data import data_folder
 from tips_bench.features.patch_maps import Grid
 from tips_bench.features.point_matching import find_points, read_points
 from tips_bench.features.view_matching import match_views

@@ -16,7 +16,7 @@ from tips_bench.data.base import SegmentationSample
 from tips_bench.data.checks.base import Report, check
 from tips_bench.data.checks.task import check_task
 from tips_bench.data.segmentation import ade20k, folder
-from tips_bench.evaluation.run import misfit
+from tips_bench.evaluation.task_data import misfit
 from tips_bench.rooms.writing.writers import write_rooms
 
 CLASSES = ["wall", "floor", "chair"]

@@ -151,7 +151,10 @@ def test_a_plan_says_of_which_evaluations_it_does_not_know_the_images() -> None:
     arguments = ["run", "--task", "rooms-video,mose", "--model", "tips-nano", "--dry-run"]
     lines = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"}).stdout.splitlines()
     assert [line.split()[3:] for line in lines if "video-" in line] == [["480", "480", "0.0"], ["-", "-", "-"]]
-    assert lines[-1] == "-: not known, for the card does not say how many images there are."
+    assert lines[-2:] == [
+        "-: not known, for the card does not say how many images there are.",
+        "Not here: the data of mose. How to get them: tips-bench show TASK.",
+    ]
 
 
 def test_cards_that_do_not_fit_together_cost_nothing_and_hinder_no_other() -> None:

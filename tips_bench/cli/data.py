@@ -65,7 +65,7 @@ def check(
     from tips_bench import catalog
     from tips_bench.cards import load_card
     from tips_bench.data.checks.task import check_task
-    from tips_bench.evaluation.run import misfit
+    from tips_bench.evaluation.task_data import misfit
 
     card = load_card("task", task)
     if card.data.generator is None:

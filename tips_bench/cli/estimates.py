@@ -40,9 +40,10 @@ def print_plan(
     """
     from tips_bench.evaluation.hours import encoder_hours
     from tips_bench.evaluation.run import RunOptions
+    from tips_bench.evaluation.task_data import counted_on_disk, is_absent
 
-    state = _state(specs, options)
-    found = _left(specs, state, options, kept)
+    state, root = _state(specs, options), options["data_root"]
+    found = _left([counted_on_disk(spec, root) for spec in specs], state, options, kept)
     hours = encoder_hours(found, RunOptions(**options), print_error) if trial else [None] * len(found)
     jobs = _jobs(specs, state) if executor else [None] * len(found)
     rows = [_Row(*row) for row in zip(found, hours, state, jobs, strict=True)]
@@ -55,13 +56,15 @@ def print_plan(
     if options["cache"]:
         print_text("What lies in the cache, as far as the notes of earlier runs tell, is taken off.")
     if set(state) != {"left"}:
-        counted = ", ".join(f"{state.count(name)} {name}" for name in (*DONE, "failed", "left") if name in state)
-        print_text(f"{counted}. Only what has failed or is left costs anything more.")
+        states = ", ".join(f"{state.count(name)} {name}" for name in (*DONE, "failed", "left") if name in state)
+        print_text(f"{states}. Only what has failed or is left costs anything more.")
     if trial:
         print_text("hours: of these in the encoder, by a trial on this machine; an estimate. Training and fitting of probes come on top.")
     if (trial and None in hours) or not all(one.alone for one in found):
         untried = ", or the model could not be tried" if trial else ""
         print_text(f"-: not known, for the card does not say how many images there are{untried}.")
+    if absent := sorted({spec.task.name for spec in specs if is_absent(spec, root)}):
+        print_text(f"Not here: the data of {', '.join(absent)}. How to get them: tips-bench show TASK.")
     if trial and executor is not None:
         print_text(_from_start_to_end([row for row in rows if row.job is not None], executor, options["device"]))
 
@@ -113,7 +116,8 @@ def _print_table(rows: Sequence[_Row], *, trial: bool, on: bool) -> None:
         cells.append([*names, *(own[name] for name in more), *numbers, *([_shown(row.hours)] if trial else [])])
     alone, shared, disk = (sum(getattr(row.found, name) for row in rows) for name in ("alone", "shared", "disk"))
     known = [_shown(sum(row.hours or 0.0 for row in rows))] if trial else []
-    cells.append(["all", "", "", *([""] * len(more)), f"{alone:,}", f"{shared:,}", f"{disk / 1e9:.1f}", *known])
+    numbers = [f"{alone:,}", f"{shared:,}", f"{disk / 1e9:.1f}"] if alone else ["-"] * 3
+    cells.append(["all", "", "", *([""] * len(more)), *numbers, *known])
     print_table(["task", "model", "protocol", *more, "images", "shared", "disk GB", *(["hours"] if trial else [])], cells)
 
 

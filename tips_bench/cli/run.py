@@ -218,7 +218,8 @@ def evaluate_all(specs: list[Spec], options: dict[str, Any], loggers: list[str])
     left = TimeLeft([work_of(one) for one in found] or [0.0] * len(specs))
     if found and chosen.world.is_first:
         images = sum(one.shared for one in found)
-        say(f"{len(specs)} evaluations, about {counted(images, 'image')} through encoders; --dry-run prints what each of them costs")
+        through = f", about {counted(images, 'image')} through encoders" * (images > 0)
+        say(f"{len(specs)} evaluations{through}; --dry-run prints what each of them costs")
     with shared_passes(specs, chosen) as sharing, below_bars(lambda: in_words(left, len(specs))):
         for number, (spec, shared) in enumerate(zip(specs, sharing, strict=True), 1):
             began, record = datetime.now(UTC).isoformat(timespec="seconds"), None

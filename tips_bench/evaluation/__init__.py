@@ -12,6 +12,7 @@ work             the folder of unfinished work, which one run has at a time
 report           from a finished evaluation to its record
 sharing          evaluations that read the same images share one pass, and those of the same fit the head
 fitting          a probe's fit on disk, for a killed run and for other evaluations
+task_data        the data of a task: where they lie, whether they are here, how many samples they have
 counting         how many images an evaluation reads, and of which size, from its cards
 passes           notes of what --cache has kept, for plans
 estimate         what evaluations will ask of the backbone and of the disk

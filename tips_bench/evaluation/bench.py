@@ -21,8 +21,8 @@ from tips_bench.encoders.base import Encoder
 from tips_bench.encoders.flops import dense_peak, image_flops
 from tips_bench.errors import UserError
 from tips_bench.evaluation.cost import device_name
-from tips_bench.evaluation.run import data_folder
 from tips_bench.evaluation.spec import Spec
+from tips_bench.evaluation.task_data import data_folder
 from tips_bench.features.extract import Extractor
 from tips_bench.features.trial import Rate, best_of, decode_seconds, processors, rate_of, rates, workers_for
 from tips_bench.registry import FAMILIES

@@ -20,8 +20,8 @@ from typing import Any, Literal
 import torch
 
 from tips_bench.adapters.base import Adapter, Scores, save_pictures
-from tips_bench.cards import ModelCard, TaskCard, load_card
-from tips_bench.catalog import PACKAGE, cache_root, data_root, generated_root
+from tips_bench.cards import ModelCard
+from tips_bench.catalog import PACKAGE, cache_root
 from tips_bench.data.split import Split, Splits
 from tips_bench.encoders.base import Encoder
 from tips_bench.encoders.load import load_encoder
@@ -36,6 +36,7 @@ from tips_bench.evaluation.report import build_record, to_draw
 from tips_bench.evaluation.settings import note_settings
 from tips_bench.evaluation.sharing import Shared, fit_key
 from tips_bench.evaluation.spec import Spec, resolve
+from tips_bench.evaluation.task_data import present_folder
 from tips_bench.evaluation.work import WorkFolder
 from tips_bench.features.cache import FeatureCache
 from tips_bench.features.context import RunContext
@@ -97,16 +98,6 @@ class RunOptions:
     world: World = ALONE
 
 
-def misfit(task: TaskCard, root: Path) -> str | None:
-    """Why the card of a task does not fit its data, for example too few class names; None = they fit. root: the data root."""
-    protocol = load_card("protocol", task.protocol).for_task(task.name)
-    try:
-        FAMILIES.get(task.family).adapter_class()(task, protocol).open(root / task.data.root, None)
-    except UserError as error:
-        return str(error)
-    return None
-
-
 def evaluate(task: str, model: Any, protocol: str | None = None, **options: Any) -> Record:
     """Evaluate `model` on `task`, write the record and return it; `record.path` is its file.
 
@@ -160,7 +151,7 @@ def _evaluated(spec: Spec, chosen: RunOptions, encoder: Encoder | None, shared: 
     if isinstance(known, dict) and spec.task.primary not in known:  # of some families the protocol says which there are
         raise unknown_name("metric", spec.task.primary, known, where=f"task {spec.task.name}: primary")
     world = chosen.world
-    splits = world.first(lambda: adapter.open(_present(spec, chosen.data_root), spec.limit))
+    splits = world.first(lambda: adapter.open(present_folder(spec, chosen.data_root), spec.limit))
     if world.is_first:
         _warn(spec, splits)
     device = chosen.device if world.size == 1 else str(world.device)
@@ -194,29 +185,6 @@ def _warn(spec: Spec, splits: Splits) -> None:
 def _no_text(spec: Spec) -> UserError:
     problem = f"encoder {spec.model_name!r} has no text tower, and the task compares images with text"
     return UserError(problem, where=f"task {spec.task.name}", fix="Choose a model with a text tower: see `tips-bench list models`.")
-
-
-def _present(spec: Spec, root: Path | str | None) -> Path:
-    """As `data_folder`. Errors: the folder is not there."""
-    folder = data_folder(spec, root)
-    if not folder.is_dir():
-        root = Path(root) if root else data_root()
-        here = "" if root == Path("data") else f" Here, {root} takes the place of data."
-        problem, card = "there is no such folder", spec.task
-        raise UserError(problem, where=f"task {card.name}: {folder}", fix=f"{card.how_to_get}{here}".strip())
-    return folder
-
-
-def data_folder(spec: Spec, folder: Path | str | None) -> Path:
-    """The folder with the data of the task. Rooms are generated at first use, in the cache unless a data root (`folder`) is given."""
-    data, root = spec.task.data, None if folder is None else Path(folder)
-    if data.generator is None:
-        return (root or data_root()) / data.root
-    from tips_bench.rooms.writing.writers import write_rooms
-
-    place = (root or generated_root()) / data.root
-    write_rooms(root=place, **data.generator_options)
-    return place
 
 
 class _Run:

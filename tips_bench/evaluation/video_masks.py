@@ -17,8 +17,9 @@ from tips_bench.adapters.video_segmentation import VideoAdapter
 from tips_bench.data.videos import Clip, VideoReader
 from tips_bench.encoders.load import load_encoder
 from tips_bench.errors import UserError
-from tips_bench.evaluation.run import BATCH_SIZE, RunOptions, data_folder
+from tips_bench.evaluation.run import BATCH_SIZE, RunOptions
 from tips_bench.evaluation.spec import Spec
+from tips_bench.evaluation.task_data import data_folder
 from tips_bench.features.extract import Extractor
 from tips_bench.features.trial import default_workers
 from tips_bench.files import cannot_write, temporary_folder
