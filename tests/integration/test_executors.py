@@ -313,7 +313,8 @@ def test_what_slurm_has_is_not_queued_twice_and_what_it_has_ended_is_queued_agai
     assert "0 done, 0 running, 4 queued, 0 failed, 0 left; 0 jobs" in second.stderr and "see what is done" in second.stderr
     assert states(out) == ["queued"] * 4
     (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\n")
-    assert "Slurm's job 7_0 ended without its record; its log is " in command("status", out).stdout and states(out) == ["failed"] * 4
+    assert "Slurm's job 7_0 ended without its record; its log is " in command("status", out, "--json").stdout
+    assert states(out) == ["failed"] * 4
     assert "4 failed, 0 left; 2 jobs" in command(*on_slurm).stderr
 
 

@@ -279,7 +279,7 @@ def test_a_finished_record_of_this_commit_is_kept_and_not_scored_again(shapes, m
 def test_data_that_are_not_there_are_told_with_how_to_get_them_and_under_which_folder(tmp_path):
     with pytest.raises(UserError) as error:
         evaluate("amstertime", "tips-nano", out=tmp_path / "out", data_root=tmp_path / "sets")
-    assert str(error.value).startswith(f"task amstertime: {tmp_path}/sets/amstertime: there is no such folder. Unpack the data set of")
+    assert str(error.value).startswith(f"{tmp_path}/sets/amstertime/new: cannot read") and "Unpack the data set of" in str(error.value)
     assert str(error.value).endswith(f"Here, {tmp_path}/sets takes the place of data.")
 
 

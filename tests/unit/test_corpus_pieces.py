@@ -49,6 +49,15 @@ def test_a_piece_whose_file_is_there_is_not_done_again(tmp_path: Path) -> None:
     assert not (tmp_path / ".pieces").exists()
 
 
+def test_a_command_that_comes_late_does_no_piece_of_a_step_that_another_has_ended(tmp_path: Path) -> None:
+    (piece,), whole = marks(tmp_path, "a"), tmp_path / "corpus.json"
+    whole.write_text("{}")  # and the files of pieces are gone
+    pieces.do_piece(piece.function, piece.arguments, str(piece.done), str(whole))
+    assert not (tmp_path / "calls").exists()
+    run_pieces([piece], "marks", whole=whole)
+    assert not (tmp_path / "calls").exists() and not (tmp_path / ".pieces").exists()
+
+
 def test_the_sentence_of_a_piece_that_fails_is_raised_and_it_is_tried_again_the_next_time(tmp_path: Path) -> None:
     bad = Piece(f"{HERE}:fail", {"file": "lamp"}, tmp_path / "b")
     for _ in range(2):

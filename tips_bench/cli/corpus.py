@@ -284,7 +284,7 @@ def curate(
     \b
     Examples:
       tips-bench corpus curate raw/ --dedup --encoder tips-b14 --to curated/
-      tips-bench corpus curate raw/ --dedup --agree 0.6 --encoder tips-b14 --to curated/
+      tips-bench corpus curate raw/ --agree 0.6 --encoder tips-b14 --to kept/
       tips-bench corpus curate raw/ --dedup --decontaminate all \\
         --near ade20k,nyu-depth --balance --keep 1000000 \\
         --encoder tips-b14 --to curated/ --on local

@@ -59,6 +59,7 @@ def fetch(source: Source, target: Path, limits: Limits, *, size: int, license: s
         ]
         run_pieces(pieces, "fetch", chosen, whole=target / MANIFEST)
         complete(target, lambda: _finish(source, target, settings, [piece.done for piece in pieces]))
+    shutil.rmtree(target / WORK, ignore_errors=True)
     manifest = load_manifest(target)
     assert manifest is not None
     return manifest
@@ -115,7 +116,7 @@ def _samples(
 
 
 def _finish(source: Source, target: Path, settings: dict[str, Any], done: list[Path]) -> None:
-    """Gather what the pieces say, write the manifest, and remove the work folder."""
+    """Gather what the pieces say, and write the manifest."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in done]
     shards = [Shard(**said["shard"]) for said in found if said["shard"] is not None]
     dropped = Counter(reason for said in found for _, reason, _ in said["dropped"])
@@ -129,4 +130,3 @@ def _finish(source: Source, target: Path, settings: dict[str, Any], done: list[P
         name="fetch", settings=settings, version=__version__, samples=samples, dropped=dict(dropped.most_common()), licenses=dict(licenses)
     )
     finish(target, Manifest(steps=[*source.steps(), step], shards=shards))
-    shutil.rmtree(target / WORK, ignore_errors=True)

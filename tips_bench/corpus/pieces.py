@@ -100,7 +100,7 @@ def run_pieces(pieces: Sequence[Piece], title: str, chosen: Chosen | None = None
         while left and not (whole and whole.is_file()):
             free = [piece for piece in left if not is_claimed(piece.running)]
             if free:
-                _do(free, chosen, advance)
+                _do(free, chosen, advance, str(whole.absolute()) if whole else "")
             else:
                 time.sleep(LOOK_AGAIN_S)
             left = _left(left)
@@ -109,11 +109,14 @@ def run_pieces(pieces: Sequence[Piece], title: str, chosen: Chosen | None = None
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def do_piece(function: str, arguments: dict[str, Any], done: str) -> None:
-    """Do a piece, unless it is done or another process does it; a sentence for the user is left in a file. Errors: a bug."""
+def do_piece(function: str, arguments: dict[str, Any], done: str, whole: str = "") -> None:
+    """Do a piece, unless it is done or another process does it; a sentence for the user is left in a file. Errors: a bug.
+
+    whole: as for `run_pieces`, "" for None. It is looked for last: it comes before files of pieces go.
+    """
     piece = Piece(function, arguments, Path(done))
     with claimed(piece.running) as ours:
-        if not ours or piece.done.is_file():
+        if not ours or piece.done.is_file() or (whole and Path(whole).is_file()):
             return
         try:
             load_target(function)(**arguments)
@@ -130,16 +133,16 @@ def do_pieces(pieces: Sequence[dict[str, Any]]) -> None:
         do_piece(**piece)
 
 
-def _do(pieces: Sequence[Piece], chosen: Chosen | None, advance: Advance) -> None:
+def _do(pieces: Sequence[Piece], chosen: Chosen | None, advance: Advance, whole: str) -> None:
     if chosen is None:
         for piece in pieces:
-            do_piece(piece.function, piece.arguments, str(piece.done))
+            do_piece(piece.function, piece.arguments, str(piece.done), whole)
             _raise_failure([piece])
             advance()
         return
 
     def ended(job: Job, problem: str) -> None:
-        own = [Piece(**{**one, "done": Path(one["done"])}) for one in job["arguments"]["pieces"]]
+        own = [Piece(one["function"], one["arguments"], Path(one["done"])) for one in job["arguments"]["pieces"]]
         advance(len(own))
         unfinished = [piece for piece in _left(own) if not piece.failed.is_file()]
         if problem and unfinished:
@@ -147,15 +150,15 @@ def _do(pieces: Sequence[Piece], chosen: Chosen | None, advance: Advance) -> Non
 
     run = EXECUTORS.get(chosen.name)
     logs = pieces[0].running.parent / "logs"
-    if not run(_as_jobs(pieces, chosen), Settings(logs, ended, chosen.values, chosen.at_once, alone=True)):
+    if not run(_as_jobs(pieces, chosen, whole), Settings(logs, ended, chosen.values, chosen.at_once, alone=True)):
         raise UserError("the pieces are queued, and not done yet", where=f"--on {chosen.name}", fix="Give the command again when they are.")
 
 
-def _as_jobs(pieces: Sequence[Piece], chosen: Chosen) -> list[Job]:
+def _as_jobs(pieces: Sequence[Piece], chosen: Chosen, whole: str = "") -> list[Job]:
     """Several pieces a job where there are many: a process takes seconds to start, and Slurm's arrays have an end."""
     device = pieces[0].device
     most = ROUNDS * jobs_at_once(device, chosen.at_once) if chosen.name == "local" else MOST_JOBS
-    plain = [{"function": one.function, "arguments": one.arguments, "done": str(one.done.absolute())} for one in pieces]
+    plain = [{"function": one.function, "arguments": one.arguments, "done": str(one.done.absolute()), "whole": whole} for one in pieces]
     return [new_job("tips_bench.corpus.pieces:do_pieces", {"pieces": plain[first::most]}, device) for first in range(min(most, len(plain)))]
 
 

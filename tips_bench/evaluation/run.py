@@ -36,7 +36,7 @@ from tips_bench.evaluation.report import build_record, to_draw
 from tips_bench.evaluation.settings import note_settings
 from tips_bench.evaluation.sharing import Shared, fit_key
 from tips_bench.evaluation.spec import Spec, resolve
-from tips_bench.evaluation.task_data import present_folder
+from tips_bench.evaluation.task_data import open_splits
 from tips_bench.evaluation.work import WorkFolder
 from tips_bench.features.cache import FeatureCache
 from tips_bench.features.context import RunContext
@@ -151,7 +151,7 @@ def _evaluated(spec: Spec, chosen: RunOptions, encoder: Encoder | None, shared: 
     if isinstance(known, dict) and spec.task.primary not in known:  # of some families the protocol says which there are
         raise unknown_name("metric", spec.task.primary, known, where=f"task {spec.task.name}: primary")
     world = chosen.world
-    splits = world.first(lambda: adapter.open(present_folder(spec, chosen.data_root), spec.limit))
+    splits = world.first(lambda: open_splits(adapter, spec, chosen.data_root))
     if world.is_first:
         _warn(spec, splits)
     device = chosen.device if world.size == 1 else str(world.device)

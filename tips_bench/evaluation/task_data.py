@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from tips_bench.adapters.base import Adapter
 from tips_bench.cards import TaskCard, load_card
 from tips_bench.catalog import data_root, generated_root
+from tips_bench.data.split import Splits
 from tips_bench.errors import UserError
 from tips_bench.evaluation.spec import Spec
 from tips_bench.registry import FAMILIES
 
 
-def present_folder(spec: Spec, root: Path | str | None) -> Path:
-    """As `data_folder`. Errors: the folder is not there."""
-    folder = data_folder(spec, root)
-    if not folder.is_dir():
+def open_splits(adapter: Adapter, spec: Spec, root: Path | str | None) -> Splits[Any]:
+    """What an evaluation reads. root: as for `data_folder`. Errors: those of the reader; where no folder is, with how to get the data."""
+    folder, card = data_folder(spec, root), spec.task
+    try:
+        return adapter.open(folder, spec.limit)
+    except UserError as error:
+        if folder.is_dir():
+            raise
         root = Path(root) if root else data_root()
-        here = "" if root == Path("data") else f" Here, {root} takes the place of data."
-        problem, card = "there is no such folder", spec.task
-        raise UserError(problem, where=f"task {card.name}: {folder}", fix=f"{card.how_to_get}{here}".strip())
-    return folder
+        said = [error.fix] if error.fix and card.how_to_get not in error.fix else []
+        here = [] if root == Path("data") else [f"Here, {root} takes the place of data."]
+        raise UserError(error.problem, where=error.where, fix=" ".join([*said, card.how_to_get, *here])) from error
 
 
 def data_folder(spec: Spec, folder: Path | str | None) -> Path:
