@@ -307,7 +307,7 @@ def curate(
     against, absent = images(decontaminate, "--decontaminate", card.contamination.splits)
     if require_all and absent:
         fix = "Fetch their data (`tips-bench data`), or leave --require-all out."
-        raise UserError(f"{len(absent)} tasks cannot be compared: {', '.join(absent)}", where="--require-all", fix=fix)
+        raise UserError(f"{counted(len(absent), 'task')} cannot be compared: {', '.join(absent)}", where="--require-all", fix=fix)
     queries = images(near, "--near", ["train"])[0]
     signer = Signer(encoder, weights, device, dtype)
     wish = Wish(signer, card, queries, against, absent, dedup, balance, keep, seed, agree)

@@ -12,6 +12,7 @@ from tips_bench.corpus.curation.signatures import Signer
 from tips_bench.corpus.curation.task_images import TaskImages
 from tips_bench.encoders import load_encoder
 from tips_bench.errors import UserError
+from tips_bench.wording import counted
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,9 @@ class Wish:
         if not (self.against or self.absent):
             return ""
         tasks = sorted({name for one in self.against for name in (one.task, *one.others)})
-        said = f"compared with {sum(one.count for one in self.against):,} images of {len(tasks)} tasks: {', '.join(tasks)}"
-        return f"{said}; {len(self.absent)} tasks NOT compared: {', '.join(self.absent)}" if self.absent else said
+        images = sum(one.count for one in self.against)
+        said = f"compared with {counted(images, 'image')} of {counted(len(tasks), 'task')}: {', '.join(tasks)}"
+        return f"{said}; {counted(len(self.absent), 'task')} NOT compared: {', '.join(self.absent)}" if self.absent else said
 
     def settings(self, shards: Sequence[str]) -> dict[str, Any]:
         """All that decides the result. shards: their hashes. Errors: as `load_encoder`; an encoder that cannot compare captions."""
