@@ -249,11 +249,11 @@ def curated(tmp_path: Path, *options: str) -> Result:
 
 def test_the_command_says_which_data_sets_were_compared_and_which_were_not(tmp_path: Path, planted: dict[str, str]) -> None:
     refused = curated(tmp_path, "--dedup", "--decontaminate", "all", "--require-all")
-    assert refused.exit_code == 2 and "tasks cannot be compared:" in refused.stderr and "ade20k" in refused.stderr
+    assert refused.exit_code == 2 and "cannot be compared:" in refused.stderr and "ade20k" in refused.stderr
     assert not (tmp_path / "out").exists()
     done = curated(tmp_path, "--decontaminate", "all")
     said = " ".join(done.stdout.split())
-    assert done.exit_code == 0 and re.search(r"compared with 4 images of 1 tasks: drawings; \d+ tasks NOT compared: .*ade20k", said)
+    assert done.exit_code == 0 and re.search(r"compared with 4 images of 1 task: drawings; \d+ tasks? NOT compared: .*ade20k", said)
 
 
 @pytest.mark.parametrize("options", [("--dedup", "--decontaminate", "all"), ("--decontaminate", "all"), ("--near", "all")])
