@@ -1,13 +1,15 @@
-"""An encoder that dies in the middle of a run."""
+"""Runs that die in the middle: of their encoder, or at a file."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from tips_bench import files
 from tips_bench.features.extract import Extractor
 
 
@@ -34,3 +36,27 @@ def killed_after(calls: int, method: str = "timed") -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Extractor, method, dying(getattr(Extractor, method), calls))
         yield
+
+
+def kills_at_each_file(work: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> int:
+    """How often `work` was killed before it ended: each time before the first, the second, ... file appears, or right after it did."""
+    left, real, kills = [0], os.replace, 0
+
+    def replace(*paths: Any) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise Killed
+        real(*paths)
+        if left[0] == -1:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "replace", replace)
+        for left[0] in range(1, 200):
+            try:
+                work()
+            except Killed:
+                kills += 1
+                continue
+            return kills
+    raise AssertionError(f"killed {kills} times, it never ended")

@@ -18,8 +18,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.helpers.curation import TASK, write_corpus, write_task
-from tests.helpers.kills import Killed
-from tips_bench import files
+from tests.helpers.kills import Killed, kills_at_each_file
 from tips_bench.cli.app import app
 from tips_bench.corpus import pieces
 from tips_bench.corpus.card import CROISSANT, README
@@ -99,28 +98,7 @@ def test_stopped_at_any_moment_it_goes_on_to_the_same_bytes(
 ) -> None:
     asked = wish(balance=True, keep=24)
     expected = (curate(tmp_path / "raw", tmp_path / "once", asked), contents(tmp_path / "once"))[1]
-    left, real = [0], os.replace
-
-    def replace(*paths: Any) -> None:
-        """Every file appears by it: the curation is stopped before one does, and a further time after it did."""
-        left[0] -= 1
-        if left[0] == 0:
-            raise Killed
-        real(*paths)
-        if left[0] == -1:
-            raise Killed
-
-    monkeypatch.setattr(files.os, "replace", replace)
-    kills = 0
-    for left[0] in range(1, 200):
-        try:
-            curate(tmp_path / "raw", tmp_path / "killed", asked)
-        except Killed:
-            kills += 1
-            continue
-        break
-    left[0] = -2
-    curate(tmp_path / "raw", tmp_path / "killed", asked)
+    kills = kills_at_each_file(lambda: curate(tmp_path / "raw", tmp_path / "killed", asked), monkeypatch)
     assert kills >= 5 and contents(tmp_path / "killed") == expected
 
 

@@ -15,9 +15,8 @@ from PIL import Image
 from torch.nn import functional as F
 
 from tests.helpers.curation import drawing, encoded
-from tests.helpers.kills import Killed
+from tests.helpers.kills import kills_at_each_file
 from tests.helpers.text_models import CORPUS, small_tips
-from tips_bench import files
 from tips_bench.corpus.card import CROISSANT, README
 from tips_bench.corpus.check import check_corpus
 from tips_bench.corpus.curation.card import curation_card
@@ -129,27 +128,7 @@ def test_shares_encoders_and_corpora_that_cannot_be_used_are_refused(tmp_path: P
 def test_stopped_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path: Path, signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Wish(signer, curation_card(["samples=4"]), dedup=True, agree=0.7, keep=6)
     curate(tmp_path / "raw", tmp_path / "once", asked)
-    left, real, kills = [0], os.replace, 0
-
-    def replace(*paths: Any) -> None:
-        """Every file appears by it: the curation is stopped before one does, and a further time after it did."""
-        left[0] -= 1
-        if left[0] == 0:
-            raise Killed
-        real(*paths)
-        if left[0] == -1:
-            raise Killed
-
-    monkeypatch.setattr(files.os, "replace", replace)
-    for left[0] in range(1, 100):
-        try:
-            curate(tmp_path / "raw", tmp_path / "killed", asked)
-        except Killed:
-            kills += 1
-            continue
-        break
-    left[0] = -2
-    curate(tmp_path / "raw", tmp_path / "killed", asked)
+    kills = kills_at_each_file(lambda: curate(tmp_path / "raw", tmp_path / "killed", asked), monkeypatch)
     assert kills >= 5 and contents(tmp_path / "killed") == contents(tmp_path / "once")
 
 

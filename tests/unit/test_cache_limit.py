@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from tips_bench.errors import UserError
 from tips_bench.evaluation.keeping import limit_bytes, rounding
@@ -20,20 +19,9 @@ from tips_bench.features.memory import FeatureMemory
 from tips_bench.features.part_writer import PARTS_WITHIN_LIMIT
 from tips_bench.features.upkeep import parts, prune, verify
 
+pytestmark = pytest.mark.usefixtures("written_at_once")
 LIMIT = 256_000
 ROW = np.zeros((1, 300), np.float32)  # 1.2 kB, with its record less than a 128th of the limit
-
-
-@pytest.fixture(autouse=True)
-def _written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is looked at here is what lies on the disk; test_features_written_beside.py holds the thread that writes to its promises."""
-    keep = FeatureMemory.keep
-
-    def keep_and_wait(self: FeatureMemory, key: bytes, kind: str, features_PD: Tensor) -> None:
-        keep(self, key, kind, features_PD)
-        self._settle(0)
-
-    monkeypatch.setattr(FeatureMemory, "keep", keep_and_wait)
 
 
 def memory(cache: Path, encoder: str, most_bytes: int | None = LIMIT) -> FeatureMemory:

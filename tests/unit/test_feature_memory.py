@@ -20,17 +20,7 @@ from tips_bench.features.extract import Extractor
 from tips_bench.features.image_embeddings import ImageEmbedding
 from tips_bench.features.memory import FeatureMemory, keys
 
-
-@pytest.fixture(autouse=True)
-def _written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is looked at here is what lies on the disk; test_features_written_beside.py holds the thread that writes to its promises."""
-    keep = FeatureMemory.keep
-
-    def keep_and_wait(self: FeatureMemory, key: bytes, kind: str, features_PD: Tensor) -> None:
-        keep(self, key, kind, features_PD)
-        self._settle(0)
-
-    monkeypatch.setattr(FeatureMemory, "keep", keep_and_wait)
+pytestmark = pytest.mark.usefixtures("written_at_once")
 
 
 def pixels(number: int, seed: int = 0) -> Tensor:

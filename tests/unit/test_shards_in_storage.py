@@ -32,17 +32,22 @@ class _Ranges(AbstractBufferedFile):
         return bytes(self.fs.cat_file(self.path, start, end))
 
 
-class Counted(MemoryFileSystem):
-    """Object storage that counts the bytes that are read of it."""
+class Storage(MemoryFileSystem):
+    """Object storage of any protocol, in memory. A subclass has a `store` of its own."""
 
-    protocol = "counted"
-    store: dict[str, Any] = {}
     pseudo_dirs = [""]
-    read: Counter[str] = Counter()
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
         return "/" + path.split("://")[-1].strip("/")
+
+
+class Counted(Storage):
+    """Object storage that counts the bytes that are read of it."""
+
+    protocol = "counted"
+    store: dict[str, Any] = {}
+    read: Counter[str] = Counter()
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
         data = self.store[self._strip_protocol(path)].getvalue()[start:end] if self.exists(path) else None
@@ -99,17 +104,12 @@ def test_an_index_of_a_foreign_shard_in_object_storage_is_made_without_reading_i
     assert share < 0.1, share
 
 
-class Unsteady(MemoryFileSystem):
+class Unsteady(Storage):
     """Object storage whose reads fail twice of three times."""
 
     protocol = "unsteady"
     store: dict[str, Any] = {}
-    pseudo_dirs = [""]
     tries: Counter[str] = Counter()
-
-    @classmethod
-    def _strip_protocol(cls, path: str) -> str:
-        return "/" + path.split("://")[-1].strip("/")
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
         self.tries["all"] += 1

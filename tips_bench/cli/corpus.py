@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,6 +15,9 @@ from tips_bench.cli.output import print_json, print_line, print_rich, print_tabl
 from tips_bench.errors import UserError
 from tips_bench.executors.chosen import chosen_executor
 from tips_bench.wording import counted
+
+if TYPE_CHECKING:
+    from tips_bench.corpus.curation.task_images import TaskImages
 
 EXAMPLES = """Make data for pretraining: shards of images with captions, and what is known of them.
 
@@ -292,23 +295,15 @@ def curate(
     from tips_bench.corpus.curation.card import curation_card
     from tips_bench.corpus.curation.curate import curate as carry_out
     from tips_bench.corpus.curation.signatures import Signer
-    from tips_bench.corpus.curation.task_images import TaskImages, gather
     from tips_bench.corpus.curation.wish import Wish
     from tips_bench.corpus.plan import curation_plan
 
     executor, card = chosen_executor(on, jobs, slurm, ray), curation_card(overrides or [])
-
-    def images(names: str | None, option: str, splits: list[Literal["train", "test"]]) -> tuple[list[TaskImages], dict[str, str]]:
-        if names is None:
-            return [], {}
-        tasks = split(names, option, lambda: list(card_files("task")))
-        return gather(tasks, splits, data_root, whatever_is_here=names.strip() == ALL)
-
-    against, absent = images(decontaminate, "--decontaminate", card.contamination.splits)
+    against, absent = _images(decontaminate, "--decontaminate", card.contamination.splits, data_root)
     if require_all and absent:
         fix = "Fetch their data (`tips-bench data`), or leave --require-all out."
         raise UserError(f"{counted(len(absent), 'task')} cannot be compared: {', '.join(absent)}", where="--require-all", fix=fix)
-    queries = images(near, "--near", ["train"])[0]
+    queries = _images(near, "--near", ["train"], data_root)[0]
     signer = Signer(encoder, weights, device, dtype)
     wish = Wish(signer, card, queries, against, absent, dedup, balance, keep, seed, agree)
     if dry_run:
@@ -324,3 +319,15 @@ def curate(
     if compared := wish.comparison():
         print_line(compared)
     print_line(str(to / "curation.html"))
+
+
+def _images(
+    names: str | None, option: str, splits: list[Literal["train", "test"]], data_root: Path | None
+) -> tuple[list[TaskImages], dict[str, str]]:
+    """The images of the tasks that an option names, and why others cannot be compared. Errors: those of `gather`."""
+    from tips_bench.corpus.curation.task_images import gather
+
+    if names is None:
+        return [], {}
+    tasks = split(names, option, lambda: list(card_files("task")))
+    return gather(tasks, splits, data_root, whatever_is_here=names.strip() == ALL)
