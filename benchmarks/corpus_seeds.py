@@ -1,15 +1,17 @@
 """Does a curated corpus pay? The recipe of tips-nano, 1/48 as long, on a raw corpus, on what the engine makes of it, on clean rooms.
 
-    python -m benchmarks.corpus_seeds --out FOLDER [--arms raw engine clean] [--seeds 0 1 2]
+    python -m benchmarks.corpus_seeds --out FOLDER [--arms raw engine clean] [--seeds 0 1 2] [--on]
 
 raw       web captions, two fifths of them of other images; a changed copy for every second image; copies of test images
 captioned the same images with captions of `tips-bench corpus caption`, by a describer who knows the rooms (benchmarks/rooms_describer.py)
 agreed    of these, those whose web caption is among the share AGREE that agrees best (`corpus curate --agree`)
 engine    of the captioned ones, what `tips-bench corpus curate` keeps: no copies, no test images, a balanced draw
+whole     engine with --agree, before the draw
 clean     the rooms as they are, with their own captions
 
-Every arm has the same number of steps. A run that was stopped is taken up again, and what was scored is not scored again. The test images
-that are planted are those of the tasks as they are shipped; `fresh` tasks have rooms of another seed, which no corpus shows.
+Every arm has the same number of steps. With --on these are STEPS more steps of the shipped tips-nano, as in the second stage of its recipe,
+and no run from first weights. A run that was stopped is taken up again, and what was scored is not scored again. The test images that are
+planted are those of the tasks as they are shipped; `fresh` tasks have rooms of another seed, which no corpus shows.
 """
 
 from __future__ import annotations
@@ -28,22 +30,26 @@ from scipy import stats
 
 from benchmarks.raw_corpus import SWAPPED, TASKS, left_over, plant
 from benchmarks.rooms_describer import PROMPTS, TABLE
+from tips_bench.catalog import shipped_card_files
 from tips_bench.corpus.store import MANIFEST
 from tips_bench.evaluation.run import evaluate
 from tips_bench.results.comparison import Comparison, compare
 from tips_bench.results.counts import load_scored
 from tips_bench.results.folders import read_records
 from tips_bench.rooms.writing.writers import write_rooms
+from tips_bench.training.captions import TOKENIZER
 from tips_bench.training.loop import train
 from tips_bench.training.recipe_files import load_recipe
 from tips_bench.training.runs import export
 
-ARMS = ("raw", "captioned", "agreed", "engine", "clean")
+ARMS = ("raw", "captioned", "agreed", "engine", "whole", "clean")
 ROOMS = 201  # seed of the rooms
 FRAMES, HELD_OUT = 512, 64  # of whole rooms; fifteen close-ups of each
 AGREE = 1 - SWAPPED  # share of web captions that the engine keeps: as many as are right
 KEEP = 4096  # images that the engine's draw keeps
 SHORTER = 48  # times as short as the shipped recipe
+STEPS = 300  # with --on; 1/52 of the shipped recipe, and twice the images of the high resolution in each run of the others
+SHIPPED = "tips-nano"
 FRESH = 93  # seed of the rooms that nothing shows
 SCORED = (("rooms-seg", False), ("rooms-zeroshot", False), ("rooms-retrieval", False), ("rooms-zeroshot", True), ("rooms-retrieval", True))
 LOSS = "held_out/contrastive/0"  # of the web captions of clean rooms: the only kind that every arm learns
@@ -92,17 +98,16 @@ def shards(arm: str, out: Path) -> str:
     plant(sorted(rooms.glob("train-*.tar")), raw, known, seed=ROOMS)
     if arm == "raw":
         return f"{raw}/*.tar"
-    captioned, agreed, curated = out / "captioned", out / "agreed", out / "curated"
+    captioned, curated = out / "captioned", out / ("curated" if arm == "engine" else arm)
     prompts, cache = ["--prompt", ",".join(PROMPTS)], ["--cache", str(out / "answers")]
     describer = ["--captioner", "benchmarks.rooms_describer:describe", "--batch", "64"]
     _corpus(["caption", str(raw), "--to", str(captioned), *describer, *prompts, *cache], captioned, {TABLE: str(known)})
     if arm == "captioned":
         return f"{captioned}/*.tar"
-    encoder = ["--encoder", "tips-nano", "--dtype", "bf16", "--device", "cpu"]
-    if arm == "agreed":
-        _corpus(["curate", str(captioned), "--to", str(agreed), "--agree", f"{AGREE:g}", *encoder], agreed, {})
-        return f"{agreed}/*.tar"
-    choices = ["--dedup", "--decontaminate", ",".join(TASKS), "--balance", "--keep", str(KEEP)]
+    agree = ["--agree", f"{AGREE:g}"]
+    engine = ["--dedup", "--decontaminate", ",".join(TASKS), "--balance", "--keep", str(KEEP)]
+    choices = {"agreed": agree, "engine": engine, "whole": [*engine, *agree]}[arm]
+    encoder = ["--encoder", SHIPPED, "--dtype", "bf16", "--device", "cpu"]
     _corpus(["curate", str(captioned), "--to", str(curated), *choices, *encoder], curated, {})
     return f"{curated}/*.tar"
 
@@ -113,23 +118,42 @@ def _corpus(command: list[str], target: Path, variables: dict[str, str]) -> None
         subprocess.run([sys.executable, "-m", "tips_bench", "corpus", *command], env=os.environ | variables, check=True)
 
 
-def learned(arm: str, seed: int, out: Path) -> Path | None:
+def learned(arm: str, seed: int, out: Path, *, on: bool) -> Path | None:
     """The run of an arm, trained and exported; None where it was told to stop."""
     run, model = out / "runs" / f"{arm}-seed{seed}", out / "models" / f"{arm}-seed{seed}"
     if not model.is_dir():
-        if train(load_recipe("tips-nano", changes(arm, seed, shards(arm, out), out)), run, resume=True, device="cpu") == "preempted":
+        values = changes(arm, seed, shards(arm, out), out, on=on)
+        if train(load_recipe(SHIPPED, values), run, resume=True, device="cpu") == "preempted":
             return None
         export(run, model)
     return run
 
 
-def changes(arm: str, seed: int, images: str, out: Path) -> list[str]:
-    """What an arm changes in the shipped recipe: its length, and, without synthetic captions, what the second global token learns."""
-    steps = [stage.steps // SHORTER for stage in load_recipe("tips-nano").stages]
-    found = [f"data.shards={images}", f"seed={seed}", *(f"stages.{number}.steps={count}" for number, count in enumerate(steps))]
-    found += [f"data.held_out.shards={out}/rooms/val-*.tar", f"data.held_out.every={sum(steps) // 5}", "data.held_out.batches=7"]
+def changes(arm: str, seed: int, images: str, out: Path, *, on: bool) -> list[str]:
+    """What an arm changes in the shipped recipe: its length or beginning, and, without synthetic captions, what the second token learns."""
+    stages = load_recipe(SHIPPED).stages
+    steps = STEPS if on else sum(stage.steps // SHORTER for stage in stages)
+    found = [f"data.shards={images}", f"seed={seed}", *(_on() if on else _shorter())]
+    found += [f"data.held_out.shards={out}/rooms/val-*.tar", f"data.held_out.every={steps // 5}", "data.held_out.batches=7"]
     found += ["data.workers=0", "running.checkpoint_every=65", "running.keep=1", "running.loggers=[]"]
     return [*found, *(["method.contrastive.captions=[[web],[web]]"] if arm == "raw" else [])]
+
+
+def _shorter() -> list[str]:
+    return [f"stages.{number}.steps={stage.steps // SHORTER}" for number, stage in enumerate(load_recipe(SHIPPED).stages)]
+
+
+def _on() -> list[str]:
+    """The second stage alone, from the shipped weights, with the teacher of the recipe's last steps."""
+    folder = shipped_card_files("model")[SHIPPED].parent / SHIPPED
+    stage = load_recipe(SHIPPED).stages[-1].model_dump() | {"steps": STEPS}
+    begin = [f"model.begin.{tower}={folder}" for tower in ("vision", "text")]
+    return [
+        f"stages={json.dumps([stage])}",
+        *begin,
+        f"data.tokenizer={json.dumps({'file': str(folder / TOKENIZER)})}",
+        "method.teacher.start=0",
+    ]
 
 
 def scores_of(arm: str, seed: int, run: Path, out: Path) -> dict[str, float]:
@@ -180,12 +204,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--arms", nargs="*", choices=ARMS, default=["raw", "engine", "clean"])
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--on", action="store_true")
     asked = parser.parse_args()
     out = asked.out.absolute()
     scores: dict[str, dict[str, list[float]]] = {}
     for seed in asked.seeds:
         for arm in asked.arms:
-            run = learned(arm, seed, out)
+            run = learned(arm, seed, out, on=asked.on)
             if run is None:
                 return
             for name, value in scores_of(arm, seed, run, out).items():
