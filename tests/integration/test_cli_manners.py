@@ -204,3 +204,27 @@ def test_a_job_elsewhere_is_as_quiet_as_its_command(verbosity: int, monkeypatch:
 )
 def test_durations_are_said_as_people_say_them(seconds: float, words: str) -> None:
     assert progress.duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run --task rooms-seg --model pixels --out",
+        "train tips-nano --out",
+        "export run --to",
+        "export-results results --format csv --to",
+        "leaderboard build results --to",
+        "leaderboard report record.json --to",
+        "masks --task rooms-video --model pixels --out",
+        "reproduce record.json --out",
+        "quickstart --out",
+        "corpus check shards --html",
+        "data rooms",
+    ],
+)
+def test_what_writes_files_takes_no_address_for_a_folder(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that begins with s3:// would be a folder named s3: on the machine that may be gone tomorrow."""
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, [*command.split(), "s3://bucket/place"])
+    assert done.exit_code == 2 and "s3://bucket/place: an address in object storage is not possible here" in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -17,6 +17,7 @@ from tips_bench.cli.app import app
 from tips_bench.cli.run import run as run_command
 from tips_bench.errors import UserError
 from tips_bench.evaluation import run as evaluation_run
+from tips_bench.evaluation import task_data
 from tips_bench.evaluation.run import RunOptions
 from tips_bench.evaluation.sharing import Shared
 from tips_bench.evaluation.spec import Spec
@@ -27,7 +28,7 @@ Call = dict[str, Any]
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
-    """Every call of the stand-in for evaluate_spec, which saves a record and returns it; task `voc2012` has no data."""
+    """Every call of the stand-in for evaluate_spec, which saves a record and returns it, but for task `voc2012`. No data are missed."""
     made: list[Call] = []
 
     def evaluate_spec(spec: Spec, options: RunOptions, shared: Shared | None) -> Record:
@@ -37,13 +38,14 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
         del given["world"]
         made.append({"task": task, "model": model, "protocol": protocol, **given})
         if task == "voc2012":
-            raise UserError("no such folder", where="data/VOC2012", fix="Download it.")
+            raise UserError("not an image", where="data/VOC2012", fix="Download it again.")
         pictures = [f"{protocol}-01234567/{i}.png" for i in range(options.pictures)]
         done = record(task, model, protocol, pictures=pictures)
         done.save(record_path(Path(options.out), task, model, done.protocol, "01234567"))
         return done
 
     monkeypatch.setattr(evaluation_run, "evaluate_spec", evaluate_spec)
+    monkeypatch.setattr(task_data, "is_absent", lambda spec, root: False)
     return made
 
 
@@ -200,9 +202,23 @@ def test_a_task_or_a_protocol_that_would_go_without_is_refused(calls: list[Call]
 def test_one_failure_does_not_stop_the_others_and_the_status_says_so(calls: list[Call], tmp_path: Path) -> None:
     done = run("run", "--task", "voc2012,rooms-seg", "--model", "pixels", "--out", str(tmp_path))
     assert done.exit_code == 2
-    assert "tips-bench: data/VOC2012: no such folder. Download it." in done.stderr
+    assert "tips-bench: data/VOC2012: not an image. Download it again." in done.stderr
     assert [call["task"] for call in calls] == ["voc2012", "rooms-seg"]
     assert "41.25" in done.stdout
+
+
+def test_of_several_evaluations_those_without_data_are_named_once_and_left_out(
+    calls: list[Call], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_data, "is_absent", lambda spec, root: spec.task.data.generator is None)
+    done = run("run", "--task", "rooms-seg,ade20k,nyu-depth", "--model", "pixels", "--out", str(tmp_path))
+    assert done.exit_code == 2
+    first, *_, last = done.stderr.splitlines()
+    assert first.startswith("2 of 3 evaluations are left out: the data of ade20k, nyu-depth are not in ")
+    assert last == "1 of 3 evaluations have a record, 0 failed, 2 have no data here"
+    alone = run("run", "--task", "ade20k", "--model", "pixels", "--out", str(tmp_path))
+    assert "left out" not in alone.stderr  # its own error says how to get them
+    assert [call["task"] for call in calls] == ["rooms-seg", "ade20k"]
 
 
 def test_a_model_whose_code_fails_does_not_stop_the_others(calls: list[Call], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

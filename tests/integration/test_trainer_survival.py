@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from tests.helpers.pretraining import recipe, write_shards
 from tips_bench.errors import UserError
-from tips_bench.training import batches, checkpoint, runs
+from tips_bench.registry import LOGGERS
+from tips_bench.training import batches, checkpoint, claim, runs
 from tips_bench.training.batches import Batch, TrainingData
 from tips_bench.training.history import read_history
 from tips_bench.training.log import read_log
@@ -156,3 +157,34 @@ def test_several_evaluations_are_made_beside_the_steps_and_one_that_fails_ends_n
     log.write_text("".join(line for line in log.read_text().splitlines(keepends=True) if '"knn"' not in line))
     train(recipe(shards, steps=4, method=ALONE, evaluation=parts), tmp_path / "run", resume=True, device="cpu", evaluate=evaluate)
     assert asked[4:] == [("step-00000004", "rooms-seg", "knn")]  # what a kill had left out
+
+
+def test_scores_go_to_the_loggers_at_the_step_of_their_model_and_old_models_go(
+    shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[int, dict[str, float]]] = []
+
+    class Noted:
+        def __init__(self, *places: Path, **options: Any) -> None: ...
+
+        def numbers(self, step: int, values: dict[str, float]) -> None:
+            shown.append((step, {name: value for name, value in values.items() if name.startswith("evaluation/")}))
+
+        def close(self) -> None: ...
+
+    parts = [{"every": 1, "task": "rooms-seg"}, {"every": 2, "task": "rooms-seg", "protocol": "knn"}]
+    running = {"loggers": ["noted"], "keep_models": 2}
+    monkeypatch.setitem(LOGGERS._entries, "noted", Noted)
+    chosen = recipe(shards, steps=4, method=ALONE, evaluation=parts, running=running)
+    train(chosen, tmp_path / "run", device="cpu", evaluate=lambda part, model, out: {"miou": float(model.name[-1])})
+    every, second = "evaluation/rooms-seg/miou", "evaluation/rooms-seg/knn/miou"
+    assert [(step, values) for step, values in shown if values] == [
+        (1, {every: 1}), (2, {every: 2}), (2, {second: 2}), (3, {every: 3}), (4, {every: 4}), (4, {second: 4})
+    ]  # fmt: skip
+    assert sorted(path.name for path in (tmp_path / "run" / "evaluations").glob("step-*")) == ["step-00000003", "step-00000004"]
+
+
+def test_a_rank_that_does_not_see_the_first_one_s_folder_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claim, "SEEN_WITHIN_S", 0.0)
+    with pytest.raises(UserError, match=r"does not see what the first rank has written here\. Give --out a folder on a disk that all"):
+        claim.raise_if_not_shared(tmp_path)

@@ -137,7 +137,9 @@ def fetch(
 def check(
     folder: Folder,
     recipe: Annotated[str | None, typer.Option(help="A recipe: its kinds of captions must be there.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a page with histograms and some samples.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(parser=local_path, metavar="FILE", help="Write a page with histograms and some samples.")
+    ] = None,
     on: On = None,
     jobs: Jobs = None,
     slurm: Slurm = None,

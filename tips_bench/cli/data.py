@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from tips_bench.cli import complete
-from tips_bench.cli.options import DataRoot
+from tips_bench.cli.options import DataRoot, local_path
 from tips_bench.cli.output import print_json, print_line, print_rich
 from tips_bench.wording import counted
 
@@ -105,7 +105,7 @@ def croissant(task: Annotated[str, typer.Argument(autocompletion=complete.task, 
 
 @app.command("rooms")
 def rooms(
-    out: Annotated[Path, typer.Argument(help="The folder to write to.")],
+    out: Annotated[Path, typer.Argument(parser=local_path, metavar="FOLDER", help="The folder to write to.")],
     layout: Annotated[
         Literal[
             "ade20k",

@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
+from tips_bench.cli.options import local_path
 from tips_bench.cli.output import print_line
 
 
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
-    to: Annotated[Path, typer.Option(help="Folder to write to, in Hugging Face layout.")],
+    to: Annotated[Path, typer.Option(parser=local_path, metavar="FOLDER", help="Folder to write to, in Hugging Face layout.")],
     weights: Annotated[
         Literal["student", "teacher"],
         typer.Option(help="Which image encoder. The teacher is an exponential moving average of the student."),

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, cast
 
 import typer
 
+from tips_bench.cli.options import local_path
 from tips_bench.cli.output import print_error, print_line
 from tips_bench.registry import LOGGERS
 from tips_bench.wording import counted
@@ -14,7 +15,7 @@ from tips_bench.wording import counted
 
 def export_results(
     paths: Annotated[list[Path], typer.Argument(help="Record files, or folders that contain them.")],
-    to: Annotated[Path, typer.Option(help="Folder to write to. Files of the same name are replaced.")],
+    to: Annotated[Path, typer.Option(parser=local_path, metavar="FOLDER", help="Folder to write to. Files of the same name are replaced.")],
     format: Annotated[
         Literal["hugging-face", "model-index", "every-eval-ever", "csv", "wandb", "mlflow", "trackio", "tensorboard"],
         typer.Option(help="Whose format, or the logger to show them in."),

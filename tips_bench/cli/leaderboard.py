@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tips_bench.cli.options import local_path
 from tips_bench.cli.output import print_error, print_json, print_line, print_text
 from tips_bench.errors import UserError
 from tips_bench.wording import counted
@@ -29,7 +30,10 @@ LISTED = 12  # paths shown of each kind of change
 @app.command("build")
 def build(
     results: Annotated[list[Path], typer.Argument(help="Record files, or folders that contain them.")],
-    to: Annotated[Path, typer.Option("--to", help="Folder to write the site to. An earlier site there is replaced.")],
+    to: Annotated[
+        Path,
+        typer.Option("--to", parser=local_path, metavar="FOLDER", help="Folder to write the site to. An earlier site there is replaced."),
+    ],
     title: Annotated[str, typer.Option(help="Name of the leaderboard.")] = "tips-bench leaderboard",
     address: Annotated[
         str | None, typer.Option(help="Where the site will stand (https://...). Links to it then show a picture of the ranking.")
@@ -202,7 +206,7 @@ def print_change(change: Change, to: str) -> None:
 @app.command("report")
 def report(
     record: Annotated[Path, typer.Argument(help="The record (a .json file).")],
-    to: Annotated[Path, typer.Option("--to", help="The HTML file to write.")] = Path("report.html"),
+    to: Annotated[Path, typer.Option("--to", parser=local_path, metavar="FILE", help="The HTML file to write.")] = Path("report.html"),
 ) -> None:
     """Write one HTML file about one record: scores, intervals, classes, pictures, cost, and the command to repeat it.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tips_bench.cli.options import DataRoot, Device, Dtype
+from tips_bench.cli.options import DataRoot, Device, Dtype, local_path
 from tips_bench.cli.output import print_line
 from tips_bench.wording import counted
 
@@ -16,7 +16,9 @@ def masks(
     task: Annotated[str, typer.Option(help="A task of videos, for example youtube-vos.")],
     split: Annotated[str, typer.Option(help="Split of its data, for example valid.")],
     model: Annotated[str, typer.Option(help="A model, as for `tips-bench run`.")],
-    out: Annotated[Path, typer.Option(help="Folder to write to: a folder for each clip, a PNG for each frame.")],
+    out: Annotated[
+        Path, typer.Option(parser=local_path, metavar="FOLDER", help="Folder to write to: a folder for each clip, a PNG for each frame.")
+    ],
     protocol: Annotated[str | None, typer.Option(help="Protocol. Default: the default protocol of the task.")] = None,
     weights: Annotated[str | None, typer.Option(help="Weights to load, as for `tips-bench run`. Default: as the card says.")] = None,
     device: Device = None,

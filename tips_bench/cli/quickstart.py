@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tips_bench.cli.options import local_path
 from tips_bench.cli.run import evaluate_all, print_records
 
 TASKS = ("rooms-seg", "rooms-retrieval")
@@ -14,7 +15,11 @@ MODELS = ("tips-nano", "tips-nano-random")
 PICTURES = 4
 
 
-def quickstart(out: Annotated[Path, typer.Option(help="Folder to write the records and pictures to.")] = Path("results")) -> None:
+def quickstart(
+    out: Annotated[Path, typer.Option(parser=local_path, metavar="FOLDER", help="Folder to write the records and pictures to.")] = Path(
+        "results"
+    ),
+) -> None:
     """Evaluate a small pretrained encoder and the same encoder with random weights, and print a table. Takes about a minute.
 
     Nothing is downloaded: the images are generated rooms.

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from tips_bench.cli.names import number_or_auto
-from tips_bench.cli.options import DataRoot, Device
+from tips_bench.cli.options import DataRoot, Device, local_path
 from tips_bench.cli.output import print_json, print_line, print_table
 
 
 def reproduce(
     record: Annotated[Path, typer.Argument(help="The record: a .json file that `tips-bench run` wrote.")],
-    out: Annotated[Path, typer.Option(help="Folder to write the new record to.")] = Path("reproduced"),
+    out: Annotated[Path, typer.Option(parser=local_path, metavar="FOLDER", help="Folder to write the new record to.")] = Path("reproduced"),
     weights: Annotated[str | None, typer.Option(help="The weight file, where the record names one.")] = None,
     device: Device = None,
     batch_size: Annotated[str | None, typer.Option(help="Images per batch. Default: as in the record.")] = None,

@@ -48,6 +48,7 @@ from tips_bench.registry import LOGGERS, METRICS
 from tips_bench.wording import counted
 
 if TYPE_CHECKING:
+    from tips_bench.evaluation.run import RunOptions
     from tips_bench.evaluation.spec import Spec
     from tips_bench.evaluation.time_left import TimeLeft
     from tips_bench.ranks import World
@@ -213,9 +214,11 @@ def evaluate_all(specs: list[Spec], options: dict[str, Any], loggers: list[str])
     from tips_bench.evaluation.run import RunOptions, evaluate_spec
     from tips_bench.evaluation.time_left import TimeLeft, work_of
 
-    records, chosen = [], RunOptions(**options)
+    records, chosen, asked = [], RunOptions(**options), len(specs)
+    specs = with_data(specs, chosen) if asked > 1 else specs
     found = estimate(specs, chosen.dtype, keep=chosen.cache) if len(specs) > 1 else []
-    left = TimeLeft([work_of(one) for one in found] or [0.0] * len(specs))
+    work = {id(one.spec): work_of(one) for one in found}
+    left = TimeLeft([work.get(id(spec), 0.0) for spec in specs])
     if found and chosen.world.is_first:
         images = sum(one.shared for one in found)
         through = f", about {counted(images, 'image')} through encoders" * (images > 0)
@@ -242,9 +245,24 @@ def evaluate_all(specs: list[Spec], options: dict[str, Any], loggers: list[str])
                     raise
                 print_error(fault)
             left.end(counts=record is not None and record.created >= began)
-    if len(records) < len(specs) > 1 and chosen.world.is_first:
-        say(f"{len(records)} of {len(specs)} evaluations have a record, {len(specs) - len(records)} failed")
+    if len(records) < asked > 1 and chosen.world.is_first:
+        without = f", {asked - len(specs)} have no data here" * (asked > len(specs))
+        say(f"{len(records)} of {asked} evaluations have a record, {len(specs) - len(records)} failed{without}")
     return records
+
+
+def with_data(specs: list[Spec], chosen: RunOptions) -> list[Spec]:
+    """Those of several evaluations whose data are here; the others are named once."""
+    from tips_bench.catalog import data_root
+    from tips_bench.evaluation.task_data import is_absent
+
+    absent = dict.fromkeys(spec.task.name for spec in specs if is_absent(spec, chosen.data_root))
+    if absent and chosen.world.is_first:
+        count = sum(spec.task.name in absent for spec in specs)
+        where = chosen.data_root or data_root()
+        fix = "`tips-bench show TASK` says how to get them"
+        say(f"{count} of {len(specs)} evaluations are left out: the data of {', '.join(absent)} are not in {where}; {fix}")
+    return [spec for spec in specs if spec.task.name not in absent]
 
 
 def in_words(left: TimeLeft, number: int) -> str:

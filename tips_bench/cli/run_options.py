@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tips_bench.cli.complete import list_of
+from tips_bench.cli.options import local_path
 
 Tasks = Annotated[
     str,
@@ -34,7 +35,7 @@ Protocols = Annotated[
         "Default: the default protocol of each task.",
     ),
 ]
-Out = Annotated[Path, typer.Option(help="Folder to write the records to.")]
+Out = Annotated[Path, typer.Option(parser=local_path, metavar="FOLDER", help="Folder to write the records to.")]
 Weights = Annotated[
     str | None,
     typer.Option(help="Weights to load: a file for the architecture of the model, `random` or `random:SEED`. Default: as the card says."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tips_bench.cli import complete
+from tips_bench.cli.options import local_path
 from tips_bench.cli.output import print_line
 from tips_bench.cli.ranked import one_rank
 from tips_bench.cli.training_plan import print_plan
@@ -21,6 +23,8 @@ from tips_bench.errors import UserError
 if TYPE_CHECKING:
     from tips_bench.training.recipe_beside import EvaluationPart
 
+SCORED_LIKE = "tips-nano"
+"""A model of the catalog that fits the tasks which a model under training fits."""
 # What torchrun tells its processes; one that is no rank must not know of it.
 _OF_A_LAUNCHER = ("RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
 
@@ -33,7 +37,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the newest checkpoint of the run, if it has one, with what was set before.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for the run. Default: runs/NAME, with the name of the recipe.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(parser=local_path, metavar="FOLDER", help="Folder for the run. Default: runs/NAME, with the name of the recipe."),
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option(help="cpu or cuda. Default: one GPU per rank, or cpu if there is no GPU. With --dry-run: a100, h100, h200, b200."),
@@ -67,10 +74,13 @@ def train(
     folder = out or Path("runs") / find_recipe(recipe).stem
     resumed = read_recipe(folder) if resume and (folder / RECIPE_FILE).is_file() else None
     chosen = load_recipe(recipe, overrides or [], resumed=resumed)
-    check_tasks(chosen.evaluation)
+    check_evaluations(chosen.evaluation)
     if dry_run:
         print_plan(chosen, ranks, device or "h100", as_json=as_json)
         return
+    if ranks > 1 or as_json:
+        fix = f"Several ranks are started by torchrun: torchrun --nproc-per-node {ranks} -m tips_bench train {shlex.quote(recipe)}"
+        raise UserError("this is an option of the plan alone", where="--ranks" if ranks > 1 else "--json", fix=f"Add --dry-run. {fix}")
     warn_of_shared_store()
     with one_rank():
         outcome = train_recipe(chosen, folder, resume=resume, device=device, evaluate=evaluate)
@@ -100,14 +110,25 @@ def warn_of_shared_store() -> None:
         print(f"tips-bench: {said} before torchrun", file=sys.stderr)
 
 
-def check_tasks(parts: list[EvaluationPart]) -> None:
-    """Errors: an evaluation of a task or under a protocol that there is not, before the first step and not hours later."""
-    from tips_bench.cards import load_card
+def check_evaluations(parts: list[EvaluationPart]) -> None:
+    """What each evaluation will need, before the first step and not hours later; data that are not there yet are only told.
+
+    Errors: an unknown task or protocol, values that do not fit, a device that is not there, a program that is not there to launch with.
+    """
+    from tips_bench.evaluation.spec import resolve
+    from tips_bench.evaluation.task_data import data_place, is_absent
+    from tips_bench.models.devices import resolve_device
 
     for part in parts:
-        load_card("task", part.task)
-        if part.protocol is not None:
-            load_card("protocol", part.protocol)
+        spec = resolve(part.task, SCORED_LIKE, part.protocol, overrides=part.overrides)
+        words = shlex.split(part.launch)
+        if words and shutil.which(words[0]) is None:
+            raise UserError("there is no such program", where=f"evaluation.launch = {part.launch!r}", fix="Name one that is in $PATH.")
+        if not words:
+            resolve_device(part.device)
+            if is_absent(spec, None):
+                said = f"the data of {part.task} are not here yet ({data_place(spec, None)}); its evaluations will fail until they are"
+                print(f"tips-bench: {said}", file=sys.stderr)
 
 
 def evaluate(part: EvaluationPart, model: Path, out: Path) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Time left of a list of evaluations, from how long those took that are done.
 
-How much work one is follows from the cards: images times patches times the size of the encoder. What probes cost comes on top, so all of
-it is an estimate; it gets better with every evaluation that ends.
+How much work one is follows from the cards: images times patches times the size of the encoder, and for each image what it costs
+beside the encoder. What probes cost comes on top, so all of it is an estimate; it gets better with every evaluation that ends.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ from collections.abc import Callable, Sequence
 
 from tips_bench.evaluation.estimate import Estimate
 
+AN_IMAGE = 1e9
+"""What an image costs beside its encoder (to read, to scale, to score), in multiply-adds: some 10 ms of one core."""
+
 
 def work_of(found: Estimate) -> float:
     """Of an evaluation, in multiply-adds, roughly; 0 where the cards do not say how many images there are."""
     card = found.spec.model
     patches = sum(number * math.prod(math.ceil(side / card.patch_size) for side in size) for size, number in found.sizes.items())
-    return float(patches * max(1, 12 * card.depth * card.embed_dim**2))  # a transformer has so many weights
+    weights = 12 * card.depth * card.embed_dim**2  # of a transformer
+    return float(patches * weights + sum(found.sizes.values()) * AN_IMAGE)
 
 
 class TimeLeft:

@@ -32,6 +32,7 @@ from tips_bench.metrics.spec import MetricSpec
 from tips_bench.plain_data import deepest
 from tips_bench.results.cost import Cost
 from tips_bench.results.upgrade import OLDER_SCHEMAS, upgraded, with_current_device, with_current_hash
+from tips_bench.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -294,7 +295,7 @@ class Record(Part):
         return isinstance(other, Record) and self.model_dump(mode="json") == other.model_dump(mode="json")
 
     def __repr__(self) -> str:
-        metric, deviations = self.primary_metric, f", {len(self.deviations)} deviations" if self.deviations else ""
+        metric, deviations = self.primary_metric, f", {counted(len(self.deviations), 'deviation')}" if self.deviations else ""
         interval = f" [{metric.ci95[0]:.4g}, {metric.ci95[1]:.4g}]" if metric.ci95 else ""
         score = f"{self.primary} {metric.value:.4g} {metric.unit}".rstrip() + interval
         return f"<Record {self.task}, {self.model_name}, {self.protocol}: {score}, n = {metric.n}{deviations}>"
@@ -373,6 +374,9 @@ def _read_json(path: Path) -> Any:
         if "\\u" in text:
             json.dumps(data, ensure_ascii=False).encode("utf-8")  # an escape may stand for half a character
         return data
+    except IsADirectoryError as error:
+        first = min(path.rglob("*-*.json"), default=None)
+        raise UserError("a folder, not a record", where=path, fix=f"Give one record{f', such as {first}' if first else ''}.") from error
     except OSError as error:
         raise UserError(f"cannot read: {error.strerror}", where=path) from error
     except (ValueError, RecursionError) as error:

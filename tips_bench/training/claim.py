@@ -10,6 +10,8 @@ import fcntl
 import json
 import re
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +28,7 @@ from tips_bench.training.recipe_files import SET_BY_USER
 from tips_bench.training.runs import RECIPE_FILE, read_recipe
 
 LOCK_FILE = ".lock"
+SEEN_WITHIN_S = 60.0
 Changes = dict[str, tuple[Any, Any]]
 """Key of a recipe -> its value before and now."""
 
@@ -69,6 +72,19 @@ def claimed(run: Path, recipe: Recipe, *, resume: bool) -> Iterator[Changes]:
             if is_new and not _has_learned(run):
                 shutil.rmtree(run, ignore_errors=True)
             raise
+
+
+def raise_if_not_shared(run: Path) -> None:
+    """On a rank of another machine, once the first one has claimed the folder. Errors: the folder here is another one.
+
+    A file that one machine has written may be seen by others half a minute later.
+    """
+    until = time.monotonic() + SEEN_WITHIN_S
+    while not (run / RECIPE_FILE).is_file():
+        if time.monotonic() > until:
+            problem = f"{socket.gethostname()} does not see what the first rank has written here"
+            raise UserError(problem, where=run, fix="Give --out a folder on a disk that all machines share.")
+        time.sleep(0.2)
 
 
 def write_recipe(run: Path, recipe: Recipe) -> None:

@@ -1,12 +1,13 @@
 """Evaluations on the way: what a checkpoint holds is exported, and scored beside the training, which waits for none of it.
 
-RUN/evaluations/step-00001000/   the model, as `tips-bench export` writes it
+RUN/evaluations/step-00001000/   the model, as `tips-bench export` writes it; as many as running.keep_models says
 RUN/evaluations/records/         the records
 """
 
 from __future__ import annotations
 
 import queue
+import shutil
 import sys
 import threading
 import time
@@ -36,15 +37,23 @@ class Scored:
     metrics: dict[str, float]
     fault: str | None = None
 
+    @property
+    def named_metrics(self) -> dict[str, float]:
+        """By "evaluation/TASK/METRIC", or "evaluation/TASK/PROTOCOL/METRIC" where the recipe names a protocol."""
+        place = "/".join([DONE, self.task, *([self.protocol] if self.protocol else [])])
+        return {f"{place}/{name}": value for name, value in self.metrics.items()}
+
 
 class Evaluations:
     """The evaluations of a run, one after the other in a thread of their own. parts: those of the recipe; none on ranks but the first.
 
-    Those that a run which was killed had exported a model for until `step`, and has no score of, are made first.
+    Those that a run which was killed had exported a model for until `step`, and has no score of, are made first. keep: so many of the
+    models of which all scores are known, the newest; None = all.
     """
 
-    def __init__(self, run: Path, parts: Sequence[EvaluationPart], evaluate: Evaluate, step: int) -> None:
-        self.run, self.parts, self.evaluate = run, parts, evaluate
+    def __init__(self, run: Path, parts: Sequence[EvaluationPart], evaluate: Evaluate, step: int, keep: int | None = None) -> None:
+        self.run, self.parts, self.evaluate, self.keep = run, parts, evaluate, keep
+        self._done: set[tuple[int, str, str | None]] = set()
         self._due: queue.Queue[tuple[int, EvaluationPart]] = queue.Queue()
         self._found: queue.Queue[Scored] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="evaluations", daemon=True)
@@ -80,16 +89,28 @@ class Evaluations:
                 scored = Scored(step, part.task, part.protocol, {}, str(error))
             finally:
                 self._found.put(scored)
+                self._done.add((step, part.task, part.protocol))
+                self._remove_models()
                 self._due.task_done()
 
     def _take_up(self, until: int) -> None:
         log = read_log(self.run) if (self.run / LOG_FILE).is_file() else []
-        done = {(line["step"], line["task"], line.get("protocol")) for line in log if line.get("event") == DONE}
-        exported = filter(None, map(checkpoint.step_of, (self.run / EVALUATIONS).glob("step-*")))
-        for step in sorted(step for step in exported if step <= until):
-            for part in self._parts_at(step):
-                if (step, part.task, part.protocol) not in done:
-                    self._due.put((step, part))
+        self._done = {(line["step"], line["task"], line.get("protocol")) for line in log if line.get("event") == DONE}
+        for step in self._exported():
+            for part in self._left(step) if step <= until else []:
+                self._due.put((step, part))
+
+    def _exported(self) -> list[int]:
+        """Steps of which there is a model."""
+        return sorted(filter(None, map(checkpoint.step_of, (self.run / EVALUATIONS).glob("step-*"))))
+
+    def _left(self, step: int) -> list[EvaluationPart]:
+        return [part for part in self._parts_at(step) if (step, part.task, part.protocol) not in self._done]
+
+    def _remove_models(self) -> None:
+        scored = [step for step in self._exported() if not self._left(step)]
+        for step in [] if self.keep is None else scored[: -self.keep]:
+            shutil.rmtree(self._model(step), ignore_errors=True)
 
     def _parts_at(self, step: int) -> list[EvaluationPart]:
         return [part for part in self.parts if step % part.every == 0]

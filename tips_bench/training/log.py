@@ -53,6 +53,10 @@ class Log:
         self.loggers.numbers(step, found)
         return found
 
+    def scores(self, step: int, values: Mapping[str, float]) -> None:
+        """Shows what the model of a step, which may be long past, was given by an evaluation. `event` writes it into the log."""
+        self.loggers.numbers(step, values)
+
     def event(self, step: int, event: str, **details: Any) -> None:
         """Writes that something happened."""
         self._write({"step": step, "event": event, **details})

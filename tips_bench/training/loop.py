@@ -33,7 +33,7 @@ from tips_bench.training.bad_steps import BadSteps
 from tips_bench.training.batches import Batch, Report, TrainingData, all_together, raise_if_reader_died
 from tips_bench.training.captions import TOKENIZER, tokenizer_file
 from tips_bench.training.checkpoint_writer import CheckpointWriter
-from tips_bench.training.claim import Changes, claimed, write_recipe
+from tips_bench.training.claim import Changes, claimed, raise_if_not_shared, write_recipe
 from tips_bench.training.distributed import add_up, raise_if_ranks_left
 from tips_bench.training.divergence import DivergenceMonitor
 from tips_bench.training.evaluations import DONE, Evaluate, Evaluations
@@ -68,6 +68,7 @@ def train(recipe: Recipe, run: Path, *, resume: bool = False, device: str | None
         changes = stack.enter_context(claimed(run, recipe, resume=resume)) if world.is_first else {}
         stack.enter_context(checkpoint.alone_on_purpose())
         world.barrier()
+        raise_if_not_shared(run)
         with _sigterm() as told, closing(_Run(recipe, run, world, watchdog, evaluate)) as running:
             if changes:
                 running.take_note_of(changes)
@@ -104,7 +105,8 @@ class _Run:
         if broken:
             self._tell("broken shards", shards=[str(path) for path in broken])
         parts = recipe.evaluation if world.is_first else []
-        self.evaluations = Evaluations(run, parts, evaluate, self.step) if parts and evaluate is not None else None
+        keep = recipe.running.keep_models
+        self.evaluations = Evaluations(run, parts, evaluate, self.step, keep) if parts and evaluate is not None else None
         self.writer = CheckpointWriter(run, world, recipe.running.keep, self._export)
 
     def take_note_of(self, changes: Changes) -> None:
@@ -272,6 +274,7 @@ class _Run:
         for scored in self.evaluations.found(wait=wait) if self.evaluations is not None else []:
             details = {key: value for key, value in asdict(scored).items() if key != "step" and value is not None}
             self.log.event(scored.step, DONE, **details)
+            self.log.scores(scored.step, scored.named_metrics)
 
     def _restore(self) -> checkpoint.State | None:
         folder = self.world.told(lambda: checkpoint.newest(self.run))

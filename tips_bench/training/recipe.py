@@ -285,8 +285,8 @@ class RunningPart(Strict):
     2101.06983). text_groups: forward passes of the text tower for a piece, each over texts of like length; where padding costs more
     than a pass, more of them are faster. parallel: of several ranks; in "hsdp" each has a part of what `shard_ranks` ranks hold together,
     null for those of a machine. checkpoint_every, log_every: steps. checkpoint_minutes: another checkpoint when so many have passed since
-    the newest. keep: checkpoints. timeout_minutes: a rank that finds no end of a step, or of a part of the
-    start, for so long ends. bad_steps: when they end the run.
+    the newest. keep: checkpoints. keep_models: of those that were exported for evaluations, and are scored; null for all.
+    timeout_minutes: a rank that finds no end of a step, or of a part of the start, for so long ends. bad_steps: when they end the run.
     loggers: names of `tips_bench.loggers`, beside log.jsonl; null: TensorBoard, where it is installed.
     """
 
@@ -302,6 +302,7 @@ class RunningPart(Strict):
     timeout_minutes: PositiveFloat = 20.0
     bad_steps: BadStepsPart = BadStepsPart()
     keep: PositiveInt = 2
+    keep_models: PositiveInt | None = None
     log_every: PositiveInt = 10
     loggers: list[str] | None = None
 
