@@ -225,6 +225,23 @@ def test_an_image_that_the_server_always_fails_at_is_dropped(tmp_path: Path, sta
     assert manifest.steps[0].dropped == {f"short: {reason}": 1} and manifest.steps[0].samples == 2
 
 
+@pytest.mark.parametrize("refused", [("max_tokens",), ("max_tokens", "temperature"), ("temperature",)])
+def test_a_server_that_refuses_older_values_is_asked_without_them(refused: tuple[str, ...], tmp_path: Path) -> None:
+    with serving() as server:
+
+        def fault(key: Any, attempt: int) -> str:
+            left = [name for name in refused if name in server.bodies[-1]]
+            server.error = {"error": {"message": f"Unsupported parameter: '{left[0]}' is not supported with this model."}} if left else {}
+            return "400" if left else ""
+
+        server.fault = fault
+        manifest, _ = caption(raw(tmp_path / "raw", 1, 3), tmp_path / "out", Wish(server.name, SHORT), pace=Pace(at_once=1))
+        assert not set(refused) & set(server.bodies[-1])
+        assert server.bodies[-1].get("max_tokens", server.bodies[-1].get("max_completion_tokens")) == SHORT[0].max_tokens
+        assert sum(server.asked.values()) == 3 + len(refused)
+    assert manifest.steps[0].samples == 3
+
+
 def test_an_answer_that_is_no_json_is_asked_for_again(tmp_path: Path) -> None:
     with serving(fault=lambda key, attempt: "200" if attempt < 2 else "", error="<html>") as server:
         caption(raw(tmp_path / "raw", 1, 3), tmp_path / "out", Wish(server.name, SHORT))

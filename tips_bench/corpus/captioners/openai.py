@@ -17,15 +17,20 @@ from typing import Any, ClassVar
 from tips_bench.corpus.captioners.base import MIME, Answer, Fault, Pace, Question
 from tips_bench.corpus.captioners.server import Gate, Server
 from tips_bench.errors import UserError
+from tips_bench.journal import warn
 from tips_bench.web import check_url
 
 WHERE = "--captioner"
 KEY = "OPENAI_API_KEY"
 ENDPOINT = "chat/completions"
+LIMIT, NEWER_LIMIT, TEMPERATURE = "max_tokens", "max_completion_tokens", "temperature"
 
 
 class OpenAiCaptioner:
-    """A model of a server. The address may change from one call to the next, as captions are the model's."""
+    """A model of a server. The address may change from one call to the next, as captions are the model's.
+
+    A server that refuses `max_tokens` is asked with its newer name, and one that refuses a temperature without it, which is told.
+    """
 
     needs: ClassVar[str] = "http://HOST:PORT/v1#MODEL"
     uses_gpu: ClassVar[bool] = False
@@ -35,6 +40,7 @@ class OpenAiCaptioner:
         url, self._model = _parts(rest)
         self.at_once = pace.at_once
         self._server = Server(f"{url.rstrip('/')}/{ENDPOINT}", _key(), Gate(pace.per_minute), pace.timeout_s)
+        self._limit, self._with_temperature = LIMIT, True
 
     @classmethod
     def identity(cls, rest: str) -> str:
@@ -44,10 +50,31 @@ class OpenAiCaptioner:
         answers: list[Answer | Fault] = []
         for question in questions:
             try:
-                answers.append(_answer(self._server.post(self._asked(question))))
+                answers.append(_answer(self._post(question)))
             except Fault as fault:
                 answers.append(fault)
         return answers
+
+    def _post(self, question: Question) -> dict[str, Any]:
+        asked = self._asked(question)
+        try:
+            return self._server.post(asked)
+        except Fault as fault:
+            if not self._has_learned(str(fault), asked):
+                raise
+            return self._post(question)
+
+    def _has_learned(self, refusal: str, asked: dict[str, Any]) -> bool:
+        """Whether the refusal names a value of the question that is left out from now on."""
+        if LIMIT in asked and LIMIT in refusal:
+            self._limit = NEWER_LIMIT
+        elif TEMPERATURE in asked and TEMPERATURE in refusal:
+            if self._with_temperature:
+                warn(f"{self._model} takes no temperature, so its captions are drawn as it draws them: {refusal}")
+            self._with_temperature = False
+        else:
+            return False
+        return True
 
     def _asked(self, question: Question) -> dict[str, Any]:
         data = base64.b64encode(question.image).decode()
@@ -55,8 +82,8 @@ class OpenAiCaptioner:
         return {
             "model": self._model,
             "messages": [{"role": "user", "content": [image, {"type": "text", "text": question.text}]}],
-            "max_tokens": question.max_tokens,
-            "temperature": question.temperature,
+            self._limit: question.max_tokens,
+            **({TEMPERATURE: question.temperature} if self._with_temperature else {}),
         }
 
 
