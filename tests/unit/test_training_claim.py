@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.pretraining import recipe, values
 from tips_bench.errors import UserError
-from tips_bench.training.claim import _changes, _check_stages, _check_told
+from tips_bench.training.claim import _changes, _check_stages, _check_told, claimed
 
 
 def stages(*steps: int) -> Any:
@@ -44,3 +44,15 @@ def test_a_change_that_no_run_can_make_says_why_and_what_to_do() -> None:
         _check_told(Path("run"), _changes(before, other), other)
     told = recipe(schedules={"momentum": "stage"}, sources={"schedules.momentum": "ours: set by the user"})
     _check_told(Path("run"), _changes(before, told), told)
+
+
+def test_a_start_that_fails_leaves_no_folder_that_was_not_there(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    for run in (tmp_path / "runs" / "one", tmp_path / "of" / "mine" / "one"):
+        with pytest.raises(UserError, match="no shards"), claimed(run, recipe(), resume=False):
+            raise UserError("no shards")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "runs"]
+    with pytest.raises(UserError), claimed(tmp_path / "of" / "one", recipe(), resume=False):
+        (tmp_path / "of" / "notes.txt").write_text("somebody else's")
+        raise UserError("no shards")
+    assert [path.name for path in (tmp_path / "of").iterdir()] == ["notes.txt"]

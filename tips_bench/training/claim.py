@@ -13,7 +13,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +64,16 @@ def claimed(run: Path, recipe: Recipe, *, resume: bool) -> Iterator[Changes]:
     """
     if run.exists() and not run.is_dir():
         raise UserError("this is a file, not a folder", where=run, fix="Give another --out.")
-    is_new = not run.exists()
+    made = [folder for folder in (run, *run.parents) if not folder.exists()]
     with _locked(run):
         try:
             yield _begin(run, recipe, resume=resume)
         except BaseException:
-            if is_new and not _has_learned(run):
+            if run in made and not _has_learned(run):
                 shutil.rmtree(run, ignore_errors=True)
+                with suppress(OSError):  # something else lies there by now
+                    for folder in made[1:]:
+                        folder.rmdir()
             raise
 
 
