@@ -190,12 +190,13 @@ def _records(out: Path, fresh: bool) -> Path:
 
 
 def curated(out: Path) -> str:
-    """What the curation found of what was planted; empty where there was none."""
-    dropped = out / "curated" / "dropped.jsonl"
-    if not dropped.is_file():
-        return ""
-    lines = [json.loads(line) for line in dropped.read_text(encoding="utf-8").splitlines()]
-    return json.dumps(left_over(json.loads((out / "planted.json").read_text(encoding="utf-8")), lines))
+    """What each curation found of what was planted, a line each; empty where there was none."""
+    found = []
+    for dropped in sorted(out.glob("*/dropped.jsonl")):
+        lines = [json.loads(line) for line in dropped.read_text(encoding="utf-8").splitlines()]
+        known = json.loads((out / "planted.json").read_text(encoding="utf-8"))
+        found.append(f"{dropped.parent.name}: {json.dumps(left_over(known, lines))}")
+    return "\n".join(found)
 
 
 def main() -> None:

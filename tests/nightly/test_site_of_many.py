@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers.chromium import Browser
+from tests.helpers.chromium import chromium
 from tests.helpers.results_sets import write_record
 from tips_bench.leaderboard.site import build
 
@@ -31,7 +31,7 @@ def write_records(folder: Path) -> None:
 
 @pytest.mark.nightly
 @pytest.mark.timeout(7200)
-def test_the_first_page_of_many_models_is_small(tmp_path: Path, browser: Browser) -> None:
+def test_the_first_page_of_many_models_is_small(tmp_path: Path) -> None:
     write_records(tmp_path / "records")
     used = time.process_time()
     built = build([tmp_path / "records"], tmp_path / "site")
@@ -41,8 +41,9 @@ def test_the_first_page_of_many_models_is_small(tmp_path: Path, browser: Browser
     text = page.read_text(encoding="utf-8")
     size = len(text.encode()) + sum((page.parent / name).stat().st_size for name in set(ASKED_FOR.findall(text)) if "share" not in name)
     assert size <= MB
-    for _ in range(2):  # the second time it is in the memory of the system
-        browser.open(page.as_uri())
-        times = json.loads(browser.run("JSON.stringify(performance.getEntriesByType('navigation')[0])"))
+    with chromium(tmp_path) as browser:
+        for _ in range(2):  # the second time it is in the memory of the system
+            browser.open(page.as_uri())
+            times = json.loads(browser.run("JSON.stringify(performance.getEntriesByType('navigation')[0])"))
     said = f"first page {size / MB:.2f} MB, readable after {times['domContentLoadedEventEnd'] / 1e3:.2f} s"
     print(f"{said}; {built.pages} pages built in {used:.0f} s of the processor")
