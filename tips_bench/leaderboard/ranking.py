@@ -25,7 +25,7 @@ from tips_bench.results.comparison import compare
 from tips_bench.results.counts import Scored, load_scored
 from tips_bench.results.folders import read_records
 from tips_bench.results.record import MetricValue, Record
-from tips_bench.results.same_model import measurement_key, model_key, shared_names
+from tips_bench.results.same_model import measurement_key, model_key, shared_names, told_apart
 from tips_bench.results.statistics import group_sums
 
 RESAMPLES = 500
@@ -170,11 +170,8 @@ def _labeled(entries: list[Entry]) -> list[Entry]:
     for _, group in groupby(entries, key=lambda entry: (_key(entry), entry.identity)):
         for number, entry in enumerate(group, 1):
             # what is not comparable is named in full, and needs no room in the names of what is
-            alike = [e.identity for e in entries if e.model == entry.model and (_fair(e) or not _fair(entry))]
-            parts = zip(("weights ", "seed ", ""), entry.identity[1:], range(1, 4), strict=True)
-            said = [what + text[:12] for what, text, place in parts if len({identity[place] for identity in alike}) > 1]
-            said += [f"run {number}"] if number > 1 else []
-            result.append(replace(entry, label=f"{entry.model} ({', '.join(said)})" if said else entry.model))
+            others = [e.identity for e in entries if _fair(e) or not _fair(entry)]
+            result.append(replace(entry, label=told_apart(entry.identity, others, number)))
     return result
 
 
