@@ -1,12 +1,15 @@
 "use strict";
 // Tables with class "sort" can be sorted by a click on a heading, and filtered by the field above them. Without this file they are
-// plain tables. The view is kept in the address (#table=id&sort=2&down=1&filter=words&columns=group&a=model&b=model), so that it can be
-// sent to somebody.
+// plain tables. The view is kept in the address (#table=id&sort=2&down=1&filter=words&on=task&score=40&parameters=100&columns=group, or
+// &a=model&b=model), so that it can be sent to somebody.
 
 const number = (text) => {
   const found = text.replace(/,/g, "").replace(/−/g, "-").match(/-?\d+(\.\d+)?(e[+-]?\d+)?/i);
   return found ? Number(found[0]) : NaN;
 };
+
+// a cell's own text, without the interval below it
+const textOf = (cell) => [...cell.childNodes].filter((node) => node.nodeName !== "I").map((node) => node.textContent).join("").trim();
 
 // the last row of the head; rows above it name groups of columns
 const headings = (table) => [...[...table.tHead.rows].at(-1).cells];
@@ -23,7 +26,7 @@ const sort = (table, column, down) => {
   const heads = headings(table);
   const numeric = heads[column].hasAttribute("data-number");
   const rows = [...table.tBodies[0].rows].map((row) => {
-    const text = row.cells[column].textContent.trim();
+    const text = textOf(row.cells[column]);
     return { row, text, value: number(text) };
   });
   const sign = down ? -1 : 1;
@@ -37,16 +40,62 @@ const sort = (table, column, down) => {
   heads[column].setAttribute("aria-sort", down ? "descending" : "ascending");
 };
 
+const boundsOf = (table) => [...document.querySelectorAll(`[data-bounds="${CSS.escape(table.id)}"]`)];
+const control = (table, name) => boundsOf(table).map((group) => group.querySelector(`[name="${name}"]`)).find((field) => field);
+
+// tests of a row: its score on the chosen task is good enough, its cost low enough; what was not scored or is not known fails
+const limits = (table) => {
+  const heads = headings(table), found = [];
+  const [on, score, parameters] = ["on", "score", "parameters"].map((name) => control(table, name));
+  const add = (column, field, lower) => {
+    if (column < 0 || !field || field.value === "") return;
+    const sign = lower ? -1 : 1, bound = sign * field.valueAsNumber;
+    found.push((row) => sign * number(textOf(row.cells[column])) >= bound);
+  };
+  if (on) {
+    const column = heads.findIndex((head) => head.dataset.key === on.value);
+    add(column, score, column >= 0 && "lower" in heads[column].dataset);
+  }
+  add(heads.findIndex((head) => head.dataset.cost === "parameters"), parameters, true);
+  return found;
+};
+
 const filter = (table, field) => {
   const words = field.value.toLowerCase().split(/\s+/).filter((word) => word && word !== "-");
+  const within = limits(table);
   const rows = [...table.tBodies[0].rows];
   let shown = 0;
   for (const row of rows) {
     const text = row.querySelector("th").textContent.toLowerCase();
-    row.hidden = !words.every((word) => (word[0] === "-" ? !text.includes(word.slice(1)) : text.includes(word)));
+    row.hidden = !words.every((word) => (word[0] === "-" ? !text.includes(word.slice(1)) : text.includes(word))) || !within.every((test) => test(row));
     shown += !row.hidden;
   }
-  field.nextElementSibling.textContent = words.length ? `${shown} of ${rows.length}` : "";
+  field.nextElementSibling.textContent = words.length || within.length ? `${shown} of ${rows.length}` : "";
+};
+
+// the fields for bounds, with the tasks to choose from
+const openBounds = (table, field, view) => {
+  const on = control(table, "on");
+  if (!on) return;
+  const words = on.parentElement.parentElement.querySelector("[name=score]").previousSibling;
+  for (const head of headings(table)) if (head.dataset.key) on.add(new Option(head.dataset.key));
+  const say = () => {
+    const head = headings(table).find((one) => one.dataset.key === on.value);
+    words.textContent = head && "lower" in head.dataset ? "at most " : "at least ";
+  };
+  for (const name of ["on", "score", "parameters"]) {
+    const one = control(table, name);
+    if (!one) continue;
+    const asked = view.get(name);
+    if (asked !== null && (one !== on || [...on.options].some((option) => option.value === asked))) one.value = asked;
+    one.addEventListener("input", () => {
+      say();
+      filter(table, field);
+      keep(table, { on: control(table, "score").value ? on.value : "", score: control(table, "score").value, ...(name === "parameters" ? { parameters: one.value } : {}) });
+    });
+  }
+  say();
+  for (const group of boundsOf(table)) group.hidden = false;
 };
 
 // the columns of one group, and those of no group
@@ -134,8 +183,10 @@ for (const table of document.querySelectorAll("table.sort")) {
     pair.hidden = false;
     pair.addEventListener("change", () => { compare(table, labels()); keep(table, { a: labels()[0], b: labels()[1], sort: "", down: "" }); });
   }
-  const view = new URLSearchParams(location.hash.slice(1));
-  if (view.get("table") === table.id) {
+  const asked = new URLSearchParams(location.hash.slice(1));
+  const view = asked.get("table") === table.id ? asked : new URLSearchParams();
+  openBounds(table, field, view);
+  if (view.has("table")) {
     models.forEach((model, index) => {
       const label = view.get("ab"[index]);
       if ([...model.options].some((option) => option.value === label)) model.value = label;
@@ -147,7 +198,7 @@ for (const table of document.querySelectorAll("table.sort")) {
     }
     const column = Number(view.get("sort"));
     if (view.has("sort") && heads[column]) sort(table, column, view.get("down") === "1");
-    if (field && view.get("filter")) { field.value = view.get("filter"); filter(table, field); }
+    if (field) { field.value = view.get("filter") || ""; filter(table, field); }
   }
 }
 document.addEventListener("keydown", (event) => {

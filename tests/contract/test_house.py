@@ -238,7 +238,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
         **packages_distributions(),
         "cv2": ["mmcv-lite"],
         "mmcv": ["mmcv-lite"],
-        **{name: [name] for name in ("ray", "moto", "s3fs", "boto3", "litdata", "mlcroissant", "mkdocs")},
+        **{name: [name] for name in ("ray", "moto", "s3fs", "boto3", "litdata", "mkdocs")},
         "upath": ["universal-pathlib"],
         **LOGGERS,
     }

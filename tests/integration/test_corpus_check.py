@@ -135,12 +135,12 @@ def test_the_readme_follows_from_the_manifest(tmp_path: Path) -> None:
     assert (tmp_path / "README.md").read_text().splitlines()[1:] == readme(tmp_path.name, corpus(tmp_path)).splitlines()[1:]
 
 
-@pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of rdflib, and of the checker's own calls
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves files open
 def test_croissants_own_checker_reads_images_and_captions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CROISSANT_CACHE", str(tmp_path / "cache"))
-    mlcroissant = pytest.importorskip("mlcroissant", reason="needs the extra nightly")
+    import mlcroissant
+
     folder = tmp_path / "corpus"
     folder.mkdir()
     manifest = corpus(folder)

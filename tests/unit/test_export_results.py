@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import subprocess
+import sys
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import jsonschema
 import pandas as pd
 import pytest
 import yaml
@@ -89,8 +92,8 @@ def test_hugging_face_needs_a_benchmark(benchmark: str | None) -> None:
         written([one()], "hugging-face", benchmark=benchmark)
 
 
-def test_csv_has_a_row_a_metric_and_no_path_of_this_machine() -> None:
-    frame = pd.read_csv(io.StringIO(written([one()], "csv")["results.csv"]))
+def test_long_csv_has_a_row_a_metric_and_no_path_of_this_machine() -> None:
+    frame = pd.read_csv(io.StringIO(written([one()], "csv-long")["results-long.csv"]))
     assert "path" not in frame and frame["metric"].tolist() == ["mIoU", "RMSE", "aAcc"]
     assert frame["ci_low"].tolist()[0] == 40
 
@@ -109,19 +112,39 @@ def test_the_command_writes_files_and_says_how_many(tmp_path: Path) -> None:
     one("voc", comparable=False).save(tmp_path / "results" / "b.json")
     done = CliRunner().invoke(app, ["export-results", str(tmp_path / "results"), "--to", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
-    assert "1 record, 1 file in" in done.output and "left out: 1 record with deviations" in done.output
-    assert len(pd.read_csv(tmp_path / "out" / "results.csv")) == 3
+    assert "1 record, 2 files in" in done.output and "left out: 1 record with deviations" in done.output
+    assert pd.read_csv(tmp_path / "out" / "results.csv").to_dict("records") == [
+        {"Model": "tips-b14", "Total Parameters (B)": pytest.approx(math.nan, nan_ok=True), "Mean (Task)": 41.25, "ade20k": 41.25}
+    ]
 
 
-@pytest.mark.nightly
-def test_every_eval_evers_own_validator_accepts_the_file(tmp_path: Path) -> None:
-    python = os.environ.get("EVERY_EVAL_EVER_PYTHON")  # of an environment of its own: it wants other versions than we do
-    if python is None:
-        pytest.skip("set EVERY_EVAL_EVER_PYTHON to a Python that has every_eval_ever")
-    for place, text in exported([one(), one("voc")], "every-eval-ever", Origin(organization="Lab")):
-        file = tmp_path / place
+PEERS = Path(sys.prefix) / "peers"  # where the Makefile puts Every Eval Ever without its dependencies
+
+
+@pytest.mark.slow
+def test_every_eval_evers_own_validator_accepts_the_files_and_refuses_a_broken_one(tmp_path: Path) -> None:
+    assert (PEERS / "every_eval_ever").is_dir(), "Every Eval Ever is not there; install what tests need: make .venv/.installed-test"
+    files = {tmp_path / place: text for place, text in exported([one(), one("voc")], "every-eval-ever", Origin(organization="Lab"))}
+    for file, text in files.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-        check = [python, "-m", "every_eval_ever", "validate", str(file)]
-        done = subprocess.run(check, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr
+
+    def validate() -> subprocess.CompletedProcess[str]:
+        check = [sys.executable, "-m", "every_eval_ever", "validate", *map(str, files)]
+        return subprocess.run(check, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(PEERS)})
+
+    done = validate()
+    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout + done.stderr
+    file.write_text(text.replace('"confidence_level": 0.95', '"confidence_level": "high"'))
+    done = validate()
+    assert done.returncode == 1 and "confidence_level" in done.stdout and "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_every_eval_evers_own_schema_holds_for_every_file() -> None:
+    schema = json.loads((PEERS / "every_eval_ever" / "schemas" / "eval.schema.json").read_text(encoding="utf-8"))
+    validator = jsonschema.validators.validator_for(schema)(schema)
+    validator.check_schema(schema)
+    assert schema["version"] == every_eval_ever.SCHEMA_VERSION
+    for text in written([one(), one("voc")], "every-eval-ever", organization="Lab").values():
+        assert not list(validator.iter_errors(json.loads(text)))
+    assert list(validator.iter_errors({"schema_version": every_eval_ever.SCHEMA_VERSION}))

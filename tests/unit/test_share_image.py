@@ -10,9 +10,9 @@ from PIL import Image
 
 from tests.helpers.results_sets import write_record
 from tips_bench.errors import UserError
-from tips_bench.leaderboard.ranking import Rank
 from tips_bench.leaderboard.share_image import SIZE, share_image
 from tips_bench.leaderboard.site import build
+from tips_bench.leaderboard.standing import Rank
 
 RANKS = [Rank(f"model {number}", "m", number + 1.0, (number + 0.5, number + 2.0), (number, number + 1)) for number in range(9)]
 

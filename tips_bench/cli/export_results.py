@@ -17,7 +17,7 @@ def export_results(
     paths: Annotated[list[Path], typer.Argument(help="Record files, or folders that contain them.")],
     to: Annotated[Path, typer.Option(parser=local_path, metavar="FOLDER", help="Folder to write to. Files of the same name are replaced.")],
     format: Annotated[
-        Literal["hugging-face", "model-index", "every-eval-ever", "csv", "wandb", "mlflow", "trackio", "tensorboard"],
+        Literal["hugging-face", "model-index", "every-eval-ever", "csv", "csv-long", "wandb", "mlflow", "trackio", "tensorboard"],
         typer.Option(help="Whose format, or the logger to show them in."),
     ] = "csv",
     benchmark: Annotated[
@@ -41,8 +41,10 @@ def export_results(
     hugging-face writes `.eval_results` files for each model's repository and
     the `eval.yaml` of the benchmark; model-index writes the head of each
     model's README.md; every-eval-ever a JSON file a record, with intervals;
-    csv one row a metric. wandb, mlflow, trackio and tensorboard get a run for
-    each record; without an account or a server, their files are in the folder.
+    csv one sheet with a row a model and a column a task, as MTEB's tables, and
+    a list of what its columns are; csv-long a row a metric, with intervals.
+    wandb, mlflow, trackio and tensorboard get a run for each record; without
+    an account or a server, their files are in the folder.
 
     \b
     Examples:

@@ -1,6 +1,8 @@
 """Records and published numbers as a site, and what strangers may send to it.
 
-    ranking         boards of records that may be compared, and how sure a rank is
+    ranking         boards of records that may be compared, and the best of each
+    standing        the order of models over boards, and how sure a place is
+    bradley_terry   strengths of models from the pairs that met
     published       what papers report
     published_text  a record beside what papers report
     submission      what others send: every number recomputed

@@ -11,12 +11,17 @@ import pandas as pd
 
 from tips_bench.files import write_text
 from tips_bench.leaderboard.published import Reported
-from tips_bench.leaderboard.ranking import Entry, Rank
+from tips_bench.leaderboard.ranking import Entry
+from tips_bench.leaderboard.standing import Rank, Standing
 from tips_bench.results.frames import metric_rows, to_csv
 
 SCHEMA = "tips-bench/leaderboard/1"
 RENAMED = {"ci_low": "low", "ci_high": "high"}  # as in the other files of a site
 IN_FULL = {"cards", "per_class", "probe", "selection", "schema_", "per_sample", "pictures", "pictured"}  # only in the record's own file
+
+RANKED = (
+    "label", "mean_rank", "low", "high", "low_over_tasks", "high_over_tasks", "best_place", "worst_place", "boards", "tasks", "undecided",
+)  # fmt: skip
 
 
 def write_data(folder: Path, entries: Sequence[Entry], ranks: Mapping[str, int]) -> None:
@@ -43,15 +48,17 @@ def write_reported(path: Path, reported: Iterable[Reported]) -> None:
     write_text(path, to_csv(pd.DataFrame(rows)))
 
 
-def write_ranks(path: Path, ranks: Iterable[Rank]) -> None:
-    """The overall mean ranks."""
-    rows = [
-        {"label": one.label, "mean_rank": one.value, "low": one.interval[0], "high": one.interval[1]}
-        | dict(zip(("low_over_tasks", "high_over_tasks"), one.over_tasks or (None, None), strict=True))
-        | dict(zip(("best_place", "worst_place"), one.places, strict=True))
-        for one in ranks
-    ]
-    write_text(path, to_csv(pd.DataFrame(rows)))
+def write_ranks(path: Path, overall: Standing) -> None:
+    """The overall mean ranks and what they rest on; then the models without one, with the reason."""
+    rows = [_ranked(one) for one in overall.ranks] + [{"label": label, "why_no_place": why} for label, why in overall.unplaced.items()]
+    whole = {name: "Int64" for name in ("best_place", "worst_place", "boards", "tasks", "undecided")}
+    frame = pd.DataFrame(rows, columns=[*RANKED, "why_no_place"])
+    write_text(path, to_csv(frame.astype(whole)))
+
+
+def _ranked(one: Rank) -> dict[str, Any]:
+    values = (one.label, one.value, *one.interval, *(one.over_tasks or (None, None)), *one.places, one.boards, one.tasks, one.undecided)
+    return dict(zip(RANKED, values, strict=True))
 
 
 def _rows(entry: Entry, rank: int | None) -> Iterator[dict[str, Any]]:

@@ -14,8 +14,9 @@ from typing import Any
 
 from tips_bench.leaderboard.charts import Point, pareto, scatter
 from tips_bench.leaderboard.html import quantity
-from tips_bench.leaderboard.ranking import Board, Entry, Rank, Standing
+from tips_bench.leaderboard.ranking import Board, Entry
 from tips_bench.leaderboard.site_files import file_name
+from tips_bench.leaderboard.standing import Rank, Standing
 from tips_bench.metrics.spec import MetricSpec
 
 SHADES = 10
@@ -35,8 +36,9 @@ class Cell:
 class Row:
     """A model.
 
-    place: 1 + the number of models with a smaller mean rank, 0 without a mean rank. ms: in the encoder for one image, NaN where unknown
-    or where several machines measured it. parameters: in millions, NaN where unknown. about: patch size and license, as one line.
+    place: 1 + the number of models with a smaller mean rank, 0 without a mean rank. ms: in the encoder for one image, the geometric mean
+    over the boards that at least half of the models stand on; NaN where one of them is missing or unknown, or where several machines
+    measured it. parameters: in millions, NaN where unknown. about: patch size and license, as one line.
     """
 
     label: str
@@ -66,6 +68,7 @@ def front(found: Sequence[Board], overall: Standing) -> dict[str, Any]:
         "by_time": scatter(timed, "milliseconds in the encoder, per image", "mean rank, best above", MEAN_RANK),
         "by_size": scatter(sized, "millions of parameters", "mean rank, best above", MEAN_RANK),
         "fronts": [(machine, pareto([point for point in timed if point.machine == machine], MEAN_RANK)) for machine in machines],
+        "undecided": [rank for rank in overall.ranks if rank.undecided],
         "leaders": [row for row in ranked if row.rank and row.rank.places[0] == 1],
     }
 
@@ -77,16 +80,17 @@ def _rows(columns: Sequence[Board], overall: Standing) -> list[Row]:
     for index, board in enumerate(columns):
         for label, cell in _cells(board).items():
             cells[label][index] = cell
-    rows = [_row(label, found, ranks.get(label), overall) for label, found in cells.items()]
+    common = [board for board in columns if 2 * len(board.entries) >= len(cells)]  # times on other boards do not compare
+    rows = [_row(label, found, ranks.get(label), overall, common) for label, found in cells.items()]
     return sorted(rows, key=lambda row: (row.rank.value if row.rank else math.inf, row.cells.count(None), row.label))
 
 
-def _row(label: str, cells: list[Cell | None], rank: Rank | None, overall: Standing) -> Row:
+def _row(label: str, cells: list[Cell | None], rank: Rank | None, overall: Standing, common: Sequence[Board]) -> Row:
     entry = next(cell.entry for cell in cells if cell)
     card = entry.record.cards.get("model") or {}
-    ranked = [board.by_label[label] for board in overall.boards if label in board.by_label]
-    machines = {one.machine for one in ranked}
-    known = len(machines) == 1 and all(one.encoder_ms > 0 for one in ranked)
+    timed = [board.by_label[label] for board in common if label in board.by_label]
+    machines = {one.machine for one in timed}
+    known = len(machines) == 1 and len(timed) == len(common) and all(one.encoder_ms > 0 for one in timed)
     parameters = card.get("parameters")
     size = parameters / 1e6 if isinstance(parameters, int | float) and parameters > 0 else math.nan
     patch = card.get("patch_size")
@@ -97,7 +101,7 @@ def _row(label: str, cells: list[Cell | None], rank: Rank | None, overall: Stand
         rank=rank,
         place=1 + sum(other.value < rank.value for other in overall.ranks) if rank else 0,
         cells=cells,
-        ms=geometric_mean(one.encoder_ms for one in ranked) if known else math.nan,
+        ms=geometric_mean(one.encoder_ms for one in timed) if known else math.nan,
         machine=machines.pop() if known else "",
         parameters=size,
         about=" · ".join(filter(None, facts)),

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -46,12 +47,20 @@ def environment() -> Environment:
         "counted": counted, "nouns": nouns,
     }  # fmt: skip
     templates.globals |= {"interval": charts.interval, "tiny_interval": charts.tiny_interval, "bar": charts.bar}
+    templates.globals["icon"] = f"data:image/svg+xml,{quote(static('icon.svg').strip())}"
     return templates
 
 
 def static(name: str) -> str:
     """A file of leaderboards/static."""
     return (shipped("leaderboards") / "static" / name).read_text(encoding="utf-8")
+
+
+def stylesheet() -> str:
+    """style.css, and dark.css for devices that want it and for readers who chose it: theme.js writes their choice into the root."""
+    dark = static("dark.css")
+    wanted, chosen = (dark.replace(":root", f":root{which}") for which in (':not([data-theme="light"])', '[data-theme="dark"]'))
+    return f"{static('style.css')}@media (prefers-color-scheme: dark) {{\n{wanted}}}\n{chosen}"
 
 
 def breakable(name: str) -> Markup:

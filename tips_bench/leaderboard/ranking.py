@@ -1,17 +1,17 @@
-"""Records ranked against each other: boards of records that may be compared, resamples of their scores, and what is sure of a rank.
+"""Records ranked against each other: boards of records that may be compared, and resamples of their scores.
 
 A board holds records of one task, protocol, data and samples; what deviates stands on no board. All records of a board are resampled
 with the same draws, so a difference or a rank keeps what the models share. Records are read one by one and their counts let go: what is
 kept of each are 2 kB a class and 8 bytes a sample.
 
-Axes: R resamples, G groups of samples, C classes, M models of a board, B boards, T tasks.
+Axes: R resamples, G groups of samples, C classes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -25,11 +25,10 @@ from tips_bench.results.comparison import compare
 from tips_bench.results.counts import Scored, load_scored
 from tips_bench.results.folders import read_records
 from tips_bench.results.record import MetricValue, Record
-from tips_bench.results.same_model import measurement_key, model_key, shared_names
+from tips_bench.results.same_model import measurement_key, model_key, shared_names, told_apart
 from tips_bench.results.statistics import group_sums
 
 RESAMPLES = 500
-TASKS_NEEDED = 5  # a bootstrap over fewer tasks gives intervals that are too narrow
 PLAIN = 6.0  # standard errors of a difference beyond which no test is needed
 Interval = tuple[float, float]
 
@@ -104,31 +103,6 @@ class Board:
         return {entry.label: entry for entry in self.entries}
 
 
-@dataclass(frozen=True)
-class Rank:
-    """Mean rank over boards, 1 is best, with 95 % intervals.
-
-    interval: over test samples. over_tasks: over tasks and test samples; None with fewer than `TASKS_NEEDED` tasks. places: the best
-    and the worst place in the order of mean ranks that the wider of the two leaves open.
-    """
-
-    label: str
-    model: str
-    value: float
-    interval: Interval
-    places: tuple[int, int]
-    over_tasks: Interval | None = None
-
-
-@dataclass(frozen=True)
-class Standing:
-    """ranks: of the models on all the boards, the best first. partial: label -> number of these boards, of the others."""
-
-    boards: list[Board]
-    ranks: list[Rank]
-    partial: dict[str, int] = field(default_factory=dict)
-
-
 def read(folders: Path | Iterable[Path]) -> tuple[list[Entry], list[UserError]]:
     """The entries of all records in folders (or files), sorted by task, protocol and model; and what is wrong with what was left out.
 
@@ -196,11 +170,8 @@ def _labeled(entries: list[Entry]) -> list[Entry]:
     for _, group in groupby(entries, key=lambda entry: (_key(entry), entry.identity)):
         for number, entry in enumerate(group, 1):
             # what is not comparable is named in full, and needs no room in the names of what is
-            alike = [e.identity for e in entries if e.model == entry.model and (_fair(e) or not _fair(entry))]
-            parts = zip(("weights ", "seed ", ""), entry.identity[1:], range(1, 4), strict=True)
-            said = [what + text[:12] for what, text, place in parts if len({identity[place] for identity in alike}) > 1]
-            said += [f"run {number}"] if number > 1 else []
-            result.append(replace(entry, label=f"{entry.model} ({', '.join(said)})" if said else entry.model))
+            others = [e.identity for e in entries if _fair(e) or not _fair(entry)]
+            result.append(replace(entry, label=told_apart(entry.identity, others, number)))
     return result
 
 
@@ -260,66 +231,3 @@ def _told_apart(members: list[Entry]) -> tuple[frozenset[str], bool]:
     if not tied:
         tied = {entry.id for entry in close if compare(entry.path, best.path, detail=False).verdict != "B is better"}
     return frozenset(tied), not tied
-
-
-def standing(found: Sequence[Board]) -> Standing:
-    """Mean ranks over the boards that at least half of the models stand on; ties share their mean rank, what was not scored is last.
-
-    Resample r ranks all models on the same drawn samples of each board. Over tasks, it also draws as many tasks as there are, with
-    replacement, each with all of its boards: boards of one task hold the same images and are not independent.
-    """
-    labels = sorted({label for board in found for label in board.by_label})
-    kept = [board for board in found if 2 * len(board.entries) >= len(labels)]
-    full = [label for label in labels if all(label in board.by_label for board in kept)] if kept else []
-    partial = {label: sum(label in board.by_label for board in kept) for label in labels if label not in full}
-    if not full:
-        return Standing(kept, [], partial)
-    ranks = [_ranks(board, full) for board in kept]
-    mean_M = np.mean([ranks_M for ranks_M, _ in ranks], axis=0)
-    ranks_BRM = np.stack([ranks_RM for _, ranks_RM in ranks])
-    sampled_M2 = _ends(ranks_BRM.mean(axis=0))
-    wider_RM = _over_tasks([board.task for board in kept], ranks_BRM)
-    tasks_M2 = [None] * len(full) if wider_RM is None else _ends(wider_RM)
-    places_M2 = _places(ranks_BRM.mean(axis=0) if wider_RM is None else wider_RM)
-    models = [kept[0].by_label[label].model for label in full]
-    rows = [Rank(*row) for row in zip(full, models, mean_M.tolist(), sampled_M2, places_M2, tasks_M2, strict=True)]
-    return Standing(kept, sorted(rows, key=lambda row: (row.value, row.label)), partial)
-
-
-def _over_tasks(tasks: Sequence[str], ranks_BRM: np.ndarray) -> np.ndarray | None:
-    """Mean ranks with the tasks drawn too, shape (R, M); None where there are too few tasks. tasks: of each board."""
-    names = sorted(set(tasks))
-    if len(names) < TASKS_NEEDED:
-        return None
-    rng = np.random.default_rng(int(digest(*names)[:8], 16))
-    times_RT = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), ranks_BRM.shape[1])
-    times_RB = times_RT[:, [names.index(task) for task in tasks]]
-    drawn_RM: np.ndarray = np.einsum("rb,brm->rm", times_RB, ranks_BRM) / times_RB.sum(axis=1, keepdims=True)
-    return drawn_RM
-
-
-def _ends(values_RM: np.ndarray) -> list[Interval]:
-    """The 95 % interval of each model."""
-    low_M, high_M = np.quantile(values_RM, [0.025, 0.975], axis=0).tolist()
-    return list(zip(low_M, high_M, strict=True))
-
-
-def _places(mean_RM: np.ndarray) -> list[tuple[int, int]]:
-    """The 95 % interval of each model's place, 1 + the number of models with a smaller mean rank."""
-    from scipy.stats import rankdata
-
-    places_RM = rankdata(mean_RM, method="min", axis=1).astype(int)
-    low_M, high_M = np.quantile(places_RM, [0.025, 0.975], axis=0, method="inverted_cdf").tolist()
-    return list(zip(low_M, high_M, strict=True))
-
-
-def _ranks(board: Board, labels: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Ranks among `labels`: of the scores, shape (M,), and of each resample, shape (R, M)."""
-    from scipy.stats import rankdata
-
-    entries = [board.by_label[label] for label in labels]
-    values_M = np.array([entry.metric.value for entry in entries])
-    values_RM = np.stack([entry.drawn_R for entry in entries], axis=1)
-    gain = board.metric.spec.gain
-    worst_last = [np.nan_to_num(-gain(values, np.zeros(())), nan=np.inf, posinf=np.inf, neginf=-np.inf) for values in (values_M, values_RM)]
-    return rankdata(worst_last[0]), rankdata(worst_last[1], axis=1)

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from tips_bench.errors import UserError
 from tips_bench.files import write_text
-from tips_bench.leaderboard.html import Drawn, environment, picture_files, run_context, static
+from tips_bench.leaderboard.html import Drawn, environment, picture_files, run_context, stylesheet
 from tips_bench.leaderboard.ranking import read
 from tips_bench.results.untrusted_input import check_picture
 
@@ -27,5 +27,5 @@ def write_report(path: Path, to: Path) -> None:
     for file, sample in picture_files(entry):
         check_picture(file)
         pictures.append(Drawn(f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}", sample))
-    context = run_context(entry, pictures, None) | {"papers": [], "style": Markup(static("style.css"))}
+    context = run_context(entry, pictures, None) | {"papers": [], "style": Markup(stylesheet())}
     write_text(to, environment().get_template("report.html.j2").render(context))

@@ -13,7 +13,7 @@ from functools import cache
 from PIL import Image, ImageDraw, ImageFont
 
 from tips_bench.leaderboard.charts import Scale, ticks
-from tips_bench.leaderboard.ranking import Rank
+from tips_bench.leaderboard.standing import Rank
 
 SIZE = (1200, 630)
 SHOWN = 7

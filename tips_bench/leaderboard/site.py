@@ -26,12 +26,13 @@ from tips_bench.leaderboard.charts import Point, scatter, span
 from tips_bench.leaderboard.class_tables import board_table
 from tips_bench.leaderboard.downloads import write_data, write_ranks, write_reported
 from tips_bench.leaderboard.front import front
-from tips_bench.leaderboard.html import Against, Drawn, environment, picture_files, quantity, run_context, score, static
+from tips_bench.leaderboard.html import Against, Drawn, environment, picture_files, quantity, run_context, score, static, stylesheet
 from tips_bench.leaderboard.published import Reported
-from tips_bench.leaderboard.ranking import Board, Entry, Standing, boards, read, standing
+from tips_bench.leaderboard.ranking import Board, Entry, boards, read
 from tips_bench.leaderboard.sample_tables import board_samples, pair_href, samples_href
 from tips_bench.leaderboard.share_image import share_image
 from tips_bench.leaderboard.site_files import file_name, replaced
+from tips_bench.leaderboard.standing import Standing, standing
 from tips_bench.leaderboard.versus import GRID, grid, history, matches, neighbours
 from tips_bench.results.untrusted_input import check_picture
 from tips_bench.web import check_url
@@ -41,7 +42,7 @@ from tips_bench.wording import counted
 Deviations = Mapping[str, Sequence[Mapping[str, Any]]]
 
 SHARE = "share.png"
-STATIC = ("style.css", "table.js")
+SCRIPTS = ("theme.js", "table.js")
 GALLERY, EACH = 3, 2  # models whose pictures the page of a task shows, and how many of each; the page of its images has more
 TITLE = "tips-bench leaderboard"
 
@@ -130,7 +131,8 @@ class _Site:
 
     def write(self) -> list[UserError]:
         """All pages; what is wrong with the pictures that were left out."""
-        for name in STATIC:
+        write_text(self.folder / "static" / "style.css", stylesheet())
+        for name in SCRIPTS:
             write_text(self.folder / "static" / name, static(name))
         (self.folder / SHARE).write_bytes(self._share_image())
         pictures, broken = self._copy_pictures()
@@ -151,7 +153,7 @@ class _Site:
             self._page(f"runs/{entry.id}.html", "run.html.j2", context | {"papers": self._papers(entry)})
         write_data(self.folder / "data", self.entries, {entry.id: self._rank(b, entry) for b in self.boards for entry in b.entries})
         write_reported(self.folder / "data" / "published.csv", self.reported)
-        write_ranks(self.folder / "data" / "ranks.csv", self.overall.ranks)
+        write_ranks(self.folder / "data" / "ranks.csv", self.overall)
         return broken
 
     def _page(self, path: str, template: str, context: dict[str, Any]) -> None:

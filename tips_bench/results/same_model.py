@@ -43,6 +43,18 @@ def shared_names(records: Iterable[Record]) -> dict[str, str]:
     return {key: " = ".join(sorted(found)) for key, found in names.items()}
 
 
+def told_apart(identity: tuple[str, ...], others: Iterable[tuple[str, ...]], run: int) -> str:
+    """The label of a measured model: its name, with what tells it from others of that name.
+
+    identity: name, SHA-256 of the weights, seed, precision. run: 1, 2, ... of those that agree in all four.
+    """
+    alike = [other for other in others if other[0] == identity[0]]
+    parts = zip(("weights ", "seed ", ""), identity[1:], range(1, 4), strict=True)
+    said = [what + text[:12] for what, text, place in parts if len({other[place] for other in alike}) > 1]
+    said += [f"run {run}"] if run > 1 else []
+    return f"{identity[0]} ({', '.join(said)})" if said else identity[0]
+
+
 def measurement_key(record: Record) -> str:
     """Equal in two records of one model that say the same numbers of the same data: one measurement, made twice."""
     data = record.model_dump(mode="json", include={"task", "protocol_hash", "seed", "dataset", "metrics", "deviations"})

@@ -14,7 +14,7 @@ from tips_bench.results.exchange import every_eval_ever, hugging_face
 from tips_bench.results.exchange.every_eval_ever import Relationship
 from tips_bench.results.record import Record
 
-Format = Literal["hugging-face", "model-index", "every-eval-ever", "csv"]
+Format = Literal["hugging-face", "model-index", "every-eval-ever", "csv", "csv-long"]
 REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -54,9 +54,20 @@ def exported(records: Sequence[Record], format: Format, origin: Origin) -> Itera
             content = every_eval_ever.aggregate(record, origin.organization, origin.relationship, origin.developer)
             yield every_eval_ever.place(record, origin.developer), json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     else:
-        from tips_bench.results.frames import metrics_frame, to_csv
+        yield from _csv(records, whole=format == "csv-long")
 
-        yield PurePosixPath("results.csv"), to_csv(metrics_frame(records).drop(columns="path"))
+
+def _csv(records: Sequence[Record], *, whole: bool) -> Iterator[tuple[PurePosixPath, str]]:
+    """whole: a row a metric, with all that `load_records` gives; else a row a model, and what its columns are."""
+    from tips_bench.results.exchange.sheet import sheet
+    from tips_bench.results.frames import metrics_frame, to_csv
+
+    if whole:
+        yield PurePosixPath("results-long.csv"), to_csv(metrics_frame(records).drop(columns="path"))
+        return
+    rows, columns = sheet(records)
+    yield PurePosixPath("results.csv"), to_csv(rows)
+    yield PurePosixPath("columns.csv"), to_csv(columns)
 
 
 def _hugging_face(records: Sequence[Record], origin: Origin) -> Iterator[tuple[PurePosixPath, str]]:
