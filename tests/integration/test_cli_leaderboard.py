@@ -21,6 +21,7 @@ from tests.helpers.browser import look
 from tests.helpers.results_sets import write_record
 from tips_bench.cards import load_card
 from tips_bench.cli.app import app
+from tips_bench.results.record import Deviation
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = '<script>document.title="hacked"</script>'
@@ -291,3 +292,12 @@ def test_a_broken_record_is_named_and_left_out(tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert "1 record, " in done.stdout and "1 fault\n" in done.stdout
     assert "not JSON" in done.stderr
+
+
+def test_a_first_site_of_trial_runs_says_why_nothing_is_on_a_board(tmp_path: Path) -> None:
+    trial = [Deviation(card="run", key="limit", value=8, text="limit = 8 images of each split")]
+    write_record(tmp_path / "results", "pixels", 0.5, comparable=False, deviations=trial)
+    done = tips_bench("build", tmp_path / "results", "--to", tmp_path / "site")
+    assert done.exit_code == 0 and "0 of 1 records are on a board" in done.stderr and "--limit" in done.stderr
+    page = (tmp_path / "site" / "index.html").read_text()
+    assert "<details open><summary>1 record</summary>" in page and "; limit = 8 images of each split" in page

@@ -172,6 +172,8 @@ def test_what_deviates_stands_on_no_board_and_says_why(site: Path) -> None:
     board, apart = (site / "tasks" / "rooms-seg.html").read_text().split("<h2>On no board</h2>")
     assert "short_side = 112" in apart
     assert "short_side = 112" not in board.split("The protocol in full")[0]
+    front = (site / "index.html").read_text().split("<h2>On no board</h2>")[1]
+    assert re.search(r"rooms-seg, convex-224: mIoU \d+\.\d\d %; [^<]*short_side = 112", front)
 
 
 def test_the_same_records_give_the_same_bytes_wherever_they_lie(results: Path, site: Path, tmp_path: Path) -> None:

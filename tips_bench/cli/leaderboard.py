@@ -11,6 +11,7 @@ import typer
 from tips_bench.cli.options import local_path
 from tips_bench.cli.output import print_error, print_json, print_line, print_text
 from tips_bench.errors import UserError
+from tips_bench.journal import say
 from tips_bench.wording import counted
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ def build(
     for error in built.broken:
         print_error(error)
     left = f", {counted(len(built.broken), 'fault')}" if built.broken else ""
+    if built.on_boards < built.records:
+        why = "the others were run with --limit or --set, or a fit did not converge; the front page names the reasons"
+        say(f"{built.on_boards} of {built.records} records are on a board, where models are compared; {why}")
     print_line(f"{to / 'index.html'}: {counted(built.records, 'record')}, {counted(built.pages, 'page')}{left}")
 
 

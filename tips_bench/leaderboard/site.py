@@ -63,9 +63,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Built:
-    """What was built. broken: what is wrong with each record that was left out."""
+    """What was built. on_boards: records that are compared with others. broken: what is wrong with each record that was left out."""
 
     records: int
+    on_boards: int
     pages: int
     broken: list[UserError]
 
@@ -93,7 +94,7 @@ def build(
     with replaced(to) as folder:
         site = _Site(folder, entries, list(reported), deviations or {}, title, address, submit or "")
         broken += site.write()
-    return Built(len(entries), site.pages, broken)
+    return Built(len(entries), len(entries) - len(site.apart), site.pages, broken)
 
 
 class _Site:
@@ -109,6 +110,7 @@ class _Site:
         self.front = front(self.boards, self.overall)
         self.tables = _tables(self.boards)
         self.against = {entry.id: one for one in map(Against.of, self.boards) for entry in one.board.entries}
+        self.apart = [entry for entry in entries if entry.id not in self.against]
         self.reported = reported
         self.title = title
         self.pages = 0
@@ -200,7 +202,7 @@ class _Site:
                 "run": len(self.entries),
             },
             "images": sum(entry.record.cost.image_forwards for entry in self.entries),
-            "apart": [entry for entry in self.entries if not any(entry.id in {e.id for e in board.entries} for board in self.boards)],
+            "apart": self.apart,
         }
 
     def _versus(self) -> None:
