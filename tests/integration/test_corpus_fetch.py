@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -174,9 +175,11 @@ class _Photos(BaseHTTPRequestHandler):
     """/N.jpg is a picture; 3 fails once, 4 is missing, 5 is no image, 6 forbids its use."""
 
     failed: set[str] = set()
+    seen: list[tuple[str, str]] = []  # path and user agent
 
     def do_GET(self) -> None:
-        number = int(self.path.strip("/").removesuffix(".jpg"))
+        self.seen.append((self.path, self.headers["User-Agent"]))
+        number = int(self.path.strip("/").partition(".jpg")[0])
         if number == 3 and self.path not in self.failed:
             self.failed.add(self.path)
             self.send_error(500)
@@ -237,6 +240,26 @@ def test_a_machine_without_a_network_makes_no_empty_corpus(tmp_path: Path) -> No
     (tmp_path / "links.jsonl").write_text("".join(json.dumps({"url": f"{address}/{number}.jpg"}) + "\n" for number in range(30)))
     done = corpus("fetch", tmp_path / "links.jsonl", "--to", tmp_path / "out")
     assert done.exit_code == 2 and "not one of 30 links leads to a server" in done.stderr
+    done = corpus("fetch", tmp_path / "links.jsonl", "--to", tmp_path / "out", "--give-up", 0)
+    assert done.exit_code == 2 and "not one sample stays: 30 not fetched" in done.stderr
+
+
+@pytest.mark.nightly
+@needs_img2dataset
+def test_a_list_whose_links_are_dead_or_refused_is_completed_with_what_the_servers_see_of_us(tmp_path: Path) -> None:
+    with photos() as address:
+        good = {"url": f"{address}/0.jpg", "caption": "a red chair"}
+        stated = [good | {"sha256": hashlib.sha256(picture(number)).hexdigest()} for number in (0, 1)]
+        dead = [{"url": f"{address}/4.jpg?{number}", "caption": "a red chair"} for number in range(25)]
+        short = [{"url": f"{address}/1.jpg", "caption": "no"}]
+        (tmp_path / "links.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*stated, *short, *dead]))
+        _Photos.seen.clear()
+        options = ["--samples-per-shard", 3, "--shortest-text", 5, "--user-agent", "my-lab-bot", "--threads", 2, "--link-timeout", 5]
+        out = fetched(tmp_path / "links.jsonl", tmp_path / "out", *options)
+    manifest = json.loads((out / "corpus.json").read_text())
+    assert manifest["steps"][0]["dropped"] == {"not fetched": 25, "not the stated image": 1, "text too short": 1}
+    assert [one.image for one in samples_of(out)] == [picture(0)]
+    assert not any(path == "/1.jpg" for path, _ in _Photos.seen) and all("my-lab-bot" in agent for _, agent in _Photos.seen)
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def remove_shard(path: Path) -> None:
 
 
 def license_of(said: dict[str, Any]) -> str | None:
-    """The license that a sample states, whatever the case and the spelling of the key. LAION's lists have "?" where none is known."""
+    """The license that a sample states, whatever the case and the spelling of the key; None where it is blank or "?"."""
     stated = (str(value).strip() for name, value in said.items() if name.lower() in LICENSES and value is not None)
     return next((text for text in stated if text not in ("", "?")), None)
 

@@ -84,7 +84,7 @@ def with_caption(said: dict[str, Any], key: str | None) -> dict[str, Any]:
     if key is None:
         return said
     others = {name: value for name, value in said.items() if name not in ("web", key)}
-    return others | ({"web": said[key]} if said.get(key) is not None else {})
+    return others | {"web": [] if said.get(key) is None else said[key]}
 
 
 def check_caption(read: Callable[..., Iterator[Found]], parts: Iterable[dict[str, Any]], key: str | None, where: object) -> None:
@@ -93,6 +93,7 @@ def check_caption(read: Callable[..., Iterator[Found]], parts: Iterable[dict[str
         return
     found = (one for part in parts for one in read(lambda _: None, **part))
     some = [one.said for one in itertools.islice(found, LOOKED_AT) if not one.fault]
-    if some and not any("web" in said for said in some):
-        has = f"The first one has: {', '.join(some[0])[:300]}." if some[0] else "Nothing is said of the first one."
+    if some and not any(said["web"] for said in some):
+        names = ", ".join(name for name in some[0] if name != "web")
+        has = f"The first one has: {names[:300]}." if names else "Nothing is said of the first one."
         raise UserError(f"not one of the first {len(some)} samples has a caption {key!r}", where=where, fix=has)

@@ -3,7 +3,7 @@
 img2dataset is a program, and may have an environment of its own (`pipx install img2dataset`), for its package asks for older versions of
 others. It fetches the links of one part into a folder that goes again, images as they are; they are then given the order of the links.
 
-An image of which the list states the SHA-256 (DataComp: column `sha256`, of the file behind the link) has to have it.
+An image of which the list states the SHA-256 of the file behind the link, in a column `sha256` as in DataComp, has to have it.
 """
 
 from __future__ import annotations
@@ -106,10 +106,11 @@ def is_link(value: object) -> bool:
 def _as_stated(link: str, image: bytes, said: dict[str, Any]) -> Found:
     """The image, or that it is another one than the list states."""
     stated = said.get("sha256")
-    if not isinstance(stated, str) or not re.fullmatch("[0-9a-fA-F]{64}", stated):
-        return Found(link, image, said)
-    own = hashlib.sha256(image).hexdigest()
-    return Found(link, image, said) if own == stated.lower() else Found(link, said=said, fault="not the stated image", detail=own)
+    if isinstance(stated, str) and re.fullmatch("[0-9a-fA-F]{64}", stated):
+        own = hashlib.sha256(image).hexdigest()
+        if own != stated.lower():
+            return Found(link, said=said, fault="not the stated image", detail=f"sha256 {own}")
+    return Found(link, image, said)
 
 
 def _check_network(links: list[str], problems: dict[int, str], manner: Manner) -> None:

@@ -1,8 +1,8 @@
 """Rows of Parquet, CSV, TSV and JSON-lines files: images in them, or links. On a disk or in object storage, as data sets of a hub are.
 
-An image is a column of bytes, or of {bytes, path} as Hugging Face's data sets have it. The caption's column becomes "web"; other columns of
-plain values are kept under their names. A CSV or TSV file whose first row has a link has no header, as those of CC3M and CC12M: its columns
-are then the link, `url`, the longest other text, `caption`, and `column 3` and so on, by their places.
+An image is a column of bytes, or of {bytes, path} as Hugging Face's data sets have it. The caption's column, of texts or of lists of them,
+becomes "web"; other columns of plain values are kept under their names. A CSV or TSV file whose first row has a link has no header, as those
+of CC3M and CC12M: the link is then its `url`, the longest other text its `caption`, and the others are `column 3` and so on by their places.
 """
 
 from __future__ import annotations
@@ -119,10 +119,13 @@ def found_in(row: dict[str, Any], columns: Columns, name: str, refuse: Refuse) -
 def said_of(row: dict[str, Any], columns: Columns) -> dict[str, Any]:
     """What a row says beside its image."""
     said = {name: value for name, value in row.items() if name != columns.image and isinstance(value, str | int | float | bool)}
-    caption = said.pop(columns.caption, None) if columns.caption else None
+    said.pop(columns.caption or "", None)
     if columns.link is not None and columns.link in said:
         said["url"] = said.pop(columns.link)
-    return said if caption is None else said | {"web": str(caption)}
+    caption = row.get(columns.caption or "")
+    if caption is None:
+        return said | ({"web": []} if "caption" in said else {})  # or else another column would be read as the caption
+    return said | {"web": [str(text) for text in caption if text is not None] if isinstance(caption, list) else str(caption)}
 
 
 def _names(path: Path) -> list[str]:
