@@ -1,8 +1,8 @@
 """Rows of Parquet, CSV, TSV and JSON-lines files: images in them, or links. On a disk or in object storage, as data sets of a hub are.
 
-An image is a column of bytes, or of {bytes, path} as Hugging Face's data sets have it. The caption's column, of texts or of lists of them,
-becomes "web"; other columns of plain values are kept under their names. A CSV or TSV file whose first row has a link has no header, as those
-of CC3M and CC12M: the link is then its `url`, the longest other text its `caption`, and the others are `column 3` and so on by their places.
+An image is a column of bytes, or of {bytes, path} as Hugging Face's data sets have it. The caption's column, of texts or lists of them,
+becomes "web"; other columns of plain values are kept under their names. A CSV or TSV file whose first row has a link has no header, as
+those of CC3M and CC12M: the link is then its `url`, the longest other text its `caption`, the others are `column 3` and so on.
 """
 
 from __future__ import annotations
