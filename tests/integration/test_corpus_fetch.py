@@ -250,14 +250,14 @@ def test_a_list_whose_links_are_dead_or_refused_is_completed_with_what_the_serve
     with photos() as address:
         good = {"url": f"{address}/0.jpg", "caption": "a red chair"}
         stated = [good | {"sha256": hashlib.sha256(picture(number)).hexdigest()} for number in (0, 1)]
-        dead = [{"url": f"{address}/4.jpg?{number}", "caption": "a red chair"} for number in range(25)]
+        dead = [{"url": f"{address}/4.jpg?{number}", "caption": "a red chair"} for number in range(47)]
         short = [{"url": f"{address}/1.jpg", "caption": "no"}]
         (tmp_path / "links.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*stated, *short, *dead]))
         _Photos.seen.clear()
-        options = ["--samples-per-shard", 3, "--shortest-text", 5, "--user-agent", "my-lab-bot", "--threads", 2, "--link-timeout", 5]
+        options = ["--samples-per-shard", 25, "--shortest-text", 5, "--user-agent", "my-lab-bot", "--threads", 2, "--link-timeout", 5]
         out = fetched(tmp_path / "links.jsonl", tmp_path / "out", *options)
     manifest = json.loads((out / "corpus.json").read_text())
-    assert manifest["steps"][0]["dropped"] == {"not fetched": 25, "not the stated image": 1, "text too short": 1}
+    assert manifest["steps"][0]["dropped"] == {"not fetched": 47, "not the stated image": 1, "text too short": 1}
     assert [one.image for one in samples_of(out)] == [picture(0)]
     assert not any(path == "/1.jpg" for path, _ in _Photos.seen) and all("my-lab-bot" in agent for _, agent in _Photos.seen)
 
