@@ -54,16 +54,23 @@ def rows(first: int, count: int, **more: Any) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("place", ["local", "memory"])
 def test_test_images_stay_out_of_a_corpus_of_the_training_split(tmp_path: Path, place: str) -> None:
+    import fsspec
+
     hub = str(tmp_path / "hub") if place == "local" else f"memory://{tmp_path}/hub"
     write_table(f"{hub}/en/train-00000-of-00002.parquet", rows(0, 2))
     write_table(f"{hub}/en/train-00001-of-00002.parquet", rows(2, 1))
     write_table(f"{hub}/en/test-00000-of-00001.parquet", rows(3, 2))
     write_table(f"{hub}/de/train-00000-of-00001.parquet", rows(5, 1))
-    assert "several configurations. Give the folder of one:" in refused(hub, tmp_path / "out", "--split", "train")
+    assert "several configurations. Choose one with --config: de, en." in refused(hub, tmp_path / "out", "--split", "train")
     assert "several splits. Choose one with --split: test, train." in refused(f"{hub}/en", tmp_path / "out")
     assert "there is no split named 'tain'" in refused(f"{hub}/en", tmp_path / "out", "--split", "tain")
     out = fetched(f"{hub}/en", tmp_path / "out", "--split", "train")
     assert [one.said["web"] for one in samples_of(out)] == ["web 0", "web 1", "web 2"]
+    assert len(samples_of(fetched(hub, tmp_path / "same", "--split", "train", "--config", "en"))) == 3
+    readme = "---\nconfigs:\n- config_name: plain\n  data_files:\n  - {split: mine, path: de/*}\n  - {split: theirs, path: en/test*}\n---\n"
+    fsspec.filesystem("file" if place == "local" else "memory").pipe(f"{tmp_path}/hub/README.md", readme.encode())
+    assert "Choose one with --split: mine, theirs." in refused(hub, tmp_path / "no")
+    assert [one.said["web"] for one in samples_of(fetched(hub, tmp_path / "mine", "--split", "mine"))] == ["web 5"]
 
 
 def test_shards_of_a_split_are_chosen_by_their_names(tmp_path: Path) -> None:
@@ -98,6 +105,7 @@ def test_options_that_say_nothing_about_a_source_are_refused(tmp_path: Path) -> 
         (shards, "--image-column", "jpg"),
         (shards / "00000.tar", "--split", "train"),
         (made, "--split", "train"),
+        (photos, "--config", "en"),
         (tmp_path / "table", "--user-agent", "me"),
         (tmp_path / "table", "--give-up", 0),
         (tmp_path / "table" / "0.parquet", "--split", "train"),

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tips_bench.corpus.sources.splits import Place, of_split, place_of
+from tips_bench.corpus.sources.hub_readme import as_stated
+from tips_bench.corpus.sources.splits import Parts, Place, by_names, chosen, place_of
 from tips_bench.errors import UserError
 
 LAYOUTS = {
@@ -35,26 +36,89 @@ def of_hugging_face(folder: Path) -> dict[str, list[str]]:
     return files
 
 
+def laid_out(folder: Path, names: list[str], readme: str | None = None) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    if readme is not None:
+        (folder / "README.md").write_text(readme)
+    return folder
+
+
 @pytest.mark.parametrize("names", LAYOUTS.values(), ids=LAYOUTS)
 def test_files_have_the_split_that_hugging_face_gives_them(tmp_path: Path, names: list[str]) -> None:
-    for name in names:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    theirs = of_hugging_face(tmp_path)
-    files = [tmp_path / name for name in sorted(names)]
+    theirs = of_hugging_face(laid_out(tmp_path, names))
+    parts = by_names(names)
     if len(theirs) == 1:
-        assert theirs == {"train": sorted(names)} and of_split(files, sorted(names), None, tmp_path) == files
+        assert theirs == {"train": sorted(names)} and chosen(parts, None, None, tmp_path) == sorted(names)
         return
     for split, own in theirs.items():
-        assert of_split(files, sorted(names), split, tmp_path) == [tmp_path / name for name in own]
+        assert chosen(parts, split, None, tmp_path) == own
     with pytest.raises(UserError, match=r"several splits\. Choose one with --split: "):
-        of_split(files, sorted(names), None, tmp_path)
+        chosen(parts, None, None, tmp_path)
+
+
+README = """---
+license: cc0-1.0
+configs:
+- config_name: english
+  default: true
+  data_files:
+  - split: train
+    path: en/a-*
+  - split: held.out
+    path: [en/b-*.parquet, "en/**/c.parquet"]
+- config_name: all
+  data_files: ["*/*.parquet"]
+- config_name: one
+  data_files: ./de/a-0.parquet
+- config_name: below
+  data_dir: de
+---
+# A data set
+"""
+NAMES = ["en/a-0.parquet", "en/a-1.parquet", "en/b-0.parquet", "en/x/y/c.parquet", "de/a-0.parquet", "de/test.parquet", "de/train.parquet"]
+
+
+@pytest.mark.parametrize("config", ["english", "all", "one", "below"])
+def test_a_readme_names_the_files_that_hugging_face_finds_by_it(tmp_path: Path, config: str) -> None:
+    from datasets import load_dataset_builder
+
+    laid_out(tmp_path, NAMES, README)
+    theirs = load_dataset_builder(str(tmp_path), config, cache_dir=str(tmp_path.parent / "cache")).config.data_files
+    parts = as_stated(README, NAMES, tmp_path)
+    assert parts is not None and theirs is not None and {str(split) for split in theirs} >= {"train"}
+    for split, files in theirs.items():
+        assert chosen(parts, str(split), config, tmp_path) == sorted(Path(name).relative_to(tmp_path).as_posix() for name in files)
+    if config == "english":
+        assert chosen(parts, "train", None, tmp_path) == NAMES[:2], "the default"
+
+
+@pytest.mark.parametrize(
+    ("readme", "said"),
+    [
+        ("---\nconfigs: [{config_name: a, data_files: [{split: train}]}]\n---\n", "does not state its configurations"),
+        ("---\nconfigs: [\n---\n", "does not state its configurations"),
+        ("---\nconfigs: 3\n---\n", "does not state its configurations"),
+        ("---\n- configs\n---\n", "does not state its configurations"),
+        ("---\nlicense: x\n---\n", None),
+        ("configs: a", None),
+        ("---\nconfigs: [{config_name: a, data_files: '*.csv'}]\n---\n", None),
+    ],
+)
+def test_a_readme_that_states_nothing_is_passed_over_and_a_broken_one_said(readme: str, said: str | None) -> None:
+    if said is None:
+        assert as_stated(readme, NAMES, "here") is None
+    else:
+        with pytest.raises(UserError, match=said):
+            as_stated(readme, NAMES, "here")
 
 
 def test_a_word_for_a_split_may_be_another_one_than_the_files_have() -> None:
-    files = [Path("val-0.parquet"), Path("train-0.parquet")]
     for word in ("val", "validation", "dev"):
-        assert of_split(files, [file.name for file in files], word, "here") == files[:1]
+        assert chosen(by_names(["val-0.parquet", "train-0.parquet"]), word, None, "here") == ["val-0.parquet"]
+    stated = Parts({Place("val"): ["a"], Place("train"): ["b"]})
+    assert chosen(stated, "val", None, "here") == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -75,14 +139,16 @@ def test_the_place_of_a_file(name: str, place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "split", "said"),
+    ("names", "split", "config", "said"),
     [
-        (["train-0.parquet", "rest.parquet"], None, r"several splits.*--split: train; the names of 1 file tell none"),
-        (["train-0.parquet", "val-0.parquet"], "tset", "there is no split named 'tset'.*Known: train, validation"),
-        (["0.parquet"], "train", "the names of the files tell no split.*Leave --split out"),
-        (["de/train-0.parquet", "en/data/train-0.parquet"], "train", "several configurations. Give the folder of one: hub/de, hub/en"),
+        (["train-0.parquet", "rest.parquet"], None, None, r"several splits.*--split: train; 1 file of none"),
+        (["train-0.parquet", "val-0.parquet"], "tset", None, "there is no split named 'tset'.*Known: train, validation"),
+        (["0.parquet"], "train", None, "the names of the files tell no split.*Leave --split out"),
+        (["de/train-0.parquet", "en/data/train-0.parquet"], "train", None, r"several configurations. Choose one with --config: de, en\."),
+        (["de/train-0.parquet", "en/data/train-0.parquet"], None, "fr", "there is no configuration named 'fr'"),
+        (["de/train-0.parquet", "train-0.parquet"], None, None, r"--config: \., de\."),
     ],
 )
-def test_files_that_do_not_answer_the_question_are_said(names: list[str], split: str | None, said: str) -> None:
+def test_files_that_do_not_answer_the_question_are_said(names: list[str], split: str | None, config: str | None, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        of_split([Path(name) for name in names], names, split, "hub/")
+        chosen(by_names(names), split, config, "hub/")

@@ -71,8 +71,9 @@ def fetch(
     ] = None,
     image_column: Annotated[str | None, typer.Option(help="Column of the images. Default: image, jpg, png, webp or img.")] = None,
     split: Annotated[
-        str | None, typer.Option(help="Split of a data set that has several, as train. Told by the names of its files, or as it was saved.")
+        str | None, typer.Option(help="Split of a data set that has several, as train: by its README, the names of its files, or as saved.")
     ] = None,
+    config: Annotated[str | None, typer.Option(help="Configuration of a data set that has several: by its README, or a folder.")] = None,
     least_side: Annotated[int | None, typer.Option(min=1, help="Leave out images whose shorter side has fewer pixels.")] = None,
     most_aspect: Annotated[
         float | None, typer.Option(min=1, metavar="N", help="Leave out images whose longer side is over N times the shorter.")
@@ -140,7 +141,7 @@ def fetch(
     chosen = chosen_executor(on, jobs, slurm, ray)
     columns = Columns(link=url_column, caption=caption_column, image=image_column)
     manner = Manner(threads=threads, timeout_s=link_timeout, user_agent=user_agent, give_up=give_up)
-    opened = open_source(source, Asked(columns=columns, links=manner, split=split))
+    opened = open_source(source, Asked(columns=columns, links=manner, split=split, config=config))
     if dry_run:
         print_plan(fetch_plan(opened, to, limits, samples_per_shard), as_json)
         return

@@ -10,9 +10,10 @@ from typing import Any
 from tips_bench.corpus.sources.archives import ShardSource, is_corpus
 from tips_bench.corpus.sources.base import Source
 from tips_bench.corpus.sources.folders import FolderSource
+from tips_bench.corpus.sources.hub_readme import LONGEST, README, as_stated
 from tips_bench.corpus.sources.links import Manner, program
 from tips_bench.corpus.sources.saved import FILES, SavedSource
-from tips_bench.corpus.sources.splits import of_split
+from tips_bench.corpus.sources.splits import by_names, chosen
 from tips_bench.corpus.sources.tables import SUFFIXES, Columns, TableSource
 from tips_bench.errors import UserError
 from tips_bench.strict import Strict
@@ -22,14 +23,15 @@ FIX = f"Give a folder of images, shards (.tar) or Parquet files, a pattern of sh
 
 
 class Asked(Strict):
-    """What a user says of a source. split: of a data set that has several."""
+    """What a user says of a source. split, config: of a data set that has several."""
 
     columns: Columns = Columns()
     links: Manner = Manner()
     split: str | None = None
+    config: str | None = None
 
     def options(self) -> dict[str, object]:
-        """The values by their options of `corpus fetch`, beside --split."""
+        """The values by their options of `corpus fetch`, beside those that choose files."""
         columns = {
             "--url-column": self.columns.link,
             "--caption-column": self.columns.caption,
@@ -55,10 +57,10 @@ def open_source(name: str, asked: Asked) -> Source:
 def _opened(name: str, asked: Asked) -> Source:
     path = shard_path(name)
     if name.endswith(".tar"):
-        _refuse_split(asked, name)
+        _refuse_choice(asked, name)
         return ShardSource.of_pattern(name, asked.columns.caption)
     if name.lower().endswith(SUFFIXES):
-        _refuse_split(asked, name)
+        _refuse_choice(asked, name)
         return _tables([path], asked)
     if not is_remote(path):
         if not path.exists():
@@ -66,19 +68,20 @@ def _opened(name: str, asked: Asked) -> Source:
         if not path.is_dir():
             raise UserError("this kind of file is no source", where=name, fix=FIX)
     if is_corpus(path):
-        _refuse_split(asked, name)
+        _refuse_choice(asked, name)
         return ShardSource.of_corpus(path, asked.columns.caption)
     return _remote(path, asked) if is_remote(path) else _local(path, asked)
 
 
 def _local(path: Path, asked: Asked) -> Source:
     if shards := sorted(path.glob("*.tar")):
-        return ShardSource(of_split(shards, [shard.name for shard in shards], asked.split, path), [], asked.columns.caption)
+        return ShardSource(_chosen(shards, [shard.name for shard in shards], asked, path), [], asked.columns.caption)
     if any((path / one).is_file() for one in FILES):
+        _refuse_choice(asked.model_copy(update={"split": None}), str(path))
         return SavedSource(path, asked.columns, asked.split)
     if tables := sorted(path.rglob("*.parquet")):
-        return _tables(of_split(tables, [table.relative_to(path).as_posix() for table in tables], asked.split, path), asked)
-    _refuse_split(asked, str(path))
+        return _tables(_chosen(tables, [table.relative_to(path).as_posix() for table in tables], asked, path), asked)
+    _refuse_choice(asked, str(path))
     return FolderSource(path, asked.columns.caption)
 
 
@@ -89,8 +92,8 @@ def _remote(path: Any, asked: Asked) -> Source:
         found = patiently(path, lambda suffix=suffix: sorted(path.fs.glob(f"{root}/**/*.{suffix}")))  # type: ignore[misc]
         if found:
             files = [shard_path(f"{path.protocol}://{name.lstrip('/')}") for name in found]
-            chosen = of_split(files, _below(root, found), asked.split, path)
-            return ShardSource(chosen, [], asked.columns.caption) if suffix == "tar" else _tables(chosen, asked)
+            own = _chosen(files, _below(root, found), asked, path)
+            return ShardSource(own, [], asked.columns.caption) if suffix == "tar" else _tables(own, asked)
     raise UserError("no shards (.tar) and no Parquet files are there", where=path, fix=FIX)
 
 
@@ -100,10 +103,22 @@ def _below(root: str, names: Sequence[str]) -> list[str]:
     return [name.removeprefix(inside).lstrip("/") for name in names]
 
 
-def _refuse_split(asked: Asked, name: str) -> None:
-    if asked.split is not None:
-        fix = "Leave it out, and give the folder or the files of the split."
-        raise UserError("--split says nothing about this kind of source", where=name, fix=fix)
+def _chosen(files: Sequence[Path], names: Sequence[str], asked: Asked, folder: Path) -> list[Path]:
+    """The files of the split and the configuration that are asked for. names: of the files, below the folder."""
+    readme = folder / README
+    parts = None
+    if readme.is_file():
+        with patiently(readme, lambda: readme.open("rb")) as file:
+            parts = as_stated(file.read(LONGEST).decode("utf-8", "replace"), names, folder)
+    own = set(chosen(parts or by_names(names), asked.split, asked.config, folder))
+    return [file for file, name in zip(files, names, strict=True) if name in own]
+
+
+def _refuse_choice(asked: Asked, name: str) -> None:
+    for option, value in (("--split", asked.split), ("--config", asked.config)):
+        if value is not None:
+            fix = "Leave it out, and give the folder or the files that are meant."
+            raise UserError(f"{option} says nothing about this kind of source", where=name, fix=fix)
 
 
 def _tables(files: list[Path], asked: Asked) -> Source:

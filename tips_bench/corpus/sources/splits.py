@@ -1,16 +1,17 @@
-"""Which files of a folder are of a split, told by their names.
+"""Which files of a folder are of a split and of a configuration: as its README says (hub_readme.py), or else as their names tell.
 
-The rules are those of Hugging Face's `datasets` (data_files.py of 5.2) for a folder whose README names no files: `train-00000-of-00004` is
-of `train`; else a folder, or else the file, has one of the words train, training, valid, validation, val, dev, test, testing, eval and
-evaluation in its name, between separators. One difference: here `NAME-00000-of-00004` is of NAME in any folder, there in `data/` alone.
+The rules for names are those of Hugging Face's `datasets` (data_files.py of 5.2): `train-00000-of-00004` is of `train`; else a folder, or
+else the file, has one of the words train, training, valid, validation, val, dev, test, testing, eval and evaluation in its name, between
+separators. Two differences: `NAME-00000-of-00004` is of NAME in any folder, there in `data/` alone; and files in several folders, each with
+splits, are several configurations, there one.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from tips_bench.errors import UserError, unknown_name
 from tips_bench.wording import counted
@@ -26,10 +27,22 @@ _NUMBERED = re.compile(r"(\w+(?:\.\w+)*)-\d{5}-of-\d{5}")
 
 @dataclass(frozen=True)
 class Place:
-    """split: of a file, None where its name tells none. config: the folder of the configuration, "" for the data set's own."""
+    """split: None where nothing tells one. config: the name of the configuration; told by names, its folder, "." for the data set's own."""
 
     split: str | None
-    config: str = ""
+    config: str = "."
+
+
+@dataclass(frozen=True)
+class Parts:
+    """files: of a data set, by their place; a file may have several. default: the configuration that is meant where none is chosen."""
+
+    files: dict[Place, list[str]] = field(default_factory=dict)
+    default: str | None = None
+
+    def add(self, place: Place, name: str) -> None:
+        """Another file of a place."""
+        self.files.setdefault(place, []).append(name)
 
 
 def place_of(name: str) -> Place:
@@ -44,31 +57,40 @@ def place_of(name: str) -> Place:
     return Place(WORDS[word[1]], _config(folders)) if word else Place(None)
 
 
-def of_split(files: Sequence[Path], names: Sequence[str], split: str | None, where: object) -> list[Path]:
-    """The files of a split; all of them where their names tell no more than one. names: of the files, as for `place_of`.
+def by_names(names: Sequence[str]) -> Parts:
+    """The files by what their names tell."""
+    parts = Parts()
+    for name in names:
+        parts.add(place_of(name), name)
+    return parts
 
-    Errors: several splits and none chosen; no such split; several configurations.
+
+def chosen(parts: Parts, split: str | None, config: str | None, where: object) -> list[str]:
+    """The files of a split of a configuration; None = the only one that there is.
+
+    Errors: several and none chosen; no such split or configuration.
     """
-    places = [place_of(name) for name in names]
-    configs = sorted({place.config for place in places if place.split is not None})
-    if len(configs) > 1:
-        folders = ", ".join(f"{str(where).rstrip('/')}/{config}" for config in configs if config)
-        raise UserError("the data set has several configurations", where=where, fix=f"Give the folder of one: {folders[:300]}.")
-    known = sorted({place.split for place in places if place.split is not None})
-    without = sum(place.split is None for place in places)
-    if split is None:
-        if len(known) + (without > 0) > 1:
-            rest = f"; the names of {counted(without, 'file')} tell none" if without else ""
-            fix = f"Choose one with --split: {', '.join(known)[:300]}{rest}."
-            raise UserError("the data set has several splits", where=where, fix=fix)
-        return list(files)
-    if not known:
+    configs = sorted({place.config for place in parts.files if place.split is not None})
+    if config is None and len(configs) > 1:
+        if parts.default is None:
+            fix = f"Choose one with --config: {', '.join(configs)[:300]}."
+            raise UserError("the data set has several configurations", where=where, fix=fix)
+        config = parts.default
+    if config is not None and config not in configs:
+        raise unknown_name("configuration", config, configs, where=where)
+    own = {place: names for place, names in parts.files.items() if config in (None, place.config)}
+    known = sorted({place.split for place in own if place.split is not None})
+    without = sum(len(names) for place, names in own.items() if place.split is None)
+    if split is None and len(known) + (without > 0) > 1:
+        rest = f"; {counted(without, 'file')} of none" if without else ""
+        raise UserError("the data set has several splits", where=where, fix=f"Choose one with --split: {', '.join(known)[:300]}{rest}.")
+    if split is not None and not known:
         raise UserError("the names of the files tell no split", where=where, fix="Leave --split out, or give the folder of the split.")
-    wanted = WORDS.get(split, split)
-    if wanted not in known:
-        raise unknown_name("split", split, known, where=where)
-    return [file for file, place in zip(files, places, strict=True) if place.split == wanted]
+    wanted = split if split in known else WORDS.get(split or "", split)
+    if wanted is not None and wanted not in known:
+        raise unknown_name("split", wanted, known, where=where)
+    return sorted({name for place, names in own.items() if wanted in (None, place.split) for name in names})
 
 
 def _config(folders: Sequence[str]) -> str:
-    return "/".join(folder for folder in folders if folder != "data")
+    return "/".join(folder for folder in folders if folder != "data") or "."
