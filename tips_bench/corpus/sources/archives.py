@@ -62,14 +62,10 @@ class ShardSource:
         yield from ({"ranges": some, "caption": self.caption} for some in ranges(counts, size))
 
 
-def is_corpus(folder: Path) -> bool:
-    """Whether a step has written shards there, or began to."""
-    return any((folder / name).is_file() for name in (MANIFEST, BEGUN))
-
-
 def _steps_beside(folder: Path, shards: list[Path]) -> list[Step]:
     """What was done to those of the shards that are of the corpus in a folder. Errors: those of `load_manifest`."""
-    manifest = load_manifest(folder) if is_corpus(folder) else None
+    begun = any((folder / name).is_file() for name in (MANIFEST, BEGUN))
+    manifest = load_manifest(folder) if begun else None
     own = {path.name for path in shards if path.parent == folder}
     return [] if manifest is None or own.isdisjoint(shard.name for shard in manifest.shards) else manifest.steps
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os.path
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tips_bench.corpus.sources.archives import ShardSource, is_corpus
+from tips_bench.corpus.sources.archives import ShardSource
 from tips_bench.corpus.sources.base import Source
 from tips_bench.corpus.sources.folders import FolderSource
 from tips_bench.corpus.sources.hub_readme import LONGEST, README, as_stated
@@ -15,6 +16,7 @@ from tips_bench.corpus.sources.links import Manner, program
 from tips_bench.corpus.sources.saved import FILES, SavedSource
 from tips_bench.corpus.sources.splits import by_names, chosen
 from tips_bench.corpus.sources.tables import SUFFIXES, Columns, TableSource
+from tips_bench.corpus.store import BEGUN, MANIFEST
 from tips_bench.errors import UserError
 from tips_bench.strict import Strict
 from tips_bench.training.shard_files import is_remote, patiently, shard_path
@@ -67,7 +69,7 @@ def _opened(name: str, asked: Asked) -> Source:
             raise UserError("there is no such file or folder", where=name, fix=FIX)
         if not path.is_dir():
             raise UserError("this kind of file is no source", where=name, fix=FIX)
-    if is_corpus(path):
+    if {MANIFEST, BEGUN} & _listed(path):
         _refuse_choice(asked, name)
         return ShardSource.of_corpus(path, asked.columns.caption)
     return _remote(path, asked) if is_remote(path) else _local(path, asked)
@@ -97,6 +99,19 @@ def _remote(path: Any, asked: Asked) -> Source:
     raise UserError("no shards (.tar) and no Parquet files are there", where=path, fix=FIX)
 
 
+def _listed(folder: Any) -> set[str]:
+    """The names of what lies right in a folder. Errors: storage that does not answer."""
+    if not is_remote(folder):
+        return {path.name for path in folder.iterdir()}
+
+    def look() -> list[str]:
+        with suppress(FileNotFoundError):
+            return list(folder.fs.ls(folder.path, detail=False))
+        return []
+
+    return {name.rstrip("/").rpartition("/")[2] for name in patiently(folder, look)}
+
+
 def _below(root: str, names: Sequence[str]) -> list[str]:
     """Paths below a folder; below the one that they share where a hub writes the folder in another way, as it does with revisions."""
     inside = root if all(name.startswith(f"{root}/") for name in names) else os.path.commonpath([os.path.dirname(name) for name in names])
@@ -105,9 +120,8 @@ def _below(root: str, names: Sequence[str]) -> list[str]:
 
 def _chosen(files: Sequence[Path], names: Sequence[str], asked: Asked, folder: Path) -> list[Path]:
     """The files of the split and the configuration that are asked for. names: of the files, below the folder."""
-    readme = folder / README
-    parts = None
-    if readme.is_file():
+    readme, parts = folder / README, None
+    if README in _listed(folder):
         with patiently(readme, lambda: readme.open("rb")) as file:
             parts = as_stated(file.read(LONGEST).decode("utf-8", "replace"), names, folder)
     own = set(chosen(parts or by_names(names), asked.split, asked.config, folder))
