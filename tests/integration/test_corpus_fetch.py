@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -27,8 +28,7 @@ from tips_bench.corpus import fetch as fetching
 from tips_bench.corpus import pieces
 from tips_bench.corpus.filters import Limits
 from tips_bench.corpus.sources import links
-from tips_bench.corpus.sources.named import open_source
-from tips_bench.corpus.sources.tables import Columns
+from tips_bench.corpus.sources.named import Asked, open_source
 from tips_bench.corpus.store import Sample, Shard
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,10 +99,10 @@ def test_limits_leave_out_samples_and_say_how_many(tmp_path: Path, monkeypatch: 
     (tmp_path / "my_limits.py").write_text(LIMITS)
     monkeypatch.chdir(tmp_path)
     raw = image_folder(tmp_path / "raw", 12)
-    out = fetched(raw, tmp_path / "out", "--most-aspect", 1.3, "--shortest-text", 21, "--classifier", "my_limits:dark")
+    out = fetched(raw, tmp_path / "out", "--most-aspect", 1.28, "--shortest-text", 21, "--classifier", "my_limits:dark")
     kept = [one.said["web"] for one in samples_of(out)]
-    assert kept == ["a room with 11 things", "a room with 10 things"]
-    assert json.loads((out / "corpus.json").read_text())["steps"][0]["dropped"] == {"text too short": 8, "image too long": 2}
+    assert kept == ["a room with 10 things"]
+    assert json.loads((out / "corpus.json").read_text())["steps"][0]["dropped"] == {"text too short": 10, "image too long": 1}
     small = corpus("fetch", raw, "--to", tmp_path / "small", "--least-side", 41)
     assert small.exit_code == 2 and "not one sample stays: 12 image too small" in small.stderr
     assert "4 left out: too dark" in corpus("fetch", raw, "--to", tmp_path / "dark", "--classifier", "my_limits:dark").stdout
@@ -175,9 +175,11 @@ class _Photos(BaseHTTPRequestHandler):
     """/N.jpg is a picture; 3 fails once, 4 is missing, 5 is no image, 6 forbids its use."""
 
     failed: set[str] = set()
+    seen: list[tuple[str, str]] = []  # path and user agent
 
     def do_GET(self) -> None:
-        number = int(self.path.strip("/").removesuffix(".jpg"))
+        self.seen.append((self.path, self.headers["User-Agent"]))
+        number = int(self.path.strip("/").partition(".jpg")[0])
         if number == 3 and self.path not in self.failed:
             self.failed.add(self.path)
             self.send_error(500)
@@ -237,7 +239,27 @@ def test_a_machine_without_a_network_makes_no_empty_corpus(tmp_path: Path) -> No
         pass  # nobody answers there any more
     (tmp_path / "links.jsonl").write_text("".join(json.dumps({"url": f"{address}/{number}.jpg"}) + "\n" for number in range(30)))
     done = corpus("fetch", tmp_path / "links.jsonl", "--to", tmp_path / "out")
-    assert done.exit_code == 2 and "not one of 30 links could be fetched" in done.stderr
+    assert done.exit_code == 2 and "not one of 30 links leads to a server" in done.stderr
+    done = corpus("fetch", tmp_path / "links.jsonl", "--to", tmp_path / "out", "--give-up", 0)
+    assert done.exit_code == 2 and "not one sample stays: 30 not fetched" in done.stderr
+
+
+@pytest.mark.nightly
+@needs_img2dataset
+def test_a_list_whose_links_are_dead_or_refused_is_completed_with_what_the_servers_see_of_us(tmp_path: Path) -> None:
+    with photos() as address:
+        good = {"url": f"{address}/0.jpg", "caption": "a red chair"}
+        stated = [good | {"sha256": hashlib.sha256(picture(number)).hexdigest()} for number in (0, 1)]
+        dead = [{"url": f"{address}/4.jpg?{number}", "caption": "a red chair"} for number in range(47)]
+        short = [{"url": f"{address}/1.jpg", "caption": "no"}]
+        (tmp_path / "links.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*stated, *short, *dead]))
+        _Photos.seen.clear()
+        options = ["--samples-per-shard", 25, "--shortest-text", 5, "--user-agent", "my-lab-bot", "--threads", 2, "--link-timeout", 5]
+        out = fetched(tmp_path / "links.jsonl", tmp_path / "out", *options)
+    manifest = json.loads((out / "corpus.json").read_text())
+    assert manifest["steps"][0]["dropped"] == {"not fetched": 47, "not the stated image": 1, "text too short": 1}
+    assert [one.image for one in samples_of(out)] == [picture(0)]
+    assert not any(path == "/1.jpg" for path, _ in _Photos.seen) and all("my-lab-bot" in agent for _, agent in _Photos.seen)
 
 
 @pytest.mark.parametrize(
@@ -314,7 +336,7 @@ def test_two_commands_with_one_target_share_its_pieces(
     monkeypatch.setattr(fetching, "write_shard", counted)
     out, both = tmp_path / "out", list[Thread]()
     for _ in range(2):
-        source = open_source(str(photo_folder), Columns())
+        source = open_source(str(photo_folder), Asked())
         both.append(Thread(target=fetching.fetch, args=(source, out, Limits()), kwargs={"size": 4, "license": None, "chosen": None}))
         both[-1].start()
     for one in both:

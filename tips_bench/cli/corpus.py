@@ -65,9 +65,15 @@ def fetch(
     ],
     to: To,
     url_column: Annotated[str | None, typer.Option(help="Column of the links. Default: url.")] = None,
-    caption_column: Annotated[str | None, typer.Option(help="Column of captions. Default: caption, text, alt_text, alt or web.")] = None,
+    caption_column: Annotated[
+        str | None,
+        typer.Option(help="Column of captions, or their key in the .json of shards. Default: caption, text, alt_text, alt or web."),
+    ] = None,
     image_column: Annotated[str | None, typer.Option(help="Column of the images. Default: image, jpg, png, webp or img.")] = None,
-    split: Annotated[str | None, typer.Option(help="Split of a data set saved by `datasets`.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split of a data set that has several, as train: by its README, the names of its files, or as saved.")
+    ] = None,
+    config: Annotated[str | None, typer.Option(help="Configuration of a data set that has several: by its README, or a folder.")] = None,
     least_side: Annotated[int | None, typer.Option(min=1, help="Leave out images whose shorter side has fewer pixels.")] = None,
     most_aspect: Annotated[
         float | None, typer.Option(min=1, metavar="N", help="Leave out images whose longer side is over N times the shorter.")
@@ -83,7 +89,20 @@ def fetch(
             "leave it out for each.",
         ),
     ] = None,
+    most_side: Annotated[
+        int | None, typer.Option(min=1, help="Make images with a longer side smaller, to so many pixels, and write them as JPEG.")
+    ] = None,
     license: Annotated[str | None, typer.Option(help="License of samples that do not state one.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Links to follow at a time, from each process. Default: 64.")] = None,
+    link_timeout: Annotated[
+        int | None, typer.Option(min=1, metavar="SECONDS", help="How long a server may take to send an image. Default: 15.")
+    ] = None,
+    user_agent: Annotated[
+        str | None, typer.Option(metavar="WORD", help="What you call yourself to the servers of links, and to their X-Robots-Tag.")
+    ] = None,
+    give_up: Annotated[
+        int | None, typer.Option(min=0, help="End if a shard has so many links and none of them leads to a server. 0: never. Default: 20.")
+    ] = None,
     samples_per_shard: Annotated[int, typer.Option(min=1, max=99_999, help="Samples of the source in each shard.")] = 10_000,
     on: On = None,
     jobs: Jobs = None,
@@ -107,7 +126,8 @@ def fetch(
     from tips_bench.corpus import fetch as fetching
     from tips_bench.corpus.filters import Limits
     from tips_bench.corpus.plan import fetch_plan
-    from tips_bench.corpus.sources.named import open_source
+    from tips_bench.corpus.sources.links import Manner
+    from tips_bench.corpus.sources.named import Asked, open_source
     from tips_bench.corpus.sources.tables import Columns
 
     limits = Limits(
@@ -119,11 +139,13 @@ def fetch(
         classifier=classifier,
     )
     chosen = chosen_executor(on, jobs, slurm, ray)
-    opened = open_source(source, Columns(link=url_column, caption=caption_column, image=image_column), split)
+    columns = Columns(link=url_column, caption=caption_column, image=image_column)
+    manner = Manner(threads=threads, timeout_s=link_timeout, user_agent=user_agent, give_up=give_up)
+    opened = open_source(source, Asked(columns=columns, links=manner, split=split, config=config))
     if dry_run:
         print_plan(fetch_plan(opened, to, limits, samples_per_shard), as_json)
         return
-    manifest = fetching.fetch(opened, to, limits, size=samples_per_shard, license=license, chosen=chosen)
+    manifest = fetching.fetch(opened, to, limits, size=samples_per_shard, license=license, chosen=chosen, most_side=most_side)
     if as_json:
         print_json(manifest.model_dump(mode="json"))
         return
@@ -131,6 +153,8 @@ def fetch(
     print_line(f"{to}: {counted(step.samples, 'sample')} in {counted(len(manifest.shards), 'shard')}")
     for reason, number in step.dropped.items():
         print_line(f"{number:>9} left out: {reason}")
+    for note, number in step.notes.items():
+        print_line(f"{number:>9} {note}")
 
 
 @app.command("check")

@@ -7,6 +7,7 @@ card      what a corpus says of itself to others: Croissant, README
 sources/  where samples come from
 facts     what is known of an image and its text without a model
 filters   limits on images and texts, and a classifier of the user's
+smaller   images made smaller on their way in
 fetch     samples of any source into shards
 look      what one shard holds
 check     what a corpus holds, before it is trained on

@@ -15,6 +15,20 @@ from tips_bench.training.crops import read_image
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 EXIF = ("Make", "Model", "Software", "DateTime", "Artist", "Copyright", "Orientation")  # no place, no serial number
 LONGEST = 200  # characters of an EXIF text
+# How files of other formats begin.
+_OTHERS = {
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+}
+_BRANDS = {b"avif": "AVIF", b"avis": "AVIF"} | dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"), "HEIC")
 
 
 def decoded(image: bytes) -> tuple[str, int, int]:
@@ -25,6 +39,13 @@ def decoded(image: bytes) -> tuple[str, int, int]:
     _, height, width = read_image({"jpg": image}).shape
     with Image.open(io.BytesIO(image), formats=tuple(EXTENSIONS)) as opened:
         return EXTENSIONS[str(opened.format)], width, height
+
+
+def other_format(image: bytes) -> str | None:
+    """The name of a format that training does not read, by the first bytes of a file; None of any other file."""
+    if image[4:8] == b"ftyp":
+        return _BRANDS.get(image[8:12])
+    return next((name for start, name in _OTHERS.items() if image.startswith(start)), None)
 
 
 def facts(image: bytes, width: int, height: int) -> dict[str, Any]:

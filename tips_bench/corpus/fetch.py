@@ -17,17 +17,20 @@ from typing import Any
 
 from tips_bench import __version__
 from tips_bench.corpus.card import finish
-from tips_bench.corpus.facts import decoded, facts
-from tips_bench.corpus.filters import Limits, passing
+from tips_bench.corpus.facts import decoded, facts, other_format
+from tips_bench.corpus.filters import Limits, beyond_text, passing
 from tips_bench.corpus.pieces import Piece, begin, complete, run_pieces
+from tips_bench.corpus.smaller import smaller
 from tips_bench.corpus.sources.base import Found, Source
 from tips_bench.corpus.store import (
     DROPPED,
+    LICENSES,
     MANIFEST,
     Manifest,
     Sample,
     Shard,
     Step,
+    license_of,
     load_manifest,
     remove_shard,
     with_licenses,
@@ -43,16 +46,27 @@ from tips_bench.training.shards import SampleFault
 WORK = ".fetch"
 
 
-def fetch(source: Source, target: Path, limits: Limits, *, size: int, license: str | None, chosen: Chosen | None) -> Manifest:
-    """The manifest of the corpus in `target`, made now or taken up where it stopped. license: of samples that state none.
+def fetch(
+    source: Source, target: Path, limits: Limits, *, size: int, license: str | None, chosen: Chosen | None, most_side: int | None = None
+) -> Manifest:
+    """The manifest of the corpus in `target`, made now or taken up where it stopped.
+
+    license: of samples that state none. most_side: longer sides of images are made as short, in pixels.
 
     Errors: those of the source, of `begin` and of the pieces; not one sample stays.
     """
     limits.check()
-    settings = {"source": source.identity(), "limits": limits.model_dump(mode="json"), "samples_per_shard": size, "license": license}
+    settings: dict[str, Any] = {
+        "source": source.identity(),
+        "limits": limits.model_dump(mode="json"),
+        "samples_per_shard": size,
+        "license": license,
+    }
+    settings |= {} if most_side is None else {"most_side": most_side}
     if not begin(target, "fetch", settings):
         parts = _write_parts(source, target / WORK, size)
-        given = {"target": str(target.absolute()), "read": source.read, "limits": settings["limits"], "license": license}
+        given = {"target": str(target.absolute()), "read": source.read, "manner": source.manner, "limits": settings["limits"]}
+        given |= {"license": license, "most_side": most_side}
         pieces = [
             Piece("tips_bench.corpus.fetch:fetch_part", {**given, "number": number}, target / WORK / f"{number:05d}.json")
             for number in range(parts)
@@ -77,19 +91,23 @@ def _write_parts(source: Source, work: Path, size: int) -> int:
     return int(whole.read_text())
 
 
-def fetch_part(target: str, number: int, read: str, limits: dict[str, Any], license: str | None) -> None:
+def fetch_part(
+    target: str, number: int, read: str, manner: dict[str, Any], limits: dict[str, Any], license: str | None, most_side: int | None
+) -> None:
     """A piece: the samples of one part as a shard. Errors: those of the source's `read` and of a classifier."""
-    folder, dropped = Path(target), list[tuple[str, str, str]]()
+    folder, dropped, within = Path(target), list[tuple[str, str, str]](), Limits(**limits)
     part = json.loads((folder / WORK / f"{number:05d}.part").read_text(encoding="utf-8"))
-    licenses: Counter[str] = Counter()
+    licenses, notes = Counter[str](), Counter[str]()
     names: dict[str, str] = {}
-    known = _samples(load_target(read)(**part), number, license, names, dropped)
-    limited = passing(known, Limits(**limits), lambda one, reason: dropped.append((names[one.key], reason, "")))
+    found = load_target(read)(lambda said: beyond_text(said, within), **manner, **part)
+    known = _samples(found, number, license, names, dropped)
+    limited = passing(known, within, lambda one, reason: dropped.append((names[one.key], reason, "")))
     path = folder / f"{number:05d}.tar"
-    shard = write_shard(path, with_licenses(limited, licenses))
+    shard = write_shard(path, with_licenses(smaller(limited, most_side, lambda note: notes.update([note])), licenses))
     if not shard.samples:
         remove_shard(path)
-    said = {"shard": shard.model_dump(mode="json") if shard.samples else None, "dropped": dropped, "licenses": licenses}
+    made = shard.model_dump(mode="json") if shard.samples else None
+    said = {"shard": made, "dropped": dropped, "licenses": licenses, "notes": notes}
     write_text(folder / WORK / f"{number:05d}.json", json.dumps(said))
 
 
@@ -99,6 +117,8 @@ def _samples(
     """Those with an image that training can decode. names: gets the name of each by its key."""
     for number, one in enumerate(found):
         fault, detail = one.fault, one.detail
+        if not fault and (other := other_format(one.image)):
+            fault, detail = "format not read", other
         try:
             extension, width, height = decoded(one.image) if not fault else ("", 0, 0)
         except SampleFault as error:
@@ -106,13 +126,16 @@ def _samples(
         if fault:
             dropped.append((one.name, fault, detail))
             continue
-        said = {name: value for name, value in one.said.items() if name not in ("key", "status", "error_message")}
-        said |= facts(one.image, width, height)
-        if license is not None and not said.get("license"):
-            said["license"] = license
         key = f"{part:05d}{number:05d}"
         names[key] = one.name
-        yield Sample(key, one.image, extension, said)
+        yield Sample(key, one.image, extension, _licensed(one.said, license) | facts(one.image, width, height))
+
+
+def _licensed(said: dict[str, Any], license: str | None) -> dict[str, Any]:
+    """What is said of a sample, its license under "license", without what img2dataset says of its own work. license: if it states none."""
+    stated = license_of(said) or license
+    own = ("key", "status", "error_message", *(name for name in said if stated is not None and name.lower() in LICENSES))
+    return {name: value for name, value in said.items() if name not in own} | ({} if stated is None else {"license": stated})
 
 
 def _finish(source: Source, target: Path, settings: dict[str, Any], done: list[Path]) -> None:
@@ -121,12 +144,18 @@ def _finish(source: Source, target: Path, settings: dict[str, Any], done: list[P
     shards = [Shard(**said["shard"]) for said in found if said["shard"] is not None]
     dropped = Counter(reason for said in found for _, reason, _ in said["dropped"])
     licenses = sum((Counter(said["licenses"]) for said in found), Counter[str]())
+    notes = sum((Counter(said["notes"]) for said in found), Counter[str]())
     write_dropped(target, (line for said in found for line in said["dropped"]))
     if not shards:
         counts = ", ".join(f"{number} {reason}" for reason, number in dropped.most_common(3)) or "the source is empty"
         raise UserError(f"not one sample stays: {counts}", where=target, fix=f"{DROPPED} names them. Change the limits and the folder.")
-    samples = sum(shard.samples for shard in shards)
     step = Step(
-        name="fetch", settings=settings, version=__version__, samples=samples, dropped=dict(dropped.most_common()), licenses=dict(licenses)
+        name="fetch",
+        settings=settings,
+        version=__version__,
+        samples=sum(shard.samples for shard in shards),
+        dropped=dict(dropped.most_common()),
+        notes=dict(notes),
+        licenses=dict(licenses),
     )
     finish(target, Manifest(steps=[*source.steps(), step], shards=shards))

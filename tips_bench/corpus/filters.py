@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from tips_bench.corpus.facts import knows_languages, language_of, text_of
+from tips_bench.corpus.facts import captions, knows_languages, language_of
 from tips_bench.corpus.sources.base import batched
 from tips_bench.corpus.store import Sample
 from tips_bench.errors import CodeFailed, UserError
@@ -43,8 +43,20 @@ class Limits(Strict):
             load_classifier(self.classifier)
 
 
+def beyond_text(said: dict[str, Any], limits: Limits) -> str | None:
+    """Why a sample goes for its text. It needs no image, and so comes before the image is fetched."""
+    text = next(iter(captions(said, "web")), "").strip()
+    if limits.shortest_text is not None and len(text) < limits.shortest_text:
+        return "text too short"
+    if limits.longest_text is not None and len(text) > limits.longest_text:
+        return "text too long"
+    if limits.languages is not None and (not text or language_of(text) not in limits.languages):
+        return "another language"
+    return None
+
+
 def passing(samples: Iterable[Sample], limits: Limits, drop: Callable[[Sample, str], None]) -> Iterator[Sample]:
-    """The samples within the limits, in their order. drop: called with each other one and the reason."""
+    """The samples within the limits of images and of the classifier, in their order. drop: called with each other one and the reason."""
     within = _within(samples, limits, drop)
     if limits.classifier is None:
         yield from within
@@ -60,27 +72,20 @@ def passing(samples: Iterable[Sample], limits: Limits, drop: Callable[[Sample, s
 
 def _within(samples: Iterable[Sample], limits: Limits, drop: Callable[[Sample, str], None]) -> Iterator[Sample]:
     for sample in samples:
-        reason = _beyond(sample, limits)
+        reason = _beyond_size(sample, limits)
         if reason is None:
             yield sample
         else:
             drop(sample, reason)
 
 
-def _beyond(sample: Sample, limits: Limits) -> str | None:
-    """Why a sample goes. Its .json states the size of the image."""
+def _beyond_size(sample: Sample, limits: Limits) -> str | None:
+    """Why a sample goes for its image. Its .json states the size."""
     shorter, longer = sorted((sample.said["width"], sample.said["height"]))
     if limits.least_side is not None and shorter < limits.least_side:
         return "image too small"
     if limits.most_aspect is not None and longer > limits.most_aspect * shorter:
         return "image too long"
-    text = text_of(sample).strip()
-    if limits.shortest_text is not None and len(text) < limits.shortest_text:
-        return "text too short"
-    if limits.longest_text is not None and len(text) > limits.longest_text:
-        return "text too long"
-    if limits.languages is not None and (not text or language_of(text) not in limits.languages):
-        return "another language"
     return None
 
 

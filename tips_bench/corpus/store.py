@@ -28,6 +28,7 @@ MANIFEST = "corpus.json"
 BEGUN = ".begun.json"
 DROPPED = "dropped.jsonl"
 IMAGES = ("jpg", "jpeg", "png", "webp")
+LICENSES = ("license", "licence")
 
 
 @dataclass(frozen=True)
@@ -170,10 +171,16 @@ def remove_shard(path: Path) -> None:
     file_beside(path).unlink(missing_ok=True)
 
 
+def license_of(said: dict[str, Any]) -> str | None:
+    """The license that a sample states, whatever the case and the spelling of the key; None where it is blank or "?"."""
+    stated = (str(value).strip() for name, value in said.items() if name.lower() in LICENSES and value is not None)
+    return next((text for text in stated if text not in ("", "?")), None)
+
+
 def with_licenses(samples: Iterable[Sample], licenses: Counter[str]) -> Iterator[Sample]:
     """The samples, while their licenses are counted."""
     for sample in samples:
-        licenses[str(sample.said.get("license") or "not stated")] += 1
+        licenses[license_of(sample.said) or "not stated"] += 1
         yield sample
 
 

@@ -2,6 +2,8 @@
 
 base       a sample that was found; what every kind of source does
 named      which kind of source a name means
+splits     which files of a folder are of a split, by their names
+hub_readme the same as a README states it
 folders    images in folders
 archives   shards that are there
 tables     rows of Parquet, CSV and JSON files: images in them, or links

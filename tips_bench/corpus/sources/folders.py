@@ -6,29 +6,37 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tips_bench.corpus.sources.base import Found, batched
+from tips_bench.corpus.sources.base import LOOKED_AT, OTHERS, Found, Refuse, batched, check_caption, with_caption
 from tips_bench.corpus.store import IMAGES, Step, as_said
 from tips_bench.errors import UserError
 from tips_bench.files import digest
 
 
 class FolderSource:
-    """All images below a folder, in the order of their paths. Errors: there are none."""
+    """All images below a folder, in the order of their paths, those of other formats too. caption: the key of captions in the .json files.
+
+    Errors: there are none; no sample has such a key.
+    """
 
     read = "tips_bench.corpus.sources.folders:read"
+    manner: dict[str, Any] = {}
+    options: tuple[str, ...] = ("--caption-column",)
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.files = sorted(path for path in folder.rglob("*") if path.suffix.lower().removeprefix(".") in IMAGES and path.is_file())
+    def __init__(self, folder: Path, caption: str | None = None) -> None:
+        self.folder, self.caption = folder, caption
+        self.files = sorted(
+            path for path in folder.rglob("*") if path.suffix.lower().removeprefix(".") in (*IMAGES, *OTHERS) and path.is_file()
+        )
         if not self.files:
             fix = f"Give a folder with images ({', '.join(IMAGES)}), shards (.tar) or Parquet files."
             raise UserError("no images, shards or Parquet files are here", where=folder, fix=fix)
+        check_caption(read, self.parts(LOOKED_AT), caption, folder)
 
     def identity(self) -> dict[str, Any]:
         """The names and sizes of the images, and of what lies beside them."""
         beside = [path.with_suffix(suffix) for path in self.files for suffix in (".json", ".txt")]
         known = [f"{path.relative_to(self.folder)} {path.stat().st_size}" for path in (*self.files, *beside) if path.is_file()]
-        return {"kind": "folder", "files": digest(*known)}
+        return {"kind": "folder", "files": digest(*known)} | ({"caption": self.caption} if self.caption else {})
 
     def steps(self) -> list[Step]:
         """None is known."""
@@ -37,23 +45,24 @@ class FolderSource:
     def parts(self, size: int) -> Iterator[dict[str, Any]]:
         """Paths below the folder."""
         for some in batched(self.files, size):
-            yield {"folder": str(self.folder.absolute()), "names": [str(path.relative_to(self.folder)) for path in some]}
+            names = [str(path.relative_to(self.folder)) for path in some]
+            yield {"folder": str(self.folder.absolute()), "names": names, "caption": self.caption}
 
 
-def read(folder: str, names: list[str]) -> Iterator[Found]:
+def read(refuse: Refuse, folder: str, names: list[str], caption: str | None) -> Iterator[Found]:
     """The images of a part."""
     for name in names:
         path = Path(folder, name)
         try:
             said = as_said(_beside(path, ".json"), _beside(path, ".txt"))
-            image = path.read_bytes()
+            if said is None:
+                yield Found(name, fault="broken captions")
+                continue
+            said = with_caption(said, caption)
+            reason = refuse(said)
+            yield Found(name, said=said, fault=reason) if reason else Found(name, path.read_bytes(), said)
         except OSError as error:
             yield Found(name, fault="not readable", detail=error.strerror or str(error))
-            continue
-        if said is None:
-            yield Found(name, fault="broken captions")
-        else:
-            yield Found(name, image, said)
 
 
 def _beside(path: Path, suffix: str) -> bytes | None:

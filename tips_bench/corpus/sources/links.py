@@ -2,10 +2,13 @@
 
 img2dataset is a program, and may have an environment of its own (`pipx install img2dataset`), for its package asks for older versions of
 others. It fetches the links of one part into a folder that goes again, images as they are; they are then given the order of the links.
+
+An image of which the list states the SHA-256 of the file behind the link, in a column `sha256` as in DataComp, has to have it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -16,13 +19,49 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tips_bench.corpus.sources.base import Found
+from pydantic import Field
+
+from tips_bench.corpus.sources.base import Found, Refuse
 from tips_bench.errors import UserError
+from tips_bench.strict import Strict
 from tips_bench.training.shard_index import index_shard
 
 PROGRAM = "img2dataset"
-RETRIES, TIMEOUT_S, THREADS = 3, 15, 64
-ENOUGH = 20  # links of which one would be there, if there were a network
+RETRIES, TIMEOUT_S, THREADS, GIVE_UP = 3, 15, 64, 20
+# What Python says where no server answered, on Linux, macOS and Windows; a status of HTTP comes from a server.
+NO_SERVER = re.compile(
+    "refused|unreachable|no route to host|timed out|name resolution|name or service not known|no address associated|nodename nor servname"
+    "|getaddrinfo failed|network is down",
+    re.IGNORECASE,
+)
+
+
+class Manner(Strict):
+    """How links are followed; None = as usual.
+
+    threads: links at a time. timeout_s: how long a server may take. user_agent: a word by which the owners of servers know who asks.
+    give_up: so many links of a part without any server are a fault of the network, not of the links; 0 = never.
+    """
+
+    threads: int | None = Field(None, ge=1)
+    timeout_s: int | None = Field(None, ge=1)
+    user_agent: str | None = None
+    give_up: int | None = Field(None, ge=0)
+
+    def options(self) -> dict[str, object]:
+        """The values by their options of `corpus fetch`."""
+        return {
+            "--threads": self.threads,
+            "--link-timeout": self.timeout_s,
+            "--user-agent": self.user_agent,
+            "--give-up": self.give_up,
+        }
+
+    def check(self) -> None:
+        """Errors: a word that img2dataset would not take for one."""
+        if self.user_agent is not None and not re.fullmatch(r"(?!(None|True|False)$)[A-Za-z][A-Za-z0-9_-]*", self.user_agent):
+            fix = "Give one word of letters, digits, - and _, for example my-lab-bot."
+            raise UserError(f"{self.user_agent!r} is no name of a program", where="--user-agent", fix=fix)
 
 
 def program() -> str:
@@ -35,23 +74,50 @@ def program() -> str:
     return found
 
 
-def read(rows: list[tuple[Any, dict[str, Any]]]) -> Iterator[Found]:
-    """The images behind the links of a part. Errors: img2dataset fails; of many links not one leads to an image, as without a network."""
+def read(refuse: Refuse, manner: dict[str, Any], rows: list[tuple[Any, dict[str, Any]]]) -> Iterator[Found]:
+    """The images behind the links of a part. Links of samples that are refused are not followed.
+
+    Errors: img2dataset fails; of many links not one finds a server, as without a network.
+    """
+    known = Manner(**manner)
+    refused = {number: reason for number, (link, said) in enumerate(rows) if is_link(link) and (reason := refuse(said))}
+    good = [number for number, (link, _) in enumerate(rows) if is_link(link) and number not in refused]
     with tempfile.TemporaryDirectory(prefix="tips-bench-fetch-") as folder:
-        good = [number for number, (link, _) in enumerate(rows) if isinstance(link, str) and re.fullmatch(r"https?://[^\s]+", link)]
-        images, problems = _fetched([str(rows[number][0]) for number in good], Path(folder)) if good else (None, {})
-        if len(good) >= ENOUGH and len(problems) == len(good):
-            fix = "Check the network of this machine and the list, and give the command again."
-            raise UserError(f"not one of {len(good)} links could be fetched ({problems[0]})", where=str(rows[good[0]][0]), fix=fix)
+        images, problems = _fetched([rows[number][0] for number in good], known, Path(folder)) if good else (None, {})
+        _check_network([str(rows[number][0]) for number in good], problems, known)
         places = {number: place for place, number in enumerate(good)}
         for number, (link, said) in enumerate(rows):
             place = places.get(number)
-            if place is None or images is None:
+            if number in refused:
+                yield Found(link, said=said, fault=refused[number])
+            elif place is None or images is None:
                 yield Found(str(link)[:300], said=said, fault="no http or https address")
             elif place in problems:
-                yield Found(str(link), said=said, fault="not fetched", detail=problems[place])
+                yield Found(link, said=said, fault="not fetched", detail=problems[place])
             else:
-                yield Found(str(link), images[place], said)
+                yield _as_stated(link, images[place], said)
+
+
+def is_link(value: object) -> bool:
+    """Whether it is an address of http or https."""
+    return isinstance(value, str) and re.fullmatch(r"https?://[^\s]+", value) is not None
+
+
+def _as_stated(link: str, image: bytes, said: dict[str, Any]) -> Found:
+    """The image, or that it is another one than the list states."""
+    stated = said.get("sha256")
+    if isinstance(stated, str) and re.fullmatch("[0-9a-fA-F]{64}", stated):
+        own = hashlib.sha256(image).hexdigest()
+        if own != stated.lower():
+            return Found(link, said=said, fault="not the stated image", detail=f"sha256 {own}")
+    return Found(link, image, said)
+
+
+def _check_network(links: list[str], problems: dict[int, str], manner: Manner) -> None:
+    enough = GIVE_UP if manner.give_up is None else manner.give_up
+    if enough and enough <= len(links) == sum(NO_SERVER.search(problem) is not None for problem in problems.values()):
+        fix = "Check the network of this machine, and give the command again; if these servers are gone for good, with --give-up 0."
+        raise UserError(f"not one of {len(links)} links leads to a server ({problems[0]})", where=links[0], fix=fix)
 
 
 class _Images:
@@ -71,24 +137,26 @@ class _Images:
             return file.read(size)
 
 
-def _fetched(links: list[str], folder: Path) -> tuple[_Images, dict[int, str]]:
+def _fetched(links: list[str], manner: Manner, folder: Path) -> tuple[_Images, dict[int, str]]:
     """The images, and why there is none of the other links, both by the number of the link."""
     listed, out = folder / "links.txt", folder / "out"
     listed.write_text("".join(f"{link}\n" for link in links), encoding="utf-8")
-    options = {
+    options: dict[str, object] = {
         "url_list": listed,
         "output_folder": out,
         "output_format": "webdataset",
         "input_format": "txt",
         "number_sample_per_shard": len(links),
         "processes_count": 1,
-        "thread_count": THREADS,
+        "thread_count": manner.threads or THREADS,
         "retries": RETRIES,
-        "timeout": TIMEOUT_S,
+        "timeout": manner.timeout_s or TIMEOUT_S,
         "disable_all_reencoding": True,  # the bytes as they come
         "extract_exif": False,
         "compute_hash": None,
     }
+    if manner.user_agent is not None:
+        options["user_agent_token"] = manner.user_agent
     command = [program(), *(f"--{name}={value}" for name, value in options.items())]
     done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, text=True, errors="replace", env=_environment())
     shard = out / "00000.tar"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tips_bench.corpus.sources.base import Found, ranges
+from tips_bench.corpus.sources.base import Found, Refuse, ranges
 from tips_bench.corpus.sources.tables import Columns, found_in
 from tips_bench.corpus.store import Step
 from tips_bench.errors import UserError, unknown_name
@@ -19,6 +19,8 @@ class SavedSource:
     """The rows of one split. Errors: no `datasets`, no such split, no images in the rows."""
 
     read = "tips_bench.corpus.sources.saved:read"
+    manner: dict[str, Any] = {}
+    options: tuple[str, ...] = ("--url-column", "--caption-column", "--image-column")
 
     def __init__(self, folder: Path, columns: Columns, split: str | None) -> None:
         self.folder, self.split = folder.absolute(), split
@@ -43,7 +45,7 @@ class SavedSource:
             yield {"folder": str(self.folder), "split": self.split, "first": first, "behind": behind, "columns": self.columns}
 
 
-def read(folder: str, split: str | None, first: int, behind: int, columns: dict[str, Any]) -> Iterator[Found]:
+def read(refuse: Refuse, folder: str, split: str | None, first: int, behind: int, columns: dict[str, Any]) -> Iterator[Found]:
     """The rows of a part."""
     from datasets import Image
 
@@ -52,7 +54,7 @@ def read(folder: str, split: str | None, first: int, behind: int, columns: dict[
     if isinstance(rows.features[known.image], Image):
         rows = rows.cast_column(known.image, Image(decode=False))
     for number in range(first, behind):
-        yield found_in(rows[number], known, f"row {number}")
+        yield found_in(rows[number], known, f"row {number}", refuse)
 
 
 def _load(folder: Path, split: str | None) -> Any:
@@ -63,6 +65,8 @@ def _load(folder: Path, split: str | None) -> Any:
 
     loaded = datasets.load_from_disk(str(folder))
     if isinstance(loaded, datasets.Dataset):
+        if split not in (None, str(loaded.split)):
+            raise unknown_name("split", split, filter(None, [loaded.split and str(loaded.split)]), where=folder)
         return loaded
     if split is None:
         raise UserError("the data set has several splits", where=folder, fix=f"Choose one with --split: {', '.join(loaded)}.")

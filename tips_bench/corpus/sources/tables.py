@@ -1,7 +1,8 @@
 """Rows of Parquet, CSV, TSV and JSON-lines files: images in them, or links. On a disk or in object storage, as data sets of a hub are.
 
-An image is a column of bytes, or of {bytes, path} as Hugging Face's data sets have it. The caption's column becomes "web"; other columns of
-plain values are kept under their names.
+An image is a column of bytes, or of {bytes, path} as Hugging Face's data sets have it. The caption's column, of texts or lists of them,
+becomes "web"; other columns of plain values are kept under their names. A CSV or TSV file whose first row has a link has no header, as
+those of CC3M and CC12M: the link is then its `url`, the longest other text its `caption`, the others are `column 3` and so on.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ import csv
 import gzip
 import importlib.util
 import io
+import itertools
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
-from tips_bench.corpus.sources.base import Found, batched, ranges
+from tips_bench.corpus.sources.base import Found, Refuse, batched, ranges
+from tips_bench.corpus.sources.links import Manner
 from tips_bench.corpus.store import Step
 from tips_bench.errors import UserError
 from tips_bench.files import digest
@@ -30,7 +34,10 @@ LONGEST_FIELD = 1 << 20  # characters of a CSV file's field
 
 
 class Columns(Strict):
-    """Names of columns; None = the first that has a usual name: url; caption, text, alt_text, alt, web; image, jpg, png, webp, img."""
+    """Names of columns; None = the first that has a usual name: url; caption, text, alt_text, alt, web; image, jpg, png, webp, img.
+
+    Where there are images, no link is followed, and one that was named is kept as "url".
+    """
 
     link: str | None = None
     caption: str | None = None
@@ -49,16 +56,21 @@ class Columns(Strict):
         if image is None and link is None:
             fix = f"Name it with --url-column or --image-column. The file has: {', '.join(names)[:300]}."
             raise UserError("there is no column of images or links", where=where, fix=fix)
-        return Columns(link=None if image else link, caption=self.caption or usual(CAPTIONS), image=image)
+        return Columns(link=self.link if image else link, caption=self.caption or usual(CAPTIONS), image=image)
 
 
 class TableSource:
-    """Rows of files. Errors: a file that is none, no column of images or links, no pyarrow for Parquet."""
+    """Rows of files. links: how links are followed. Errors: a file that is none, no column of images or links, no pyarrow for Parquet."""
 
-    def __init__(self, files: list[Path], columns: Columns) -> None:
+    def __init__(self, files: list[Path], columns: Columns, links: Manner) -> None:
         self.files = files
         self.columns = columns.found_in(_names(files[0]), files[0])
-        self.read = "tips_bench.corpus.sources.links:read" if self.columns.image is None else "tips_bench.corpus.sources.tables:read"
+        self.options: tuple[str, ...] = ("--url-column", "--caption-column", "--image-column")
+        if self.columns.image is None:
+            self.read, self.manner = "tips_bench.corpus.sources.links:read", {"manner": links.model_dump(mode="json")}
+            self.options += tuple(links.options())
+        else:
+            self.read, self.manner = "tips_bench.corpus.sources.tables:read", {}
 
     def identity(self) -> dict[str, Any]:
         """The names and sizes of the files, and the columns."""
@@ -81,7 +93,7 @@ class TableSource:
                 yield {"rows": [[row.get(link), said_of(row, self.columns)] for row in some]}
 
 
-def read(ranges: list[tuple[str, int, int]], columns: dict[str, Any]) -> Iterator[Found]:
+def read(refuse: Refuse, ranges: list[tuple[str, int, int]], columns: dict[str, Any]) -> Iterator[Found]:
     """The rows of a part of a table with images. Errors: a file that cannot be read."""
     known = Columns(**columns)
     for name, first, behind in ranges:
@@ -92,25 +104,28 @@ def read(ranges: list[tuple[str, int, int]], columns: dict[str, Any]) -> Iterato
                 low, high = max(first - begins, 0), min(behind - begins, count)
                 if low < high:
                     rows = table.read_row_group(group).slice(low, high - low).to_pylist()
-                    yield from (found_in(row, known, f"{name}: row {begins + low + number}") for number, row in enumerate(rows))
+                    yield from (found_in(row, known, f"{name}: row {begins + low + at}", refuse) for at, row in enumerate(rows))
                 begins += count
 
 
-def found_in(row: dict[str, Any], columns: Columns, name: str) -> Found:
+def found_in(row: dict[str, Any], columns: Columns, name: str, refuse: Refuse) -> Found:
     """The sample of a row with an image."""
     image = row.get(columns.image or "")
     data = image.get("bytes") if isinstance(image, dict) else image
     said = said_of(row, columns)
-    return Found(name, data, said) if isinstance(data, bytes) else Found(name, said=said, fault="no image")
+    return Found(name, data, said, refuse(said) or "") if isinstance(data, bytes) else Found(name, said=said, fault="no image")
 
 
 def said_of(row: dict[str, Any], columns: Columns) -> dict[str, Any]:
     """What a row says beside its image."""
     said = {name: value for name, value in row.items() if name != columns.image and isinstance(value, str | int | float | bool)}
-    caption = said.pop(columns.caption, None) if columns.caption else None
+    said.pop(columns.caption or "", None)
     if columns.link is not None and columns.link in said:
         said["url"] = said.pop(columns.link)
-    return said if caption is None else said | {"web": str(caption)}
+    caption = row.get(columns.caption or "")
+    if caption is None:
+        return said | ({"web": []} if "caption" in said else {})  # or else another column would be read as the caption
+    return said | {"web": [str(text) for text in caption if text is not None] if isinstance(caption, list) else str(caption)}
 
 
 def _names(path: Path) -> list[str]:
@@ -154,8 +169,21 @@ def _json_rows(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 def _csv_rows(lines: Iterable[str], delimiter: str) -> Iterator[dict[str, Any]]:
     csv.field_size_limit(min(LONGEST_FIELD, sys.maxsize))
-    for row in csv.DictReader(lines, delimiter=delimiter):
-        yield {name: value for name, value in row.items() if isinstance(name, str)}
+    rows = filter(None, csv.reader(lines, delimiter=delimiter))
+    first = next(rows, [])
+    named = _by_content(first)
+    for row in itertools.chain([first] if named else [], rows):
+        yield dict(itertools.zip_longest(named or first, row[: len(first)]))
+
+
+def _by_content(row: list[str]) -> list[str] | None:
+    """Names of the columns of a file without a header; None of a row that is one, for it has no link."""
+    link = next((place for place, value in enumerate(row) if re.match("https?://", value)), None)
+    if link is None:
+        return None
+    others = [place for place in range(len(row)) if place != link]
+    caption = max(others, key=lambda place: len(row[place]), default=None)
+    return [{link: "url", caption: "caption"}.get(place, f"column {place + 1}") for place in range(len(row))]
 
 
 @contextmanager
