@@ -89,7 +89,7 @@ def test_one_encoder_is_shown_or_two(models: list[str]) -> None:
 
 
 def test_one_model_is_shown_with_two_weights(capsys: pytest.CaptureFixture[str]) -> None:
-    session = Session(["tips-nano", "tips-nano"], weights="random:1", dtype="bf16")
+    session = Session(["tips-nano", "tips-nano"], weights=[None, "random:1"], dtype="bf16")
     assert list(session.encoders) == ["tips-nano", "tips-nano, random:1"] and "loading tips-nano, random:1" in capsys.readouterr().err
     assert [encoder.spec.weights_sha256.startswith("random") for encoder in session.encoders.values()] == [False, True]
 
@@ -97,7 +97,7 @@ def test_one_model_is_shown_with_two_weights(capsys: pytest.CaptureFixture[str])
 def test_the_server_answers_what_the_page_asks(port: int, session: Session) -> None:
     status, state = ask(port, "state", {})
     assert status == 200 and [photo["name"] for photo in state["photos"]] == ["0.png", "1.png"]
-    assert state["models"] == [{"name": "tips-nano", "layers": 3, "text": True}]
+    assert state["models"] == [{"name": "tips-nano", "layers": 3, "text": True}] and state["heads"] == []
     status, found = ask(port, "features", VIEW | {"photos": [0, 1]})
     assert status == 200 and [(one["rows"], one["columns"], one["dim"]) for one in found["photos"]] == [(5, 8, 256)] * 2
     status, found = ask(port, "matches", VIEW | {"photos": [0, 1]})

@@ -99,7 +99,7 @@ def test_a_head_is_made_where_it_is_missing_and_goes_with_its_record(record: Rec
 
 
 def test_a_head_that_does_not_fit_is_one_sentence(record: Record, shapes: Path) -> None:
-    with pytest.raises(UserError, match=r"fitted on features of tips-tiny-random \(weights random:0\), and the encoder is tips-tiny-random"):
+    with pytest.raises(UserError, match=r"of tips-tiny-random \(weights random:0\), and the encoder is tips-tiny-random"):
         tips_bench.load_head(record, encoder=load_encoder("tips-tiny-random", "random:5", "cpu"))
     with pytest.raises(UserError, match="and the encoder is tips-nano-random"):
         tips_bench.load_head(record, encoder=load_encoder("tips-nano-random", device="cpu"))

@@ -63,8 +63,8 @@ class FittedHead:
     def __call__(self, image_HW3: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
         """What it predicts of an image, uint8 RGB: class indices [H,W], depth in metres [1,H,W] or unit normals [3,H,W].
 
-        The same as the run predicted of its samples. Normals are in the camera's frame: x right, y down, z forward. size: (height, width) of
-        the map in pixels; None = of the image. Features are not rounded, as `--cache-dtype` rounds them.
+        The same as the run predicted of its samples; features are not rounded, though, as `--cache-dtype` rounds them. Normals are in the
+        camera's frame: x right, y down, z forward. size: (height, width) of the map in pixels; None = of the image.
         Errors: no such image; a head that makes no map of an image.
         """
         if not self.makes_maps or not isinstance(self._adapter, MapsImages):
@@ -124,10 +124,9 @@ def check_encoder(record: Record, encoder: Encoder) -> None:
     """Errors: another encoder than the record's."""
     if not is_its_encoder(record, encoder):
         spec = encoder.spec
-        theirs, given = (f"{name} (weights {sha[:16]})" for name, sha in ((record.model, record.weights_sha256), (spec.name, spec.weights_sha256)))
-        raise UserError(
-            f"the head was fitted on features of {theirs}, and the encoder is {given}", where=record.file, fix="Give the record's own encoder."
-        )
+        theirs = f"{record.model} (weights {record.weights_sha256[:16]})"
+        problem = f"the head was fitted on features of {theirs}, and the encoder is {spec.name} (weights {spec.weights_sha256[:16]})"
+        raise UserError(problem, where=record.file, fix="Give the record's own encoder.")
 
 
 def no_maps(record: Record) -> UserError:

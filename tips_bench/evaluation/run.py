@@ -27,7 +27,15 @@ from tips_bench.encoders.base import Encoder
 from tips_bench.encoders.load import load_encoder
 from tips_bench.encoders.user import card_of, wrap
 from tips_bench.errors import UserError, unknown_name
-from tips_bench.evaluation.beside import check_head, check_predictions, lacking, metrics_beside, place_head, place_predictions, remove_pictures
+from tips_bench.evaluation.beside import (
+    check_head,
+    check_predictions,
+    lacking,
+    metrics_beside,
+    place_head,
+    place_predictions,
+    remove_pictures,
+)
 from tips_bench.evaluation.cost import cost_of
 from tips_bench.evaluation.fitting import fitted
 from tips_bench.evaluation.keeping import limit_bytes, rounding
@@ -71,8 +79,9 @@ class RunOptions:
     that decode images; None = `default_workers`. Either may be "auto": a trial of a few seconds chooses it. out: folder for the records.
     data_root: folder of the data sets. overrides: "KEY=VALUE" changes a value of a card; the record lists it as a deviation. pictures:
     number of samples to draw, a quarter each of the hardest and the easiest. predictions: keep what is predicted of each sample in a folder
-    beside the record (results/predictions.py). keep_head: keep the fitted head in a file beside the record (`load_head`). cache: keep the features for later runs. cache_limit: of all that is kept, as "200GB"; None
-    = as $TIPS_BENCH_CACHE_LIMIT says. cache_dtype: round the features to "fp16" or "bf16" before they are used and kept; a deviation.
+    beside the record (results/predictions.py). keep_head: keep the fitted head in a file beside the record (results/kept_head.py). cache:
+    keep the features for later runs. cache_limit: of all that is kept, as "200GB"; None = as $TIPS_BENCH_CACHE_LIMIT says. cache_dtype:
+    round the features to "fp16" or "bf16" before they are used and kept; a deviation.
     limit: use at most so many samples of each split; a deviation. seed: for everything random. rerun: evaluate again, even if this version
     of tips-bench already wrote the record. metrics: names of additional metrics, computed from the same predictions. world: the ranks that
     evaluate together, each with the same options; `out` and the caches are on a disk that all of them see.
@@ -263,8 +272,8 @@ class _Run:
         commit, dirty = git_state(PACKAGE)
         code = ["it is of another commit"] if record.git_commit != commit else ["the code has changes"] if dirty or record.git_dirty else []
         asked = self.options
-        wanted = {"pictures": asked.pictures, "predictions": asked.predictions, "keep_head": asked.keep_head}
-        missing = lacking(self.path, record, **wanted, metrics=self.beside)
+        kept = {"predictions": asked.predictions, "keep_head": asked.keep_head}
+        missing = lacking(self.path, record, pictures=asked.pictures, **kept, metrics=self.beside)
         return record, [*(["--rerun"] if asked.rerun else []), *code, *missing]
 
     def _before(self) -> Record | None:

@@ -20,8 +20,8 @@ from tips_bench.files import digest
 from tips_bench.leaderboard.ranking import Entry
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.results.counts import card_differences
-from tips_bench.results.per_sample import read_counts
 from tips_bench.results.kept_head import head_file
+from tips_bench.results.per_sample import read_counts
 from tips_bench.results.predictions import predictions_folder
 from tips_bench.results.protocol_hash import protocol_hash
 from tips_bench.results.record import Record, load_record, record_path
