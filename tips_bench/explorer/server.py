@@ -166,12 +166,13 @@ class Answers:
 
 
 class ExplorerServer(LocalServer):
-    """Serves the explorer of a session. Errors: an address or a port that cannot be taken."""
+    """Serves the explorer of a session. turns: its pages' latest questions. Errors: an address or a port that cannot be taken."""
 
     seconds = 600.0  # a large encoder on a few cores takes its time
 
     def __init__(self, session: Session, port: int, *, address: str = ADDRESS) -> None:
-        super().__init__(partial(_Handler, Answers(session), Turns()), port, address=address)
+        self.turns = Turns()
+        super().__init__(partial(_Handler, Answers(session), self.turns), port, address=address)
 
 
 class _Handler(LocalHandler):

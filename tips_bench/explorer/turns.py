@@ -27,6 +27,10 @@ class Turns:
         self._latest: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
 
+    def latest(self, page: str) -> int:
+        """The number of the page's latest question, 0 for an unknown page."""
+        return self._latest.get(page, 0)
+
     def begin(self, said: str | None) -> Wanted:
         """A question comes in. said: its header; None or another form = it is wanted whatever is asked meanwhile."""
         match = _TURN.fullmatch(said or "")
@@ -39,7 +43,7 @@ class Turns:
                 self._latest.popitem(last=False)
 
         def wanted() -> None:
-            if self._latest.get(page, number) > number:
+            if self.latest(page) > number:
                 raise Superseded
 
         return wanted
