@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,10 @@ from tips_bench.results.record import Record
 IDLE = "turn > 0 && document.querySelector('#status').textContent !== 'Computing…' && !document.querySelector('#error').textContent"
 REFUSED = "400 (Bad Request)"  # the browser's own remark where the server says what is wrong
 SAID = "document.querySelector('#error').textContent"
+# From a click to the picture on the screen, by the browser's own clock.
+PAINTED = """window.painted = []; new PerformanceObserver(list => {
+    for (const entry of list.getEntries()) if (entry.name === "click") painted.push(entry.duration);
+}).observe({ type: "event", durationThreshold: 16 })"""
 
 
 @contextmanager
@@ -30,10 +35,17 @@ def explorer(models: list[str], photos: int = 2, heads: Sequence[Record] = ()) -
     session = Session(models, heads=heads)
     for number in range(photos):
         session.add_image(f"photo {number}", squares(number))
+    with served(session) as address:
+        yield address, session
+
+
+@contextmanager
+def served(session: Session) -> Iterator[str]:
+    """The address of a session's page."""
     with ExplorerServer(session, 0) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/", session
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
         server.shutdown()
         thread.join()
 
@@ -243,6 +255,32 @@ def test_the_chosen_patch_moves_by_keys(tmp_path: Path) -> None:
         browser.send("Input.dispatchKeyEvent", type="keyDown", key="ArrowRight", windowsVirtualKeyCode=39)
         browser.until("performance.getEntriesByName('click to map').length === 2")
         assert browser.run("settings.query.x") > before["x"] and browser.run("settings.query.y") == before["y"]
+
+
+@pytest.mark.nightly
+def test_how_long_a_click_takes_to_become_a_map_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """For docs/explore.md: pytest -m nightly -k click_takes. Random weights change no time; other work on the machine does."""
+    session = Session(["tips-b14"], weights=["random"], device="cpu")
+    session.add_rooms()
+    with chromium(tmp_path) as browser, served(session) as address:
+        browser.open(address)
+        browser.until(IDLE, 600)
+        browser.run("document.querySelectorAll('.photo').forEach((photo, place) => { photo.id = `photo-${place}`; })")
+        browser.run(PAINTED)
+        rng = np.random.default_rng(0)
+        for number in range(1, 31):
+            browser.click(f"#photo-{rng.integers(len(session.photos))}", *rng.uniform(0.02, 0.98, 2))
+            browser.until(f"performance.getEntriesByName('click to map').length === {number}")
+        drawn = browser.run("performance.getEntriesByName('click to map').map(entry => entry.duration)")
+        browser.until("painted.length > 0")  # those that took 16 ms or longer, in steps of 8 ms
+        painted = browser.run("painted")
+        grid = browser.run("[...shown.values()].map(under => under.grid.rows * under.grid.columns * under.grid.dim)")
+        assert len(drawn) == 30 and grid == [32 * 32 * 768] * len(session.photos)
+    with capsys.disabled():
+        print(f"\ntips-b14, 448 px, {len(session.photos)} photos, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+        for what, times in (("drawn", drawn), ("painted", painted)):
+            least, median, most = np.percentile(times, [0, 50, 95])
+            print(f"click to map, {what}: least {least:.0f} ms, median {median:.0f} ms, 95 % below {most:.0f} ms")
 
 
 @pytest.mark.nightly

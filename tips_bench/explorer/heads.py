@@ -115,4 +115,4 @@ def _sentence(record: Record) -> str:
     metric = record.primary_metric
     interval = f" [{metric.ci95[0]:.3g}, {metric.ci95[1]:.3g}]" if metric.ci95 else ""
     score = f"{record.primary} {metric.value:.3g} {metric.unit}".rstrip() + interval
-    return f"Fitted under {record.protocol}: {score} on {counted(metric.n, 'image')} of {record.dataset.name}."
+    return f"Fitted under {record.protocol}: {score} on {counted(metric.n, 'image')} of {record.task}."

@@ -9,7 +9,7 @@ const HINTS = {
   matches: "Patches of two photos that are each other's nearest.",
   classes: "Each place has the color of the name that is nearest to it.",
   depth: "Depth in metres by a linear map of the features, fitted on generated rooms: it has seen rooms and nothing else.",
-  normals: "Surface normals by a linear map of the features, fitted on generated rooms: red right, green up, blue towards you.",
+  normals: "Surface normals by a linear map of the features, fitted on generated rooms. Red is right, green is up, blue is towards you.",
 };
 let state = null; // {models, photos, heads}
 const HEAD_HINT = "What the fitted head of a run makes of the photos, at the size and by the layers of its own protocol.";
@@ -19,6 +19,7 @@ let pause = 0; // the timer of `drawLater`
 const legend = new Map(); // class name -> its number, of all encoders
 const shown = new Map(); // "model photo" -> {grid, values, label}: what is under the pointer
 const unpacked = new WeakMap();
+const NARROW = 480; // pixels of an encoder's part below which two photos stand one above the other
 const PAUSE = 120; // milliseconds for which a slider rests before the server is asked
 
 function tell(error) {
@@ -44,7 +45,7 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-const swatch = (colors, width = 14) => element("svg", { width, height: 14, "aria-hidden": "true", preserveAspectRatio: "none", viewBox: `0 0 ${colors.length} 1` },
+const swatch = (colors, width = 14) => element("svg", { width, height: 14, "aria-hidden": "true", "shape-rendering": "crispEdges", preserveAspectRatio: "none", viewBox: `0 0 ${colors.length} 1` },
   ...colors.map((color, place) => element("rect", { x: place, y: 0, width: 1.02, height: 1, fill: `rgb(${color.map(Math.round).join(",")})` })));
 
 // --- what is asked -------------------------------------------------------------------------------------------------------------------
@@ -106,7 +107,7 @@ function classMaps(answer) {
 // By the map that is fitted on generated rooms.
 function roomMaps({ photos, depth_error: error }) {
   if (settings.mode === "normals") return normalMaps(photos);
-  return { ...depthMaps(photos), note: `Mean error of depth in rooms of 224 px that were held out: ${error.toFixed(2)} m.` };
+  return { ...depthMaps(photos), note: `Mean error of depth in rooms of 224 px that were held out: ${error.toFixed(2)}\u00a0m.` };
 }
 
 // By a head that a run has fitted for this encoder.
@@ -114,8 +115,8 @@ async function headMaps(model) {
   const place = state.heads.findIndex(head => head.model === model.name && head.view === nameOf(settings.mode));
   if (place < 0) return { maps: state.photos.map(() => null), note: "No head of this encoder was given for this task." };
   const { kind, classes, said } = state.heads[place], { photos } = await ask("head", headAsked(place));
-  const maps = { segmentation: () => labelMaps(photos, classes), depth: () => depthMaps(photos), normals: () => normalMaps(photos) };
-  return { ...maps[kind](), note: said };
+  if (kind === "segmentation") return { ...labelMaps(photos, classes), note: said };
+  return kind === "depth" ? { ...depthMaps(photos), note: said } : { ...normalMaps(photos), note: `${said} Red is right, green is up, blue is towards you.` };
 }
 
 // Classes without cosines. The legend has what covers a thousandth of a photo, most pixels first.
@@ -184,7 +185,7 @@ async function drawPair(section, model, own) {
   if (settings.first === settings.second) throw new Error("Matches need two different photos. Choose another one, or drop one more.");
   const answer = await matchesOf(model);
   if (own !== turn) return;
-  drawMatches(section.querySelector(".pair canvas"), [settings.first, settings.second].map(id => images.get(id)), answer.grids, answer.matches.slice(0, settings.number));
+  drawMatches(section.querySelector(".pair canvas"), [settings.first, settings.second].map(id => images.get(id)), answer.grids, answer.matches.slice(0, settings.number), section.clientWidth < NARROW);
   section.querySelector(".pair figcaption").textContent = `Patches that are each other's nearest: ${answer.total}, drawn: ${Math.min(settings.number, answer.matches.length)}.`;
 }
 
@@ -204,8 +205,9 @@ const isHead = mode => mode.startsWith("head-");
 const nameOf = mode => isHead(mode) ? views()[Number(mode.slice(5))] : MODES[mode];
 
 function build() {
-  const modes = [...Object.keys(MODES), ...views().map((_, place) => `head-${place}`)].filter(mode => !saved || isHeld(mode));
-  byId("modes").replaceChildren(...modes.map(mode => element("label", isHead(mode) ? { class: "wide" } : {}, element("input", { type: "radio", name: "mode", value: mode }), nameOf(mode))));
+  choices("modes", Object.keys(MODES));
+  choices("views", views().map((_, place) => `head-${place}`));
+  byId("heads").hidden = !byId("views").children.length;
   byId("model-names").textContent = state.models.map(model => model.name).join(" and ");
   byId("encoders").replaceChildren(...state.models.map((model, number) => section(model, number)));
   for (const [id, fallback] of [["first", 0], ["second", 1]]) {
@@ -215,6 +217,11 @@ function build() {
     byId(id).value = settings[id];
   }
   show();
+}
+
+function choices(id, modes) {
+  const shown = modes.filter(mode => !saved || isHeld(mode));
+  byId(id).replaceChildren(...shown.map(mode => element("label", {}, element("input", { type: "radio", name: "mode", value: mode }), nameOf(mode))));
 }
 
 function section(model, number) {
@@ -271,6 +278,7 @@ function show() {
   document.querySelectorAll(".pair").forEach(part => { part.hidden = settings.mode !== "matches"; });
   document.querySelectorAll(".scale").forEach(part => { part.hidden = true; });
   document.querySelectorAll(".layer").forEach(part => { part.hidden = ["photo", "classes"].includes(settings.mode) || isHead(settings.mode); });
+  byId("over").hidden = ["photo", "matches"].includes(settings.mode);
   byId("resolution").hidden = settings.mode === "photo" || isHead(settings.mode);
   if (saved) document.querySelectorAll(".live").forEach(part => { part.hidden = true; });
   const chosen = document.querySelector(`input[name=mode][value="${settings.mode}"]`);
@@ -340,7 +348,7 @@ function isHeld(mode) {
 }
 
 function listen() {
-  byId("modes").addEventListener("change", event => { settings.mode = event.target.value; show(); attempt(draw); });
+  for (const id of ["modes", "views"]) byId(id).addEventListener("change", event => { settings.mode = event.target.value; show(); attempt(draw); });
   byId("controls").addEventListener("submit", event => event.preventDefault());
   for (const id of ["opacity", "threshold", "number"]) byId(id).addEventListener("input", () => { settings[id] = Number(byId(id).value); attempt(draw); });
   byId("side").addEventListener("input", () => { settings.side = Number(byId("side").value); outputs(); drawLater(); });
