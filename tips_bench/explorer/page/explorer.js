@@ -8,7 +8,7 @@ const HINTS = {
   similarity: "Click a patch, or move it with the arrow keys. The brighter, the more alike.",
   matches: "Patches of two photos that are each other's nearest.",
   classes: "Each place has the color of the name that is nearest to it.",
-  depth: "Depth in metres by a linear map of the features, fitted on generated rooms: it has seen rooms and nothing else.",
+  depth: "Depth in meters by a linear map of the features, fitted on generated rooms: it has seen rooms and nothing else.",
   normals: "Surface normals by a linear map of the features, fitted on generated rooms. Red is right, green is up, blue is towards you.",
 };
 let state = null; // {models, photos, heads}
