@@ -39,6 +39,8 @@ Use an encoder, or the features of a run with cache=True:
     encoder = tips_bench.load_encoder("tips-b14", device="cuda")
     patches = encoder.encode_image(pixels).patches[0]      # [B, h, w, D]
     features = tips_bench.load_features(record)            # sample id -> [h, w, D]
+    head = tips_bench.load_head(record)                    # of a run with keep_head=True: the fitted head, with its encoder
+    depth = head(image)                                    # uint8 [H, W, 3] -> what the task predicts of it
 
 Add task families, readers, probes, metrics or encoders of your own (docs/plugins.md):
 
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from tips_bench.evaluation.again import again as reproduce
     from tips_bench.evaluation.cached_features import load_features
     from tips_bench.evaluation.confusion import confusion
+    from tips_bench.evaluation.fitted_head import load_head
     from tips_bench.evaluation.run import RunOptions
     from tips_bench.evaluation.run import evaluate as run
     from tips_bench.plugins import load_plugin
@@ -82,6 +85,7 @@ __all__ = [
     "list_tasks",
     "load_encoder",
     "load_features",
+    "load_head",
     "load_plugin",
     "load_predictions",
     "load_record",
@@ -99,6 +103,7 @@ _LAZY = {
     "confusion": "tips_bench.evaluation.confusion:confusion",
     "load_encoder": "tips_bench.encoders:load_encoder",
     "load_features": "tips_bench.evaluation.cached_features:load_features",
+    "load_head": "tips_bench.evaluation.fitted_head:load_head",
     "load_plugin": "tips_bench.plugins:load_plugin",
     "load_predictions": "tips_bench.results.predictions:load_predictions",
     "load_record": "tips_bench.results.record:load_record",

@@ -62,7 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "starters": set(),
     "corpus": {"training", "executors", "encoders", "models", "features", "data", "rooms"},
     "integrations": {"models", "encoders"},
-    "explorer": {"encoders", "data", "features", "pictures", "probes", "rooms"},
+    "explorer": {"evaluation", "results", "encoders", "data", "features", "pictures", "probes", "rooms"},
     "cli": {
         "explorer",
         "corpus",

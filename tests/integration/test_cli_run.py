@@ -99,7 +99,7 @@ def test_options_reach_the_evaluation(calls: list[Call], tmp_path: Path) -> None
     options = ["--weights", "random", "--device", "cpu", "--dtype", "bf16", "--batch-size", "3", "--workers", "5", "--data-root", "d"]
     options += ["--set", "image.short_side=112", "--set", "probe.max_iterations=7"]
     options += ["--compile", "--pictures", "2", "--cache", "--cache-limit", "3 GB", "--limit", "9", "--seed", "4", "--rerun"]
-    options += ["--metrics", "boundary-iou", "--predictions"]
+    options += ["--metrics", "boundary-iou", "--predictions", "--keep-head"]
     done = run("run", "--task", "rooms-seg", "--model", "pixels", "--out", str(tmp_path), *options)
     assert done.exit_code == 0, done.output
     assert calls == [
@@ -118,6 +118,7 @@ def test_options_reach_the_evaluation(calls: list[Call], tmp_path: Path) -> None
             "overrides": ["image.short_side=112", "probe.max_iterations=7"],
             "pictures": 2,
             "predictions": True,
+            "keep_head": True,
             "cache": True,
             "cache_limit": "3 GB",
             "cache_dtype": None,

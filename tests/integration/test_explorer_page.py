@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,26 +13,39 @@ import pytest
 from PIL import Image
 
 from tests.helpers.chromium import Browser, chromium
+from tests.helpers.kept_heads import fitted
 from tips_bench.explorer import session as sessions
 from tips_bench.explorer import surfaces
 from tips_bench.explorer.server import ExplorerServer
 from tips_bench.explorer.session import Session
+from tips_bench.results.record import Record
 
 IDLE = "turn > 0 && document.querySelector('#status').textContent !== 'Computing…' && !document.querySelector('#error').textContent"
 REFUSED = "400 (Bad Request)"  # the browser's own remark where the server says what is wrong
 SAID = "document.querySelector('#error').textContent"
+# From a click to the picture on the screen, by the browser's own clock.
+PAINTED = """window.painted = []; new PerformanceObserver(list => {
+    for (const entry of list.getEntries()) if (entry.name === "click") painted.push(entry.duration);
+}).observe({ type: "event", durationThreshold: 16 })"""
 
 
 @contextmanager
-def explorer(models: list[str], photos: int = 2) -> Iterator[tuple[str, Session]]:
+def explorer(models: list[str], photos: int = 2, heads: Sequence[Record] = ()) -> Iterator[tuple[str, Session]]:
     """The address of a page, and its session with photos of coloured squares."""
-    session = Session(models)
+    session = Session(models, heads=heads)
     for number in range(photos):
         session.add_image(f"photo {number}", squares(number))
+    with served(session) as address:
+        yield address, session
+
+
+@contextmanager
+def served(session: Session) -> Iterator[str]:
+    """The address of a session's page."""
     with ExplorerServer(session, 0) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/", session
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
         server.shutdown()
         thread.join()
 
@@ -139,6 +153,96 @@ def test_every_view_is_drawn_by_two_encoders_at_the_layer_and_resolution_of_the_
         assert [message for message in browser.messages if REFUSED not in message] == []
 
 
+def drag(browser: Browser, selector: str, first: float, last: float, steps: int) -> None:
+    """A real drag along a slider, from one share of its width to another."""
+    left, top, width, height = browser.run(
+        f"(box => [box.left, box.top, box.width, box.height])(document.querySelector('{selector}').getBoundingClientRect())"
+    )
+    places = [{"x": left + width * (first + (last - first) * step / steps), "y": top + height / 2} for step in range(steps + 1)]
+    browser.send("Input.dispatchMouseEvent", type="mousePressed", **places[0], button="left", clickCount=1)
+    for place in places:
+        browser.send("Input.dispatchMouseEvent", type="mouseMoved", **place, button="left", buttons=1)
+    browser.send("Input.dispatchMouseEvent", type="mouseReleased", **places[-1], button="left", clickCount=1)
+
+
+@pytest.mark.nightly
+def test_a_slider_that_is_dragged_ends_at_its_last_place_with_few_questions(tmp_path: Path) -> None:
+    with chromium(tmp_path) as browser, explorer(["tips-nano"]) as (address, session):
+        browser.open(address)
+        browser.until(IDLE)
+        assert browser.run("asked") == 1
+        drag(browser, "#side", 0.43, 0.99, 60)
+        browser.until(f"settings.side === 896 && {IDLE}")
+        grid = browser.run("(({rows, columns}) => [rows, columns])(unpacked.get(answers.get([...answers.keys()].at(-1)))[0])")
+        assert grid == list(session.features(0, sessions.View("tips-nano", 2, 896)).shape[:2]) and browser.run("settings.side") == 896
+        assert browser.run("asked") < 1 + 8 and browser.run("document.querySelector('#side-value').textContent") == "896"
+        before = browser.run("asked")  # 30 places at once: no time passes between them
+        browser.run(
+            "for (let place = 0; place < 30; place++) { const slider = document.querySelector('#layer-0');"
+            " slider.value = place % 2; slider.dispatchEvent(new Event('input', { bubbles: true })); }"
+        )
+        browser.until(f"settings.layers['tips-nano'] === 1 && {IDLE}")
+        assert browser.run("asked") == before + 1
+        assert {view.layer for _, view in session._kept} == {1, 2}
+        assert not browser.messages
+
+
+@pytest.mark.nightly
+def test_a_question_that_another_one_overtakes_ends_in_the_browser_and_on_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with chromium(tmp_path) as browser, explorer(["tips-nano"]) as (address, session):
+        browser.open(address)
+        browser.until(IDLE)
+        encode, began, go, encoded = session._encoded, threading.Event(), threading.Event(), []
+
+        def slow(image_HW3: np.ndarray, view: sessions.View) -> np.ndarray:
+            encoded.append(view.side)
+            began.set()
+            assert go.wait(60)
+            return encode(image_HW3, view)
+
+        monkeypatch.setattr(session, "_encoded", slow)
+        browser.slide("#side", 504)
+        assert began.wait(60)
+        for side in (560, 616):
+            browser.slide("#side", side)
+            browser.until(f"waiting && waiting.key.includes('\"side\":{side}')")
+        go.set()
+        browser.until(f"settings.side === 616 && !waiting && {IDLE}")
+        assert encoded[0] == 504 and encoded[-2:] == [616, 616] and len(encoded) <= 4
+        assert colors(browser) > 20 and not browser.messages
+
+
+@pytest.mark.nightly
+def test_heads_of_runs_are_drawn_and_saved(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    heads = [fitted(f"rooms-{kind}", "tips-nano", data, out) for kind in ("seg", "depth", "normals")]
+    with chromium(tmp_path) as browser:
+        with explorer(["tips-nano", "tips-nano-random"], heads=heads) as (address, _):
+            browser.open(address)
+            browser.until(IDLE)
+            for place, name in enumerate(("rooms-seg", "rooms-depth", "rooms-normals")):
+                browser.click(f"input[value=head-{place}]")
+                browser.until(f"settings.mode === 'head-{place}' && {IDLE}")
+                assert colors(browser) > 5
+                notes = browser.run("[...document.querySelectorAll('.note')].map(note => note.textContent)")
+                assert notes[0].startswith("Fitted under convex") and notes[1] == "No head of this encoder was given for this task."
+                assert browser.run("document.querySelector(`input[name=mode]:checked`).parentElement.textContent") == name
+                assert not browser.run("[...document.querySelectorAll('.layer, #resolution')].some(part => part.offsetParent)")
+                assert browser.violations() == []
+            browser.click("input[value=head-0]")
+            browser.until(f"settings.mode === 'head-0' && {IDLE}")
+            said = browser.run("[...document.querySelectorAll('#legend li')].map(line => line.textContent.trim())")
+            assert said and set(said) <= set(heads[0].dataset.classes)
+            (tmp_path / "saved.html").write_text(saved_page(browser), encoding="utf-8")
+        browser.open((tmp_path / "saved.html").as_uri())
+        browser.until(IDLE)
+        assert browser.run("[...document.querySelectorAll('#legend li')].map(line => line.textContent.trim())") == said
+        assert browser.run("[...document.querySelectorAll('input[value^=head]')].map(one => one.value)") == ["head-0", "head-1", "head-2"]
+        assert not browser.messages
+
+
 @pytest.mark.nightly
 def test_the_chosen_patch_moves_by_keys(tmp_path: Path) -> None:
     with chromium(tmp_path) as browser, explorer(["tips-nano"]) as (address, _):
@@ -151,6 +255,32 @@ def test_the_chosen_patch_moves_by_keys(tmp_path: Path) -> None:
         browser.send("Input.dispatchKeyEvent", type="keyDown", key="ArrowRight", windowsVirtualKeyCode=39)
         browser.until("performance.getEntriesByName('click to map').length === 2")
         assert browser.run("settings.query.x") > before["x"] and browser.run("settings.query.y") == before["y"]
+
+
+@pytest.mark.nightly
+def test_how_long_a_click_takes_to_become_a_map_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """For docs/explore.md: pytest -m nightly -k click_takes. Random weights change no time; other work on the machine does."""
+    session = Session(["tips-b14"], weights=["random"], device="cpu")
+    session.add_rooms()
+    with chromium(tmp_path) as browser, served(session) as address:
+        browser.open(address)
+        browser.until(IDLE, 600)
+        browser.run("document.querySelectorAll('.photo').forEach((photo, place) => { photo.id = `photo-${place}`; })")
+        browser.run(PAINTED)
+        rng = np.random.default_rng(0)
+        for number in range(1, 31):
+            browser.click(f"#photo-{rng.integers(len(session.photos))}", *rng.uniform(0.02, 0.98, 2))
+            browser.until(f"performance.getEntriesByName('click to map').length === {number}")
+        drawn = browser.run("performance.getEntriesByName('click to map').map(entry => entry.duration)")
+        browser.until("painted.length > 0")  # those that took 16 ms or longer, in steps of 8 ms
+        painted = browser.run("painted")
+        grid = browser.run("[...shown.values()].map(under => under.grid.rows * under.grid.columns * under.grid.dim)")
+        assert len(drawn) == 30 and grid == [32 * 32 * 768] * len(session.photos)
+    with capsys.disabled():
+        print(f"\ntips-b14, 448 px, {len(session.photos)} photos, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+        for what, times in (("drawn", drawn), ("painted", painted)):
+            least, median, most = np.percentile(times, [0, 50, 95])
+            print(f"click to map, {what}: least {least:.0f} ms, median {median:.0f} ms, 95 % below {most:.0f} ms")
 
 
 @pytest.mark.nightly

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from tips_bench.cards import ProtocolCard, TaskCard
 from tips_bench.data.split import Splits
 from tips_bench.features.context import RunContext
+from tips_bench.features.inference import Inference
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.pictures.panels import contact_sheet, save_png
 from tips_bench.probes.base import Probe
@@ -61,6 +62,14 @@ class Adapter(Protocol):
 
     def draw(self, context: RunContext, splits: Splits, head: Any, indices: list[int]) -> list[Picture]:
         """A picture of each of these samples of the test split, in this order."""
+
+
+@runtime_checkable
+class MapsImages(Protocol):
+    """A family whose head makes a map of any image, of which nothing but the pixels is known."""
+
+    def map_of(self, inference: Inference, head: Any, image_HW3: np.ndarray, outer: tuple[int, int]) -> np.ndarray:
+        """What is predicted of one image, uint8 RGB, as a sample's prediction is kept. outer: (height, width) of the map in pixels."""
 
 
 def save_pictures(pictures: list[Picture], stem: Path, titles: Sequence[str]) -> list[str]:

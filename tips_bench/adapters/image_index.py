@@ -55,6 +55,7 @@ class IndexProbe:
     """The index as a fit on the training split: its images are encoded. whiten: to so many dimensions at most, None = as they are."""
 
     reads_train = True
+    is_memory = True
     load = staticmethod(Index.load)
 
     def __init__(self, whiten: int | None = None) -> None:

@@ -17,7 +17,7 @@ from tips_bench.cards import ProtocolCard, TaskCard
 from tips_bench.data.split import Splits
 from tips_bench.errors import UserError
 from tips_bench.features.context import RunContext
-from tips_bench.features.inference import PixelHead
+from tips_bench.features.inference import Inference, PixelHead
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.pictures.panels import PcaBasis, pca_basis
 from tips_bench.probes.pixel_targets import PixelProbe, PixelTarget
@@ -62,6 +62,10 @@ class PixelValuesAdapter:
                 yield Scored(found.index, found.sample, sums_S, values_THW)
 
         return score_samples(context, splits.test, self.counts.for_classes([]), beside, outcomes)
+
+    def map_of(self, inference: Inference, head: PixelHead, image_HW3: np.ndarray, outer: tuple[int, int]) -> np.ndarray:
+        """[T,H,W] float32: metres, or unit normals."""
+        return self.target.finished(inference.values_of(image_HW3, head, outer, self.target.unmirror)).cpu().numpy()
 
     def draw(self, context: RunContext, splits: Splits, head: PixelHead, indices: list[int]) -> list[Picture]:
         """Image | truth | prediction | PCA of the features."""

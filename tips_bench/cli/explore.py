@@ -16,6 +16,13 @@ def explore(
     weights: Annotated[
         str | None, typer.Option(help="Weight file of the last --model, to see it beside the first: `random`, too. Default: its card's.")
     ] = None,
+    head: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Show what the fitted head of a run makes of the photos: a record of `run --keep-head`, or a folder of them. "
+            "Without --model, the page shows their encoder."
+        ),
+    ] = None,
     device: Device = None,
     dtype: Dtype = "fp32",
     photo: Annotated[list[Path] | None, typer.Option(help="JPEG or PNG file to start with, in place of the generated rooms.")] = None,
@@ -33,12 +40,17 @@ def explore(
       tips-bench explore
       tips-bench explore --model tips-nano --model tips-nano-random
       tips-bench explore --model tips-b14 --model tips-b14 --weights mine.pt
+      tips-bench explore --head results/nyu-depth/tips-b14
     """
     from tips_bench.data.integrity import read_bytes
+    from tips_bench.explorer.heads import encoders_of, records_with_heads
     from tips_bench.explorer.server import ExplorerServer
     from tips_bench.explorer.session import Session
 
-    session = Session(model or ["tips-nano"], weights=weights, device=device, dtype=dtype)
+    records = records_with_heads(head or [])
+    pairs = encoders_of(records, weights) if records and not model else named(model or ["tips-nano"], weights)
+    models, files = zip(*pairs, strict=True)
+    session = Session(models, weights=files, device=device, dtype=dtype, heads=records)
     for path in photo or []:
         session.add(path.name, read_bytes(path))
     if not photo:
@@ -49,3 +61,8 @@ def explore(
             server.serve_forever()
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
+
+
+def named(models: list[str], weights: str | None) -> list[tuple[str, str | None]]:
+    """Each encoder with its weights; those that are given are the last one's."""
+    return [(model, weights if place == len(models) else None) for place, model in enumerate(models, 1)]

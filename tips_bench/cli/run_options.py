@@ -77,6 +77,10 @@ Pictures = Annotated[
     ),
 ]
 Predictions = Annotated[bool, typer.Option("--predictions", help="Keep what is predicted of each sample, in a folder beside the record.")]
+KeepHead = Annotated[
+    bool,
+    typer.Option("--keep-head", help="Keep the fitted head in a file beside the record, for `explore --head` and `load_head`."),
+]
 Cache = Annotated[bool, typer.Option("--cache", help="Keep the features on disk, so that the next run can reuse them.")]
 CacheLimit = Annotated[
     str | None,

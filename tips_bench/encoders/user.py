@@ -118,6 +118,11 @@ def wrap(model: Any, device: str | None = None, dtype: str | None = None) -> Enc
     return CallableEncoder.of(_card(name, _from_output(function, name)), function, device, dtype)
 
 
+def is_object(card: ModelCard) -> bool:
+    """Whether the card is of an object that was given from Python and that no name leads back to."""
+    return card.source == "callable" and ":" not in str(card.architecture.get("target", ":"))
+
+
 def card_of(encoder: Encoder) -> ModelCard:
     """The card that a user's own encoder has in a record."""
     return _card(encoder.spec.name, _from_spec(encoder.spec))

@@ -22,4 +22,5 @@ keeping          what --cache keeps: within which limit, rounded to what
 beside           what is made beside the record: other metrics, predictions
 confusion        which classes are taken for which
 cached_features  features of a split, as a run with --cache left them
+fitted_head      the head of a run with --keep-head, and what it makes of any image
 """

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from tips_bench.cards import ModelCard, ProtocolCard, TaskCard, parse
 from tips_bench.encoders.base import Encoder
-from tips_bench.encoders.user import wrap
+from tips_bench.encoders.user import is_object, wrap
 from tips_bench.errors import UserError
 from tips_bench.evaluation.run import RunOptions, evaluate_spec
 from tips_bench.evaluation.spec import Spec
@@ -76,21 +76,29 @@ def _own(record: Record, spec: Spec, encoder: Any, device: str | None) -> Encode
         if not target:
             raise UserError(f"the record's model is {record.model!r}", where="encoder", fix="Leave it out: the record holds its card.")
         return wrap(encoder, device, record.cost.dtype)
-    if target and ":" not in target:
-        fix = "Reproduce it in Python, too: tips_bench.reproduce(record, encoder=model)."
-        raise UserError(f"the model was an object in Python, {target!r}, which the record does not hold", where=record.file, fix=fix)
+    if is_object(spec.model):
+        raise not_held(record, "Reproduce it in Python, too: tips_bench.reproduce(record, encoder=model).")
     return None
 
 
-def spec_of(record: Record, weights: str | None) -> Spec:
-    """The evaluation of a record, from the cards that it holds. Errors: cards that this version does not know, weights that do not fit."""
+def not_held(record: Record, fix: str) -> UserError:
+    """What is said where a record's model was an object and none is given. fix: what to do."""
+    return UserError(f"the model was an object in Python, {record.model!r}, which the record does not hold", where=record.file, fix=fix)
+
+
+def spec_of(record: Record, weights: str | None, *, needs_weights: bool = True) -> Spec:
+    """The evaluation of a record, from the cards that it holds.
+
+    weights: the file that the record names, where it names one. needs_weights: whether it is an error that it is not given.
+    Errors: cards that this version does not know, weights that do not fit.
+    """
     named = record.weights
     if named is None or named.startswith("random"):
         if weights is not None:
             problem = f"the record was made with {named or 'the weights of the card'}"
             raise UserError(problem, where="--weights", fix="Leave the option out.")
         weights = named
-    elif weights is None:
+    elif weights is None and needs_weights:
         raise UserError(f"the record was made with the weight file {named!r}", where=record.file, fix="Give it: --weights FILE.")
     kinds: dict[str, type[Any]] = {"task": TaskCard, "model": ModelCard, "protocol": ProtocolCard}
     cards = {name: parse(kind, record.cards[name], where=f"{record.file}: cards.{name}") for name, kind in kinds.items()}

@@ -27,7 +27,15 @@ from tips_bench.encoders.base import Encoder
 from tips_bench.encoders.load import load_encoder
 from tips_bench.encoders.user import card_of, wrap
 from tips_bench.errors import UserError, unknown_name
-from tips_bench.evaluation.beside import check_predictions, lacking, metrics_beside, place_predictions, remove_pictures
+from tips_bench.evaluation.beside import (
+    check_head,
+    check_predictions,
+    lacking,
+    metrics_beside,
+    place_head,
+    place_predictions,
+    remove_pictures,
+)
 from tips_bench.evaluation.cost import cost_of
 from tips_bench.evaluation.fitting import fitted
 from tips_bench.evaluation.keeping import limit_bytes, rounding
@@ -51,6 +59,7 @@ from tips_bench.probes.training_free.released_head import released_head
 from tips_bench.ranks import ALONE, World
 from tips_bench.registry import FAMILIES
 from tips_bench.results.cost import Cost, precision_of
+from tips_bench.results.kept_head import head_file
 from tips_bench.results.predictions import save_prediction
 from tips_bench.results.provenance import git_state
 from tips_bench.results.record import Record, file_name, load_record, record_path
@@ -70,8 +79,9 @@ class RunOptions:
     that decode images; None = `default_workers`. Either may be "auto": a trial of a few seconds chooses it. out: folder for the records.
     data_root: folder of the data sets. overrides: "KEY=VALUE" changes a value of a card; the record lists it as a deviation. pictures:
     number of samples to draw, a quarter each of the hardest and the easiest. predictions: keep what is predicted of each sample in a folder
-    beside the record (results/predictions.py). cache: keep the features for later runs. cache_limit: of all that is kept, as "200GB"; None
-    = as $TIPS_BENCH_CACHE_LIMIT says. cache_dtype: round the features to "fp16" or "bf16" before they are used and kept; a deviation.
+    beside the record (results/predictions.py). keep_head: keep the fitted head in a file beside the record (results/kept_head.py). cache:
+    keep the features for later runs. cache_limit: of all that is kept, as "200GB"; None = as $TIPS_BENCH_CACHE_LIMIT says. cache_dtype:
+    round the features to "fp16" or "bf16" before they are used and kept; a deviation.
     limit: use at most so many samples of each split; a deviation. seed: for everything random. rerun: evaluate again, even if this version
     of tips-bench already wrote the record. metrics: names of additional metrics, computed from the same predictions. world: the ranks that
     evaluate together, each with the same options; `out` and the caches are on a disk that all of them see.
@@ -88,6 +98,7 @@ class RunOptions:
     overrides: list[str] | None = None
     pictures: int = 0
     predictions: bool = False
+    keep_head: bool = False
     cache: bool = False
     cache_limit: str | None = None
     cache_dtype: str | None = None
@@ -147,6 +158,7 @@ def _evaluated(spec: Spec, chosen: RunOptions, encoder: Encoder | None, shared: 
         raise _no_text(spec)
     beside = metrics_beside(spec, adapter, chosen.metrics or [])
     check_predictions(spec, adapter, chosen.predictions)
+    check_head(spec, adapter, chosen.keep_head)
     known = FAMILIES.get(spec.task.family).counts_class().specs
     if isinstance(known, dict) and spec.task.primary not in known:  # of some families the protocol says which there are
         raise unknown_name("metric", spec.task.primary, known, where=f"task {spec.task.name}: primary")
@@ -260,7 +272,8 @@ class _Run:
         commit, dirty = git_state(PACKAGE)
         code = ["it is of another commit"] if record.git_commit != commit else ["the code has changes"] if dirty or record.git_dirty else []
         asked = self.options
-        missing = lacking(self.path, record, pictures=asked.pictures, predictions=asked.predictions, metrics=self.beside)
+        kept = {"predictions": asked.predictions, "keep_head": asked.keep_head}
+        missing = lacking(self.path, record, pictures=asked.pictures, **kept, metrics=self.beside)
         return record, [*(["--rerun"] if asked.rerun else []), *code, *missing]
 
     def _before(self) -> Record | None:
@@ -319,6 +332,8 @@ class _Run:
             record.pictures, record.pictured = save_pictures(drawn, stem, [file_name(id) for id in shown.ids]), shown.ids
         if self.options.predictions:
             place_predictions(self.work / PREDICTIONS, self.path)
+        if self.options.keep_head and fit:
+            record.head_sha256 = place_head(fit.head, self.path)
         save_counts(samples, scores.counts, scores.beside)
         record.per_sample_sha256 = sha256(samples)
         for kept in (self.context.texts, self.context.extractor.memory):
@@ -330,6 +345,8 @@ class _Run:
         record.save(self.path)
         note(f"record written: {self.path}")
         remove_pictures(self.path, set(before.pictures) - set(record.pictures) if before else ())
+        if record.head_sha256 is None:
+            head_file(self.path).unlink(missing_ok=True)
         self.log.move(self.work / LOG, self.path.with_suffix(".log"))
         shutil.rmtree(self.work, ignore_errors=True)
         return record

@@ -33,7 +33,7 @@ def asked_for(spec: Spec, options: dict[str, Any]) -> Asked:
     precision = precision_of(options["dtype"], options["compile"])
     own = evaluation_id(spec.cards(), spec.weights_name, options["seed"], spec.limit, precision, spec.cache_dtype)
     names = spec.task.name, spec.model_name, spec.protocol.name
-    return Asked(own, *names, options["pictures"], tuple(options["metrics"]), options["predictions"])
+    return Asked(own, *names, options["pictures"], tuple(options["metrics"]), options["predictions"], options["keep_head"])
 
 
 def jobs_of(specs: Sequence[Spec], options: dict[str, Any], at_once: int | None = None) -> list[Job]:

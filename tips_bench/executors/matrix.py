@@ -22,6 +22,7 @@ from tips_bench.catalog import PACKAGE
 from tips_bench.errors import UserError
 from tips_bench.files import digest, write_text
 from tips_bench.results.folders import read_records
+from tips_bench.results.kept_head import has_head
 from tips_bench.results.predictions import predictions_folder
 from tips_bench.results.provenance import git_state
 from tips_bench.results.record import Record, load_record
@@ -35,7 +36,7 @@ State = Literal["done", "running", "queued", "failed", "left"]
 class Asked:
     """One evaluation. id: of its cards, weights, seed and precision; equal in its record.
 
-    pictures, metrics, predictions: what the record has to have.
+    pictures, metrics, predictions, head: what the record has to have.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Asked:
     pictures: int = 0
     metrics: tuple[str, ...] = ()
     predictions: bool = False
+    head: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def status(out: Path, asked: Sequence[Asked], *, clean: bool = False) -> list[St
 def _status(out: Path, asked: Asked, records: dict[str, list[Record]]) -> Status:
     failed_at, sentence = _failure(folder_of(out) / f"{asked.id}.failed")
     for record in records.get(asked.id, []):
-        kept = not asked.predictions or predictions_folder(record.file).is_dir()
+        kept = (not asked.predictions or predictions_folder(record.file).is_dir()) and (not asked.head or has_head(record))
         whole = record.has_pictures(asked.pictures) and set(asked.metrics) <= set(record.beside) and kept
         if whole and record.file.stat().st_mtime >= failed_at:  # else a later try failed
             return Status(asked, "done", path=record.path)

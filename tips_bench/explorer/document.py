@@ -11,7 +11,7 @@ import json
 from importlib.resources import files
 from typing import Any
 
-SCRIPTS = ("arrays.js", "drawing.js", "explorer.js")
+SCRIPTS = ("arrays.js", "drawing.js", "asking.js", "explorer.js")
 
 
 def page(saved: dict[str, Any] | None = None) -> str:

@@ -41,6 +41,12 @@ def packed_classes(found: ClassMap) -> dict[str, Any]:
     return {"rows": rows, "columns": columns, "labels": encoded(found.labels_HW), "cosines": encoded(cosines_HW)}
 
 
+def packed_labels(labels_HW: np.ndarray) -> dict[str, Any]:
+    """A map of class indices, one byte a cell."""
+    rows, columns = labels_HW.shape
+    return {"rows": rows, "columns": columns, "labels": encoded(labels_HW)}
+
+
 def packed_depth(depth_hw: np.ndarray) -> dict[str, Any]:
     """A map of depth in metres, rounded to 1/255 of its range."""
     rows, columns = depth_hw.shape

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tips_bench.cards import WindowCard
 from tips_bench.data.base import ImageReader, SegmentationReader, SegmentationSample
-from tips_bench.features.extract import Extractor
+from tips_bench.features.extract import Extractor, Images
 from tips_bench.features.geometry import Kind, Upsampling, Windows, greatest
 
 HELD_BATCHES = 4  # of windows, whose features are held at once where an image has several
@@ -51,6 +51,21 @@ class View:
 
 
 Encoded = tuple[int, Any, list[View]]  # (index, sample, views)
+
+
+@dataclass(frozen=True)
+class _OneImage:
+    """An image that is in no data set. image_HW3: uint8 RGB."""
+
+    image_HW3: np.ndarray
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.image_HW3.shape[0], self.image_HW3.shape[1]
+
+    def load(self, index: int) -> _OneImage:
+        """The image itself."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -99,8 +114,23 @@ class Inference:
         """
         for index, sample, views in self.features(reader, indices):
             outer = sample.image_HW3.shape[:2]
-            means = [cast(Tensor, sum(self._upsampled(head, view, outer, unmirror) for view in views)) / len(views) for head in heads]
+            means = [self._mean(head, views, outer, unmirror) for head in heads]
             yield ValuePrediction(index, sample, torch.stack(means), views[0].features_NhwD)
+
+    def classes_of(self, image_HW3: np.ndarray, head: PixelHead, outer: tuple[int, int]) -> Tensor:
+        """[H,W] uint8: the classes of one image that is in no data set, as `predict` gives them. outer: size of the map in pixels."""
+        ((_, _, views),) = self.features(_OneImage(image_HW3), [0])
+        return self._argmax(head, views, outer)
+
+    def values_of(
+        self, image_HW3: np.ndarray, head: PixelHead, outer: tuple[int, int], unmirror: Callable[[Tensor], Tensor] = mirror
+    ) -> Tensor:
+        """[T,H,W] float32: the values of one image that is in no data set, as `values` gives them. outer: size of the map in pixels."""
+        ((_, _, views),) = self.features(_OneImage(image_HW3), [0])
+        return self._mean(head, views, outer, unmirror)
+
+    def _mean(self, head: PixelHead, views: list[View], outer: tuple[int, int], unmirror: Callable[[Tensor], Tensor]) -> Tensor:
+        return cast(Tensor, sum(self._upsampled(head, view, outer, unmirror) for view in views)) / len(views)
 
     def _argmax(self, head: PixelHead, views: list[View], outer: tuple[int, int]) -> Tensor:
         if len(views) == 1 and not views[0].mirrored:
@@ -126,7 +156,7 @@ class Inference:
         """(scale, mirrored) of each view, the first at scale 1 and not mirrored wherever a protocol has that one."""
         return list(product(self.window.scales, (False, True) if self.window.flip else (False,)))
 
-    def features(self, reader: ImageReader[Any], indices: list[int]) -> Iterator[Encoded]:
+    def features(self, reader: Images, indices: list[int]) -> Iterator[Encoded]:
         """Features of the windows of this rank's part of `indices`, in the order in which batches are formed."""
         for batch, samples, pixels_B3HW in self.extractor.batches(reader, indices, whole=self.window.mode == "whole"):
             together = self._images_together((pixels_B3HW.shape[-2], pixels_B3HW.shape[-1]))

@@ -20,6 +20,7 @@ from tips_bench.files import digest
 from tips_bench.leaderboard.ranking import Entry
 from tips_bench.metrics.samples import SampleCounts
 from tips_bench.results.counts import card_differences
+from tips_bench.results.kept_head import head_file
 from tips_bench.results.per_sample import read_counts
 from tips_bench.results.predictions import predictions_folder
 from tips_bench.results.protocol_hash import protocol_hash
@@ -93,11 +94,11 @@ def validate(folder: Path, card_of: CardOf, accepted: Sequence[Entry] = ()) -> R
 
 
 def _beside(name: str, record: Record) -> set[str]:
-    """What a run writes beside a record: counts, pictures, and what nothing here reads: a log and other forms of pictures."""
+    """What a run writes beside a record: counts, pictures, and what nothing here reads: a log, a head, other forms of pictures."""
     place = Path(name)
     own = {(place.parent / other).as_posix() for other in (record.per_sample, *record.pictures)}
     own |= {Path(other).with_suffix(suffix).as_posix() for other in own if other.endswith(".png") for suffix in FORMS}
-    return own | {place.with_suffix(".log").as_posix()}
+    return own | {place.with_suffix(".log").as_posix(), head_file(place).as_posix()}
 
 
 def _is_prediction(name: str, used: Collection[str]) -> bool:

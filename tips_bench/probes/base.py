@@ -44,7 +44,8 @@ class Fit:
 class Probe(Protocol):
     """Built from a card's `probe` mapping and the name of the card for errors. Errors: an option that it does not have.
 
-    reads_train: whether it is fitted on samples of the training split; a released head and clusters of the scored split are not.
+    reads_train: whether it is fitted on samples of the training split; a released head and clusters of the scored split are not. A probe
+    whose head is the features of the training split themselves, which stay where they are, says so: `is_memory = True`.
     """
 
     reads_train: bool

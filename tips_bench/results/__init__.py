@@ -9,6 +9,7 @@ Records:
     folders          records found in files and folders
     per_sample       the counts of each sample, as arrays and tables
     predictions      what was predicted of each sample
+    kept_head        the fitted head of a run, in a file
     counts           records with their counts, checked against each other
     same_model       which records are of one model, whatever its name
     frames           records as a DataFrame

@@ -158,8 +158,9 @@ class Record(Part):
     class name -> value. probe: what the fit says of itself (iterations, convergence, loss). beside: metrics that were scored beside the
     family's own, whose counts are in the same file, under their names. features_id: hex, equal in two records of the same samples whose
     features are equal; the cache files them under it. per_sample, pictures: files beside the record. per_sample_sha256: hex, of the file of
-    counts; None in records from before it was kept. pictured: ids of the samples that the pictures show, in their order, of which the first
-    is a sheet of all; [] in records from before they were kept. cards: the task, protocol and model cards as used.
+    counts; None in records from before it was kept. head_sha256: hex, of the file with the fitted head; None = it was not kept. pictured:
+    ids of the samples that the pictures show, in their order, of which the first is a sheet of all; [] in records from before they were
+    kept. cards: the task, protocol and model cards as used.
 
     Two records are equal where all of this is, wherever they lie.
     """
@@ -191,6 +192,7 @@ class Record(Part):
     created: str
     per_sample: str
     per_sample_sha256: str | None = None
+    head_sha256: str | None = None
     pictures: list[str] = []
     pictured: list[str] = []
     seed: int

@@ -48,16 +48,18 @@ function markPatch(canvas, grid, patch) {
   }
 }
 
-// Two photos side by side, and a line for each [row of the first, row of the second, cosine].
-function drawMatches(canvas, pair, grids, matches) {
-  const height = 480, gap = 12, widths = pair.map(image => Math.round(height * image.width / image.height));
-  canvas.width = widths[0] + gap + widths[1];
-  canvas.height = height;
-  const context = canvas.getContext("2d"), lefts = [0, widths[0] + gap];
-  pair.forEach((image, side) => context.drawImage(image, lefts[side], 0, widths[side], height));
-  const place = (row, side) => [
-    lefts[side] + ((row % grids[side].columns) + 0.5) * widths[side] / grids[side].columns,
-    (Math.floor(row / grids[side].columns) + 0.5) * height / grids[side].rows,
+// Two photos beside each other, or one above the other, and a line for each [row of the first, row of the second, cosine].
+function drawMatches(canvas, pair, grids, matches, stacked) {
+  const side = 480, gap = 12;
+  const sizes = pair.map(({ width, height }) => stacked ? [side, Math.round(side * height / width)] : [Math.round(side * width / height), side]);
+  const lefts = [0, stacked ? 0 : sizes[0][0] + gap], tops = [0, stacked ? sizes[0][1] + gap : 0];
+  canvas.width = lefts[1] + sizes[1][0];
+  canvas.height = tops[1] + sizes[1][1];
+  const context = canvas.getContext("2d");
+  pair.forEach((image, place) => context.drawImage(image, lefts[place], tops[place], ...sizes[place]));
+  const place = (row, photo) => [
+    lefts[photo] + ((row % grids[photo].columns) + 0.5) * sizes[photo][0] / grids[photo].columns,
+    tops[photo] + (Math.floor(row / grids[photo].columns) + 0.5) * sizes[photo][1] / grids[photo].rows,
   ];
   matches.forEach(([first, second], number) => {
     const start = place(first, 0), end = place(second, 1);

@@ -1,7 +1,6 @@
-// The page: what is asked of the server or found in a saved page, the controls, and what is drawn.
+// The page: its controls, and what is drawn.
 
 const byId = id => document.getElementById(id);
-const saved = JSON.parse(byId("saved").textContent);
 const MODES = { photo: "Photo", colors: "PCA colors", similarity: "Similarity", matches: "Matches", classes: "Classes", depth: "Depth", normals: "Normals" };
 const HINTS = {
   photo: "Click a photo to see what is like that patch.",
@@ -9,40 +8,19 @@ const HINTS = {
   similarity: "Click a patch, or move it with the arrow keys. The brighter, the more alike.",
   matches: "Patches of two photos that are each other's nearest.",
   classes: "Each place has the color of the name that is nearest to it.",
-  depth: "Depth in metres by a linear map of the features, fitted on generated rooms: it has seen rooms and nothing else.",
-  normals: "Surface normals by a linear map of the features, fitted on generated rooms: red right, green up, blue towards you.",
+  depth: "Depth in meters by a linear map of the features, fitted on generated rooms: it has seen rooms and nothing else.",
+  normals: "Surface normals by a linear map of the features, fitted on generated rooms. Red is right, green is up, blue is towards you.",
 };
-let state = null; // {models, photos}
+let state = null; // {models, photos, heads}
+const HEAD_HINT = "What the fitted head of a run makes of the photos, at the size and by the layers of its own protocol.";
 let settings = { mode: "colors", opacity: 75, side: 448, layers: {}, query: null, first: null, second: null, number: 40, names: null, template: null, threshold: -100 };
 let turn = 0; // of `draw`: only the latest may touch the page
+let pause = 0; // the timer of `drawLater`
+const legend = new Map(); // class name -> its number, of all encoders
 const shown = new Map(); // "model photo" -> {grid, values, label}: what is under the pointer
-const answers = new Map(Object.entries(saved ? saved.answers : {}));
 const unpacked = new WeakMap();
-const KEPT = 24; // answers that a live page keeps
-
-// The server's answer to a question, or the saved page's. Throws an Error with a sentence for people.
-async function ask(kind, body) {
-  const key = `${kind} ${JSON.stringify(body)}`;
-  if (answers.has(key)) return answers.get(key);
-  if (saved) throw new Error("This saved page does not hold that. Save it again with this view open.");
-  const answer = await post(`api/${kind}`, JSON.stringify(body), "application/json");
-  if (kind === "remove" || kind === "state") return answer;
-  answers.set(key, answer);
-  if (answers.size > KEPT) answers.delete(answers.keys().next().value);
-  return answer;
-}
-
-async function post(address, body, type) {
-  let reply;
-  try {
-    reply = await fetch(address, { method: "POST", headers: { "Content-Type": type }, body });
-  } catch {
-    throw new Error("The server does not answer. Is `tips-bench explore` still running?");
-  }
-  const answer = await reply.json();
-  if (!reply.ok) throw new Error(answer.error);
-  return answer;
-}
+const NARROW = 480; // pixels of an encoder's part below which two photos stand one above the other
+const PAUSE = 120; // milliseconds for which a slider rests before the server is asked
 
 function tell(error) {
   byId("error").hidden = !error;
@@ -52,7 +30,11 @@ function tell(error) {
 // Runs what a control asks for; an error becomes a sentence on the page.
 async function attempt(action) {
   tell(null);
-  try { await action(); } catch (error) { byId("status").textContent = ""; tell(error); }
+  try { await action(); } catch (error) {
+    if (error.name === "AbortError") return; // another drawing is on its way
+    byId("status").textContent = "";
+    tell(error);
+  }
 }
 
 // The page's text, attributes and children in one call.
@@ -63,7 +45,7 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-const swatch = (colors, width = 14) => element("svg", { width, height: 14, "aria-hidden": "true", preserveAspectRatio: "none", viewBox: `0 0 ${colors.length} 1` },
+const swatch = (colors, width = 14) => element("svg", { width, height: 14, "aria-hidden": "true", "shape-rendering": "crispEdges", preserveAspectRatio: "none", viewBox: `0 0 ${colors.length} 1` },
   ...colors.map((color, place) => element("rect", { x: place, y: 0, width: 1.02, height: 1, fill: `rgb(${color.map(Math.round).join(",")})` })));
 
 // --- what is asked -------------------------------------------------------------------------------------------------------------------
@@ -81,6 +63,7 @@ const classesOf = model => ask("classes", {
   model: model.name, side: settings.side, photos: numbers(), names: settings.names.split(",").map(name => name.trim()).filter(Boolean), template: settings.template,
 });
 const surfacesOf = model => ask("surfaces", { ...question(model), kind: settings.mode });
+const headAsked = (head) => ({ head, photos: numbers() });
 const pairOf = (model, first, second) => ({ ...question(model), photos: [first, second] });
 
 // Asked for in the order of the photos' numbers, turned where the page has it the other way.
@@ -98,7 +81,8 @@ async function mapsOf(model) {
   const mode = settings.mode;
   if (mode === "photo" || (mode === "similarity" && !settings.query)) return { maps: state.photos.map(() => null) };
   if (mode === "classes") return classMaps(await classesOf(model));
-  if (mode === "depth" || mode === "normals") return surfaceMaps(await surfacesOf(model));
+  if (mode === "depth" || mode === "normals") return roomMaps(await surfacesOf(model));
+  if (isHead(mode)) return headMaps(model);
   const features = await featuresOf(model);
   if (mode === "colors") return { grids: features, smooth: false, maps: features.map(({ rows, columns, colors }) => cells(rows, columns, cell => colors.subarray(3 * cell, 3 * cell + 3))) };
   return similarityMaps(features);
@@ -116,16 +100,47 @@ function classMaps(answer) {
   const lowest = settings.threshold / 100, photos = answer.photos.map(packed => ({ ...packed, labels: bytes(packed.labels), cosines: new Int8Array(bytes(packed.cosines).buffer) }));
   const maps = photos.map(({ rows, columns, labels, cosines: own }) => cells(rows, columns, cell => own[cell] / 127 < lowest ? [0, 0, 0, 0] : classColor(labels[cell])));
   const label = (cell, photo) => `${answer.names[photos[photo].labels[cell]]}, cosine ${(photos[photo].cosines[cell] / 127).toFixed(2)}`;
-  byId("legend").replaceChildren(...answer.names.map((name, number) => element("li", {}, swatch([classColor(number)]), ` ${name}`)));
-  return { maps, smooth: false, grids: photos, values: photos.map(photo => Uint32Array.from(photo.labels, (_, cell) => cell)), label };
+  const legend = answer.names.map((name, number) => ({ name, number }));
+  return { maps, smooth: false, grids: photos, values: photos.map(photo => Uint32Array.from(photo.labels, (_, cell) => cell)), label, legend };
 }
 
-function surfaceMaps({ photos, depth_error: error }) {
-  if (settings.mode === "normals") return { grids: photos, smooth: true, maps: photos.map(({ rows, columns, colors }) => { const own = bytes(colors); return cells(rows, columns, cell => own.subarray(3 * cell, 3 * cell + 3)); }) };
+// By the map that is fitted on generated rooms.
+function roomMaps({ photos, depth_error: error }) {
+  if (settings.mode === "normals") return normalMaps(photos);
+  return { ...depthMaps(photos), note: `Mean error of depth in rooms of 224 px that were held out: ${error.toFixed(2)}\u00a0m.` };
+}
+
+// By a head that a run has fitted for this encoder.
+async function headMaps(model) {
+  const place = state.heads.findIndex(head => head.model === model.name && head.view === nameOf(settings.mode));
+  if (place < 0) return { maps: state.photos.map(() => null), note: "No head of this encoder was given for this task." };
+  const { kind, classes, said } = state.heads[place], { photos } = await ask("head", headAsked(place));
+  if (kind === "segmentation") return { ...labelMaps(photos, classes), note: said };
+  return kind === "depth" ? { ...depthMaps(photos), note: said } : { ...normalMaps(photos), note: `${said} Red is right, green is up, blue is towards you.` };
+}
+
+// Classes without cosines. The legend has what covers a thousandth of a photo, most pixels first.
+function labelMaps(photos, classes) {
+  const grids = photos.map(packed => ({ ...packed, labels: bytes(packed.labels) })), covered = new Map();
+  for (const { labels } of grids) {
+    const own = new Float64Array(256);
+    for (const label of labels) own[label] += 1 / labels.length;
+    own.forEach((share, number) => { if (share >= 0.001) covered.set(number, (covered.get(number) ?? 0) + share); });
+  }
+  const legend = [...covered].sort((one, other) => other[1] - one[1]).map(([number]) => ({ name: classes[number], number }));
+  const maps = grids.map(({ rows, columns, labels }) => cells(rows, columns, cell => classColor(labels[cell])));
+  return { maps, smooth: false, grids, values: grids.map(({ labels }) => labels), label: number => classes[number], legend };
+}
+
+const normalMaps = photos => ({ grids: photos, smooth: true, maps: photos.map(({ rows, columns, colors }) => {
+  const own = bytes(colors);
+  return cells(rows, columns, cell => own.subarray(3 * cell, 3 * cell + 3));
+}) });
+
+function depthMaps(photos) {
   const values = photos.map(({ values: packed, low, high }) => Float32Array.from(bytes(packed), value => low + value * (high - low) / 255)), [low, high] = ends(values);
   const maps = photos.map(({ rows, columns }, photo) => cells(rows, columns, cell => heat(1 - (values[photo][cell] - low) / (high - low || 1))));
-  return { maps, smooth: true, grids: photos, values, low, high, turned: true, label: value => `${value.toFixed(2)} m`,
-    note: `Mean error of depth in rooms of 224 px that were held out: ${error.toFixed(2)} m.` };
+  return { maps, smooth: true, grids: photos, values, low, high, turned: true, label: value => `${value.toFixed(2)} m` };
 }
 
 const patchAt = ({ rows, columns }, { x, y }) => Math.min(Math.floor(y * rows), rows - 1) * columns + Math.min(Math.floor(x * columns), columns - 1);
@@ -133,16 +148,24 @@ const patchAt = ({ rows, columns }, { x, y }) => Math.min(Math.floor(y * rows), 
 async function draw() {
   const own = ++turn;
   outputs();
-  byId("hint").textContent = state.photos.length ? HINTS[settings.mode] : "There are no photos. Drop some.";
-  byId("legend").replaceChildren();
+  byId("hint").textContent = state.photos.length ? HINTS[settings.mode] ?? HEAD_HINT : "There are no photos. Drop some.";
   byId("status").textContent = "Computing…";
+  legend.clear();
   for (const model of state.models) {
     const section = byId(`encoder-${state.models.indexOf(model)}`);
     if (settings.mode === "matches") await drawPair(section, model, own);
     else if (state.photos.length) await drawPhotos(section, model, own);
     if (own !== turn) return;
   }
+  byId("legend").replaceChildren(...[...legend].map(([name, number]) => element("li", {}, swatch([classColor(number)]), ` ${name}`)));
   byId("status").textContent = "";
+}
+
+// Draws when the sliders have rested: who moves one passes many places, and wants the last.
+function drawLater() {
+  clearTimeout(pause);
+  byId("status").textContent = "Computing…";
+  pause = setTimeout(() => attempt(draw), PAUSE);
 }
 
 async function drawPhotos(section, model, own) {
@@ -153,6 +176,7 @@ async function drawPhotos(section, model, own) {
     if (found.query === photo) markPatch(canvas, found.grids[photo], patchAt(found.grids[photo], settings.query));
     shown.set(`${model.name} ${state.photos[photo].id}`, found.values && { grid: found.grids[photo], values: found.values[photo], label: value => found.label(value, photo) });
   });
+  for (const { name, number } of found.legend ?? []) legend.set(name, number);
   section.querySelector(".note").textContent = found.note ?? "";
   scale(section, found);
 }
@@ -161,7 +185,7 @@ async function drawPair(section, model, own) {
   if (settings.first === settings.second) throw new Error("Matches need two different photos. Choose another one, or drop one more.");
   const answer = await matchesOf(model);
   if (own !== turn) return;
-  drawMatches(section.querySelector(".pair canvas"), [settings.first, settings.second].map(id => images.get(id)), answer.grids, answer.matches.slice(0, settings.number));
+  drawMatches(section.querySelector(".pair canvas"), [settings.first, settings.second].map(id => images.get(id)), answer.grids, answer.matches.slice(0, settings.number), section.clientWidth < NARROW);
   section.querySelector(".pair figcaption").textContent = `Patches that are each other's nearest: ${answer.total}, drawn: ${Math.min(settings.number, answer.matches.length)}.`;
 }
 
@@ -175,7 +199,15 @@ function scale(section, { low, high, label, turned }) {
 
 // --- the page's parts ----------------------------------------------------------------------------------------------------------------
 
+// The heads' choices stand behind the others, under the names of their tasks.
+const views = () => [...new Set(state.heads.map(head => head.view))];
+const isHead = mode => mode.startsWith("head-");
+const nameOf = mode => isHead(mode) ? views()[Number(mode.slice(5))] : MODES[mode];
+
 function build() {
+  choices("modes", Object.keys(MODES));
+  choices("views", views().map((_, place) => `head-${place}`));
+  byId("heads").hidden = !byId("views").children.length;
   byId("model-names").textContent = state.models.map(model => model.name).join(" and ");
   byId("encoders").replaceChildren(...state.models.map((model, number) => section(model, number)));
   for (const [id, fallback] of [["first", 0], ["second", 1]]) {
@@ -187,10 +219,14 @@ function build() {
   show();
 }
 
+function choices(id, modes) {
+  const shown = modes.filter(mode => !saved || isHeld(mode));
+  byId(id).replaceChildren(...shown.map(mode => element("label", {}, element("input", { type: "radio", name: "mode", value: mode }), nameOf(mode))));
+}
+
 function section(model, number) {
   const slider = element("input", { type: "range", id: `layer-${number}`, min: 0, max: model.layers - 1, value: settings.layers[model.name] });
-  slider.addEventListener("input", outputs);
-  slider.addEventListener("change", () => { settings.layers[model.name] = Number(slider.value); attempt(draw); });
+  slider.addEventListener("input", () => { settings.layers[model.name] = Number(slider.value); outputs(); drawLater(); });
   const layer = element("div", { class: "live layer" }, element("label", { for: slider.id }, "Layer ", element("output", { id: `layer-${number}-value` })), slider);
   const pair = element("figure", { class: "pair" }, element("canvas", { role: "img", "aria-label": `Matches by ${model.name}` }), element("figcaption"));
   return element("section", { class: "encoder", id: `encoder-${number}`, "aria-label": model.name },
@@ -204,7 +240,7 @@ function figure(model, photo) {
   button.addEventListener("keydown", event => step(model, photo, event));
   button.addEventListener("pointermove", event => point(model, photo, within(button, event)));
   button.addEventListener("pointerleave", () => { byId("status").textContent = ""; });
-  remove.addEventListener("click", () => attempt(async () => { await ask("remove", { photo: photo.id }); await load(); }));
+  remove.addEventListener("click", () => attempt(async () => { await command("remove", { photo: photo.id }); await load(); }));
   return element("figure", {}, button, element("figcaption", {}, element("span", {}, photo.name), remove));
 }
 
@@ -241,9 +277,11 @@ function show() {
   document.querySelectorAll(".photos").forEach(part => { part.hidden = settings.mode === "matches"; });
   document.querySelectorAll(".pair").forEach(part => { part.hidden = settings.mode !== "matches"; });
   document.querySelectorAll(".scale").forEach(part => { part.hidden = true; });
-  document.querySelectorAll(".layer").forEach(part => { part.hidden = settings.mode === "photo" || settings.mode === "classes"; });
+  document.querySelectorAll(".layer").forEach(part => { part.hidden = ["photo", "classes"].includes(settings.mode) || isHead(settings.mode); });
+  byId("over").hidden = ["photo", "matches"].includes(settings.mode);
+  byId("resolution").hidden = settings.mode === "photo" || isHead(settings.mode);
   if (saved) document.querySelectorAll(".live").forEach(part => { part.hidden = true; });
-  const chosen = document.querySelector(`input[name=mode][value=${settings.mode}]`);
+  const chosen = document.querySelector(`input[name=mode][value="${settings.mode}"]`);
   if (chosen) chosen.checked = true;
   for (const id of ["opacity", "side", "number", "threshold", "names", "template"]) byId(id).value = settings[id];
   outputs();
@@ -256,7 +294,7 @@ function outputs() {
 }
 
 async function load() {
-  state = saved ? saved.answers["state {}"] : await ask("state", {});
+  state = saved ? saved.answers["state {}"] : await command("state", {});
   for (const model of state.models) settings.layers[model.name] ??= model.layers - 1;
   await Promise.all(state.photos.map(loadImage));
   build();
@@ -264,7 +302,7 @@ async function load() {
 }
 
 async function upload(files) {
-  for (const file of files) await post(`api/photos?name=${encodeURIComponent(file.name)}`, file, "application/octet-stream");
+  for (const file of files) await post(`api/photos?name=${encodeURIComponent(file.name)}`, file, { "Content-Type": "application/octet-stream" });
   await load();
 }
 
@@ -279,25 +317,25 @@ function savePng() {
     const parts = byId(`encoder-${number}`).querySelectorAll(settings.mode === "matches" ? ".pair" : ".photos figure");
     return { name: model.name, canvases: [...parts].map(part => ({ canvas: part.querySelector("canvas"), caption: (part.querySelector("figcaption span") ?? part.querySelector("figcaption")).textContent })) };
   });
-  sheet(sections, MODES[settings.mode]).toBlob(blob => download(blob, "features.png"), "image/png");
+  sheet(sections, nameOf(settings.mode)).toBlob(blob => download(blob, "features.png"), "image/png");
 }
 
-// What a page without a server is to answer: all of the photos by these layers at this resolution, and classes and surfaces that were seen.
+// What a page without a server is to answer: all of the photos by these layers at this resolution, and other maps that were seen.
 function questions() {
   const keys = ["state {}"], ids = numbers();
   for (const model of state.models) {
     keys.push(`features ${JSON.stringify(question(model))}`);
     for (const first of ids) for (const second of ids.filter(id => id > first)) keys.push(`matches ${JSON.stringify(pairOf(model, first, second))}`);
   }
-  const seen = [...answers.keys()].filter(key => /^(classes|surfaces) /.test(key)).filter(key => {
+  const seen = [...answers.keys()].filter(key => /^(classes|surfaces|head) /.test(key)).filter(key => {
     const asked = JSON.parse(key.slice(key.indexOf(" ")));
-    return asked.side === settings.side && String(asked.photos) === String(ids) && (asked.layer ?? settings.layers[asked.model]) === settings.layers[asked.model];
+    return (asked.side ?? settings.side) === settings.side && String(asked.photos) === String(ids) && (asked.layer ?? settings.layers[asked.model]) === settings.layers[asked.model];
   });
   return [...keys, ...seen];
 }
 
 async function savePage() {
-  const answer = await post("api/page", JSON.stringify({ questions: questions(), settings }), "application/json");
+  const answer = await command("page", { questions: questions(), settings });
   download(new Blob([answer.page], { type: "text/html" }), "features.html");
 }
 
@@ -305,16 +343,16 @@ async function savePage() {
 function isHeld(mode) {
   const keys = [...answers.keys()];
   if (mode === "classes") return keys.some(key => key.startsWith("classes "));
+  if (isHead(mode)) return state.heads.some((head, place) => head.view === nameOf(mode) && keys.includes(`head ${JSON.stringify(headAsked(place))}`));
   return !["depth", "normals"].includes(mode) || keys.some(key => key.startsWith("surfaces ") && JSON.parse(key.slice(9)).kind === mode);
 }
 
 function listen() {
-  byId("modes").append(...Object.entries(MODES).filter(([mode]) => !saved || isHeld(mode)).map(([mode, name]) => element("label", {}, element("input", { type: "radio", name: "mode", value: mode }), name)));
-  byId("modes").addEventListener("change", event => { settings.mode = event.target.value; show(); attempt(draw); });
+  for (const id of ["modes", "views"]) byId(id).addEventListener("change", event => { settings.mode = event.target.value; show(); attempt(draw); });
   byId("controls").addEventListener("submit", event => event.preventDefault());
   for (const id of ["opacity", "threshold", "number"]) byId(id).addEventListener("input", () => { settings[id] = Number(byId(id).value); attempt(draw); });
-  byId("side").addEventListener("input", outputs);
-  for (const id of ["side", "first", "second"]) byId(id).addEventListener("change", () => { settings[id] = Number(byId(id).value); attempt(draw); });
+  byId("side").addEventListener("input", () => { settings.side = Number(byId("side").value); outputs(); drawLater(); });
+  for (const id of ["first", "second"]) byId(id).addEventListener("change", () => { settings[id] = Number(byId(id).value); attempt(draw); });
   const find = () => { settings.names = byId("names").value; settings.template = byId("template").value; attempt(draw); };
   byId("find").addEventListener("click", find);
   byId("template").addEventListener("keydown", event => { if (event.key === "Enter") find(); });

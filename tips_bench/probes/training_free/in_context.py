@@ -95,6 +95,7 @@ class InContextProbe:
     """Built from a card's `probe` mapping, and, where a patch has values in place of classes, for a target."""
 
     reads_train = True
+    is_memory = True
     load = staticmethod(InContextHead.load)
 
     def __init__(self, options: dict[str, Any], where: object, target: PixelTarget | None = None) -> None:

@@ -101,6 +101,7 @@ class KnnProbe:
     """Built from a card's `probe` mapping."""
 
     reads_train = True
+    is_memory = True
     load = staticmethod(KnnHead.load)
 
     def __init__(self, options: dict[str, Any], where: object) -> None:

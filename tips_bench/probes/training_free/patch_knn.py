@@ -153,6 +153,7 @@ class PatchKnnProbe:
     """Built from a card's `probe` mapping."""
 
     reads_train = True
+    is_memory = True
     load = staticmethod(PatchKnnHead.load)
 
     def __init__(self, options: dict[str, Any], where: object) -> None:
