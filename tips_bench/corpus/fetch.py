@@ -34,6 +34,7 @@ from tips_bench.corpus.store import (
     write_dropped,
     write_shard,
 )
+from tips_bench.corpus.target import Destination, Target, bring, opened
 from tips_bench.errors import UserError
 from tips_bench.executors.chosen import Chosen
 from tips_bench.files import write_text
@@ -43,26 +44,36 @@ from tips_bench.training.shards import SampleFault
 WORK = ".fetch"
 
 
-def fetch(source: Source, target: Path, limits: Limits, *, size: int, license: str | None, chosen: Chosen | None) -> Manifest:
+def fetch(
+    source: Source, target: Path, limits: Limits, *, size: int, license: str | None, chosen: Chosen | None, works: Path | None = None
+) -> Manifest:
     """The manifest of the corpus in `target`, made now or taken up where it stopped. license: of samples that state none.
 
-    Errors: those of the source, of `begin` and of the pieces; not one sample stays.
+    works: where a target in object storage has its work folder. Errors: those of the source, of `opened`, of `begin` and of the pieces; not
+    one sample stays.
     """
     limits.check()
-    settings = {"source": source.identity(), "limits": limits.model_dump(mode="json"), "samples_per_shard": size, "license": license}
-    if not begin(target, "fetch", settings):
-        parts = _write_parts(source, target / WORK, size)
-        given = {"target": str(target.absolute()), "read": source.read, "limits": settings["limits"], "license": license}
-        pieces = [
-            Piece("tips_bench.corpus.fetch:fetch_part", {**given, "number": number}, target / WORK / f"{number:05d}.json")
-            for number in range(parts)
-        ]
-        run_pieces(pieces, "fetch", chosen, whole=target / MANIFEST)
-        complete(target, lambda: _finish(source, target, settings, [piece.done for piece in pieces]))
-    shutil.rmtree(target / WORK, ignore_errors=True)
+    with opened(target, works, WORK) as place:
+        _fetch(source, place, limits, size, license, chosen)
     manifest = load_manifest(target)
     assert manifest is not None
     return manifest
+
+
+def _fetch(source: Source, target: Target, limits: Limits, size: int, license: str | None, chosen: Chosen | None) -> None:
+    settings = {"source": source.identity(), "limits": limits.model_dump(mode="json"), "samples_per_shard": size, "license": license}
+    work = target.work / WORK
+    if not begin(target, "fetch", settings):
+        parts = _write_parts(source, work, size)
+        target.recover(work)
+        given = {"target": str(target.work.absolute()), "read": source.read, "limits": settings["limits"], "license": license}
+        given["to"] = target.destination
+        pieces = [
+            Piece("tips_bench.corpus.fetch:fetch_part", {**given, "number": number}, work / f"{number:05d}.json") for number in range(parts)
+        ]
+        run_pieces(pieces, "fetch", chosen, whole=target.work / MANIFEST)
+        complete(target, lambda: _finish(source, target, settings, [piece.done for piece in pieces]))
+    shutil.rmtree(work, ignore_errors=True)
 
 
 def _write_parts(source: Source, work: Path, size: int) -> int:
@@ -77,8 +88,11 @@ def _write_parts(source: Source, work: Path, size: int) -> int:
     return int(whole.read_text())
 
 
-def fetch_part(target: str, number: int, read: str, limits: dict[str, Any], license: str | None) -> None:
-    """A piece: the samples of one part as a shard. Errors: those of the source's `read` and of a classifier."""
+def fetch_part(target: str, number: int, read: str, limits: dict[str, Any], license: str | None, to: Destination | None) -> None:
+    """A piece: the samples of one part as a shard, brought `to` object storage or left in `target`.
+
+    Errors: those of the source's `read`, of a classifier and of `bring`.
+    """
     folder, dropped = Path(target), list[tuple[str, str, str]]()
     part = json.loads((folder / WORK / f"{number:05d}.part").read_text(encoding="utf-8"))
     licenses: Counter[str] = Counter()
@@ -90,7 +104,7 @@ def fetch_part(target: str, number: int, read: str, limits: dict[str, Any], lice
     if not shard.samples:
         remove_shard(path)
     said = {"shard": shard.model_dump(mode="json") if shard.samples else None, "dropped": dropped, "licenses": licenses}
-    write_text(folder / WORK / f"{number:05d}.json", json.dumps(said))
+    bring(path, said, folder / WORK / f"{number:05d}.json", to)
 
 
 def _samples(
@@ -115,16 +129,18 @@ def _samples(
         yield Sample(key, one.image, extension, said)
 
 
-def _finish(source: Source, target: Path, settings: dict[str, Any], done: list[Path]) -> None:
+def _finish(source: Source, target: Target, settings: dict[str, Any], done: list[Path]) -> None:
     """Gather what the pieces say, and write the manifest."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in done]
     shards = [Shard(**said["shard"]) for said in found if said["shard"] is not None]
     dropped = Counter(reason for said in found for _, reason, _ in said["dropped"])
     licenses = sum((Counter(said["licenses"]) for said in found), Counter[str]())
-    write_dropped(target, (line for said in found for line in said["dropped"]))
+    write_dropped(target.work, (line for said in found for line in said["dropped"]))
     if not shards:
         counts = ", ".join(f"{number} {reason}" for reason, number in dropped.most_common(3)) or "the source is empty"
-        raise UserError(f"not one sample stays: {counts}", where=target, fix=f"{DROPPED} names them. Change the limits and the folder.")
+        raise UserError(
+            f"not one sample stays: {counts}", where=target.work, fix=f"{DROPPED} names them. Change the limits and the folder."
+        )
     samples = sum(shard.samples for shard in shards)
     step = Step(
         name="fetch", settings=settings, version=__version__, samples=samples, dropped=dict(dropped.most_common()), licenses=dict(licenses)
