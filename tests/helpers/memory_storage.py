@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fsspec.implementations.memory import MemoryFileSystem
+
+LOCK = threading.Lock()  # a request is done at once, as by a server
 
 
 class Storage(MemoryFileSystem):
@@ -31,7 +34,8 @@ class Faulty(Storage):
         name = self._strip_protocol(path)
         type(self).fault("before", verb, name)
         self.requests.append((verb, name))
-        found = request()
+        with LOCK:
+            found = request()
         type(self).fault("after", verb, name)
         return found
 

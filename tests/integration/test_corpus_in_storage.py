@@ -18,6 +18,7 @@ from tests.helpers.corpora import image_folder
 from tests.helpers.kills import Killed
 from tests.helpers.memory_storage import Faulty
 from tests.helpers.shards import picture
+from tests.helpers.text_models import small_tips
 from tips_bench.cards import load_card
 from tips_bench.cli.app import app
 from tips_bench.corpus.caption import Wish, caption
@@ -280,7 +281,7 @@ def test_commands_make_a_corpus_in_storage_from_images_on_a_disk(tmp_path: Path,
     assert json.loads(planned.stdout)["shards to write"] == 3 and not bucket.store
     for to in (tmp_path / "raw", "faulty://bucket/raw"):
         done = command(*fetch, "--to", to)
-        assert done.exit_code == 0 and f"{to}: 12 samples in 3 shards" in done.stdout, done.stderr
+        assert done.exit_code == 0 and f"{place(str(to))}: 12 samples in 3 shards" in done.stdout, done.stderr
     assert made(bucket, "raw") == local_files(tmp_path / "raw")
     assert command("check", "faulty://bucket/raw").exit_code == 0
     planned = command(*fetch, "--to", "faulty://bucket/raw", "--dry-run", "--json")
@@ -296,7 +297,9 @@ def test_a_curation_from_storage_to_storage_is_the_one_of_a_disk_even_if_it_was_
     write_shard(source / "00003.tar", [Sample("copy", picture(4), "jpg", {"web": "again"})])
     for path in source.iterdir():
         bucket.put_file(str(path), f"/bucket/raw/{path.name}")
-    asked = ["--encoder", "tips-nano", "--weights", "random:0", "--device", "cpu", "--dedup", "--agree", "0.9", "--set", "samples=5"]
+    (tmp_path / "model").mkdir()
+    encoder = small_tips(tmp_path / "model")
+    asked = ["--encoder", encoder, "--device", "cpu", "--dedup", "--agree", "0.9", "--set", "samples=5"]
     done = command("curate", source, "--to", tmp_path / "out", *asked)
     assert done.exit_code == 0, done.output
 
@@ -311,6 +314,6 @@ def test_a_curation_from_storage_to_storage_is_the_one_of_a_disk_even_if_it_was_
     unharmed(monkeypatch)
     assert "corpus.json" not in bucket.files("out") and any((tmp_path / "works").iterdir())
     done = command(*line)
-    assert done.exit_code == 0 and "faulty://bucket/out/curation.html" in done.output, done.output
+    assert done.exit_code == 0 and str(place("faulty://bucket/out/curation.html")) in done.output, done.output
     assert made(bucket, "out") == local_files(tmp_path / "out")
     assert not [path for path in (tmp_path / "works").iterdir() if path.is_dir()]

@@ -148,7 +148,7 @@ def _owned(folder: Path, works: Path) -> Target:
             (works / own).rmdir()
     owner = str((found or {}).get("work", "whole"))
     target = Target(folder, works / (owner if owner.isalnum() else "unknown"), owner)
-    if MANIFEST not in there and not target.work.is_dir():
+    if not target.work.is_dir() and read_if_there(folder / MANIFEST) is None:  # it may have been ended just now
         raise UserError(
             f"the corpus there is made from the work folder {(found or {}).get('folder')} of {(found or {}).get('machine')}",
             where=folder,
