@@ -19,6 +19,7 @@ from tips_bench.errors import UserError
 from tips_bench.files import cannot_write
 
 PATIENCE_S, LOOK_AGAIN_S = 1.0, 0.02
+TRIES = 20  # to open a file
 
 
 def is_claimed(path: Path) -> bool:
@@ -94,11 +95,7 @@ def holder(path: Path) -> str:
 
 def _locked(path: Path, how: int) -> int | None:
     """A descriptor of the file, locked until it is closed; None if another process has it, or has just removed it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise cannot_write(path, error) from error
+    descriptor = _opened(path)
     ours = False
     try:
         with suppress(FileNotFoundError):
@@ -107,6 +104,18 @@ def _locked(path: Path, how: int) -> int | None:
         if not ours:
             os.close(descriptor)
     return descriptor if ours else None
+
+
+def _opened(path: Path) -> int:
+    """Open a file, which is made where it is missing, with its folder. Another process may remove the folder in the same moment."""
+    for left in reversed(range(TRIES)):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            if not left or not isinstance(error, FileExistsError | FileNotFoundError):
+                raise cannot_write(path, error) from error
+    raise AssertionError("unreachable")
 
 
 def _lock(path: Path, descriptor: int, how: int) -> bool:

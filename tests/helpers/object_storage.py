@@ -18,9 +18,9 @@ PASSED_ON = ("content-length", "content-type", "content-range", "etag", "last-mo
 
 
 class FaultyProxy(ThreadingHTTPServer):
-    """Hands requests on to `upstream`. Of the reads of objects, every third one is answered with 500, cut off, or late, by turns.
+    """Hands requests on to `upstream`. Of the reads and writes of shards, every third is answered with 500, cut off, or late, by turns.
 
-    done: how often each of these was done, and "whole" for the answers that came as they were.
+    A write that is cut off was done, and its answer is lost. done: how often each of these was done, and "whole" for the answers that came as they were.
     """
 
     daemon_threads = True
@@ -40,36 +40,41 @@ class FaultyProxy(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: FaultyProxy
+    protocol_version = "HTTP/1.1"  # clients that send a file wait for its "100 Continue"
 
     def _pass_on(self) -> None:
         size = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(size) if size else None
-        does = self.server.turn() if self.command == "GET" and ".tar" in self.path else "whole"
+        does = self.server.turn() if self.command in ("GET", "PUT") and ".tar" in self.path else "whole"
         if does == "500":
             self.send_response(500)
             self.send_header("Content-Length", "0")
+            self.send_header("Connection", "close")
             self.end_headers()
             return
         upstream = http.client.HTTPConnection(str(self.server.upstream.hostname), self.server.upstream.port)
         try:
-            upstream.request(self.command, self.path, body, {name: value for name, value in self.headers.items() if name != "Connection"})
+            headers = {name: value for name, value in self.headers.items() if name not in ("Connection", "Expect")}
+            upstream.request(self.command, self.path, body, headers)
             answer = upstream.getresponse()
             content = answer.read()
         finally:
             upstream.close()
+        if does == "cut off" and self.command == "PUT":
+            self.close_connection = True
+            return
         if does == "late":
             time.sleep(0.3)
         self.send_response(answer.status)
         for name, value in answer.getheaders():
             if name.lower() in PASSED_ON:
                 self.send_header(name, value)
+        self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content[: len(content) // 2] if does == "cut off" else content)
-        if does == "cut off":
-            self.close_connection = True
 
-    do_GET = do_HEAD = do_PUT = do_POST = _pass_on
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass_on
 
     def log_message(self, *_: Any) -> None:
         """Says nothing."""

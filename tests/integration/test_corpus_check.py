@@ -16,6 +16,7 @@ from tips_bench.corpus.card import croissant, finish, readme
 from tips_bench.corpus.page import bars, histogram
 from tips_bench.corpus.store import Manifest, Sample, Step
 from tips_bench.corpus.store import write_shard as write_own
+from tips_bench.corpus.target import Target
 
 
 def check(*arguments: object) -> Result:
@@ -103,7 +104,7 @@ def corpus(folder: Path, count: int = 3) -> Manifest:
     settings = {"captioner": "a|b*", "prompts": ["short"]}
     step = Step(name="fetch", settings=settings, version="1", samples=2 * count, dropped={"x": 1, "y": 3}, licenses={"CC0-1.0": 2 * count})
     manifest = Manifest(steps=[step], shards=shards)
-    finish(folder, manifest)
+    finish(Target(folder, folder), manifest)
     return manifest
 
 

@@ -88,6 +88,22 @@ def test_a_file_that_its_holder_removes_is_claimed_anew(tmp_path: Path) -> None:
             assert second and path.is_file()
 
 
+def test_a_folder_that_another_removes_in_the_same_moment_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_, left = os.open, [FileNotFoundError(errno.ENOENT, "gone"), FileExistsError(errno.EEXIST, "gone, and there again")]
+
+    def opened(path: Path, *rest: int) -> int:
+        if left:
+            raise left.pop()
+        return open_(path, *rest)
+
+    monkeypatch.setattr(claims.os, "open", opened)
+    with claimed(tmp_path / "work" / "piece.running") as ours:
+        assert ours and not left
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write"), waited_for(tmp_path / "file" / "piece.running"):
+        pass
+
+
 def test_a_folder_that_takes_no_file_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write"), claimed(tmp_path / "file" / "piece.running"):

@@ -11,6 +11,7 @@ from tips_bench.claims import claimed
 from tips_bench.corpus import pieces
 from tips_bench.corpus.pieces import Piece, begin, run_pieces
 from tips_bench.corpus.store import BEGUN, Manifest, save_manifest
+from tips_bench.corpus.target import Target
 from tips_bench.errors import UserError
 from tips_bench.executors.chosen import Chosen
 from tips_bench.files import write_text
@@ -101,19 +102,19 @@ def test_a_piece_whose_process_ended_without_its_file_is_done_here(tmp_path: Pat
 
 
 def test_a_folder_belongs_to_one_step_with_one_set_of_settings(tmp_path: Path) -> None:
-    target = tmp_path / "raw"
-    target.mkdir()
-    (target / f".{BEGUN}.12-ab.tmp").touch()  # of a command that was killed just then
+    folder, target = tmp_path / "raw", Target(tmp_path / "raw", tmp_path / "raw")
+    folder.mkdir()
+    (folder / f".{BEGUN}.12-ab.tmp").touch()  # of a command that was killed just then
     assert begin(target, "fetch", {"seed": 1}) is False
     assert begin(target, "fetch", {"seed": 1}) is False, "taken up"
     with pytest.raises(UserError, match="made in another way than this `fetch`"):
         begin(target, "fetch", {"seed": 2})
-    save_manifest(target, Manifest())
+    save_manifest(folder, Manifest())
     assert begin(target, "fetch", {"seed": 1}) is True, "whole"
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.doc").touch()
     with pytest.raises(UserError, match="not empty"):
-        begin(tmp_path / "other", "fetch", {})
+        begin(Target(tmp_path / "other", tmp_path / "other"), "fetch", {})
 
 
 def test_many_pieces_are_few_jobs_that_hold_each_piece_once(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import fsspec
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.spec import AbstractBufferedFile
 
+from tests.helpers.memory_storage import Storage
 from tests.helpers.shards import small_recipe, write_shards
 from tips_bench.corpus.store import Sample
 from tips_bench.corpus.store import write_shard as write_own
@@ -21,6 +21,7 @@ from tips_bench.training import shard_files
 from tips_bench.training.batches import TrainingData
 from tips_bench.training.shard_index import file_beside, load_index
 from tips_bench.training.shards import Cursor, ShardOrder, expand_shards
+from tips_bench.training.sources import find_shards, shard_order
 
 START = Cursor()
 
@@ -30,16 +31,6 @@ class _Ranges(AbstractBufferedFile):
 
     def _fetch_range(self, start: int, end: int) -> bytes:
         return bytes(self.fs.cat_file(self.path, start, end))
-
-
-class Storage(MemoryFileSystem):
-    """Object storage of any protocol, in memory. A subclass has a `store` of its own."""
-
-    pseudo_dirs = [""]
-
-    @classmethod
-    def _strip_protocol(cls, path: str) -> str:
-        return "/" + path.split("://")[-1].strip("/")
 
 
 class Counted(Storage):
@@ -102,6 +93,21 @@ def test_an_index_of_a_foreign_shard_in_object_storage_is_made_without_reading_i
     assert load_index(path).starts_N1.tolist() == load_index(tmp_path / "0.tar").starts_N1.tolist()
     share = counted.read["bytes"] / path.stat().st_size
     assert share < 0.1, share
+
+
+def test_what_one_rank_finds_out_about_shards_need_not_be_asked_for_again(
+    tmp_path: Path, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = small_recipe(big_corpus(tmp_path, counted, 3, 4, indexes=True), "method.contrastive=null", "method.teacher.start=0")
+    found, first = find_shards(recipe), shard_order(recipe)
+    assert first.samples == 12 and all(size == path.stat().st_size for (_, size, _), path in zip(found[0], first.paths, strict=True))
+    (tmp_path / "cache").rename(tmp_path / "of another machine")
+    monkeypatch.setattr(Counted, "info", lambda *args, **kwargs: pytest.fail("it asks for a shard"))
+    for method in ("ls", "find", "glob"):
+        monkeypatch.setattr(Counted, method, lambda *args, **kwargs: pytest.fail("it lists the bucket"))
+    data = TrainingData(recipe, None, rank=1, world=2, found=found)
+    assert data.order.identity == first.identity
+    assert [path.name for path in data.order.paths] == ["0.tar", "1.tar", "2.tar"]
 
 
 class Unsteady(Storage):

@@ -167,7 +167,7 @@ def test_a_shard_that_shrinks_while_it_is_read_is_named(tmp_path: Path) -> None:
     draws = ShardOrder([path], seed=0, shuffle=1).draws(START)
     draw = next(draws)
     path.write_bytes(path.read_bytes()[:600])
-    with pytest.raises(UserError, match=r"a\.tar: the shard was changed during training"):
+    with pytest.raises(UserError, match=r"a\.tar: the shard was changed while it was read"):
         draw.read("jpg", "json")
 
 

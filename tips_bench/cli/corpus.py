@@ -30,10 +30,20 @@ Examples:
 """
 app = typer.Typer(help=EXAMPLES, no_args_is_help=True)
 
+
+def folder_or_address(name: str) -> Path:
+    """A folder on a disk or in object storage. Errors: the package that reads the address is not installed."""
+    from tips_bench.corpus.storage import place
+
+    return place(name)
+
+
 Folder = Annotated[
     Path,
     typer.Argument(
-        parser=local_path, metavar="FOLDER", help="The folder of a corpus, or of shards as webdataset or img2dataset write them."
+        parser=folder_or_address,
+        metavar="FOLDER",
+        help="The folder of a corpus, or of shards as webdataset or img2dataset write them; on a disk, or s3://, gs:// and others.",
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing: print how much there is to do, and what is done.")]
@@ -41,7 +51,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the manifest, or the
 To = Annotated[
     Path,
     typer.Option(
-        "--to", parser=local_path, metavar="FOLDER", help="The folder of the new corpus: empty, or where the same command was stopped."
+        "--to",
+        parser=folder_or_address,
+        metavar="FOLDER",
+        help="The folder of the new corpus: empty, or where the same command was stopped. Also s3://, gs:// and others.",
+    ),
+]
+Work = Annotated[
+    Path | None,
+    typer.Option(
+        "--work",
+        parser=local_path,
+        metavar="FOLDER",
+        help="Folder on a disk where a step with an address as --to works. Default: `corpus-work` in the cache of tips-bench.",
     ),
 ]
 
@@ -108,6 +130,7 @@ def fetch(
     jobs: Jobs = None,
     slurm: Slurm = None,
     ray: Ray = None,
+    work: Work = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -121,7 +144,7 @@ def fetch(
       tips-bench corpus fetch links.parquet --to raw/ --least-side 200
       tips-bench corpus fetch photos/ --to raw/ --license CC0-1.0
       tips-bench corpus fetch 's3://bucket/old/{000..099}.tar' --to raw/
-      tips-bench corpus fetch hf://datasets/OWNER/NAME --to raw/ --on local
+      tips-bench corpus fetch hf://datasets/OWNER/NAME --to s3://bucket/raw
     """
     from tips_bench.corpus import fetch as fetching
     from tips_bench.corpus.filters import Limits
@@ -145,7 +168,7 @@ def fetch(
     if dry_run:
         print_plan(fetch_plan(opened, to, limits, samples_per_shard), as_json)
         return
-    manifest = fetching.fetch(opened, to, limits, size=samples_per_shard, license=license, chosen=chosen, most_side=most_side)
+    manifest = fetching.fetch(opened, to, limits, size=samples_per_shard, license=license, chosen=chosen, most_side=most_side, works=work)
     if as_json:
         print_json(manifest.model_dump(mode="json"))
         return
@@ -225,6 +248,7 @@ def caption(
     jobs: Jobs = None,
     slurm: Slurm = None,
     ray: Ray = None,
+    work: Work = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -255,7 +279,7 @@ def caption(
     if dry_run:
         print_plan(caption_plan(source, to, wish), as_json)
         return
-    manifest, asked = make(source, to, wish, cache=cache, pace=pace, give_up=give_up, chosen=chosen)
+    manifest, asked = make(source, to, wish, cache=cache, works=work, pace=pace, give_up=give_up, chosen=chosen)
     if as_json:
         print_json(manifest.model_dump(mode="json"))
         return
@@ -301,6 +325,7 @@ def curate(
     jobs: Jobs = None,
     slurm: Slurm = None,
     ray: Ray = None,
+    work: Work = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -335,7 +360,7 @@ def curate(
     if dry_run:
         print_plan(curation_plan(folder, wish), as_json)
         return
-    made = carry_out(folder, to, wish, executor)
+    made = carry_out(folder, to, wish, executor, work)
     if as_json:
         print_json(made.model_dump(mode="json"))
         return

@@ -13,7 +13,7 @@ from tips_bench.errors import UserError
 def local_path(text: str | Path) -> Path:
     """A path of the file system, for options that take no address. Errors: an address, such as s3://bucket/folder."""
     if "://" in str(text):
-        fix = "Mount the bucket (s3fs, gcsfuse), or use a folder on a disk and copy it (`aws s3 sync`, `gcloud storage cp -r`, `rclone`)."
+        fix = "Use a folder on a disk, or mount the bucket (s3fs, gcsfuse)."
         raise UserError("an address in object storage is not possible here; this takes a folder", where=str(text), fix=fix)
     return Path(text)
 

@@ -21,14 +21,17 @@ from tips_bench.corpus.captioners.base import Pace
 from tips_bench.corpus.captioners.choose import captioner_identity, uses_gpu
 from tips_bench.corpus.card import finish
 from tips_bench.corpus.pieces import Piece, begin, complete, run_pieces
+from tips_bench.corpus.storage import address, sha256_of
 from tips_bench.corpus.store import MANIFEST, Manifest, Shard, Step, load_manifest, remove_shard, shards_of, write_dropped
+from tips_bench.corpus.target import Target, opened
 from tips_bench.errors import UserError
 from tips_bench.executors.chosen import Chosen
 from tips_bench.executors.local import jobs_at_once
-from tips_bench.files import digest, sha256
+from tips_bench.files import digest
 from tips_bench.prompt_card import SYNTHETIC, PromptCard
 
 STEP = "caption"
+RECORDS = ".captions"
 GIVE_UP = 20  # images in a row without a caption that end the step
 
 
@@ -61,6 +64,7 @@ def caption(
     wish: Wish,
     *,
     cache: Path | None = None,
+    works: Path | None = None,
     pace: Pace | None = None,
     give_up: int = GIVE_UP,
     chosen: Chosen | None = None,
@@ -68,28 +72,37 @@ def caption(
     """Caption a corpus; its manifest, and how many questions its pieces put to the captioner when they were done, 0 if it was done before.
 
     cache: folder for answers; None = that of tips-bench. give_up: 0 = never. chosen: the executor; None = this process.
-    Errors: those of the captioner, of `begin` and of the pieces; not a single caption.
+    works: where a target in object storage has its work folder. Errors: those of the captioner, of `opened`, of `begin` and of the pieces;
+    not a single caption.
     """
     wish.check()
     pace = shared_pace(pace or Pace(), chosen)
+    with opened(target, works, RECORDS) as place:
+        return _caption(source, place, wish, cache or cache_root() / "captions", pace, give_up, chosen)
+
+
+def _caption(
+    source: Path, target: Target, wish: Wish, cache: Path, pace: Pace, give_up: int, chosen: Chosen | None
+) -> tuple[Manifest, int]:
     before, shards = load_manifest(source) or Manifest(), shards_of(source)
     identity = captioner_identity(wish.captioner)
-    hashes = [shard.sha256 for shard in before.shards] or [sha256(path) for path in shards]
+    hashes = [shard.sha256 for shard in before.shards] or [sha256_of(path) for path in shards]
     settings = {
         "captioner": identity,
         "prompts": [{**card.model_dump(mode="json"), "sha256": card.digest()} for card in wish.prompts],
         "failed": wish.failed,
         "add": wish.add,
     }
-    own = (cache or cache_root() / "captions") / digest(identity)[:16]
+    own = cache / digest(identity)[:16]
     pieces = [_piece(path, target, wish, own, pace, give_up) for path in shards]
     decisive = {**settings, "prompts": [card.digest() for card in wish.prompts], "source": hashes}
     if begin(target, STEP, decisive):
-        return load_manifest(target) or Manifest(), 0
-    run_pieces(pieces, "captions", chosen, whole=target / MANIFEST)
+        return load_manifest(target.folder) or Manifest(), 0
+    target.recover(target.work / RECORDS)
+    run_pieces(pieces, "captions", chosen, whole=target.work / MANIFEST)
     results = [json.loads(piece.done.read_text(encoding="utf-8")) for piece in pieces]
     complete(target, lambda: _end(before, settings, target, results))
-    return load_manifest(target) or Manifest(), sum(one["asked"] for one in results)
+    return load_manifest(target.folder) or Manifest(), sum(one["asked"] for one in results)
 
 
 def shared_pace(pace: Pace, chosen: Chosen | None) -> Pace:
@@ -106,12 +119,13 @@ def shared_pace(pace: Pace, chosen: Chosen | None) -> Pace:
     return replace(pace, per_minute=pace.per_minute / processes)
 
 
-def _piece(path: Path, target: Path, wish: Wish, cache: Path, pace: Pace, give_up: int) -> Piece:
-    done = target / ".captions" / f"{path.name}.json"
+def _piece(path: Path, target: Target, wish: Wish, cache: Path, pace: Pace, give_up: int) -> Piece:
+    done = target.work / RECORDS / f"{path.name}.json"
     cards = [card.model_dump(mode="json") for card in wish.prompts]
     arguments = {
-        "source": str(path.absolute()),
-        "target": str((target / path.name).absolute()),
+        "source": address(path),
+        "target": str((target.work / path.name).absolute()),
+        "to": target.destination,
         "done": str(done.absolute()),
         "captioner": wish.captioner,
         "prompts": cards,
@@ -125,19 +139,21 @@ def _piece(path: Path, target: Path, wish: Wish, cache: Path, pace: Pace, give_u
     return Piece("tips_bench.corpus.caption_shard:caption_shard", arguments, done, device)
 
 
-def _end(before: Manifest, settings: dict[str, Any], target: Path, results: Sequence[dict[str, Any]]) -> None:
+def _end(before: Manifest, settings: dict[str, Any], target: Target, results: Sequence[dict[str, Any]]) -> None:
     """Write the manifest. Shards without a sample are left out. Errors: nothing is left."""
     shards = [Shard.model_validate(one["shard"]) for one in results]
     counted = {name: sum((Counter(one[name]) for one in results), Counter[str]()) for name in ("notes", "licenses")}
     counted["dropped"] = Counter(reason for one in results for _, reason, _ in one["dropped"])
-    write_dropped(target, (line for one in results for line in one["dropped"]))
+    write_dropped(target.work, (line for one in results for line in one["dropped"]))
     samples = sum(shard.samples for shard in shards)
     if not samples:
         said = ", ".join(f"{number} {reason}" for reason, number in counted["dropped"].most_common())
-        raise UserError(f"no image got a caption ({said})", where=target, fix="Delete the folder, and try another captioner or prompt.")
+        raise UserError(
+            f"no image got a caption ({said})", where=target.folder, fix="Delete the folder, and try another captioner or prompt."
+        )
     for shard in shards:
         if not shard.samples:
-            remove_shard(target / shard.name)
+            remove_shard(target.work / shard.name)
     step = Step(
         name=STEP,
         settings=settings,

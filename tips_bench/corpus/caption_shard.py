@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,10 +20,12 @@ from tips_bench.corpus.caption_cache import AnswerCache, answer_key
 from tips_bench.corpus.captioners.base import Answer, Captioner, Fault, Pace, Question, asked_with
 from tips_bench.corpus.captioners.choose import WHERE, build_captioner
 from tips_bench.corpus.in_flight import in_flight
+from tips_bench.corpus.storage import at_hand
 from tips_bench.corpus.store import Sample, read_samples, with_licenses, write_shard
+from tips_bench.corpus.target import Destination, bring
 from tips_bench.errors import UserError
-from tips_bench.files import write_text
 from tips_bench.prompt_card import SYNTHETIC, WEB, PromptCard
+from tips_bench.training.shard_files import shard_path
 
 Failed = Literal["drop", "keep"]
 
@@ -50,25 +51,27 @@ def caption_shard(
     cache: str,
     pace: dict[str, Any],
     give_up: int,
+    to: Destination | None,
 ) -> None:
     """Write the shard `target` and, last, the file `done`: the shard as the manifest names it, what was dropped and counted.
 
+    to: object storage that the shard is brought to; None = it stays.
     captioner: as --captioner says it. prompts: cards. failed: what happens to a sample that lacks a caption. add: behind the captions that
     are there, not in their place. cache: folder of the captioner's answers. pace: fields of Pace. give_up: faults in a row that end it all.
-    Errors: those of the captioner; `give_up` samples in a row without a caption.
+    Errors: those of the captioner and of `bring`; `give_up` samples in a row without a caption.
     """
-    shard = Path(source)
     cards = [PromptCard.model_validate(card) for card in prompts]
     desk = open_desk(captioner, Pace(**pace), give_up)
-    with AnswerCache(Path(cache)) as answers:
-        asked = Asked(desk, cards, answers, failed, add)
-        described = asked.all(shard)
     dropped, notes, licenses = list[tuple[str, str]](), Counter[str](), Counter[str]()
-    samples = _with_captions(shard, described, failed, dropped, notes)
-    written = write_shard(Path(target), with_licenses(samples, licenses))
+    with at_hand(shard_path(source)) as shard:
+        with AnswerCache(Path(cache)) as answers:
+            asked = Asked(desk, cards, answers, failed, add)
+            described = asked.all(shard)
+        samples = _with_captions(shard, described, failed, dropped, notes)
+        written = write_shard(Path(target), with_licenses(samples, licenses))
     counts = {"notes": dict(sorted(notes.items())), "licenses": dict(sorted(licenses.items())), "asked": asked.number}
     named = [(f"{shard.name}/{key}", reason, "") for key, reason in dropped]
-    write_text(Path(done), json.dumps({"shard": written.model_dump(mode="json"), "dropped": named, **counts}) + "\n")
+    bring(Path(target), {"shard": written.model_dump(mode="json"), "dropped": named, **counts}, Path(done), to)
 
 
 def _with_captions(

@@ -6,10 +6,10 @@ Both follow from the manifest alone. Croissant's vocabulary: docs.mlcommons.org/
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from tips_bench.corpus.store import BEGUN, IMAGES, MANIFEST, Manifest, Step, save_manifest
+from tips_bench.corpus.target import Target
 from tips_bench.data.croissant import CONFORMS_TO, CONTEXT
 from tips_bench.files import digest, write_text
 from tips_bench.wording import counted
@@ -19,13 +19,18 @@ KEY = r"^(?:.*/)?([^/.]+)\.[^/]*$"
 LONGEST_CELL = 200  # characters of a setting in the README
 
 
-def finish(folder: Path, manifest: Manifest) -> None:
-    """Write the description and the README, and then the manifest, which makes the corpus whole. Torn shards of killed processes go."""
+def finish(target: Target, manifest: Manifest) -> None:
+    """Write the description and the README, and then the manifest, which makes the corpus whole. Torn shards of killed processes go.
+
+    Errors: those of `Target.close`.
+    """
+    folder, name = target.work, target.name
     for pattern in (".*.tar.*.tmp", f".{BEGUN}.*.tmp"):  # every shard is whole by now, so nobody writes one
         for torn in folder.glob(pattern):
             torn.unlink(missing_ok=True)
-    write_text(folder / CROISSANT, json.dumps(croissant(folder.absolute().name, manifest), indent=1, ensure_ascii=False) + "\n")
-    write_text(folder / README, readme(folder.absolute().name, manifest))
+    write_text(folder / CROISSANT, json.dumps(croissant(name, manifest), indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / README, readme(name, manifest))
+    target.close(manifest)
     save_manifest(folder, manifest)
 
 

@@ -37,6 +37,7 @@ from tips_bench.corpus.store import (
     write_dropped,
     write_shard,
 )
+from tips_bench.corpus.target import Destination, Target, bring, opened
 from tips_bench.errors import UserError
 from tips_bench.executors.chosen import Chosen
 from tips_bench.files import write_text
@@ -47,13 +48,21 @@ WORK = ".fetch"
 
 
 def fetch(
-    source: Source, target: Path, limits: Limits, *, size: int, license: str | None, chosen: Chosen | None, most_side: int | None = None
+    source: Source,
+    target: Path,
+    limits: Limits,
+    *,
+    size: int,
+    license: str | None,
+    chosen: Chosen | None,
+    most_side: int | None = None,
+    works: Path | None = None,
 ) -> Manifest:
     """The manifest of the corpus in `target`, made now or taken up where it stopped.
 
     license: of samples that state none. most_side: longer sides of images are made as short, in pixels.
-
-    Errors: those of the source, of `begin` and of the pieces; not one sample stays.
+    works: where a target in object storage has its work folder. Errors: those of the source, of `opened`, of `begin` and of the pieces; not
+    one sample stays.
     """
     limits.check()
     settings: dict[str, Any] = {
@@ -63,20 +72,26 @@ def fetch(
         "license": license,
     }
     settings |= {} if most_side is None else {"most_side": most_side}
-    if not begin(target, "fetch", settings):
-        parts = _write_parts(source, target / WORK, size)
-        given = {"target": str(target.absolute()), "read": source.read, "manner": source.manner, "limits": settings["limits"]}
-        given |= {"license": license, "most_side": most_side}
-        pieces = [
-            Piece("tips_bench.corpus.fetch:fetch_part", {**given, "number": number}, target / WORK / f"{number:05d}.json")
-            for number in range(parts)
-        ]
-        run_pieces(pieces, "fetch", chosen, whole=target / MANIFEST)
-        complete(target, lambda: _finish(source, target, settings, [piece.done for piece in pieces]))
-    shutil.rmtree(target / WORK, ignore_errors=True)
+    with opened(target, works, WORK) as place:
+        _fetch(source, place, settings, chosen)
     manifest = load_manifest(target)
     assert manifest is not None
     return manifest
+
+
+def _fetch(source: Source, target: Target, settings: dict[str, Any], chosen: Chosen | None) -> None:
+    work = target.work / WORK
+    if not begin(target, "fetch", settings):
+        parts = _write_parts(source, work, settings["samples_per_shard"])
+        target.recover(work)
+        given = {"target": str(target.work.absolute()), "read": source.read, "manner": source.manner, "to": target.destination}
+        given |= {"limits": settings["limits"], "license": settings["license"], "most_side": settings.get("most_side")}
+        pieces = [
+            Piece("tips_bench.corpus.fetch:fetch_part", {**given, "number": number}, work / f"{number:05d}.json") for number in range(parts)
+        ]
+        run_pieces(pieces, "fetch", chosen, whole=target.work / MANIFEST)
+        complete(target, lambda: _finish(source, target, settings, [piece.done for piece in pieces]))
+    shutil.rmtree(work, ignore_errors=True)
 
 
 def _write_parts(source: Source, work: Path, size: int) -> int:
@@ -92,9 +107,19 @@ def _write_parts(source: Source, work: Path, size: int) -> int:
 
 
 def fetch_part(
-    target: str, number: int, read: str, manner: dict[str, Any], limits: dict[str, Any], license: str | None, most_side: int | None
+    target: str,
+    number: int,
+    read: str,
+    manner: dict[str, Any],
+    limits: dict[str, Any],
+    license: str | None,
+    most_side: int | None,
+    to: Destination | None,
 ) -> None:
-    """A piece: the samples of one part as a shard. Errors: those of the source's `read` and of a classifier."""
+    """A piece: the samples of one part as a shard, brought `to` object storage or left in `target`.
+
+    Errors: those of the source's `read`, of a classifier and of `bring`.
+    """
     folder, dropped, within = Path(target), list[tuple[str, str, str]](), Limits(**limits)
     part = json.loads((folder / WORK / f"{number:05d}.part").read_text(encoding="utf-8"))
     licenses, notes = Counter[str](), Counter[str]()
@@ -108,7 +133,7 @@ def fetch_part(
         remove_shard(path)
     made = shard.model_dump(mode="json") if shard.samples else None
     said = {"shard": made, "dropped": dropped, "licenses": licenses, "notes": notes}
-    write_text(folder / WORK / f"{number:05d}.json", json.dumps(said))
+    bring(path, said, folder / WORK / f"{number:05d}.json", to)
 
 
 def _samples(
@@ -138,17 +163,18 @@ def _licensed(said: dict[str, Any], license: str | None) -> dict[str, Any]:
     return {name: value for name, value in said.items() if name not in own} | ({} if stated is None else {"license": stated})
 
 
-def _finish(source: Source, target: Path, settings: dict[str, Any], done: list[Path]) -> None:
+def _finish(source: Source, target: Target, settings: dict[str, Any], done: list[Path]) -> None:
     """Gather what the pieces say, and write the manifest."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in done]
     shards = [Shard(**said["shard"]) for said in found if said["shard"] is not None]
     dropped = Counter(reason for said in found for _, reason, _ in said["dropped"])
     licenses = sum((Counter(said["licenses"]) for said in found), Counter[str]())
     notes = sum((Counter(said["notes"]) for said in found), Counter[str]())
-    write_dropped(target, (line for said in found for line in said["dropped"]))
+    write_dropped(target.work, (line for said in found for line in said["dropped"]))
     if not shards:
         counts = ", ".join(f"{number} {reason}" for reason, number in dropped.most_common(3)) or "the source is empty"
-        raise UserError(f"not one sample stays: {counts}", where=target, fix=f"{DROPPED} names them. Change the limits and the folder.")
+        fix = f"{DROPPED} names them. Change the limits and the folder."
+        raise UserError(f"not one sample stays: {counts}", where=target.work, fix=fix)
     step = Step(
         name="fetch",
         settings=settings,

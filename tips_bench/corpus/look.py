@@ -14,11 +14,13 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from tips_bench.corpus.facts import EXTENSIONS, captions, decoded, knows_languages, language_of, text_of
+from tips_bench.corpus.storage import at_hand
 from tips_bench.corpus.store import Sample, read_samples
 from tips_bench.errors import UserError
 from tips_bench.files import sha256, write_text
 from tips_bench.strict import Strict
 from tips_bench.training.caption_layouts import KINDS
+from tips_bench.training.shard_files import shard_path
 from tips_bench.training.shard_index import index_shard
 from tips_bench.training.shards import SampleFault
 
@@ -99,28 +101,29 @@ class _Counts:
 
 def look(shard: str, file: str) -> None:
     """Write what a shard holds. A shard that cannot be read is a finding, not an error."""
-    path, counts, fault, whole = Path(shard), _Counts(), "", ""
+    path, counts, fault, whole, size = shard_path(shard), _Counts(), "", "", 0
     try:
-        whole = sha256(path)
-        fault = _torn(path)
-        dropped: list[tuple[str, str]] = []
-        for sample in read_samples(path, dropped):
-            counts.add(sample)
-        for key, reason in dropped:
-            counts.skip(reason, key)
+        with at_hand(path) as copy:
+            size = copy.stat().st_size
+            whole = sha256(copy)
+            fault = _torn(copy, shard)
+            dropped: list[tuple[str, str]] = []
+            for sample in read_samples(copy, dropped):
+                counts.add(sample)
+            for key, reason in dropped:
+                counts.skip(reason, key)
     except (UserError, OSError) as error:
         fault = str(error)
     found: dict[str, Any] = {**vars(counts), "hashes": "".join(counts.hashes)}
-    size = path.stat().st_size if path.is_file() else 0
     write_text(Path(file), json.dumps(Look(shard=path.name, bytes=size, sha256=whole, fault=fault, **found).model_dump(mode="json")))
 
 
-def _torn(path: Path) -> str:
+def _torn(path: Path, name: str) -> str:
     """Why the layout is wrong, "" if it is not: members of one sample have to stand together."""
     seen: set[str] = set()
     for entry in index_shard(path):
         if entry.key in seen:
-            return f"{path}: members of {entry.key} do not stand together. Write the shard again, sorted by name."
+            return f"{name}: members of {entry.key} do not stand together. Write the shard again, sorted by name."
         seen.add(entry.key)
     return ""
 

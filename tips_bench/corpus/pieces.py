@@ -12,6 +12,7 @@ several commands with one target share them. Beside the files of pieces lies a f
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from tips_bench.claims import claimed, is_claimed, waited_for
+from tips_bench.corpus.storage import put_bytes, read_if_there
 from tips_bench.corpus.store import BEGUN, MANIFEST
+from tips_bench.corpus.target import Target
 from tips_bench.errors import UserError
 from tips_bench.executors.chosen import Chosen
 from tips_bench.executors.jobs import Job, Settings, new_job
@@ -57,31 +60,35 @@ class Piece:
         return self.running.with_suffix(".failed")
 
 
-def begin(target: Path, step: str, settings: dict[str, Any]) -> bool:
+def begin(target: Target, step: str, settings: dict[str, Any]) -> bool:
     """Take a folder for a step, or take up what has begun there. settings: all that decides the result, the source's hashes too.
 
     True where it is whole already. Errors: the folder has other files, or belongs to another step or other settings.
     """
-    own = digest(step, json.dumps(settings, sort_keys=True))
-    begun = target / BEGUN
-    if begun.is_file():
-        if json.loads(begun.read_text(encoding="utf-8")).get("identity") != own:
+    own, folder = digest(step, json.dumps(settings, sort_keys=True)), target.folder
+    begun = read_if_there(folder / BEGUN)
+    if begun is not None:
+        if json.loads(begun).get("identity") != own:
             fix = "Give another folder with --to, or the settings as they were."
-            raise UserError(f"it holds a corpus that was made in another way than this `{step}`", where=target, fix=fix)
-        return (target / MANIFEST).is_file()
-    if target.is_dir() and any(BEGUN not in path.name for path in target.iterdir()):  # those are another command's, just now or killed
-        raise UserError("the folder is not empty, and no step began here", where=target, fix="Give an empty folder, or a new one.")
-    write_text(begun, json.dumps({"identity": own, "step": step, "settings": settings}, indent=1) + "\n", durable=True)
+            raise UserError(f"it holds a corpus that was made in another way than this `{step}`", where=folder, fix=fix)
+        return read_if_there(folder / MANIFEST) is not None
+    text = json.dumps({"identity": own, "step": step, "settings": settings}, indent=1) + "\n"
+    if target.destination is not None:
+        put_bytes(folder / BEGUN, text.encode())
+        return False
+    if folder.is_dir() and any(BEGUN not in path.name for path in folder.iterdir()):  # those are another command's, just now or killed
+        raise UserError("the folder is not empty, and no step began here", where=folder, fix="Give an empty folder, or a new one.")
+    write_text(folder / BEGUN, text, durable=True)
     return False
 
 
-def complete(target: Path, work: Callable[[], None], done: str = MANIFEST) -> None:
+def complete(target: Target, work: Callable[[], None], done: str = MANIFEST) -> None:
     """Have `work` write the manifest when all pieces are done: in one of the commands with this target, while the others wait for it.
 
     done: another file of the target, for a stage before; it need not be there any more when the manifest is.
     """
-    with waited_for(target / BEGUN):
-        if not ((target / done).is_file() or (target / MANIFEST).is_file()):
+    with waited_for(target.work / BEGUN):
+        if not ((target.work / done).is_file() or (target.work / MANIFEST).is_file()):
             work()
 
 
@@ -128,8 +135,11 @@ def do_piece(function: str, arguments: dict[str, Any], done: str, whole: str = "
 
 
 def do_pieces(pieces: Sequence[dict[str, Any]]) -> None:
-    """A job: pieces one after another, each as `do_piece`."""
+    """A job: pieces one after another, each as `do_piece`. Errors: the folder of the command is not on this machine."""
     for piece in pieces:
+        folder = Path(piece["done"]).parent
+        if not folder.is_dir() and not (piece["whole"] and Path(piece["whole"]).is_file()):
+            raise RuntimeError(f"{folder} is not on {platform.node()}; all machines have to share the folder of --to, or of --work")
         do_piece(**piece)
 
 
@@ -150,6 +160,7 @@ def _do(pieces: Sequence[Piece], chosen: Chosen | None, advance: Advance, whole:
 
     run = EXECUTORS.get(chosen.name)
     logs = pieces[0].running.parent / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
     if not run(_as_jobs(pieces, chosen, whole), Settings(logs, ended, chosen.values, chosen.at_once, alone=True)):
         raise UserError("the pieces are queued, and not done yet", where=f"--on {chosen.name}", fix="Give the command again when they are.")
 

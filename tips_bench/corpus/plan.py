@@ -9,8 +9,9 @@ from tips_bench.corpus.caption import Wish as CaptionWish
 from tips_bench.corpus.curation.wish import Wish as CurationWish
 from tips_bench.corpus.filters import Limits
 from tips_bench.corpus.sources.base import Source
-from tips_bench.corpus.store import MANIFEST, load_manifest, shards_of
-from tips_bench.training.shard_index import index_shard
+from tips_bench.corpus.storage import read_if_there
+from tips_bench.corpus.store import MANIFEST, load_manifest, shards_of, tars
+from tips_bench.training.shard_index import load_indexes
 
 Plan = dict[str, int]
 """What -> how many."""
@@ -58,9 +59,9 @@ def _samples(source: Path, shards: Sequence[Path]) -> int:
     manifest = load_manifest(source)
     if manifest is not None:
         return sum(shard.samples for shard in manifest.shards)
-    return sum(len(index_shard(path)) for path in shards)
+    return sum(index.samples for index in load_indexes(shards))
 
 
 def _done(target: Path, shards: int) -> Plan:
-    written = shards if (target / MANIFEST).is_file() else len(list(target.glob("*.tar")))
+    written = shards if read_if_there(target / MANIFEST) is not None else len(tars(target))
     return {"shards that are written already": min(written, shards)}

@@ -1,5 +1,7 @@
 """A corpus is a folder of tar shards, an index beside each of them, and a manifest, corpus.json, which is written last.
 
+The folder lies on a disk or in object storage. Here, only manifests and lists of shards are read there; shards are, by `storage.at_hand`.
+
 A sample is an image and a .json beside it, as `tips-bench train` reads them: "web" and "synthetic" are its captions, "url", "license" and
 others what else is known of it. A folder of shards without a manifest, as img2dataset leaves it, is read as it is.
 The same samples give the same bytes, wherever and whenever they are written.
@@ -14,12 +16,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from tips_bench.corpus.storage import listed, read_if_there
 from tips_bench.errors import UserError
 from tips_bench.files import atomic, sha256, write_text
 from tips_bench.strict import Strict, parse
 from tips_bench.training.caption_layouts import stated
+from tips_bench.training.shard_files import is_remote
 from tips_bench.training.shard_index import Entry, file_beside, index_shard, write_beside
 from tips_bench.training.shards import SampleFault
 
@@ -80,33 +84,45 @@ def load_manifest(folder: Path) -> Manifest | None:
     Errors: a corpus whose step has not ended, a manifest that is none, a folder without shards.
     """
     path = folder / MANIFEST
-    if path.is_file():
+    text = read_if_there(path)
+    if text is not None:
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = json.loads(text)
         except ValueError as error:
             raise UserError(f"no JSON ({error})", where=path, fix="Make the corpus again.") from error
         return parse(Manifest, data, where=path)
-    if (folder / BEGUN).is_file():
+    if read_if_there(folder / BEGUN) is not None:
         raise UserError(
             "the step that makes this corpus has not ended", where=folder, fix="Give its command again: it goes on where it stopped."
         )
-    if not folder.is_dir():
+    if not is_remote(folder) and not folder.is_dir():
         raise UserError("there is no such folder", where=folder, fix="Give the folder of a corpus.")
-    if not any(folder.glob("*.tar")):
+    if not tars(folder):
         fix = "Give the folder of a corpus, or of shards as webdataset has them."
         raise UserError("no shards (*.tar) are here", where=folder, fix=fix)
     return None
 
 
+def manifest_text(manifest: Manifest) -> str:
+    """What corpus.json says."""
+    return json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+
+
 def save_manifest(folder: Path, manifest: Manifest) -> None:
     """Write corpus.json, which makes the corpus whole."""
-    write_text(folder / MANIFEST, json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", durable=True)
+    write_text(folder / MANIFEST, manifest_text(manifest), durable=True)
 
 
 def shards_of(folder: Path) -> list[Path]:
     """The shards of a corpus in their order. Errors: those of `load_manifest`."""
     manifest = load_manifest(folder)
-    return sorted(folder.glob("*.tar")) if manifest is None else [folder / shard.name for shard in manifest.shards]
+    return [folder / name for name in (tars(folder) if manifest is None else [shard.name for shard in manifest.shards])]
+
+
+def tars(folder: Path) -> list[str]:
+    """The names of the shards that lie in a folder, sorted. Errors: storage that does not answer."""
+    names = listed(folder) if is_remote(folder) else [path.name for path in folder.glob("*.tar")]
+    return sorted(name for name in names if name.endswith(".tar"))
 
 
 def read_samples(shard: Path, dropped: list[tuple[str, str]] | None = None) -> Iterator[Sample]:
@@ -124,7 +140,7 @@ def read_samples(shard: Path, dropped: list[tuple[str, str]] | None = None) -> I
                 dropped.append((entry.key, sample))
 
 
-def read_sample(file: io.BufferedReader, entry: Entry) -> Sample | str:
+def read_sample(file: IO[bytes], entry: Entry) -> Sample | str:
     """A sample of an open shard, or why it is left out."""
     extension = next((name for name in IMAGES if name in entry.members), None)
     if extension is None:
@@ -143,7 +159,7 @@ def as_said(about: bytes | None, text: bytes | None) -> dict[str, Any] | None:
         return None
 
 
-def _member(file: io.BufferedReader, entry: Entry, extension: str) -> bytes:
+def _member(file: IO[bytes], entry: Entry, extension: str) -> bytes:
     offset, size = entry.members[extension]
     file.seek(offset)
     return file.read(size)

@@ -31,7 +31,7 @@ from tips_bench.training.chunks import CHUNK, Chunk, Outcome, Reader, Taken
 from tips_bench.training.rank_counts import images_of_a_rank
 from tips_bench.training.recipe import Recipe, StagePart
 from tips_bench.training.shards import Cursor
-from tips_bench.training.sources import shard_order
+from tips_bench.training.sources import Found, shard_order
 
 MOST_BESIDE = 5  # tensors of a chunk beside its local crops: the global crop, windows, a mask, texts and their paddings
 OTHER_FILES = 48  # that a process has open beside them
@@ -97,16 +97,23 @@ class TrainingData:
     """The batches of one rank, from the recipe's shards.
 
     places: what `state_dict` gave on each rank at a checkpoint, to go on behind that batch. With as many ranks as now each goes on where
-    it was; with another number they share what is left, and every sample still comes once an epoch.
+    it was; with another number they share what is left, and every sample still comes once an epoch. found: what is known of the shards.
     Errors: those of `shard_order`; captions without a tokenizer, or with one of more pieces than the text tower embeds; places of other
     shards or another seed.
     """
 
     def __init__(
-        self, recipe: Recipe, tokenizer: Tokenizer | None, *, rank: int = 0, world: int = 1, places: Sequence[dict[str, Any]] = ()
+        self,
+        recipe: Recipe,
+        tokenizer: Tokenizer | None,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        places: Sequence[dict[str, Any]] = (),
+        found: Found | None = None,
     ) -> None:
         self.recipe, self.tokenizer, self.rank, self.world = recipe, tokenizer, rank, world
-        self.order = shard_order(recipe)
+        self.order = shard_order(recipe, found)
         self.cursor, self.report = Cursor(), Report()
         self.taken: Taken = []
         self._last_whole = 0  # the epoch of the last sample that could be used

@@ -43,7 +43,7 @@ from tips_bench.training.history import History
 from tips_bench.training.log import Log, read_log
 from tips_bench.training.rank_counts import check_ranks
 from tips_bench.training.recipe import Recipe
-from tips_bench.training.sources import shard_order, source_orders
+from tips_bench.training.sources import find_shards, shard_order, source_orders
 from tips_bench.training.step import Learner
 from tips_bench.training.watchdog import Watchdog
 
@@ -85,6 +85,7 @@ class _Run:
     def __init__(self, recipe: Recipe, run: Path, world: World, watchdog: Watchdog, evaluate: Evaluate | None) -> None:
         self.recipe, self.run, self.world, self.watchdog = recipe, run, world, watchdog
         self.watchdog.at(0, "indexing" if world.is_first else "starting")
+        self.found = world.told(lambda: find_shards(recipe))
         broken = self._prepare_shards()
         self.watchdog.at(0, "starting")
         tokenizer = self._tokenizer()
@@ -94,10 +95,10 @@ class _Run:
         self.saved = self.step if state else -1
         self.saved_at, self.stalled_s, self.owed = time.monotonic(), 0.0, False
         places = () if state is None else state.data
-        self.data = TrainingData(recipe, tokenizer, rank=world.rank, world=world.size, places=places)
+        self.data = TrainingData(recipe, tokenizer, rank=world.rank, world=world.size, places=places, found=self.found)
         self.report = Report()  # of all ranks, at the newest checkpoint
         held_out = recipe.data.held_out
-        self.held_out = None if held_out is None else HeldOut(recipe, held_out, tokenizer, world)
+        self.held_out = None if held_out is None else HeldOut(recipe, held_out, tokenizer, world, self.found)
         self.bad = BadSteps(recipe.running.bad_steps)
         own = run if world.is_first else None
         self.log, self.history = Log(own, self.step, recipe), History(own)
@@ -292,11 +293,11 @@ class _Run:
         broken: list[Path] = []
         if self.world.is_first:
             checkpoint.remove_unfinished(self.run)
-            broken = shard_order(self.recipe).broken
+            broken = shard_order(self.recipe, self.found).broken
             for path in broken:
                 say(f"{self.recipe.name}: left out, because it is no whole tar file: {path}")
             if checkpoint.newest(self.run) is None:
-                for source in source_orders(self.recipe):
+                for source in source_orders(self.recipe, self.found):
                     check_first_samples(self.recipe, source)
         self.world.barrier()
         return broken
@@ -307,7 +308,7 @@ class _Run:
             return None
         path = self.run / TOKENIZER
         if self.world.is_first and not path.is_file():
-            found = tokenizer_file(self.recipe, shard_order(self.recipe), self.run)
+            found = tokenizer_file(self.recipe, shard_order(self.recipe, self.found), self.run)
             if found != path:
                 with atomic(path) as temporary:
                     temporary.write_bytes(found.read_bytes())

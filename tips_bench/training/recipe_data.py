@@ -95,6 +95,6 @@ class DataPart(Strict):
         return self
 
     @property
-    def patterns(self) -> list[str]:
-        """What names the shards, of all sources."""
-        return [*self.shards, *(pattern for source in self.sources for pattern in source.shards)]
+    def patterns(self) -> list[list[str]]:
+        """What names the shards of each source; of one, where `shards` alone are named."""
+        return [source.shards for source in self.sources] or [self.shards]

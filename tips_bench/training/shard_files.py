@@ -1,4 +1,4 @@
-"""Bytes of shards, on a file system or in object storage, with reads that are tried again.
+"""Bytes of shards, on a file system or in object storage, with reads and writes that are tried again.
 
 A shard is named by a path or by a URL that fsspec knows (s3://, gs://, hf://, https://), which is then a `UPath` of universal_pathlib, with
 the methods of a path. A read asks for a range of bytes and gets all of it or fails.
@@ -13,7 +13,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, Literal, TypeVar, cast
 
 from tips_bench.errors import UserError
 from tips_bench.journal import warn
@@ -63,7 +63,7 @@ class ShardFiles:
         """`size` bytes from `start` on. Errors: a shard that has become shorter, or that cannot be read after TRIES tries."""
         data = patiently(path, lambda: self._range(path, start, size))
         if len(data) != size:
-            raise ShardFault("the shard was changed during training", where=path, fix="Resume when the file is complete.")
+            raise ShardFault("the shard was changed while it was read", where=path, fix="Go on when the file is complete.")
         return data
 
     def close(self) -> None:
@@ -93,21 +93,21 @@ class ShardFiles:
             raise
 
 
-def patiently(path: Path, read: Callable[[], ValueT]) -> ValueT:
-    """What `read` gives, tried again for minutes after faults of a network or a disk.
+def patiently(path: Path, call: Callable[[], ValueT], *, doing: Literal["read", "written"] = "read") -> ValueT:
+    """What `call` gives, tried again for minutes after faults of a network or a disk.
 
     Errors: a file that is not there or may not be read, or the last try's fault, as a ShardFault.
     """
     for number in range(TRIES):
         try:
-            return read()
+            return call()
         except Exception as error:
             if not _is_of_the_storage(path, error):
                 raise
             if number == TRIES - 1 or _is_final(error):
-                raise unreadable(path, error) from error
+                raise _failed(path, error, doing) from error
             if number == TOLD_AT:
-                warn(f"{path}: it cannot be read ({_said(error)}), and is tried again for some minutes")
+                warn(f"{path}: it cannot be {doing} ({_said(error)}), and is tried again for some minutes")
         # ranks that failed together do not come back together
         time.sleep(min(FIRST_WAIT_S * 2**number, LONGEST_WAIT_S) * _JITTER.uniform(0.5, 1.5))
     raise AssertionError("unreachable")
@@ -123,9 +123,10 @@ def _is_final(error: Exception) -> bool:
     return isinstance(error, FINAL) or "Credential" in type(error).__name__
 
 
-def unreadable(path: Path, error: Exception) -> ShardFault:
-    """The sentence for a shard that cannot be read."""
-    return ShardFault(f"the shard cannot be read ({_said(error)})", where=path, fix="Check the file and its permissions.")
+def _failed(path: Path, error: Exception, doing: str) -> ShardFault:
+    what = "the shard" if path.suffix == ".tar" else "it"
+    fix = "Check the address, and the credentials for it." if is_remote(path) else "Check the file and its permissions."
+    return ShardFault(f"{what} cannot be {doing} ({_said(error)})", where=path, fix=fix)
 
 
 def _said(error: Exception) -> object:

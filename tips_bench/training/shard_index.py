@@ -12,12 +12,12 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 import numpy as np
 from webdataset.tariterators import base_plus_ext
@@ -35,6 +35,10 @@ CACHE = "shard-indexes"
 TIME = re.compile(rb"(\d+) [acm]time=[0-9.]+\n")  # of an extended header
 THREADS = 16  # that read headers; they wait more than they compute
 READ_AHEAD = 4096  # bytes, of a shard in object storage: captions and the next header in one request
+Stat = tuple[int, int]
+"""Of a shard: its size in bytes, and when it was changed, in nanoseconds since 1970; 0 in object storage."""
+ItemT = TypeVar("ItemT")
+FoundT = TypeVar("FoundT")
 
 
 @dataclass(frozen=True)
@@ -149,24 +153,44 @@ def _behind(content: int, size: int) -> int:
     return content + -(-size // BLOCK) * BLOCK
 
 
-def load_index(path: Path, *, skip_broken: bool = False) -> ShardIndex:
-    """The index of a shard, made now where there is none. Errors: a shard that cannot be read; a broken one, unless it is to be skipped."""
+def stat_of(path: Path) -> Stat:
+    """Errors: a shard that cannot be read."""
     stat = patiently(path, path.stat)
-    changed_ns = getattr(stat, "st_mtime_ns", 0)
-    index = _read(index_file(path), stat.st_size, changed_ns) or _beside(path, stat.st_size, changed_ns) or _make(path, stat.st_size)
+    return stat.st_size, getattr(stat, "st_mtime_ns", 0)
+
+
+def stats_of(paths: Iterable[Path]) -> list[Stat]:
+    """Those of many shards, several at a time, with a bar. Errors: that of the first that has one."""
+    return _of_each(stat_of, list(paths))
+
+
+def load_index(path: Path, *, skip_broken: bool = False, stat: Stat | None = None) -> ShardIndex:
+    """The index of a shard, made now where there is none. stat: as `stat_of` gives it, where that is known.
+
+    Errors: a shard that cannot be read; a broken one, unless it is to be skipped.
+    """
+    size, changed_ns = stat or stat_of(path)
+    index = _read(index_file(path), size, changed_ns) or _beside(path, size, changed_ns) or _make(path, size)
     if index.broken and not skip_broken:
         fix = "Write or download the shard again, remove it from data.shards, or leave out such shards with data.broken_shards=skip."
         raise UserError(f"not a complete, uncompressed tar file ({index.broken})", where=path, fix=fix)
     return index
 
 
-def load_indexes(paths: Iterable[Path], *, skip_broken: bool = False) -> list[ShardIndex]:
-    """Those of many shards, several at a time, with a bar. Errors: those of the first that has one."""
-    named = list(paths)
-    with ThreadPoolExecutor(THREADS) as threads, bar("shards", len(named), "shards") as advance:
+def load_indexes(paths: Sequence[Path], *, skip_broken: bool = False, stats: Sequence[Stat] | None = None) -> list[ShardIndex]:
+    """Those of many shards, several at a time, with a bar. stats: of each, where they are known.
+
+    Errors: those of the first that has one.
+    """
+    known = list(zip(paths, [None] * len(paths) if stats is None else stats, strict=True))
+    return _of_each(lambda one: load_index(one[0], skip_broken=skip_broken, stat=one[1]), known)
+
+
+def _of_each(find: Callable[[ItemT], FoundT], items: Sequence[ItemT]) -> list[FoundT]:
+    with ThreadPoolExecutor(THREADS) as threads, bar("shards", len(items), "shards") as advance:
         found = []
-        for index in threads.map(lambda path: load_index(path, skip_broken=skip_broken), named):
-            found.append(index)
+        for one in threads.map(find, items):
+            found.append(one)
             advance()
         return found
 

@@ -27,7 +27,7 @@ from webdataset.shardlists import expand_urls
 from tips_bench.errors import UserError
 from tips_bench.files import digest
 from tips_bench.training.shard_files import ShardFault, ShardFiles, is_remote, patiently, shard_path
-from tips_bench.training.shard_index import Entry, ShardIndex, entries_in, entries_of, file_beside, index_file, load_indexes
+from tips_bench.training.shard_index import Entry, ShardIndex, Stat, entries_in, entries_of, file_beside, index_file, load_indexes
 
 MAX_MEMBER = 64 << 20  # bytes; nothing larger is an image or a caption
 AT_ONCE = 4 << 20  # bytes; of a larger sample only what is asked for is read
@@ -191,19 +191,27 @@ class ShardOrder:
 
     shuffle: samples that are pooled to be permuted. mix: so many successive samples of a shard stay together; None = all of a shard.
     skip_broken: shards that are no whole tar file are left out; `broken` names them. source: number of the source that it is the order
-    of, where there are several; each has an order of its own.
+    of, where there are several; each has an order of its own. stats: of each shard, where they are known.
     """
 
     def __init__(
-        self, paths: list[Path], *, seed: int, shuffle: int, mix: int | None = None, skip_broken: bool = False, source: int = 0
+        self,
+        paths: list[Path],
+        *,
+        seed: int,
+        shuffle: int,
+        mix: int | None = None,
+        skip_broken: bool = False,
+        source: int = 0,
+        stats: list[Stat] | None = None,
     ) -> None:
         self.paths, self.seed, self.shuffle, self.mix, self.skip_broken = paths, seed, shuffle, mix, skip_broken
-        self._source = (source,) if source else ()
+        self._source, self._stats = (source,) if source else (), stats
 
     @cached_property
     def indexes(self) -> list[ShardIndex]:
         """Of each shard. Errors: a shard that cannot be read, or a broken one that is not to be skipped; no sample in any shard."""
-        found = load_indexes(self.paths, skip_broken=self.skip_broken)
+        found = load_indexes(self.paths, skip_broken=self.skip_broken, stats=self._stats)
         if not sum(index.samples for index in found):
             raise UserError("the shards hold no samples", where=self.paths[0], fix="Name shards with images and captions.")
         return found

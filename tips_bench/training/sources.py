@@ -16,7 +16,8 @@ import numpy as np
 from tips_bench.errors import UserError
 from tips_bench.files import digest
 from tips_bench.training.recipe import Recipe
-from tips_bench.training.shard_files import ShardFiles
+from tips_bench.training.shard_files import ShardFiles, shard_path
+from tips_bench.training.shard_index import stats_of
 from tips_bench.training.shards import Cursor, Draw, ShardOrder, expand_shards
 
 BLOCK = 1024  # draws
@@ -88,32 +89,46 @@ class _Stream:
 
 
 Order = ShardOrder | WeightedOrder
+Found = list[list[tuple[str, int, int]]]
+"""Of each source, of each of its shards: its path or address, and its `Stat`."""
 
 
-def shard_order(recipe: Recipe) -> Order:
-    """The order of a recipe's shards. Errors: those of `expand_shards`; a shard of two sources."""
+def find_shards(recipe: Recipe) -> Found:
+    """What `shard_order` needs to know of a recipe's shards: what one rank tells the others, so that not each asks for every shard.
+
+    Errors: those of `expand_shards`; a shard that cannot be read.
+    """
+    found = []
+    for patterns in recipe.data.patterns:
+        paths = expand_shards(patterns)
+        found.append([(str(path), *stat) for path, stat in zip(paths, stats_of(paths), strict=True)])
+    return found
+
+
+def shard_order(recipe: Recipe, found: Found | None = None) -> Order:
+    """The order of a recipe's shards. found: what is known of them. Errors: those of `find_shards`; a shard of two sources."""
     if recipe.data.sources:
-        orders = source_orders(recipe)
+        orders = source_orders(recipe, found)
         paths = [path for order in orders for path in order.paths]
         if len(set(paths)) < len(paths):
             twice = next(path for path in paths if paths.count(path) > 1)
             raise UserError("the shard is in two sources", where=twice, fix="Name each shard in one source of data.sources.")
         return WeightedOrder(orders, [source.weight for source in recipe.data.sources], seed=recipe.seed)
-    return source_orders(recipe)[0]
+    return source_orders(recipe, found)[0]
 
 
-def source_orders(recipe: Recipe) -> list[ShardOrder]:
-    """Of each source by itself; one, where a recipe names shards alone. Errors: those of `expand_shards`."""
+def source_orders(recipe: Recipe, found: Found | None = None) -> list[ShardOrder]:
+    """Of each source by itself; one, where a recipe names shards alone. found: what is known of them. Errors: those of `find_shards`."""
     data = recipe.data
-    named = [source.shards for source in data.sources] or [data.shards]
     return [
         ShardOrder(
-            expand_shards(patterns),
+            [shard_path(name) for name, _, _ in shards],
             seed=recipe.seed,
             shuffle=data.shuffle,
             mix=data.mix,
             skip_broken=data.broken_shards == "skip",
             source=number,
+            stats=[(size, changed_ns) for _, size, changed_ns in shards],
         )
-        for number, patterns in enumerate(named)
+        for number, shards in enumerate(find_shards(recipe) if found is None else found)
     ]

@@ -19,10 +19,12 @@ from torch.nn import functional as F
 from tips_bench.corpus.curation.library import Library
 from tips_bench.corpus.curation.signatures import Signer
 from tips_bench.corpus.facts import captions
+from tips_bench.corpus.storage import at_hand
 from tips_bench.corpus.store import Sample, read_sample
 from tips_bench.encoders.base import Encoder
 from tips_bench.errors import UserError
 from tips_bench.npz import read_npz, save_npz
+from tips_bench.training.shard_files import shard_path
 from tips_bench.training.shard_index import index_shard
 
 BATCH = 128  # texts
@@ -60,7 +62,7 @@ def compare_captions(shard: str, folder: str, number: int, signer: dict[str, Any
     """
     library = Library.load(Path(folder))
     places_N, embeddings_ND = (library.array(number, name) for name in ("places_N", "embeddings_ND"))
-    texts_N = _web_captions(Path(shard), places_N)
+    texts_N = _web_captions(shard_path(shard), places_N)
     rows_T = np.repeat(np.arange(len(texts_N)), np.array([len(texts) for texts in texts_N], np.int64))
     numbers_T = np.array([place for texts in texts_N for place in range(len(texts))], np.int64)
     texts_TD = _embedded(Signer(**signer).extractor()[0].encoder, [text for texts in texts_N for text in texts], embeddings_ND.shape[1])
@@ -70,8 +72,9 @@ def compare_captions(shard: str, folder: str, number: int, signer: dict[str, Any
 
 def _web_captions(shard: Path, places_N: np.ndarray) -> list[list[str]]:
     """Of the samples at these places of a shard."""
-    entries, found = index_shard(shard), []
-    with shard.open("rb") as file:
+    found = []
+    with at_hand(shard) as copy, copy.open("rb") as file:
+        entries = index_shard(copy)
         for place in places_N.tolist():
             sample = read_sample(file, entries[place])
             assert isinstance(sample, Sample), "a signed sample has an image"

@@ -12,7 +12,8 @@ commands with one target share its pieces:
     shards                what the new shards are (pieces)
     made                  the new shards, the page and the list of what was dropped
 
-What was made is then moved to the target, the manifest is written, and the folder goes. The choice and this last stage are the work of one
+What was made is then moved to the target, the manifest is written, and the folder goes. A target in object storage gets its shards as soon
+as they are made; the other files then lie in its work folder (corpus/target.py). The choice and this last stage are the work of one
 command, while others wait.
 """
 
@@ -42,10 +43,12 @@ from tips_bench.corpus.curation.page import write_page
 from tips_bench.corpus.curation.task_images import TaskImages
 from tips_bench.corpus.curation.wish import Wish
 from tips_bench.corpus.pieces import Piece, begin, complete, run_pieces
+from tips_bench.corpus.storage import sha256_of
 from tips_bench.corpus.store import MANIFEST, Manifest, Shard, Step, load_manifest, shards_of
+from tips_bench.corpus.target import Target, opened
 from tips_bench.errors import UserError
 from tips_bench.executors.chosen import Chosen
-from tips_bench.files import sha256, write_text
+from tips_bench.files import write_text
 
 STEP = "curate"
 WORK, MADE, PLAN = ".curation", "made", "plan.json"
@@ -54,31 +57,33 @@ PART = 4096  # images of a data set that a piece signs
 ROOM = "tips_bench.corpus.curation"
 
 
-def curate(source: Path, target: Path, wish: Wish, chosen: Chosen | None = None) -> Manifest:
+def curate(source: Path, target: Path, wish: Wish, chosen: Chosen | None = None, works: Path | None = None) -> Manifest:
     """Curate a corpus; its new manifest. chosen: the executor of the pieces; None = this process.
 
-    Errors: those of `begin` and of the pieces; nothing was asked for; no image is left.
+    works: where a target in object storage has its work folder. Errors: those of `opened`, of `begin` and of the pieces; nothing was asked
+    for; no image is left.
     """
     wish.check()
     check_imagehash()
-    before, shards, target = load_manifest(source) or Manifest(), shards_of(source), target.absolute()
-    hashes = [shard.sha256 for shard in before.shards] or [sha256(path) for path in shards]
-    settings = wish.settings(hashes)
-    if not begin(target, STEP, settings):
-        try:
-            _Curation(target, wish, [path.absolute() for path in shards], chosen).run(before, settings)
-        except (OSError, UserError):
-            if not (target / MANIFEST).is_file():  # else another command has ended it, and the files of its stages are gone
-                raise
-    shutil.rmtree(target / WORK, ignore_errors=True)
-    return load_manifest(target) or before
+    with opened(target.absolute(), works) as place:
+        before, shards = load_manifest(source) or Manifest(), [path.absolute() for path in shards_of(source)]
+        hashes = [shard.sha256 for shard in before.shards] or [sha256_of(path) for path in shards]
+        settings = wish.settings(hashes)
+        if not begin(place, STEP, settings):
+            try:
+                _Curation(place, wish, shards, chosen).run(before, settings)
+            except (OSError, UserError):
+                if not (place.work / MANIFEST).is_file():  # else another command has ended it, and the files of its stages are gone
+                    raise
+        shutil.rmtree(place.work / WORK, ignore_errors=True)
+        return load_manifest(place.folder) or before
 
 
 @dataclass(frozen=True)
 class _Curation:
-    """One that has begun. target: the folder of the new corpus. shards: of the source."""
+    """One that has begun. target: of the new corpus. shards: of the source."""
 
-    target: Path
+    target: Target
     wish: Wish
     shards: Sequence[Path]
     chosen: Chosen | None
@@ -86,7 +91,7 @@ class _Curation:
     @property
     def work(self) -> Path:
         """Where its stages leave their files."""
-        return self.target / WORK
+        return self.target.work / WORK
 
     def run(self, before: Manifest, settings: dict[str, Any]) -> None:
         """All stages. before: the manifest of the source."""
@@ -109,7 +114,7 @@ class _Curation:
     def _finish(self, before: Manifest, settings: dict[str, Any], plan: dict[str, Any], written: list[dict[str, Any]]) -> None:
         """Move what was made to its place, and write the manifest. plan, written: as `_plan` and `_write` leave them."""
         for file in sorted((self.work / MADE).glob("[!.]*")):
-            os.replace(file, self.target / file.name)
+            os.replace(file, self.target.work / file.name)
         shards = [Shard(**one["shard"]) for one in written]
         licenses = sum((Counter(one["licenses"]) for one in written), Counter[str]())
         step = Step(
@@ -124,7 +129,7 @@ class _Curation:
         finish(self.target, Manifest(steps=[*before.steps, step], shards=shards))
 
     def _run(self, pieces: Sequence[Piece], title: str) -> None:
-        run_pieces(pieces, title, self.chosen, whole=self.target / MANIFEST)
+        run_pieces(pieces, title, self.chosen, whole=self.target.work / MANIFEST)
 
     def _sign_corpus(self) -> Library:
         names = {f"{number:06d}.npz": shard.name for number, shard in enumerate(self.shards)}
@@ -217,7 +222,7 @@ class _Curation:
         pieces = []
         for number, file in enumerate(files):
             call = {"indexes": list(indexes), "number": number, "samples": samples}
-            call |= {"shard": str(self.work / MADE / f"{number:06d}.tar"), "done": str(file)}
+            call |= {"shard": str(self.work / MADE / f"{number:06d}.tar"), "done": str(file), "to": self.target.destination}
             pieces.append(Piece(f"{ROOM}.shuffle:put_together", call, file))
         self._run(pieces, "shards")
         return [json.loads(file.read_text(encoding="utf-8")) for file in files]

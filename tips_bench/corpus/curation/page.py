@@ -11,6 +11,7 @@ import base64
 import io
 import json
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ from tips_bench.corpus.facts import captions
 from tips_bench.corpus.store import Sample, read_sample
 from tips_bench.files import atomic, write_text
 from tips_bench.training.crops import read_image
-from tips_bench.training.shard_index import index_shard
+from tips_bench.training.shard_files import ShardFiles
+from tips_bench.training.shard_index import entries_in, load_index
 
 PAGE, LIST, CAPTIONS = "curation.html", "dropped.jsonl", "captions.jsonl"
 SHOWN = 24  # pairs of a kind, spread over all of them by how well they agree
@@ -170,9 +172,10 @@ def _captions(choice: Choice, ours: _Side, sample: Callable[[int], Sample]) -> d
 def _corpus_samples(shards: Sequence[Path], library: Library) -> Callable[[int], Sample]:
     def sample(row: int) -> Sample:
         number, place = library.find(row)
-        entry = index_shard(shards[number])[int(library.array(number, "places_N")[place])]
-        with shards[number].open("rb") as file:
-            found = read_sample(file, entry)
+        span = load_index(shards[number]).span(int(library.array(number, "places_N")[place]))
+        with closing(ShardFiles()) as files:
+            data = files.read(shards[number], *span)
+        found = read_sample(io.BytesIO(data), entries_in(data)[0])
         assert isinstance(found, Sample), "a signed sample has an image"
         return found
 

@@ -24,10 +24,13 @@ from pathlib import Path
 import numpy as np
 
 from tips_bench.corpus.facts import captions
+from tips_bench.corpus.storage import at_hand
 from tips_bench.corpus.store import Sample, read_sample, with_licenses, write_shard
+from tips_bench.corpus.target import Destination, bring
 from tips_bench.errors import UserError
-from tips_bench.files import atomic, write_text
+from tips_bench.files import atomic
 from tips_bench.npz import read_npz, save_npz
+from tips_bench.training.shard_files import shard_path
 from tips_bench.training.shard_index import index_shard
 
 MERGED = 256  # files at a time, which are all open
@@ -52,15 +55,15 @@ def sort_shard(shard: str, plan: str, done: str) -> None:
     """Copy the chosen samples of a shard to a sorted file, whose index is `done`."""
     names = ("places_n", "targets_n", "without_C2")
     places_n, targets_n, without_C2 = read_npz(Path(plan), "plan of a shard", lambda data: tuple(data[name] for name in names))
-    entries = index_shard(Path(shard))
 
     def packed() -> Iterator[tuple[int, bytes]]:
-        with open(shard, "rb") as file:
+        with at_hand(shard_path(shard)) as copy, copy.open("rb") as file:
+            entries = index_shard(copy)
             for place, target in zip(places_n.tolist(), targets_n.tolist(), strict=True):
                 sample = read_sample(file, entries[place])
                 assert isinstance(sample, Sample), "a signed sample has an image"
                 gone = without_C2[without_C2[:, 0] == place, 1].tolist()
-                yield target, _packed(_without(sample, gone), Path(shard).name)
+                yield target, _packed(_without(sample, gone), copy.name)
 
     _write_sorted(Path(done), packed())
 
@@ -74,12 +77,16 @@ def merge(indexes: list[str], done: str) -> None:
         Path(index).with_suffix(".samples").unlink(missing_ok=True)
 
 
-def put_together(indexes: list[str], number: int, samples: int, shard: str, done: str) -> None:
-    """Write new shard `number` of `samples` each from all sorted files, and what it is, with its licenses, to `done`."""
+def put_together(indexes: list[str], number: int, samples: int, shard: str, done: str, to: Destination | None) -> None:
+    """Write new shard `number` of `samples` each from all sorted files, and what it is, with its licenses, to `done`.
+
+    to: object storage that the shard is brought to; None = it stays. A choice that is made anew need not be the same, so that its shards
+    are, too.
+    """
     found = [pair for index in indexes for pair in _stretch(Path(index), number * samples, (number + 1) * samples)]
     licenses = Counter[str]()
     made = write_shard(Path(shard), with_licenses(_unpacked(sorted(found, key=lambda pair: pair[0])), licenses))
-    write_text(Path(done), json.dumps({"shard": made.model_dump(mode="json"), "licenses": licenses}) + "\n", durable=True)
+    bring(Path(shard), {"shard": made.model_dump(mode="json"), "licenses": licenses}, Path(done), to, again=False)
 
 
 def _without(sample: Sample, gone: list[int]) -> Sample:

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from tips_bench.cards import FeatureCard, ImageCard, load_card
 from tips_bench.corpus.curation.looks import COARSE, SIDE, Thumbnail, look_at
 from tips_bench.corpus.curation.task_images import open_images
+from tips_bench.corpus.storage import at_hand
 from tips_bench.corpus.store import read_sample
 from tips_bench.encoders import load_encoder
 from tips_bench.features.ahead import loaded
@@ -29,6 +30,7 @@ from tips_bench.features.extract import Extractor
 from tips_bench.features.image_embeddings import ImageEmbedding
 from tips_bench.npz import read_npz, save_npz
 from tips_bench.training.crops import read_image
+from tips_bench.training.shard_files import shard_path
 from tips_bench.training.shard_index import index_shard
 from tips_bench.training.shards import SampleFault
 
@@ -108,16 +110,17 @@ def read_array(file: Path, name: str) -> np.ndarray:
 
 def sign_shard(shard: str, signer: dict[str, Any], done: str) -> None:
     """Sign the samples of a shard. One without an image, or with a broken one, is left out and counted."""
-    entries = index_shard(Path(shard))
+    with at_hand(shard_path(shard)) as copy:
+        entries = index_shard(copy)
 
-    def load(place: int) -> tuple[str, np.ndarray]:
-        with open(shard, "rb") as file:
-            sample = read_sample(file, entries[place])
-        if isinstance(sample, str):
-            raise SampleFault(sample)
-        return sample.key, read_image({sample.extension: sample.image}).permute(1, 2, 0).numpy()
+        def load(place: int) -> tuple[str, np.ndarray]:
+            with copy.open("rb") as file:
+                sample = read_sample(file, entries[place])
+            if isinstance(sample, str):
+                raise SampleFault(sample)
+            return sample.key, read_image({sample.extension: sample.image}).permute(1, 2, 0).numpy()
 
-    _sign(range(len(entries)), load, Signer(**signer), Path(done))
+        _sign(range(len(entries)), load, Signer(**signer), Path(done))
 
 
 def sign_images(task: str, role: str, root: str, first: int, behind: int, signer: dict[str, Any], done: str) -> None:
