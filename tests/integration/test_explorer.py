@@ -243,6 +243,10 @@ def test_the_records_say_which_encoders_to_show(heads: list[Record], tmp_path: P
     assert [(card.name, weights) for card, weights in encoders_of(heads, None)] == [("tips-nano", None), ("tips-nano-random", None)]
     with pytest.raises(UserError, match="made with the weights of the card"):
         encoders_of(heads, "mine.pt")
+    of_a_file = [heads[0].model_copy(update={"weights": "mine.pt"}), heads[3]]
+    with pytest.raises(UserError, match=r"the weight file 'mine\.pt'\. Give it: --weights FILE"):
+        encoders_of(of_a_file, None)
+    assert [weights for _, weights in encoders_of(of_a_file, "mine.pt")] == ["mine.pt", None]
     session = Session([card for card, _ in encoders_of(heads, None)], heads=heads)
     assert list(session.encoders) == ["tips-nano", "tips-nano-random"]
     (tmp_path / "empty").mkdir()
