@@ -14,10 +14,10 @@ ROOMS = ["train=8", "val=4", "size=112", "frames_per_scene=2"]
 SMALL = [*(f"task.data.generator_options.{option}" for option in ROOMS), "image.short_side=112"]
 
 
-def fitted(task: str, model: str, data: Path, out: Path, *, predictions: bool = True) -> Record:
-    """The record of a run on few small rooms, with its head."""
-    options = {"overrides": SMALL, "data_root": data, "out": out, "device": "cpu", "workers": 0, "predictions": predictions}
-    return evaluate(task, model, keep_head=True, **options)
+def fitted(task: str, model: str, data: Path, out: Path) -> Record:
+    """The record of a run on few small rooms, with its head and its predictions."""
+    options = {"overrides": SMALL, "data_root": data, "out": out, "device": "cpu", "workers": 0}
+    return evaluate(task, model, keep_head=True, predictions=True, **options)
 
 
 def images(data: Path) -> dict[str, np.ndarray]:

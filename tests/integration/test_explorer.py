@@ -6,6 +6,7 @@ import base64
 import http.client
 import io
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from tips_bench.explorer.server import Answers, ExplorerServer
 from tips_bench.explorer.session import Session, View, always
 from tips_bench.explorer.turns import MOST_PAGES, Superseded, Turns
 from tips_bench.pictures.dense import normal_colors
+from tips_bench.results.kept_head import head_file
 from tips_bench.results.predictions import load_predictions
 from tips_bench.results.record import Record
 
@@ -243,6 +245,10 @@ def test_the_records_say_which_encoders_to_show(heads: list[Record], tmp_path: P
     assert [(card.name, weights) for card, weights in encoders_of(heads, None)] == [("tips-nano", None), ("tips-nano-random", None)]
     with pytest.raises(UserError, match="made with the weights of the card"):
         encoders_of(heads, "mine.pt")
+    of_a_file = [heads[0].model_copy(update={"weights": "mine.pt"}), heads[3]]
+    with pytest.raises(UserError, match=r"the weight file 'mine\.pt'\. Give it: --weights FILE"):
+        encoders_of(of_a_file, None)
+    assert [weights for _, weights in encoders_of(of_a_file, "mine.pt")] == ["mine.pt", None]
     session = Session([card for card, _ in encoders_of(heads, None)], heads=heads)
     assert list(session.encoders) == ["tips-nano", "tips-nano-random"]
     (tmp_path / "empty").mkdir()
@@ -257,13 +263,17 @@ def test_the_records_say_which_encoders_to_show(heads: list[Record], tmp_path: P
         records_with_heads([tmp_path / "empty"])
 
 
-def test_a_head_that_cannot_be_shown_is_one_sentence(heads: list[Record], data: Path, tmp_path: Path) -> None:
+def test_a_head_that_cannot_be_shown_is_one_sentence(heads: list[Record], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"features of tips-nano, and the page shows tips-nano-random\. Add --model tips-nano, or leave"):
         Session(["tips-nano-random"], heads=heads[:1])
     with pytest.raises(UserError, match="2 heads for rooms-seg on features of tips-nano"):
         Session(["tips-nano"], heads=[heads[0], heads[0]])
-    record = fitted("rooms-linear", "tips-nano", data, tmp_path, predictions=False)
-    with pytest.raises(UserError, match=r"the head of classification under .* makes no map of a whole image"):
+    protocol = heads[0].cards["protocol"]
+    cropped = protocol | {"image": protocol["image"] | {"shape": "center-crop"}}
+    record = heads[0].model_copy(update={"cards": heads[0].cards | {"protocol": cropped}})
+    record.save(tmp_path / heads[0].file.name)
+    shutil.copy(head_file(heads[0].file), tmp_path)
+    with pytest.raises(UserError, match=r"the head of segmentation under .* makes no map of a whole image"):
         Session(["tips-nano"], heads=[record])
     done = CliRunner().invoke(app, ["explore", "--head", str(record.file), "--device", "cpu"])
     assert done.exit_code == 2 and "makes no map" in done.stderr and len(done.stderr.splitlines()) == 2, done.stderr  # after "loading"

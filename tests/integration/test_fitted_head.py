@@ -17,7 +17,10 @@ from tests.helpers.kept_heads import SMALL, fitted, images
 from tips_bench.cli.app import app
 from tips_bench.encoders.load import load_encoder
 from tips_bench.errors import UserError
-from tips_bench.evaluation.run import evaluate
+from tips_bench.evaluation.run import RunOptions, evaluate
+from tips_bench.evaluation.spec import resolve
+from tips_bench.executors.evaluations import asked_for
+from tips_bench.executors.matrix import status
 from tips_bench.results.kept_head import head_file
 from tips_bench.results.predictions import load_predictions
 from tips_bench.results.record import Record, load_record
@@ -89,6 +92,15 @@ def test_a_head_is_made_where_it_is_missing_and_goes_with_its_record(record: Rec
     assert without.head_sha256 is None and not head_file(record.file).exists()
     with pytest.raises(UserError, match=r"no fitted head was kept of this record\. Make it: tips-bench run .*--keep-head"):
         tips_bench.load_head(without)
+
+
+def test_an_evaluation_of_a_job_is_done_when_its_head_is_there(record: Record) -> None:
+    options = vars(RunOptions(keep_head=True, metrics=[]))
+    asked = asked_for(resolve("shapes", "tips-tiny-random", overrides=SIZES), options)
+    without = asked_for(resolve("shapes", "tips-tiny-random", overrides=SIZES), options | {"keep_head": False})
+    assert [one.state for one in status(Path("out"), [asked, without])] == ["done", "done"]
+    head_file(record.file).unlink()
+    assert [one.state for one in status(Path("out"), [asked, without])] == ["left", "done"]
 
 
 def test_a_head_that_does_not_fit_is_one_sentence(record: Record, shapes: Path) -> None:
