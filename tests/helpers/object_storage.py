@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ PASSED_ON = ("content-length", "content-type", "content-range", "etag", "last-mo
 class FaultyProxy(ThreadingHTTPServer):
     """Hands requests on to `upstream`. Of the reads and writes of shards, every third is answered with 500, cut off, or late, by turns.
 
-    A write that is cut off was done, and its answer is lost. done: how often each of these was done, and "whole" for the answers that came as they were.
+    A write that is cut off was done, and its answer is lost. done: how often each of these was done, and "whole" for the answers that came
+    as they were.
     """
 
     daemon_threads = True
@@ -90,6 +91,9 @@ def faulty_s3(files: list[Path]) -> Iterator[FaultyProxy]:
     server.start()
     host, port = server.get_host_and_port()
     upstream = f"http://{host}:{port}"
+    with closing(http.client.HTTPConnection(host, port)) as reset:  # it keeps what an earlier server of this process was given
+        reset.request("POST", "/moto-api/reset")
+        assert reset.getresponse().status == 200
     client = boto3.client("s3", endpoint_url=upstream, aws_access_key_id=SECRET, aws_secret_access_key=SECRET, region_name="us-east-1")
     client.create_bucket(Bucket=BUCKET)
     for path in files:

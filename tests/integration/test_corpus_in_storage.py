@@ -240,9 +240,10 @@ def test_storage_that_refuses_is_told_of_before_any_work(
 
 def test_a_target_with_other_files_or_another_step_is_refused(tmp_path: Path, bucket: Faulty) -> None:
     source = raw(tmp_path / "raw", 1)
-    bucket.pipe_file("/bucket/thesis/one.doc", b"")
-    with pytest.raises(UserError, match="not empty, and no step began here"):
-        caption(source, place("faulty://bucket/thesis"), WISH)
+    for name in ("thesis/one.doc", "copied/corpus.json"):
+        bucket.pipe_file(f"/bucket/{name}", b"{}")
+        with pytest.raises(UserError, match="not empty, and no step began here"):
+            caption(source, place(f"faulty://bucket/{name.partition('/')[0]}"), WISH)
     caption(source, place("faulty://bucket/out"), WISH)
     with pytest.raises(UserError, match="made in another way than this `caption`"):
         caption(source, place("faulty://bucket/out"), Wish("pixels", WISH.prompts, "keep"))

@@ -97,7 +97,7 @@ def test_executors_make_a_corpus_in_s3(tmp_path: Path, proxy: FaultyProxy, chose
 
 
 def test_a_command_that_is_killed_is_taken_up_by_two_others(tmp_path: Path, proxy: FaultyProxy) -> None:
-    photos = image_folder(tmp_path / "photos", 80)
+    photos = image_folder(tmp_path / "photos", 80)  # 20 shards
     fetched(photos, tmp_path / "raw")
     line = ["corpus", "fetch", str(photos), "--to", f"s3://{BUCKET}/raw", "--samples-per-shard", "4"]
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tips_bench.claims import claimed, is_claimed, waited_for
-from tips_bench.corpus.storage import put_bytes, read_if_there
+from tips_bench.corpus.storage import read_if_there
 from tips_bench.corpus.store import BEGUN, MANIFEST
 from tips_bench.corpus.target import Target
 from tips_bench.errors import UserError
@@ -66,16 +66,15 @@ def begin(target: Target, step: str, settings: dict[str, Any]) -> bool:
     True where it is whole already. Errors: the folder has other files, or belongs to another step or other settings.
     """
     own, folder = digest(step, json.dumps(settings, sort_keys=True)), target.folder
+    text = json.dumps({"identity": own, "step": step, "settings": settings}, indent=1) + "\n"
     begun = read_if_there(folder / BEGUN)
+    if begun is None and target.destination is not None:
+        begun = target.begin(text)
     if begun is not None:
         if json.loads(begun).get("identity") != own:
             fix = "Give another folder with --to, or the settings as they were."
             raise UserError(f"it holds a corpus that was made in another way than this `{step}`", where=folder, fix=fix)
         return read_if_there(folder / MANIFEST) is not None
-    text = json.dumps({"identity": own, "step": step, "settings": settings}, indent=1) + "\n"
-    if target.destination is not None:
-        put_bytes(folder / BEGUN, text.encode())
-        return False
     if folder.is_dir() and any(BEGUN not in path.name for path in folder.iterdir()):  # those are another command's, just now or killed
         raise UserError("the folder is not empty, and no step began here", where=folder, fix="Give an empty folder, or a new one.")
     write_text(folder / BEGUN, text, durable=True)

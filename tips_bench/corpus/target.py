@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from tips_bench.catalog import cache_root
-from tips_bench.claims import used
+from tips_bench.claims import used, waited_for
 from tips_bench.corpus.storage import address, listed, place, put_bytes, put_file, put_first, read_if_there, remove
 from tips_bench.corpus.store import BEGUN, MANIFEST, Manifest, Shard, manifest_text, remove_shard
 from tips_bench.errors import UserError
@@ -61,6 +61,15 @@ class Target:
     def destination(self) -> Destination | None:
         """Of a target in object storage, as plain data."""
         return {"address": str(self.folder), "owner": self.owner, "work": str(self.work)} if is_remote(self.folder) else None
+
+    def begin(self, text: str) -> bytes:
+        """What .begun.json says in object storage: `text`, unless another command was first. Errors: as for `put_bytes`."""
+        with waited_for(self.work / BEGUN):  # here only a lock
+            begun = read_if_there(self.folder / BEGUN)
+            if begun is None:
+                begun = text.encode()
+                put_bytes(self.folder / BEGUN, begun)
+            return begun
 
     def recover(self, records: Path) -> None:
         """Bring the records of pieces that are up into the work folder, and forget those whose shard is not there as it was brought.
@@ -132,7 +141,7 @@ def opened(folder: Path, works: Path | None, records: str = "") -> Iterator[Targ
 
 def _owned(folder: Path, works: Path) -> Target:
     there = listed(folder)
-    if there and not {BEGUN, OWNER, MANIFEST} & set(there):
+    if there and not {BEGUN, OWNER} & set(there):
         raise UserError("the folder is not empty, and no step began here", where=folder, fix="Give an empty folder, or a new one.")
     found = _owner(folder)
     if found is None and MANIFEST not in there:
@@ -152,8 +161,8 @@ def _owned(folder: Path, works: Path) -> Target:
         raise UserError(
             f"the corpus there is made from the work folder {(found or {}).get('folder')} of {(found or {}).get('machine')}",
             where=folder,
-            fix=f"Give the command there, or --work with a folder that both machines share. If that folder is lost, delete {OWNER} "
-            "at the address, and give the command again: it goes on with the shards that are there.",
+            fix=f"Give the command there, or --work with a folder that both machines share. If that folder is lost, and nothing "
+            f"works there any more, delete {OWNER} at the address, and give the command again.",
         )
     return target
 
