@@ -70,9 +70,13 @@ def look_at(image_HW3: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def hash_distances(hashes_N4: np.ndarray, others_M4: np.ndarray) -> np.ndarray:
     """[N,M] uint8: bits by which the nearest of both hashes differ, as the images are or one of them mirrored."""
+    return hash_bits(hashes_N4[:, None], others_M4[None])
+
+
+def hash_bits(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The same of arrays [...,4] that are laid beside each other, uint8 [...]."""
     pairs = ((0, 0), (1, 1), (0, 2), (1, 3))
-    found = [np.bitwise_count(hashes_N4[:, own, None] ^ others_M4[None, :, other]) for own, other in pairs]
-    return np.minimum.reduce(found)
+    return np.minimum.reduce([np.bitwise_count(one[..., own] ^ other[..., theirs]) for own, theirs in pairs])
 
 
 @dataclass(frozen=True)
@@ -98,12 +102,26 @@ def overlays(one: Thumbnail, other: Thumbnail, least_scale: float, wanted: float
     for part, whole in ((one, other), (other, one)):
         if part.gray_SS.std() < FLAT:
             continue
-        stretch = part.aspect / whole.aspect
-        aspects = (1.0,) if 1 / SAME_ASPECT < stretch < SAME_ASPECT else (1.0, stretch)
+        aspects = aspects_of(part.aspect / whole.aspect)
         for turned in (part, part.mirrored):
             best = max(_at_sizes(turned.gray_SS, whole.gray_SS, list(_sizes(aspect, least_scale)), wanted) for aspect in aspects)
             if best.agreement >= wanted:
                 yield _seen(turned, whole, best)
+
+
+def aspects_of(stretch: float) -> tuple[float, ...]:
+    """The aspects that a part may have, as shares of the whole. stretch: its own aspect over that of the whole."""
+    return (1.0,) if 1 / SAME_ASPECT < stretch < SAME_ASPECT else (1.0, stretch)
+
+
+def small(gray_SS: np.ndarray) -> np.ndarray:
+    """[C,C] gray values for a coarse look."""
+    return cv2.resize(gray_SS, (COARSE, COARSE), interpolation=cv2.INTER_AREA)
+
+
+def coarse_sizes(aspect: float, least_scale: float) -> list[tuple[int, int]]:
+    """(height, width) in pixels of COARSE of the parts that a coarse look compares."""
+    return [_pixels(size, COARSE) for size in list(_sizes(aspect, least_scale))[::2]]
 
 
 @dataclass(frozen=True, order=True)
@@ -128,7 +146,7 @@ def _at_sizes(part_SS: np.ndarray, whole_SS: np.ndarray, sizes: list[tuple[float
 
     Its agreement is 0 where the small thumbnails rule `wanted` out.
     """
-    part_CC, whole_CC = (cv2.resize(image, (COARSE, COARSE), interpolation=cv2.INTER_AREA) for image in (part_SS, whole_SS))
+    part_CC, whole_CC = small(part_SS), small(whole_SS)
     coarse = [_fit(part_CC, whole_CC, _pixels(size, COARSE)).agreement for size in sizes[::2]]
     place = int(np.argmax(coarse)) if coarse else 0
     if not coarse or coarse[place] < wanted - SLACK:
