@@ -1,4 +1,4 @@
-"""On a Ray cluster of two nodes, of which one is taken away: a list of evaluations, also by two ranks, and a curation, as by one process."""
+"""On a Ray cluster of two nodes, of which one is taken away, and by two ranks: the records, and the corpus, of one process."""
 
 from __future__ import annotations
 

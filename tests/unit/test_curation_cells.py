@@ -98,7 +98,9 @@ def test_an_image_is_a_member_of_its_nearest_cell_and_kept_as_it_was_signed(
             blocks = [block for _, block in entries.in_memory()]
             rows = [row for block in blocks for row in block.rows_N.tolist()]
             there_N = expected_NV[:, 0] == number if kind == 0 else (expected_NV[:, 1:] == number).any(1)
-            assert rows == np.flatnonzero(there_N).tolist() and len(entries) == len(rows) and all(len(block.rows_N) <= 7 for block in blocks)
+            assert (
+                rows == np.flatnonzero(there_N).tolist() and len(entries) == len(rows) and all(len(block.rows_N) <= 7 for block in blocks)
+            )
             for block in blocks:
                 file, place = library.find(int(block.rows_N[0]))
                 np.testing.assert_array_equal(block.thumbnail(0).gray_SS, library.read(file).thumbnail(place).gray_SS)

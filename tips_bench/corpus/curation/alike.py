@@ -15,7 +15,6 @@ import numpy as np
 from tips_bench.corpus.curation.candidates import NOTHING, By, candidates
 from tips_bench.corpus.curation.card import DuplicateCard
 from tips_bench.corpus.curation.cells import read_cell
-from tips_bench.corpus.curation.coarse import may_agree
 from tips_bench.corpus.curation.library import Library
 from tips_bench.corpus.curation.looks import Overlay, Thumbnail, hash_bits, overlays
 from tips_bench.npz import read_npz, save_npz
@@ -106,14 +105,8 @@ def find_pairs_in_cell(folder: str, number: int, by: By, card: dict[str, Any], d
 
 def compare(own: Looks, others: Looks, pairs_P2: np.ndarray, card: DuplicateCard) -> tuple[np.ndarray, np.ndarray]:
     """(agreement_P, bits_P uint8) of pairs of places, the first in `own`, the second in `others`."""
-    sides = [np.unique(places_P, return_inverse=True) for places_P in pairs_P2.T]
-    ones, theirs = ([looks.thumbnail(place) for place in places] for looks, (places, _) in zip((own, others), sides, strict=True))
-    near_P2 = np.stack([inverse_P for _, inverse_P in sides], 1)
-    agreement_P = np.zeros(len(pairs_P2))
-    may_P = may_agree(ones, theirs, near_P2, card.least_scale, min(card.agreement, card.like_agreement))
-    for place in np.flatnonzero(may_P).tolist():
-        agreement_P[place] = agreement(ones[near_P2[place, 0]], theirs[near_P2[place, 1]], card)
-    return agreement_P, hash_bits(own.hashes_N4[pairs_P2[:, 0]], others.hashes_N4[pairs_P2[:, 1]])
+    found = [agreement(own.thumbnail(one), others.thumbnail(other), card) for one, other in pairs_P2.tolist()]
+    return np.array(found, np.float64), hash_bits(own.hashes_N4[pairs_P2[:, 0]], others.hashes_N4[pairs_P2[:, 1]])
 
 
 def _by_file(library: Library, rows_P: np.ndarray) -> list[tuple[int, np.ndarray]]:

@@ -33,7 +33,7 @@ from tips_bench.files import atomic
 from tips_bench.npz import read_npz, save_npz
 
 PART = 1 << 18  # images of a part, or those of one file where it has more
-BLOCK = 1 << 16  # entries of a cell that are in memory at once
+BLOCK = 1 << 15  # entries of a cell that are in memory at once
 
 
 def make_centroids(library: Library, by: By, card: CellCard, seed: int, file: Path) -> None:
@@ -120,7 +120,7 @@ def divide(folder: str, first: int, behind: int, by: By, centroids: str, visited
 
 
 def _entry(dim: int) -> np.dtype[np.void]:
-    """What is kept of an image: its row in the library, and of its signatures what a comparison needs. dim: 0 where that is no embedding."""
+    """What is kept of an image: its row in the library, and of its signatures what a comparison needs. dim: 0 leaves embeddings out."""
     looks = [("thumbnail", np.uint8, (SIDE, SIDE)), ("colors", np.uint8, (COARSE, COARSE, 2))]
     return np.dtype([("row", np.int64), ("hashes", np.uint64, (4,)), ("size", np.int64, (2,)), *looks, ("embedding", np.float16, (dim,))])
 

@@ -170,7 +170,9 @@ class _Curation:
         """Files of pairs in cells, which are removed when all are found."""
         card, cells = self.wish.card.duplicates, self.work / f"cells-{by}"
         centroids = cells / "centroids.npz"
-        complete(self.target, lambda: make_centroids(corpus, by, card.cells, self.wish.seed, centroids), f"{WORK}/{cells.name}/{centroids.name}")
+        complete(
+            self.target, lambda: make_centroids(corpus, by, card.cells, self.wish.seed, centroids), f"{WORK}/{cells.name}/{centroids.name}"
+        )
         common = {"folder": str(corpus.folder), "by": by, "centroids": str(centroids), "visited": visited}
         divided = [{**common, "first": first, "behind": behind} for first, behind in parts(corpus)]
         indexes = self._all("cells:divide", cells.name, divided, ".npy")

@@ -102,26 +102,12 @@ def overlays(one: Thumbnail, other: Thumbnail, least_scale: float, wanted: float
     for part, whole in ((one, other), (other, one)):
         if part.gray_SS.std() < FLAT:
             continue
-        aspects = aspects_of(part.aspect / whole.aspect)
+        stretch = part.aspect / whole.aspect
+        aspects = (1.0,) if 1 / SAME_ASPECT < stretch < SAME_ASPECT else (1.0, stretch)
         for turned in (part, part.mirrored):
             best = max(_at_sizes(turned.gray_SS, whole.gray_SS, list(_sizes(aspect, least_scale)), wanted) for aspect in aspects)
             if best.agreement >= wanted:
                 yield _seen(turned, whole, best)
-
-
-def aspects_of(stretch: float) -> tuple[float, ...]:
-    """The aspects that a part may have, as shares of the whole. stretch: its own aspect over that of the whole."""
-    return (1.0,) if 1 / SAME_ASPECT < stretch < SAME_ASPECT else (1.0, stretch)
-
-
-def small(gray_SS: np.ndarray) -> np.ndarray:
-    """[C,C] gray values for a coarse look."""
-    return cv2.resize(gray_SS, (COARSE, COARSE), interpolation=cv2.INTER_AREA)
-
-
-def coarse_sizes(aspect: float, least_scale: float) -> list[tuple[int, int]]:
-    """(height, width) in pixels of COARSE of the parts that a coarse look compares."""
-    return [_pixels(size, COARSE) for size in list(_sizes(aspect, least_scale))[::2]]
 
 
 @dataclass(frozen=True, order=True)
@@ -146,7 +132,7 @@ def _at_sizes(part_SS: np.ndarray, whole_SS: np.ndarray, sizes: list[tuple[float
 
     Its agreement is 0 where the small thumbnails rule `wanted` out.
     """
-    part_CC, whole_CC = small(part_SS), small(whole_SS)
+    part_CC, whole_CC = (cv2.resize(image, (COARSE, COARSE), interpolation=cv2.INTER_AREA) for image in (part_SS, whole_SS))
     coarse = [_fit(part_CC, whole_CC, _pixels(size, COARSE)).agreement for size in sizes[::2]]
     place = int(np.argmax(coarse)) if coarse else 0
     if not coarse or coarse[place] < wanted - SLACK:
