@@ -10,7 +10,7 @@ import pytest
 from tests.helpers.curation import drawing
 from tips_bench.corpus.curation import cells
 from tips_bench.corpus.curation.alike import Pairs, find_pairs, find_pairs_in_cell, load_pairs
-from tips_bench.corpus.curation.candidates import By
+from tips_bench.corpus.curation.candidates import NOTHING, By, candidates
 from tips_bench.corpus.curation.card import CellCard, DuplicateCard
 from tips_bench.corpus.curation.cells import cells_of, divide, make_centroids, nearest_cells, parts, read_cell, read_centroids
 from tips_bench.corpus.curation.library import Library
@@ -122,6 +122,32 @@ def test_in_cells_that_are_all_visited_no_pair_of_all_pairs_is_missed(library: L
     few = links(pairs_in_cells(library, tmp_path / "few", by, 1, card))
     assert few <= links(pairs_in_cells(library, tmp_path / "more", by, 64, card))
     assert by == "embedding" or len(few & exact) > 0.8 * len(exact)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of faiss's own import
+def test_what_is_nearest_in_the_cells_of_an_image_is_what_an_inverted_file_of_faiss_finds(library: Library, tmp_path: Path) -> None:
+    import faiss
+
+    centroids_KD, embeddings_ND = divided(library, tmp_path, "embedding", 2), np.concatenate([part for _, part in library.embeddings()])
+    lists = faiss.IndexFlatL2(centroids_KD.shape[1])
+    lists.add(centroids_KD)
+    index = faiss.IndexIVFFlat(lists, centroids_KD.shape[1], len(centroids_KD), faiss.METRIC_INNER_PRODUCT)
+    index.add(embeddings_ND)
+    index.nprobe, card = 2, DuplicateCard(neighbors=3)
+    _, expected_NR = index.search(embeddings_ND, 4)
+    found = [set[int]() for _ in range(len(library))]
+    for number in range(len(centroids_KD)):
+        members, visitors = read_cell(tmp_path, number)
+        rows_M = np.concatenate([block.rows_N for _, block in members.in_memory()])
+        for entries, inside in ((members, True), (visitors, False)):
+            for first, own in entries.in_memory():
+                itself = slice(first, first + len(own.rows_N)) if inside else None
+                places_NR = candidates(own.embeddings_ND, own.hashes_N4, members, card, itself, ["embedding"])
+                for row, places in zip(own.rows_N.tolist(), places_NR.tolist(), strict=True):
+                    found[row] |= {int(rows_M[place]) for place in places if place != NOTHING}
+    for row, near in enumerate(found):
+        ours = sorted(near, key=lambda other: -float(embeddings_ND[row] @ embeddings_ND[other]))[:3]
+        assert ours == [other for other in expected_NR[row].tolist() if other not in (row, -1)][:3]
 
 
 def test_neither_the_size_of_blocks_nor_that_of_parts_changes_the_pairs(
