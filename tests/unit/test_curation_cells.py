@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +127,7 @@ def test_in_cells_that_are_all_visited_no_pair_of_all_pairs_is_missed(library: L
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of faiss's own import
 def test_what_is_nearest_in_the_cells_of_an_image_is_what_an_inverted_file_of_faiss_finds(library: Library, tmp_path: Path) -> None:
-    import faiss
+    faiss = importlib.import_module("faiss")
 
     centroids_KD, embeddings_ND = divided(library, tmp_path, "embedding", 2), np.concatenate([part for _, part in library.embeddings()])
     lists = faiss.IndexFlatL2(centroids_KD.shape[1])
