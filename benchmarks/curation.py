@@ -2,6 +2,7 @@
 
     python -m benchmarks.curation --seed 8           # seeds of rooms that are not the one that the thresholds were chosen on
     python -m benchmarks.curation --seed 7 --choose  # precision and recall over thresholds
+    python -m benchmarks.curation --seed 9 --images 2400 --each 30 --cells 100,30  # duplicates looked for in cells of so many images
 
 The corpus is generated rooms, four frames of each: frames of one room are alike, and are no duplicates. Changed copies of some are put
 into it, and changed copies of test images of `rooms-seg`. A pair is right if both show one image; precision is the share of the pairs
@@ -17,14 +18,17 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import imagehash
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from tips_bench.cards import load_card
-from tips_bench.corpus.curation.alike import Pairs, find_pairs, load_pairs, same_picture
-from tips_bench.corpus.curation.card import DuplicateCard
+from tips_bench.corpus.curation.alike import Pairs, find_pairs, find_pairs_in_cell, load_pairs, same_picture
+from tips_bench.corpus.curation.candidates import By
+from tips_bench.corpus.curation.card import CellCard, DuplicateCard
+from tips_bench.corpus.curation.cells import divide, make_centroids, parts, read_centroids
 from tips_bench.corpus.curation.library import Library
 from tips_bench.corpus.curation.signatures import sign_images, sign_shard
 from tips_bench.corpus.curation.task_images import TaskImages, open_images, prepare, root_of
@@ -139,6 +143,21 @@ def pairs_of(corpus: Library, among: Library, card: DuplicateCard, work: Path) -
     return load_pairs(files)
 
 
+def pairs_in_cells(corpus: Library, card: DuplicateCard, work: Path) -> Pairs:
+    """What a curation finds with the card where it looks in cells alone."""
+    found = list[Path]()
+    for by, visited in cast(list[tuple[By, int]], [("embedding", card.cells.visited), ("hash", card.cells.visited_by_hash)]):
+        folder, centroids = work / by, work / by / "centroids.npz"
+        make_centroids(corpus, by, card.cells, 0, centroids)
+        for number, (first, behind) in enumerate(parts(corpus)):
+            divide(str(corpus.folder), first, behind, by, str(centroids), visited, str(folder / f"{number:06d}.npy"))
+        files = [folder / f"{number:06d}.npz" for number in range(len(read_centroids(centroids)))]
+        for number, file in enumerate(files):
+            find_pairs_in_cell(str(folder), number, by, card.model_dump(), str(file))
+        found += files
+    return load_pairs(found)
+
+
 def hash_pairs(corpus: Library, among: Library, folder: Path, tests: TaskImages, bits: int) -> Pairs:
     """What imagehash's phash alone finds: all pairs whose hashes differ by so many bits at most, as its own examples use it."""
     own_N = _phashes(Image.open(io.BytesIO(sample.image)) for shard in sorted(folder.glob("*.tar")) for sample in read_samples(shard))
@@ -211,6 +230,25 @@ def measure(work: Path, samples: Sequence[Sample], tests: TaskImages, *, each: i
     return Bench(planted, [tests.load(place)[0] for place in range(tests.count)], curation, hashes)
 
 
+def cells_table(bench: Bench, corpus: Library, cells: Sequence[int], work: Path) -> str:
+    """Markdown: what is found of duplicates in cells of so many images, by the cells that are visited, beside all pairs."""
+    lines = ["| images of a cell | cells | visited, by hash | pairs of all | precision | mean recall |", "|---|---:|---:|---:|---:|---:|"]
+    exact, every = bench.curation["duplicates"], score(bench.curation["duplicates"], bench.planted, None)
+    lines.append(f"| all pairs | | | 1.000 | {every.precision:.3f} | {every.mean_recall:.3f} |")
+    for images in cells:
+        for visited, by_hash in ((1, 1), (2, 1), (4, 2), (8, 4)):
+            card = DuplicateCard(cells=CellCard(images=images, visited=visited, visited_by_hash=by_hash))
+            pairs = pairs_in_cells(corpus, card, work / f"cells-{images}-{visited}")
+            found, share = score(pairs, bench.planted, None), len(_links(pairs) & _links(exact)) / len(_links(exact))
+            count = max(1, len(corpus) // images)
+            lines.append(f"| {images} | {count} | {visited}, {by_hash} | {share:.3f} | {found.precision:.3f} | {found.mean_recall:.3f} |")
+    return "\n".join(lines)
+
+
+def _links(pairs: Pairs) -> set[tuple[int, int]]:
+    return {(min(link), max(link)) for link in zip(pairs.rows_P.tolist(), pairs.others_P.tolist(), strict=True)}
+
+
 def table(bench: Bench, least: float, bits: int) -> str:
     """Markdown."""
     ways = {"curation": least, "hashes": -float(bits)}
@@ -231,6 +269,9 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=12, help="copies of each change and strength")
     parser.add_argument("--encoder", default="tips-nano")
     parser.add_argument("--bits", type=int, default=8, help="for phash alone")
+    parser.add_argument(
+        "--cells", type=lambda text: [int(images) for images in text.split(",")], default=[], help="images of a cell, as 100,30"
+    )
     parser.add_argument("--choose", action="store_true", help="print precision and recall over thresholds")
     arguments = parser.parse_args()
     card = load_card("task", "rooms-seg")
@@ -245,13 +286,14 @@ def main() -> None:
         samples = [sample for shard in sorted(rooms.glob("train-*.tar")) for sample in read_samples(shard)][: arguments.images]
         options = {"each": arguments.each, "seed": arguments.seed, "encoder": arguments.encoder}
         bench = measure(work, samples, tests, **options, least=LOW if arguments.choose else default)
+        in_cells = cells_table(bench, Library.load(work / "corpus"), arguments.cells, work) if arguments.cells else ""
     print(json.dumps({"images": len(bench.planted), "copies": len(CASES) * arguments.each, **options}))
     if arguments.choose:
         for by, limits in (("curation", np.arange(LOW, 0.991, 0.005)), ("hashes", -np.arange(0, 25, 2.0))):
             for limit in limits:
                 ones = [bench.found(kind, by, float(limit)) for kind in KINDS]
                 print(by, f"{limit:.3f}", *(f"precision {one.precision:.4f} recall {one.mean_recall:.4f}" for one in ones))
-    print(table(bench, default, arguments.bits))
+    print(table(bench, default, arguments.bits), in_cells, sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from tips_bench.executors.chosen import Chosen
 
 PIXELS = Signer("pixels", device="cpu")
 CARD = ["samples=10", "balance.members=[6, 3]", "balance.rounds=1"]
+IN_CELLS = [*CARD, "duplicates.cells.above=0", "duplicates.cells.images=12"]
 
 
 @pytest.fixture
@@ -46,9 +47,9 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return write_corpus(tmp_path / "raw")
 
 
-def wish(**options: Any) -> Wish:
+def wish(card: list[str] = CARD, **options: Any) -> Wish:
     against, absent = gather([TASK, "rooms-seg", "ade20k"], ["test"], None, whatever_is_here=True)
-    return Wish(PIXELS, curation_card(CARD), against=against, absent=absent, dedup=True, **options)
+    return Wish(PIXELS, curation_card(card), against=against, absent=absent, dedup=True, **options)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -100,6 +101,16 @@ def test_stopped_at_any_moment_it_goes_on_to_the_same_bytes(
     expected = (curate(tmp_path / "raw", tmp_path / "once", asked), contents(tmp_path / "once"))[1]
     kills = kills_at_each_file(lambda: curate(tmp_path / "raw", tmp_path / "killed", asked), monkeypatch)
     assert kills >= 5 and contents(tmp_path / "killed") == expected
+
+
+def test_in_cells_the_same_copies_go_and_stopped_at_any_moment_it_goes_on_to_the_same_bytes(
+    tmp_path: Path, planted: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact, asked = curate(tmp_path / "raw", tmp_path / "exact", wish()), wish(IN_CELLS)
+    made = curate(tmp_path / "raw", tmp_path / "once", asked)
+    assert made.steps[-1].dropped == exact.steps[-1].dropped and made.shards == exact.shards
+    kills = kills_at_each_file(lambda: curate(tmp_path / "raw", tmp_path / "killed", asked), monkeypatch)
+    assert kills >= 5 and contents(tmp_path / "killed") == contents(tmp_path / "once")
 
 
 def test_two_commands_with_one_target_share_its_pieces(tmp_path: Path, planted: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +178,7 @@ def test_merged_files_give_the_same_shards_and_hold_no_sample_twice(
 def test_executors_make_the_same_corpus(tmp_path: Path, planted: dict[str, str], chosen: Chosen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]))
-    asked = wish(balance=True, keep=24)
+    asked = wish(IN_CELLS, balance=True, keep=24)
     curate(tmp_path / "raw", tmp_path / "here", asked)
     curate(tmp_path / "raw", tmp_path / "there", asked, chosen)
     assert contents(tmp_path / "there") == contents(tmp_path / "here")

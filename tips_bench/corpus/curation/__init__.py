@@ -6,7 +6,8 @@ looks          what an image looks like: perceptual hashes, and a thumbnail that
 task_images    the images of a task's data, whatever its family
 signatures     hashes, thumbnails and embeddings of a shard or of a data set, in one file each
 library        the signature files of a folder as one long table
-candidates     which images of a table may be the same picture as an image
+candidates     which of many images may be the same picture as an image
+cells          images of a large corpus that look alike, put together
 alike          pairs of candidates whose thumbnails agree
 duplicates     groups of such pairs, of which one image stays
 agreeing       web captions that agree with their images

@@ -1,20 +1,22 @@
-"""Pairs of images that are the same picture: candidates whose thumbnails agree. A file of pairs for each file of signatures.
+"""Pairs of images that are the same picture: candidates whose thumbnails agree. A file of pairs for each file of signatures, or cell.
 
-Axes: P pairs, N images of the file, R candidates, S pixels of a thumbnail.
+Axes: P pairs, N images of the file or entries of a block, R candidates, S pixels of a thumbnail.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from tips_bench.corpus.curation.candidates import NOTHING, candidates
+from tips_bench.corpus.curation.candidates import NOTHING, By, candidates
 from tips_bench.corpus.curation.card import DuplicateCard
+from tips_bench.corpus.curation.cells import read_cell
 from tips_bench.corpus.curation.library import Library
-from tips_bench.corpus.curation.looks import Overlay, Thumbnail, hash_distances, overlays
+from tips_bench.corpus.curation.looks import Overlay, Thumbnail, hash_bits, overlays
 from tips_bench.npz import read_npz, save_npz
 
 
@@ -55,21 +57,56 @@ def _counts(overlay: Overlay, card: DuplicateCard) -> bool:
     return overlay.colors >= card.colors and (not little or overlay.agreement >= card.plain_agreement)
 
 
+class Looks(Protocol):
+    """What a file of signatures, or a block of a cell, knows of how its images look."""
+
+    @property
+    def hashes_N4(self) -> np.ndarray: ...
+
+    def thumbnail(self, place: int) -> Thumbnail: ...
+
+
 def find_pairs(folder: str, number: int, among: str, card: dict[str, Any], done: str) -> None:
     """Look for the images of one file of the library `folder` in the library `among`; in their own one, a pair may be named twice."""
     library, others, settings = Library.load(Path(folder)), Library.load(Path(among)), DuplicateCard(**card)
     own, itself = library.read(number), library.rows(number) if folder == among else None
     rows_NR = candidates(own.embeddings_ND, own.hashes_N4, others, settings, itself)
-    pairs = np.unique(np.stack([(rows_NR != NOTHING).nonzero()[0], rows_NR[rows_NR != NOTHING]], 1), axis=0)
-    agreement_P, bits_P = np.zeros(len(pairs)), np.zeros(len(pairs), np.uint8)
-    for file, places_P in _by_file(others, pairs[:, 1]):
-        theirs = others.read(file)
-        for place in places_P:
-            one, other = int(pairs[place, 0]), int(pairs[place, 1]) - others.rows(file).start
-            agreement_P[place] = agreement(own.thumbnail(one), theirs.thumbnail(other), settings)
-            bits_P[place] = hash_distances(own.hashes_N4[one, None], theirs.hashes_N4[other, None])[0, 0]
-    found = Pairs(pairs[:, 0] + library.rows(number).start, pairs[:, 1], agreement_P, bits_P)
+    pairs_P2 = np.unique(np.stack([(rows_NR != NOTHING).nonzero()[0], rows_NR[rows_NR != NOTHING]], 1), axis=0)
+    agreement_P, bits_P = np.zeros(len(pairs_P2)), np.zeros(len(pairs_P2), np.uint8)
+    for file, places_P in _by_file(others, pairs_P2[:, 1]):
+        near_P2 = pairs_P2[places_P] - [0, others.rows(file).start]
+        agreement_P[places_P], bits_P[places_P] = compare(own, others.read(file), near_P2, settings)
+    found = Pairs(pairs_P2[:, 0] + library.rows(number).start, pairs_P2[:, 1], agreement_P, bits_P)
     save_npz(Path(done), **vars(found.at(same_picture(agreement_P, bits_P, settings))))
+
+
+def find_pairs_in_cell(folder: str, number: int, by: By, card: dict[str, Any], done: str) -> None:
+    """Look for the members and the visitors of a cell among its members; a pair may be named twice. folder: of the cells' parts.
+
+    by: what the cells were divided by, and candidates are found by.
+    """
+    settings, found = DuplicateCard(**card), list[Pairs]()
+    members, visitors = read_cell(Path(folder), number)
+    for entries in (members, visitors):
+        for first, own in entries.in_memory():
+            itself = slice(first, first + len(own.rows_N)) if entries is members else None
+            places_NR = candidates(own.embeddings_ND, own.hashes_N4, members, settings, itself, [by])
+            for start, others in members.in_memory():
+                inside_NR = (places_NR >= start) & (places_NR < start + len(others.rows_N))
+                pairs_P2 = np.stack([inside_NR.nonzero()[0], places_NR[inside_NR] - start], 1)
+                if itself is not None and start == first:
+                    pairs_P2.sort(axis=1)  # of two images that are near to each other, one pair
+                pairs_P2 = np.unique(pairs_P2, axis=0)
+                agreement_P, bits_P = compare(own, others, pairs_P2, settings)
+                pairs = Pairs(own.rows_N[pairs_P2[:, 0]], others.rows_N[pairs_P2[:, 1]], agreement_P, bits_P)
+                found.append(pairs.at(same_picture(agreement_P, bits_P, settings)))
+    save_npz(Path(done), **vars(_joined(found)))
+
+
+def compare(own: Looks, others: Looks, pairs_P2: np.ndarray, card: DuplicateCard) -> tuple[np.ndarray, np.ndarray]:
+    """(agreement_P, bits_P uint8) of pairs of places, the first in `own`, the second in `others`."""
+    found = [agreement(own.thumbnail(one), others.thumbnail(other), card) for one, other in pairs_P2.tolist()]
+    return np.array(found, np.float64), hash_bits(own.hashes_N4[pairs_P2[:, 0]], others.hashes_N4[pairs_P2[:, 1]])
 
 
 def _by_file(library: Library, rows_P: np.ndarray) -> list[tuple[int, np.ndarray]]:
@@ -80,5 +117,8 @@ def _by_file(library: Library, rows_P: np.ndarray) -> list[tuple[int, np.ndarray
 
 def load_pairs(files: list[Path]) -> Pairs:
     """All pairs of the files, in their order."""
-    parts = [read_npz(file, "file of pairs", lambda data: Pairs(*(data[name] for name in Pairs.__annotations__))) for file in files]
+    return _joined([read_npz(file, "file of pairs", lambda data: Pairs(*(data[name] for name in Pairs.__annotations__))) for file in files])
+
+
+def _joined(parts: Sequence[Pairs]) -> Pairs:
     return Pairs(*(np.concatenate([getattr(part, name) for part in (NONE, *parts)]) for name in Pairs.__annotations__))

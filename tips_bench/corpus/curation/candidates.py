@@ -1,46 +1,64 @@
-"""Which images of a library may be the same picture as an image: the nearest by embedding, and the nearest by perceptual hash.
+"""Which of many images may be the same picture as an image: the nearest by embedding, and the nearest by perceptual hash.
 
-Both are found exactly, a file against a file at a time, so the result depends on neither the size of blocks nor who computes it, but for
-the rounding of products in float32: a candidate more or less, which the thumbnails then judge. The work grows with the images of both.
+Both are found exactly, a block of images at a time, so the result depends on neither the size of blocks nor who computes it, but for the
+rounding of products in float32: a candidate more or less, which the thumbnails then judge. The work grows with the images of both.
 
-Axes: N queries, M images of a file, R candidates of a query, D features, 4 hashes.
+Axes: N queries, M images of a block, R candidates of a query, D features, 4 hashes.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from tips_bench.corpus.curation.card import DuplicateCard
-from tips_bench.corpus.curation.library import Library
 from tips_bench.corpus.curation.looks import hash_distances
 
 BLOCK = 1024  # queries at once: 32 MiB of bits against a file of 4,096 images
 NOTHING = -1
+By = Literal["embedding", "hash"]
 
 
-def candidates(embeddings_ND: np.ndarray, hashes_N4: np.ndarray, library: Library, card: DuplicateCard, own: slice | None) -> np.ndarray:
-    """[N,R] rows of the library, NOTHING where there are fewer. own: the rows of the queries themselves, if they are of the library."""
-    near = Nearest(len(embeddings_ND), card.neighbors)
-    alike = Nearest(len(embeddings_ND), card.neighbors)
-    for number in range(len(library.files)):
-        start = library.rows(number).start
-        index, others_M4 = Index(library.array(number, "embeddings_ND")), library.array(number, "hashes_N4")
+class Images(Protocol):
+    """Images that are looked through: the files of a library, or the members of a cell."""
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """(row of its first image, embeddings_MD, hashes_M4) of each block, in the order of the rows."""
+
+
+def candidates(
+    embeddings_ND: np.ndarray,
+    hashes_N4: np.ndarray,
+    images: Images,
+    card: DuplicateCard,
+    own: slice | None,
+    by: Sequence[By] = ("embedding", "hash"),
+) -> np.ndarray:
+    """[N,R] rows of the images, NOTHING where there are fewer. own: the rows of the queries themselves, if they are among them.
+
+    by: what they are found by; of what is not named, embeddings may have no features.
+    """
+    found = {name: Nearest(len(embeddings_ND), card.neighbors) for name in by}
+    for start, others_MD, others_M4 in images.blocks():
+        index = Index(others_MD) if "embedding" in by else None
         for first in range(0, len(embeddings_ND) if len(others_M4) else 0, BLOCK):
             part = slice(first, first + BLOCK)
-            itself = None if own is None else np.arange(own.start, own.stop)[part] - start
-            for nearest, (values_nR, places_nR) in (
-                (near, index.nearest(embeddings_ND[part].astype(np.float32), card.neighbors + 1)),
-                (alike, _alike(hashes_N4[part], others_M4, card)),
-            ):
-                if itself is not None:
+            for name, nearest in found.items():
+                if name == "embedding":
+                    assert index is not None
+                    values_nR, places_nR = index.nearest(embeddings_ND[part].astype(np.float32), card.neighbors + 1)
+                else:
+                    values_nR, places_nR = _alike(hashes_N4[part], others_M4, card)
+                if own is not None:
+                    itself = np.arange(own.start, own.stop)[part] - start
                     values_nR = np.where(places_nR == itself[:, None], -np.inf, values_nR)
                 nearest.take(part, values_nR, places_nR + start)
-    return np.concatenate([near.rows_NR, alike.rows_NR], 1)
+    return np.concatenate([nearest.rows_NR for nearest in found.values()], 1)
 
 
 class Nearest:
@@ -59,7 +77,7 @@ class Nearest:
 
 
 class Index:
-    """Embeddings of a file, to be searched many times: all of them are compared, by faiss where it is installed."""
+    """Embeddings of a block, to be searched many times: all of them are compared, by faiss where it is installed."""
 
     def __init__(self, embeddings_MD: np.ndarray) -> None:
         self._embeddings_MD = np.ascontiguousarray(embeddings_MD, np.float32)
@@ -69,7 +87,7 @@ class Index:
             self._flat.add(self._embeddings_MD)
 
     def nearest(self, queries_nD: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """The greatest cosines of each query, at most `count`, and their places in the file. queries_nD: float32."""
+        """The greatest cosines of each query, at most `count`, and their places in the block. queries_nD: float32."""
         count = min(count, len(self._embeddings_MD))
         if self._flat is not None:
             values_nR, places_nR = self._flat.search(np.ascontiguousarray(queries_nD), count)

@@ -10,6 +10,22 @@ from tips_bench.plain_yaml import override
 from tips_bench.strict import Strict, parse
 
 
+class CellCard(Strict):
+    """Of many images, those that look alike are put into one cell, and copies are looked for in cells alone.
+
+    above: of how many images; up to so many, all pairs are compared. images: of a cell, on average. visited: in how many cells copies of an
+    image are looked for by its embedding, those with the nearest centroids; it lies in the first. visited_by_hash: the same by its hashes,
+    and as many by those of its mirrored self. sample: images for each cell that the centroids are found from. iterations: of k-means.
+    """
+
+    above: int = Field(1_000_000, ge=0)
+    images: int = Field(32768, gt=0)
+    visited: int = Field(4, gt=0, le=64)
+    visited_by_hash: int = Field(2, gt=0, le=64)
+    sample: int = Field(64, gt=0)
+    iterations: int = Field(10, gt=0)
+
+
 class DuplicateCard(Strict):
     """When two images are the same picture.
 
@@ -18,7 +34,7 @@ class DuplicateCard(Strict):
     which two images are the same picture. like_bits, like_agreement: a lower agreement is enough where hashes differ by so few bits.
     colors: the least cosine of their colors. plain_agreement: the agreement that is needed where one image is laid over less than
     plain_area of the other and less than plain_edges of its pixels differ from a neighbor: what shows little fits somewhere by chance.
-    least_scale: the smallest part, as a share of a side, that one image may show of the other.
+    least_scale: the smallest part, as a share of a side, that one image may show of the other. cells: how a large corpus is looked through.
     """
 
     neighbors: int = Field(8, gt=0, le=256)
@@ -31,6 +47,7 @@ class DuplicateCard(Strict):
     plain_area: float = Field(0.4, ge=0, le=1)
     plain_edges: float = Field(0.3, ge=0, le=1)
     least_scale: float = Field(0.5, gt=0.2, le=1)
+    cells: CellCard = CellCard()
 
 
 class ContaminationCard(Strict):

@@ -5,6 +5,7 @@ commands with one target share its pieces:
 
     corpus, sets, near    signatures of the corpus and of the data sets that are named (pieces)
     pairs, matches        images of the corpus that are the same picture as others, or as images of the data sets (pieces)
+    cells-*, pairs-*      in place of pairs, of a large corpus: images that look alike, put together, and pairs among them (pieces)
     captions              how well web captions agree with their images (pieces)
     tree                  the images near the named sets, and the clusters of a balanced draw
     plan                  the new places of the samples that stay, and last plan.json: the choice is made
@@ -36,6 +37,8 @@ from tips_bench.corpus.curation import shuffle
 from tips_bench.corpus.curation.agreeing import NONE as NO_CAPTIONS
 from tips_bench.corpus.curation.agreeing import WebCaptions, load_captions
 from tips_bench.corpus.curation.alike import NONE, Pairs, load_pairs
+from tips_bench.corpus.curation.candidates import By
+from tips_bench.corpus.curation.cells import make_centroids, parts, read_centroids
 from tips_bench.corpus.curation.choice import Choice, choose
 from tips_bench.corpus.curation.library import LISTED, Library
 from tips_bench.corpus.curation.looks import check_imagehash
@@ -97,7 +100,7 @@ class _Curation:
         """All stages. before: the manifest of the source."""
         corpus = self._sign_corpus()
         sets, near = self._sign_sets("sets", self.wish.against), self._sign_sets("near", self.wish.near)
-        pairs = self._compare("pairs", corpus, corpus) if self.wish.dedup else NONE
+        pairs = self._pairs(corpus) if self.wish.dedup else NONE
         matches = NONE if sets is None else self._compare("matches", corpus, sets)
         captions = None if self.wish.agree is None else self._compare_captions(corpus)
 
@@ -160,13 +163,41 @@ class _Curation:
         self._run(pieces, f"signatures of {name}")
         return Library.load(folder) if (folder / LISTED).is_file() else Library.make(folder, names)
 
+    def _pairs(self, corpus: Library) -> Pairs:
+        """Of the images of the corpus: of all that are compared with all, or of a large one with those of the same cells."""
+        card = self.wish.card.duplicates.cells
+        if len(corpus) <= card.above:
+            return self._compare("pairs", corpus, corpus)
+        by_embedding = self._in_cells(corpus, "embedding", card.visited)
+        return load_pairs([*by_embedding, *self._in_cells(corpus, "hash", card.visited_by_hash)])
+
+    def _in_cells(self, corpus: Library, by: By, visited: int) -> list[Path]:
+        """Files of pairs in cells, which are removed when all are found."""
+        card, cells = self.wish.card.duplicates, self.work / f"cells-{by}"
+        centroids = cells / "centroids.npz"
+        complete(
+            self.target, lambda: make_centroids(corpus, by, card.cells, self.wish.seed, centroids), f"{WORK}/{cells.name}/{centroids.name}"
+        )
+        common = {"folder": str(corpus.folder), "by": by, "centroids": str(centroids), "visited": visited}
+        divided = [{**common, "first": first, "behind": behind} for first, behind in parts(corpus)]
+        indexes = self._all("cells:divide", cells.name, divided, ".npy")
+        found = {"folder": str(cells), "by": by, "card": card.model_dump(mode="json")}
+        numbers = range(len(read_centroids(centroids)))
+        files = self._all("alike:find_pairs_in_cell", f"pairs-{by}", [{**found, "number": number} for number in numbers])
+        for index in indexes:
+            index.with_suffix(".entries").unlink(missing_ok=True)
+        return files
+
     def _compare(self, name: str, corpus: Library, among: Library) -> Pairs:
-        files = [self.work / name / file for file in corpus.files]
-        card = self.wish.card.duplicates.model_dump(mode="json")
-        common = {"folder": str(corpus.folder), "among": str(among.folder), "card": card}
-        calls = [{**common, "number": number, "done": str(file)} for number, file in enumerate(files)]
-        self._run([Piece(f"{ROOM}.alike:find_pairs", call, file) for call, file in zip(calls, files, strict=True)], name)
-        return load_pairs(files)
+        common = {"folder": str(corpus.folder), "among": str(among.folder), "card": self.wish.card.duplicates.model_dump(mode="json")}
+        return load_pairs(self._all("alike:find_pairs", name, [{**common, "number": number} for number in range(len(corpus.files))]))
+
+    def _all(self, function: str, name: str, calls: Sequence[dict[str, Any]], suffix: str = ".npz") -> list[Path]:
+        """Do calls of a function of this folder as pieces; the files that they leave in the stage's own folder."""
+        files = [self.work / name / f"{number:06d}{suffix}" for number in range(len(calls))]
+        called = zip(calls, files, strict=True)
+        self._run([Piece(f"{ROOM}.{function}", {**call, "done": str(file)}, file) for call, file in called], name)
+        return files
 
     def _compare_captions(self, corpus: Library) -> WebCaptions:
         files, pieces = [self.work / "captions" / file for file in corpus.files], []

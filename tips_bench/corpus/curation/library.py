@@ -82,3 +82,8 @@ class Library:
                 found_nD = found_nD[kept_N[self.rows(number)]]
             yield first, found_nD
             first += len(found_nD)
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """(first row, embeddings_nD float16, hashes_n4) of each file."""
+        for number in range(len(self.files)):
+            yield self.rows(number).start, self.array(number, "embeddings_ND"), self.array(number, "hashes_N4")

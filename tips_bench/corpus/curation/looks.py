@@ -70,9 +70,13 @@ def look_at(image_HW3: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def hash_distances(hashes_N4: np.ndarray, others_M4: np.ndarray) -> np.ndarray:
     """[N,M] uint8: bits by which the nearest of both hashes differ, as the images are or one of them mirrored."""
+    return hash_bits(hashes_N4[:, None], others_M4[None])
+
+
+def hash_bits(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The same of arrays [...,4] that are laid beside each other, uint8 [...]."""
     pairs = ((0, 0), (1, 1), (0, 2), (1, 3))
-    found = [np.bitwise_count(hashes_N4[:, own, None] ^ others_M4[None, :, other]) for own, other in pairs]
-    return np.minimum.reduce(found)
+    return np.minimum.reduce([np.bitwise_count(one[..., own] ^ other[..., theirs]) for own, theirs in pairs])
 
 
 @dataclass(frozen=True)
