@@ -65,9 +65,8 @@ class StageSizes:
         with torch.device("meta"):
             student = Student(recipe)
         self.parameters = {name: parameter.numel() for name, parameter in student.named_parameters()}
-        hidden = [
-            parameter.numel() for name, parameter in student.named_parameters() if parameter.requires_grad and is_hidden(name, parameter)
-        ]
+        trained = [(name, parameter) for name, parameter in student.named_parameters() if parameter.requires_grad]
+        hidden = [parameter.numel() for name, parameter in trained if is_hidden(name, parameter)]
         self.hidden, self.largest_hidden = sum(hidden), max(hidden)  # matrices of blocks
         self.trained = sum(parameter.numel() for _, parameter in trained)
 
