@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 ADAFACTOR = {"type": "adafactor", "decay": -0.8, "clip": 1.0, "beta1": 0.9}
+MUON = {"type": "muon", "momentum": 0.95, "betas": [0.9, 0.999], "eps": 1e-8}
 FULL = {"kind": "ema", "momentum": [0.9, 1.0]}
 DROPOUT = {"path": 0.3, "path_growth": "uniform", "text": 0.1}
 WAYS: dict[str, dict[str, Any]] = {
@@ -32,6 +33,7 @@ WAYS: dict[str, dict[str, Any]] = {
     },
     "ddp in pieces": {"running": {"parallel": "ddp", "micro_batch": 2}, "method__teacher": FULL, "model__dropout": DROPOUT},
     "fsdp": {"running": {"parallel": "fsdp"}, "method__teacher": FULL},
+    "fsdp with muon": {"running": {"parallel": "fsdp"}, "optimizer__rule": MUON},
     "fsdp in pieces of another grid": {
         "running": {"parallel": "fsdp", "micro_batch": 2},
         "model__vision__position_grid": [6, 6],
@@ -67,6 +69,7 @@ def test_four_ranks_that_share_a_model_two_by_two_learn_what_one_does(tmp_path: 
     hsdp = {"parallel": "hsdp", "shard_ranks": 2}
     ways = {
         "hsdp": {"running": hsdp, "method__teacher": FULL},
+        "hsdp with muon": {"running": hsdp, "optimizer__rule": MUON},
         "hsdp in pieces": {"running": {**hsdp, "micro_batch": 1}, "optimizer__rule": ADAFACTOR},
     }
     found = learned(tmp_path, ways, 3, ranks=4)

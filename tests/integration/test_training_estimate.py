@@ -1,12 +1,17 @@
-"""The memory that a recipe is said to need, beside what torch gives out in steps of the recipe, made small, on this machine."""
+"""The memory that a recipe is said to need, beside what torch gives out in steps of the recipe, made small, on this machine.
+
+Of runs on several ranks: beside the storages that are alive on each.
+"""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.step_peak import step_peaks
+from tests.helpers.torchrun import torchrun
 from tips_bench.training.estimate import estimate
 from tips_bench.training.recipe_files import load_recipe
 
@@ -38,7 +43,7 @@ SHAPES = {
 def assert_near(changes: list[str], trace: Path) -> None:
     """Within 15 % at 224 and at 448 pixels."""
     recipe = load_recipe("tipsv2-g14", [*SMALL, *changes])
-    said = estimate(recipe, 1, fused_attention=recipe.running.precision == "fp32")
+    said = estimate(recipe, 1, on_cpu=True)
     for stage, peak in zip(said, step_peaks(recipe, trace), strict=True):
         assert stage.peak == pytest.approx(peak, rel=0.15), (stage, peak)
 
@@ -51,3 +56,43 @@ def assert_near(changes: list[str], trace: Path) -> None:
 def test_a_step_takes_the_memory_that_is_said(name: str, precision: str, checkpointing: str, micro_batch: str, tmp_path: Path) -> None:
     running = {"precision": precision, "activation_checkpointing": checkpointing, "micro_batch": micro_batch}
     assert_near([*(f"running.{key}={value}" for key, value in running.items()), *SHAPES[name]], tmp_path / "trace.json")
+
+
+# Small enough that weights, and not what they compute, take most of the memory.
+TINY = ["data.shards=none", "data.crops.local_count=2", "data.max_tokens=16"]
+STAGE = "name: only, steps: 4, warmup: 1, global_px: 112, local_px: 28, learning_rate: 0.001, final_learning_rate: 0.0"
+THIN = "{prototypes: 64, layers: 3, hidden_dim: 32, bottleneck_dim: 16}"
+DEEP = shape(64, "depth: 4, mlp_dim: 172", 4, THIN)
+OF_ADAMW = "betas: [0.9, 0.999], eps: 1.0e-8"
+CUT_UP = {
+    "deep": [*DEEP, "running.precision=fp32", "running.activation_checkpointing=false"],
+    "deep, in two pieces": [*DEEP, "running.precision=fp32", "running.micro_batch=1"],
+    "deep, bf16": DEEP,
+    "many words": [*shape(64, "depth: 2, mlp_dim: 128", 6, THIN), "running.text_groups=1", "method.teacher.kind=ema"],
+    "many prototypes": shape(64, "depth: 2, mlp_dim: 172", 2, "{prototypes: 1024, layers: 3, hidden_dim: 256, bottleneck_dim: 64}"),
+    "AdamW": [*DEEP, f"optimizer.rule={{type: adamw, {OF_ADAMW}}}"],
+    "Muon": [*DEEP, f"optimizer.rule={{type: muon, momentum: 0.95, {OF_ADAMW}}}"],
+}
+GROUPS = ["deep", "deep, in two pieces", "many words", "Muon"]
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    ("ranks", "running", "names"),
+    [(2, ["parallel=fsdp"], list(CUT_UP)), (4, ["parallel=hsdp", "shard_ranks=2"], GROUPS)],
+    ids=["fsdp", "hsdp"],
+)
+def test_each_rank_that_holds_a_part_takes_the_memory_that_is_said(
+    ranks: int, running: list[str], names: list[str], tmp_path: Path
+) -> None:
+    """Two images on each rank."""
+    common = [*TINY, f"stages=[{{{STAGE}, batch: {2 * ranks}}}]", *(f"running.{value}" for value in running)]
+    recipes = {name: load_recipe("tipsv2-g14", [*common, *CUT_UP[name]]) for name in names}
+    (tmp_path / "recipes.json").write_text(json.dumps({name: recipe.model_dump(mode="json") for name, recipe in recipes.items()}))
+    script = Path(__file__).resolve().parents[1] / "helpers" / "rank_peaks.py"
+    done = torchrun(ranks, script, tmp_path / "peaks.json", tmp_path / "recipes.json", limit_s=1700)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = {name: max(peaks)[0] for name, peaks in json.loads((tmp_path / "peaks.json").read_text()).items()}
+    said = {name: estimate(recipe, ranks, on_cpu=True)[0].peak for name, recipe in recipes.items()}
+    assert said == {name: pytest.approx(peak, rel=0.1) for name, peak in found.items()}

@@ -117,6 +117,17 @@ def test_fsdp_sends_blocks_in_bfloat16_so_that_only_heads_are_copied() -> None:
     assert 0 < heads == copied({"parallel": "ddp"}, 2)[0] - blocks
 
 
+def test_muon_keeps_half_of_adamws_state_in_the_matrices_of_blocks() -> None:
+    def held(rule: dict[str, Any], running: dict[str, Any]) -> tuple[StageSizes, float]:
+        chosen = recipe(optimizer__rule=rule, running=running)
+        return StageSizes(chosen, chosen.stages[0], 2), estimate(chosen, 2)[0].memory["optimizer"]
+
+    for running, cut in (({"parallel": "ddp"}, 1), ({"parallel": "fsdp"}, 2)):
+        adamw = {"betas": [0.9, 0.999], "eps": 1e-8}
+        (sizes, muon), (_, plain) = held({"type": "muon", "momentum": 0.95, **adamw}, running), held({"type": "adamw", **adamw}, running)
+        assert plain - muon == 4 * sizes.hidden / cut > 0
+
+
 def test_a_batch_that_ranks_cannot_share_is_one_sentence() -> None:
     with pytest.raises(UserError, match=r"batch = 8 cannot .* among 3 ranks\. Use 1, 2, 4 or 8 ranks, .*: --set stages\.0\.batch=6\."):
         estimate(recipe(), 3)
@@ -149,9 +160,21 @@ def test_a_plan_names_every_stage_and_says_whether_it_fits(capsys: pytest.Captur
     said = capsys.readouterr().out
     assert said.count("low-resolution") == said.count("high-resolution") == 2 and "fits into nine tenths of the 80 GB" in said
     assert "The batches can be shared by 64, 128, 256, 512 or 1024 ranks" in said and "days, h100" in said and "TFLOP a step" in said
+    assert "Each rank holds 1/256 of the weights, gradients and optimizer state. Of 1,5" in said
     print_plan(load_recipe("tipsv2-g14", ["running.parallel=ddp", "running.activation_checkpointing=false"]), 128, "a100")
-    assert "does not fit" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "does not fit" in said and "Each rank holds all weights, gradients and optimizer state." in said
     print_plan(load_recipe("tipsv2-g14", ["running.parallel=hsdp"]), 256, "h100")
     assert "on 256 ranks, in 32 groups of 8 (GPUs of one machine, assumed)" in capsys.readouterr().out
     with pytest.raises(UserError, match="GPU named 'v100'"):
         print_plan(load_recipe("tipsv2-g14"), 256, "v100")
+
+
+def test_a_plan_for_fsdp_holds_whole_what_is_in_no_block() -> None:
+    def gathered(running: dict[str, Any]) -> float:
+        chosen = recipe(stages__0__batch=16, running=running, model__text__vocab_size=5000)
+        return estimate(chosen, 4)[0].memory["copies of weights"]
+
+    sizes = StageSizes(recipe(model__text__vocab_size=5000), recipe().stages[0], 1)
+    assert gathered({"parallel": "ddp"}) == 0
+    assert gathered({"parallel": "fsdp"}) == 4 * (sizes.outside_blocks + 2 * sizes.block_parameters)

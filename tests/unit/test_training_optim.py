@@ -12,7 +12,8 @@ from torch import nn
 
 from tests.helpers.pretraining import recipe
 from tips_bench.training.adafactor import Adafactor
-from tips_bench.training.optim import DECAYED, clip_gradients, make_optimizer, set_rates
+from tips_bench.training.muon import Muon
+from tips_bench.training.optim import DECAYED, MATRICES, clip_gradients, make_optimizer, set_rates
 from tips_bench.training.recipe import SharpeningPart, StagePart
 from tips_bench.training.schedule import cosine, learning_rate
 from tips_bench.training.student import Student
@@ -120,3 +121,60 @@ def test_clipping_scales_all_gradients_together(limit: float) -> None:
     assert norm == pytest.approx(flat.norm().item(), rel=1e-5)
     after = torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None])
     torch.testing.assert_close(after, flat * min(1.0, limit / norm), rtol=1e-4, atol=1e-6)
+
+
+MUON = {"type": "muon", "momentum": 0.95, "betas": [0.9, 0.999], "eps": 1e-8}
+
+
+@pytest.mark.parametrize(("shape", "parts"), [((6, 4), 1), ((32, 48), 1), ((24, 8), 3), ((20, 16), 2)])
+def test_muon_takes_torchs_steps_on_each_matrix_of_a_parameter(shape: tuple[int, int], parts: int) -> None:
+    """torch's has whole parameters alone, so each part is one there. Both compute in bfloat16, with products in another order."""
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(shape, generator=generator)
+    ours, theirs = nn.Parameter(start.clone()), [nn.Parameter(part.clone()) for part in start.chunk(parts)]
+    spared = {"params": [nn.Parameter(torch.ones(1))]}
+    mine = Muon({"params": [ours], "parts": [parts]}, [spared], lr=0.01, momentum=0.95, betas=(0.9, 0.999), eps=1e-8)
+    mine.param_groups[0]["weight_decay"] = 0.1
+    reference = torch.optim.Muon(theirs, lr=0.01, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    for _ in range(5):
+        gradient = torch.randn(shape, generator=generator)
+        ours.grad = gradient.clone()
+        for one, part in zip(theirs, gradient.chunk(parts), strict=True):
+            one.grad = part.clone()
+        mine.step()
+        reference.step()
+    moved, reference_moved = ours.detach() - start, torch.cat([one.detach() for one in theirs]) - start
+    assert (moved - reference_moved).norm() < 0.01 * reference_moved.norm()
+    assert mine.state[ours].keys() == {"momentum"}
+
+
+def test_muon_has_the_matrices_of_blocks_and_adamw_all_else() -> None:
+    chosen = recipe(optimizer__rule=MUON, model__vision__ffn="swiglu")
+    student = Student(chosen)
+    optimizer = make_optimizer(student, chosen.optimizer)
+    names = {id(parameter): name for name, parameter in student.named_parameters()}
+    groups = {group["name"]: [names[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups}
+    parts = dict(zip(groups[MATRICES], optimizer.param_groups[0]["parts"], strict=True))
+    in_block = {"attn.qkv": 3, "attn.proj": 1, "mlp.w12": 2, "mlp.w3": 1}
+    in_text = {"attn.qkv": 3, "attn.proj": 1, "mlp.fc1": 1, "mlp.fc2": 1}
+    assert parts == {
+        **{f"vision.blocks.{block}.{name}.weight": count for block in (0, 1) for name, count in in_block.items()},
+        **{f"text.blocks.0.{name}.weight": count for name, count in in_text.items()},
+    }
+    assert sorted([name for group in groups.values() for name in group]) == sorted(names.values())
+    set_rates(optimizer, 0.1, 0.3)
+    assert {group["name"]: group["weight_decay"] for group in optimizer.param_groups} == {MATRICES: 0.3, DECAYED: 0.3, "spared": 0.0}
+    plain = make_optimizer(Student(recipe()), recipe().optimizer)
+    assert {group["name"] for group in plain.param_groups} == {DECAYED, "spared"}
+
+
+def test_beside_muon_adamw_takes_its_own_steps() -> None:
+    ours, theirs, matrix = nn.Parameter(torch.ones(5)), nn.Parameter(torch.ones(5)), nn.Parameter(torch.ones(3, 2))
+    mine = Muon({"params": [matrix], "parts": [1]}, [{"params": [ours]}], lr=0.01, momentum=0.95, betas=(0.9, 0.99), eps=1e-8)
+    reference = torch.optim.AdamW([theirs], lr=0.01, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.0, fused=True)
+    for step in range(3):
+        ours.grad = torch.randn(5, generator=torch.Generator().manual_seed(step))
+        theirs.grad, matrix.grad = ours.grad.clone(), torch.ones(3, 2)
+        mine.step()
+        reference.step()
+    assert torch.equal(ours, theirs) and mine.state[ours].keys() == reference.state[theirs].keys()

@@ -33,6 +33,7 @@ def print_plan(recipe: Recipe, ranks: int, gpu: str, *, as_json: bool = False) -
         return
     where = f"{counted(ranks, 'rank')}{_groups(recipe, ranks)}"
     print_text(f"{recipe.name} on {where}: GB (10^9 bytes) of a rank in the fullest moment of a step")
+    print_text(_held(recipe, ranks))
     rows = [["images", *(str(stage.images) for stage in stages)], ["passes", *(str(stage.pieces) for stage in stages)]]
     rows += [[part, *(_figures(stage.memory[part] / 1e9) for stage in stages)] for part in stages[0].memory]
     rows += [["together", *(_figures(stage.peak / 1e9) for stage in stages)], ["fullest in", *(stage.moment for stage in stages)]]
@@ -82,3 +83,17 @@ def _groups(recipe: Recipe, ranks: int) -> str:
     size = ranks_of_a_copy(recipe.running, ranks, machine=MACHINE_RANKS)
     assumed = "" if recipe.running.shard_ranks else " (GPUs of one machine, assumed)"
     return f", in {counted(ranks // size, 'group')} of {size}{assumed}"
+
+
+def _held(recipe: Recipe, ranks: int) -> str:
+    """What a rank holds a part of, and what it holds whole."""
+    from tips_bench.training.stage_sizes import StageSizes
+
+    sizes = StageSizes(recipe, recipe.stages[0], ranks)
+    if sizes.cut == 1:
+        return "Each rank holds all weights, gradients and optimizer state."
+    outside, everything = (_figures(count / 1e6) for count in (sizes.outside_blocks, sizes.everything))
+    return (
+        f"Each rank holds 1/{sizes.cut} of the weights, gradients and optimizer state. Of {everything} million parameters, {outside} million "
+        "are in no block; they are put together for the whole step, the others block by block."
+    )

@@ -29,6 +29,7 @@ What a step does:
     student      Student: what is trained, and the losses of a piece
     optim        the optimizer a recipe names
     adafactor    Adafactor
+    muon         Muon
     schedule     rates by the number of the step
     step         Learner: one step, in one piece or in several
     rank_counts  how many ranks can share a batch

@@ -26,7 +26,7 @@ from tips_bench.training.distributed import local
 _EPS = 1e-30
 # Zhai et al., section 3.4: a cap on the decay, for long runs.
 _MAX_BETA2 = 0.999
-_CAST_AT_ONCE = 2**24
+CAST_AT_ONCE = 2**24
 """Values that are held in bfloat16 beside the momentum at a time."""
 
 
@@ -147,7 +147,7 @@ def _limit(parameters: list[Tensor], updates: list[Tensor], clip: float) -> None
 
 def _smooth(updates: list[Tensor], momentums: list[Tensor], beta1: float) -> None:
     """Momentum in bfloat16 takes in the updates and takes their place; in place."""
-    for here in _runs(updates, _CAST_AT_ONCE):
+    for here in _runs(updates, CAST_AT_ONCE):
         torch._foreach_lerp_(momentums[here], [update.to(torch.bfloat16) for update in updates[here]], 1 - beta1)
         torch._foreach_copy_(updates[here], momentums[here])
 

@@ -59,17 +59,17 @@ class StageEstimate:
         return self.steps * self.operations / (ranks * machine.peak * share) / 86400
 
 
-def estimate(recipe: Recipe, ranks: int, *, fused_attention: bool = True) -> list[StageEstimate]:
-    """Every stage of a recipe. fused_attention: as on a GPU; on a CPU in bfloat16, attention keeps its weights.
+def estimate(recipe: Recipe, ranks: int, *, on_cpu: bool = False) -> list[StageEstimate]:
+    """Every stage of a recipe. on_cpu: in bfloat16, attention keeps its weights there, and FSDP sends float32.
 
     Errors: a batch that the ranks cannot share.
     """
-    stages = [StageSizes(recipe, stage, ranks) for stage in recipe.stages]
-    return [_stage_estimate(sizes, fused_attention) for sizes in stages]
+    stages = [StageSizes(recipe, stage, ranks, on_cpu=on_cpu) for stage in recipe.stages]
+    return [_stage_estimate(sizes) for sizes in stages]
 
 
-def _stage_estimate(sizes: StageSizes, fused_attention: bool) -> StageEstimate:
-    moment, stage = fullest(sizes, fused_attention=fused_attention), sizes.stage
+def _stage_estimate(sizes: StageSizes) -> StageEstimate:
+    moment, stage = fullest(sizes), sizes.stage
     return StageEstimate(stage.name, stage.steps, sizes.images, sizes.pieces, moment.name, moment.memory, _operations(sizes))
 
 

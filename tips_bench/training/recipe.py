@@ -231,6 +231,18 @@ class AdafactorPart(Strict):
     beta1: Fraction | None
 
 
+class MuonPart(Strict):
+    """Muon for the matrices of blocks, at AdamW's learning rate (arXiv 2502.16982; see `training.muon`), and AdamW for all else.
+
+    momentum: of the matrices. betas, eps: of AdamW.
+    """
+
+    type: Literal["muon"]
+    momentum: Fraction
+    betas: tuple[Fraction, Fraction]
+    eps: PositiveFloat
+
+
 class OptimizerPart(Strict):
     """weight_decay: at the first and the last step of its schedule, a cosine between; on matrices alone, never on norms, biases, tokens
     and positions.
@@ -238,7 +250,7 @@ class OptimizerPart(Strict):
     clip_norm: largest norm of the whole gradient, null for no limit.
     """
 
-    rule: Annotated[AdamWPart | AdafactorPart, Field(discriminator="type")]
+    rule: Annotated[AdamWPart | AdafactorPart | MuonPart, Field(discriminator="type")]
     weight_decay: tuple[float, float]
     clip_norm: PositiveFloat | None
 

@@ -12,6 +12,7 @@ import torch
 
 from tips_bench.models.configs import TextConfig, VisionConfig
 from tips_bench.training.distributed import ranks_of_a_copy
+from tips_bench.training.optim import is_hidden
 from tips_bench.training.rank_counts import images_of_a_rank
 from tips_bench.training.recipe import Recipe, StagePart
 from tips_bench.training.student import Student
@@ -40,12 +41,12 @@ class TowerPass:
 
 
 class StageSizes:
-    """Of one stage on one of `ranks`. cut: ranks that hold the parameters together.
+    """Of one stage on one of `ranks`. cut: ranks that hold the parameters together. on_cpu: the ranks are on CPUs, not on GPUs.
 
     Errors: a batch that the ranks cannot share; ranks that cannot be divided into the groups of hsdp.
     """
 
-    def __init__(self, recipe: Recipe, stage: StagePart, ranks: int) -> None:
+    def __init__(self, recipe: Recipe, stage: StagePart, ranks: int, *, on_cpu: bool = False) -> None:
         self.images = images_of_a_rank(recipe, stage, ranks)
         self.recipe, self.stage, self.ranks = recipe, stage, ranks
         self.running, self.method = recipe.running, recipe.method
@@ -53,6 +54,8 @@ class StageSizes:
         self.piece = min(self.images, self.running.micro_batch or self.images)
         self.pieces = -(-self.images // self.piece)
         self.bytes = 2 if self.running.precision == "bf16" else WIDE
+        self.sent = WIDE if on_cpu else self.bytes  # of a value of a block that FSDP puts together
+        self.fused = not on_cpu or self.bytes == WIDE  # attention keeps no weights
         self.cut = ranks_of_a_copy(self.running, ranks, machine=MACHINE_RANKS)
         masked = self.method.patches is not None and self.method.patches.mask is not None
         shared = self.method.teacher is not None and self.method.teacher.kind == "ema-heads"
@@ -62,20 +65,42 @@ class StageSizes:
         with torch.device("meta"):
             student = Student(recipe)
         self.parameters = {name: parameter.numel() for name, parameter in student.named_parameters()}
-        self.trained = sum(parameter.numel() for parameter in student.parameters() if parameter.requires_grad)
+        trained = [(name, parameter) for name, parameter in student.named_parameters() if parameter.requires_grad]
+        hidden = [parameter.numel() for name, parameter in trained if is_hidden(name, parameter)]
+        self.hidden, self.largest_hidden = sum(hidden), max(hidden)  # matrices of blocks
+        self.trained = sum(parameter.numel() for _, parameter in trained)
 
-    def parameters_in(self, prefix: str) -> int:
-        """Parameters whose name begins so."""
-        return sum(size for name, size in self.parameters.items() if name.startswith(prefix))
+    def parameters_in(self, prefix: str, part: str = "") -> int:
+        """Parameters whose name begins so and contains `part`."""
+        return sum(size for name, size in self.parameters.items() if name.startswith(prefix) and part in name)
 
     @property
     def multiplied(self) -> int:
         """Parameters of linear maps, which autocast copies to bfloat16. Prototypes and embeddings stay in float32.
 
-        Those of blocks come in bfloat16 with FSDP, and are not copied.
+        Those of blocks come in bfloat16 with FSDP on a GPU, and are not copied.
         """
-        blocks = ".blocks." if self.cut == 1 else None
-        return sum(size for name, size in self.parameters.items() if ".layers." in name or (blocks and blocks in name))
+        return self.parameters_in("heads.", ".layers.") + (self.in_blocks if self.copies_blocks else 0)
+
+    @property
+    def copies_blocks(self) -> bool:
+        """Whether autocast copies what is in blocks."""
+        return self.cut == 1 or self.sent > self.bytes
+
+    @property
+    def everything(self) -> int:
+        """Parameters."""
+        return sum(self.parameters.values())
+
+    @property
+    def in_blocks(self) -> int:
+        """Parameters of all blocks."""
+        return self.parameters_in("", ".blocks.")
+
+    @property
+    def outside_blocks(self) -> int:
+        """Parameters of no block, which FSDP puts together for a whole step."""
+        return self.everything - self.in_blocks
 
     @property
     def block_parameters(self) -> int:

@@ -1,6 +1,6 @@
 """The memory of one training step on one rank, at each moment that can be its fullest.
 
-    fullest(StageSizes(recipe, stage, ranks), fused_attention=True)
+    fullest(StageSizes(recipe, stage, ranks))
 
 A step holds least between steps and most at one of these moments:
 
@@ -12,8 +12,12 @@ A step holds least between steps and most at one of these moments:
 With activation checkpointing, a block keeps only its input until its backward pass, which first makes everything else again. So the
 working memory of a block contains what it keeps, once, and never exists together with that of a loss.
 
-The formulas follow torch's autograd, one tensor after another. Not counted: what the driver and libraries take, what an allocator
-loses, and what FSDP fetches ahead. All captions are assumed to have the maximum length; stochastic depth is assumed to skip nothing.
+With FSDP a rank holds its part of weights, gradients and optimizer state. Whole beside them are: what is in no block, from the forward
+pass to the end of the backward pass, where its gradients are added up over ranks; and, around a block's turn, the block, what was sent
+to put it or the next one together, its gradients, and those gradients once more in float32 as they are sent.
+
+The formulas follow torch's autograd, one tensor after another. Not counted: what the driver and libraries take, and what an allocator
+loses. All captions are assumed to have the maximum length; stochastic depth is assumed to skip nothing.
 
 Letters: D width, M hidden width, H heads, N tokens, C prototypes, E bottleneck, b bytes of a value in the precision of the run.
 """
@@ -23,10 +27,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tips_bench.models.configs import TextConfig, VisionConfig
+from tips_bench.training.adafactor import CAST_AT_ONCE
 from tips_bench.training.prototypes import PIECE_VALUES
-from tips_bench.training.recipe import AdamWPart, HeadPart
+from tips_bench.training.recipe import AdafactorPart, HeadPart, MuonPart
 from tips_bench.training.stage_sizes import WIDE, StageSizes, TowerPass
 
+_COPIES_OF_MUON = 6
+"""Of a matrix, in bfloat16: sent and received, before and after an iteration, and two products as large as its shorter side squared."""
 _HASH = 24  # bytes for each value that dropout draws for: three int64
 
 
@@ -43,9 +50,9 @@ class Moment:
         return sum(self.memory.values())
 
 
-def fullest(sizes: StageSizes, *, fused_attention: bool) -> Moment:
-    """The moment of a step that needs most. fused_attention: as on a GPU; on a CPU in bfloat16, attention keeps its weights."""
-    return max(_Step(sizes, fused_attention).moments(), key=lambda moment: moment.total)
+def fullest(sizes: StageSizes) -> Moment:
+    """The moment of a step that needs most."""
+    return max(_Step(sizes).moments(), key=lambda moment: moment.total)
 
 
 class BlockMemory:
@@ -103,35 +110,37 @@ class BlockMemory:
 
 
 class _Step:
-    def __init__(self, sizes: StageSizes, fused: bool) -> None:
-        self.sizes, self.fused = sizes, fused
+    def __init__(self, sizes: StageSizes) -> None:
+        self.sizes = sizes
         self.checkpointed = sizes.running.activation_checkpointing
-        self.held = {"weights": self._weights(), "optimizer": self._optimizer(), "teacher": self._teacher(), "images": self._images()}
+        weights = WIDE * sizes.everything / sizes.cut
+        self.held = {"weights": weights, "optimizer": self._optimizer(), "teacher": self._teacher(), "images": self._images()}
 
     def moments(self) -> list[Moment]:
         forward = sum(self._kept(one) + self._ends(one) for one in self.sizes.passes())
-        return [*self._losses(forward), self._contrastive(forward), *self._backward(), self._update()]
+        return [*self._losses(forward), self._contrastive(forward), *self._backward(), *self._sums(), self._update()]
 
     def _moment(self, name: str, *, gradients: float, activations: float = 0.0, working: float = 0.0, copies: float = 0.0) -> Moment:
-        """copies: parameters that exist in bfloat16 too."""
-        held = {**self.held, "weights": self.held["weights"] + (self.sizes.bytes * copies if self.sizes.bytes < WIDE else 0)}
-        return Moment(name, {**held, "gradients": gradients, "activations": activations, "working": working})
+        """In a forward or backward pass. copies: parameters that exist in bfloat16 too."""
+        copied = self.sizes.bytes * copies if self.sizes.bytes < WIDE else 0
+        return self._held_moment(name, copied + self._gathered(), gradients=gradients, activations=activations, working=working)
+
+    def _held_moment(self, name: str, gathered: float, *, gradients: float, activations: float = 0.0, working: float = 0.0) -> Moment:
+        parts = {"copies of weights": gathered, "gradients": gradients, "activations": activations, "working": working}
+        return Moment(name, self.held | parts)
 
     # What is held all the time
 
-    def _weights(self) -> float:
-        sizes, total = self.sizes, sum(self.sizes.parameters.values())
-        if sizes.cut == 1:
-            return WIDE * total
-        # a part of everything, and beside it what is whole: all but the blocks, and two blocks
-        blocks = sum(size for name, size in sizes.parameters.items() if ".blocks." in name)
-        return WIDE * (total / sizes.cut + total - blocks) + 2 * sizes.bytes * sizes.block_parameters
+    def _gathered(self) -> float:
+        """With FSDP: what is in no block, one block, and one as it is sent."""
+        sizes = self.sizes
+        return 0.0 if sizes.cut == 1 else WIDE * sizes.outside_blocks + 2 * sizes.sent * sizes.block_parameters
 
     def _optimizer(self) -> float:
-        rule = self.sizes.recipe.optimizer.rule
-        if isinstance(rule, AdamWPart):
-            return 2 * WIDE * self.sizes.trained / self.sizes.cut
-        return (2 * self.sizes.trained if rule.beta1 is not None else 0) / self.sizes.cut
+        rule, trained = self.sizes.recipe.optimizer.rule, self.sizes.trained
+        if isinstance(rule, AdafactorPart):
+            return (2 * trained if rule.beta1 is not None else 0) / self.sizes.cut
+        return WIDE * (2 * trained - (self.sizes.hidden if isinstance(rule, MuonPart) else 0)) / self.sizes.cut
 
     def _teacher(self) -> float:
         part = self.sizes.method.teacher
@@ -155,7 +164,7 @@ class _Step:
 
     def _block(self, one: TowerPass) -> BlockMemory:
         dropout = one.is_text and self.sizes.recipe.model.dropout.text > 0
-        return BlockMemory(one.config, one.tokens, self.sizes.bytes, fused=self.fused, dropout=dropout)
+        return BlockMemory(one.config, one.tokens, self.sizes.bytes, fused=self.sizes.fused, dropout=dropout)
 
     def _kept(self, one: TowerPass) -> float:
         """What the blocks keep."""
@@ -215,21 +224,25 @@ class _Step:
     def _backward(self) -> list[Moment]:
         """The last pass goes back first."""
         sizes, found = self.sizes, []
-        of_block = sizes.block_parameters if sizes.cut == 1 else 0
+        of_block = sizes.block_parameters if sizes.copies_blocks else 0
         copies = of_block if self.checkpointed else sizes.multiplied
         heads = sizes.heads()
         waiting = WIDE * sizes.vision.embed_dim * heads[-1][0] if heads else 0.0  # the gradient of the patches
         passes = sizes.passes()
         for index in reversed(range(len(passes))):
             one = passes[index]
-            before = sum(self._kept(other) + self._ends(other) for other in passes[:index])
-            name = f"the backward pass of {one.name}"
-            activations = before + self._kept(one) + (waiting if index else 0.0)
-            gradients = self._gradients({other.name for other in passes[index + 1 :]})
-            found.append(self._moment(name, gradients=gradients, activations=activations, working=self._working(one), copies=copies))
+            before = sum(self._kept(other) + self._ends(other) for other in passes[:index]) + (waiting if index else 0.0)
+            name, back = f"the backward pass of {one.name}", {other.name for other in passes[index + 1 :]}
+            # the groups before the last one have left their gradients and nothing else
+            for left in {one.groups, 1}:
+                activations = before + self._kept(one) * left / one.groups
+                gradients = self._gradients(back, waits=left < one.groups) + self._of_block()
+                found.append(self._moment(name, gradients=gradients, activations=activations, working=self._working(one), copies=copies))
         first = passes[0]
         working = first.rows * first.tokens * self._block(first).backward
-        found.append(self._moment("the end of the backward pass", gradients=self._all_gradients(), working=working, copies=copies))
+        found.append(
+            self._moment("the end of the backward pass", gradients=self._all_gradients() + self._of_block(), working=working, copies=copies)
+        )
         return found
 
     def _working(self, one: TowerPass) -> float:
@@ -237,15 +250,28 @@ class _Step:
         block = self._block(one)
         return one.rows / one.groups * one.tokens * (block.backward - (block.input if self.checkpointed else block.kept))
 
-    def _gradients(self, back: set[str]) -> float:
-        """When so many passes have gone back. A tower that is used twice adds up its gradients before it hands them on."""
-        sizes, waiting = self.sizes, 0.0
-        if "local crops" in back:
-            waiting += sizes.bytes * sizes.parameters_in("vision.")
-        if sizes.pieces > 1:
-            return self._all_gradients() + waiting
-        done = sizes.parameters_in("heads.") + (sizes.parameters_in("text.") if "texts" in back else 0)
-        return WIDE * done / sizes.cut + waiting
+    def _gradients(self, back: set[str], *, waits: bool) -> float:
+        """When so many passes have gone back. A tower that is used several times adds up its gradients before it hands them on.
+
+        waits: the text tower has such gradients.
+        """
+        sizes = self.sizes
+        towers = [prefix for prefix, seen in (("vision.", "local crops" in back), ("text.", waits)) if seen]
+        waiting = sizes.bytes * sum(sizes.parameters_in(prefix) for prefix in towers)
+        if sizes.pieces > 2 or (sizes.pieces == 2 and sizes.cut == 1):
+            return WIDE * sizes.trained + waiting
+        if sizes.pieces == 2:  # those of the first piece are cut up when a block first goes back in the second
+            cut = sum(sizes.parameters_in(prefix, ".blocks.") for prefix in {*towers, *(["text."] if "texts" in back else [])})
+            return WIDE * (sizes.trained - cut + cut / sizes.cut) + waiting
+        whole, cut = sizes.parameters_in("heads."), 0
+        if "texts" in back:
+            cut = sizes.parameters_in("text.", ".blocks.")
+            whole += sizes.parameters_in("text.") - cut
+        return WIDE * (whole + cut / sizes.cut) + waiting
+
+    def _of_block(self) -> float:
+        """With FSDP: gradients of a block, and what is sent of them in float32."""
+        return 0.0 if self.sizes.cut == 1 else (self.sizes.sent + WIDE) * self.sizes.block_parameters
 
     def _earlier(self) -> float:
         """Of the pieces before this one."""
@@ -253,11 +279,32 @@ class _Step:
 
     def _all_gradients(self) -> float:
         """FSDP keeps them whole until the last of several pieces."""
-        return WIDE * self.sizes.trained / (self.sizes.cut if self.sizes.pieces == 1 else 1)
+        return WIDE * self.sizes.trained if self.sizes.pieces > 1 else self._reduced()
+
+    def _reduced(self) -> float:
+        """Those of blocks cut up, others whole."""
+        outside = min(self.sizes.outside_blocks, self.sizes.trained)
+        return WIDE * ((self.sizes.trained - outside) / self.sizes.cut + outside)
+
+    def _sums(self) -> list[Moment]:
+        """FSDP adds up at the end what is in no block."""
+        if self.sizes.cut == 1:
+            return []
+        sent = WIDE * self.sizes.outside_blocks
+        return [self._moment("the sum of gradients over ranks", gradients=self._reduced(), working=sent)]
 
     def _update(self) -> Moment:
-        """AdamW is one kernel, and Adafactor works in the gradients."""
-        return self._moment("the update", gradients=WIDE * self.sizes.trained / self.sizes.cut)
+        gradients = WIDE * self.sizes.trained / self.sizes.cut
+        return self._held_moment("the update", 0.0, gradients=gradients, working=self._updating())
+
+    def _updating(self) -> float:
+        """AdamW is one kernel. Adafactor works in the gradients, and holds some of them in bfloat16 too; Muon makes one matrix whole."""
+        sizes, rule = self.sizes, self.sizes.recipe.optimizer.rule
+        if isinstance(rule, AdafactorPart) and rule.beta1 is not None:
+            return 2 * min(sizes.trained, max(CAST_AT_ONCE * sizes.cut, *sizes.parameters.values())) / sizes.cut
+        if isinstance(rule, MuonPart):
+            return 2 * _COPIES_OF_MUON * sizes.largest_hidden
+        return 0.0
 
 
 def _prototypes(head: HeadPart) -> int:
