@@ -1,12 +1,12 @@
 """Where samples come from. A source lists its samples as parts, which are plain data, and reads a part back, wherever that is done.
 
-base       a sample that was found; what every kind of source does
-named      which kind of source a name means
-splits     which files of a folder are of a split, by their names
-hub_readme the same as a README states it
-folders    images in folders
-archives   shards that are there
-tables     rows of Parquet, CSV and JSON files: images in them, or links
-links      images behind links, fetched by img2dataset
-saved      data sets that Hugging Face's `datasets` has saved
+base        a sample that was found; what every kind of source does
+named       which kind of source a name means
+splits      which files of a folder are of a split, by their names
+hub_readme  the same as a README states it
+folders     images in folders
+archives    shards that are there
+tables      rows of Parquet, CSV and JSON files: images in them, or links
+links       images behind links, fetched by img2dataset
+saved       data sets that Hugging Face's `datasets` has saved
 """
