@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -76,15 +77,24 @@ def aggregate(record: Record, organization: str, relationship: Relationship, dev
     }
 
 
+def check_developers(records: Sequence[Record], developer: str | None) -> None:
+    """Errors: models whose card names no repository, all of them, and no developer."""
+    unknown = sorted({record.model_name for record in records if not _repository(record)})
+    if unknown and not developer:
+        problem = f"Every Eval Ever wants to know who made {', '.join(unknown)}, and the cards name no repository"
+        raise UserError(problem, fix="Name who made them: --developer my-lab. It counts for these models alone.")
+
+
 def model_id(record: Record, developer: str | None) -> str:
     """ "owner/model" as on the Hugging Face Hub where the model's card names it, else "developer/MODEL". Errors: as `aggregate`."""
+    check_developers([record], developer)
+    return _repository(record) or f"{_portable(str(developer))}/{_portable(record.model_name)}"
+
+
+def _repository(record: Record) -> str:
+    """As the model's card names it; "" where it names none, or where other weights were used."""
     hub = (record.cards["model"].get("weights") or {}).get("hub")
-    if isinstance(hub, str) and hub.count("/") == 1 and record.weights is None:
-        return hub
-    if not developer:
-        fix = "Name them: --developer my-lab."
-        raise UserError(f"Every Eval Ever wants to know who made the model {record.model_name!r}", fix=fix)
-    return f"{_portable(developer)}/{_portable(record.model_name)}"
+    return hub if isinstance(hub, str) and hub.count("/") == 1 and record.weights is None else ""
 
 
 def _result(record: Record, name: str, metric: MetricValue) -> dict[str, Any]:

@@ -50,6 +50,7 @@ def exported(records: Sequence[Record], format: Format, origin: Origin) -> Itera
     elif format == "every-eval-ever":
         if not origin.organization:
             raise UserError("Every Eval Ever wants to know who ran the evaluations", fix="Name them: --organization 'Your lab'.")
+        every_eval_ever.check_developers(records, origin.developer)
         for record in records:
             content = every_eval_ever.aggregate(record, origin.organization, origin.relationship, origin.developer)
             yield every_eval_ever.place(record, origin.developer), json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
