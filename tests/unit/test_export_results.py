@@ -81,7 +81,7 @@ def test_the_same_record_is_the_same_file_and_another_is_another() -> None:
 def test_a_model_that_no_hub_knows_needs_a_developer() -> None:
     own = one(model="mine", cards={"task": {}, "model": {}})
     other = one(model="another", cards={"task": {}, "model": {}})
-    with pytest.raises(UserError, match="who made another, mine, and .* --developer"):
+    with pytest.raises(UserError, match=r"who made another, mine, and .* --developer"):
         written([own, one(), other], "every-eval-ever", organization="Lab")
     (place,) = written([own], "every-eval-ever", organization="Lab", developer="My lab")
     assert place.startswith("data/tips-bench/My-lab/mine/")
