@@ -98,18 +98,20 @@ def test_a_click_shows_what_is_alike_and_a_saved_page_shows_the_same_without_a_s
 @pytest.mark.nightly
 def test_photos_are_dropped_and_removed_and_what_is_none_is_said(tmp_path: Path) -> None:
     Image.fromarray(squares(5)).save(tmp_path / "mine.png")
+    Image.fromarray(squares(6)).save(tmp_path / "web.webp", lossless=True)
     (tmp_path / "text.png").write_text("no image")
     with chromium(tmp_path) as browser, explorer(["tips-nano"], photos=1) as (address, session):
         browser.open(address)
         browser.until(IDLE)
-        browser.choose_files("#files", tmp_path / "mine.png")
-        browser.until(f"document.querySelectorAll('.photo').length === 2 && {IDLE}")
-        browser.choose_files("#files", tmp_path / "text.png")
-        browser.until(SAID)
+        browser.choose_files("#files", tmp_path / "text.png", tmp_path / "mine.png", tmp_path / "web.webp")
+        browser.until(f"document.querySelectorAll('.photo').length === 3 && {SAID}")
         assert browser.run(SAID) == "text.png: not a JPEG or PNG image. Choose another JPEG or PNG file."
+        np.testing.assert_array_equal(list(session.photos.values())[-1].image_HW3, squares(6))  # the browser has made a PNG of it
+        browser.click("figcaption button")
+        browser.until(f"document.querySelectorAll('.photo').length === 2 && {IDLE}")
+        assert [photo.name for photo in session.photos.values()] == ["mine.png", "web.webp"]
         browser.click("figcaption button")
         browser.until(f"document.querySelectorAll('.photo').length === 1 && {IDLE}")
-        assert [photo.name for photo in session.photos.values()] == ["mine.png"]
         browser.click("input[value=matches]")
         browser.until(SAID)
         assert "two different photos" in browser.run(SAID)

@@ -301,9 +301,26 @@ async function load() {
   await draw();
 }
 
+// A file that is no photo leaves the others alone.
 async function upload(files) {
-  for (const file of files) await post(`api/photos?name=${encodeURIComponent(file.name)}`, file, { "Content-Type": "application/octet-stream" });
+  const faults = [];
+  for (const file of files) {
+    try {
+      await post(`api/photos?name=${encodeURIComponent(file.name)}`, await readable(file), { "Content-Type": "application/octet-stream" });
+    } catch (error) { faults.push(error.message); }
+  }
   await load();
+  if (faults.length) throw new Error(faults.join(" "));
+}
+
+// The server takes JPEG and PNG; what else the browser can show, as WebP and AVIF, becomes a PNG of the same pixels.
+async function readable(file) {
+  if (!file.type.startsWith("image/") || ["image/jpeg", "image/png"].includes(file.type)) return file;
+  const bitmap = await createImageBitmap(file).catch(() => null);
+  if (!bitmap) return file; // the server says what is wrong with it
+  const canvas = element("canvas", { width: bitmap.width, height: bitmap.height });
+  canvas.getContext("2d").drawImage(bitmap, 0, 0);
+  return new Promise(resolve => canvas.toBlob(resolve, "image/png"));
 }
 
 function download(blob, name) {
