@@ -94,6 +94,6 @@ def _held(recipe: Recipe, ranks: int) -> str:
         return "Each rank holds all weights, gradients and optimizer state."
     outside, everything = (_figures(count / 1e6) for count in (sizes.outside_blocks, sizes.everything))
     return (
-        f"Each rank holds 1/{sizes.cut} of the weights, gradients and optimizer state. Of {everything} million parameters, {outside} million "
-        "are in no block; they are put together for the whole step, the others block by block."
+        f"Each rank holds 1/{sizes.cut} of the weights, gradients and optimizer state. Of {everything} million parameters, {outside} "
+        "million are in no block; they are put together for the whole step, the others block by block."
     )
