@@ -33,7 +33,6 @@ WAYS: dict[str, dict[str, Any]] = {
     },
     "ddp in pieces": {"running": {"parallel": "ddp", "micro_batch": 2}, "method__teacher": FULL, "model__dropout": DROPOUT},
     "fsdp": {"running": {"parallel": "fsdp"}, "method__teacher": FULL},
-    "fsdp with muon": {"running": {"parallel": "fsdp"}, "optimizer__rule": MUON},
     "fsdp in pieces of another grid": {
         "running": {"parallel": "fsdp", "micro_batch": 2},
         "model__vision__position_grid": [6, 6],
@@ -46,7 +45,8 @@ WAYS: dict[str, dict[str, Any]] = {
     },
 }
 # Momentum in bfloat16: a gradient that is rounded otherwise moves each of three updates of 1e-3 by up to 1/256 of it.
-ROUNDING = {"fsdp in pieces": 1e-5 + 3 * 1e-3 / 256}
+MUON_WAYS: dict[str, dict[str, Any]] = {"fsdp with muon": {"running": {"parallel": "fsdp"}, "optimizer__rule": MUON}}
+ROUNDING = dict.fromkeys(["fsdp in pieces", "hsdp in pieces"], 1e-5 + 3 * 1e-3 / 256)
 
 
 def learned(folder: Path, ways: dict[str, dict[str, Any]], steps: int, ranks: int = 2) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def learned(folder: Path, ways: dict[str, dict[str, Any]], steps: int, ranks: in
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return learned(tmp_path_factory.mktemp("ranks"), WAYS, 3)
+    return learned(tmp_path_factory.mktemp("ranks"), WAYS | MUON_WAYS, 3)
 
 
 @pytest.mark.nightly
@@ -69,32 +69,55 @@ def test_four_ranks_that_share_a_model_two_by_two_learn_what_one_does(tmp_path: 
     hsdp = {"parallel": "hsdp", "shard_ranks": 2}
     ways = {
         "hsdp": {"running": hsdp, "method__teacher": FULL},
-        "hsdp with muon": {"running": hsdp, "optimizer__rule": MUON},
         "hsdp in pieces": {"running": {**hsdp, "micro_batch": 1}, "optimizer__rule": ADAFACTOR},
     }
-    found = learned(tmp_path, ways, 3, ranks=4)
+    muon = {"running": hsdp, "optimizer__rule": MUON}
+    found = learned(tmp_path, {**ways, "hsdp with muon": muon}, 3, ranks=4)
+    _learned_alike_with_muon(found["hsdp with muon"], {**muon, "running": {}})
     for way, changes in ways.items():
-        _learned_the_same(found[way], learn(recipe(**{**changes, "running": {}}), ALONE), atol=max(ROUNDING.values()))
+        _learned_the_same(found[way], learn(recipe(**{**changes, "running": {}}), ALONE), ROUNDING.get(way, 1e-5))
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_two_ranks_learn_what_one_does(way: str, two_ranks: dict[str, Any]) -> None:
     """All but the biases of keys: a softmax does not see them, their gradients are rounding, and Adafactor makes steps of those."""
-    _learned_the_same(two_ranks[way], learn(recipe(**{**WAYS[way], "running": {}}), ALONE), atol=ROUNDING.get(way, 1e-5))
+    _learned_the_same(two_ranks[way], learn(recipe(**{**WAYS[way], "running": {}}), ALONE), ROUNDING.get(way, 1e-5))
 
 
-def _learned_the_same(found: dict[str, Any], alone: dict[str, Any], *, atol: float) -> None:
+def _learned_the_same(found: dict[str, Any], alone: dict[str, Any], atol: float) -> None:
+    _reported_the_same(found, alone, rel=1e-5)
+    for name, value in alone["tensors"].items():
+        if name.startswith(("student.", "teacher.")):
+            pair = [_without_keys(name, tensor) for tensor in (found["tensors"][name], value)]
+            torch.testing.assert_close(*pair, rtol=1e-5, atol=atol, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def _reported_the_same(found: dict[str, Any], alone: dict[str, Any], *, rel: float) -> None:
     for a, b in zip(found["reports"], alone["reports"], strict=True):
         assert set(a) == set(b)
         for name, value in b.items():
-            assert a[name] == pytest.approx(value, rel=1e-4 if name == "grad_norm" else 1e-5, abs=1e-5), name
+            assert a[name] == pytest.approx(value, rel=1e-4 if name == "grad_norm" else rel, abs=1e-5), name
     assert set(found["tensors"]) == set(alone["tensors"])
-    for name, value in alone["tensors"].items():
-        if name.startswith(("student.", "teacher.")):
-            pair = [
-                tensor.unflatten(0, (3, -1))[::2] if name.endswith("qkv.bias") else tensor for tensor in (found["tensors"][name], value)
-            ]
-            torch.testing.assert_close(*pair, rtol=1e-5, atol=atol, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def _without_keys(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Without the biases of keys."""
+    return tensor.unflatten(0, (3, -1))[::2] if name.endswith("qkv.bias") else tensor
+
+
+def _learned_alike_with_muon(found: dict[str, Any], chosen: dict[str, Any]) -> None:
+    """Muon computes in bfloat16 and makes the smallest singular values as large as others: one value that is rounded otherwise is seen."""
+    alone, start = (learn(recipe(**chosen), ALONE, steps) for steps in (3, 0))
+    _reported_the_same(found, alone, rel=1e-4)
+    for name, before in start["tensors"].items():
+        if name.startswith("student."):
+            moved, other = (_without_keys(name, run["tensors"][name] - before) for run in (alone, found))
+            assert (moved - other).norm() <= 0.05 * moved.norm() + 1e-5, name
+
+
+@pytest.mark.parametrize("way", MUON_WAYS)
+def test_two_ranks_learn_with_muon_what_one_does(way: str, two_ranks: dict[str, Any]) -> None:
+    _learned_alike_with_muon(two_ranks[way], {**MUON_WAYS[way], "running": {}})
 
 
 @pytest.mark.nightly

@@ -146,6 +146,18 @@ def test_a_checkpoint_that_was_not_finished_is_passed_over(finished: Path, shard
     assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
 
 
+def test_a_run_with_muon_is_resumed_with_the_same_bits(shards: str, tmp_path: Path) -> None:
+    muon = {"type": "muon", "momentum": 0.95, "betas": [0.9, 0.999], "eps": 1e-8}
+    chosen = recipe(shards, steps=6, optimizer__rule=muon, running={"checkpoint_every": 3, "log_every": 1})
+    train(chosen, tmp_path / "run", device="cpu")
+    wanted, newest = learned(tmp_path / "run"), checkpoint.newest(tmp_path / "run")
+    assert newest is not None and "optimizer.vision.blocks.0.attn.qkv.weight.momentum" in wanted
+    shutil.rmtree(newest)
+    assert train(chosen, tmp_path / "run", resume=True, device="cpu") == "finished"
+    found = learned(tmp_path / "run")
+    assert found.keys() == wanted.keys() and all(torch.equal(value, wanted[name]) for name, value in found.items())
+
+
 def test_a_damaged_checkpoint_is_told_of(shards: str, tmp_path: Path) -> None:
     chosen = recipe(shards, steps=4, running={"checkpoint_every": 4})
     train(chosen, tmp_path / "run", device="cpu")
