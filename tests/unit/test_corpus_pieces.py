@@ -34,6 +34,11 @@ def nothing(file: str) -> None:
     """A piece that writes no file."""
 
 
+def ended(file: str) -> None:
+    """A piece at whose end another command ends the step, and removes the files of pieces."""
+    write_text(Path(file).with_name("corpus.json"), "{}")
+
+
 def marks(folder: Path, *names: str) -> list[Piece]:
     return [Piece(f"{HERE}:mark", {"file": str(folder / name), "text": name}, folder / name) for name in names]
 
@@ -57,6 +62,11 @@ def test_a_command_that_comes_late_does_no_piece_of_a_step_that_another_has_ende
     assert not (tmp_path / "calls").exists()
     run_pieces([piece], "marks", whole=whole)
     assert not (tmp_path / "calls").exists() and not (tmp_path / ".pieces").exists()
+
+
+def test_a_step_that_another_command_ends_at_the_end_of_a_piece_is_no_bug(tmp_path: Path) -> None:
+    pieces.do_piece(f"{HERE}:ended", {"file": str(tmp_path / "a")}, str(tmp_path / "a"), str(tmp_path / "corpus.json"))
+    assert not (tmp_path / "a").exists()
 
 
 def test_the_sentence_of_a_piece_that_fails_is_raised_and_it_is_tried_again_the_next_time(tmp_path: Path) -> None:
