@@ -116,18 +116,21 @@ def test_of_copies_one_whose_caption_agrees_stays_though_it_is_smaller(tmp_path:
 def test_shares_encoders_and_corpora_that_cannot_be_used_are_refused(tmp_path: Path, signer: Signer) -> None:
     raw = tmp_path / "raw"
     with pytest.raises(UserError, match=r"1\.5 is no share between 0 and 1"):
-        curation_plan(raw, Wish(signer, agree=1.5))
+        curation_plan(raw, raw, Wish(signer, agree=1.5))
     with pytest.raises(UserError, match="encoder pixels has no text tower"):
         curate(raw, tmp_path / "out", Wish(Signer("pixels", device="cpu"), agree=0.5))
     write_shard(tmp_path / "mute" / "000.tar", [Sample("a", encoded(drawing(1)), "png", {"synthetic": "drawn"})])
     with pytest.raises(UserError, match="no image of the corpus has a web caption"):
         curate(tmp_path / "mute", tmp_path / "mute-out", Wish(signer, agree=0.5))
-    assert curation_plan(raw, Wish(signer, agree=0.5))["images whose web captions are compared with them"] == 12
+    assert curation_plan(raw, raw / "new", Wish(signer, agree=0.5))["images whose web captions are compared with them"] == 12
 
 
 def test_stopped_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path: Path, signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = Wish(signer, curation_card(["samples=4"]), dedup=True, agree=0.7, keep=6)
+    asked, looked_at = Wish(signer, curation_card(["samples=4"]), dedup=True, agree=0.7, keep=6), "shards that were looked at already"
+    assert curation_plan(tmp_path / "raw", tmp_path / "once", asked)[looked_at] == 0
     curate(tmp_path / "raw", tmp_path / "once", asked)
+    plan = curation_plan(tmp_path / "raw", tmp_path / "once", asked)
+    assert plan[looked_at] == plan["shards"]
     kills = kills_at_each_file(lambda: curate(tmp_path / "raw", tmp_path / "killed", asked), monkeypatch)
     assert kills >= 5 and contents(tmp_path / "killed") == contents(tmp_path / "once")
 

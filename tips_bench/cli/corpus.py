@@ -358,7 +358,7 @@ def curate(
     signer = Signer(encoder, weights, device, dtype)
     wish = Wish(signer, card, queries, against, absent, dedup, balance, keep, seed, agree)
     if dry_run:
-        print_plan(curation_plan(folder, wish), as_json)
+        print_plan(curation_plan(folder, to, wish), as_json)
         return
     made = carry_out(folder, to, wish, executor, work)
     if as_json:

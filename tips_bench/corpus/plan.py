@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tips_bench.corpus.caption import Wish as CaptionWish
+from tips_bench.corpus.curation.curate import signed
 from tips_bench.corpus.curation.wish import Wish as CurationWish
 from tips_bench.corpus.filters import Limits
 from tips_bench.corpus.sources.base import Source
@@ -37,8 +38,11 @@ def caption_plan(source: Path, target: Path, wish: CaptionWish) -> Plan:
     }
 
 
-def curation_plan(source: Path, wish: CurationWish) -> Plan:
-    """Images that are looked at, and those that go through the encoder. Errors: those of the corpus and of the wish."""
+def curation_plan(source: Path, target: Path, wish: CurationWish) -> Plan:
+    """Images that are looked at, and those that go through the encoder; and shards of which nothing is to be looked at any more.
+
+    What lies in the work folder of a target in object storage is not counted. Errors: those of the corpus and of the wish.
+    """
     wish.check()
     shards = shards_of(source)
     images = _samples(source, shards)
@@ -51,6 +55,7 @@ def curation_plan(source: Path, wish: CurationWish) -> Plan:
         "images through the encoder, at most": images + against + near,
         **({} if wish.agree is None else {"images whose web captions are compared with them": images}),
         "images to keep, at most": min(images, wish.keep or (images // 2 if wish.balance else images)),
+        "shards that were looked at already": min(len(shards), len(shards) if _is_whole(target) else len(signed(target))),
     }
 
 
@@ -63,5 +68,9 @@ def _samples(source: Path, shards: Sequence[Path]) -> int:
 
 
 def _done(target: Path, shards: int) -> Plan:
-    written = shards if read_if_there(target / MANIFEST) is not None else len(tars(target))
+    written = shards if _is_whole(target) else len(tars(target))
     return {"shards that are written already": min(written, shards)}
+
+
+def _is_whole(target: Path) -> bool:
+    return read_if_there(target / MANIFEST) is not None

@@ -54,10 +54,15 @@ from tips_bench.executors.chosen import Chosen
 from tips_bench.files import write_text
 
 STEP = "curate"
-WORK, MADE, PLAN = ".curation", "made", "plan.json"
+WORK, MADE, PLAN, SIGNED = ".curation", "made", "plan.json", "corpus"
 TAKEN_OUT = "web captions taken out of images that have others"
 PART = 4096  # images of a data set that a piece signs
 ROOM = "tips_bench.corpus.curation"
+
+
+def signed(target: Path) -> list[Path]:
+    """The files with what is known of each shard of the corpus, of a curation that was begun in a folder on a disk."""
+    return sorted((target / WORK / SIGNED).glob("*.npz"))
 
 
 def curate(source: Path, target: Path, wish: Wish, chosen: Chosen | None = None, works: Path | None = None) -> Manifest:
@@ -137,7 +142,7 @@ class _Curation:
     def _sign_corpus(self) -> Library:
         names = {f"{number:06d}.npz": shard.name for number, shard in enumerate(self.shards)}
         calls = [{"shard": str(shard)} for shard in self.shards]
-        return self._sign("corpus", "sign_shard", names, calls)
+        return self._sign(SIGNED, "sign_shard", names, calls)
 
     def _sign_sets(self, name: str, sets: Sequence[TaskImages]) -> Library | None:
         """None where no sets are named."""
