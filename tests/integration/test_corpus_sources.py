@@ -229,6 +229,16 @@ def test_other_columns_of_a_list_without_a_header_are_kept_by_their_places(tmp_p
     assert part["rows"] == [["http://a/0.jpg", {"web": "a red chair", "url": "http://a/0.jpg", "column 1": "7", "column 4": "0.5"}]]
 
 
+def test_image_folders_of_several_splits_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for folder in ("train/dogs", "val/dogs"):
+        (tmp_path / "images" / folder).mkdir(parents=True)
+        (tmp_path / "images" / folder / "test_1.jpg").write_bytes(picture(1))
+    fetched(tmp_path / "images" / "train", tmp_path / "one")
+    assert "splits" not in caplog.text
+    assert len(samples_of(fetched(tmp_path / "images", tmp_path / "all"))) == 2
+    assert "holds folders of several splits (train, validation), and all of their images are taken" in caplog.text
+
+
 @pytest.mark.parametrize("place", ["local", "memory"])
 def test_the_history_of_a_corpus_is_found_beside_its_shards(tmp_path: Path, place: str) -> None:
     import fsspec

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from tips_bench.corpus.sources.base import LOOKED_AT, OTHERS, Found, Refuse, batched, check_caption, with_caption
+from tips_bench.corpus.sources.splits import place_of
 from tips_bench.corpus.store import IMAGES, Step, as_said
 from tips_bench.errors import UserError
 from tips_bench.files import digest
+from tips_bench.journal import warn
 
 
 class FolderSource:
     """All images below a folder, in the order of their paths, those of other formats too. caption: the key of captions in the .json files.
 
-    Errors: there are none; no sample has such a key.
+    Warns of folders with the names of several splits. Errors: there are none; no sample has such a key.
     """
 
     read = "tips_bench.corpus.sources.folders:read"
@@ -30,6 +32,10 @@ class FolderSource:
         if not self.files:
             fix = f"Give a folder with images ({', '.join(IMAGES)}), shards (.tar) or Parquet files."
             raise UserError("no images, shards or Parquet files are here", where=folder, fix=fix)
+        splits = {place_of(f"{path.relative_to(folder).parent.as_posix()}/_").split for path in self.files} - {None}
+        if len(splits) > 1:
+            said = f"{folder} holds folders of several splits ({', '.join(sorted(map(str, splits)))}), and all of their images are taken"
+            warn(f"{said}. If one is meant, give its folder.")
         check_caption(read, self.parts(LOOKED_AT), caption, folder)
 
     def identity(self) -> dict[str, Any]:
