@@ -101,16 +101,21 @@ class World:
                 found = find()
             except UserError as raised:
                 error = raised
-        said = [found, error]
-        if self.size > 1:  # sent once; to gather it would bring every rank room for one answer of each rank
-            import torch.distributed as dist
-
-            with heartbeat.meeting():
-                dist.broadcast_object_list(said, src=0)
-        found, error = cast("tuple[T | None, UserError | None]", tuple(said))
+        error = self.gather(error)[0]  # no rank goes on before all have asked
         if error is not None:
             raise error
-        return cast("T", found)
+        return cast("T", self.object_from_first(found))
+
+    def object_from_first(self, found: T) -> T:
+        """What rank 0 has found, on every rank. It is sent once: `gather` makes room on each rank for an answer of every rank."""
+        if self.size == 1:
+            return found
+        import torch.distributed as dist
+
+        said = [found]
+        with heartbeat.meeting():
+            dist.broadcast_object_list(said, src=0)
+        return said[0]
 
     def gather_rows(self, rows_BX: Tensor) -> Tensor:
         """rows_NX: the rows of all ranks, in the order of the ranks; their numbers may differ."""

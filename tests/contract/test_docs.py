@@ -47,7 +47,8 @@ def test_no_page_is_longer_than_a_reader_can_search(page: Path) -> None:
 @pytest.mark.parametrize("shown", COMMANDS, ids=lambda shown: f"{shown.page.relative_to(ROOT)}:{shown.line}")
 def test_a_command_that_a_page_shows_is_one_that_the_command_line_takes(shown: Shown) -> None:
     """Its verb and options exist, values have their types, nothing that is required is missing, and names are those of cards."""
-    verb, words = named_verb(shown.words)
+    # the packages that read s3:// are no part of the tests; fsspec itself reads memory://
+    verb, words = named_verb(tuple(word.replace("s3://", "memory://") for word in shown.words))
     if {"-h", "--help", "--version"} & {*shown.words} or verb is None:
         return
     given = verb.make_context("tips-bench", words).params

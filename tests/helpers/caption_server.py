@@ -80,13 +80,20 @@ def serving(**options: Any) -> Iterator[CaptionServer]:
                 server.keys.add(self.headers.get("Authorization", ""))
                 server.bodies.append(body)
                 under_way += 1
+                self.counts = True
                 server.peak = max(server.peak, under_way)
             try:
                 with suppress(ConnectionError):  # a client that was killed, or waits no longer
                     self._respond(key, server.fault(key, attempt) if self.path == "/v1/chat/completions" else "404")
             finally:
-                with lock:
-                    under_way -= 1
+                self._leave()
+
+        def _leave(self) -> None:
+            """Whoever has an answer may ask again before this thread goes on."""
+            nonlocal under_way
+            with lock:
+                under_way -= self.counts
+                self.counts = False
 
         def _respond(self, key: Key, fault: str) -> None:
             if fault == "reset":
@@ -106,6 +113,7 @@ def serving(**options: Any) -> Iterator[CaptionServer]:
                     server.answered[key] += 1
 
         def _send(self, status: int, answer: Any, headers: dict[str, str]) -> None:
+            self._leave()
             data = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
             self.send_response(status)
             for name, value in {**headers, "Content-Type": "application/json", "Content-Length": str(len(data))}.items():

@@ -41,6 +41,9 @@ class ThreadWorld(World):
     def gather(self, found: Any) -> list[Any]:
         return self.board.all(self.rank, found)
 
+    def object_from_first(self, found: Any) -> Any:
+        return self.board.all(self.rank, found)[0]
+
     def gather_rows(self, rows_BX: Tensor) -> Tensor:
         return torch.cat(self.board.all(self.rank, rows_BX))
 

@@ -35,7 +35,10 @@ def test_a_model_is_measured_without_data_in_a_table_of_80_columns() -> None:
     lines = bench("--model", "tips-tiny-random", "--resolution", "56", "--batch-size", "1,2").splitlines()
     assert max(map(len, lines)) <= 80
     assert "56x56 pixels" in lines[0] and "measured" in lines[1]
-    assert [line.split()[0] for line in lines if line[:1].isdigit()] == ["1", "2"]
+    assert [line.split()[0] for line in lines if line[:1].isdigit() and "%" in line] == [
+        "1",
+        "2",
+    ]  # "2 processors decode too few" may follow
     assert lines[-1].startswith("best      --batch-size ") and "--workers" in lines[-1]
 
 

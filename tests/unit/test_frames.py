@@ -104,7 +104,7 @@ def test_records_in_memory_are_compared_and_one_that_was_never_saved_says_so(fol
 
 def test_a_record_is_a_line_and_a_table_and_escapes_names() -> None:
     one = record("ade20k", "<b>", "convex", weights="w.pth", deviations=said("<script>"), comparable=False)
-    assert repr(one) == "<Record ade20k, <b>@w, convex: mIoU 41.25 % [40, 42.5], n = 3, 1 deviations>" == str(one)
+    assert repr(one) == "<Record ade20k, <b>@w, convex: mIoU 41.25 % [40, 42.5], n = 3, 1 deviation>" == str(one)
     html = one._repr_html_()
     assert "&lt;b&gt;@w on ade20k" in html and "<script>" not in html and "40 to 42.5" in html
     unscored = record("t", "m", "p", metrics={"mIoU": MetricValue(value=math.nan, unit="%", higher_is_better=True, n=0)})

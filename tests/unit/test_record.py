@@ -138,9 +138,15 @@ def test_hostile_json_is_one_sentence(tmp_path, content):
 
 
 def test_a_record_that_is_not_there_or_is_a_folder_is_named(tmp_path):
-    for path in (tmp_path / "none.json", tmp_path):
-        with pytest.raises(UserError, match="cannot read"):
-            load_record(path)
+    with pytest.raises(UserError, match="cannot read"):
+        load_record(tmp_path / "none.json")
+    with pytest.raises(UserError, match=r"a folder, not a record\. Give one record\.$"):
+        load_record(tmp_path)
+    path = tmp_path / "results" / "a-0123.json"
+    path.parent.mkdir()
+    record().save(path)
+    with pytest.raises(UserError, match=f"Give one record, such as {path}"):
+        load_record(tmp_path)
 
 
 def test_a_record_is_whole_or_absent_when_the_folder_takes_no_file(tmp_path):
