@@ -20,8 +20,7 @@ from tips_bench.corpus.caption import Wish, caption
 from tips_bench.corpus.check import check_corpus
 from tips_bench.corpus.fetch import fetch
 from tips_bench.corpus.filters import Limits
-from tips_bench.corpus.sources.named import open_source
-from tips_bench.corpus.sources.tables import Columns
+from tips_bench.corpus.sources.named import Asked, open_source
 from tips_bench.corpus.storage import place
 from tips_bench.errors import UserError
 from tips_bench.executors.chosen import Chosen
@@ -73,7 +72,7 @@ def here(folder: Path) -> dict[str, bytes]:
 
 
 def fetched(photos: Path, to: Path, chosen: Chosen | None = None) -> None:
-    fetch(open_source(str(photos), Columns()), to, Limits(), size=4, license=None, chosen=chosen)
+    fetch(open_source(str(photos), Asked()), to, Limits(), size=4, license=None, chosen=chosen)
 
 
 def test_a_corpus_is_fetched_captioned_and_checked_through_a_network_that_fails(tmp_path: Path, proxy: FaultyProxy) -> None:
