@@ -1,11 +1,14 @@
-"""Folders and lists of images to fetch, and what a corpus holds."""
+"""Folders and lists of images to fetch, the command that does, and what a corpus holds."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
 
+from typer.testing import CliRunner, Result
+
 from tests.helpers.shards import picture
+from tips_bench.cli.app import app
 from tips_bench.corpus.store import Sample, read_samples, shards_of
 
 
@@ -28,3 +31,15 @@ def samples_of(corpus: Path) -> list[Sample]:
 def files_of(corpus: Path) -> dict[str, str]:
     """The SHA-256 of each file by its path."""
     return {str(path.relative_to(corpus)): hashlib.sha256(path.read_bytes()).hexdigest() for path in corpus.rglob("*") if path.is_file()}
+
+
+def corpus(*arguments: object) -> Result:
+    """What `tips-bench corpus` says to these arguments, in a terminal of 80 columns."""
+    return CliRunner().invoke(app, ["corpus", *(str(argument) for argument in arguments)], env={"COLUMNS": "80"})
+
+
+def fetched(source: object, to: Path, *options: object) -> Path:
+    """A corpus that `corpus fetch` makes."""
+    done = corpus("fetch", source, "--to", to, *options)
+    assert done.exit_code == 0, done.output
+    return to

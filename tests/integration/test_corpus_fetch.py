@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
-from tests.helpers.corpora import files_of, image_folder, samples_of
+from tests.helpers.corpora import corpus, fetched, files_of, image_folder, samples_of
 from tests.helpers.shards import picture, sample, write_shard
 from tips_bench.cli.app import app
 from tips_bench.corpus import fetch as fetching
@@ -32,16 +32,6 @@ from tips_bench.corpus.sources.named import Asked, open_source
 from tips_bench.corpus.store import Sample, Shard
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def corpus(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["corpus", *(str(argument) for argument in arguments)], env={"COLUMNS": "80"})
-
-
-def fetched(source: object, to: Path, *options: object) -> Path:
-    done = corpus("fetch", source, "--to", to, *options)
-    assert done.exit_code == 0, done.output
-    return to
 
 
 def dropped(to: Path) -> dict[str, str]:

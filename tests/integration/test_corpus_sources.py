@@ -10,23 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from typer.testing import CliRunner, Result
 
-from tests.helpers.corpora import image_folder, samples_of
+from tests.helpers.corpora import corpus, fetched, image_folder, samples_of
 from tests.helpers.shards import picture, sample, write_shard
-from tips_bench.cli.app import app
 from tips_bench.corpus.sources.links import Manner
 from tips_bench.corpus.sources.tables import Columns, TableSource
-
-
-def corpus(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["corpus", *(str(argument) for argument in arguments)], env={"COLUMNS": "80"})
-
-
-def fetched(source: object, to: Path, *options: object) -> Path:
-    done = corpus("fetch", source, "--to", to, *options)
-    assert done.exit_code == 0, done.output
-    return to
 
 
 def refused(source: object, to: Path, *options: object) -> str:
