@@ -1,6 +1,6 @@
-"""Does a curated corpus pay? The recipe of tips-nano, 1/48 as long, on a raw corpus, on what the engine makes of it, on clean rooms.
+"""Does a curated corpus pay? The recipe of tips-nano, or a part of it, on a raw corpus, on what the engine makes of it, on clean rooms.
 
-    python -m benchmarks.corpus_seeds --out FOLDER [--arms raw engine clean] [--seeds 0 1 2] [--on]
+    python -m benchmarks.corpus_seeds --out FOLDER [--arms raw engine clean] [--seeds 0 1 2] [--length short] [--frames 512]
 
 raw       web captions, two fifths of them of other images; a changed copy for every second image; copies of test images
 captioned the same images with captions of `tips-bench corpus caption`, by a describer who knows the rooms (benchmarks/rooms_describer.py)
@@ -9,9 +9,10 @@ engine    of the captioned ones, what `tips-bench corpus curate` keeps: no copie
 whole     engine with --agree, before the draw
 clean     the rooms as they are, with their own captions
 
-Every arm has the same number of steps. With --on these are STEPS more steps of the shipped tips-nano, as in the second stage of its recipe,
-and no run from first weights. A run that was stopped is taken up again, and what was scored is not scored again. The test images that are
-planted are those of the tasks as they are shipped; `fresh` tasks have rooms of another seed, which no corpus shows.
+Every arm has the same number of steps. --length short: 1/48 of the recipe's. on: STEPS more steps of the shipped tips-nano, as in the
+second stage of its recipe, and no run from first weights. full: the whole recipe. A run that was stopped is taken up again, and what was
+scored is not scored again; make the corpora first, with --seeds and no seed, and runs may be spread over processes. The test images that
+are planted are those of the tasks as they are shipped; `fresh` tasks have rooms of another seed, which no corpus shows.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from scipy import stats
@@ -44,14 +46,15 @@ from tips_bench.training.runs import export
 
 ARMS = ("raw", "captioned", "agreed", "engine", "whole", "clean")
 ROOMS = 201  # seed of the rooms
-FRAMES, HELD_OUT = 512, 64  # of whole rooms; fifteen close-ups of each
+FRAMES, HELD_OUT, PICTURES = 512, 64, 16  # frames of whole rooms; a frame and fifteen close-ups of it
 AGREE = 1 - SWAPPED  # share of web captions that the engine keeps: as many as are right
-KEEP = 4096  # images that the engine's draw keeps
-SHORTER = 48  # times as short as the shipped recipe
-STEPS = 300  # with --on; 1/52 of the shipped recipe, and twice the images of the high resolution in each run of the others
+KEEP = 0.5  # images that the engine's draw keeps, as a share of those of the rooms
+SHORTER = 48  # times as short as the shipped recipe, with --length short
+STEPS = 300  # with --length on; 1/52 of the shipped recipe, and twice the images of the high resolution in each run of the others
 SHIPPED = "tips-nano"
 FRESH = 93  # seed of the rooms that nothing shows
 SCORED = (("rooms-seg", False), ("rooms-zeroshot", False), ("rooms-retrieval", False), ("rooms-zeroshot", True), ("rooms-retrieval", True))
+Length = Literal["short", "on", "full"]
 LOSS = "held_out/contrastive/0"  # of the web captions of clean rooms: the only kind that every arm learns
 
 
@@ -89,10 +92,10 @@ def table(scores: dict[str, dict[str, list[float]]], before: str) -> str:
     return "\n".join(lines)
 
 
-def shards(arm: str, out: Path) -> str:
+def shards(arm: str, out: Path, frames: int) -> str:
     """data.shards of an arm, whose corpus is made if it is not there."""
     rooms, raw, known = out / "rooms", out / "raw", out / "planted.json"
-    write_rooms("webdataset-details", rooms, seed=ROOMS, train=FRAMES, val=HELD_OUT, frames_per_scene=2)
+    write_rooms("webdataset-details", rooms, seed=ROOMS, train=frames, val=HELD_OUT, frames_per_scene=2)
     if arm == "clean":
         return f"{rooms}/train-*.tar"
     plant(sorted(rooms.glob("train-*.tar")), raw, known, seed=ROOMS)
@@ -105,10 +108,11 @@ def shards(arm: str, out: Path) -> str:
     if arm == "captioned":
         return f"{captioned}/*.tar"
     agree = ["--agree", f"{AGREE:g}"]
-    engine = ["--dedup", "--decontaminate", ",".join(TASKS), "--balance", "--keep", str(KEEP)]
+    engine = ["--dedup", "--decontaminate", ",".join(TASKS), "--balance", "--keep", str(round(KEEP * PICTURES * frames))]
     choices = {"agreed": agree, "engine": engine, "whole": [*engine, *agree]}[arm]
     encoder = ["--encoder", SHIPPED, "--dtype", "bf16", "--device", "cpu"]
-    _corpus(["curate", str(captioned), "--to", str(curated), *choices, *encoder], curated, {})
+    local = ["--on", "local", "--jobs", str(len(os.sched_getaffinity(0)))]
+    _corpus(["curate", str(captioned), "--to", str(curated), *choices, *encoder, *local], curated, {"OMP_NUM_THREADS": "1"})
     return f"{curated}/*.tar"
 
 
@@ -118,24 +122,24 @@ def _corpus(command: list[str], target: Path, variables: dict[str, str]) -> None
         subprocess.run([sys.executable, "-m", "tips_bench", "corpus", *command], env=os.environ | variables, check=True)
 
 
-def learned(arm: str, seed: int, out: Path, *, on: bool) -> Path | None:
+def learned(arm: str, seed: int, out: Path, images: str, length: Length) -> Path | None:
     """The run of an arm, trained and exported; None where it was told to stop."""
     run, model = out / "runs" / f"{arm}-seed{seed}", out / "models" / f"{arm}-seed{seed}"
     if not model.is_dir():
-        values = changes(arm, seed, shards(arm, out), out, on=on)
+        values = changes(arm, seed, images, out, length)
         if train(load_recipe(SHIPPED, values), run, resume=True, device="cpu") == "preempted":
             return None
         export(run, model)
     return run
 
 
-def changes(arm: str, seed: int, images: str, out: Path, *, on: bool) -> list[str]:
+def changes(arm: str, seed: int, images: str, out: Path, length: Length) -> list[str]:
     """What an arm changes in the shipped recipe: its length or beginning, and, without synthetic captions, what the second token learns."""
-    stages = load_recipe(SHIPPED).stages
-    steps = STEPS if on else sum(stage.steps // SHORTER for stage in stages)
-    found = [f"data.shards={images}", f"seed={seed}", *(_on() if on else _shorter())]
+    stages = {"short": _shorter, "on": _on, "full": list}[length]()
+    steps = sum(stage.steps for stage in load_recipe(SHIPPED, stages).stages)
+    found = [f"data.shards={images}", f"seed={seed}", *stages]
     found += [f"data.held_out.shards={out}/rooms/val-*.tar", f"data.held_out.every={steps // 5}", "data.held_out.batches=7"]
-    found += ["data.workers=0", "running.checkpoint_every=65", "running.keep=1", "running.loggers=[]"]
+    found += ["data.workers=0", f"running.checkpoint_every={max(65, steps // 30)}", "running.keep=1", "running.loggers=[]"]
     return [*found, *(["method.contrastive.captions=[[web],[web]]"] if arm == "raw" else [])]
 
 
@@ -205,13 +209,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--arms", nargs="*", choices=ARMS, default=["raw", "engine", "clean"])
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--on", action="store_true")
+    parser.add_argument("--length", choices=get_args(Length), default="short")
+    parser.add_argument("--frames", type=int, default=FRAMES)
     asked = parser.parse_args()
     out = asked.out.absolute()
+    images = {arm: shards(arm, out, asked.frames) for arm in asked.arms}
     scores: dict[str, dict[str, list[float]]] = {}
     for seed in asked.seeds:
         for arm in asked.arms:
-            run = learned(arm, seed, out, on=asked.on)
+            run = learned(arm, seed, out, images[arm], asked.length)
             if run is None:
                 return
             for name, value in scores_of(arm, seed, run, out).items():

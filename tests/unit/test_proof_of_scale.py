@@ -11,12 +11,13 @@ from PIL import Image
 from scipy import stats
 
 from benchmarks import caption_agreement, raw_corpus, rooms_describer, scaling_law
-from benchmarks.corpus_seeds import paired, table
+from benchmarks.corpus_seeds import SHIPPED, Length, changes, paired, table
 from benchmarks.raw_corpus import Planted, copied_rows, copies_of, left_over, picture, swapped
 from tips_bench.cards import load_card
 from tips_bench.corpus.captioners.base import Question
 from tips_bench.corpus.curation.agreeing import WebCaptions
 from tips_bench.corpus.store import Sample, read_samples, write_shard
+from tips_bench.training.recipe_files import load_recipe
 
 WIDTHS_R, SIZES_R = np.repeat([0.3e6, 1.0e6, 3.6e6], 3), np.tile([512.0, 2048.0, 7680.0], 3)
 VALUES = np.array([2.5, 0.3, 0.4, 0.5, 0.6])
@@ -41,6 +42,16 @@ def test_a_difference_over_seeds_has_the_interval_of_a_paired_t_test() -> None:
 def test_the_table_marks_only_differences_whose_interval_leaves_zero_out() -> None:
     text = table({"score": {"raw": [1.0, 1.1, 0.9], "engine": [2.0, 2.1, 1.91], "clean": [0.0, 2.0, 1.0]}}, "raw")
     assert "**+1.00" in text and "| -0.00 [" in text.replace("+0.00", "-0.00")
+
+
+@pytest.mark.parametrize(("length", "steps"), [("short", [250, 75]), ("on", [300]), ("full", [12000, 3600])])
+def test_a_run_has_the_length_that_was_asked_for_and_five_looks_at_the_held_out_rooms(
+    tmp_path: Path, length: Length, steps: list[int]
+) -> None:
+    recipe = load_recipe(SHIPPED, changes("whole", 3, f"{tmp_path}/*.tar", tmp_path, length))
+    assert [stage.steps for stage in recipe.stages] == steps
+    assert recipe.seed == 3 and recipe.data.held_out is not None and sum(steps) // recipe.data.held_out.every == 5
+    assert (recipe.model.begin.vision is not None) == (length == "on")
 
 
 def test_the_fit_finds_the_law_that_the_runs_follow_and_says_what_another_run_has() -> None:
