@@ -11,6 +11,7 @@
     tokenizer       Tokenizer: strings -> token ids and paddings
     dpt             the DPT decoder
     devices         which device a run computes on
+    heap            on a CPU, memory that is freed stays for the next tensor
     files/          load_vision, load_text, save_checkpoint, export_huggingface
 
 From a card to features:

@@ -9,10 +9,18 @@ import shutil
 import torch
 
 from tips_bench.errors import UserError
+from tips_bench.models.heap import keep_freed_memory
 
 
 def resolve_device(device: str | None) -> torch.device:
-    """None = the first GPU where there is one, else the CPU. Errors: a device that this machine lacks."""
+    """None = the first GPU where there is one, else the CPU, where freed memory is kept. Errors: a device this machine lacks."""
+    found = _resolved(device)
+    if found.type == "cpu":
+        keep_freed_memory()
+    return found
+
+
+def _resolved(device: str | None) -> torch.device:
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -9,6 +9,7 @@ Axes: H W pixels of an image, S = SIDE pixels of a thumbnail, C = COARSE pixels,
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -138,11 +139,12 @@ def _at_sizes(part_SS: np.ndarray, whole_SS: np.ndarray, sizes: list[tuple[float
     if not coarse or coarse[place] < wanted - SLACK:
         return _Fit(0.0)
     near = {_pixels(size, SIDE) for size in sizes[max(0, 2 * place - 2) : 2 * place + 3]}
-    best = max(_fit(part_SS, whole_SS, size) for size in near)
+    fit = functools.cache(lambda size: _fit(part_SS, whole_SS, size))  # a size is near to several
+    best: _Fit = max(fit(size) for size in near)
     for _ in range(REFINED):
         height, width = best.size
         around = [(height + down, width + right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
-        best = max(_fit(part_SS, whole_SS, size) for size in around if max(size) <= SIDE)
+        best = max(fit(size) for size in around if max(size) <= SIDE)
     return best
 
 
