@@ -209,15 +209,15 @@ needs_img2dataset = pytest.mark.skipif(
 @needs_img2dataset
 def test_links_are_fetched_by_img2dataset_in_their_order(tmp_path: Path) -> None:
     with photos() as address:
-        rows = [f'{address}/{number}.jpg,"a room, {number}",0.{number}\n' for number in range(12)]
+        rows = [f'"{address}/{number}.jpg?fill=1,2&q=""%2C""","a room, {number}",0.{number}\n' for number in range(12)]
         (tmp_path / "links.csv").write_text("URL,TEXT,similarity\n" + "".join(rows) + "file:///etc/hostname,no,0\n")
         out = fetched(tmp_path / "links.csv", tmp_path / "out", "--samples-per-shard", 8)
         again = fetched(tmp_path / "links.csv", tmp_path / "again" / "out", "--samples-per-shard", 8)
     found = samples_of(out)
     assert [one.said["web"] for one in found] == [f"a room, {number}" for number in (0, 1, 2, 3, 7, 8, 9, 10, 11)]
     assert [one.image for one in found] == [picture(number) for number in (0, 1, 2, 3, 7, 8, 9, 10, 11)]
-    assert found[1].said["url"] == f"{address}/1.jpg" and found[1].said["similarity"] == "0.1"
-    reasons = {name.rpartition("/")[2]: reason for name, reason in dropped(out).items()}
+    assert found[1].said["url"] == f'{address}/1.jpg?fill=1,2&q="%2C"' and found[1].said["similarity"] == "0.1"
+    reasons = {name.rpartition("/")[2].partition("?")[0]: reason for name, reason in dropped(out).items()}
     assert reasons == {"4.jpg": "not fetched", "5.jpg": "broken image", "6.jpg": "not fetched", "hostname": "no http or https address"}
     assert files_of(out) == files_of(again)
 

@@ -139,13 +139,15 @@ class _Images:
 
 def _fetched(links: list[str], manner: Manner, folder: Path) -> tuple[_Images, dict[int, str]]:
     """The images, and why there is none of the other links, both by the number of the link."""
-    listed, out = folder / "links.txt", folder / "out"
-    listed.write_text("".join(f"{link}\n" for link in links), encoding="utf-8")
+    from pyarrow import Table, parquet
+
+    listed, out = folder / "links.parquet", folder / "out"
+    parquet.write_table(Table.from_pydict({"url": links}), listed)  # a list of lines it reads as CSV, and links have commas
     options: dict[str, object] = {
         "url_list": listed,
         "output_folder": out,
         "output_format": "webdataset",
-        "input_format": "txt",
+        "input_format": "parquet",
         "number_sample_per_shard": len(links),
         "processes_count": 1,
         "thread_count": manner.threads or THREADS,
