@@ -16,6 +16,7 @@ from tips_bench.corpus.curation.near import nearest_rank
 from tips_bench.npz import save_npz
 
 CARD = DuplicateCard(neighbors=3, bits=26)
+SIZES_N2 = np.random.default_rng(1).integers(1, 4, (52, 2))  # many of one size
 
 
 def library(folder: Path, counts: tuple[int, ...] = (17, 0, 30, 5)) -> tuple[Library, np.ndarray, np.ndarray]:
@@ -28,7 +29,12 @@ def library(folder: Path, counts: tuple[int, ...] = (17, 0, 30, 5)) -> tuple[Lib
     start = 0
     for number, count in enumerate(counts):
         part = slice(start, start + count)
-        arrays = {"embeddings_ND": embeddings_ND[part], "hashes_N4": hashes_N4[part], "places_N": np.arange(count)}
+        arrays = {
+            "embeddings_ND": embeddings_ND[part],
+            "hashes_N4": hashes_N4[part],
+            "places_N": np.arange(count),
+            "sizes_N2": SIZES_N2[part],
+        }
         save_npz(folder / f"{number}.npz", thumbnails_NSS=np.zeros((count, SIDE, SIDE), np.uint8), **arrays)
         start += count
     return Library.make(folder, {f"{number}.npz": f"{number}.tar" for number in range(len(counts))}), embeddings_ND, hashes_N4
@@ -47,10 +53,10 @@ def test_candidates_are_those_of_a_search_through_all_pairs(tmp_path: Path, monk
     for row, found in zip(range(own.start, own.stop), found_nR.tolist(), strict=True):
         others = [other for other in range(len(among)) if other != row]
         near = sorted(others, key=lambda other: -near_NN[row, other])[:3]
-        alike = sorted((other for other in others if differ_NN[row, other] <= CARD.bits), key=lambda other: (differ_NN[row, other], other))[
-            :3
-        ]
-        assert found == [*near, *alike, *[NOTHING] * (3 - len(alike))]
+        inside = [other for other in others if differ_NN[row, other] <= CARD.bits]
+        alike = sorted(inside, key=lambda other: (differ_NN[row, other], other))[:3]
+        largest = sorted(inside, key=lambda other: (-SIZES_N2[other].prod(), other))[:1] or [NOTHING]
+        assert found == [*near, *alike, *[NOTHING] * (3 - len(alike)), *largest]
     assert 4 in found_nR[20 - own.start] and 3 in found_nR[40 - own.start]
 
 
@@ -93,3 +99,16 @@ def test_an_index_is_made_once_for_each_file_and_what_made_it_is_recorded(
     candidates(embeddings_ND, hashes_N4, among, CARD, None)
     assert made == among.counts
     assert module.search_library() == ("faiss" if with_faiss else "numpy")
+
+
+def test_every_copy_of_a_picture_knows_the_largest(tmp_path: Path) -> None:
+    sizes_N2 = np.full((300, 2), 100)
+    sizes_N2[211] = 400
+    for number in range(3):
+        part = slice(100 * number, 100 * number + 100)
+        arrays = {"embeddings_ND": np.ones((100, 1), np.float16), "hashes_N4": np.zeros((100, 4), np.uint64), "places_N": np.arange(100)}
+        save_npz(tmp_path / f"{number}.npz", sizes_N2=sizes_N2[part], **arrays)
+    among = Library.make(tmp_path, {f"{number}.npz": f"{number}.tar" for number in range(3)})
+    block = next(among.blocks())
+    found_NR = candidates(block.embeddings_MD, block.hashes_M4, among, CARD, among.rows(0))
+    assert (found_NR == 211).any(1).all()

@@ -13,9 +13,11 @@ from tips_bench.corpus.curation import kmeans as kmeans_room
 from tips_bench.corpus.curation.alike import Pairs
 from tips_bench.corpus.curation.balance import draw, shares
 from tips_bench.corpus.curation.card import BalanceCard, curation_card
+from tips_bench.corpus.curation.choice import Choice
 from tips_bench.corpus.curation.duplicates import stands_for
 from tips_bench.corpus.curation.hierarchy import build, nearest_members
 from tips_bench.corpus.curation.kmeans import Assignment, Points, assign, kmeans
+from tips_bench.corpus.curation.page import _dropped_pairs
 from tips_bench.errors import UserError
 
 
@@ -166,3 +168,10 @@ def test_a_number_of_the_card_is_changed_by_its_name() -> None:
         curation_card(["duplicates.bit=9"])
     with pytest.raises(UserError, match=r"duplicates\.agreement = 2"):
         curation_card(["duplicates.agreement=2"])
+
+
+def test_the_pairs_of_the_list_have_the_agreement_that_was_found_in_either_order() -> None:
+    pairs = Pairs(np.array([4, 1, 0]), np.array([2, 3, 1]), np.array([0.95, 0.97, 0.99]), np.zeros(3, np.uint8))
+    choice = Choice(np.ones(5, bool), np.array([0, 1, 2, 1, 2]), pairs)
+    found = _dropped_pairs(choice)
+    assert (found.rows_P.tolist(), found.others_P.tolist(), found.agreement_P.tolist()) == ([3, 4], [1, 2], [0.97, 0.95])

@@ -163,14 +163,20 @@ def _licensed(said: dict[str, Any], license: str | None) -> dict[str, Any]:
     return {name: value for name, value in said.items() if name not in own} | ({} if stated is None else {"license": stated})
 
 
+def _said(done: list[Path]) -> Iterator[dict[str, Any]]:
+    """What the pieces say, one after another: of a billion links, what was dropped does not fit into memory."""
+    return (json.loads(path.read_text(encoding="utf-8")) for path in done)
+
+
 def _finish(source: Source, target: Target, settings: dict[str, Any], done: list[Path]) -> None:
     """Gather what the pieces say, and write the manifest."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in done]
-    shards = [Shard(**said["shard"]) for said in found if said["shard"] is not None]
-    dropped = Counter(reason for said in found for _, reason, _ in said["dropped"])
-    licenses = sum((Counter(said["licenses"]) for said in found), Counter[str]())
-    notes = sum((Counter(said["notes"]) for said in found), Counter[str]())
-    write_dropped(target.work, (line for said in found for line in said["dropped"]))
+    shards, dropped, licenses, notes = list[Shard](), Counter[str](), Counter[str](), Counter[str]()
+    for said in _said(done):
+        shards += [] if said["shard"] is None else [Shard(**said["shard"])]
+        dropped.update(reason for _, reason, _ in said["dropped"])
+        licenses.update(said["licenses"])
+        notes.update(said["notes"])
+    write_dropped(target.work, (line for said in _said(done) for line in said["dropped"]))
     if not shards:
         counts = ", ".join(f"{number} {reason}" for reason, number in dropped.most_common(3)) or "the source is empty"
         fix = f"{DROPPED} names them. Change the limits and the folder."

@@ -1,6 +1,8 @@
-"""Which of many images may be the same picture as an image: the nearest by embedding, and the nearest by perceptual hash.
+"""Which of many images may be the same picture as an image: the nearest by embedding, the nearest by perceptual hash, and the largest of
+all that have a hash near enough. Without the last, of a picture with a thousand copies many would stay: each knows of a few others alone,
+and hardly any of the largest, for which it goes.
 
-Both are found exactly, a block of images at a time, so the result depends on neither the size of blocks nor who computes it, but for the
+All are found exactly, a block of images at a time, so the result depends on neither the size of blocks nor who computes it, but for the
 rounding of products in float32: a candidate more or less, which the thumbnails then judge. The work grows with the images of both.
 
 Axes: N queries, M images of a block, R candidates of a query, D features, 4 hashes.
@@ -10,7 +12,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, Protocol
 
@@ -21,14 +24,30 @@ from tips_bench.corpus.curation.looks import hash_distances
 
 BLOCK = 1024  # queries at once: 32 MiB of bits against a file of 4,096 images
 NOTHING = -1
+LARGEST = 1
 By = Literal["embedding", "hash"]
+WAYS: dict[By, Callable[[DuplicateCard], dict[str, int]]] = {
+    "embedding": lambda card: {"embedding": card.neighbors},
+    "hash": lambda card: {"hash": card.neighbors, "largest": LARGEST},
+}
+"""What is found by each, and how many of it."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Images that are looked through at once. start: row of the first. pixels_M: height times width."""
+
+    start: int
+    embeddings_MD: np.ndarray
+    hashes_M4: np.ndarray
+    pixels_M: np.ndarray
 
 
 class Images(Protocol):
     """Images that are looked through: the files of a library, or the members of a cell."""
 
-    def blocks(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """(row of its first image, embeddings_MD, hashes_M4) of each block, in the order of the rows."""
+    def blocks(self) -> Iterator[Block]:
+        """Each block, in the order of the rows."""
 
 
 def candidates(
@@ -43,29 +62,28 @@ def candidates(
 
     by: what they are found by; of what is not named, embeddings may have no features.
     """
-    found = {name: Nearest(len(embeddings_ND), card.neighbors) for name in by}
-    for start, others_MD, others_M4 in images.blocks():
-        index = Index(others_MD) if "embedding" in by else None
-        for first in range(0, len(embeddings_ND) if len(others_M4) else 0, BLOCK):
+    counts = {name: count for way in by for name, count in WAYS[way](card).items()}
+    found = {name: Best(len(embeddings_ND), count) for name, count in counts.items()}
+    for block in images.blocks():
+        index = Index(block.embeddings_MD) if "embedding" in by else None
+        for first in range(0, len(embeddings_ND) if len(block.hashes_M4) else 0, BLOCK):
             part = slice(first, first + BLOCK)
-            for name, nearest in found.items():
-                if name == "embedding":
-                    assert index is not None
-                    values_nR, places_nR = index.nearest(embeddings_ND[part].astype(np.float32), card.neighbors + 1)
-                else:
-                    values_nR, places_nR = _alike(hashes_N4[part], others_M4, card)
+            ranked = {} if index is None else {"embedding": index.nearest(embeddings_ND[part].astype(np.float32), card.neighbors + 1)}
+            if "hash" in by:
+                ranked |= _alike(hashes_N4[part], block, card)
+            for name, (values_nR, places_nR) in ranked.items():
                 if own is not None:
-                    itself = np.arange(own.start, own.stop)[part] - start
+                    itself = np.arange(own.start, own.stop)[part] - block.start
                     values_nR = np.where(places_nR == itself[:, None], -np.inf, values_nR)
-                nearest.take(part, values_nR, places_nR + start)
-    return np.concatenate([nearest.rows_NR for nearest in found.values()], 1)
+                found[name].take(part, values_nR, places_nR + block.start)
+    return np.concatenate([best.rows_NR for best in found.values()], 1)
 
 
-class Nearest:
-    """The nearest so far of each query; the greater a value, the nearer; of equal ones the lower row."""
+class Best:
+    """Those with the greatest values so far of each query; of equal ones the lower row."""
 
     def __init__(self, queries: int, count: int) -> None:
-        self.values_NR = np.full((queries, count), -np.inf, np.float32)
+        self.values_NR = np.full((queries, count), -np.inf)
         self.rows_NR = np.full((queries, count), NOTHING, np.int64)
 
     def take(self, part: slice, values_nR: np.ndarray, rows_nR: np.ndarray) -> None:
@@ -102,18 +120,38 @@ def search_library() -> str:
     return "faiss" if _faiss() else "numpy"
 
 
-def _alike(hashes_n4: np.ndarray, others_M4: np.ndarray, card: DuplicateCard) -> tuple[np.ndarray, np.ndarray]:
-    """Minus the bits by which hashes differ, -inf beyond the card's bound, and their places. One more than wanted: it may be the query."""
-    differ_nM = hash_distances(hashes_n4, others_M4)
+Ranked = tuple[np.ndarray, np.ndarray]
+"""values_nR, -inf where there is nothing, and places_nR in a block: one more than wanted, for one may be the query itself."""
+
+
+def _alike(hashes_n4: np.ndarray, block: Block, card: DuplicateCard) -> dict[str, Ranked]:
+    """Of the images whose hashes differ within the card's bound, the nearest, by minus these bits, and the largest, by their pixels."""
+    differ_nM = hash_distances(hashes_n4, block.hashes_M4)
+    return {"hash": _nearest(differ_nM, card), "largest": _largest(differ_nM, card, block.pixels_M)}
+
+
+def _nearest(differ_nM: np.ndarray, card: DuplicateCard) -> Ranked:
     queries_P, places_P = (differ_nM <= card.bits).nonzero()
     order = np.lexsort((places_P, differ_nM[queries_P, places_P], queries_P))
     queries_P, places_P = queries_P[order], places_P[order]
     rank_P = np.arange(len(order)) - np.searchsorted(queries_P, queries_P)
-    values_nR = np.full((len(hashes_n4), card.neighbors + 1), -np.inf, np.float32)
+    values_nR = np.full((len(differ_nM), card.neighbors + 1), -np.inf)
     places_nR = np.zeros(values_nR.shape, np.int64)
     kept_P = rank_P <= card.neighbors
     queries_P, places_P, rank_P = queries_P[kept_P], places_P[kept_P], rank_P[kept_P]
-    values_nR[queries_P, rank_P], places_nR[queries_P, rank_P] = -differ_nM[queries_P, places_P].astype(np.float32), places_P
+    values_nR[queries_P, rank_P], places_nR[queries_P, rank_P] = -differ_nM[queries_P, places_P].astype(np.float64), places_P
+    return values_nR, places_nR
+
+
+def _largest(differ_nM: np.ndarray, card: DuplicateCard, pixels_M: np.ndarray) -> Ranked:
+    order_M = np.argsort(-pixels_M, kind="stable")
+    inside_nM, rows_n = (differ_nM <= card.bits)[:, order_M], np.arange(len(differ_nM))
+    values_nR, places_nR = np.full((len(differ_nM), LARGEST + 1), -np.inf), np.zeros((len(differ_nM), LARGEST + 1), np.int64)
+    for rank in range(LARGEST + 1):
+        first_n = inside_nM.argmax(1)
+        places_nR[:, rank] = order_M[first_n]
+        values_nR[:, rank] = np.where(inside_nM[rows_n, first_n], pixels_M[order_M[first_n]], -np.inf)
+        inside_nM[rows_n, first_n] = False
     return values_nR, places_nR
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tips_bench.corpus.curation.candidates import By
+from tips_bench.corpus.curation.candidates import Block, By
 from tips_bench.corpus.curation.card import CellCard
 from tips_bench.corpus.curation.kmeans import BLOCK_VALUES, Points, kmeans
 from tips_bench.corpus.curation.library import Library
@@ -135,7 +135,7 @@ def _entries(signatures: Signatures, start: int, kind: np.dtype[np.void]) -> np.
 
 
 @dataclass(frozen=True)
-class Block:
+class Held:
     """Entries that are in memory."""
 
     entries_N: np.ndarray
@@ -169,7 +169,7 @@ class Entries:
     def __len__(self) -> int:
         return sum(behind - first for _, first, behind in self.stretches)
 
-    def in_memory(self) -> Iterator[tuple[int, Block]]:
+    def in_memory(self) -> Iterator[tuple[int, Held]]:
         """(place of its first entry, entries) of one block after another."""
         for start in range(0, len(self), BLOCK):
             found, before = list[np.ndarray](), 0
@@ -178,12 +178,12 @@ class Entries:
                 if own.start < own.stop:
                     found.append(np.array(np.load(file, mmap_mode="r")[own]))
                 before += behind - first
-            yield start, Block(np.concatenate(found))
+            yield start, Held(np.concatenate(found))
 
-    def blocks(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """(place of its first entry, embeddings_MD float16, hashes_M4) of one block after another."""
-        for start, block in self.in_memory():
-            yield start, block.embeddings_ND, block.hashes_N4
+    def blocks(self) -> Iterator[Block]:
+        """One block after another."""
+        for start, held in self.in_memory():
+            yield Block(start, held.embeddings_ND, held.hashes_N4, held.entries_N["size"].prod(1))
 
 
 def read_cell(folder: Path, number: int) -> tuple[Entries, Entries]:

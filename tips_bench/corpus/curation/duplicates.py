@@ -9,6 +9,8 @@ import numpy as np
 
 from tips_bench.corpus.curation.alike import Pairs
 
+LINKS = 1 << 20  # that are Python's numbers at once
+
 
 def stands_for(pairs: Pairs, pixels_N: np.ndarray) -> np.ndarray:
     """[N] the row of the image that stays in place of each: its own, unless it is the same picture as a larger one that stays.
@@ -23,7 +25,9 @@ def stands_for(pairs: Pairs, pixels_N: np.ndarray) -> np.ndarray:
     links_P2 = np.stack([pairs.rows_P, pairs.others_P], 1)
     swapped_P = rank_N[links_P2[:, 0]] > rank_N[links_P2[:, 1]]
     links_P2[swapped_P] = links_P2[swapped_P, ::-1]
-    for larger, smaller in links_P2[np.lexsort(rank_N[links_P2].T)].tolist():
-        if stays_N[smaller] == smaller and stays_N[larger] == larger:
-            stays_N[smaller] = larger
+    links_P2 = links_P2[np.lexsort(rank_N[links_P2].T)]
+    for start in range(0, len(links_P2), LINKS):
+        for larger, smaller in links_P2[start : start + LINKS].tolist():
+            if stays_N[smaller] == smaller and stays_N[larger] == larger:
+                stays_N[smaller] = larger
     return stays_N

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tips_bench.corpus.curation.candidates import Block
 from tips_bench.corpus.curation.signatures import Signatures, read_array, read_signatures
 from tips_bench.files import write_text
 
@@ -83,7 +84,8 @@ class Library:
             yield first, found_nD
             first += len(found_nD)
 
-    def blocks(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """(first row, embeddings_nD float16, hashes_n4) of each file."""
+    def blocks(self) -> Iterator[Block]:
+        """Each file."""
         for number in range(len(self.files)):
-            yield self.rows(number).start, self.array(number, "embeddings_ND"), self.array(number, "hashes_N4")
+            embeddings_ND, hashes_N4, sizes_N2 = (self.array(number, name) for name in ("embeddings_ND", "hashes_N4", "sizes_N2"))
+            yield Block(self.rows(number).start, embeddings_ND, hashes_N4, sizes_N2.prod(1))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tips_bench.corpus.curation.candidates import NOTHING, Index, Nearest
+from tips_bench.corpus.curation.candidates import NOTHING, Best, Index
 from tips_bench.corpus.curation.library import Library
 
 
@@ -27,7 +27,7 @@ def nearest_rank(queries: Library, library: Library, kept_N: np.ndarray, per_que
 
 
 def _nearest(queries_QD: np.ndarray, library: Library, kept_N: np.ndarray, count: int) -> np.ndarray:
-    near = Nearest(len(queries_QD), count)
+    near = Best(len(queries_QD), count)
     for number in range(len(library.files)):
         rows_m = library.rows(number).start + np.flatnonzero(kept_N[library.rows(number)])
         if len(rows_m) and len(queries_QD):
