@@ -12,7 +12,7 @@ from tips_bench.corpus.curation.candidates import NOTHING, candidates
 from tips_bench.corpus.curation.card import DuplicateCard
 from tips_bench.corpus.curation.library import Library
 from tips_bench.corpus.curation.looks import SIDE, hash_distances
-from tips_bench.corpus.curation.near import nearest_rank
+from tips_bench.corpus.curation.near import find_near, nearest_rank
 from tips_bench.npz import save_npz
 
 CARD = DuplicateCard(neighbors=3, bits=26)
@@ -68,7 +68,11 @@ def test_the_rank_of_an_image_is_its_best_among_the_nearest_of_any_query(tmp_pat
     for query in range(len(among)):
         for rank, row in enumerate(sorted(np.flatnonzero(kept_N).tolist(), key=lambda row: -near_NN[query, row])[:4]):
             expected_N[row] = min(expected_N[row], rank)
-    assert (nearest_rank(among, among, kept_N, 4) == expected_N).all()
+    save_npz(tmp_path / "kept.npz", kept_N=kept_N)
+    found = [tmp_path / "of-2.npz", tmp_path / "of-4.npz"]
+    for (first, behind), done in zip([(0, 2), (2, 4)], found, strict=True):
+        find_near(str(tmp_path), first, behind, str(tmp_path), str(tmp_path / "kept.npz"), 4, str(done))
+    assert (nearest_rank(found, len(among), 4) == expected_N).all()
 
 
 def test_a_row_is_found_in_its_file(tmp_path: Path) -> None:

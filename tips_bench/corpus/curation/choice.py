@@ -8,6 +8,7 @@ Axes: N images of the corpus, T their web captions.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,10 +21,8 @@ from tips_bench.corpus.curation.duplicates import stands_for
 from tips_bench.corpus.curation.hierarchy import build
 from tips_bench.corpus.curation.kmeans import Points
 from tips_bench.corpus.curation.library import Library
-from tips_bench.corpus.curation.near import nearest_rank
 from tips_bench.corpus.curation.wish import Wish
 from tips_bench.errors import UserError
-from tips_bench.npz import read_npz, save_npz
 
 
 @dataclass
@@ -59,13 +58,16 @@ def choose(
     wish: Wish,
     corpus: Library,
     sets: Library | None,
-    near: Library | None,
+    rank: Callable[[np.ndarray], np.ndarray] | None,
     pairs: Pairs,
     matches: Pairs,
     captions: WebCaptions | None,
     work: Path,
 ) -> Choice:
-    """What stays. sets, near: the data sets' libraries. work: where the tree of clusters is kept. Errors: none is left."""
+    """What stays. sets: library of the data sets that it may not show. work: where the tree of clusters is kept. Errors: none is left.
+
+    rank: [N] of the images that may be found -> [N] the rank of each among the nearest of a named data set, see `near.nearest_rank`.
+    """
     pixels_N = np.concatenate([np.zeros(0, np.int64), *(corpus.array(n, "sizes_N2").prod(1) for n in range(len(corpus.files)))])
     choice = Choice(np.ones(len(corpus), bool), stands_for(pairs, pixels_N), pairs, matches)
     if sets is not None:
@@ -74,8 +76,8 @@ def choose(
         _leave_out_wrong(wish, choice, captions, pixels_N)
     choice.keep(choice.stays_N == np.arange(len(corpus)), "the same picture as another image")
     rank_N = np.zeros(len(corpus), np.int64)
-    if near is not None:
-        rank_N = _ranks(wish, corpus, near, choice.kept_N, work)
+    if rank is not None:
+        rank_N = rank(choice.kept_N)
         choice.keep(rank_N < wish.card.near.per_query, "not near the named data sets")
     _draw(wish, corpus, rank_N, choice, work)
     return choice
@@ -100,13 +102,6 @@ def _leave_out_wrong(wish: Wish, choice: Choice, captions: WebCaptions, pixels_N
     lost_N[captions.rows_T[choice.agrees_T]] = False
     choice.keep(~lost_N, "no web caption agrees with the image")
     choice.stays_N = stands_for(choice.pairs.at(~lost_N[choice.pairs.rows_P] & ~lost_N[choice.pairs.others_P]), pixels_N)
-
-
-def _ranks(wish: Wish, corpus: Library, near: Library, kept_N: np.ndarray, work: Path) -> np.ndarray:
-    file = work / "near.npz"
-    if not file.is_file():
-        save_npz(file, rank_N=nearest_rank(near, corpus, kept_N, wish.card.near.per_query))
-    return read_npz(file, "list of the nearest images", lambda data: data["rank_N"])
 
 
 def _draw(wish: Wish, corpus: Library, rank_N: np.ndarray, choice: Choice, work: Path) -> None:

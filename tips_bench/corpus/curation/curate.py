@@ -7,7 +7,8 @@ commands with one target share its pieces:
     pairs, matches        images of the corpus that are the same picture as others, or as images of the data sets (pieces)
     cells-*, pairs-*      in place of pairs, of a large corpus: images that look alike, put together, and pairs among them (pieces)
     captions              how well web captions agree with their images (pieces)
-    tree                  the images near the named sets, and the clusters of a balanced draw
+    nearest               the images of each part that are near the named sets (pieces)
+    tree                  the clusters of a balanced draw
     plan                  the new places of the samples that stay, and last plan.json: the choice is made
     sorted, merged        the chosen samples, sorted by their new places (pieces)
     shards                what the new shards are (pieces)
@@ -26,6 +27,7 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,7 @@ from tips_bench.corpus.curation.cells import make_centroids, parts, read_centroi
 from tips_bench.corpus.curation.choice import Choice, choose
 from tips_bench.corpus.curation.library import LISTED, Library
 from tips_bench.corpus.curation.looks import check_imagehash
+from tips_bench.corpus.curation.near import nearest_rank
 from tips_bench.corpus.curation.page import write_page
 from tips_bench.corpus.curation.task_images import TaskImages
 from tips_bench.corpus.curation.wish import Wish
@@ -52,6 +55,7 @@ from tips_bench.corpus.target import Target, opened
 from tips_bench.errors import UserError
 from tips_bench.executors.chosen import Chosen
 from tips_bench.files import write_text
+from tips_bench.npz import save_npz
 
 STEP = "curate"
 WORK, MADE, PLAN, SIGNED = ".curation", "made", "plan.json", "corpus"
@@ -110,7 +114,8 @@ class _Curation:
         captions = None if self.wish.agree is None else self._compare_captions(corpus)
 
         def choose_once() -> None:
-            choice = choose(self.wish, corpus, sets, near, pairs, matches, captions, self.work / "tree")
+            rank = None if near is None else partial(self._near, corpus, near)
+            choice = choose(self.wish, corpus, sets, rank, pairs, matches, captions, self.work / "tree")
             write_page(self.work / MADE, self.wish, self.shards, corpus, sets, choice)
             self._plan(corpus, choice)
 
@@ -212,6 +217,14 @@ class _Curation:
             pieces.append(Piece(f"{ROOM}.agreeing:compare_captions", call, file, self.wish.signer.device))
         self._run(pieces, "captions")
         return load_captions(files)
+
+    def _near(self, corpus: Library, queries: Library, kept_N: np.ndarray) -> np.ndarray:
+        """[N] the rank of each image that may be found among the nearest of a query."""
+        kept, count = self.work / "may-be-near.npz", self.wish.card.near.per_query
+        save_npz(kept, kept_N=kept_N)
+        common = {"folder": str(corpus.folder), "queries": str(queries.folder), "kept": str(kept), "count": count}
+        calls = [{**common, "first": first, "behind": behind} for first, behind in parts(corpus)]
+        return nearest_rank(self._all("near:find_near", "nearest", calls), len(corpus), count)
 
     def _plan(self, corpus: Library, choice: Choice) -> None:
         """Note the new places of the samples that stay, and what became of the others."""
