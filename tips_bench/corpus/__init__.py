@@ -2,6 +2,7 @@
 
 store     a corpus is a folder of shards and a manifest; samples in, samples out, the same bytes always
 storage   files of a corpus in object storage
+hashes    of the shards that a step reads
 target    where the corpus of a step comes to lie: on a disk, or in object storage, brought there file by file
 pieces    a step as pieces, each done once, however often the step is stopped and started again
 plan      what a step would do, before it does it

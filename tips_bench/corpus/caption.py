@@ -20,8 +20,9 @@ from tips_bench.corpus.caption_shard import Failed
 from tips_bench.corpus.captioners.base import Pace
 from tips_bench.corpus.captioners.choose import captioner_identity, uses_gpu
 from tips_bench.corpus.card import finish
+from tips_bench.corpus.hashes import hashes_of
 from tips_bench.corpus.pieces import Piece, begin, complete, run_pieces
-from tips_bench.corpus.storage import address, sha256_of
+from tips_bench.corpus.storage import address
 from tips_bench.corpus.store import MANIFEST, Manifest, Shard, Step, load_manifest, remove_shard, shards_of, write_dropped
 from tips_bench.corpus.target import Target, opened
 from tips_bench.errors import UserError
@@ -86,7 +87,7 @@ def _caption(
 ) -> tuple[Manifest, int]:
     before, shards = load_manifest(source) or Manifest(), shards_of(source)
     identity = captioner_identity(wish.captioner)
-    hashes = [shard.sha256 for shard in before.shards] or [sha256_of(path) for path in shards]
+    hashes = hashes_of(before, shards, chosen)
     settings = {
         "captioner": identity,
         "prompts": [{**card.model_dump(mode="json"), "sha256": card.digest()} for card in wish.prompts],

@@ -14,7 +14,7 @@ from rich.text import Text
 from tips_bench.catalog import cache_root
 from tips_bench.corpus.look import HASH, Look
 from tips_bench.corpus.pieces import Piece, run_pieces
-from tips_bench.corpus.storage import address, listed
+from tips_bench.corpus.storage import address, versions
 from tips_bench.corpus.store import load_manifest, shards_of
 from tips_bench.executors.chosen import Chosen
 from tips_bench.files import digest
@@ -24,7 +24,6 @@ from tips_bench.training.caption_layouts import KINDS
 from tips_bench.training.captions import wanted_kinds
 from tips_bench.training.first_samples import LEAST_USABLE
 from tips_bench.training.recipe_files import load_recipe
-from tips_bench.training.shard_files import is_remote
 
 CACHE = "corpus-checks"
 LAYOUT = 2  # of files there: another one for each change of `look`
@@ -88,8 +87,7 @@ def check_corpus(folder: Path, recipe: str | None = None, chosen: Chosen | None 
     """
     wanted = wanted_kinds(load_recipe(recipe).method.contrastive) if recipe else []
     manifest, shards = load_manifest(folder), shards_of(folder)
-    versions = {name: one.version for name, one in listed(folder).items()} if is_remote(folder) else {}
-    pieces = [_piece(path, versions.get(path.name)) for path in shards]
+    pieces = [_piece(path, version) for path, version in zip(shards, versions(shards), strict=True)]
     run_pieces(pieces, "check", chosen)
     looks = [Look(**json.loads(piece.done.read_text(encoding="utf-8"))) for piece in pieces]
     stated = {} if manifest is None else {shard.name: shard.sha256 for shard in manifest.shards}
@@ -111,13 +109,10 @@ def check_corpus(folder: Path, recipe: str | None = None, chosen: Chosen | None 
     return report.model_copy(update={"faults": faults})
 
 
-def _piece(path: Path, version: str | None) -> Piece:
-    """Its file lies in the cache, under a name that changes with the shard. version: of a shard in object storage that is there."""
+def _piece(path: Path, version: str) -> Piece:
+    """Its file lies in the cache, under a name that changes with the shard."""
     shard = address(path)
-    if not is_remote(path) and path.is_file():
-        stat = path.stat()
-        version = f"{stat.st_size} {stat.st_mtime_ns}"
-    done = cache_root() / CACHE / f"{digest(LAYOUT, shard, version or 'missing')[:24]}.json"
+    done = cache_root() / CACHE / f"{digest(LAYOUT, shard, version)[:24]}.json"
     return Piece("tips_bench.corpus.look:look", {"shard": shard, "file": str(done)}, done)
 
 

@@ -48,8 +48,8 @@ from tips_bench.corpus.curation.near import nearest_rank
 from tips_bench.corpus.curation.page import write_page
 from tips_bench.corpus.curation.task_images import TaskImages
 from tips_bench.corpus.curation.wish import Wish
+from tips_bench.corpus.hashes import hashes_of
 from tips_bench.corpus.pieces import Piece, begin, complete, run_pieces
-from tips_bench.corpus.storage import sha256_of
 from tips_bench.corpus.store import MANIFEST, Manifest, Shard, Step, load_manifest, shards_of
 from tips_bench.corpus.target import Target, opened
 from tips_bench.errors import UserError
@@ -79,8 +79,7 @@ def curate(source: Path, target: Path, wish: Wish, chosen: Chosen | None = None,
     check_imagehash()
     with opened(target.absolute(), works) as place:
         before, shards = load_manifest(source) or Manifest(), [path.absolute() for path in shards_of(source)]
-        hashes = [shard.sha256 for shard in before.shards] or [sha256_of(path) for path in shards]
-        settings = wish.settings(hashes)
+        settings = wish.settings(hashes_of(before, shards, chosen))
         if not begin(place, STEP, settings):
             try:
                 _Curation(place, wish, shards, chosen).run(before, settings)
