@@ -89,9 +89,12 @@ class Learner:
         return report
 
     @torch.no_grad()
-    def forward(self, batch: Batch, number: int) -> Iterator[tuple[slice, dict[str, Tensor]]]:
-        """The rows of each piece and what the student gives of it: embeddings, and losses over prototypes. Nothing is learned from it."""
-        self.model.eval()
+    def forward(self, batch: Batch, number: int, *, dropping: bool) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+        """The rows of each piece and what the student gives of it: embeddings, and losses over prototypes. Nothing is learned from it.
+
+        dropping: whether dropout and stochastic depth leave out what they do in the step of this number.
+        """
+        self.model.train(dropping)
         try:
             with _attention_on_cpu(self.world.device.type, self.running.precision):
                 for here in self._pieces(batch):
@@ -104,11 +107,11 @@ class Learner:
                 self.teacher.forget_step()
 
     def losses(self, batch: Batch, number: int) -> dict[str, Tensor]:
-        """The losses of a batch as `step` reports them, and nothing learned from it."""
+        """The losses of a batch as `step` reports them, with nothing dropped, and nothing learned from it."""
         taught, contrastive = self._taught(number), self.recipe.method.contrastive
         terms: dict[str, Tensor] = {}
         outs = []
-        for here, out in self.forward(batch, number):
+        for here, out in self.forward(batch, number, dropping=False):
             outs.append(out)
             share = len(batch.global_B3HW[here]) / len(batch.global_B3HW)
             for name in taught:
