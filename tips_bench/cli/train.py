@@ -71,11 +71,11 @@ def train(
     """
     from tips_bench.training.loop import train as train_recipe
     from tips_bench.training.recipe_files import find_recipe, load_recipe
-    from tips_bench.training.runs import RECIPE_FILE, read_recipe
+    from tips_bench.training.runs import RECIPE_FILE, read_recipe, steps_done
 
     folder = out or Path("runs") / find_recipe(recipe).stem
     resumed = read_recipe(folder) if resume and (folder / RECIPE_FILE).is_file() else None
-    chosen = load_recipe(recipe, overrides or [], resumed=resumed)
+    chosen = load_recipe(recipe, overrides or [], resumed=resumed, done=steps_done(folder))
     check_evaluations(chosen.evaluation)
     if dry_run:
         print_plan(chosen, ranks, device or "h100", as_json=as_json)

@@ -56,6 +56,12 @@ def read_recipe(run: Path) -> Recipe:
     return parse(Recipe, values, where=path)
 
 
+def steps_done(run: Path) -> int:
+    """Of a run, at its newest checkpoint; 0 where it has none."""
+    newest = checkpoint.newest(run)
+    return 0 if newest is None else checkpoint.step_of(newest) or 0
+
+
 def export(
     run: Path, to: Path, *, weights: Weights = "student", step: int | None = None, stored: Stored = "fp32", overwrite: bool = False
 ) -> Export:

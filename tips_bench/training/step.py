@@ -28,7 +28,7 @@ from tips_bench.training.distributed import add_up, sync_gradients
 from tips_bench.training.optim import clip_gradients, make_optimizer, set_rates
 from tips_bench.training.pieces import MicroBatch, make_piece
 from tips_bench.training.recipe import ContrastivePart, Over, Recipe
-from tips_bench.training.schedule import cosine, learning_rate
+from tips_bench.training.schedule import cosine, first_taught, learning_rate
 from tips_bench.training.student import CONTRASTIVE, Lesson, Student, checkpoint_activations
 from tips_bench.training.teacher import Teacher, parts_with_heads, temperatures
 
@@ -61,9 +61,8 @@ class Learner:
                 checkpoint_activations(block)
             if self.running.compile:
                 block.compile()
-        start = recipe.method.teacher.start if recipe.method.teacher is not None else 0.0
-        self.first_taught = start * recipe.steps
-        self.model = distributed.spread(self.student, self.student.blocks(), world, self.running, unused=start > 0)
+        self.first_taught = first_taught(recipe)
+        self.model = distributed.spread(self.student, self.student.blocks(), world, self.running, unused=self.first_taught > 0)
         if world.size > 1 and self.running.parallel != "ddp" and self.teacher is not None and self.teacher.vision is not None:
             # The heads stay whole: they are used piece by piece, outside a forward pass of their own.
             distributed.cut_up(self.teacher.vision, self.teacher.vision.blocks, world, self.running, keep_whole=False)
