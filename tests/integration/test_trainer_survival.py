@@ -156,7 +156,8 @@ def test_several_evaluations_are_made_beside_the_steps_and_one_that_fails_ends_n
     log = tmp_path / "run" / "log.jsonl"
     log.write_text("".join(line for line in log.read_text().splitlines(keepends=True) if '"knn"' not in line))
     train(recipe(shards, steps=4, method=ALONE, evaluation=parts), tmp_path / "run", resume=True, device="cpu", evaluate=evaluate)
-    assert asked[4:] == [("step-00000004", "rooms-seg", "knn")]  # what a kill had left out
+    # what had failed, and what a kill had left out
+    assert asked[4:] == [("step-00000003", "depth", None), ("step-00000004", "rooms-seg", "knn")]
 
 
 def test_scores_go_to_the_loggers_at_the_step_of_their_model_and_old_models_go(

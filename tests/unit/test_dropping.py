@@ -111,6 +111,22 @@ def test_what_is_dropped_changes_the_losses_and_not_what_the_seed_decides_beside
     assert dropped == again and dropped["contrastive"] != plain["contrastive"] and dropped["patches"] != plain["patches"]
 
 
+@pytest.mark.parametrize("kind", ["ema", "ema-heads"])
+def test_losses_that_are_only_measured_drop_nothing(kind: str) -> None:
+    batch, teacher = random_batch(), {"kind": kind, "momentum": [0.9, 1.0]}
+    plain, learner = (Learner(recipe(model__dropout=part, method__teacher=teacher), ALONE) for part in ({}, BOTH))
+    assert learner.losses(batch, 0) == plain.losses(batch, 0)
+    assert learner.step(batch, 0)["contrastive"] != float(plain.losses(batch, 0)["contrastive"])  # the next step drops again
+
+
+def test_a_bad_step_is_looked_at_with_what_it_dropped() -> None:
+    learner, batch = Learner(recipe(model__dropout=BOTH), ALONE), random_batch()
+    ((_, again),) = list(learner.forward(batch, 0, dropping=True))
+    report = learner.step(batch, 0)
+    for name in ("self_distillation", "patches"):
+        assert float(again[name]) == pytest.approx(report[name], rel=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("running", [{"micro_batch": 3}, {"activation_checkpointing": True}, {"text_groups": 5}])
 @pytest.mark.parametrize("kind", ["ema", "ema-heads"])

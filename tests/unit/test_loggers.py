@@ -1,8 +1,9 @@
-"""Loggers: one that fails is let go with a sentence, and each real one keeps what it is given, without a network."""
+"""Loggers: nothing waits for them, one that fails is tried again, and each real one keeps what it is given, without a network."""
 
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from tips_bench.errors import UserError
+from tips_bench.loggers import base
 from tips_bench.loggers.base import Loggers, kept_id, open_loggers
 from tips_bench.registry import LOGGERS
 
@@ -32,17 +34,62 @@ class Remembering:
         self.closed += 1
 
 
-def test_a_logger_that_fails_is_let_go_and_the_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+def give(loggers: Loggers, numbers: list[tuple[int, dict[str, float]]] = NUMBERS) -> None:
+    for step, values in numbers:
+        loggers.numbers(step, values)
+
+
+def test_a_logger_that_fails_is_told_of_once_and_the_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     strong, weak = Remembering(), Remembering(patience=2.5)
     loggers = Loggers({"weak": weak, "strong": strong})
-    for step, values in NUMBERS:
-        loggers.numbers(step, values)
-    assert strong.seen == NUMBERS and weak.seen == NUMBERS[:1] and loggers.names == ["strong"]
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "logger 'weak'" in said and "the server has gone away" in said and "goes on without it" in said
+    give(loggers)
     loggers.close()
     loggers.close()
-    assert strong.closed == 1 and weak.closed == 0
+    assert strong.seen == NUMBERS and weak.seen == NUMBERS[:1] and strong.closed == weak.closed == 1
+    (failed,) = capsys.readouterr().err.splitlines()
+    assert "logger 'weak'" in failed and "the server has gone away" in failed and "goes on, and tries it again every 5 minutes" in failed
+
+
+def test_a_logger_that_has_failed_is_tried_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(base, "RETRY_S", 0.0)
+    logger = Remembering(patience=2.5)
+    with closing(Loggers({"one": logger})) as loggers:
+        give(loggers, [*NUMBERS[:2], (3, {"loss": 4.0}), (4, {"loss": 5.0})])
+        while len(logger.seen) < 3:
+            threading.Event().wait(0.01)
+    assert [step for step, _ in logger.seen] == [1, 3, 4]
+    failed, works = capsys.readouterr().err.splitlines()
+    assert "the server has gone away" in failed and works == "logger 'one': it works again."
+
+
+def test_nothing_waits_for_a_logger_that_is_slow() -> None:
+    answers = threading.Event()
+
+    class Slow(Remembering):
+        def numbers(self, step: int, values: Mapping[str, float]) -> None:
+            assert answers.wait(60)
+            super().numbers(step, values)
+
+    slow = Slow()
+    loggers = Loggers({"slow": slow})
+    give(loggers)
+    assert slow.seen == []
+    answers.set()
+    loggers.close()
+    assert slow.seen == NUMBERS
+
+
+def test_one_that_never_ends_is_left_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(base, "PATIENCE_S", 0.0)
+    answers = threading.Event()
+
+    class Stuck(Remembering):
+        def close(self) -> None:
+            answers.wait(60)
+
+    Loggers({"stuck": Stuck()}).close()
+    answers.set()
+    assert "logger 'stuck': it has not ended after 0 s" in capsys.readouterr().err
 
 
 def open_(names: list[str] | None, folder: Path, step: int = 0) -> Loggers:
@@ -83,9 +130,7 @@ def log(name: str, folder: Path) -> None:
     """Two steps, and the second again as after a resume."""
     for start, numbers in ((0, NUMBERS[:2]), (1, NUMBERS[2:])):
         with closing(open_([name], folder, start)) as loggers:
-            for step, values in numbers:
-                loggers.numbers(step, values)
-            assert loggers.names == [name]
+            give(loggers, numbers)
 
 
 @of_a_real_package

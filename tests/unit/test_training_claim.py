@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from tests.helpers.pretraining import recipe, values
 from tips_bench.errors import UserError
 from tips_bench.training.claim import _changes, _check_stages, _check_told, claimed
+from tips_bench.training.recipe_files import load_recipe
+from tips_bench.training.schedule import first_taught, start_at
 
 
 def stages(*steps: int) -> Any:
@@ -44,6 +47,32 @@ def test_a_change_that_no_run_can_make_says_why_and_what_to_do() -> None:
         _check_told(Path("run"), _changes(before, other), other)
     told = recipe(schedules={"momentum": "stage"}, sources={"schedules.momentum": "ours: set by the user"})
     _check_told(Path("run"), _changes(before, told), told)
+
+
+def test_a_teacher_that_teaches_goes_on_when_the_run_becomes_longer() -> None:
+    before = load_recipe("tips-nano")
+    longer = load_recipe("tips-nano", ["stages.1.steps=7200"], resumed=before, done=15_600)
+    first = math.ceil(first_taught(before))
+    assert math.ceil(first_taught(longer)) == first and longer.steps == 19_200
+    changes = _changes(before, longer)
+    assert changes["method.teacher.start"] == (0.95, pytest.approx(first / 19_200)) and changes["stages.1.steps"] == (3600, 7200)
+    _check_told(Path("run"), changes, longer)
+    again = load_recipe("tips-nano", resumed=longer, done=16_000)
+    assert _changes(longer, again) == {}
+    more = load_recipe("tips-nano", ["stages.1.steps=9000"], resumed=longer, done=16_000)
+    assert math.ceil(first_taught(more)) == first
+
+
+def test_a_teacher_that_does_not_teach_yet_or_whose_start_is_told_starts_at_its_share_of_the_steps() -> None:
+    before = load_recipe("tips-nano")
+    assert load_recipe("tips-nano", ["stages.1.steps=7200"], resumed=before, done=12_000).method.teacher == before.method.teacher
+    told = load_recipe("tips-nano", ["stages.1.steps=7200", "method.teacher.start=0.9"], resumed=before, done=15_600)
+    assert first_taught(told) == pytest.approx(0.9 * 19_200)
+
+
+@pytest.mark.parametrize("steps", [3, 7, 49, 15_601, 19_200])
+def test_a_share_of_the_steps_gives_the_step_back(steps: int) -> None:
+    assert all(math.ceil(start_at(step, steps) * steps) == step for step in range(0, steps, max(1, steps // 1000)))
 
 
 def test_a_start_that_fails_leaves_no_folder_that_was_not_there(tmp_path: Path) -> None:

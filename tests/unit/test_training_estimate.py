@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +17,14 @@ from tips_bench.errors import UserError
 from tips_bench.models.configs import VisionConfig
 from tips_bench.models.layers import Block, Mlp
 from tips_bench.models.vision import VisionTower
+from tips_bench.training.claim import write_recipe
 from tips_bench.training.estimate import MACHINES, estimate
 from tips_bench.training.rank_counts import check_ranks, listed_counts, ranks_that_fit
 from tips_bench.training.recipe_files import load_recipe
 from tips_bench.training.stage_sizes import StageSizes
 from tips_bench.training.step import Learner, _attention_on_cpu
 from tips_bench.training.step_memory import BlockMemory
+from tips_bench.training.teacher import Teacher
 
 SIZES: dict[str, Any] = {
     "model__vision__embed_dim": 64,
@@ -55,6 +58,38 @@ def test_a_step_has_the_operations_that_torch_counts(changes: dict[str, Any]) ->
     counted = sum(count for kind, count in counts.items() if "convolution" not in str(kind))
     (stage,) = estimate(chosen, 1)
     assert stage.operations == pytest.approx(counted, rel=0.03)
+
+
+def test_a_frozen_teacher_is_as_large_as_its_run(tmp_path: Path) -> None:
+    small = {**SIZES, "method__patches__mask": None}
+    wide = {**small, "model__vision__embed_dim": 128, "model__text__embed_dim": 128, "model__vision__depth": 5}
+    theirs = recipe(**wide, method__patches__head__hidden_dim=96)
+    write_recipe(tmp_path, theirs)
+    chosen = recipe(**small, method__teacher={"kind": "frozen", "run": str(tmp_path)})
+    heads = {"patches": chosen.method.patches.model_copy(update={"head": theirs.method.patches.head})}  # type: ignore[union-attr]
+    teacher = Teacher(chosen.method.model_copy(update=heads), theirs.model.vision_config, 128)
+    learner, batch = Learner(chosen, ALONE, teacher), full_batch(chosen, chosen.stages[0])
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        learner.step(batch, 0)
+    counted = sum(count for kind, count in counter.get_flop_counts()["Global"].items() if "convolution" not in str(kind))
+    (stage,) = estimate(chosen, 1)
+    assert stage.operations == pytest.approx(counted, rel=0.03)
+    assert stage.memory["teacher"] == 4 * sum(parameter.numel() for parameter in teacher.parameters())
+
+
+def test_a_plan_says_whose_size_a_frozen_teacher_is_taken_to_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    known, unknown = load_recipe("tipsv2-s14"), load_recipe("tipsv2-s14", ["method.teacher.run=runs/mine"])
+    print_plan(known, 64, "h100")
+    assert "The frozen teacher is that of runs/tipsv2-g14, by the recipe tipsv2-g14: 40 blocks, 1536 wide." in capsys.readouterr().out
+    print_plan(unknown, 64, "h100")
+    assert "no run runs/mine and no recipe of that name: the frozen teacher is assumed to be as large as the student" in (
+        " ".join(capsys.readouterr().out.split())
+    )
+    more = (estimate(known, 64)[0].operations - estimate(unknown, 64)[0].operations) / known.stages[0].batch
+    assert more == pytest.approx(2 * 257 * 1.13e9, rel=0.1)  # twice the parameters of g for each token
 
 
 def saved(block: Block, x_BND: Tensor, keep_BN: Tensor | None) -> int:

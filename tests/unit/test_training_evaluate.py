@@ -1,9 +1,12 @@
-"""The command that an evaluation on the way is, and what is asked of it before the training begins."""
+"""Evaluations on the way: the command that one is, how it ends, which are made, and what is asked of them before the training begins."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +17,8 @@ from typer.testing import CliRunner
 from tips_bench.cli.app import app
 from tips_bench.cli.train import check_evaluations, evaluate
 from tips_bench.errors import UserError
+from tips_bench.executors.watched import TIMED_OUT
+from tips_bench.training.evaluations import Evaluations
 from tips_bench.training.recipe_beside import EvaluationPart
 
 
@@ -40,6 +45,73 @@ def test_an_evaluation_beside_several_ranks_leaves_them_their_gpus(
     monkeypatch.setenv("WORLD_SIZE", world)
     assert evaluate(EvaluationPart(every=1, task="rooms-seg", **part), Path("model"), Path("out")) == {"mIoU": 1.5}
     assert [word for word in asked if word.startswith("--device")] == ([] if device is None else [f"--device={device}"])
+
+
+def test_threads_that_torchrun_set_are_not_for_an_evaluation_and_those_that_the_user_set_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    environments: list[dict[str, str]] = []
+
+    def run(command: list[str], **options: Any) -> Any:
+        environments.append(options["env"])
+        return SimpleNamespace(returncode=0, stdout=json.dumps([{"metrics": {}}]), stderr="")
+
+    for name, value in {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    for told in ({}, {"OMP_NUM_THREADS": "1"}):
+        with subprocess.Popen(["sleep", "600"], env=told) as launcher, monkeypatch.context() as patch:
+            patch.setattr(subprocess, "run", run)
+            patch.setattr(os, "getppid", lambda pid=launcher.pid: pid)
+            evaluate(EvaluationPart(every=1, task="rooms-seg"), Path("model"), Path("out"))
+            launcher.kill()
+    assert ["OMP_NUM_THREADS" in environment for environment in environments] == [False, True]
+
+
+def watched(seconds: str, *command: str) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "tips_bench.executors.watched", seconds, *command]
+    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_command_ends_with_the_process_that_started_it() -> None:
+    with watched("600", "sh", "-c", "echo $$; exec sleep 600") as process:
+        assert process.stdin is not None and process.stdout is not None
+        pid = int(process.stdout.readline())
+        process.stdin.close()
+        assert process.wait() != 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "command", "status"),
+    [("0", ["sleep", "600"], TIMED_OUT), ("600", ["sh", "-c", "exit 3"], 3), ("600", ["no-such-program"], 2)],
+)
+def test_a_command_gives_its_status_or_that_of_a_time_that_is_over(seconds: str, command: list[str], status: int) -> None:
+    with watched(seconds, *command) as process:
+        assert process.wait() == status
+
+
+def test_an_evaluation_whose_time_is_over_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=TIMED_OUT, stdout="", stderr="srun: cancelled"))
+    with pytest.raises(UserError, match=r"it had not ended after 30 minutes\. Raise evaluation\.timeout_minutes"):
+        evaluate(EvaluationPart(every=1, task="rooms-seg", timeout_minutes=30), Path("model"), Path("out"))
+
+
+def test_a_model_that_cannot_be_exported_is_a_fault_of_its_evaluations_and_ends_nothing(tmp_path: Path) -> None:
+    parts = [EvaluationPart(every=1, task="rooms-seg"), EvaluationPart(every=2, task="rooms-depth")]
+    made = Evaluations(tmp_path, parts, lambda *_: {"mIoU": 1.0}, 0)
+    made.export(2)  # of a folder that holds no run
+    made.start(2)
+    found = made.found(wait=threading.Event())
+    assert [(scored.step, scored.task, scored.metrics) for scored in found] == [(2, "rooms-seg", {}), (2, "rooms-depth", {})]
+    assert all("not the folder of a training run" in (scored.fault or "") for scored in found)
+
+
+def test_a_run_that_goes_on_makes_the_scores_that_are_missing_and_tries_again_what_failed(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        (tmp_path / "evaluations" / f"step-0000000{step}").mkdir(parents=True)
+    lines = [{"step": 1, "task": "rooms-seg", "metrics": {"mIoU": 1.0}}, {"step": 2, "task": "rooms-seg", "metrics": {}, "fault": "in use"}]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps({"event": "evaluation", **line}) + "\n" for line in lines))
+    made = Evaluations(tmp_path, [EvaluationPart(every=1, task="rooms-seg")], lambda part, model, out: {"mIoU": float(model.name[-1])}, 3)
+    assert [(scored.step, scored.metrics) for scored in made.found(wait=threading.Event())] == [(2, {"mIoU": 2.0}), (3, {"mIoU": 3.0})]
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,10 @@ def test_a_run_with_other_ranks_shares_what_is_left_of_each_source(mixed: Recipe
     places = json.loads(json.dumps([data.state_dict() for data in two]))
     three = [TrainingData(recipe, None, rank=rank, world=3, places=places) for rank in range(3)]
     assert sorted(first + [one for data in three for one in seen(data, 5)]) == list(range(60))
+    for place in places:
+        place["taken"] = [[90, 80], [70, 71, 72]]  # as ranks before these had left it to both of them
+    newest, *before = TrainingData(recipe, None, rank=1, world=3, places=places).taken
+    assert len(newest) == 2 and before == [[90, 80], [70, 71, 72]]
 
 
 def test_sources_with_like_shards_are_drawn_in_different_orders(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tips_bench.cli.output import print_line
 from tips_bench.cli.ranked import one_rank
 from tips_bench.cli.training_plan import print_plan
 from tips_bench.errors import UserError
+from tips_bench.executors.watched import TIMED_OUT
 
 if TYPE_CHECKING:
     from tips_bench.training.recipe_beside import EvaluationPart
@@ -27,6 +28,7 @@ SCORED_LIKE = "tips-nano"
 """A model of the catalog that fits the tasks which a model under training fits."""
 # What torchrun tells its processes; one that is no rank must not know of it.
 _OF_A_LAUNCHER = ("RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
+_THREADS = "OMP_NUM_THREADS"
 
 
 def train(
@@ -69,11 +71,11 @@ def train(
     """
     from tips_bench.training.loop import train as train_recipe
     from tips_bench.training.recipe_files import find_recipe, load_recipe
-    from tips_bench.training.runs import RECIPE_FILE, read_recipe
+    from tips_bench.training.runs import RECIPE_FILE, read_recipe, steps_done
 
     folder = out or Path("runs") / find_recipe(recipe).stem
     resumed = read_recipe(folder) if resume and (folder / RECIPE_FILE).is_file() else None
-    chosen = load_recipe(recipe, overrides or [], resumed=resumed)
+    chosen = load_recipe(recipe, overrides or [], resumed=resumed, done=steps_done(folder))
     check_evaluations(chosen.evaluation)
     if dry_run:
         print_plan(chosen, ranks, device or "h100", as_json=as_json)
@@ -137,11 +139,10 @@ def evaluate(part: EvaluationPart, model: Path, out: Path) -> dict[str, float]:
     command += ["--out", str(out), *(f"--set={override}" for override in part.overrides)]
     device = part.device or ("cpu" if os.environ.get("WORLD_SIZE", "1") != "1" and not part.launch else None)
     command += [f"--{name}={value}" for name, value in (("protocol", part.protocol), ("device", device)) if value is not None]
-    alone = {name: value for name, value in os.environ.items() if not name.startswith(_OF_A_LAUNCHER)}
-    try:
-        done = subprocess.run(command, env=alone, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    except OSError as error:
-        raise UserError(f"cannot be started: {error}", where=f"evaluation.launch = {part.launch!r}", fix="Name a program.") from error
+    done = _run_watched(command, 60 * part.timeout_minutes)
+    if done.returncode == TIMED_OUT:
+        fix = "Raise evaluation.timeout_minutes, or see what it waits for."
+        raise UserError(f"it had not ended after {part.timeout_minutes:g} minutes", where=f"evaluation of {part.task}", fix=fix)
     if done.returncode:
         said = done.stderr.strip().splitlines()
         raise UserError(said[-1].removeprefix("tips-bench: ") if said else f"it ended with status {done.returncode}")
@@ -151,3 +152,34 @@ def evaluate(part: EvaluationPart, model: Path, out: Path) -> dict[str, float]:
         problem = f"its output holds more than a record: {done.stdout[:100]!r}"
         raise UserError(problem, where=f"evaluation.launch = {part.launch!r}", fix="Name a program that prints nothing itself.") from error
     return {name: metric["value"] for name, metric in record["metrics"].items()}
+
+
+def _run_watched(command: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
+    """Runs a command that ends when its time is over, and at the latest with this process: a run that goes on may start the same again."""
+    watched = [sys.executable, "-m", "tips_bench.executors.watched", str(seconds), *command]
+    stdin, held = os.pipe()
+    try:
+        return subprocess.run(watched, env=_environment(), stdin=stdin, capture_output=True, text=True, start_new_session=True)
+    finally:
+        os.close(stdin)
+        os.close(held)
+
+
+def _environment() -> dict[str, str]:
+    """That of a process which is no rank."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(_OF_A_LAUNCHER)}
+    if _threads_are_torchruns():
+        del own[_THREADS]
+    return own
+
+
+def _threads_are_torchruns() -> bool:
+    """Whether torchrun gave each of several ranks one thread; it does so where its own environment says nothing of threads."""
+    told = os.environ
+    if "TORCHELASTIC_RUN_ID" not in told or told.get("LOCAL_WORLD_SIZE", "1") == "1" or told.get(_THREADS) != "1":
+        return False
+    try:
+        launcher = Path(f"/proc/{os.getppid()}/environ").read_bytes()
+    except OSError:
+        return False
+    return not any(line.startswith(f"{_THREADS}=".encode()) for line in launcher.split(b"\0"))

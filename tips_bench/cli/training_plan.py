@@ -34,6 +34,8 @@ def print_plan(recipe: Recipe, ranks: int, gpu: str, *, as_json: bool = False) -
     where = f"{counted(ranks, 'rank')}{_groups(recipe, ranks)}"
     print_text(f"{recipe.name} on {where}: GB (10^9 bytes) of a rank in the fullest moment of a step")
     print_text(_held(recipe, ranks))
+    if recipe.method.teacher is not None and recipe.method.teacher.kind == "frozen":
+        print_text(_taught_by(recipe))
     rows = [["images", *(str(stage.images) for stage in stages)], ["passes", *(str(stage.pieces) for stage in stages)]]
     rows += [[part, *(_figures(stage.memory[part] / 1e9) for stage in stages)] for part in stages[0].memory]
     rows += [["together", *(_figures(stage.peak / 1e9) for stage in stages)], ["fullest in", *(stage.moment for stage in stages)]]
@@ -97,3 +99,15 @@ def _held(recipe: Recipe, ranks: int) -> str:
         f"Each rank holds 1/{sizes.cut} of the weights, gradients and optimizer state. Of {everything} million parameters, {outside} "
         "million are in no block; they are put together for the whole step, the others block by block."
     )
+
+
+def _taught_by(recipe: Recipe) -> str:
+    """How large the frozen teacher is, and who says so."""
+    from tips_bench.training.runs import recipe_of_teacher
+
+    part, theirs = recipe.method.teacher, recipe_of_teacher(recipe)
+    run = None if part is None else part.run
+    if theirs is None:
+        return f"There is no run {run} and no recipe of that name: the frozen teacher is assumed to be as large as the student."
+    vision = theirs.model.vision_config
+    return f"The frozen teacher is that of {run}, by the recipe {theirs.name}: {vision.depth} blocks, {vision.embed_dim} wide."

@@ -3,6 +3,7 @@
 jobs         what a job is, and how an executor does it
 chosen       the executor that a user names
 work         what a process of an executor does
+watched      a command with a limit in time, which ends with the process that started it
 local        a process for each GPU of this machine
 slurm        array jobs, through submitit
 ray          tasks of a Ray cluster that runs already

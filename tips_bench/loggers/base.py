@@ -3,14 +3,16 @@
     with closing(open_loggers(["tensorboard", "wandb"], folder, project="tips-bench", name="tips-nano", settings={"seed": 0})) as loggers:
         loggers.numbers(10, {"loss": 5.0})
 
-They show numbers that are kept elsewhere. So a logger whose package fails is let go with a sentence, and whatever it logs for goes on;
-only one that cannot be had at the start is an error.
+They show numbers that are kept elsewhere. So whatever is logged waits for none of them: each has a thread of its own. One that fails is
+told of and tried again later; only one that cannot be had at the start is an error.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -23,6 +25,12 @@ from tips_bench.registry import LOGGERS
 
 DEFAULT = "tensorboard"
 """The one that is used where none is named and its package is installed."""
+RETRY_S = 300.0
+"""After which one that has failed is tried again."""
+MOST_WAITING = 10_000
+"""Steps whose numbers wait for a logger; of more of them the oldest are not shown."""
+PATIENCE_S = 120.0
+"""For a logger to show what is left, when all ends."""
 
 
 class Logger(Protocol):
@@ -30,6 +38,7 @@ class Logger(Protocol):
 
     folder: of the run, where what it keeps on the disk goes. store: where what several runs share goes. settings: flat, key -> plain
     value. step: from which a run goes on; what was logged behind it is about to come again. Any exception means that it has failed.
+    It is made in the thread of its run, and called in another one, always the same.
     """
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
@@ -43,29 +52,70 @@ class Loggers:
     """Those that are open, by name."""
 
     def __init__(self, loggers: Mapping[str, Logger]) -> None:
-        self._open = dict(loggers)
-
-    @property
-    def names(self) -> list[str]:
-        """Of those that have not failed."""
-        return list(self._open)
+        self._open = [_Beside(name, logger) for name, logger in loggers.items()]
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
-        """To all of them."""
-        self._each(lambda logger: logger.numbers(step, values))
+        """To all of them, which show it when they come to it."""
+        for one in self._open:
+            one.add(step, values)
 
     def close(self) -> None:
-        """All of them; a second time does nothing."""
-        self._each(lambda logger: logger.close())
+        """All of them, once they have shown what they were given; a second time does nothing."""
+        for one in self._open:
+            one.close()
         self._open.clear()
 
-    def _each(self, do: Callable[[Logger], None]) -> None:
-        for name, logger in list(self._open.items()):
-            try:
-                _guarded(name, partial(do, logger))
-            except UserError as error:
-                del self._open[name]
-                print(f"{error} The run goes on without it.", file=sys.stderr)
+
+class _Beside:
+    """A logger in a thread of its own. Numbers that it fails at are lost; those that come until it is tried again wait."""
+
+    def __init__(self, name: str, logger: Logger) -> None:
+        self.name, self.logger = name, logger
+        self._waiting: deque[tuple[int, dict[str, float]]] = deque(maxlen=MOST_WAITING)
+        self._changed = threading.Condition()
+        self._ending = self._failed = False
+        self._thread = threading.Thread(target=self._work, name=f"logger {name}", daemon=True)
+        self._thread.start()
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        with self._changed:
+            self._waiting.append((step, dict(values)))
+            self._changed.notify()
+
+    def close(self) -> None:
+        with self._changed:
+            self._ending = True
+            self._changed.notify()
+        self._thread.join(PATIENCE_S)
+        if self._thread.is_alive():
+            print(f"logger {self.name!r}: it has not ended after {PATIENCE_S:g} s. It may lack the last numbers.", file=sys.stderr)
+
+    def _work(self) -> None:
+        while (one := self._next()) is not None:
+            if not self._does(partial(self.logger.numbers, *one)) and self._ending:
+                break
+        self._does(self.logger.close)
+
+    def _next(self) -> tuple[int, dict[str, float]] | None:
+        """What it is to show next; None at the end."""
+        with self._changed:
+            if self._failed:
+                self._changed.wait_for(lambda: self._ending, RETRY_S)
+            self._changed.wait_for(lambda: self._ending or self._waiting)
+            return self._waiting.popleft() if self._waiting else None
+
+    def _does(self, do: Callable[[], None]) -> bool:
+        failed_before = self._failed
+        try:
+            _guarded(self.name, do)
+            self._failed = False
+        except UserError as error:
+            self._failed = True
+            if not failed_before:
+                print(f"{error} The run goes on, and tries it again every {RETRY_S / 60:g} minutes.", file=sys.stderr)
+        if failed_before and not self._failed and not self._ending:
+            print(f"logger {self.name!r}: it works again.", file=sys.stderr)
+        return not self._failed
 
 
 def open_loggers(
@@ -84,16 +134,16 @@ def open_loggers(
     """
     if names is None:
         names = [DEFAULT] if find_spec(DEFAULT) is not None else []
-    opened = Loggers({})
+    opened: dict[str, Logger] = {}
     try:
         for one in names:
             kind = _guarded(one, partial(LOGGERS.get, one, where="loggers"))
             make = partial(kind, folder, store or folder, project=project, name=name, settings=settings, step=step)
-            opened._open[one] = _guarded(one, make, "cannot be opened")
+            opened[one] = _guarded(one, make, "cannot be opened")
     except UserError:
-        opened.close()
+        Loggers(opened).close()
         raise
-    return opened
+    return Loggers(opened)
 
 
 def check_installed(names: Sequence[str]) -> None:

@@ -224,7 +224,8 @@ class TrainingData:
         else:
             cursors = [Cursor.of(place["cursor"]) for place in places]
             self.cursor = min(cursors, key=lambda cursor: cursor.drawn)
-            self.taken = [[cursor.drawn for cursor in cursors], *(rule for place in places for rule in place.get("taken", []))]
+            before = (tuple(rule) for place in places for rule in place.get("taken", []))  # most are those of all ranks
+            self.taken = [[cursor.drawn for cursor in cursors], *map(list, dict.fromkeys(before))]
             if self.rank == 0:
                 self.report = all_together([Report(**place["report"]) for place in places])
         self._last_whole = self.cursor.epoch

@@ -42,7 +42,7 @@ _FREE = re.compile(
 # learned, so that another start of it would change nothing.
 _IF_TOLD = re.compile(
     r"(stages\.\d+\.(steps|batch|learning_rate|final_learning_rate|warmup)|optimizer\.(weight_decay|clip_norm)"
-    r"|data\.(skip_steps|broken_shards)|method\.\w+\.(weight|sharpening\.\w+)|method\.teacher\.momentum|schedules\.\w+)$"
+    r"|data\.(skip_steps|broken_shards)|method\.\w+\.(weight|sharpening\.\w+)|method\.teacher\.(momentum|start)|schedules\.\w+)$"
 )
 
 _FROM_THE_START = (

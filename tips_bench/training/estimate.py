@@ -14,6 +14,7 @@ from tips_bench.models.configs import TextConfig, VisionConfig
 from tips_bench.training.recipe import HeadPart, Recipe
 from tips_bench.training.stage_sizes import StageSizes
 from tips_bench.training.step_memory import fullest
+from tips_bench.training.teacher import parts_with_heads
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,12 @@ def _operations(sizes: StageSizes) -> float:
         image += again * one.rows / sizes.piece * _forward(one.config, one.tokens) * (1.0 if one.is_text else kept)
         if one.is_text and sizes.pieces > 1:
             image += one.rows / sizes.piece * _forward(one.config, one.tokens) + whole  # embeddings are made once more, first
-    if method.teacher is not None and method.teacher.kind != "ema-heads":
-        image += whole / kept
-    heads = sum(rows * views / sizes.piece * _head_operations(sizes.vision.embed_dim, part.head) for rows, views, part in sizes.heads())
+    if sizes.teacher_sees:
+        image += _forward(sizes.teacher_vision, sizes.teacher_tokens)
+    heads = sum(
+        rows * views / sizes.piece * _head_operations(sizes, name, part.head)
+        for name, (rows, views, part) in zip(parts_with_heads(method), sizes.heads(), strict=True)
+    )
     # both directions, each with its gradients to query, key and temperature
     pairs = sizes.captions * 2 * 4 * 2 * batch * sizes.vision.embed_dim
     return batch * (image + heads + pairs)
@@ -101,8 +105,13 @@ def _forward(config: VisionConfig | TextConfig, tokens: int) -> float:
     return config.depth * tokens * token
 
 
-def _head_operations(dim: int, head: HeadPart) -> float:
+def _head_operations(sizes: StageSizes, name: str, head: HeadPart) -> float:
     """For one row: a student's pass with gradients, and a teacher's."""
+    theirs = sizes.teacher_heads.get(name, head)
+    return 3 * _head_forward(sizes.vision.embed_dim, head) + _head_forward(sizes.teacher_vision.embed_dim, theirs)
+
+
+def _head_forward(dim: int, head: HeadPart) -> float:
     widths = [dim, *[head.hidden_dim] * (head.layers - 1), head.bottleneck_dim]
     maps = sum(before * after for before, after in itertools.pairwise(widths))
-    return 2 * 4 * (maps + head.bottleneck_dim * head.prototypes)
+    return 2 * (maps + head.bottleneck_dim * head.prototypes)

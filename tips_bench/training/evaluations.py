@@ -47,13 +47,14 @@ class Scored:
 class Evaluations:
     """The evaluations of a run, one after the other in a thread of their own. parts: those of the recipe; none on ranks but the first.
 
-    Those that a run which was killed had exported a model for until `step`, and has no score of, are made first. keep: so many of the
-    models of which all scores are known, the newest; None = all.
+    Those of models and checkpoints until `step` that a run which goes on has no score of are made first. keep: so many of the models
+    that have been scored, or could not be, the newest; None = all.
     """
 
     def __init__(self, run: Path, parts: Sequence[EvaluationPart], evaluate: Evaluate, step: int, keep: int | None = None) -> None:
         self.run, self.parts, self.evaluate, self.keep = run, parts, evaluate, keep
         self._done: set[tuple[int, str, str | None]] = set()
+        self._unwritten: set[int] = set()  # steps whose model could not be exported
         self._due: queue.Queue[tuple[int, EvaluationPart]] = queue.Queue()
         self._found: queue.Queue[Scored] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="evaluations", daemon=True)
@@ -62,13 +63,19 @@ class Evaluations:
             self._thread.start()
 
     def export(self, step: int) -> None:
-        """Writes the model of a whole checkpoint, if something of it is to be scored."""
-        if self._parts_at(step):
-            runs.export(self.run, self._model(step), step=step)
+        """Writes the model of a whole checkpoint, if something of it is to be scored. If that fails, its evaluations have failed."""
+        parts = self._parts_at(step)
+        try:
+            if parts:
+                runs.export(self.run, self._model(step), step=step)
+        except UserError as error:
+            self._unwritten.add(step)
+            for part in parts:
+                self._found.put(_failed(step, part, error))
 
     def start(self, step: int) -> None:
         """Scores the model of a step as soon as those before it are."""
-        for part in self._parts_at(step):
+        for part in self._parts_at(step) if step not in self._unwritten else []:
             self._due.put((step, part))
 
     def found(self, *, wait: threading.Event | None = None) -> list[Scored]:
@@ -82,11 +89,12 @@ class Evaluations:
             step, part = self._due.get()
             scored = Scored(step, part.task, part.protocol, {}, "it ended without a word")
             try:
+                if not self._model(step).is_dir():
+                    runs.export(self.run, self._model(step), step=step)
                 metrics = self.evaluate(part, self._model(step), self.run / EVALUATIONS / RECORDS)
                 scored = Scored(step, part.task, part.protocol, metrics)
             except UserError as error:  # an evaluation never ends a training
-                print(f"the evaluation of step {step} on {part.task} failed: {error}", file=sys.stderr)
-                scored = Scored(step, part.task, part.protocol, {}, str(error))
+                scored = _failed(step, part, error)
             finally:
                 self._found.put(scored)
                 self._done.add((step, part.task, part.protocol))
@@ -95,8 +103,10 @@ class Evaluations:
 
     def _take_up(self, until: int) -> None:
         log = read_log(self.run) if (self.run / LOG_FILE).is_file() else []
-        self._done = {(line["step"], line["task"], line.get("protocol")) for line in log if line.get("event") == DONE}
-        for step in self._exported():
+        scores = [line for line in log if line.get("event") == DONE and line.get("fault") is None]
+        self._done = {(line["step"], line["task"], line.get("protocol")) for line in scores}
+        kept = filter(None, map(checkpoint.step_of, checkpoint.whole_ones(self.run)))
+        for step in sorted({*self._exported(), *kept}):
             for part in self._left(step) if step <= until else []:
                 self._due.put((step, part))
 
@@ -117,3 +127,9 @@ class Evaluations:
 
     def _model(self, step: int) -> Path:
         return self.run / EVALUATIONS / checkpoint.folder_at(self.run, step).name
+
+
+def _failed(step: int, part: EvaluationPart, error: UserError) -> Scored:
+    """What is known of an evaluation that could not be made; it is said, too."""
+    print(f"the evaluation of step {step} on {part.task} failed: {error}", file=sys.stderr)
+    return Scored(step, part.task, part.protocol, {}, str(error))

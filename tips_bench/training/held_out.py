@@ -53,7 +53,7 @@ class HeldOut:
 def suspects(learner: Learner, batch: Batch, number: int) -> list[str]:
     """Names of this rank's samples whose embeddings are not finite; of a piece whose losses alone are not, all. Every rank calls it."""
     found: list[str] = []
-    for here, out in learner.forward(batch, number):
+    for here, out in learner.forward(batch, number, dropping=True):
         names = batch.names[here]
         embeddings = [value for name, value in out.items() if name in EMBEDDINGS]
         bad_B = torch.stack([~value.isfinite().all(2).all(0) for value in embeddings]).any(0).tolist() if embeddings else []

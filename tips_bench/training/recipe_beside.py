@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
 
 from tips_bench.cards import Strict
 from tips_bench.training.recipe_data import Fraction
@@ -25,6 +25,7 @@ class EvaluationPart(Strict):
 
     overrides: "a.b=value" for the cards. launch: words before the command, such as "srun --gpus 1", so that it computes elsewhere.
     device: null for a GPU if there is one; of several ranks without launch for the processor, since each GPU has a rank that needs it.
+    timeout_minutes: after which it is ended and counts as failed; with `launch`, the time in which it waits for its turn is part of it.
     """
 
     every: PositiveInt
@@ -33,6 +34,7 @@ class EvaluationPart(Strict):
     overrides: list[str] = []
     device: str | None = None
     launch: str = ""
+    timeout_minutes: PositiveFloat = 720.0
 
 
 def _as_list(value: Any) -> Any:

@@ -6,6 +6,7 @@ recipe = load_recipe("recipes/tips-nano.yaml", ["stages.0.steps=100"])
 from __future__ import annotations
 
 import json
+import math
 import os
 from functools import reduce
 from pathlib import Path
@@ -16,23 +17,41 @@ from tips_bench.catalog import card_files, shipped_card_files
 from tips_bench.errors import UserError, unknown_name
 from tips_bench.plain_data import leaves
 from tips_bench.training.recipe import Recipe
+from tips_bench.training.schedule import first_taught, start_at
 
 OURS = "ours:"
 """How a source begins whose value no paper states."""
 SET_BY_USER = f"{OURS} set by the user"
 """The source of what was given with --set."""
+_START = "method.teacher.start"
 
 
-def load_recipe(name: str, assignments: list[str] | None = None, *, resumed: Recipe | None = None) -> Recipe:
+def load_recipe(name: str, assignments: list[str] | None = None, *, resumed: Recipe | None = None, done: int = 0) -> Recipe:
     """A recipe by its name, or one from a .yaml file, with "a.b=value" assignments applied; their sources become ours.
 
-    resumed: the recipe of a run that is to go on; what its user had set is set again, before the assignments.
+    resumed: the recipe of a run that is to go on after `done` steps; what its user had set is set again, before the assignments. If its
+    teacher teaches already, it does so from the same step on, whatever the assignments say of the length of the run.
     Errors: an unknown name or key; a value that does not fit; a `name` that is not its file's.
     """
-    path = find_recipe(name)
+    path, told = find_recipe(name), assignments or []
+    if resumed is None:
+        return _read(path, told)
+    recipe = _read(path, [*_assignments_of(resumed), *told])
+    first = math.ceil(first_taught(resumed))
+    moved = first <= done and first < recipe.steps and first != math.ceil(first_taught(recipe))
+    if moved and recipe.method.teacher is not None and not any(_names(assignment, _START) for assignment in told):
+        recipe = _read(path, [*_assignments_of(resumed), *told, f"{_START}={start_at(first, recipe.steps)!r}"])
+    return recipe
+
+
+def _names(assignment: str, key: str) -> bool:
+    """Whether an assignment is to a key, or to a part that holds it."""
+    return f"{key}.".startswith(f"{assignment.partition('=')[0]}.")
+
+
+def _read(path: Path, assignments: list[str]) -> Recipe:
     data = read_yaml(path)
-    earlier = [] if resumed is None else _assignments_of(resumed)
-    for assignment in [*earlier, *(assignments or [])]:
+    for assignment in assignments:
         key = assignment.partition("=")[0]
         data = override(data, [assignment])
         if isinstance(sources := data.get("sources", {}), dict):  # what is no dict is refused below

@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 
 from tips_bench.cards import parse
+from tips_bench.catalog import card_files
 from tips_bench.errors import UserError
 from tips_bench.files import cannot_write, temporary_folder, write_text
 from tips_bench.models.files.checkpoints import export_huggingface
@@ -24,6 +25,7 @@ from tips_bench.training import checkpoint
 from tips_bench.training.captions import TOKENIZER
 from tips_bench.training.history import history_page, read_history
 from tips_bench.training.recipe import MethodPart, Recipe
+from tips_bench.training.recipe_files import load_recipe
 from tips_bench.training.teacher import Teacher, parts_with_heads
 
 RECIPE_FILE = "recipe.json"
@@ -54,6 +56,12 @@ def read_recipe(run: Path) -> Recipe:
             f"this is not the folder of a training run: {error}", where=path, fix="Give the folder that was --out of `tips-bench train`."
         ) from error
     return parse(Recipe, values, where=path)
+
+
+def steps_done(run: Path) -> int:
+    """Of a run, at its newest checkpoint; 0 where it has none."""
+    newest = checkpoint.newest(run)
+    return 0 if newest is None else checkpoint.step_of(newest) or 0
 
 
 def export(
@@ -125,6 +133,17 @@ def tokenizer_of(run: Path, recipe: Recipe) -> Path:
     if not path.is_file():
         raise UserError("the run has no tokenizer", where=path, fix=f"Copy the one that {recipe.name!r} was trained with there.")
     return path
+
+
+def recipe_of_teacher(recipe: Recipe) -> Recipe | None:
+    """What a frozen teacher is trained by: the recipe of its run, else the one with the name of its run, if one of them is there."""
+    part = recipe.method.teacher
+    if part is None or part.run is None:
+        return None
+    run = Path(os.path.expanduser(part.run))
+    if (run / RECIPE_FILE).is_file():
+        return read_recipe(run)
+    return load_recipe(run.name) if run.name in card_files("recipe") else None
 
 
 def frozen_teacher(recipe: Recipe) -> Teacher | None:

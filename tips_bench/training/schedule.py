@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tips_bench.training.recipe import StagePart
+from tips_bench.training.recipe import Recipe, StagePart
 
 
 def cosine(start: float, end: float, step: float, steps: float) -> float:
@@ -18,3 +18,15 @@ def learning_rate(stage: StagePart, step: int) -> float:
     if step < stage.warmup:
         return stage.learning_rate * (step + 1) / stage.warmup
     return cosine(stage.learning_rate, stage.final_learning_rate, step - stage.warmup, stage.steps - stage.warmup)
+
+
+def first_taught(recipe: Recipe) -> float:
+    """The step, from 0, from which on the teacher teaches."""
+    part = recipe.method.teacher
+    return part.start * recipe.steps if part is not None else 0.0
+
+
+def start_at(step: int, steps: int) -> float:
+    """The share of `steps` with which a teacher starts at a step, however it is rounded."""
+    share = step / steps
+    return share if share * steps <= step else math.nextafter(share, 0.0)

@@ -15,6 +15,7 @@ from tips_bench.training.distributed import ranks_of_a_copy
 from tips_bench.training.optim import is_hidden
 from tips_bench.training.rank_counts import images_of_a_rank
 from tips_bench.training.recipe import Recipe, StagePart
+from tips_bench.training.runs import recipe_of_teacher
 from tips_bench.training.student import Student
 from tips_bench.training.teacher import parts_with_heads
 
@@ -43,6 +44,7 @@ class TowerPass:
 class StageSizes:
     """Of one stage on one of `ranks`. cut: ranks that hold the parameters together. on_cpu: the ranks are on CPUs, not on GPUs.
 
+    A frozen teacher is as large as its run or the recipe of that name says, else it is taken to be as large as the student.
     Errors: a batch that the ranks cannot share; ranks that cannot be divided into the groups of hsdp.
     """
 
@@ -62,9 +64,12 @@ class StageSizes:
         self.whole_views = 1 if self.method.contrastive is not None or shared or not masked else 0
         self.views = self.whole_views + masked
         self.captions = len(self.method.contrastive.captions) if self.method.contrastive else 0
-        with torch.device("meta"):
-            student = Student(recipe)
-        self.parameters = {name: parameter.numel() for name, parameter in student.named_parameters()}
+        student = _unmade(recipe)
+        self.parameters = _sizes(student)
+        theirs = recipe_of_teacher(recipe)
+        self.teacher_parameters = self.parameters if theirs is None else _sizes(_unmade(theirs))
+        self.teacher_vision = (theirs or recipe).model.vision_config
+        self.teacher_heads = {name: part.head for name, part in parts_with_heads((theirs or recipe).method).items()}
         trained = [(name, parameter) for name, parameter in student.named_parameters() if parameter.requires_grad]
         hidden = [parameter.numel() for name, parameter in trained if is_hidden(name, parameter)]
         self.hidden, self.largest_hidden = sum(hidden), max(hidden)  # matrices of blocks
@@ -73,6 +78,15 @@ class StageSizes:
     def parameters_in(self, prefix: str, part: str = "") -> int:
         """Parameters whose name begins so and contains `part`."""
         return sum(size for name, size in self.parameters.items() if name.startswith(prefix) and part in name)
+
+    @property
+    def teacher_sees(self) -> bool:
+        """Whether the teacher has an encoder of its own."""
+        return self.method.teacher is not None and self.method.teacher.kind != "ema-heads"
+
+    def teacher_in(self, prefix: str) -> int:
+        """Parameters of the teacher's model whose name begins so."""
+        return sum(size for name, size in self.teacher_parameters.items() if name.startswith(prefix))
 
     @property
     def multiplied(self) -> int:
@@ -109,7 +123,12 @@ class StageSizes:
 
     def tokens(self, px: int) -> int:
         """N of an image of so many pixels a side."""
-        return (px // self.vision.patch_size) ** 2 + self.vision.num_global_tokens
+        return _tokens(self.vision, px)
+
+    @property
+    def teacher_tokens(self) -> int:
+        """N of a global crop in the teacher."""
+        return _tokens(self.teacher_vision, self.stage.global_px)
 
     def global_pass(self) -> TowerPass:
         """The whole and the masked views of the global crops."""
@@ -136,3 +155,16 @@ class StageSizes:
                 rows = round(part.mask.ratio * patches)
             found.append((self.piece * rows, views, part))
         return found
+
+
+def _unmade(recipe: Recipe) -> Student:
+    with torch.device("meta"):
+        return Student(recipe)
+
+
+def _sizes(model: Student) -> dict[str, int]:
+    return {name: parameter.numel() for name, parameter in model.named_parameters()}
+
+
+def _tokens(vision: VisionConfig, px: int) -> int:
+    return (px // vision.patch_size) ** 2 + vision.num_global_tokens

@@ -28,7 +28,7 @@ from tips_bench.training.distributed import add_up, sync_gradients
 from tips_bench.training.optim import clip_gradients, make_optimizer, set_rates
 from tips_bench.training.pieces import MicroBatch, make_piece
 from tips_bench.training.recipe import ContrastivePart, Over, Recipe
-from tips_bench.training.schedule import cosine, learning_rate
+from tips_bench.training.schedule import cosine, first_taught, learning_rate
 from tips_bench.training.student import CONTRASTIVE, Lesson, Student, checkpoint_activations
 from tips_bench.training.teacher import Teacher, parts_with_heads, temperatures
 
@@ -61,9 +61,8 @@ class Learner:
                 checkpoint_activations(block)
             if self.running.compile:
                 block.compile()
-        start = recipe.method.teacher.start if recipe.method.teacher is not None else 0.0
-        self.first_taught = start * recipe.steps
-        self.model = distributed.spread(self.student, self.student.blocks(), world, self.running, unused=start > 0)
+        self.first_taught = first_taught(recipe)
+        self.model = distributed.spread(self.student, self.student.blocks(), world, self.running, unused=self.first_taught > 0)
         if world.size > 1 and self.running.parallel != "ddp" and self.teacher is not None and self.teacher.vision is not None:
             # The heads stay whole: they are used piece by piece, outside a forward pass of their own.
             distributed.cut_up(self.teacher.vision, self.teacher.vision.blocks, world, self.running, keep_whole=False)
@@ -89,9 +88,12 @@ class Learner:
         return report
 
     @torch.no_grad()
-    def forward(self, batch: Batch, number: int) -> Iterator[tuple[slice, dict[str, Tensor]]]:
-        """The rows of each piece and what the student gives of it: embeddings, and losses over prototypes. Nothing is learned from it."""
-        self.model.eval()
+    def forward(self, batch: Batch, number: int, *, dropping: bool) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+        """The rows of each piece and what the student gives of it: embeddings, and losses over prototypes. Nothing is learned from it.
+
+        dropping: whether dropout and stochastic depth leave out what they do in the step of this number.
+        """
+        self.model.train(dropping)
         try:
             with _attention_on_cpu(self.world.device.type, self.running.precision):
                 for here in self._pieces(batch):
@@ -104,11 +106,11 @@ class Learner:
                 self.teacher.forget_step()
 
     def losses(self, batch: Batch, number: int) -> dict[str, Tensor]:
-        """The losses of a batch as `step` reports them, and nothing learned from it."""
+        """The losses of a batch as `step` reports them, with nothing dropped, and nothing learned from it."""
         taught, contrastive = self._taught(number), self.recipe.method.contrastive
         terms: dict[str, Tensor] = {}
         outs = []
-        for here, out in self.forward(batch, number):
+        for here, out in self.forward(batch, number, dropping=False):
             outs.append(out)
             share = len(batch.global_B3HW[here]) / len(batch.global_B3HW)
             for name in taught:

@@ -4,6 +4,7 @@
 
 A step holds least between steps and most at one of these moments:
 
+- in the forward pass of a teacher with an encoder of its own, which may be larger than the student;
 - in a loss over prototypes: all that the forward pass keeps, and scores of some rows;
 - in the backward pass of the last block of each use of a tower: what the uses before it keep, and the working memory of this block;
 - in the backward pass of the first block: gradients of everything, and the working memory of one block;
@@ -31,6 +32,7 @@ from tips_bench.training.adafactor import CAST_AT_ONCE
 from tips_bench.training.prototypes import PIECE_VALUES
 from tips_bench.training.recipe import AdafactorPart, HeadPart, MuonPart
 from tips_bench.training.stage_sizes import WIDE, StageSizes, TowerPass
+from tips_bench.training.teacher import parts_with_heads
 
 _COPIES_OF_MUON = 6
 """Of a matrix, in bfloat16: sent and received, before and after an iteration, and two products as large as its shorter side squared."""
@@ -78,6 +80,13 @@ class BlockMemory:
         maps = (6 if self.is_text else 8) * self.dim + hidden * self.hidden
         return 2 * self.input + self.size * maps + self._weights_kept() + self._dropout_kept()
 
+    @property
+    def forward(self) -> float:
+        """Without gradients: the residual sum, the branch in float32, its input, and queries, keys, values and mean or hidden values."""
+        hidden = {"relu": 2, "mlp": 2, "swiglu": 4}[self.ffn]
+        weights = 0.0 if self.fused else 2 * self.size * self.weights
+        return 2 * self.input + self.size * (self.dim + max(4 * self.dim + weights / self.size, hidden * self.hidden))
+
     def _weights_kept(self) -> float:
         """Attention weights. With dropout: in float32, which of them are kept, and what is left of them."""
         if self.dropout:
@@ -118,7 +127,7 @@ class _Step:
 
     def moments(self) -> list[Moment]:
         forward = sum(self._kept(one) + self._ends(one) for one in self.sizes.passes())
-        return [*self._losses(forward), self._contrastive(forward), *self._backward(), *self._sums(), self._update()]
+        return [*self._teaching(), *self._losses(forward), self._contrastive(forward), *self._backward(), *self._sums(), self._update()]
 
     def _moment(self, name: str, *, gradients: float, activations: float = 0.0, working: float = 0.0, copies: float = 0.0) -> Moment:
         """In a forward or backward pass. copies: parameters that exist in bfloat16 too."""
@@ -143,12 +152,11 @@ class _Step:
         return WIDE * (2 * trained - (self.sizes.hidden if isinstance(rule, MuonPart) else 0)) / self.sizes.cut
 
     def _teacher(self) -> float:
-        part = self.sizes.method.teacher
-        if part is None:
+        sizes = self.sizes
+        if sizes.method.teacher is None:
             return 0.0
-        heads, tower = self.sizes.parameters_in("heads."), self.sizes.parameters_in("vision.")
-        # a frozen teacher is a larger model, whose size only its run knows; it is taken as large as the student
-        return WIDE * (heads + (tower / self.sizes.cut if part.kind != "ema-heads" else 0))
+        heads = sum(sizes.teacher_in(f"heads.{name}.") for name in parts_with_heads(sizes.method))
+        return WIDE * (heads + (sizes.teacher_in("vision.") / sizes.cut if sizes.teacher_sees else 0))
 
     def _images(self) -> float:
         """The batch as bytes, the pixels of a piece in float32, and the copies of them that the patch embedding keeps.
@@ -159,6 +167,19 @@ class _Step:
         batch = self.sizes.images * (stage.global_px**2 + local * stage.local_px**2)
         whole = stage.global_px**2 * (WIDE + (self.sizes.bytes if self.sizes.bytes < WIDE else 0))
         return 3.0 * (batch + self.sizes.piece * (whole + local * stage.local_px**2 * (WIDE + self.sizes.bytes)))
+
+    # What the teacher does first
+
+    def _teaching(self) -> list[Moment]:
+        """Its forward pass keeps nothing but the residual sum. With FSDP, its blocks are put together one after the other."""
+        sizes = self.sizes
+        if not sizes.teacher_sees:
+            return []
+        block = BlockMemory(sizes.teacher_vision, sizes.teacher_tokens, sizes.bytes, fused=sizes.fused)
+        outside = sizes.teacher_in("vision.") - sizes.teacher_in("vision.blocks.")
+        gathered = 0.0 if sizes.cut == 1 else WIDE * outside + 2 * sizes.sent * sizes.teacher_in("vision.blocks.0.")
+        working = sizes.piece * sizes.teacher_tokens * block.forward
+        return [self._held_moment("the forward pass of the teacher", gathered, gradients=self._earlier(), working=working)]
 
     # What the forward pass leaves
 
@@ -204,10 +225,8 @@ class _Step:
 
     def _targets(self) -> float:
         """What a teacher with an encoder of its own has seen."""
-        part, one = self.sizes.method.teacher, self.sizes.global_pass()
-        if part is None or part.kind == "ema-heads":
-            return 0.0
-        return self.sizes.piece * one.tokens * WIDE * self.sizes.vision.embed_dim
+        sizes = self.sizes
+        return WIDE * sizes.piece * sizes.teacher_tokens * sizes.teacher_vision.embed_dim if sizes.teacher_sees else 0.0
 
     def _contrastive(self, forward: float) -> Moment:
         """In one piece, it comes after the forward pass; in several, before that of the first piece."""

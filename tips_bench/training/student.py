@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from tips_bench.models.dropping import Dropout, DropPaths
+from tips_bench.models.dropping import BlockPaths, Dropout, DropPaths
 from tips_bench.models.files.checkpoints import load_text, load_vision
 from tips_bench.models.initialization import rescale_narrow, scenic_fill, wave_positions
 from tips_bench.models.layers import LayerScale
@@ -54,7 +53,7 @@ class Student(nn.Module):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         method, vision = recipe.method, recipe.model.vision_config
-        self.method, self.model = method, recipe.model
+        self.method, self.model, self.seed = method, recipe.model, recipe.seed
         self.vision = VisionTower(vision)
         self.text = TextTower(recipe.model.text_config)
         self.heads = make_heads(method, vision.embed_dim)
@@ -66,7 +65,6 @@ class Student(nn.Module):
         self.log_temperature.requires_grad_(contrastive is not None)
         dropout = recipe.model.dropout
         self.paths = DropPaths(recipe.seed, depth=vision.depth, rate=dropout.path, growth=dropout.path_growth)
-        self.text_dropout = partial(Dropout.of_texts, recipe.seed, rate=dropout.text)
         for module in self.vision.modules():
             if isinstance(module, LayerScale):
                 module.requires_grad_(recipe.model.layer_scale == "trained")
@@ -117,7 +115,7 @@ class Student(nn.Module):
     def forward(self, piece: MicroBatch, lesson: Lesson | None, *, embed_only: bool = False) -> dict[str, Tensor]:
         """Embeddings "image_KBD" and "text_KBD" of unit length with "temperature", if there is a contrastive loss; and the other losses.
 
-        embed_only: nothing but the embeddings.
+        embed_only: nothing but the embeddings. After `eval()`, nothing is dropped.
         """
         out: dict[str, Tensor] = {}
         unmasked, masked = self._global_views(piece, embed_only)
@@ -154,16 +152,22 @@ class Student(nn.Module):
 
     def _see(self, pixels_B3HW: Tensor, mask_VP: Tensor | None, windows_V2: Tensor | None, samples_B: Tensor, views: list[int]) -> Target:
         """views: of which `mask_VP` has the masks of all samples, one view after the other; each skips other branches."""
-        paths = self.paths.plan(samples_B, views, pixels_B3HW.device)
+        paths = self._paths(samples_B, views, pixels_B3HW.device)
         seen = self.vision(pixels_B3HW, mask_BP=mask_VP, windows_B2=windows_V2, paths=paths)
         return Target(seen.globals_BKD, seen.patches[0].flatten(1, 2))
+
+    def _paths(self, samples_B: Tensor, views: list[int], device: torch.device) -> list[BlockPaths | None] | None:
+        return self.paths.plan(samples_B, views, device) if self.training else None
+
+    def _text_dropout(self, numbers_T: Tensor, device: torch.device) -> Dropout | None:
+        return Dropout.of_texts(self.seed, numbers_T, rate=self.model.dropout.text, device=device) if self.training else None
 
     def _encode_texts(self, texts: GroupedTexts) -> Tensor:
         """[K,B,D]"""
         device = texts.order_T.device
         text_TD = torch.cat(
             [
-                self.text.encode(part.ids_BL, part.paddings_BL, self.text_dropout(numbers_T, device=device))
+                self.text.encode(part.ids_BL, part.paddings_BL, self._text_dropout(numbers_T, device))
                 for part, numbers_T in zip(texts.groups, texts.numbers, strict=True)
             ]
         )
@@ -172,7 +176,7 @@ class Student(nn.Module):
     def _self_distillation(self, piece: MicroBatch, target: Target, lesson: Lesson, token: int) -> Tensor:
         crops_V3HW, windows_V2 = torch.cat(piece.locals), torch.cat(piece.windows[1:]) if piece.windows else None
         views = [_FIRST_LOCAL + index for index in range(len(piece.locals))]
-        paths = self.paths.plan(piece.samples_B, views, crops_V3HW.device)
+        paths = self._paths(piece.samples_B, views, crops_V3HW.device)
         seen = self.vision(crops_V3HW, layers=(), windows_B2=windows_V2, paths=paths)
         view_BMD = seen.globals_BKD[:, token].unflatten(0, (len(piece.locals), -1)).transpose(0, 1)
         return self._teach(SELF_DISTILLATION, view_BMD, target.globals_BKD[:, token], lesson, None)
