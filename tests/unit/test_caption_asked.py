@@ -1,7 +1,8 @@
-"""Which questions a shard leads to: copies, captioners that fail for a while or for some images."""
+"""Which questions a shard leads to: copies, captioners that fail for a while or for some images, keys that no shard may have."""
 
 from __future__ import annotations
 
+import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,10 +13,11 @@ import pytest
 from tests.helpers.shards import picture
 from tips_bench.cards import load_card
 from tips_bench.corpus import caption_asked, caption_desk
+from tips_bench.corpus.caption import Wish, caption
 from tips_bench.corpus.caption_asked import ROUNDS, Asked, Described, Failed
 from tips_bench.corpus.caption_cache import AnswerCache
 from tips_bench.corpus.caption_desk import Desk
-from tips_bench.corpus.captioners.base import Answer, Fault, Question
+from tips_bench.corpus.captioners.base import Answer, Fault, Pace, Question
 from tips_bench.corpus.store import Sample, read_samples, write_shard
 from tips_bench.errors import UserError
 from tips_bench.prompt_card import PromptCard
@@ -214,3 +216,42 @@ def test_a_longer_prompt_waits_for_the_short_caption_that_it_is_made_from(tmp_pa
     say: Say = lambda number, time: lost() if number == 0 and time == 1 else well(number, time)  # noqa: E731
     found, _ = asked_about(shard_of(tmp_path, [0, 1]), say, (SHORT, LONG), "keep")
     assert [(len(one.captions), one.notes, one.faults) for one in found] == [(2, [], [])] * 2
+
+
+# Keys
+
+
+def tar_of(path: Path, names: Sequence[str]) -> Path:
+    files = path.parent / "files"
+    files.mkdir(parents=True)
+    with tarfile.open(path, "w") as tar:
+        for number, name in enumerate(names):
+            (files / f"{number}").write_bytes(PICTURES[number])
+            tar.add(files / f"{number}", name)
+    return path
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["./000001.jpg", "./000002.jpg", "./000003.jpg"],
+        ["train/0001.jpg", "val/0001.jpg", "000002.jpg"],
+        ["a.b/1.jpg", "1.jpg", "1.5.jpg"],
+        ["1.jpg", "2.txt", "1.png"],
+    ],
+)
+def test_keys_that_no_shard_may_have_become_places_and_are_kept_as_origin(tmp_path: Path, names: list[str]) -> None:
+    source = tar_of(tmp_path / "raw" / "old.tar", names)
+    before = list(read_samples(source))
+    caption(source.parent, tmp_path / "out", Wish("pixels", (SHORT,)), cache=tmp_path / "answers", pace=Pace(batch=2))
+    after = list(read_samples(tmp_path / "out" / "old.tar"))
+    assert [one.image for one in after] == [one.image for one in before] and after
+    assert [one.key for one in after] == [f"{place:06d}" for place in range(len(before))]
+    assert [one.said["origin"] for one in after] == [f"old.tar/{one.key}" for one in before]
+
+
+def test_keys_that_a_shard_may_have_stay(tmp_path: Path) -> None:
+    source = tar_of(tmp_path / "raw" / "old.tar", ["b.jpg", "a 1.jpg", "000002.jpg"])
+    caption(source.parent, tmp_path / "out", Wish("pixels", (SHORT,)), cache=tmp_path / "answers")
+    after = list(read_samples(tmp_path / "out" / "old.tar"))
+    assert [one.key for one in after] == ["b", "a 1", "000002"] and not any("origin" in one.said for one in after)

@@ -17,10 +17,11 @@ from tips_bench.corpus.caption_cache import AnswerCache
 from tips_bench.corpus.caption_desk import open_desk
 from tips_bench.corpus.captioners.base import Pace
 from tips_bench.corpus.storage import at_hand
-from tips_bench.corpus.store import Sample, read_samples, with_licenses, write_shard
+from tips_bench.corpus.store import Sample, is_key, read_samples, with_licenses, write_shard
 from tips_bench.corpus.target import Destination, bring
 from tips_bench.prompt_card import SYNTHETIC, PromptCard
 from tips_bench.training.shard_files import shard_path
+from tips_bench.training.shard_index import index_shard
 
 
 def caption_shard(
@@ -61,10 +62,17 @@ def caption_shard(
 def _with_captions(
     shard: Path, described: Sequence[Described], failed: Failed, dropped: list[tuple[str, str]], notes: Counter[str]
 ) -> Iterator[Sample]:
-    for sample, one in zip(read_samples(shard, dropped), described, strict=True):
+    """The samples that stay. If a key has a folder or comes twice, all get new ones by place in the shard; `origin` has the old one."""
+    names = [entry.key for entry in index_shard(shard)]
+    anew = len(set(names)) < len(names) or not all(map(is_key, names))
+    for place, (sample, one) in enumerate(zip(read_samples(shard, dropped), described, strict=True)):
         if one.faults and failed == "drop":
             dropped.append((sample.key, one.faults[0]))
             continue
         notes.update([*one.notes, *one.faults])
         others = {name: value for name, value in sample.said.items() if name != SYNTHETIC}
-        yield replace(sample, said=others | ({SYNTHETIC: one.captions} if one.captions else {}))
+        said = others | ({SYNTHETIC: one.captions} if one.captions else {})
+        if anew:
+            yield replace(sample, key=f"{place:06d}", said={"origin": f"{shard.name}/{sample.key}"} | said)
+        else:
+            yield replace(sample, said=said)
