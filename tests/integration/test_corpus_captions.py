@@ -216,15 +216,6 @@ def test_a_sample_that_will_be_dropped_is_asked_no_further_and_one_that_stays_is
     assert manifest.steps[0].notes == notes
 
 
-@pytest.mark.parametrize(("status", "reason"), [("400", "status 400"), ("500", "status 500"), ("reset", "connection lost")])
-def test_an_image_that_the_server_always_fails_at_is_dropped(tmp_path: Path, status: str, reason: str) -> None:
-    first = hashlib.sha256(picture(0)).hexdigest()
-    with serving(fault=lambda key, attempt: status if key[0] == first else "") as server:
-        manifest, _ = caption(raw(tmp_path / "raw", 1, 3), tmp_path / "out", Wish(server.name, SHORT))
-        assert max(server.asked.values()) == (1 if status == "400" else requests.ATTEMPTS)
-    assert manifest.steps[0].dropped == {f"short: {reason}": 1} and manifest.steps[0].samples == 2
-
-
 @pytest.mark.parametrize("refused", [("max_tokens",), ("max_tokens", "temperature"), ("temperature",)])
 def test_a_server_that_refuses_older_values_is_asked_without_them(refused: tuple[str, ...], tmp_path: Path) -> None:
     with serving() as server:

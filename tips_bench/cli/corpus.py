@@ -237,6 +237,7 @@ def caption(
     at_once: Annotated[int, typer.Option(min=1, help="Requests to a server at a time, from each process.")] = 16,
     per_minute: Annotated[int | None, typer.Option(min=1, help="Most requests to a server in a minute, from all processes.")] = None,
     timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How long a server may take for an answer.")] = 120.0,
+    patience: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long a server that fails for all is waited for.")] = 600.0,
     batch: Annotated[int, typer.Option(min=1, help="Images that a model or a function of yours gets together.")] = 8,
     device: Annotated[str | None, typer.Option(help="Device of a model: cpu, cuda or cuda:N. Default: the first GPU, or the CPU.")] = None,
     give_up: Annotated[int, typer.Option(min=0, help="End after so many images in a row without a caption. 0: never.")] = 20,
@@ -273,7 +274,7 @@ def caption(
     from tips_bench.corpus.plan import caption_plan
 
     cards = tuple(load_card("prompt", name) for name in split(prompt, "--prompt", lambda: list(card_files("prompt"))))
-    pace = Pace(at_once=at_once, per_minute=per_minute, timeout_s=timeout, batch=batch, device=device)
+    pace = Pace(at_once=at_once, per_minute=per_minute, timeout_s=timeout, patience_s=patience, batch=batch, device=device)
     chosen = chosen_executor(on, jobs, slurm, ray)
     wish = Wish(captioner, cards, failed, add)
     if dry_run:

@@ -17,7 +17,9 @@ check     what a corpus holds, before it is trained on
 page      the same as a page with pictures
 
 caption          captions by a captioner, as a step
-caption_shard    those of one shard: which questions are asked, and what is written
+caption_shard    those of one shard, and what is written
+caption_asked    which questions are asked, and of which no answer came
+caption_desk     a captioner of this process: whether it answers, and how long it is waited for
 caption_answers  what becomes of an answer: a caption, or the reason why it is none
 caption_cache    answers, kept so that no question is asked twice
 captioners/      who describes images: servers, models, functions

@@ -16,7 +16,7 @@ from typing import Any
 
 from tips_bench import __version__
 from tips_bench.catalog import cache_root
-from tips_bench.corpus.caption_shard import Failed
+from tips_bench.corpus.caption_asked import Failed
 from tips_bench.corpus.captioners.base import Pace
 from tips_bench.corpus.captioners.choose import captioner_identity, uses_gpu
 from tips_bench.corpus.card import finish

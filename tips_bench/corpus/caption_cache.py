@@ -1,14 +1,15 @@
 """Answers of captioners, kept so that no question is asked twice, whatever is stopped and started again and by how many processes.
 
 A folder holds the answers of one captioner, each under a hash of image, prompt card and prompt. A process that asks appends to a journal
-of its own, a line an answer, so nothing is locked and nothing that was written is changed. Once the journals have grown, what is new in
-them becomes a segment: a table that is never written to again and that any number of processes read, on a shared file system too. Several
-segments of about one size become one, so that there are never many to look into.
+of its own, one for all its shards, a line an answer, so nothing is locked and nothing that was written is changed. Once the journals have
+grown, what is new in them becomes a segment: a table that is never written to again and that any number of processes read, on a shared
+file system too. Several segments of about one size become one, so that there are never many to look into.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import secrets
@@ -35,6 +36,11 @@ MERGED = 8  # segments of about one size that become one
 TRIES = 20  # to open segments while another process merges them
 
 
+@functools.lru_cache(maxsize=1)
+def _journal_name(process: int) -> str:
+    return f"{socket.gethostname()}-{process}-{secrets.token_hex(4)}{JOURNAL}"
+
+
 class _Gone(Exception):
     """A segment that another process has merged into another one."""
 
@@ -56,7 +62,7 @@ class AnswerCache:
         self._lock = threading.Lock()
         self._own = {key: answer for _, data in news.values() for key, answer in _lines(data)}
         self._segments = _open_all(folder)
-        self._path = folder / f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}{JOURNAL}"
+        self._path = folder / _journal_name(os.getpid())
         self._journal: int | None = None
 
     def __enter__(self) -> AnswerCache:
@@ -91,6 +97,8 @@ class AnswerCache:
             try:
                 if self._journal is None:
                     self._journal = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+                    if os.fstat(self._journal).st_size:
+                        data = b"\n" + data  # a full disk may have cut the last line
                 if os.write(self._journal, data) != len(data):
                     raise OSError("the disk is full")
             except OSError as error:

@@ -165,12 +165,17 @@ def _member(file: IO[bytes], entry: Entry, extension: str) -> bytes:
     return file.read(size)
 
 
+def is_key(text: str) -> bool:
+    """Whether a shard that is written here can have such a key: one that a name of a file begins with."""
+    return bool(text) and not set("./") & set(text)
+
+
 def write_shard(path: Path, samples: Iterable[Sample]) -> Shard:
     """Write a whole shard, and its index beside it, or none. Errors: samples after each other with one key; a key that is no file name."""
     starts, last = list[int](), ""
     with atomic(path) as temporary, tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
         for sample in samples:
-            if sample.key == last or not sample.key or set("./") & set(sample.key):
+            if sample.key == last or not is_key(sample.key):
                 raise ValueError(f"{sample.key!r} is no key for a sample of {path}")
             last = sample.key
             starts.append(tar.offset)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from PIL import Image
 
@@ -42,7 +42,7 @@ class Question:
         try:
             return Image.fromarray(read_image({self.extension: self.image}).permute(1, 2, 0).numpy())
         except SampleFault as error:
-            raise Fault(str(error)) from error
+            raise Fault(str(error), kind="image") from error
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,17 @@ class Fault(Exception):
     """A question that got no answer.
 
     reason: a few words, the same for all faults of a kind, so that they can be counted. detail: what else is known of this one.
+    kind: "refused" = the captioner gives none. "image" = others got one, or would; it is of this image. "passing" = it may get one later.
     """
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    def __init__(self, reason: str, detail: str = "", kind: Literal["refused", "image", "passing"] = "refused") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason = reason
+        self.reason, self.detail, self.kind = reason, detail, kind
+
+
+def passes(given: Answer | Fault) -> bool:
+    """Whether it says nothing of the image: the question should be asked again."""
+    return isinstance(given, Fault) and given.kind == "passing"
 
 
 @dataclass(frozen=True)
@@ -69,12 +75,13 @@ class Pace:
     """How a captioner works: nothing here may change a caption.
 
     at_once: requests of a process to a server at a time. per_minute: how many at most; None = no limit. timeout_s: for an answer. batch:
-    images that a model sees together. device: of a model; None = the first GPU, or the CPU.
+    images that a model sees together. device: of a model; None = the first GPU, or the CPU. patience_s: for a server that does not work.
     """
 
     at_once: int = 16
     per_minute: float | None = None
     timeout_s: float = 120.0
+    patience_s: float = 600.0
     batch: int = 8
     device: str | None = None
 
@@ -109,7 +116,7 @@ def asked_with(card: PromptCard, sample: Sample, text: str) -> Question:
             too_large = card.max_side is not None and max(image.size) > card.max_side
             turned = image.getexif().get(ORIENTATION, 1) != 1
     except Exception as error:  # whatever Pillow raises of a broken header or a broken block of EXIF
-        raise Fault("broken image") from error
+        raise Fault("broken image", kind="image") from error
     if not too_large and not turned:
         return question
     picture = question.picture()

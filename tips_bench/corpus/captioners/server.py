@@ -78,6 +78,7 @@ class Server:
 
     def __init__(self, url: str, key: str, gate: Gate, timeout_s: float) -> None:
         self._url, self._key, self._gate, self._timeout_s = url, key, gate, timeout_s
+        self._has_answered = False
 
     def post(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The answer. Errors: Fault where this request gets none; UserError where no other would get one."""
@@ -94,10 +95,10 @@ class Server:
                 self._before_another(error, max(failures, limited))
 
     def _given_up(self, error: _Again) -> Exception:
-        if isinstance(error, _Unreachable):
+        if isinstance(error, _Unreachable) and not self._has_answered:
             fix = "Start the server. The same command goes on where it stopped."
             return UserError(f"{shown(self._url)} cannot be reached: {error}", where=WHERE, fix=fix)
-        return Fault(error.reason, str(error))
+        return Fault(error.reason, str(error), kind="passing")
 
     def _before_another(self, error: _Again, attempts: int) -> None:
         if not error.wait_s:
@@ -131,6 +132,7 @@ class Server:
             raise _Again("no JSON as an answer", "it did not answer in JSON") from error
         if not isinstance(answer, dict):
             raise _Again("no JSON as an answer", "it did not answer with an object")
+        self._has_answered = True
         return answer
 
     def _no_connection(self, reason: object, deadline: Deadline) -> Exception:
