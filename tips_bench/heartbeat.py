@@ -167,7 +167,7 @@ _running: Heartbeat | None = None  # of this process
 def start(rank: int, size: int) -> None:
     """Begin the heartbeat of this process, after the ranks have met. Errors: a limit that is no number of minutes."""
     global _running
-    _running = Heartbeat(rank, size, limit_s(), own_store())
+    _running = Heartbeat(rank, size, 60 * _limit_minutes(), own_store())
     _running.start()
 
 
@@ -243,8 +243,7 @@ def listed(ranks: list[int]) -> str:
     return f"rank{'s' * (len(ranks) > 1)} " + ", ".join(map(str, ranks[:8])) + (f" and {len(ranks) - 8} more" if len(ranks) > 8 else "")
 
 
-def limit_s() -> float:
-    """How long a rank waits for one that does not answer. Errors: a limit that is no number of minutes."""
+def _limit_minutes() -> float:
     text = os.environ.get(LIMIT_VARIABLE, str(LIMIT_MINUTES))
     try:
         minutes = float(text)
@@ -253,7 +252,7 @@ def limit_s() -> float:
     if not 0 < minutes < 1e6:
         problem = f"{text[:50]!r} is not a number of minutes"
         raise UserError(problem, where=f"${LIMIT_VARIABLE}", fix=f"Write, for example, {LIMIT_MINUTES:g}.")
-    return 60 * minutes
+    return minutes
 
 
 def within(seconds: float, ask: Callable[[], T]) -> T | None:
