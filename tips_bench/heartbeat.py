@@ -30,6 +30,7 @@ AGAIN = "The same command goes on where it stopped, also with another number of 
 _BEATS = 12  # a limit has so many
 _LONGEST_BEAT_S = 20.0
 _STORE_S = 5.0  # the store answers within this time, or not at all
+_CONNECT_S = 60.0
 _LEFT = "left"  # in place of a beat: of a rank that ended as it should
 
 
@@ -63,18 +64,18 @@ class Heartbeat:
         self._closed.set()
         for thread in self._threads:
             thread.join(self._beat_s)
-        _within(_STORE_S, lambda: self._store.set(self._key(self.rank), _LEFT))
+        within(_STORE_S, lambda: self._store.set(self._key(self.rank), _LEFT))
 
     def speak(self, say: Callable[[], object]) -> None:
         """Call `say`, unless another rank has said already why the run ends."""
         with self._speaking:
-            spoken = _within(_STORE_S, lambda: self._store.add(self._key("spoken"), 1))
+            spoken = within(_STORE_S, lambda: self._store.add(self._key("spoken"), 1))
             if spoken in (1, None):
                 say()
 
     def gone(self) -> list[int]:
         """The ranks on this machine whose process has died."""
-        self._heard.update(_within(_STORE_S, self._read) or {})
+        self._heard.update(within(_STORE_S, self._read) or {})
         here, found = socket.gethostname(), []
         for rank, told in self._heard.items():
             if told != _LEFT:
@@ -166,12 +167,18 @@ _running: Heartbeat | None = None  # of this process
 def start(rank: int, size: int) -> None:
     """Begin the heartbeat of this process, after the ranks have met. Errors: a limit that is no number of minutes."""
     global _running
+    _running = Heartbeat(rank, size, 60 * _limit_minutes(), own_store())
+    _running.start()
+
+
+def own_store() -> Store:
+    """A connection of its own to the store through which the ranks met: the one of torch is locked while a call in it waits."""
     import torch.distributed as dist
 
-    limit_s = 60 * _limit_minutes()
-    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=timedelta(seconds=_STORE_S))
-    _running = Heartbeat(rank, size, limit_s, store)
-    _running.start()
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=_CONNECT_S))
+    store.set_timeout(timedelta(seconds=_STORE_S))
+    return store
 
 
 def close() -> None:
@@ -248,8 +255,11 @@ def _limit_minutes() -> float:
     return minutes
 
 
-def _within(seconds: float, ask: Callable[[], T]) -> T | None:
-    """What the store answers; None where it gives no answer in time, for its process or its machine has ended or is frozen."""
+def within(seconds: float, ask: Callable[[], T]) -> T | None:
+    """What the store answers; None where it gives no answer in time, for its process or its machine has ended or is frozen.
+
+    The time limit of the store itself holds only for answers that it holds back, as for a key that is not there.
+    """
     answers: list[T] = []
 
     def work() -> None:

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-# Ranks wait as long as rank 0 fits or draws by itself. One that is not there any more is found within minutes: see `heartbeat` and
-# `training.watchdog`.
+# Once they have met, ranks wait as long as rank 0 fits or draws by itself. One that is not there any more is found within minutes: see
+# `heartbeat` and `training.watchdog`.
 _PATIENCE = datetime.timedelta(days=1)
+_MEETING = datetime.timedelta(minutes=10)  # torchrun starts all of them at about the same time
 LANES = 8  # sums that are made apart and added in their order, so that up to so many ranks share the work and find the same bits as one
 _LAUNCH = "Start ranks with torchrun, or remove RANK and WORLD_SIZE."
 T = TypeVar("T")
@@ -165,7 +166,7 @@ def enter(device: torch.device, *, watched: bool = True) -> World:
     """Join the ranks that torchrun started; a world of one without it. device: "cuda" without a number = a GPU of its own.
 
     watched: a rank that dies or freezes ends the others with a sentence (tips_bench.heartbeat).
-    Errors: more ranks than GPUs on this machine; $RANK and $WORLD_SIZE that no launcher sets.
+    Errors: more ranks than GPUs on this machine; $RANK and $WORLD_SIZE that no launcher sets; a rank that does not come.
     """
     import torch
     import torch.distributed as dist
@@ -181,10 +182,27 @@ def enter(device: torch.device, *, watched: bool = True) -> World:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if size > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+        _meet("nccl" if device.type == "cuda" else "gloo", size)
         if watched:
             heartbeat.start(rank, size)
     return World(rank, size, str(device))
+
+
+def _meet(backend: str, size: int) -> None:
+    """All ranks come together. Errors: one that does not come in time."""
+    import torch.distributed as dist
+
+    try:
+        dist.init_process_group(backend, timeout=_MEETING)
+    except RuntimeError as error:
+        if not heartbeat.is_of_a_collective(error):
+            raise
+        first = " ".join(str(error).split())[:200]
+        fix = "See what the ranks that are missing say, and whether their machines reach the address that torchrun was given."
+        minutes = _MEETING.total_seconds() / 60
+        raise UserError(f"the {size} ranks did not meet within {minutes:g} minutes: {first}", where="torchrun", fix=fix) from error
+    dist.distributed_c10d._set_pg_timeout(_PATIENCE)
+    dist.distributed_c10d._get_default_store().set_timeout(_PATIENCE)  # where NCCL meets, in the first collective
 
 
 def _whole_number(variable: str, unset: int) -> int:

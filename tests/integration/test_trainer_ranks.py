@@ -196,3 +196,5 @@ def test_a_rank_that_fails_says_why_and_ends_the_other(tmp_path: Path) -> None:
     (tmp_path / "runs" / "tiny" / "checkpoints").write_text("no folder")
     done = torchrun(2, "-m", "tips_bench", "train", path.name, "--device", "cpu", cwd=tmp_path)
     assert done.returncode != 0 and "checkpoints/step-00000001: cannot write" in done.stderr
+    (why,) = (line["why"] for line in read_history(tmp_path / "runs" / "tiny") if line["event"] == "stopped")
+    assert "checkpoints/step-00000001: cannot write" in why

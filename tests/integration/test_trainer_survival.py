@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tips_bench.training import batches, checkpoint, claim, runs
 from tips_bench.training.batches import Batch, TrainingData
 from tips_bench.training.history import read_history
 from tips_bench.training.log import read_log
-from tips_bench.training.loop import train
+from tips_bench.training.loop import _Run, train
 
 CONTRASTIVE = {"weight": 1.0, "captions": [["web"], ["synthetic"]], "synthetic": "uniform", "temperature": 0.07}
 ALONE = {"contrastive": CONTRASTIVE, "self_distillation": None, "patches": None, "teacher": None}
@@ -66,6 +67,14 @@ def test_a_bad_sample_is_named_and_its_step_is_as_if_the_recipe_passed_over_it(
     assert [line["step"] for line in read_log(tmp_path / "told") if line.get("event") == "passed over"] == [3]
     wanted = learned(tmp_path / "told")
     assert all(torch.equal(value, wanted[name]) for name, value in learned(tmp_path / "bad").items())
+
+
+def test_a_sigterm_at_a_bad_step_waits_for_a_good_one(
+    shards: str, tmp_path: Path, one_bad_sample: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Run, "_pass_over", lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert train(recipe(shards, steps=8, running=EVERY_STEP), tmp_path / "run", device="cpu") == "preempted"
+    assert one_bad_sample and [checkpoint.step_of(folder) for folder in checkpoint.whole_ones(tmp_path / "run")] == [4]
 
 
 def test_a_run_that_goes_on_knows_what_its_log_tells_and_warns_once(

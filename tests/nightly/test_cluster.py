@@ -71,6 +71,43 @@ def test_other_ranks_leave_before_the_first_has_the_last_scores(tmp_path: Path) 
     assert [line["event"] for line in read_history(tmp_path / "run")] == ["start", "finished"]
 
 
+def _machines(number: str, port: int) -> list[str]:
+    """Options of a launcher that stands for one of so many machines, the first of which listens on a port."""
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}", "--rdzv-id", "run", "--rdzv-conf", "last_call_timeout=3"]
+    return ["--nnodes", number, "--max-restarts", "5", *meeting]
+
+
+def _starts(run: Path) -> list[int]:
+    """The number of ranks of each attempt so far."""
+    return [line["ranks"] for line in read_history(run) if line["event"] == "start"]
+
+
+def _wait(run: Path, wanted: Callable[[], bool]) -> None:
+    for _ in range(6000):
+        if wanted():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"the run does not come on: {read_history(run)}")
+
+
+def test_a_machine_that_gets_a_sigterm_leaves_and_the_others_go_on(tmp_path: Path) -> None:
+    running = {"checkpoint_every": 5000, "log_every": 1}
+    path = write_recipe(tmp_path / "tiny.yaml", write_shards(tmp_path / "shards"), steps=300, running=running)
+    train = ["-m", "tips_bench", "train", path.name, "--device", "cpu", "--out", "run", "--resume"]
+    run, port = tmp_path / "run", free_port()
+    with ExitStack() as stack:
+        first = stack.enter_context(start_torchrun(1, *train, cwd=tmp_path, options=_machines("1:2", port)))
+        _wait(run, lambda: listens(port))
+        second = stack.enter_context(start_torchrun(1, *train, cwd=tmp_path, options=_machines("1:2", port)))
+        _wait(run, lambda: _starts(run)[-1:] == [2] and any("loss" in line for line in read_log(run)))
+        second.terminate()
+        done = finish_torchrun(first)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [line["event"] for line in read_history(run)][-4:] == ["start", "preempted", "start", "finished"] and _starts(run)[-1] == 1
+    assert len([line for line in read_log(run) if "loss" in line]) == 300
+    assert "other ranks of this run were stopped by SIGTERM" in done.stderr
+
+
 def test_machines_leave_and_join_a_run_that_goes_on_by_itself(tmp_path: Path) -> None:
     """Three launchers of a rank each stand for machines: one is killed, and another comes."""
     running = {"parallel": "fsdp", "checkpoint_every": 20, "keep": 99, "log_every": 1}
@@ -79,28 +116,17 @@ def test_machines_leave_and_join_a_run_that_goes_on_by_itself(tmp_path: Path) ->
     path = write_recipe(tmp_path / "tiny.yaml", shards, steps=400, running=running, **slow)
     train = ["-m", "tips_bench", "train", path.name, "--device", "cpu", "--out", "run", "--resume"]
     port = free_port()
-    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}", "--rdzv-id", "run"]
-    options = ["--nnodes", "1:3", "--max-restarts", "5", "--shutdown-timeout", "5", *meeting, "--rdzv-conf", "last_call_timeout=3"]
-
-    def starts() -> list[int]:
-        return [line["ranks"] for line in read_history(tmp_path / "run") if line["event"] == "start"]
-
-    def until(wanted: Callable[[], bool]) -> None:
-        for _ in range(6000):
-            if wanted():
-                return
-            time.sleep(0.1)
-        raise AssertionError(f"the run does not come on: {read_history(tmp_path / 'run')}")
-
+    options = [*_machines("1:3", port), "--shutdown-timeout", "5"]
+    run = tmp_path / "run"
     with ExitStack() as stack:
         first = stack.enter_context(start_torchrun(1, *train, cwd=tmp_path, options=options))
-        until(lambda: listens(port))  # the others meet at the first, which stays
+        _wait(run, lambda: listens(port))  # the others meet at the first, which stays
         second = stack.enter_context(start_torchrun(1, *train, cwd=tmp_path, options=options))
-        until(lambda: starts()[-1:] == [2] and checkpoint.newest(tmp_path / "run") is not None)
+        _wait(run, lambda: _starts(run)[-1:] == [2] and checkpoint.newest(run) is not None)
         kill_tree(second)
-        until(lambda: starts()[-1:] == [1])
+        _wait(run, lambda: _starts(run)[-1:] == [1])
         third = stack.enter_context(start_torchrun(1, *train, cwd=tmp_path, options=options))
-        until(lambda: starts()[-1:] == [2])
+        _wait(run, lambda: _starts(run)[-1:] == [2])
         assert [finish_torchrun(process).returncode for process in (first, third)] == [0, 0]
     losses = [line["loss"] for line in read_log(tmp_path / "run") if "loss" in line]
     assert len(losses) == 400

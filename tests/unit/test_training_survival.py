@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import torch
 
 from tests.helpers.pretraining import ALONE, random_batch, recipe, rows_of
 from tips_bench.errors import UserError
+from tips_bench.ranks import World
+from tips_bench.training import watchdog
 from tips_bench.training.bad_steps import BadSteps
 from tips_bench.training.divergence import DivergenceMonitor
 from tips_bench.training.held_out import suspects
 from tips_bench.training.recipe_beside import BadStepsPart
 from tips_bench.training.step import Learner
-from tips_bench.training.watchdog import Place, tell_missing
+from tips_bench.training.watchdog import Place, Watchdog, tell_missing
 
 ROOT = Path(__file__).resolve().parents[2]
 TOLD_APART = {"entropy/patches": 1.0, "mean_entropy/patches": 2.0}
@@ -207,3 +210,14 @@ def test_a_watchdog_tells_who_holds_up_the_start_and_the_end_of_a_run() -> None:
     assert tell_missing(Place(7, 0, "starting"), 2, before, after).startswith("rank 0 is reading the headers of shards")
     after = {0: Place(7, 9, "computing"), 1: Place(7, 9, "ending")}
     assert tell_missing(Place(7, 9, "ending"), 2, before, after) == "rank 0 is still computing, at step 9"
+
+
+def test_a_watchdog_does_not_wait_for_a_store_that_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Frozen:
+        def check(self, keys: list[str]) -> bool:
+            return threading.Event().wait()
+
+    monkeypatch.setattr(watchdog, "_ANSWER_S", 0.05)
+    watch = Watchdog(World(1, 2, "cpu"), 0.1)
+    monkeypatch.setattr(watch, "_store", Frozen(), raising=False)
+    assert watch.missing() == "the store that the ranks share does not answer"

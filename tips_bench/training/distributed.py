@@ -23,7 +23,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from tips_bench.errors import UserError
-from tips_bench.heartbeat import is_of_a_collective
+from tips_bench.heartbeat import RankLeft, is_of_a_collective
 from tips_bench.ranks import World
 from tips_bench.training.recipe import RunningPart
 
@@ -135,4 +135,4 @@ def raise_if_ranks_left(error: RuntimeError) -> None:
     if is_of_a_collective(error):
         first = " ".join(str(error).split())[:200]
         fix = "Look at what that rank says. `torchrun --max-restarts 3 ... --resume` starts all of them anew by itself."
-        raise UserError(f"another rank has ended, or cannot be reached: {first}", where="torchrun", fix=fix) from error
+        raise RankLeft(f"another rank has ended, or cannot be reached: {first}", where="torchrun", fix=fix) from error

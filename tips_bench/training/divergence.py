@@ -43,6 +43,10 @@ _MEAN_OF = 50  # steps; single batches differ
 _STANDS_FOR = 10  # steps before it that a line of the log stands for at most
 
 
+class Diverged(UserError):
+    """A run that goes on as it is will not recover."""
+
+
 class DivergenceMonitor:
     """Looks at the report of every step whose numbers are finite. All ranks see the same reports, and so find the same."""
 
@@ -73,7 +77,7 @@ class DivergenceMonitor:
         low, high = _TEMPERATURES
         if not low <= report.get("temperature", 1.0) <= high:
             problem = f"the contrastive temperature has diverged to {report['temperature']:.3g}"
-            raise UserError(problem, where=f"step {step}", fix=self._advice(step, rate))
+            raise Diverged(problem, where=f"step {step}", fix=self._advice(step, rate))
         for name, course in self._courses.items():
             self._check_loss(name, course, step, rate)
         for name, steps in self._silent.items():
@@ -108,17 +112,17 @@ class DivergenceMonitor:
         where = f"step {step}"
         if name == CONTRASTIVE and course.back >= self.window:
             problem = f"the contrastive loss was {course.least:.3g}, and for {course.back} steps near {course.mean:.3g}"
-            raise UserError(f"{problem}; {course.chance:.3g} is chance", where=where, fix=self._advice(step - course.back, rate))
+            raise Diverged(f"{problem}; {course.chance:.3g} is chance", where=where, fix=self._advice(step - course.back, rate))
         if course.above >= self.window:
             problem = f"the loss {name!r} has diverged: for {course.above} steps it was far above {course.chance:.3g}, which is chance"
-            raise UserError(f"{problem}, and is now {course.mean:.3g}", where=where, fix=self._advice(step - course.above, rate))
+            raise Diverged(f"{problem}, and is now {course.mean:.3g}", where=where, fix=self._advice(step - course.above, rate))
 
-    def _collapsed(self, name: str, report: Mapping[str, float], step: int, rate: str) -> UserError:
+    def _collapsed(self, name: str, report: Mapping[str, float], step: int, rate: str) -> Diverged:
         if report[f"mean_entropy/{name}"] < math.log(2):
             how, advice = "one prototype has taken all", "Raise the teacher's temperature"
         else:
             how, advice = "its targets are the same for every image", "Lower the teacher's temperature"
-        return UserError(
+        return Diverged(
             f"the teacher of {name!r} has collapsed, {how}: for {self._silent[name]} steps its targets did not depend on the image",
             where=f"step {step}",
             fix=f"{advice} with --set method.{name}.sharpening.teacher=VALUE. {self._advice(step - self._silent[name], rate)}",

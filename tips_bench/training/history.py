@@ -5,7 +5,9 @@ RUN/history.jsonl: one JSON object a line. Unlike the log, it is never cut when 
 
 from __future__ import annotations
 
+import fcntl
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,24 +17,39 @@ from tips_bench.training.log import whole_lines
 from tips_bench.wording import counted
 
 HISTORY_FILE = "history.jsonl"
+START, STOPPED = "start", "stopped"
+"""Events: ranks begin to train; they end with an error."""
 
 
 class History:
-    """Adds to the history of a run. On ranks but the first it is silent: run = None."""
+    """What one attempt to train adds to the history of its run. step: how many are done, which its user keeps up to date."""
 
-    def __init__(self, run: Path | None) -> None:
-        self.path = None if run is None else run / HISTORY_FILE
+    def __init__(self, run: Path, rank: int = 0) -> None:
+        self.path, self.rank, self.step = run / HISTORY_FILE, rank, 0
+        self._begun = self.path.stat().st_size if self.path.is_file() else 0
 
-    def add(self, step: int, event: str, **details: Any) -> None:
-        """Writes that something happened after so many steps."""
-        if self.path is None:
+    def add(self, event: str, **details: Any) -> None:
+        """Writes that something happened; on the first rank alone. Errors: a disk that takes no more."""
+        if self.rank:
             return
-        line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "step": step, "event": event, **details}
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(self._line(event, **details))
         except OSError as error:
             raise cannot_write(self.path, error) from error
+
+    def stopped(self, why: str, **details: Any) -> None:
+        """Writes why this attempt ended: on any rank and from any thread, but only what is said first. A fault of the disk is no error."""
+        with suppress(OSError), self.path.open("a+", encoding="utf-8") as file:
+            with suppress(OSError):  # a disk without locks: two ranks may say why
+                fcntl.lockf(file, fcntl.LOCK_EX)
+            file.seek(self._begun)
+            if f'"event": "{STOPPED}"' not in file.read():
+                file.write(self._line(STOPPED, rank=self.rank, why=why, **details))
+
+    def _line(self, event: str, **details: Any) -> str:
+        line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "step": self.step, "event": event, **details}
+        return json.dumps(line) + "\n"
 
 
 def read_history(run: Path) -> list[dict[str, Any]]:

@@ -9,11 +9,9 @@ resumed goes on bit for bit as one that was never stopped. Checkpoints and evalu
 from __future__ import annotations
 
 import json
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -30,17 +28,19 @@ from tips_bench.progress import Advance, bar
 from tips_bench.ranks import World
 from tips_bench.training import checkpoint, runs
 from tips_bench.training.bad_steps import BadSteps
-from tips_bench.training.batches import Batch, Report, TrainingData, all_together, raise_if_reader_died
+from tips_bench.training.batches import Batch, Report, TrainingData, all_together
 from tips_bench.training.captions import TOKENIZER, tokenizer_file
 from tips_bench.training.checkpoint_writer import CheckpointWriter
 from tips_bench.training.claim import Changes, claimed, raise_if_not_shared, write_recipe
-from tips_bench.training.distributed import add_up, raise_if_ranks_left
+from tips_bench.training.distributed import add_up
 from tips_bench.training.divergence import DivergenceMonitor
+from tips_bench.training.endings import noted, raise_if_diverged
 from tips_bench.training.evaluations import DONE, Evaluate, Evaluations
 from tips_bench.training.first_samples import check_first_samples
 from tips_bench.training.held_out import HeldOut, suspects
-from tips_bench.training.history import History
+from tips_bench.training.history import START, History
 from tips_bench.training.log import Log, read_log
+from tips_bench.training.preemption import raise_if_not_told, sigterm
 from tips_bench.training.rank_counts import check_ranks
 from tips_bench.training.recipe import Recipe
 from tips_bench.training.sources import find_shards, shard_order, source_orders
@@ -55,35 +55,42 @@ NAMED = 32
 def train(recipe: Recipe, run: Path, *, resume: bool = False, device: str | None = None, evaluate: Evaluate | None = None) -> Outcome:
     """Trains a recipe in the folder `run`. resume: go on from the newest whole checkpoint, from the start where there is none.
 
-    A SIGTERM ends the run after the step it is in, with a checkpoint: "preempted".
-    Errors: every fault of recipe, data and disk, a run that diverged or collapsed, ranks that are not there any more. Of several ranks
-    one that fails has to end its process, which ends the others: they may wait for it in a collective, and leaving them would wait for
-    that.
+    A SIGTERM ends the run after the step it is in, with a checkpoint: "preempted". (In a row of bad steps: after the next good one.)
+    Errors: every fault of recipe, data and disk, a run that diverged or collapsed, ranks that are not there any more, a SIGTERM that came
+    to other machines alone. Of several ranks one that fails has to end its process, which ends the others: they may wait for it in a
+    collective, and leaving them would wait for that.
     """
     world = ranks.enter(resolve_device(device), watched=False)  # by the watchdog
     with ExitStack() as stack:
         check_ranks(recipe, world.size)
         watchdog = stack.enter_context(closing(Watchdog(world, 60 * recipe.running.timeout_minutes)))
         watchdog.start()
+        if world.is_first:
+            raise_if_diverged(run, recipe)
         changes = stack.enter_context(claimed(run, recipe, resume=resume)) if world.is_first else {}
         stack.enter_context(checkpoint.alone_on_purpose())
         world.barrier()
         raise_if_not_shared(run)
-        with _sigterm() as told, closing(_Run(recipe, run, world, watchdog, evaluate)) as running:
+        history = History(run, world.rank)
+        watchdog.last_words = history.stopped
+        told = stack.enter_context(sigterm())
+        with noted(history, recipe), closing(_Run(recipe, run, world, watchdog, history, evaluate)) as running:
             if changes:
                 running.take_note_of(changes)
             outcome = running.to_the_end(told)
             watchdog.close()
             ranks.leave()
             running.finish(outcome, told)
+        if outcome == "preempted":
+            raise_if_not_told(told)
     return outcome
 
 
 class _Run:
     """A run in progress on this rank."""
 
-    def __init__(self, recipe: Recipe, run: Path, world: World, watchdog: Watchdog, evaluate: Evaluate | None) -> None:
-        self.recipe, self.run, self.world, self.watchdog = recipe, run, world, watchdog
+    def __init__(self, recipe: Recipe, run: Path, world: World, watchdog: Watchdog, history: History, evaluate: Evaluate | None) -> None:
+        self.recipe, self.run, self.world, self.watchdog, self.history = recipe, run, world, watchdog, history
         self.watchdog.at(0, "indexing" if world.is_first else "starting")
         self.found = world.told(lambda: find_shards(recipe))
         broken = self._prepare_shards()
@@ -91,7 +98,7 @@ class _Run:
         tokenizer = self._tokenizer()
         self.learner = Learner(recipe, world, runs.frozen_teacher(recipe))
         state = self._restore()
-        self.step = 0 if state is None else state.step
+        self.step = self.history.step = 0 if state is None else state.step
         self.saved = self.step if state else -1
         self.saved_at, self.stalled_s, self.owed = time.monotonic(), 0.0, False
         places = () if state is None else state.data
@@ -100,8 +107,7 @@ class _Run:
         held_out = recipe.data.held_out
         self.held_out = None if held_out is None else HeldOut(recipe, held_out, tokenizer, world, self.found)
         self.bad = BadSteps(recipe.running.bad_steps)
-        own = run if world.is_first else None
-        self.log, self.history = Log(own, self.step, recipe), History(own)
+        self.log = Log(run if world.is_first else None, self.step, recipe)
         self.monitor = world.told(lambda: self._monitor())
         if broken:
             self._tell("broken shards", shards=[str(path) for path in broken])
@@ -117,19 +123,11 @@ class _Run:
 
     def to_the_end(self, told: threading.Event) -> Outcome:
         """All steps that are left, and the last checkpoint. told: set when the run is to end early."""
-        self._tell("start", ranks=self.world.size, device=str(self.world.device))
-        try:
-            outcome = self._stages(told)
-            self.watchdog.at(self.step, "ending")
-            self._save(wait=True)
-            self.world.barrier()  # none leaves while another still waits for it
-        except UserError as error:
-            self.history.add(self.step, "stopped", why=str(error))
-            raise
-        except RuntimeError as error:
-            raise_if_reader_died(error)
-            raise_if_ranks_left(error)
-            raise
+        self._tell(START, ranks=self.world.size, device=str(self.world.device))
+        outcome = self._stages(told)
+        self.watchdog.at(self.step, "ending")
+        self._save(wait=True)
+        self.world.barrier()  # none leaves while another still waits for it
         return outcome
 
     def finish(self, outcome: Outcome, told: threading.Event) -> None:
@@ -149,7 +147,7 @@ class _Run:
     def _tell(self, event: str, **details: Any) -> None:
         """What the history of the run is to hold, and its log, too."""
         self.log.event(self.step, event, **details)
-        self.history.add(self.step, event, **details)
+        self.history.add(event, **details)
 
     def close(self) -> None:
         """Lets go of the log, and says what could not be used."""
@@ -170,6 +168,7 @@ class _Run:
                 self.watchdog.at(self.step + 1, "computing")
                 report = self._learn(batch) if self.recipe.learns_at(self.step) else None
                 self.step += 1
+                self.history.step = self.step
                 self.log.count(stage.batch)
                 if report is None:
                     self.log.event(self.step, "passed over")
@@ -177,7 +176,7 @@ class _Run:
                     self._take_note(batch, report)
                 advance()
                 stop, due = self._agreed(told)
-                if stop:
+                if stop and not self.bad.in_a_row:
                     return "preempted"
                 self._keep(due)
                 if self.step == end:
@@ -325,17 +324,3 @@ class _Run:
 
 def _nothing(units: int = 1) -> None:
     pass
-
-
-@contextmanager
-def _sigterm() -> Iterator[threading.Event]:
-    """An event that a SIGTERM sets, in place of ending the process."""
-    told = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield told  # signals come to the main thread alone
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
-    try:
-        yield told
-    finally:
-        signal.signal(signal.SIGTERM, before)

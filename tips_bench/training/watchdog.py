@@ -2,7 +2,7 @@
 
 Each rank tells in the store through which the ranks met how far it is, a few times within the limit and from a thread of its own. When a
 step, a part of the start or the end of the run takes too long, those that fell silent are gone or frozen, and those that are behind hold up
-the rest.
+the rest. That a rank ends at the limit does not depend on the store, whose machine may be the one that is gone.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from datetime import timedelta
-from typing import Any, Literal, NamedTuple, cast
-
-import torch.distributed as dist
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from itertools import count
+from typing import Literal, NamedTuple, cast
 
 from tips_bench.errors import UserError
-from tips_bench.heartbeat import listed
+from tips_bench.heartbeat import listed, own_store, within
 from tips_bench.ranks import World
 
 Doing = Literal["indexing", "starting", "reading", "computing", "ending"]
 """In the order in which a rank does them: the first two before the first step, the last one after the last."""
 _TICKS = 12  # a limit has so many
 _LONGEST_TICK_S = 20.0
+_ANSWER_S = 30.0  # the store answers within this time, or not at all
 _WORDS: dict[Doing, str] = {
     "indexing": "is reading the headers of shards, for indexes that are kept",
     "starting": "is still starting",
@@ -60,14 +60,16 @@ class Watchdog:
         self._tick_s = min(limit_s / _TICKS, _LONGEST_TICK_S)
         self._place, self._since = Place(0, 0, "starting"), time.monotonic()
         self._closed = threading.Event()
-        self._store: Any = dist.distributed_c10d._get_default_store() if world.size > 1 else None
+        self.last_words: Callable[[str], None] | None = None
+        """What gets the sentence with which the watchdog ends the process."""
 
     def start(self) -> None:
         """From now on what does not end in time ends the process."""
-        if self._store is not None:
+        if self.world.size > 1:
             self._since = time.monotonic()
-            self._tell(0)
-            threading.Thread(target=self._work, name="watchdog", daemon=True).start()
+            self._store = own_store()
+            for work in (self._tell, self._judge):
+                threading.Thread(target=work, name="watchdog", daemon=True).start()
 
     def at(self, step: int, doing: Doing) -> None:
         """This rank has come to a step, from 1, or to a part of the start, which is step 0. Each may take as long as the limit says."""
@@ -79,33 +81,26 @@ class Watchdog:
 
     def missing(self) -> str:
         """Which ranks are not where this one is, as far as can be known; that takes two ticks."""
-        try:
-            before = self._places()
-            time.sleep(2.5 * self._tick_s)
-            return tell_missing(self._place, self.world.size, before, self._places())
-        except (dist.DistError, RuntimeError, ValueError):
+        before = within(_ANSWER_S, self._places)
+        time.sleep(2.5 * self._tick_s)
+        after = within(_ANSWER_S, self._places)
+        if before is None or after is None:
             return "the store that the ranks share does not answer"
+        return tell_missing(self._place, self.world.size, before, after)
 
-    def _work(self) -> None:
-        tick = 0
+    def _tell(self) -> None:
+        """Says where this rank is, also while `_judge` looks at the others: they look at it, too."""
+        for tick in count():
+            with suppress(RuntimeError):  # what is to be done without the store is seen at the limit
+                self._store.set(_key(self.world.rank), f"{tick} {self._place.step} {self._place.doing}")
+            if self._closed.wait(self._tick_s):
+                return
+
+    def _judge(self) -> None:
+        """In a thread apart from `_tell`, which may wait for the store."""
         while not self._closed.wait(self._tick_s):
-            tick += 1
-            self._tell(tick)
             if time.monotonic() - self._since > self.limit_s:
-                threading.Thread(target=self._keep_telling, args=(tick,), daemon=True).start()
                 self._end()
-
-    def _keep_telling(self, tick: int) -> None:
-        """While this rank looks at the others, they look at it."""
-        while not self._closed.wait(self._tick_s):
-            tick += 1
-            self._tell(tick)
-
-    def _tell(self, tick: int) -> None:
-        try:
-            self._store.set(_key(self.world.rank), f"{tick} {self._place.step} {self._place.doing}")
-        except (dist.DistError, RuntimeError):
-            return  # what is to be done without the store is seen at the limit
 
     def _end(self) -> None:
         minutes = self.limit_s / 60
@@ -115,14 +110,16 @@ class Watchdog:
         fix = "Look at that machine; --resume goes on from the newest checkpoint, also with other ranks. A slow run needs a longer limit."
         if self._closed.is_set():
             return
-        print(f"tips-bench: {UserError(problem, where='running.timeout_minutes', fix=fix)}", file=sys.stderr, flush=True)
+        error = UserError(problem, where="running.timeout_minutes", fix=fix)
+        print(f"tips-bench: {error}", file=sys.stderr, flush=True)
+        if self.last_words is not None:  # in a thread: a disk may hang, too
+            threading.Thread(target=self.last_words, args=(str(error),), name="last words", daemon=True).start()
         time.sleep(3 * self._tick_s)  # the others look for those that fell silent, and this one must not be among them
         os._exit(1)  # the main thread is in a collective, which nothing ends
 
     def _places(self) -> dict[int, Place]:
         """Of each rank that has told one."""
         keys = {rank: _key(rank) for rank in range(self.world.size)}
-        self._store.set_timeout(timedelta(seconds=60))
         return {rank: Place.parse(self._store.get(key).decode()) for rank, key in keys.items() if self._store.check([key])}
 
 
