@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import socket
@@ -21,6 +22,12 @@ for variable in ("COLUMNS", "LINES"):
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before the workers start: yapf, which mmengine imports, writes a file of the user's cache, and a worker may read half of it."""
+    if not hasattr(config, "workerinput"):
+        importlib.import_module("yapf")
 
 
 @pytest.fixture(autouse=True)
