@@ -49,6 +49,8 @@ What a run does:
     stage_sizes  how large a stage is on one rank
     step_memory  the fullest moment of a step
     history     what happened to it
+    endings     why an attempt ends, and whether to try again
+    preemption  SIGTERM, for all ranks or for some machines
     bad_steps   steps that are passed over
     held_out    what is measured and not learned from
     divergence  when it stops
