@@ -1,8 +1,8 @@
 """Memory of tensors on the CPU: what is freed stays with the process for the next tensor.
 
 By default glibc gives a large block back to the system when it is freed, and the system clears every page of the next one. A step of
-training or a pass through a backbone frees and asks for the same blocks again and again: with these bounds, tips-nano trains and encodes
-in about 15 % less processor time (benchmarks/bench_heap.py).
+training or a pass through a backbone frees and asks for the same blocks again and again: with these bounds, a step of
+tips-nano takes 10 to 20 % less processor time (docs/hardware.md).
 """
 
 from __future__ import annotations
