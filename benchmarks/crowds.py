@@ -3,7 +3,7 @@
     python -m benchmarks.crowds [--copies 8 30 100 1000]
 
 The picture is a frame of generated rooms, among 240 frames of others. Copies are resized and compressed, or cut in addition, by amounts of
-their own. "without the largest" looks for copies without the candidate that all images of a hash share, see `curation.candidates`.
+their own. "without the largest" looks for copies with duplicates.largest=0.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.curation import compress, crop, pairs_of, resize
-from tips_bench.corpus.curation import candidates
 from tips_bench.corpus.curation.card import DuplicateCard
 from tips_bench.corpus.curation.duplicates import stands_for
 from tips_bench.corpus.curation.library import Library
@@ -27,6 +26,7 @@ from tips_bench.rooms.writing.writers import write_rooms
 from tips_bench.training.crops import read_image
 
 ROOMS, OTHERS = 11, 240  # seed, and frames of other rooms
+LARGEST = (0, 1)  # of duplicates.largest
 SIGNER = {"model": "tips-nano", "device": "cpu", "dtype": "bf16"}
 
 
@@ -50,10 +50,8 @@ def left(work: Path, picture: Sample, others: list[Sample], count: int, *, cut: 
     library = Library.make(work, {"0.npz": "0.tar"})
     pixels_N, crowded_N = library.array(0, "sizes_N2").prod(1), rows >= len(others)
     found = []
-    for largest in (0, candidates.LARGEST):
-        before, candidates.LARGEST = candidates.LARGEST, largest
-        stays_N = stands_for(pairs_of(library, library, DuplicateCard(), work / f"pairs-{largest}"), pixels_N)
-        candidates.LARGEST = before
+    for largest in LARGEST:
+        stays_N = stands_for(pairs_of(library, library, DuplicateCard(largest=largest), work / f"pairs-{largest}"), pixels_N)
         found.append(int((stays_N == np.arange(len(stays_N)))[crowded_N].sum()))
     return found[0], found[1]
 
@@ -76,8 +74,8 @@ def main() -> None:
         for cut in (False, True):
             for count in asked.copies:
                 work = Path(folder) / f"{count}-{cut}"
-                (work / "pairs-0").mkdir(parents=True)
-                (work / f"pairs-{candidates.LARGEST}").mkdir()
+                for largest in LARGEST:
+                    (work / f"pairs-{largest}").mkdir(parents=True)
                 before, after = left(work, samples[0], samples[1:], count, cut=cut)
                 done = "resized and compressed" + (", and cut" if cut else "")
                 print(f"| {count:,} | {done} | {before} | {after} |", flush=True)

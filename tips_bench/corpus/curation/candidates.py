@@ -24,11 +24,10 @@ from tips_bench.corpus.curation.looks import hash_distances
 
 BLOCK = 1024  # queries at once: 32 MiB of bits against a file of 4,096 images
 NOTHING = -1
-LARGEST = 1
 By = Literal["embedding", "hash"]
 WAYS: dict[By, Callable[[DuplicateCard], dict[str, int]]] = {
     "embedding": lambda card: {"embedding": card.neighbors},
-    "hash": lambda card: {"hash": card.neighbors, "largest": LARGEST},
+    "hash": lambda card: {"hash": card.neighbors, "largest": card.largest},
 }
 """What is found by each, and how many of it."""
 
@@ -146,8 +145,8 @@ def _nearest(differ_nM: np.ndarray, card: DuplicateCard) -> Ranked:
 def _largest(differ_nM: np.ndarray, card: DuplicateCard, pixels_M: np.ndarray) -> Ranked:
     order_M = np.argsort(-pixels_M, kind="stable")
     inside_nM, rows_n = (differ_nM <= card.bits)[:, order_M], np.arange(len(differ_nM))
-    values_nR, places_nR = np.full((len(differ_nM), LARGEST + 1), -np.inf), np.zeros((len(differ_nM), LARGEST + 1), np.int64)
-    for rank in range(LARGEST + 1):
+    values_nR, places_nR = np.full((len(differ_nM), card.largest + 1), -np.inf), np.zeros((len(differ_nM), card.largest + 1), np.int64)
+    for rank in range(card.largest + 1):
         first_n = inside_nM.argmax(1)
         places_nR[:, rank] = order_M[first_n]
         values_nR[:, rank] = np.where(inside_nM[rows_n, first_n], pixels_M[order_M[first_n]], -np.inf)
