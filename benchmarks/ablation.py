@@ -2,9 +2,10 @@
 
     python benchmarks/ablation.py --shards 'rooms/train-{000..031}.tar' --out ablation/
     python benchmarks/ablation.py --shards 'rooms/train-{000..031}.tar' --out late/ --begin step-12000/
+    python benchmarks/ablation.py --shards 'rooms/train-{000..015}.tar' --out long/ --steps 2000
 
 With --begin, a folder that `export` wrote, rows (d) to (g) train on from its towers, for half the steps at a fifth of the rate and with
-their teachers from the first step.
+their teachers from the first step. With --steps, each row has this number of steps, and a name of its own.
 
 All rows read captions with one tokenizer, trained on both kinds. What is there is kept: a run goes on from its newest checkpoint, and a
 model that has its record is not scored again. All rows of one seed come before the next seed, and two processes may take one seed each.
@@ -62,12 +63,18 @@ def beginning(row: str, begin: Path) -> list[str]:
     return [*LATE, *(["method.teacher.start=0.0"] if taught else []), *(f"model.begin.{tower}={begin}" for tower in ("vision", "text"))]
 
 
-def trained(row: str, seed: int, shards: str, out: Path, begin: Path | None) -> Path | None:
+def called(row: str, seed: int, begin: Path | None, steps: int | None) -> str:
+    """The name of a run and its model."""
+    part = "late" if begin is not None else "ablation" if steps is None else "long"
+    return f"{row.replace('ablation', part, 1)}-seed{seed}"
+
+
+def trained(row: str, seed: int, shards: str, out: Path, begin: Path | None, steps: int | None) -> Path | None:
     """The exported model of a row; None where the run was told to stop."""
-    name = f"{row if begin is None else row.replace('ablation', 'late', 1)}-seed{seed}"
+    name = called(row, seed, begin, steps)
     model, run = out / "models" / name, out / "runs" / name
     if not model.is_dir():
-        changes = [] if begin is None else beginning(row, begin)
+        changes = [*([] if begin is None else beginning(row, begin)), *([] if steps is None else [f"stages.0.steps={steps}"])]
         spoken = [f"data.tokenizer.file={tokenizer(shards, out, begin).resolve()}", "data.tokenizer.train_on=null"]
         if train(load_recipe(row, [f"data.shards={shards}", f"seed={seed}", *spoken, *changes]), run, resume=True) == "preempted":
             return None
@@ -82,12 +89,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
     parser.add_argument("--rows", nargs="*", help="All recipes otherwise, in their order.")
     parser.add_argument("--begin", type=Path, help="Folder of an exported model to train on from.")
+    parser.add_argument("--steps", type=int, help="Steps of each row. Default: as in its recipe.")
     parser.add_argument("--train-only", action="store_true", help="Score nothing.")
     arguments = parser.parse_args()
     tasks = [] if arguments.train_only else TASKS
     for seed in arguments.seeds:
         for row in arguments.rows or (rows() if arguments.begin is None else late_rows()):
-            model = trained(row, seed, arguments.shards, arguments.out, arguments.begin)
+            model = trained(row, seed, arguments.shards, arguments.out, arguments.begin, arguments.steps)
             if model is None:
                 return
             for task, protocol in tasks:

@@ -8,6 +8,7 @@ agreed    of these, those whose web caption is among the share AGREE that agrees
 engine    of the captioned ones, what `tips-bench corpus curate` keeps: no copies, no test images, a balanced draw
 whole     engine with --agree, before the draw
 clean     the rooms as they are, with their own captions
+half      of these rooms half as many: as many images as the engine keeps
 
 Every arm has the same number of steps. --length short: 1/48 of the recipe's. on: STEPS more steps of the shipped tips-nano, as in the
 second stage of its recipe, and no run from first weights. full: the whole recipe. A run that was stopped is taken up again, and what was
@@ -44,7 +45,7 @@ from tips_bench.training.loop import train
 from tips_bench.training.recipe_files import load_recipe
 from tips_bench.training.runs import export
 
-ARMS = ("raw", "captioned", "agreed", "engine", "whole", "clean")
+ARMS = ("raw", "captioned", "agreed", "engine", "whole", "clean", "half")
 ROOMS = 201  # seed of the rooms
 FRAMES, HELD_OUT, PICTURES = 512, 64, 16  # frames of whole rooms; a frame and fifteen close-ups of it
 AGREE = 1 - SWAPPED  # share of web captions that the engine keeps: as many as are right
@@ -98,6 +99,9 @@ def shards(arm: str, out: Path, frames: int) -> str:
     write_rooms("webdataset-details", rooms, seed=ROOMS, train=frames, val=HELD_OUT, frames_per_scene=2)
     if arm == "clean":
         return f"{rooms}/train-*.tar"
+    if arm == "half":
+        write_rooms("webdataset-details", out / "half", seed=ROOMS, train=round(KEEP * frames), val=HELD_OUT, frames_per_scene=2)
+        return f"{out}/half/train-*.tar"
     plant(sorted(rooms.glob("train-*.tar")), raw, known, seed=ROOMS)
     if arm == "raw":
         return f"{raw}/*.tar"
