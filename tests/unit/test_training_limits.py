@@ -33,4 +33,4 @@ def test_an_interrupt_on_any_rank_while_a_checkpoint_is_written_stays_an_interru
 
     monkeypatch.setattr(checkpoint.dcp, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.save(tmp_path, ALONE, {}, 1, {}, keep=1)
+        checkpoint.save(tmp_path, ALONE, {}, 1, {}, keep=1, sound=1)

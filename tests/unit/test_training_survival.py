@@ -14,7 +14,7 @@ import torch
 from tests.helpers.pretraining import ALONE, random_batch, recipe, rows_of
 from tips_bench.errors import UserError
 from tips_bench.ranks import World
-from tips_bench.training import watchdog
+from tips_bench.training import checkpoint, watchdog
 from tips_bench.training.bad_steps import BadSteps
 from tips_bench.training.divergence import DivergenceMonitor
 from tips_bench.training.held_out import suspects
@@ -73,6 +73,20 @@ def test_a_contrastive_loss_that_comes_back_ends_a_run_and_a_spike_does_not() ->
         for step in range(331, 1000):
             watch.check(step, {"contrastive": chance})
     assert "from a checkpoint of step 3" in str(found.value)
+
+
+def test_the_newest_checkpoint_from_before_a_loss_came_back_stays_until_the_loss_falls_again(tmp_path: Path) -> None:
+    chance, watch, left = math.log(8), monitor(10_000), {}
+    losses = [chance] * 100 + [0.4] * 100 + [chance] * 300 + [0.4] * 200
+    for step, loss in enumerate(losses, 1):
+        watch.check(step, {"contrastive": loss})
+        if step % 50 == 0:
+            with checkpoint.alone_on_purpose():
+                checkpoint.save(tmp_path, ALONE, {}, step, {}, keep=2, sound=watch.sound(step))
+            left[step] = [checkpoint.step_of(path) for path in checkpoint.whole_ones(tmp_path)]
+    assert left[200] == [150, 200]
+    assert left[500] == [200, 450, 500], "its mean over 50 steps is back half of the way at step 226"
+    assert left[700] == [650, 700]
 
 
 def told(watch: DivergenceMonitor, losses: list[float], name: str = "contrastive", first: int = 1) -> list[str]:

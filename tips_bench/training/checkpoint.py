@@ -75,11 +75,13 @@ def save(
     place: dict[str, Any],
     *,
     keep: int,
+    sound: int,
     group: dist.ProcessGroup | None = None,
 ) -> State:
-    """Writes a checkpoint and lets go of all but the newest `keep`. Every rank calls it. Errors: a disk that takes no more.
+    """Writes a checkpoint, and lets go of old ones. Every rank calls it. Errors: a disk that takes no more.
 
-    place: of this rank in the data. group: of all ranks, apart from the one that they train in; None where there is one rank.
+    place: of this rank in the data. keep, sound: the newest `keep` stay and, of a run that may be diverging, the newest one of step
+    `sound` or before. group: of all ranks, apart from the one that they train in; None where there is one rank.
     """
     final = folder_at(run, step)
     temporary = final.with_name(f".{final.name}.tmp")
@@ -99,7 +101,7 @@ def save(
             _flush(temporary)
             shutil.rmtree(final, ignore_errors=True)
             temporary.rename(final)
-            for old in whole_ones(run)[:-keep]:
+            for old in _surplus(whole_ones(run), keep, sound):
                 shutil.rmtree(old)
     except OSError as error:
         raise cannot_write(final, error) from error
@@ -107,6 +109,12 @@ def save(
         _raise_if_interrupted(error)
         raise UserError(f"cannot write: {_first_cause(error)}", where=final, fix="Free space there or choose another folder.") from error
     return state
+
+
+def _surplus(whole: list[Path], keep: int, sound: int) -> list[Path]:
+    """Those that go, of whole ones that stand from the oldest to the newest; see `save`."""
+    before = [path for path in whole if (step_of(path) or 0) <= sound]
+    return [path for path in whole[:-keep] if path not in before[-1:]]
 
 
 def remove_unfinished(run: Path) -> None:

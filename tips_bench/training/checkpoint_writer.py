@@ -36,10 +36,13 @@ class CheckpointWriter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._written: Future[State] | None = None
 
-    def begin(self, tensors: Mapping[str, Tensor], step: int, place: dict[str, Any]) -> None:
-        """Copies the tensors and starts to write them. Every rank calls it, after `take(wait=True)`. place: of this rank in the data."""
+    def begin(self, tensors: Mapping[str, Tensor], step: int, place: dict[str, Any], sound: int) -> None:
+        """Copies the tensors and starts to write them. Every rank calls it, after `take(wait=True)`.
+
+        place: of this rank in the data. sound: see `checkpoint.save`.
+        """
         copied = cast("dict[str, Tensor]", self._stager.stage(dict(tensors)))
-        self._written = self._thread.submit(self._write, copied, step, place)
+        self._written = self._thread.submit(self._write, copied, step, place, sound)
 
     def take(self, *, wait: bool = False) -> State | None:
         """The checkpoint that has become whole since the last call, or None. wait: for the one that is being written.
@@ -56,8 +59,8 @@ class CheckpointWriter:
         self._thread.shutdown(wait=self.world.size == 1)  # of several ranks one that fails must not wait for the others
         self._stager.close()
 
-    def _write(self, tensors: dict[str, Tensor], step: int, place: dict[str, Any]) -> State:
-        state = checkpoint.save(self.run, self.world, tensors, step, place, keep=self.keep, group=self._group)
+    def _write(self, tensors: dict[str, Tensor], step: int, place: dict[str, Any], sound: int) -> State:
+        state = checkpoint.save(self.run, self.world, tensors, step, place, keep=self.keep, sound=sound, group=self._group)
         if self.world.is_first:
             self.then(step)
         return state

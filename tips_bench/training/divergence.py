@@ -85,6 +85,11 @@ class DivergenceMonitor:
                 raise self._collapsed(name, report, step, rate)
         return self._nothing_learned(step)
 
+    def sound(self, step: int) -> int:
+        """The last step before the losses and targets that are at fault now; `step`, the last one that was looked at, if none is."""
+        faults = [*self._silent.values(), *(max(course.back, course.above) for course in self._courses.values())]
+        return max(step - max(faults, default=0), 0)
+
     def _add(self, report: Mapping[str, float], stage: int, *, steps: int = 1) -> None:
         """A report that stands for so many steps."""
         if stage != self._stage:  # of another batch or resolution

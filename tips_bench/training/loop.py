@@ -250,7 +250,7 @@ class _Run:
         self._note(self.writer.take(wait=True))
         if self.saved != self.step:
             tensors = checkpoint.tensors_of(self.learner.student, self.learner.teacher, self.learner.optimizer)
-            self.writer.begin(tensors, self.step, self.data.state_dict())
+            self.writer.begin(tensors, self.step, self.data.state_dict(), self.monitor.sound(self.step))
             self.saved, self.saved_at, self.owed = self.step, time.monotonic(), False
             self.stalled_s = self.saved_at - started
         if wait:
