@@ -1,6 +1,6 @@
 #!/bin/sh
 # All measurements that need GPUs, in one go: tests, encoders alone and beside timm and transformers, decoding, whole runs, a trained probe,
-# one evaluation over all GPUs, a job on each GPU, features that evaluations share.
+# one evaluation over all GPUs, a job on each GPU, features that evaluations share, a training beside its plan.
 # No data or weights are downloaded: weights are random, whose cost is that of the real ones, and rooms are generated.
 #
 #     sh scripts/gpu_day.sh [FOLDER]      results go to FOLDER, gpu-day by default
@@ -57,6 +57,19 @@ step first-run-of-a-cache env TIPS_BENCH_CACHE="$out/cache" CUDA_VISIBLE_DEVICES
 # shellcheck disable=SC2086
 step second-run-of-a-cache env TIPS_BENCH_CACHE="$out/cache" CUDA_VISIBLE_DEVICES=0 "$bin/tips-bench" $matrix --cache --rerun --out "$out/found"
 step cache-over-encoding "$bin/python" scripts/cost_ratio.py "$out/cached" "$out/found"
+train="train recipes/tips-b14-scratch.yaml --set data.shards=$out/corpus/train-*.tar --set data.tokenizer.file=null"
+train="$train --set data.tokenizer.train_on=8000 --set model.text.vocab_size=1024 --set stages.0.warmup=10 --set stages.0.steps=60"
+train="$train --set stages.0.batch=1024 --set running.micro_batch=128"
+step corpus "$bin/tips-bench" data rooms "$out/corpus" --layout webdataset-details --seed 1 --train 1024 --val 64 --frames-per-scene 2
+# shellcheck disable=SC2086
+step plan-of-a-training "$bin/tips-bench" $train --dry-run --ranks "$gpus"
+# shellcheck disable=SC2086
+step training-one-gpu env CUDA_VISIBLE_DEVICES=0 "$bin/tips-bench" $train --out "$out/training-one-gpu"
+# shellcheck disable=SC2086
+step training-all-gpus "$bin/torchrun" --nproc-per-node "$gpus" -m tips_bench $train --out "$out/training-all-gpus"
+for log in "$out"/training-one-gpu/log.jsonl "$out"/training-all-gpus/log.jsonl; do
+    test ! -f "$log" || grep memory_mb "$log" | tail -n 2 # images/s, and the peak of memory beside the plan's
+done
 if [ -n "$failed" ]; then
     echo "gpu_day.sh: failed:$failed (see $out)" >&2
     exit 1

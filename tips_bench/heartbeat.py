@@ -8,6 +8,7 @@ died, and before they go one of them says which it was.
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -39,10 +40,10 @@ class RankLeft(UserError):
 
 
 class Heartbeat:
-    """The beats of this rank and those it hears, from `start` to `close`."""
+    """The beats of this rank and those it hears, from `start` to `close`. attempt: what tells the keys from those of ranks before these."""
 
-    def __init__(self, rank: int, size: int, limit_s: float, store: Store) -> None:
-        self.rank, self.size, self.limit_s, self._store = rank, size, limit_s, store
+    def __init__(self, rank: int, size: int, limit_s: float, store: Store, attempt: str = "") -> None:
+        self.rank, self.size, self.limit_s, self._store, self._attempt = rank, size, limit_s, store, attempt
         self.last_words: list[Callable[[str], None]] = []  # what gets the sentence of a process that ends without its main thread
         self._beat_s = min(limit_s / _BEATS, _LONGEST_BEAT_S)
         self._heard: dict[int, str] = {}
@@ -104,7 +105,7 @@ class Heartbeat:
         return None
 
     def _key(self, name: object) -> str:
-        return f"tips-bench/heartbeat/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{name}"
+        return f"tips-bench/heartbeat/{self._attempt}/{name}"
 
     def _tell(self, count: int) -> None:
         self._store.set(self._key(self.rank), f"{count} {socket.gethostname()} {os.getpid()}")
@@ -166,8 +167,13 @@ _running: Heartbeat | None = None  # of this process
 
 def start(rank: int, size: int) -> None:
     """Begin the heartbeat of this process, after the ranks have met. Errors: a limit that is no number of minutes."""
+    import torch.distributed as dist
+
     global _running
-    _running = Heartbeat(rank, size, 60 * _limit_minutes(), own_store())
+    limit_s = 60 * _limit_minutes()
+    attempt = [secrets.token_hex(8)]  # torchrun's count of restarts is of one machine, and others may have come later
+    dist.broadcast_object_list(attempt, src=0)
+    _running = Heartbeat(rank, size, limit_s, own_store(), attempt[0])
     _running.start()
 
 

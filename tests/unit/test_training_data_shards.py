@@ -110,6 +110,17 @@ def test_missing_shards_are_named(tmp_path: Path) -> None:
         expand_shards([f"{tmp_path}/train-{{000..001}}.tar", f"{tmp_path}/train-000.tar"])
 
 
+def test_a_table_or_a_folder_in_place_of_shards_is_told_how_to_become_some(tmp_path: Path) -> None:
+    (tmp_path / "train-0.parquet").touch()
+    with pytest.raises(UserError, match=r"train-0\.parquet: this is a table.* corpus fetch .*train-0\.parquet --to FOLDER"):
+        expand_shards([f"{tmp_path}/*.parquet"])
+    with pytest.raises(UserError, match=r"this is a folder.* corpus fetch .* --to FOLDER"):
+        expand_shards([str(tmp_path)])
+    write_shards(tmp_path, [1])
+    with pytest.raises(UserError, match=r"this is a folder.*Name the shards in it: --set data\.shards='.*/\*\.tar'"):
+        expand_shards([str(tmp_path)])
+
+
 def broken(path: Path, how: str) -> None:
     data = path.read_bytes()
     with tarfile.open(path) as tar:

@@ -30,6 +30,7 @@ from tips_bench.training.shard_files import ShardFault, ShardFiles, is_remote, p
 from tips_bench.training.shard_index import Entry, ShardIndex, Stat, entries_in, entries_of, file_beside, index_file, load_indexes
 
 MAX_MEMBER = 64 << 20  # bytes; nothing larger is an image or a caption
+TABLES = (".parquet", ".csv", ".tsv", ".jsonl", ".csv.gz", ".tsv.gz", ".jsonl.gz")  # that `corpus fetch` reads
 AT_ONCE = 4 << 20  # bytes; of a larger sample only what is asked for is read
 _SHARDS, _POOL = 0, 1  # which stream of random numbers
 
@@ -157,13 +158,15 @@ class _Span(io.RawIOBase):
 def expand_shards(patterns: list[str]) -> list[Path]:
     """The files that patterns with braces or wildcards name, in their order.
 
-    Errors: none named, a file missing (of object storage, where it is read), one named twice.
+    Errors: none named, a file missing (of object storage, where it is read), a folder or a table, one named twice.
     """
     paths = [path for pattern in patterns for name in expand_urls(pattern) for path in _named(shard_path(name))]
     if not paths:
         raise UserError(
             "the list of shards is empty", where="data.shards", fix="For example: --set data.shards='rooms/train-{000..031}.tar'."
         )
+    for path in paths:
+        _check_kind(path)
     missing = [path for path in paths if not is_remote(path) and not path.is_file()]
     if missing:
         raise UserError(
@@ -175,6 +178,17 @@ def expand_shards(patterns: list[str]) -> list[Path]:
         twice = next(path for path in paths if paths.count(path) > 1)
         raise UserError("the shard is named twice", where=twice, fix="Name each shard once in data.shards.")
     return paths
+
+
+def _check_kind(path: Path) -> None:
+    """Errors: what is often given in place of shards, and can be made shards of."""
+    fetch = f"tips-bench corpus fetch {path} --to FOLDER."
+    if path.name.endswith(TABLES):
+        raise UserError("this is a table, and data.shards names tar files", where=path, fix=f"Make shards of it, or of its folder: {fetch}")
+    if not is_remote(path) and path.is_dir():
+        inside = any(path.glob("*.tar"))
+        fix = f"Name the shards in it: --set data.shards='{path}/*.tar'." if inside else f"Make shards of it: {fetch}"
+        raise UserError("this is a folder, and data.shards names tar files", where=path, fix=fix)
 
 
 def _named(path: Path) -> list[Path]:

@@ -15,13 +15,14 @@ from tips_bench.corpus.sources.hub_readme import LONGEST, README, as_stated
 from tips_bench.corpus.sources.links import Manner, program
 from tips_bench.corpus.sources.saved import FILES, SavedSource
 from tips_bench.corpus.sources.splits import by_names, chosen
-from tips_bench.corpus.sources.tables import SUFFIXES, Columns, TableSource
+from tips_bench.corpus.sources.tables import Columns, TableSource
 from tips_bench.corpus.store import BEGUN, MANIFEST
 from tips_bench.errors import UserError
 from tips_bench.strict import Strict
 from tips_bench.training.shard_files import is_remote, patiently, shard_path
+from tips_bench.training.shards import TABLES
 
-FIX = f"Give a folder of images, shards (.tar) or Parquet files, a pattern of shards, or a file with links ({', '.join(SUFFIXES)})."
+FIX = f"Give a folder of images, shards (.tar) or Parquet files, a pattern of shards, or a file with links ({', '.join(TABLES)})."
 
 
 class Asked(Strict):
@@ -61,7 +62,7 @@ def _opened(name: str, asked: Asked) -> Source:
     if name.endswith(".tar"):
         _refuse_choice(asked, name)
         return ShardSource.of_pattern(name, asked.columns.caption)
-    if name.lower().endswith(SUFFIXES):
+    if name.lower().endswith(TABLES):
         _refuse_choice(asked, name)
         return _tables([path], asked)
     if not is_remote(path):

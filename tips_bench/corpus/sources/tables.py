@@ -28,7 +28,6 @@ from tips_bench.files import digest
 from tips_bench.strict import Strict
 from tips_bench.training.shard_files import patiently, shard_path
 
-SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".csv.gz", ".tsv.gz", ".jsonl.gz")
 LINKS, CAPTIONS, PICTURES = ("url",), ("caption", "text", "alt_text", "alt", "web"), ("image", "jpg", "png", "webp", "img")
 LONGEST_FIELD = 1 << 20  # characters of a CSV file's field
 
