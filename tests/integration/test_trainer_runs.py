@@ -26,6 +26,7 @@ from tips_bench import load_encoder
 from tips_bench.cli.app import app
 from tips_bench.errors import UserError
 from tips_bench.training import checkpoint, runs
+from tips_bench.training.history import read_history
 from tips_bench.training.log import read_log
 from tips_bench.training.loop import train
 from tips_bench.training.step import Learner
@@ -165,8 +166,30 @@ def test_a_damaged_checkpoint_is_told_of(shards: str, tmp_path: Path) -> None:
     assert newest is not None
     file = next(newest.glob("*.safetensors"))
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(UserError, match="step-00000004: it does not fit the recipe or is damaged"):
+    with pytest.raises(UserError, match=r"step-00000004: it does not fit the recipe or is damaged.*remove the checkpoint if it is damaged"):
         train(chosen, tmp_path / "run", resume=True, device="cpu")
+
+
+@pytest.mark.parametrize("part", ["*.safetensors", "state.json"])
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
+    shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], part: str
+) -> None:
+    chosen = recipe(shards, steps=6, running={"checkpoint_every": 2, "log_every": 1, "keep": 2})
+    train(chosen, tmp_path / "run", device="cpu")
+    wanted, newest = learned(tmp_path / "run"), checkpoint.newest(tmp_path / "run")
+    assert newest is not None
+    file = next(newest.glob(part))
+    data = file.read_bytes()
+    file.unlink()  # the tensors of before are views of it
+    file.write_bytes(data[:-20])
+    assert train(chosen, tmp_path / "run", resume=True, device="cpu") == "finished"
+    found = learned(tmp_path / "run")
+    assert found.keys() == wanted.keys() and all(torch.equal(value, wanted[name]) for name, value in found.items())
+    lines = [line for line in read_history(tmp_path / "run") if line["event"] == "damaged checkpoint"]
+    assert [(line["step"], line["checkpoint"]) for line in lines] == [(4, newest.name)]
+    assert f"goes on from step 4, since {newest.name} (now damaged-{newest.name}) cannot be read" in (told := capsys.readouterr().err)
+    assert "Traceback" not in told
+    assert sorted(path.name for path in newest.parent.iterdir()) == [f"damaged-{newest.name}", "step-00000004", newest.name]
 
 
 def test_a_run_that_blows_up_says_which_term(shards: str, tmp_path: Path) -> None:

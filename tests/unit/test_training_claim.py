@@ -16,8 +16,12 @@ from tips_bench.training.recipe_files import load_recipe
 from tips_bench.training.schedule import first_taught, start_at
 
 
-def stages(*steps: int) -> Any:
-    return SimpleNamespace(stages=[SimpleNamespace(steps=count) for count in steps])
+def stages(*steps: int, rates: tuple[float, ...] = (1e-3, 1e-3)) -> Any:
+    parts = [
+        SimpleNamespace(steps=count, learning_rate=rate, final_learning_rate=0.0, warmup=0)
+        for count, rate in zip(steps, rates, strict=True)
+    ]
+    return SimpleNamespace(stages=parts)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +39,16 @@ def test_what_a_run_has_done_cannot_be_undone(step: int, now: tuple[int, int], n
     with pytest.raises(UserError, match="the run has done") as caught:
         _check_stages(Path("run"), stages(4, 3), stages(*now), step)
     assert named in str(caught.value)
+
+
+@pytest.mark.parametrize("step", [3, 4, 5])
+def test_a_rate_changes_in_a_stage_that_is_not_over_alone(step: int) -> None:
+    _check_stages(Path("run"), stages(4, 3), stages(4, 3, rates=(1e-3, 1e-4)), step)
+    if step <= 4:
+        _check_stages(Path("run"), stages(4, 3), stages(4, 3, rates=(1e-4, 1e-3)), step)
+    else:
+        with pytest.raises(UserError, match=r"run: stages\.0\.learning_rate: the run is past that stage"):
+            _check_stages(Path("run"), stages(4, 3), stages(4, 3, rates=(1e-4, 1e-3)), step)
 
 
 def test_a_change_that_no_run_can_make_says_why_and_what_to_do() -> None:

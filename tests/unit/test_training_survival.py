@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,27 @@ def test_a_contrastive_loss_that_comes_back_ends_a_run_and_a_spike_does_not() ->
     with pytest.raises(UserError, match=r"the contrastive loss was 0\.4, and for 200 steps near 2\.08; 2\.08 is chance") as found:
         for step in range(331, 1000):
             watch.check(step, {"contrastive": chance})
-    assert "from a checkpoint of step 3" in str(found.value)
+    assert "from a checkpoint of step 2" in str(found.value), "it came back at step 331"
+
+
+@pytest.mark.parametrize("rise", [1, 100])
+def test_the_step_that_is_named_as_sound_is_before_the_loss_began_to_rise(rise: int) -> None:
+    chance, low, begins = math.log(8), 0.4, 1001
+    watch = monitor(300)
+    with pytest.raises(UserError) as found:
+        for step in range(1, 3000):
+            watch.check(step, {"contrastive": low + (chance - low) * min(max(step + 1 - begins, 0) / rise, 1)})
+    named = re.search(r"from a checkpoint of step (\d+)", str(found.value))
+    assert named is not None and begins - 60 < int(named[1]) < begins
+
+
+def test_a_stage_that_is_near_chance_from_its_first_step_is_warned_of() -> None:
+    chosen = recipe()
+    first = chosen.stages[0].model_copy(update={"steps": 400, "warmup": 10})
+    watch = DivergenceMonitor(chosen.model_copy(update={"stages": [first, first.model_copy(update={"name": "second"})]}))
+    said = [watch.check(step, {"contrastive": 0.4 if step <= 400 else math.log(8)}, stage=int(step > 400)) for step in range(1, 801)]
+    (warning,) = filter(None, said)
+    assert warning.startswith("nothing learned yet in stage 'second': after 305 steps the contrastive loss is 2.08")
 
 
 def test_the_newest_checkpoint_from_before_a_loss_came_back_stays_until_the_loss_falls_again(tmp_path: Path) -> None:
@@ -85,7 +106,7 @@ def test_the_newest_checkpoint_from_before_a_loss_came_back_stays_until_the_loss
                 checkpoint.save(tmp_path, ALONE, {}, step, {}, keep=2, sound=watch.sound(step))
             left[step] = [checkpoint.step_of(path) for path in checkpoint.whole_ones(tmp_path)]
     assert left[200] == [150, 200]
-    assert left[500] == [200, 450, 500], "its mean over 50 steps is back half of the way at step 226"
+    assert left[500] == [150, 450, 500], "of a mean over 50 steps it is not known when within them it began to rise"
     assert left[700] == [650, 700]
 
 

@@ -11,12 +11,13 @@ none of this: `checkpoint_writer` calls `save` in a thread, with a copy of the t
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,13 +155,45 @@ def load(folder: Path, tensors: Mapping[str, Tensor], *, together: bool) -> Stat
     state = read_state(folder)
     alone = not together or not dist.is_initialized()
     try:
-        with alone_on_purpose():
+        with alone_on_purpose(), _without_tracebacks():
             dcp.load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=alone)
     except (CheckpointException, RuntimeError, ValueError, OSError) as error:
         _raise_if_interrupted(error)
-        fix = "Use the recipe this run was started with, or start another run."
+        fix = "Use the recipe this run was started with; remove the checkpoint if it is damaged: --resume goes on from the one before."
         raise UserError(f"it does not fit the recipe or is damaged: {_first_cause(error)}", where=folder, fix=fix) from error
     return state
+
+
+def load_newest(folders: Sequence[Path], tensors: Mapping[str, Tensor]) -> tuple[State, dict[Path, str]]:
+    """Fills tensors from the last of the checkpoints that can be read, and why those behind it cannot. folders: at least one.
+
+    Every rank calls it. Errors: that of the last one, where none can be read.
+    """
+    first: UserError | None = None
+    faults: dict[Path, str] = {}
+    for folder in reversed(folders):
+        try:
+            return load(folder, tensors, together=True), faults
+        except UserError as error:
+            first, faults[folder] = first or error, error.problem
+    assert first is not None, "there is a checkpoint"
+    raise first
+
+
+def put_aside(folder: Path) -> Path:
+    """Gives a checkpoint that cannot be read a name that no checkpoint has, so that no sound one goes in its favor; where it is then."""
+    aside = folder.with_name(f"damaged-{folder.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    return folder.rename(aside)
+
+
+def newest_state(run: Path) -> State | None:
+    """What is no tensor in the newest checkpoint where it can be read; None without one. Errors: all are damaged."""
+    whole = whole_ones(run)
+    for folder in reversed(whole):
+        with suppress(UserError):
+            return read_state(folder)
+    return read_state(whole[-1]) if whole else None
 
 
 def read_state(folder: Path) -> State:
@@ -189,6 +222,21 @@ def alone_on_purpose() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         yield
+
+
+@contextmanager
+def _without_tracebacks() -> Iterator[None]:
+    """While torch reads a checkpoint: what it logs of a damaged one is said by the error, too."""
+    log = logging.getLogger()
+
+    def is_told(record: logging.LogRecord) -> bool:
+        return record.module != "state_dict_loader"
+
+    log.addFilter(is_told)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_told)
 
 
 def _raise_if_interrupted(error: BaseException) -> None:

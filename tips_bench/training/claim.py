@@ -45,6 +45,8 @@ _IF_TOLD = re.compile(
     r"|data\.(skip_steps|broken_shards)|method\.\w+\.(weight|sharpening\.\w+)|method\.teacher\.(momentum|start)|schedules\.\w+)$"
 )
 
+_RATES = ("learning_rate", "final_learning_rate", "warmup")  # a batch may change to be shared by other ranks, who must share all
+
 _FROM_THE_START = (
     "The run has followed it from the first step. Use its own recipe; or export the model, and start another run from it, with"
     " model.begin and another --out."
@@ -119,8 +121,8 @@ def _has_learned(run: Path) -> bool:
 
 
 def _begin(run: Path, recipe: Recipe, *, resume: bool) -> Changes:
-    newest = checkpoint.newest(run)
-    if newest is None:
+    state = checkpoint.newest_state(run)
+    if state is None:
         for left in (TOKENIZER, LOG_FILE):
             (run / left).unlink(missing_ok=True)
         write_recipe(run, recipe)
@@ -130,7 +132,7 @@ def _begin(run: Path, recipe: Recipe, *, resume: bool) -> Changes:
     before = read_recipe(run)
     changes = _changes(before, recipe)
     _check_told(run, changes, recipe)
-    _check_stages(run, before, recipe, checkpoint.read_state(newest).step)
+    _check_stages(run, before, recipe, state.step)
     return changes
 
 
@@ -159,11 +161,15 @@ def _is_told(key: str, sources: dict[str, str]) -> bool:
 
 
 def _check_stages(run: Path, before: Recipe, now: Recipe, step: int) -> None:
-    """Errors: another length of a stage that is over, or one that is shorter than what is done of it."""
+    """Errors: another length or rate of a stage that is over, or a length that is shorter than what is done of it."""
     start = 0
     for index, (old, new) in enumerate(zip(before.stages, now.stages, strict=True)):
         done = step - start
         over, own = done > old.steps, min(done, old.steps)
+        changed = [name for name in _RATES if getattr(old, name) != getattr(new, name)]
+        if over and changed:
+            problem, fix = "the run is past that stage: this would change nothing", "Leave it as it was, or change a later stage."
+            raise UserError(problem, where=f"{run}: stages.{index}.{changed[0]}", fix=fix)
         if done >= 0 and (new.steps < own or (over and new.steps != old.steps)):
             problem = f"the run has done {own} of {old.steps} steps of that stage"
             fix = "A stage that is over keeps its length, and one that runs can end no earlier than now."

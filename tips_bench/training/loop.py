@@ -277,12 +277,19 @@ class _Run:
             self.log.scores(scored.step, scored.named_metrics)
 
     def _restore(self) -> checkpoint.State | None:
-        folder = self.world.told(lambda: checkpoint.newest(self.run))
-        if folder is None:
+        folders = self.world.told(lambda: checkpoint.whole_ones(self.run))
+        if not folders:
             return None
         checkpoint.allocate(self.learner.optimizer)
         tensors = checkpoint.tensors_of(self.learner.student, self.learner.teacher, self.learner.optimizer)
-        return checkpoint.load(folder, tensors, together=True)
+        state, faults = checkpoint.load_newest(folders, tensors)
+        self.history.step = state.step
+        for folder, fault in faults.items() if self.world.is_first else []:
+            aside = checkpoint.put_aside(folder)
+            self.history.add("damaged checkpoint", checkpoint=folder.name, fault=fault)
+            why = f"{folder.name} (now {aside.name}) cannot be read: {fault}"
+            say(f"{self.recipe.name}: the run goes on from step {state.step}, since {why}")
+        return state
 
     def _prepare_shards(self) -> list[Path]:
         """Their indexes, made by the first rank for all; the shards that are left out.
