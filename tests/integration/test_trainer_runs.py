@@ -135,6 +135,20 @@ def test_a_sigterm_to_all_its_processes_leaves_a_checkpoint_and_exit_status_0(sh
     assert newest is not None and checkpoint.read_state(newest).step == read_log(tmp_path / "runs" / "tiny")[-1]["step"] >= 3
 
 
+def test_ctrl_c_leaves_a_checkpoint_and_a_second_one_ends_at_once(shards: str, tmp_path: Path) -> None:
+    running = {"checkpoint_every": 5000, "log_every": 1}
+    path = write_recipe(tmp_path / "tiny.yaml", shards, steps=5000, running=running, data__workers=1)
+    process = start(tmp_path, path.name)
+    wait_for_step(tmp_path / "runs" / "tiny", 3, process)
+    for one in (*psutil.Process(process.pid).children(recursive=True), process):
+        one.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "this step is finished and saved first" in err and "interrupted" in err, err
+    newest = checkpoint.newest(tmp_path / "runs" / "tiny")
+    assert newest is not None and checkpoint.read_state(newest).step == read_log(tmp_path / "runs" / "tiny")[-1]["step"] >= 3
+    assert read_history(tmp_path / "runs" / "tiny")[-1]["event"] == "preempted"
+
+
 def test_a_checkpoint_that_was_not_finished_is_passed_over(finished: Path, shards: str, tmp_path: Path) -> None:
     chosen = recipe(shards, steps=8, running={"checkpoint_every": 4, "log_every": 1})
     train(chosen, tmp_path / "run", device="cpu")

@@ -10,7 +10,7 @@ import pytest
 
 from tips_bench.errors import UserError
 from tips_bench.training import preemption
-from tips_bench.training.preemption import raise_if_not_told, sigterm
+from tips_bench.training.preemption import first_interrupt, raise_if_not_told, sigterm
 
 
 @pytest.fixture(autouse=True)
@@ -50,3 +50,15 @@ def test_without_a_restart_that_is_left_all_ranks_end_as_they_should(monkeypatch
     monkeypatch.delenv("TORCHELASTIC_RESTART_COUNT")
     monkeypatch.delenv("TORCHELASTIC_MAX_RESTARTS")
     raise_if_not_told(threading.Event())
+
+
+def test_a_second_ctrl_c_ends_at_once_and_one_that_torchrun_repeats_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = threading.Event()
+    with pytest.raises(KeyboardInterrupt), first_interrupt(told) as pressed:
+        assert not pressed.is_set()
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGINT)
+            assert pressed.is_set() and told.is_set()
+        monkeypatch.setattr(preemption, "AGAIN_S", 0.0)
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

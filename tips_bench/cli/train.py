@@ -128,7 +128,7 @@ def check_evaluations(parts: list[EvaluationPart]) -> None:
             raise UserError("there is no such program", where=f"evaluation.launch = {part.launch!r}", fix="Name one that is in $PATH.")
         if not words:
             resolve_device(part.device)
-            if is_absent(spec, None):
+            if is_absent(spec, None) and os.environ.get("RANK", "0") == "0":
                 said = f"the data of {part.task} are not here yet ({data_place(spec, None)}); its evaluations will fail until they are"
                 print(f"tips-bench: {said}", file=sys.stderr)
 

@@ -274,8 +274,9 @@ def _check_tokenizer(recipe: Recipe, tokenizer: Tokenizer | None) -> None:
 
 
 def _leave_stopping_to_the_run(worker: int) -> None:
-    """A SIGTERM to all processes of a run, as schedulers send it, must leave the readers alive until the run has ended its step."""
+    """A SIGTERM to all processes of a run, as schedulers send it, or a Ctrl-C leaves the readers alive until the run has ended its step."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _as_it_is(chunk: Any) -> Any:

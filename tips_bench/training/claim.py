@@ -167,7 +167,7 @@ def _check_stages(run: Path, before: Recipe, now: Recipe, step: int) -> None:
         done = step - start
         over, own = done > old.steps, min(done, old.steps)
         changed = [name for name in _RATES if getattr(old, name) != getattr(new, name)]
-        if over and changed:
+        if changed and (over or done == old.steps == new.steps):
             problem, fix = "the run is past that stage: this would change nothing", "Leave it as it was, or change a later stage."
             raise UserError(problem, where=f"{run}: stages.{index}.{changed[0]}", fix=fix)
         if done >= 0 and (new.steps < own or (over and new.steps != old.steps)):

@@ -34,6 +34,9 @@ def noted(history: History, recipe: Recipe) -> Iterator[None]:
     except UserError as error:
         history.stopped(str(error))
         raise
+    except KeyboardInterrupt:
+        history.stopped("interrupted")
+        raise
     except Exception as error:
         history.stopped(" ".join(f"{type(error).__name__}: {error}".split())[:300])
         raise

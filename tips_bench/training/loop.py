@@ -40,7 +40,7 @@ from tips_bench.training.first_samples import check_first_samples
 from tips_bench.training.held_out import HeldOut, suspects
 from tips_bench.training.history import START, History
 from tips_bench.training.log import Log, read_log
-from tips_bench.training.preemption import raise_if_not_told, sigterm
+from tips_bench.training.preemption import first_interrupt, raise_if_not_told, sigterm
 from tips_bench.training.rank_counts import check_ranks
 from tips_bench.training.recipe import Recipe
 from tips_bench.training.sources import find_shards, shard_order, source_orders
@@ -55,7 +55,8 @@ NAMED = 32
 def train(recipe: Recipe, run: Path, *, resume: bool = False, device: str | None = None, evaluate: Evaluate | None = None) -> Outcome:
     """Trains a recipe in the folder `run`. resume: go on from the newest whole checkpoint, from the start where there is none.
 
-    A SIGTERM ends the run after the step it is in, with a checkpoint: "preempted". (In a row of bad steps: after the next good one.)
+    A SIGTERM ends the run after the step it is in, with a checkpoint: "preempted". (In a row of bad steps: after the next good one.) So
+    does a Ctrl-C, with a KeyboardInterrupt then.
     Errors: every fault of recipe, data and disk, a run that diverged or collapsed, ranks that are not there any more, a SIGTERM that came
     to other machines alone. Of several ranks one that fails has to end its process, which ends the others: they may wait for it in a
     collective, and leaving them would wait for that.
@@ -77,12 +78,15 @@ def train(recipe: Recipe, run: Path, *, resume: bool = False, device: str | None
         with noted(history, recipe), closing(_Run(recipe, run, world, watchdog, history, evaluate)) as running:
             if changes:
                 running.take_note_of(changes)
-            outcome = running.to_the_end(told)
+            with first_interrupt(told) as pressed:
+                outcome = running.to_the_end(told)
             watchdog.close()
             ranks.leave()
             running.finish(outcome, told)
         if outcome == "preempted":
             raise_if_not_told(told)
+            if pressed.is_set():
+                raise KeyboardInterrupt
     return outcome
 
 

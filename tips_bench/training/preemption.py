@@ -1,4 +1,5 @@
-"""SIGTERM, which ends a run once it has saved: for good, or only on the machines that got it, while torchrun goes on with the others."""
+"""SIGTERM and Ctrl-C, which end a run once it has saved. SIGTERM: for good, or only on the machines that got it, while torchrun goes on
+with the others. Ctrl-C: for good, and a second one at once."""
 
 from __future__ import annotations
 
@@ -8,9 +9,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from tips_bench.errors import UserError
 
+AGAIN_S = 1.0
+"""A Ctrl-C that comes so many seconds after the first one is another one."""
 SPREAD_S = 10.0
 """The signals that end a whole run reach all its ranks within so many seconds after the checkpoint."""
 
@@ -27,6 +31,35 @@ def sigterm() -> Iterator[threading.Event]:
         yield told
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def first_interrupt(told: threading.Event) -> Iterator[threading.Event]:
+    """While steps are made, a Ctrl-C sets `told` in place of ending the process; yields an event that it sets, too.
+
+    One that comes more than AGAIN_S later does what it did before: torchrun sends its ranks the one that they have got already.
+    """
+    pressed, before = threading.Event(), signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield pressed
+        return
+    since = time.monotonic()
+
+    def save_first(number: int, frame: FrameType | None) -> None:
+        nonlocal since
+        if pressed.is_set() and time.monotonic() - since > AGAIN_S:
+            before(number, frame)
+        elif not pressed.is_set():
+            since = time.monotonic()
+            pressed.set()
+            told.set()
+            os.write(2, b"tips-bench: this step is finished and saved first; Ctrl-C again ends at once\n")
+
+    signal.signal(signal.SIGINT, save_first)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def raise_if_not_told(told: threading.Event) -> None:
