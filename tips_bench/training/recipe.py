@@ -351,7 +351,7 @@ class Recipe(Strict):
         if tokens > vision.num_global_tokens:
             raise ValueError(f"the method uses {tokens} global tokens, the image tower has {vision.num_global_tokens}")
         if self.model.begin.text is not None and self.data.tokenizer.file is None:
-            raise ValueError("weights of a text tower need the tokenizer they were trained with; give its file in data.tokenizer")
+            raise ValueError("weights of a text tower need the tokenizer they were trained with; set data.tokenizer={file: FILE}")
         if method.self_distillation is not None and not self.data.crops.local_count:
             raise ValueError("self_distillation needs local crops; data.crops.local_count is 0")
         if self.model.positions == "window" and method.teacher is not None and method.teacher.kind == "frozen":
