@@ -1,4 +1,4 @@
-"""Write the tables of docs/ablation.md and its pictures from the records in docs/records/ablation.tar.xz and late.tar.xz .
+"""Write the tables of docs/ablation.md and its pictures from the records in docs/records/: ablation.tar.xz, long.tar.xz, late.tar.xz .
 
     PYTHONPATH=. python scripts/ablation_page.py
     PYTHONPATH=. python scripts/ablation_page.py ablation=ablation/records late=late/records      # pack new records first
@@ -23,7 +23,7 @@ from tips_bench.results.folders import read_records
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/ablation.md"
-PARTS = ("ablation", "late")  # from first weights, and from towers that had learned
+PARTS = ("ablation", "long", "late")  # from first weights, the same with more steps, and from towers that had learned
 ROWS = {
     "a-web": "contrastive, web captions",
     "b-synthetic": "contrastive, synthetic captions",
@@ -43,6 +43,8 @@ STEPS = {
     "iBOT++ for iBOT, f2 - f": ("f-tips", "f2-all-patches"),
     "head-only EMA, g - f2": ("f2-all-patches", "g-tipsv2"),
     "all of it, g - d": ("d-two-tokens", "g-tipsv2"),
+    "self-distillation and masked image modelling, f - d": ("d-two-tokens", "f-tips"),
+    "iBOT++ and the rest, f2 - d": ("d-two-tokens", "f2-all-patches"),
 }
 DECIMALS = {"rooms-depth": 3}  # metres; two of anything else
 Runs = dict[tuple[str, str, int], Scored]
