@@ -189,6 +189,14 @@ def test_large_images_are_made_smaller_and_small_ones_keep_their_bytes(tmp_path:
     assert again.exit_code == 2 and "made in another way" in again.stderr
 
 
+@pytest.mark.parametrize(("size", "made"), [((3000, 2), (64, 1)), ((2, 3000), (1, 64))])
+def test_a_thin_photo_is_made_smaller_too(tmp_path: Path, size: tuple[int, int], made: tuple[int, int]) -> None:
+    (photos := tmp_path / "photos").mkdir()
+    Image.new("RGB", size, (200, 40, 90)).save(photos / "thin.jpg")
+    (one,) = samples_of(fetched(photos, tmp_path / "out", "--most-side", 64))
+    assert (one.said["width"], one.said["height"]) == Image.open(io.BytesIO(one.image)).size == made
+
+
 @pytest.mark.parametrize(
     ("name", "text", "wanted"),
     [
