@@ -118,6 +118,28 @@ def test_captions_of_shards_and_folders_are_found_under_another_key(tmp_path: Pa
         assert "not one of the first 3 samples has a caption 're-caption'. The first one has:" in text and "re_caption" in text
 
 
+def test_half_an_emoji_in_a_text_ends_no_step(tmp_path: Path) -> None:
+    half = {"web": ["a room \ud83d", "a sofa"], "title": {"\ud83d": ["x\udc00"]}, "whole": "\U0001f600", "url": "http://127.0.0.1/\ud83d"}
+    (photos := tmp_path / "photos").mkdir()
+    (photos / "0.jpg").write_bytes(picture(0))
+    (photos / "0.json").write_text(json.dumps(half))
+    (photos / "1.jpg").write_bytes(b"no")
+    (shards := tmp_path / "shards").mkdir()
+    write_shard(shards / "00000.tar", [sample(0, json=json.dumps(half).encode(), txt=None)])
+    (tmp_path / "links.jsonl").write_text(json.dumps(half | {"caption": half["web"][0]}))
+    for source in (photos, shards):
+        (one,) = samples_of(fetched(source, tmp_path / source.name / "out"))
+        assert one.said["web"] == ["a room ?", "a sofa"] and one.said["title"] == {"?": ["x?"]} and one.said["whole"] == "\U0001f600"
+    (part,) = TableSource([tmp_path / "links.jsonl"], Columns(), Manner()).parts(1)
+    assert part["rows"][0][0] == "http://127.0.0.1/?" and part["rows"][0][1]["web"] == "a room ?"
+    done = corpus("caption", shards, "--to", tmp_path / "captioned", "--captioner", "pixels")
+    assert done.exit_code == 0 and samples_of(tmp_path / "captioned")[0].said["web"][0] == "a room ?", done.output
+    done = corpus("curate", shards, "--to", tmp_path / "curated", "--encoder", "pixels", "--dedup")
+    assert done.exit_code == 0 and samples_of(tmp_path / "curated")[0].said["web"][0] == "a room ?", done.output
+    assert corpus("check", shards, "--html", tmp_path / "page.html").exit_code == 0
+    assert "a room ?" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def test_a_column_of_captions_may_have_lists_and_gaps(tmp_path: Path) -> None:
     more = [["a", "b"], [], None]
     table = [row | {"caption": "old", "re_caption": texts} for row, texts in zip(rows(0, 3), more, strict=True)]

@@ -152,11 +152,21 @@ def read_sample(file: IO[bytes], entry: Entry) -> Sample | str:
 
 
 def as_said(about: bytes | None, text: bytes | None) -> dict[str, Any] | None:
-    """What the .json and the .txt beside an image say, as training reads them; None where that cannot be read."""
+    """What the .json and the .txt beside an image say, as training reads them, fit for UTF-8; None where that cannot be read."""
     try:
-        return stated(about, text)
-    except SampleFault:
+        said: dict[str, Any] = in_utf8(stated(about, text))
+    except (SampleFault, RecursionError):
         return None
+    return said
+
+
+def in_utf8(value: Any) -> Any:
+    """A value of a JSON text, with "?" for each half of a character: JSON can state half an emoji, as of a text that was cut off."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, dict):
+        return {in_utf8(name): in_utf8(one) for name, one in value.items()}
+    return [in_utf8(one) for one in value] if isinstance(value, list) else value
 
 
 def _member(file: IO[bytes], entry: Entry, extension: str) -> bytes:
