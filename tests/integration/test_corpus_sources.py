@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from PIL import Image, ImageOps
 
 from tests.helpers.corpora import corpus, fetched, image_folder, samples_of
 from tests.helpers.shards import picture, sample, write_shard
+from tips_bench.corpus import fetch as fetching
 from tips_bench.corpus.sources.links import Manner
 from tips_bench.corpus.sources.tables import Columns, TableSource
 
@@ -138,6 +141,36 @@ def test_half_an_emoji_in_a_text_ends_no_step(tmp_path: Path) -> None:
     assert done.exit_code == 0 and samples_of(tmp_path / "curated")[0].said["web"][0] == "a room ?", done.output
     assert corpus("check", shards, "--html", tmp_path / "page.html").exit_code == 0
     assert "a room ?" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_names_of_files_that_are_no_utf_8_are_read_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (photos := tmp_path / "photos").mkdir()
+    for number, name in enumerate((b"caf\xe8", b"caf\xe9", b"torn\xe9")):
+        (photos / os.fsdecode(name + b".jpg")).write_bytes(picture(number) if name != b"torn\xe9" else b"no")
+        (photos / os.fsdecode(name + b".txt")).write_text(f"web {number}")
+    with monkeypatch.context() as patched:
+        patched.setattr(fetching, "complete", lambda *_: None)
+        assert "has not ended" in corpus("fetch", photos, "--to", tmp_path / "out").stderr
+    out = fetched(photos, tmp_path / "out")
+    assert [(one.said["web"], one.image) for one in samples_of(out)] == [(f"web {number}", picture(number)) for number in (0, 1)]
+    assert dropped(out) == [("torn\\xe9.jpg", "broken image", "")]
+    (photos / os.fsdecode(b"caf\xe8.jpg")).rename(photos / os.fsdecode(b"caf\xe7.jpg"))
+    assert "made in another way" in corpus("fetch", photos, "--to", out).stderr
+
+
+def test_names_in_shards_that_are_no_utf_8_end_no_step(tmp_path: Path) -> None:
+    (shards := tmp_path / "shards").mkdir()
+    with tarfile.open(shards / "0.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, data in ((b"caf\xe8.jpg", picture(0)), (b"caf\xe9.jpg", picture(1)), (b"torn\xe9.jpg", b"no")):
+            member = tarfile.TarInfo(os.fsdecode(name))
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    out = fetched(shards, tmp_path / "out")
+    assert [one.image for one in samples_of(out)] == [picture(0), picture(1)]
+    assert dropped(out) == [("0.tar: torn\\xe9", "broken image", "")]
+    done = corpus("caption", shards, "--to", tmp_path / "captioned", "--captioner", "pixels")
+    assert done.exit_code == 0 and [one.key for one in samples_of(tmp_path / "captioned")] == ["caf\\xe8", "caf\\xe9"], done.output
+    assert dropped(tmp_path / "captioned") == [("0.tar/torn\\xe9", "short: broken image", "")]
 
 
 def test_a_column_of_captions_may_have_lists_and_gaps(tmp_path: Path) -> None:
