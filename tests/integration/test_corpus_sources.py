@@ -121,6 +121,24 @@ def test_captions_of_shards_and_folders_are_found_under_another_key(tmp_path: Pa
         assert "not one of the first 3 samples has a caption 're-caption'. The first one has:" in text and "re_caption" in text
 
 
+def test_places_and_serial_numbers_of_img2dataset_stay_out_of_a_corpus(tmp_path: Path) -> None:
+    exif = {
+        "Image Make": "A maker",
+        "Image Model": "\ud83d",
+        "Image Orientation": "Rotated 90 CW",
+        "GPS GPSLatitude": "[52, 31, 12]",
+        "EXIF BodySerialNumber": "7",
+    }
+    stated = [json.dumps(exif), {"Make": "A maker", "GPSInfo": 1}, "no JSON", "[]", None]
+    (shards := tmp_path / "shards").mkdir()
+    said = [json.dumps({"caption": "a room", "exif": one, "EXIF": exif}).encode() for one in stated]
+    write_shard(shards / "0.tar", [sample(number, json=one) for number, one in enumerate(said)])
+    out, ours = fetched(shards, tmp_path / "out", "--most-side", 32), {"Make": "A maker", "Model": "?"}
+    assert [one.said.get("exif") for one in samples_of(out)] == [ours, {"Make": "A maker"}, None, None, None]
+    assert not any("EXIF" in one.said for one in samples_of(out))
+    assert samples_of(fetched(out, tmp_path / "again"))[0].said["exif"] == ours
+
+
 def test_half_an_emoji_in_a_text_ends_no_step(tmp_path: Path) -> None:
     half = {"web": ["a room \ud83d", "a sofa"], "title": {"\ud83d": ["x\udc00"]}, "whole": "\U0001f600", "url": "http://127.0.0.1/\ud83d"}
     (photos := tmp_path / "photos").mkdir()

@@ -17,7 +17,7 @@ from typing import Any
 
 from tips_bench import __version__
 from tips_bench.corpus.card import finish
-from tips_bench.corpus.facts import decoded, facts, other_format
+from tips_bench.corpus.facts import decoded, facts, other_format, without_places
 from tips_bench.corpus.filters import Limits, beyond_text, load_classifier, passing
 from tips_bench.corpus.pieces import Piece, begin, complete, run_pieces
 from tips_bench.corpus.smaller import smaller
@@ -156,7 +156,7 @@ def _samples(
             continue
         key = f"{part:05d}{number:05d}"
         names[key] = one.name
-        yield Sample(key, one.image, extension, _licensed(one.said, license) | facts(one.image, width, height))
+        yield Sample(key, one.image, extension, _licensed(without_places(one.said), license) | facts(one.image, width, height))
 
 
 def _licensed(said: dict[str, Any], license: str | None) -> dict[str, Any]:
