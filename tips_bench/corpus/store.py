@@ -25,11 +25,11 @@ from tips_bench.strict import Strict, parse
 from tips_bench.training.caption_layouts import stated
 from tips_bench.training.shard_files import is_remote
 from tips_bench.training.shard_index import Entry, file_beside, index_shard, write_beside
-from tips_bench.training.shards import SampleFault
+from tips_bench.training.shards import BEGUN as BEGUN
+from tips_bench.training.shards import MANIFEST as MANIFEST
+from tips_bench.training.shards import SampleFault, not_ended
 
 SCHEMA = "tips-bench/corpus/1"
-MANIFEST = "corpus.json"
-BEGUN = ".begun.json"
 DROPPED = "dropped.jsonl"
 IMAGES = ("jpg", "jpeg", "png", "webp")
 LICENSES = ("license", "licence")
@@ -92,9 +92,7 @@ def load_manifest(folder: Path) -> Manifest | None:
             raise UserError(f"no JSON ({error})", where=path, fix="Make the corpus again.") from error
         return parse(Manifest, data, where=path)
     if read_if_there(folder / BEGUN) is not None:
-        raise UserError(
-            "the step that makes this corpus has not ended", where=folder, fix="Give its command again: it goes on where it stopped."
-        )
+        raise not_ended(folder)
     if not is_remote(folder) and not folder.is_dir():
         raise UserError("there is no such folder", where=folder, fix="Give the folder of a corpus.")
     if not tars(folder):
