@@ -159,5 +159,13 @@ def sha256(path: Path) -> str:
 
 
 def digest(*parts: object) -> str:
-    """Hex SHA-256 of the parts' text, each kept apart from the next: the key of a cache entry or a hash split."""
-    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()
+    """Hex SHA-256 of the parts' text, each kept apart from the next: the key of a cache entry or a hash split.
+
+    Of names of files that are no UTF-8, their bytes count.
+    """
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def shown(name: str) -> str:
+    """The name of a file for texts in UTF-8: of a name that is none, each byte that does not fit as \\xe9."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

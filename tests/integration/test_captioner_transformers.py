@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,19 @@ def test_its_name_tells_its_files_apart(model: Path, tmp_path: Path) -> None:
     assert before == HuggingFaceCaptioner.identity(str(model)) and before.startswith(f"hf:{model.name}@")
     (tmp_path / "config.json").write_bytes((model / "config.json").read_bytes())
     assert HuggingFaceCaptioner.identity(str(tmp_path)) != before
+
+
+def test_a_model_that_was_trained_further_is_another_one_though_its_files_are_as_long(tmp_path: Path) -> None:
+    names = []
+    for run in ("first", "second"):
+        (folder := tmp_path / run / "checkpoint").mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(bytes(5 << 20) + run.encode()[:1])
+        names.append(HuggingFaceCaptioner.identity(str(folder)))
+    assert names[0] != names[1] and names[0] == HuggingFaceCaptioner.identity(str(tmp_path / "first" / "checkpoint"))
+    (weights := tmp_path / "first" / "checkpoint" / "model.safetensors").write_bytes(bytes(5 << 20) + b"s")
+    os.utime(weights, ns=(1, 1))
+    assert HuggingFaceCaptioner.identity(str(tmp_path / "first" / "checkpoint")) == names[1]
 
 
 def test_a_folder_without_a_model_is_a_sentence(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import tarfile
 from pathlib import Path
@@ -17,6 +18,7 @@ from tips_bench.corpus.page import bars, histogram
 from tips_bench.corpus.store import Manifest, Sample, Step
 from tips_bench.corpus.store import write_shard as write_own
 from tips_bench.corpus.target import Target
+from tips_bench.training import shard_files
 
 
 def check(*arguments: object) -> Result:
@@ -113,6 +115,37 @@ def test_a_shard_that_is_not_the_one_of_the_manifest_is_told_of(tmp_path: Path) 
     assert found(tmp_path)["faults"] == []
     write_own(tmp_path / "00001.tar", [Sample("0", picture(5), "jpg")])
     assert "not the shard that the manifest states" in str(found(tmp_path, 1)["faults"])
+
+
+def test_a_shard_of_the_manifest_that_is_missing_is_told_of_and_the_others_are_counted(tmp_path: Path) -> None:
+    corpus(tmp_path)
+    (tmp_path / "00000.tar").unlink()
+    report = found(tmp_path, 1)
+    assert report["faults"] == [f"{tmp_path}/00000.tar: the shard is missing. Fetch it again."] and report["samples"] == 3
+
+
+def test_a_disk_that_fails_once_is_no_finding_and_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_shards(tmp_path, [2, 2])
+
+    def failing(path: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shard_files, "FIRST_WAIT_S", 0.0)
+        patched.setattr("tips_bench.corpus.look.sha256", failing)
+        done = check(tmp_path)
+    assert done.exit_code == 2 and f"{tmp_path}/train-000.tar: the shard cannot be read (Input/output error)" in done.stderr
+    report = found(tmp_path)
+    assert report["samples"] == 4 and report["faults"] == []
+
+
+def test_languages_are_told_when_the_package_was_installed_after_the_first_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_shards(tmp_path, [2])
+    with monkeypatch.context() as patched:
+        for module in ("check", "look"):
+            patched.setattr(f"tips_bench.corpus.{module}.knows_languages", lambda: False)
+        assert found(tmp_path)["languages"] == {}
+    assert sum(found(tmp_path)["languages"].values()) == 2  # type: ignore[attr-defined]
 
 
 def test_the_page_shows_the_counts_and_escapes_what_strangers_wrote(tmp_path: Path) -> None:

@@ -102,6 +102,17 @@ def test_limits_leave_out_samples_and_say_how_many(tmp_path: Path, monkeypatch: 
     assert corpus("fetch", raw, "--to", tmp_path / "no", "--classifier", "my_limits:absent").exit_code == 2
 
 
+def test_a_changed_classifier_is_another_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_classes.py").write_text("def all_stay(samples):\n    return [None] * len(samples)\n")
+    monkeypatch.chdir(tmp_path)
+    asked = (image_folder(tmp_path / "raw", 2), "--to", tmp_path / "out", "--classifier", "my_classes:all_stay")
+    assert [corpus("fetch", *asked).exit_code for _ in range(2)] == [0, 0]
+    with (tmp_path / "my_classes.py").open("a") as file:
+        file.write("# changed\n")
+    again = corpus("fetch", *asked)
+    assert again.exit_code == 2 and "made in another way" in again.stderr
+
+
 def test_languages_are_told_where_the_package_is_installed(tmp_path: Path) -> None:
     raw = image_folder(tmp_path / "raw", 3)
     (raw / "a" / "001.txt").write_text("Ein roter Sessel steht neben dem Fenster und dem kleinen Tisch.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from PIL import Image, ImageOps
 
 from tests.helpers.corpora import corpus, fetched, image_folder, samples_of
 from tests.helpers.shards import picture, sample, write_shard
+from tips_bench.corpus import fetch as fetching
 from tips_bench.corpus.sources.links import Manner
 from tips_bench.corpus.sources.tables import Columns, TableSource
 
@@ -118,6 +121,76 @@ def test_captions_of_shards_and_folders_are_found_under_another_key(tmp_path: Pa
         assert "not one of the first 3 samples has a caption 're-caption'. The first one has:" in text and "re_caption" in text
 
 
+def test_places_and_serial_numbers_of_img2dataset_stay_out_of_a_corpus(tmp_path: Path) -> None:
+    exif = {
+        "Image Make": "A maker",
+        "Image Model": "\ud83d",
+        "Image Orientation": "Rotated 90 CW",
+        "GPS GPSLatitude": "[52, 31, 12]",
+        "EXIF BodySerialNumber": "7",
+    }
+    stated = [json.dumps(exif), {"Make": "A maker", "GPSInfo": 1}, "no JSON", "[]", None]
+    (shards := tmp_path / "shards").mkdir()
+    said = [json.dumps({"caption": "a room", "exif": one, "EXIF": exif}).encode() for one in stated]
+    write_shard(shards / "0.tar", [sample(number, json=one) for number, one in enumerate(said)])
+    out, ours = fetched(shards, tmp_path / "out", "--most-side", 32), {"Make": "A maker", "Model": "?"}
+    assert [one.said.get("exif") for one in samples_of(out)] == [ours, {"Make": "A maker"}, None, None, None]
+    assert not any("EXIF" in one.said for one in samples_of(out))
+    assert samples_of(fetched(out, tmp_path / "again"))[0].said["exif"] == ours
+
+
+def test_half_an_emoji_in_a_text_ends_no_step(tmp_path: Path) -> None:
+    half = {"web": ["a room \ud83d", "a sofa"], "title": {"\ud83d": ["x\udc00"]}, "whole": "\U0001f600", "url": "http://127.0.0.1/\ud83d"}
+    (photos := tmp_path / "photos").mkdir()
+    (photos / "0.jpg").write_bytes(picture(0))
+    (photos / "0.json").write_text(json.dumps(half))
+    (photos / "1.jpg").write_bytes(b"no")
+    (shards := tmp_path / "shards").mkdir()
+    write_shard(shards / "00000.tar", [sample(0, json=json.dumps(half).encode(), txt=None)])
+    (tmp_path / "links.jsonl").write_text(json.dumps(half | {"caption": half["web"][0]}))
+    for source in (photos, shards):
+        (one,) = samples_of(fetched(source, tmp_path / source.name / "out"))
+        assert one.said["web"] == ["a room ?", "a sofa"] and one.said["title"] == {"?": ["x?"]} and one.said["whole"] == "\U0001f600"
+    (part,) = TableSource([tmp_path / "links.jsonl"], Columns(), Manner()).parts(1)
+    assert part["rows"][0][0] == "http://127.0.0.1/?" and part["rows"][0][1]["web"] == "a room ?"
+    done = corpus("caption", shards, "--to", tmp_path / "captioned", "--captioner", "pixels")
+    assert done.exit_code == 0 and samples_of(tmp_path / "captioned")[0].said["web"][0] == "a room ?", done.output
+    done = corpus("curate", shards, "--to", tmp_path / "curated", "--encoder", "pixels", "--dedup")
+    assert done.exit_code == 0 and samples_of(tmp_path / "curated")[0].said["web"][0] == "a room ?", done.output
+    assert corpus("check", shards, "--html", tmp_path / "page.html").exit_code == 0
+    assert "a room ?" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_names_of_files_that_are_no_utf_8_are_read_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (photos := tmp_path / "photos").mkdir()
+    for number, name in enumerate((b"caf\xe8", b"caf\xe9", b"torn\xe9")):
+        (photos / os.fsdecode(name + b".jpg")).write_bytes(picture(number) if name != b"torn\xe9" else b"no")
+        (photos / os.fsdecode(name + b".txt")).write_text(f"web {number}")
+    with monkeypatch.context() as patched:
+        patched.setattr(fetching, "complete", lambda *_: None)
+        assert "has not ended" in corpus("fetch", photos, "--to", tmp_path / "out").stderr
+    out = fetched(photos, tmp_path / "out")
+    assert [(one.said["web"], one.image) for one in samples_of(out)] == [(f"web {number}", picture(number)) for number in (0, 1)]
+    assert dropped(out) == [("torn\\xe9.jpg", "broken image", "")]
+    (photos / os.fsdecode(b"caf\xe8.jpg")).rename(photos / os.fsdecode(b"caf\xe7.jpg"))
+    assert "made in another way" in corpus("fetch", photos, "--to", out).stderr
+
+
+def test_names_in_shards_that_are_no_utf_8_end_no_step(tmp_path: Path) -> None:
+    (shards := tmp_path / "shards").mkdir()
+    with tarfile.open(shards / "0.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, data in ((b"caf\xe8.jpg", picture(0)), (b"caf\xe9.jpg", picture(1)), (b"torn\xe9.jpg", b"no")):
+            member = tarfile.TarInfo(os.fsdecode(name))
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    out = fetched(shards, tmp_path / "out")
+    assert [one.image for one in samples_of(out)] == [picture(0), picture(1)]
+    assert dropped(out) == [("0.tar: torn\\xe9", "broken image", "")]
+    done = corpus("caption", shards, "--to", tmp_path / "captioned", "--captioner", "pixels")
+    assert done.exit_code == 0 and [one.key for one in samples_of(tmp_path / "captioned")] == ["caf\\xe8", "caf\\xe9"], done.output
+    assert dropped(tmp_path / "captioned") == [("0.tar/torn\\xe9", "short: broken image", "")]
+
+
 def test_a_column_of_captions_may_have_lists_and_gaps(tmp_path: Path) -> None:
     more = [["a", "b"], [], None]
     table = [row | {"caption": "old", "re_caption": texts} for row, texts in zip(rows(0, 3), more, strict=True)]
@@ -187,6 +260,14 @@ def test_large_images_are_made_smaller_and_small_ones_keep_their_bytes(tmp_path:
     assert step["notes"] == {"made smaller, written as JPEG": 5} and step["settings"]["most_side"] == 256
     again = corpus("fetch", photos, "--to", out, "--least-side", 10)
     assert again.exit_code == 2 and "made in another way" in again.stderr
+
+
+@pytest.mark.parametrize(("size", "made"), [((3000, 2), (64, 1)), ((2, 3000), (1, 64))])
+def test_a_thin_photo_is_made_smaller_too(tmp_path: Path, size: tuple[int, int], made: tuple[int, int]) -> None:
+    (photos := tmp_path / "photos").mkdir()
+    Image.new("RGB", size, (200, 40, 90)).save(photos / "thin.jpg")
+    (one,) = samples_of(fetched(photos, tmp_path / "out", "--most-side", 64))
+    assert (one.said["width"], one.said["height"]) == Image.open(io.BytesIO(one.image)).size == made
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,16 @@ def test_an_index_beside_a_shard_that_was_changed_does_not_count(tmp_path: Path)
     assert load_index(path).samples == 5
 
 
+def test_an_index_beside_that_is_older_than_its_shard_counts_when_it_is_touched(tmp_path: Path) -> None:
+    path = tmp_path / "0.tar"
+    write_own(path, [Sample("a", picture(0), "jpg", {})])
+    os.utime(file_beside(path), (1, 1))
+    assert load_index(path).samples == 1 and index_file(path).exists(), "it was made of the headers"
+    index_file(path).unlink()
+    os.utime(file_beside(path))
+    assert load_index(path).samples == 1 and not index_file(path).exists()
+
+
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 3), (3, 2)])
 def test_another_number_of_ranks_shares_what_is_left_so_that_each_sample_comes_once(tmp_path: Path, before: int, after: int) -> None:
     """Some samples are broken, so that ranks have come to different places when they stop."""

@@ -110,6 +110,16 @@ def test_missing_shards_are_named(tmp_path: Path) -> None:
         expand_shards([f"{tmp_path}/train-{{000..001}}.tar", f"{tmp_path}/train-000.tar"])
 
 
+def test_shards_of_a_corpus_whose_step_has_not_ended_are_refused(tmp_path: Path) -> None:
+    write_shards(tmp_path, [1, 1])
+    (tmp_path / ".begun.json").write_text("{}")
+    for last in ("001", "009"):
+        with pytest.raises(UserError, match=f"^{tmp_path}: the step that makes this corpus has not ended. Give its command again"):
+            expand_shards([f"{tmp_path}/train-{{000..{last}}}.tar"])
+    (tmp_path / "corpus.json").write_text("{}")
+    assert len(expand_shards([f"{tmp_path}/*.tar"])) == 2
+
+
 def test_a_table_or_a_folder_in_place_of_shards_is_told_how_to_become_some(tmp_path: Path) -> None:
     (tmp_path / "train-0.parquet").touch()
     with pytest.raises(UserError, match=r"train-0\.parquet: this is a table.* corpus fetch .*train-0\.parquet --to FOLDER"):

@@ -2,7 +2,7 @@
 
 store     a corpus is a folder of shards and a manifest; samples in, samples out, the same bytes always
 storage   files of a corpus in object storage
-hashes    of the shards that a step reads
+hashes    of the files that a step reads
 target    where the corpus of a step comes to lie: on a disk, or in object storage, brought there file by file
 pieces    a step as pieces, each done once, however often the step is stopped and started again
 plan      what a step would do, before it does it
@@ -10,6 +10,7 @@ card      what a corpus says of itself to others: Croissant, README
 sources/  where samples come from
 facts     what is known of an image and its text without a model
 filters   limits on images and texts, and a classifier of the user's
+user_code  functions of the user's as they are now, for the settings of a step
 smaller   images made smaller on their way in
 fetch     samples of any source into shards
 look      what one shard holds

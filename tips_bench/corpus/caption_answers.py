@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from tips_bench.corpus.captioners.base import Answer, Fault
+from tips_bench.corpus.store import in_utf8
 
 CUT = "cut to whole sentences"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\s]+")
@@ -40,7 +41,7 @@ class Judged:
 
 def plain(text: str) -> str:
     """One line of UTF-8 without control characters, each space alone."""
-    return _CONTROL.sub(" ", text.encode("utf-8", "replace").decode("utf-8")).strip()
+    return _CONTROL.sub(" ", in_utf8(text)).strip()
 
 
 def judge(answer: Answer | Fault) -> Judged:

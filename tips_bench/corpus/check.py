@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from tips_bench.catalog import cache_root
+from tips_bench.corpus.facts import knows_languages
 from tips_bench.corpus.look import HASH, Look
 from tips_bench.corpus.pieces import Piece, run_pieces
-from tips_bench.corpus.storage import address, versions
+from tips_bench.corpus.storage import MISSING, address, versions
 from tips_bench.corpus.store import load_manifest, shards_of
 from tips_bench.executors.chosen import Chosen
 from tips_bench.files import digest
@@ -26,7 +27,7 @@ from tips_bench.training.first_samples import LEAST_USABLE
 from tips_bench.training.recipe_files import load_recipe
 
 CACHE = "corpus-checks"
-LAYOUT = 2  # of files there: another one for each change of `look`
+LAYOUT = 3  # of files there: another one for each change of `look`
 PICTURES = 24
 
 
@@ -83,17 +84,19 @@ class CorpusReport(Strict):
 def check_corpus(folder: Path, recipe: str | None = None, chosen: Chosen | None = None) -> CorpusReport:
     """Look at all of a corpus. recipe: its kinds of captions have to be there.
 
-    Errors: no corpus is there, or its step has not ended; no such recipe.
+    Errors: no corpus is there, or its step has not ended; no such recipe; a shard that is there and cannot be read.
     """
     wanted = wanted_kinds(load_recipe(recipe).method.contrastive) if recipe else []
     manifest, shards = load_manifest(folder), shards_of(folder)
-    pieces = [_piece(path, version) for path, version in zip(shards, versions(shards), strict=True)]
+    known = dict(zip(shards, versions(shards), strict=True))
+    pieces = [_piece(path, version) for path, version in known.items() if version != MISSING]
     run_pieces(pieces, "check", chosen)
     looks = [Look(**json.loads(piece.done.read_text(encoding="utf-8"))) for piece in pieces]
     stated = {} if manifest is None else {shard.name: shard.sha256 for shard in manifest.shards}
     noted = [(f"{step.name}: {note}", number) for step in (manifest.steps if manifest else []) for note, number in step.notes.items()]
     report = _gathered(folder, looks).model_copy(update={"noted": noted})
-    faults = [one.fault for one in looks if one.fault]
+    faults = [f"{path}: the shard is missing. Fetch it again." for path, version in known.items() if version == MISSING]
+    faults += [one.fault for one in looks if one.fault]
     faults += [
         f"{folder / one.shard}: it is not the shard that the manifest states. Fetch it again."
         for one in looks
@@ -110,9 +113,9 @@ def check_corpus(folder: Path, recipe: str | None = None, chosen: Chosen | None 
 
 
 def _piece(path: Path, version: str) -> Piece:
-    """Its file lies in the cache, under a name that changes with the shard."""
+    """Its file lies in the cache, under a name that changes with the shard and with what is looked for."""
     shard = address(path)
-    done = cache_root() / CACHE / f"{digest(LAYOUT, shard, version)[:24]}.json"
+    done = cache_root() / CACHE / f"{digest(LAYOUT, shard, version, knows_languages())[:24]}.json"
     return Piece("tips_bench.corpus.look:look", {"shard": shard, "file": str(done)}, done)
 
 

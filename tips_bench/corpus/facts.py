@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
+import json
+from contextlib import suppress
 from typing import Any
 
 from PIL import ExifTags, Image
 
-from tips_bench.corpus.store import Sample
+from tips_bench.corpus.store import Sample, in_utf8
 from tips_bench.training.crops import read_image
 
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
@@ -61,9 +63,26 @@ def _exif(image: bytes) -> dict[str, str | int]:
             stated = {} if opened.format == "PNG" and "exif" not in opened.info else dict(opened.getexif())
     except (OSError, SyntaxError, ValueError, KeyError, TypeError):
         return {}  # a broken block of EXIF in an image that can be decoded
-    named = {ExifTags.TAGS.get(tag, ""): value for tag, value in stated.items()}
+    return _kept({ExifTags.TAGS.get(tag, ""): value for tag, value in stated.items()})
+
+
+def _kept(named: dict[str, Any]) -> dict[str, str | int]:
     plain = {name: named[name] for name in EXIF if isinstance(named.get(name), str | int)}
     return {name: value.strip("\0 ")[:LONGEST] if isinstance(value, str) else value for name, value in plain.items()}
+
+
+def without_places(said: dict[str, Any]) -> dict[str, Any]:
+    """What is said of a sample, and of "exif" only what is kept of the EXIF data of images. "Orientation" goes: it is of the file.
+
+    img2dataset writes it as a JSON text with names like "Image Make" and "GPS GPSLatitude".
+    """
+    others = {name: value for name, value in said.items() if name.lower() != "exif"}
+    exif = said.get("exif")
+    with suppress(ValueError, RecursionError):
+        exif = in_utf8(json.loads(exif)) if isinstance(exif, str) else exif
+    kept = _kept({name.removeprefix("Image "): value for name, value in exif.items()}) if isinstance(exif, dict) else {}
+    kept.pop("Orientation", None)
+    return others | ({"exif": kept} if kept else {})
 
 
 def captions(said: dict[str, Any], kind: str) -> list[str]:

@@ -17,8 +17,8 @@ from typing import Any
 
 from tips_bench import __version__
 from tips_bench.corpus.card import finish
-from tips_bench.corpus.facts import decoded, facts, other_format
-from tips_bench.corpus.filters import Limits, beyond_text, passing
+from tips_bench.corpus.facts import decoded, facts, other_format, without_places
+from tips_bench.corpus.filters import Limits, beyond_text, load_classifier, passing
 from tips_bench.corpus.pieces import Piece, begin, complete, run_pieces
 from tips_bench.corpus.smaller import smaller
 from tips_bench.corpus.sources.base import Found, Source
@@ -38,6 +38,7 @@ from tips_bench.corpus.store import (
     write_shard,
 )
 from tips_bench.corpus.target import Destination, Target, bring, opened
+from tips_bench.corpus.user_code import as_it_is
 from tips_bench.errors import UserError
 from tips_bench.executors.chosen import Chosen
 from tips_bench.files import write_text
@@ -72,6 +73,8 @@ def fetch(
         "license": license,
     }
     settings |= {} if most_side is None else {"most_side": most_side}
+    if limits.classifier is not None:
+        settings["classifier"] = as_it_is(limits.classifier, load_classifier(limits.classifier))
     with opened(target, works, WORK) as place:
         _fetch(source, place, settings, chosen)
     manifest = load_manifest(target)
@@ -153,7 +156,7 @@ def _samples(
             continue
         key = f"{part:05d}{number:05d}"
         names[key] = one.name
-        yield Sample(key, one.image, extension, _licensed(one.said, license) | facts(one.image, width, height))
+        yield Sample(key, one.image, extension, _licensed(without_places(one.said), license) | facts(one.image, width, height))
 
 
 def _licensed(said: dict[str, Any], license: str | None) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Hashes of the shards that a step reads: those of the manifest, or, where there is none, found once for each version of a shard.
+"""Hashes of the files that a step reads: of shards those of the manifest, or else found once for each version of a file.
 
-What was found stays in the cache, so a step that is taken up again, and the next one, do not read all shards for it.
+What was found stays in the cache, so a step that is taken up again, and the next one, do not read all files for it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,21 @@ def hashes_of(manifest: Manifest, shards: Sequence[Path], chosen: Chosen | None)
     """Hex SHA-256 of each shard. chosen: the executor that reads them. Errors: a shard that cannot be read."""
     if manifest.shards:
         return [shard.sha256 for shard in manifest.shards]
-    pieces = [_piece(address(path), version) for path, version in zip(shards, versions(shards), strict=True)]
+    return file_hashes(shards, chosen)
+
+
+def file_hashes(files: Sequence[Path], chosen: Chosen | None = None) -> list[str]:
+    """Hex SHA-256 of each file, whatever its size. chosen: the executor that reads them. Errors: a file that cannot be read."""
+    pieces = [_piece(address(path), version) for path, version in zip(files, versions(files), strict=True)]
     run_pieces(pieces, "hashes", chosen)
     return [piece.done.read_text(encoding="ascii") for piece in pieces]
 
 
-def hash_shard(shard: str, done: str) -> None:
-    """A piece: the hash of one shard, as a file."""
-    write_text(Path(done), sha256_of(shard_path(shard)))
+def hash_file(file: str, done: str) -> None:
+    """A piece: the hash of one file, as a file."""
+    write_text(Path(done), sha256_of(shard_path(file)))
 
 
-def _piece(shard: str, version: str) -> Piece:
-    done = cache_root() / CACHE / f"{digest(shard, version)[:24]}.txt"
-    return Piece("tips_bench.corpus.hashes:hash_shard", {"shard": shard, "done": str(done)}, done, "cpu")
+def _piece(file: str, version: str) -> Piece:
+    done = cache_root() / CACHE / f"{digest(file, version)[:24]}.txt"
+    return Piece("tips_bench.corpus.hashes:hash_file", {"file": file, "done": str(done)}, done, "cpu")

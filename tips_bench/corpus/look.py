@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import tarfile
 from bisect import bisect_right
 from collections import Counter
 from pathlib import Path
@@ -20,7 +21,7 @@ from tips_bench.errors import UserError
 from tips_bench.files import sha256, write_text
 from tips_bench.strict import Strict
 from tips_bench.training.caption_layouts import KINDS
-from tips_bench.training.shard_files import shard_path
+from tips_bench.training.shard_files import patiently, shard_path
 from tips_bench.training.shard_index import index_shard
 from tips_bench.training.shards import SampleFault
 
@@ -100,22 +101,29 @@ class _Counts:
 
 
 def look(shard: str, file: str) -> None:
-    """Write what a shard holds. A shard that cannot be read is a finding, not an error."""
-    path, counts, fault, whole, size = shard_path(shard), _Counts(), "", "", 0
+    """Write what a shard holds. A shard that is no whole archive is a finding, not an error. Errors: a shard that cannot be read."""
+    path = shard_path(shard)
+    with at_hand(path) as copy:
+        found = patiently(copy, lambda: _looked_at(copy, path))
+    write_text(Path(file), json.dumps(found.model_dump(mode="json")))
+
+
+def _looked_at(copy: Path, shard: Path) -> Look:
+    """What a shard holds. copy: where it is at hand. Errors: an OSError as it comes; what else keeps the shard from being read."""
+    counts, dropped = _Counts(), list[tuple[str, str]]()
+    size, whole = copy.stat().st_size, sha256(copy)
     try:
-        with at_hand(path) as copy:
-            size = copy.stat().st_size
-            whole = sha256(copy)
-            fault = _torn(copy, shard)
-            dropped: list[tuple[str, str]] = []
-            for sample in read_samples(copy, dropped):
-                counts.add(sample)
-            for key, reason in dropped:
-                counts.skip(reason, key)
-    except (UserError, OSError) as error:
-        fault = str(error)
+        fault = _torn(copy, str(shard))
+        for sample in read_samples(copy, dropped):
+            counts.add(sample)
+    except UserError as error:
+        if not isinstance(error.__cause__, tarfile.TarError):
+            raise
+        fault = str(UserError(error.problem, where=shard, fix=error.fix))
+    for key, reason in dropped:
+        counts.skip(reason, key)
     found: dict[str, Any] = {**vars(counts), "hashes": "".join(counts.hashes)}
-    write_text(Path(file), json.dumps(Look(shard=path.name, bytes=size, sha256=whole, fault=fault, **found).model_dump(mode="json")))
+    return Look(shard=shard.name, bytes=size, sha256=whole, fault=fault, **found)
 
 
 def _torn(path: Path, name: str) -> str:

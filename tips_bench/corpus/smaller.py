@@ -47,7 +47,7 @@ def _resized(data: bytes, size: tuple[int, ...], factor: float) -> bytes:
     """A JPEG file of (width, height) pixels. factor: by which the sides become shorter."""
     with Image.open(io.BytesIO(data), formats=tuple(EXTENSIONS)) as image:
         # A JPEG file is decoded at a half, a quarter or an eighth of its size where 1.5 times the new one is left: in a third of the time.
-        image.draft("RGB", (int(1.5 * factor * image.width), int(1.5 * factor * image.height)))
+        image.draft("RGB", (max(1, int(1.5 * factor * image.width)), max(1, int(1.5 * factor * image.height))))
         profile = image.info.get("icc_profile") if image.mode == "RGB" else None
         pixels = ImageOps.exif_transpose(image).convert("RGB").resize((size[0], size[1]), Image.Resampling.LANCZOS)
     out = io.BytesIO()

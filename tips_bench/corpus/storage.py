@@ -17,6 +17,7 @@ from tips_bench.files import cannot_write, digest, sha256, temporary_folder
 from tips_bench.training.shard_files import ShardFiles, is_remote, patiently, shard_path
 
 COPIES = "corpus-copies"
+MISSING = "missing"  # the version of a file that is not there
 AT_ONCE = 32 << 20  # bytes of a read
 VERSION = ("size", "ETag", "etag", "md5Hash", "mtime", "LastModified", "created", "oid", "sha")  # what storages tell versions of a file by
 
@@ -68,14 +69,14 @@ def listed(folder: Any) -> dict[str, Listed]:
 
 
 def versions(files: Sequence[Path]) -> list[str]:
-    """Of each file a text that changes when the file is changed, without reading it. Errors: as for `read_if_there`."""
+    """Of each file a text that changes when the file is changed, without reading it, or MISSING. Errors: as for `read_if_there`."""
     folders = {path.parent: listed(path.parent) for path in files if is_remote(path)}
 
     def version(path: Path) -> str:
         if is_remote(path):
             found = folders[path.parent].get(path.name)
-            return "missing" if found is None else found.version
-        return f"{path.stat().st_size} {path.stat().st_mtime_ns}" if path.is_file() else "missing"
+            return MISSING if found is None else found.version
+        return f"{path.stat().st_size} {path.stat().st_mtime_ns}" if path.is_file() else MISSING
 
     return [version(path) for path in files]
 

@@ -25,11 +25,11 @@ from tips_bench.strict import Strict, parse
 from tips_bench.training.caption_layouts import stated
 from tips_bench.training.shard_files import is_remote
 from tips_bench.training.shard_index import Entry, file_beside, index_shard, write_beside
-from tips_bench.training.shards import SampleFault
+from tips_bench.training.shards import BEGUN as BEGUN
+from tips_bench.training.shards import MANIFEST as MANIFEST
+from tips_bench.training.shards import SampleFault, not_ended
 
 SCHEMA = "tips-bench/corpus/1"
-MANIFEST = "corpus.json"
-BEGUN = ".begun.json"
 DROPPED = "dropped.jsonl"
 IMAGES = ("jpg", "jpeg", "png", "webp")
 LICENSES = ("license", "licence")
@@ -92,9 +92,7 @@ def load_manifest(folder: Path) -> Manifest | None:
             raise UserError(f"no JSON ({error})", where=path, fix="Make the corpus again.") from error
         return parse(Manifest, data, where=path)
     if read_if_there(folder / BEGUN) is not None:
-        raise UserError(
-            "the step that makes this corpus has not ended", where=folder, fix="Give its command again: it goes on where it stopped."
-        )
+        raise not_ended(folder)
     if not is_remote(folder) and not folder.is_dir():
         raise UserError("there is no such folder", where=folder, fix="Give the folder of a corpus.")
     if not tars(folder):
@@ -152,11 +150,21 @@ def read_sample(file: IO[bytes], entry: Entry) -> Sample | str:
 
 
 def as_said(about: bytes | None, text: bytes | None) -> dict[str, Any] | None:
-    """What the .json and the .txt beside an image say, as training reads them; None where that cannot be read."""
+    """What the .json and the .txt beside an image say, as training reads them, fit for UTF-8; None where that cannot be read."""
     try:
-        return stated(about, text)
-    except SampleFault:
+        said: dict[str, Any] = in_utf8(stated(about, text))
+    except (SampleFault, RecursionError):
         return None
+    return said
+
+
+def in_utf8(value: Any) -> Any:
+    """A value of a JSON text, with "?" for each half of a character: JSON can state half an emoji, as of a text that was cut off."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, dict):
+        return {in_utf8(name): in_utf8(one) for name, one in value.items()}
+    return [in_utf8(one) for one in value] if isinstance(value, list) else value
 
 
 def _member(file: IO[bytes], entry: Entry, extension: str) -> bytes:

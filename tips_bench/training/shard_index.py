@@ -24,7 +24,7 @@ from webdataset.tariterators import base_plus_ext
 
 from tips_bench.catalog import cache_root
 from tips_bench.errors import UserError
-from tips_bench.files import atomic, digest
+from tips_bench.files import atomic, digest, shown
 from tips_bench.progress import bar
 from tips_bench.training.shard_files import is_remote, patiently
 
@@ -88,7 +88,7 @@ def entries_of(file: IO[bytes]) -> tuple[list[Entry], int]:
             if member.size < 0:  # would lead tarfile round in a circle
                 raise tarfile.ReadError(f"{member.name!r} has a negative size")
             if member.isfile():
-                _add(entries, member.name, member.offset, member.offset_data, member.size)
+                _add(entries, shown(member.name), member.offset, member.offset_data, member.size)
         return entries, tar.offset
 
 

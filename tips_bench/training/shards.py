@@ -30,6 +30,7 @@ from tips_bench.training.shard_files import ShardFault, ShardFiles, is_remote, p
 from tips_bench.training.shard_index import Entry, ShardIndex, Stat, entries_in, entries_of, file_beside, index_file, load_indexes
 
 MAX_MEMBER = 64 << 20  # bytes; nothing larger is an image or a caption
+MANIFEST, BEGUN = "corpus.json", ".begun.json"  # in the folder of a corpus: a step writes the second first and the first last
 TABLES = (".parquet", ".csv", ".tsv", ".jsonl", ".csv.gz", ".tsv.gz", ".jsonl.gz")  # that `corpus fetch` reads
 AT_ONCE = 4 << 20  # bytes; of a larger sample only what is asked for is read
 _SHARDS, _POOL = 0, 1  # which stream of random numbers
@@ -158,7 +159,8 @@ class _Span(io.RawIOBase):
 def expand_shards(patterns: list[str]) -> list[Path]:
     """The files that patterns with braces or wildcards name, in their order.
 
-    Errors: none named, a file missing (of object storage, where it is read), a folder or a table, one named twice.
+    Errors: none named, a file missing (of object storage, where it is read), a folder or a table, one named twice; on a disk, one of a
+    corpus whose step has not ended.
     """
     paths = [path for pattern in patterns for name in expand_urls(pattern) for path in _named(shard_path(name))]
     if not paths:
@@ -167,6 +169,9 @@ def expand_shards(patterns: list[str]) -> list[Path]:
         )
     for path in paths:
         _check_kind(path)
+    for folder in dict.fromkeys(path.parent for path in paths if not is_remote(path)):
+        if (folder / BEGUN).is_file() and not (folder / MANIFEST).is_file():
+            raise not_ended(folder)
     missing = [path for path in paths if not is_remote(path) and not path.is_file()]
     if missing:
         raise UserError(
@@ -178,6 +183,12 @@ def expand_shards(patterns: list[str]) -> list[Path]:
         twice = next(path for path in paths if paths.count(path) > 1)
         raise UserError("the shard is named twice", where=twice, fix="Name each shard once in data.shards.")
     return paths
+
+
+def not_ended(folder: Path) -> UserError:
+    """The error for a corpus that is not whole yet."""
+    fix = "Give its command again: it goes on where it stopped."
+    return UserError("the step that makes this corpus has not ended", where=folder, fix=fix)
 
 
 def _check_kind(path: Path) -> None:

@@ -18,16 +18,16 @@ import torch
 from PIL import Image
 
 from tips_bench.corpus.captioners.base import Answer, Fault, Pace, Question
+from tips_bench.corpus.hashes import file_hashes
 from tips_bench.encoders.foreign import silent
 from tips_bench.encoders.hub import hub_file
 from tips_bench.encoders.huggingface import CONFIG_FILE
 from tips_bench.encoders.weights import require_package
 from tips_bench.errors import UserError
 from tips_bench.fetch import first_line
-from tips_bench.files import digest, sha256
+from tips_bench.files import digest
 from tips_bench.models.devices import resolve_device
 
-HASHED = 1 << 22  # bytes: of larger files of a folder the size stands for what is in them
 PARTS = ("*.json", "*.jinja", "*.model", "*.safetensors", "*.txt")
 
 
@@ -62,7 +62,7 @@ class HuggingFaceCaptioner:
         if revision is not None:
             return f"hf:{source}@{revision}"
         files = sorted({file for pattern in PARTS for file in Path(source).glob(pattern)})
-        said = [f"{file.name} {sha256(file) if file.stat().st_size <= HASHED else file.stat().st_size}" for file in files]
+        said = [f"{file.name} {known}" for file, known in zip(files, file_hashes(files), strict=True)]
         return f"hf:{Path(source).name}@{digest(*said)[:16]}"
 
     def ask(self, questions: Sequence[Question]) -> list[Answer | Fault]:

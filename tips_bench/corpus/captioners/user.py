@@ -12,16 +12,14 @@ anew.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 from tips_bench.corpus.captioners.base import Answer, Fault, Pace, Question
+from tips_bench.corpus.user_code import as_it_is
 from tips_bench.encoders.user import named
 from tips_bench.errors import CodeFailed, UserError
 from tips_bench.fetch import first_line
-from tips_bench.files import sha256
 
 RETURN = "Return a list with one string, or None, for each question."
 
@@ -39,11 +37,7 @@ class UserCaptioner:
 
     @classmethod
     def identity(cls, rest: str) -> str:
-        try:
-            file = inspect.getsourcefile(inspect.unwrap(_load(rest)))
-        except TypeError:
-            file = None
-        return f"{rest}@{sha256(Path(file))[:16]}" if file is not None and Path(file).is_file() else rest
+        return as_it_is(rest, _load(rest))
 
     def ask(self, questions: Sequence[Question]) -> list[Answer | Fault]:
         try:

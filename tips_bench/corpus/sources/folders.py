@@ -10,7 +10,7 @@ from tips_bench.corpus.sources.base import LOOKED_AT, OTHERS, Found, Refuse, bat
 from tips_bench.corpus.sources.splits import place_of
 from tips_bench.corpus.store import IMAGES, Step, as_said
 from tips_bench.errors import UserError
-from tips_bench.files import digest
+from tips_bench.files import digest, shown
 from tips_bench.journal import warn
 
 
@@ -58,17 +58,17 @@ class FolderSource:
 def read(refuse: Refuse, folder: str, names: list[str], caption: str | None) -> Iterator[Found]:
     """The images of a part."""
     for name in names:
-        path = Path(folder, name)
+        path, named = Path(folder, name), shown(name)
         try:
             said = as_said(_beside(path, ".json"), _beside(path, ".txt"))
             if said is None:
-                yield Found(name, fault="broken captions")
+                yield Found(named, fault="broken captions")
                 continue
             said = with_caption(said, caption)
             reason = refuse(said)
-            yield Found(name, said=said, fault=reason) if reason else Found(name, path.read_bytes(), said)
+            yield Found(named, said=said, fault=reason) if reason else Found(named, path.read_bytes(), said)
         except OSError as error:
-            yield Found(name, fault="not readable", detail=error.strerror or str(error))
+            yield Found(named, fault="not readable", detail=error.strerror or str(error))
 
 
 def _beside(path: Path, suffix: str) -> bytes | None:

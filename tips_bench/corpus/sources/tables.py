@@ -22,7 +22,7 @@ from typing import Any, cast
 
 from tips_bench.corpus.sources.base import Found, Refuse, batched, ranges
 from tips_bench.corpus.sources.links import Manner
-from tips_bench.corpus.store import Step
+from tips_bench.corpus.store import Step, in_utf8
 from tips_bench.errors import UserError
 from tips_bench.files import digest
 from tips_bench.strict import Strict
@@ -154,13 +154,13 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         lines = io.TextIOWrapper(cast(Any, file), encoding="utf-8-sig", newline="")
         try:
             yield from _json_rows(lines) if plain.endswith(".jsonl") else _csv_rows(lines, "\t" if plain.endswith(".tsv") else ",")
-        except (ValueError, csv.Error, EOFError) as error:
+        except (ValueError, RecursionError, csv.Error, EOFError) as error:
             raise UserError(f"a line cannot be read as a row ({error})", where=path, fix="Write the file again, in UTF-8.") from error
 
 
 def _json_rows(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     for line in filter(str.strip, lines):
-        row = json.loads(line)
+        row = in_utf8(json.loads(line))
         if not isinstance(row, dict):
             raise ValueError("not an object")
         yield row
