@@ -73,7 +73,7 @@ def find_pairs(folder: str, number: int, among: str, card: dict[str, Any], done:
     rows_NR = candidates(own.embeddings_ND, own.hashes_N4, others, settings, itself)
     pairs_P2 = np.unique(np.stack([(rows_NR != NOTHING).nonzero()[0], rows_NR[rows_NR != NOTHING]], 1), axis=0)
     agreement_P, bits_P = np.zeros(len(pairs_P2)), np.zeros(len(pairs_P2), np.uint8)
-    for file, places_P in _by_file(others, pairs_P2[:, 1]):
+    for file, places_P in others.by_file(pairs_P2[:, 1]):
         near_P2 = pairs_P2[places_P] - [0, others.rows(file).start]
         agreement_P[places_P], bits_P[places_P] = compare(own, others.read(file), near_P2, settings)
     found = Pairs(pairs_P2[:, 0] + library.rows(number).start, pairs_P2[:, 1], agreement_P, bits_P)
@@ -100,7 +100,7 @@ def find_pairs_in_cell(folder: str, number: int, by: By, card: dict[str, Any], d
                 agreement_P, bits_P = compare(own, others, pairs_P2, settings)
                 pairs = Pairs(own.rows_N[pairs_P2[:, 0]], others.rows_N[pairs_P2[:, 1]], agreement_P, bits_P)
                 found.append(pairs.at(same_picture(agreement_P, bits_P, settings)))
-    save_npz(Path(done), **vars(_joined(found)))
+    save_npz(Path(done), **vars(joined(found)))
 
 
 def compare(own: Looks, others: Looks, pairs_P2: np.ndarray, card: DuplicateCard) -> tuple[np.ndarray, np.ndarray]:
@@ -109,16 +109,11 @@ def compare(own: Looks, others: Looks, pairs_P2: np.ndarray, card: DuplicateCard
     return np.array(found, np.float64), hash_bits(own.hashes_N4[pairs_P2[:, 0]], others.hashes_N4[pairs_P2[:, 1]])
 
 
-def _by_file(library: Library, rows_P: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """(number of a file, places of rows_P that are rows of it) of each file that has any."""
-    files_P = np.searchsorted(library.starts, rows_P, side="right") - 1
-    return [(int(file), np.flatnonzero(files_P == file)) for file in np.unique(files_P)]
-
-
 def load_pairs(files: list[Path]) -> Pairs:
     """All pairs of the files, in their order."""
-    return _joined([read_npz(file, "file of pairs", lambda data: Pairs(*(data[name] for name in Pairs.__annotations__))) for file in files])
+    return joined([read_npz(file, "file of pairs", lambda data: Pairs(*(data[name] for name in Pairs.__annotations__))) for file in files])
 
 
-def _joined(parts: Sequence[Pairs]) -> Pairs:
+def joined(parts: Sequence[Pairs]) -> Pairs:
+    """All pairs of the parts, in their order."""
     return Pairs(*(np.concatenate([getattr(part, name) for part in (NONE, *parts)]) for name in Pairs.__annotations__))
