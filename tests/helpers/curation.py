@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,14 @@ def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
     return out.getvalue()
 
 
-def signed(folder: Path, files: list[list[Image.Image]]) -> Library:
-    """Signatures of images, in so many files, with random embeddings that say nothing of them."""
+def signed(
+    folder: Path, files: list[list[Image.Image]], embeddings: Sequence[np.ndarray] = (), sources: Sequence[str] | None = None
+) -> Library:
+    """Signatures of images, in so many files. embeddings: [N,D] of each file; else random ones that say nothing. sources: of each file."""
     rng = np.random.default_rng(0)
     for number, images in enumerate(files):
-        looks, embeddings_ND = [look_at(np.asarray(image)) for image in images], rng.standard_normal((len(images), 8))
+        looks = [look_at(np.asarray(image)) for image in images]
+        embeddings_ND = embeddings[number] if embeddings else rng.standard_normal((len(images), 8))
         save_npz(
             folder / f"{number}.npz",
             places_N=np.arange(len(images)),
@@ -53,7 +57,8 @@ def signed(folder: Path, files: list[list[Image.Image]]) -> Library:
             embeddings_ND=(embeddings_ND / np.linalg.norm(embeddings_ND, axis=1, keepdims=True)).astype(np.float16),
             dropped="{}",
         )
-    return Library.make(folder, {f"{number}.npz": f"{number}.tar" for number in range(len(files))})
+    named = sources or [f"{number}.tar" for number in range(len(files))]
+    return Library.make(folder, {f"{number}.npz": source for number, source in enumerate(named)})
 
 
 def write_corpus(folder: Path) -> dict[str, str]:

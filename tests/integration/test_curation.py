@@ -82,6 +82,20 @@ def test_copies_and_test_images_go_and_all_else_stays(tmp_path: Path, planted: d
     assert keys == sorted(keys) and len(set(keys)) == 33
 
 
+def test_data_sets_have_a_number_of_candidates_of_their_own(
+    tmp_path: Path, planted: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_pairs, seen = alike.find_pairs, dict[str, int]()
+
+    def noted(**given: Any) -> None:
+        seen[Path(given["among"]).name] = given["card"]["neighbors"]
+        find_pairs(**given)
+
+    monkeypatch.setattr(alike, "find_pairs", noted)
+    curate(tmp_path / "raw", tmp_path / "out", wish([*CARD, "duplicates.neighbors=5", "contamination.neighbors=3"]))
+    assert seen == {"corpus": 5, "sets": 3}
+
+
 def test_a_draw_is_of_what_is_near_the_named_images_and_of_the_number_asked_for(tmp_path: Path, planted: dict[str, str]) -> None:
     near, _ = gather([TASK], ["train"], None, whatever_is_here=False)
     made = curate(tmp_path / "raw", tmp_path / "near", Wish(PIXELS, curation_card(["near.per_query=1"]), near=near))

@@ -55,9 +55,10 @@ class DuplicateCard(Strict):
 
 
 class ContaminationCard(Strict):
-    """splits: of the tasks, whose images may not be in the corpus."""
+    """splits: of the tasks, whose images may not be in the corpus. neighbors: as of `DuplicateCard`, of each of these sets by itself."""
 
     splits: list[Literal["train", "test"]] = Field(["test"], min_length=1)
+    neighbors: int = Field(8, gt=0, le=256)
 
 
 class NearCard(Strict):

@@ -85,9 +85,8 @@ def choose(
 
 def _forbid(choice: Choice, sets: Library) -> None:
     """Drop the images that show one of a data set, and all that are the same picture as they are; the first set is the reason."""
-    for source in dict.fromkeys(sets.sources):
-        files = [file for file, own in enumerate(sets.sources) if own == source]
-        inside_P = (choice.matches.others_P >= sets.rows(files[0]).start) & (choice.matches.others_P < sets.rows(files[-1]).stop)
+    for source, files in sets.by_source().items():
+        inside_P = (choice.matches.others_P >= sets.starts[files.start]) & (choice.matches.others_P < sets.starts[files.stop])
         forbidden = np.zeros(len(choice.kept_N), bool)
         forbidden[choice.stays_N[choice.matches.rows_P[inside_P]]] = True
         choice.keep(~forbidden[choice.stays_N], f"shows an image of {source}")

@@ -41,6 +41,7 @@ from tips_bench.corpus.curation.agreeing import NONE as NO_CAPTIONS
 from tips_bench.corpus.curation.agreeing import WebCaptions, load_captions
 from tips_bench.corpus.curation.alike import NONE, Pairs, joined, load_pairs
 from tips_bench.corpus.curation.candidates import By
+from tips_bench.corpus.curation.card import DuplicateCard
 from tips_bench.corpus.curation.cells import make_centroids, parts, read_centroids
 from tips_bench.corpus.curation.choice import Choice, choose
 from tips_bench.corpus.curation.library import LISTED, Library
@@ -111,7 +112,7 @@ class _Curation:
         sets, near = self._sign_sets("sets", self.wish.against), self._sign_sets("near", self.wish.near)
         captions = None if self.wish.agree is None else self._compare_captions(corpus)
         pairs = self._look_again(corpus, self._pairs(corpus), captions) if self.wish.dedup else NONE
-        matches = NONE if sets is None else self._compare("matches", corpus, sets)
+        matches = NONE if sets is None else self._matches(corpus, sets)
 
         def choose_once() -> None:
             rank = None if near is None else partial(self._near, corpus, near)
@@ -177,7 +178,7 @@ class _Curation:
         """Of the images of the corpus: of all that are compared with all, or of a large one with those of the same cells."""
         card = self.wish.card.duplicates.cells
         if len(corpus) <= card.above:
-            return self._compare("pairs", corpus, corpus)
+            return self._compare("pairs", corpus, corpus, self.wish.card.duplicates)
         by_embedding = self._in_cells(corpus, "embedding", card.visited)
         return load_pairs([*by_embedding, *self._in_cells(corpus, "hash", card.visited_by_hash)])
 
@@ -216,8 +217,13 @@ class _Curation:
             before.append(listed)
         return pairs
 
-    def _compare(self, name: str, corpus: Library, among: Library) -> Pairs:
-        common = {"folder": str(corpus.folder), "among": str(among.folder), "card": self.wish.card.duplicates.model_dump(mode="json")}
+    def _matches(self, corpus: Library, sets: Library) -> Pairs:
+        """Of images of the corpus, and those of the sets that they show."""
+        card = self.wish.card.duplicates.model_copy(update={"neighbors": self.wish.card.contamination.neighbors})
+        return self._compare("matches", corpus, sets, card)
+
+    def _compare(self, name: str, corpus: Library, among: Library, card: DuplicateCard) -> Pairs:
+        common = {"folder": str(corpus.folder), "among": str(among.folder), "card": card.model_dump(mode="json")}
         return load_pairs(self._all("alike:find_pairs", name, [{**common, "number": number} for number in range(len(corpus.files))]))
 
     def _all(self, function: str, name: str, calls: Sequence[dict[str, Any]], suffix: str = ".npz") -> list[Path]:

@@ -66,6 +66,18 @@ class Library:
         number = bisect_right(self.starts, row) - 1
         return number, row - self.starts[number]
 
+    def by_source(self) -> dict[str, range]:
+        """Source -> numbers of its files, which lie one after another."""
+        found = dict[str, range]()
+        for number, source in enumerate(self.sources):
+            found[source] = range(found[source].start if source in found else number, number + 1)
+        return found
+
+    def part(self, files: range) -> Library:
+        """These files alone."""
+        own = slice(files.start, files.stop)
+        return Library(self.folder, self.files[own], self.counts[own], self.sources[own])
+
     def read(self, number: int) -> Signatures:
         """All signatures of a file."""
         return read_signatures(self.folder / self.files[number])
