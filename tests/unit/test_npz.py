@@ -11,7 +11,7 @@ import pytest
 from tips_bench.errors import UserError
 from tips_bench.npz import map_npz, save_npz
 
-ARRAYS = {
+ARRAYS: dict[str, np.ndarray] = {
     "odd": np.arange(7, dtype=np.uint8),  # what lies behind it begins anywhere
     "rows": np.arange(24, dtype=np.uint64).reshape(4, 3, 2),
     "by_columns": np.asfortranarray(np.arange(12.0).reshape(3, 4)),
