@@ -282,7 +282,10 @@ def main() -> None:
     parser.add_argument("--encoder", default="tips-nano")
     parser.add_argument("--bits", type=int, default=8, help="for phash alone")
     parser.add_argument(
-        "--cells", type=lambda text: [int(images) for images in text.split(",")], default=[], help="images of a cell, as 100,30"
+        "--cells",
+        type=lambda text: [int(images) for images in text.split(",")],
+        default=[],
+        help="images of a cell, as 100,30; then all is without the second look",
     )
     parser.add_argument("--choose", action="store_true", help="print precision and recall over thresholds")
     arguments = parser.parse_args()
