@@ -25,7 +25,8 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from tips_bench.cards import load_card
-from tips_bench.corpus.curation.alike import Pairs, find_pairs, find_pairs_in_cell, load_pairs, same_picture
+from tips_bench.corpus.curation import again
+from tips_bench.corpus.curation.alike import Pairs, find_pairs, find_pairs_in_cell, joined, load_pairs, same_picture
 from tips_bench.corpus.curation.candidates import By
 from tips_bench.corpus.curation.card import CellCard, DuplicateCard
 from tips_bench.corpus.curation.cells import divide, make_centroids, parts, read_centroids
@@ -136,15 +137,27 @@ def sign(folder: Path, tests: TaskImages, signer: dict[str, str], work: Path) ->
 
 
 def pairs_of(corpus: Library, among: Library, card: DuplicateCard, work: Path) -> Pairs:
-    """What a curation finds with the card."""
+    """What a curation finds with the card, where it looks among all images."""
     files = [work / f"{number:06d}.npz" for number in range(len(corpus.files))]
     for number, file in enumerate(files):
         find_pairs(str(corpus.folder), number, str(among.folder), card.model_dump(), str(file))
-    return load_pairs(files)
+    return looked_again(corpus, load_pairs(files), card, work) if among is corpus else load_pairs(files)
+
+
+def looked_again(corpus: Library, pairs: Pairs, card: DuplicateCard, work: Path) -> Pairs:
+    """Pairs, and those that a curation's second look finds in addition."""
+    lists = [work / f"again-{number}" / again.LISTED for number in range(card.rounds)]
+    for number, listed in enumerate(lists):
+        again.list_pairs(corpus, pairs, np.zeros(len(corpus), bool), lists[:number], listed)
+        for first in range(0, len(again.listed_pairs(listed)), again.PART):
+            file = listed.with_name(f"{first}.npz")
+            again.find_pairs_again(str(corpus.folder), str(listed), first, card.model_dump(), str(file))
+            pairs = joined([pairs, load_pairs([file])])
+    return pairs
 
 
 def pairs_in_cells(corpus: Library, card: DuplicateCard, work: Path) -> Pairs:
-    """What a curation finds with the card where it looks in cells alone."""
+    """What a curation finds with the card where it looks in cells alone, without its second look."""
     found = list[Path]()
     for by, visited in cast(list[tuple[By, int]], [("embedding", card.cells.visited), ("hash", card.cells.visited_by_hash)]):
         folder, centroids = work / by, work / by / "centroids.npz"
@@ -218,12 +231,11 @@ class Bench:
 KINDS = ("duplicates", "test images")
 
 
-def measure(work: Path, samples: Sequence[Sample], tests: TaskImages, *, each: int, seed: int, encoder: str, least: float) -> Bench:
+def measure(work: Path, samples: Sequence[Sample], tests: TaskImages, card: DuplicateCard, *, each: int, seed: int, encoder: str) -> Bench:
     """Plant, sign and compare."""
     folder = work / "corpus-shards"
     planted = plant(folder, samples, tests, each, seed)
     corpus, sets = sign(folder, tests, {"model": encoder, "device": "cpu"}, work)
-    card = DuplicateCard(agreement=least)
     among = dict(zip(KINDS, (corpus, sets), strict=True))
     curation = {kind: pairs_of(corpus, other, card, work / kind) for kind, other in among.items()}
     hashes = {kind: hash_pairs(corpus, other, folder, tests, 24) for kind, other in among.items()}
@@ -270,13 +282,16 @@ def main() -> None:
     parser.add_argument("--encoder", default="tips-nano")
     parser.add_argument("--bits", type=int, default=8, help="for phash alone")
     parser.add_argument(
-        "--cells", type=lambda text: [int(images) for images in text.split(",")], default=[], help="images of a cell, as 100,30"
+        "--cells",
+        type=lambda text: [int(images) for images in text.split(",")],
+        default=[],
+        help="images of a cell, as 100,30; then all is without the second look",
     )
     parser.add_argument("--choose", action="store_true", help="print precision and recall over thresholds")
     arguments = parser.parse_args()
-    card = load_card("task", "rooms-seg")
-    prepare(card, root_of(card, None))
-    tests = open_images(card, "test", root_of(card, None))
+    task = load_card("task", "rooms-seg")
+    prepare(task, root_of(task, None))
+    tests = open_images(task, "test", root_of(task, None))
     default = DuplicateCard().agreement
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
@@ -285,7 +300,9 @@ def main() -> None:
             write_rooms("webdataset", rooms, seed=arguments.seed, train=arguments.images, val=4)
         samples = [sample for shard in sorted(rooms.glob("train-*.tar")) for sample in read_samples(shard)][: arguments.images]
         options = {"each": arguments.each, "seed": arguments.seed, "encoder": arguments.encoder}
-        bench = measure(work, samples, tests, **options, least=LOW if arguments.choose else default)
+        rounds = 0 if arguments.cells else DuplicateCard().rounds  # what cells find is compared with what all pairs find
+        card = DuplicateCard(agreement=LOW if arguments.choose else default, rounds=rounds)
+        bench = measure(work, samples, tests, card, **options)
         in_cells = cells_table(bench, Library.load(work / "corpus"), arguments.cells, work) if arguments.cells else ""
     print(json.dumps({"images": len(bench.planted), "copies": len(CASES) * arguments.each, **options}))
     if arguments.choose:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
@@ -30,6 +31,29 @@ def save_npz(path: Path, **arrays: Any) -> None:
         np.savez(file, **arrays)
 
 
+def map_npz(path: Path, what: str, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays of a file of `save_npz` by their names, on the disk still: what is taken of them is read, and nothing else.
+
+    what: as for `read_npz`. Errors: as there.
+    """
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as data:
+            return {name: _mapped(path, file, data.getinfo(f"{name}.npy").header_offset) for name in names}
+    except BROKEN as error:
+        raise _broken(path, what) from error
+
+
+def _mapped(path: Path, file: BinaryIO, header: int) -> np.ndarray:
+    """header: where the entry of the array begins. A name and another field lie before the array, as long as said there (APPNOTE 4.3.7)."""
+    file.seek(header + 26)
+    file.seek(sum(struct.unpack("<HH", file.read(4))), os.SEEK_CUR)
+    np.lib.format.read_magic(file)
+    shape, by_columns, kind = np.lib.format.read_array_header_1_0(file)
+    if not np.prod(shape):
+        return np.zeros(shape, kind)
+    return np.memmap(path, kind, "r", file.tell(), shape, "F" if by_columns else "C").view(np.ndarray)
+
+
 def read_npz(path: Path, what: str, read: Callable[[Any], ReadT]) -> ReadT:
     """`read` of the file's arrays. what: what the file is meant to hold, for the message ("probe", "index").
 
@@ -41,4 +65,8 @@ def read_npz(path: Path, what: str, read: Callable[[Any], ReadT]) -> ReadT:
     except UserError:
         raise
     except BROKEN as error:
-        raise UserError(f"not a saved {what}, or a broken one", where=path, fix="Delete its folder and run again.") from error
+        raise _broken(path, what) from error
+
+
+def _broken(path: Path, what: str) -> UserError:
+    return UserError(f"not a saved {what}, or a broken one", where=path, fix="Delete its folder and run again.")

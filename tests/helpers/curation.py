@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import numpy as np
 import yaml
 from PIL import Image, ImageOps
 
+from tips_bench.corpus.curation.library import Library
+from tips_bench.corpus.curation.looks import look_at
 from tips_bench.corpus.store import Sample, write_shard
+from tips_bench.npz import save_npz
 
 SIDE = 56
 TASK = "drawings"
@@ -32,6 +36,29 @@ def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
     out = io.BytesIO()
     image.save(out, kind)
     return out.getvalue()
+
+
+def signed(
+    folder: Path, files: list[list[Image.Image]], embeddings: Sequence[np.ndarray] = (), sources: Sequence[str] | None = None
+) -> Library:
+    """Signatures of images, in so many files. embeddings: [N,D] of each file; else random ones that say nothing. sources: of each file."""
+    rng = np.random.default_rng(0)
+    for number, images in enumerate(files):
+        looks = [look_at(np.asarray(image)) for image in images]
+        embeddings_ND = embeddings[number] if embeddings else rng.standard_normal((len(images), 8))
+        save_npz(
+            folder / f"{number}.npz",
+            places_N=np.arange(len(images)),
+            keys_N=np.array([f"{number}-{place:03d}" for place in range(len(images))], "U8"),
+            sizes_N2=np.array([image.size[::-1] for image in images]).reshape(-1, 2),
+            hashes_N4=np.array([look[0] for look in looks], np.uint64).reshape(-1, 4),
+            thumbnails_NSS=np.array([look[1] for look in looks], np.uint8).reshape(-1, 48, 48),
+            colors_NCC2=np.array([look[2] for look in looks], np.uint8).reshape(-1, 24, 24, 2),
+            embeddings_ND=(embeddings_ND / np.linalg.norm(embeddings_ND, axis=1, keepdims=True)).astype(np.float16),
+            dropped="{}",
+        )
+    named = sources or [f"{number}.tar" for number in range(len(files))]
+    return Library.make(folder, {f"{number}.npz": source for number, source in enumerate(named)})
 
 
 def write_corpus(folder: Path) -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.helpers.curation import TASK, write_corpus, write_task
+from tests.helpers.curation import TASK, drawing, encoded, write_corpus, write_task
 from tests.helpers.kills import Killed, kills_at_each_file
 from tips_bench.cli.app import app
 from tips_bench.corpus import pieces
@@ -29,7 +29,7 @@ from tips_bench.corpus.curation.curate import curate
 from tips_bench.corpus.curation.signatures import Signer
 from tips_bench.corpus.curation.task_images import gather
 from tips_bench.corpus.curation.wish import Wish
-from tips_bench.corpus.store import Manifest, load_manifest, read_samples, shards_of
+from tips_bench.corpus.store import Manifest, Sample, load_manifest, read_samples, shards_of, write_shard
 from tips_bench.errors import UserError
 from tips_bench.executors.chosen import Chosen
 
@@ -82,6 +82,20 @@ def test_copies_and_test_images_go_and_all_else_stays(tmp_path: Path, planted: d
     assert keys == sorted(keys) and len(set(keys)) == 33
 
 
+def test_data_sets_have_a_number_of_candidates_of_their_own(
+    tmp_path: Path, planted: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_pairs, seen = alike.find_pairs, dict[str, int]()
+
+    def noted(**given: Any) -> None:
+        seen[Path(given["among"]).name] = given["card"]["neighbors"]
+        find_pairs(**given)
+
+    monkeypatch.setattr(alike, "find_pairs", noted)
+    curate(tmp_path / "raw", tmp_path / "out", wish([*CARD, "duplicates.neighbors=5", "contamination.neighbors=3"]))
+    assert seen == {"corpus": 5, "sets": 3}
+
+
 def test_a_draw_is_of_what_is_near_the_named_images_and_of_the_number_asked_for(tmp_path: Path, planted: dict[str, str]) -> None:
     near, _ = gather([TASK], ["train"], None, whatever_is_here=False)
     made = curate(tmp_path / "raw", tmp_path / "near", Wish(PIXELS, curation_card(["near.per_query=1"]), near=near))
@@ -111,6 +125,31 @@ def test_in_cells_the_same_copies_go_and_stopped_at_any_moment_it_goes_on_to_the
     assert made.steps[-1].dropped == exact.steps[-1].dropped and made.shards == exact.shards
     kills = kills_at_each_file(lambda: curate(tmp_path / "raw", tmp_path / "killed", asked), monkeypatch)
     assert kills >= 5 and contents(tmp_path / "killed") == contents(tmp_path / "once")
+
+
+@pytest.mark.parametrize("card", [["duplicates.cells.above=0", "duplicates.cells.images=100"], []], ids=["in-cells", "all-pairs"])
+def test_a_part_that_only_knows_what_goes_is_compared_with_what_stays_whatever_stops_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, card: list[str]
+) -> None:
+    """Each image has one candidate: the part of a part has the part, and this goes for the picture."""
+    picture = drawing(1)
+    part = picture.crop((8, 6, 152, 114))
+    images = {"picture": picture, "part": part, "part-of-part": part.crop((12, 8, 136, 102)), "other": drawing(2)}
+    for number, (key, image) in enumerate(images.items()):
+        write_shard(tmp_path / "raw" / f"{number:03d}.tar", [Sample(key, encoded(image), "png", {"web": key})])
+    one = ["duplicates.neighbors=1", "duplicates.largest=0", *card]
+
+    def asked(*more: str) -> Wish:
+        return Wish(PIXELS, curation_card([*one, *more]), dedup=True)
+
+    curate(tmp_path / "raw", tmp_path / "once", asked("duplicates.rounds=0"))
+    assert origins(tmp_path / "once") == {"picture", "part-of-part", "other"}
+    curate(tmp_path / "raw", tmp_path / "again", asked())
+    assert origins(tmp_path / "again") == {"picture", "other"}
+    lines = [json.loads(line) for line in (tmp_path / "again" / "dropped.jsonl").read_text().splitlines()]
+    assert {line["same_as"].split("/")[1] for line in lines} == {"picture"} and all(line["agreement"] > 0.945 for line in lines)
+    kills = kills_at_each_file(lambda: curate(tmp_path / "raw", tmp_path / "killed", asked()), monkeypatch)
+    assert kills >= 5 and contents(tmp_path / "killed") == contents(tmp_path / "again")
 
 
 def test_two_commands_with_one_target_share_its_pieces(tmp_path: Path, planted: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +231,7 @@ def test_the_work_of_a_stage_is_not_done_again(tmp_path: Path, planted: dict[str
         patch.setattr(step, "choose", stop)
         curate(tmp_path / "raw", tmp_path / "out", wish())
     signed = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / ".curation").glob("*/*.npz")}
-    assert len(signed) == 10
+    assert len(signed) == 11
     never: Callable[..., Any] = stop
     monkeypatch.setattr(signatures, "look_at", never)
     monkeypatch.setattr(alike, "overlays", never)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageEnhance
 from torch.nn import functional as F
 
 from tests.helpers.curation import drawing, encoded
@@ -111,6 +111,22 @@ def test_of_copies_one_whose_caption_agrees_stays_though_it_is_smaller(tmp_path:
     curate(tmp_path / "copies", tmp_path / "by-size", Wish(signer, dedup=True))
     curate(tmp_path / "copies", tmp_path / "by-caption", Wish(signer, dedup=True, agree=0.5))
     assert set(samples_of(tmp_path / "by-size")) == {"large"} and set(samples_of(tmp_path / "by-caption")) == {"a-small"}
+
+
+def test_copies_that_are_known_by_one_whose_caption_is_lost_are_compared_with_each_other(tmp_path: Path, signer: Signer) -> None:
+    """Each has one candidate: a brighter and a darker copy have the picture between them, which goes."""
+    brightness = ImageEnhance.Brightness(drawing(1))
+    images = {"picture": drawing(1), "brighter": brightness.enhance(1.2), "darker": brightness.enhance(0.8), "other": drawing(2)}
+    write_shard(tmp_path / "texts" / "000.tar", [Sample(key, encoded(image), "png", {"web": CORPUS}) for key, image in images.items()])
+    known = cosines(tmp_path / "texts", signer)
+    order = {key: sorted(range(len(CORPUS)), key=lambda number: known[key, number]) for key in images}
+    said = {key: CORPUS[order[key][0 if key == "picture" else -1]] for key in images}
+    assert known["picture", order["picture"][0]] < min(known[key, order[key][-1]] for key in images if key != "picture")
+    write_shard(tmp_path / "copies" / "000.tar", [Sample(key, encoded(image), "png", {"web": said[key]}) for key, image in images.items()])
+    for rounds, stay in ((0, {"brighter", "darker", "other"}), (1, {"brighter", "other"})):
+        card = curation_card(["duplicates.neighbors=1", "duplicates.largest=0", "duplicates.bits=0", f"duplicates.rounds={rounds}"])
+        curate(tmp_path / "copies", tmp_path / f"out-{rounds}", Wish(signer, card, dedup=True, agree=0.75))
+        assert set(samples_of(tmp_path / f"out-{rounds}")) == stay
 
 
 def test_shares_encoders_and_corpora_that_cannot_be_used_are_refused(tmp_path: Path, signer: Signer) -> None:

@@ -27,7 +27,7 @@ def test_planted_copies_and_test_images_are_found_and_nothing_else(tmp_path: Pat
     write_task(tmp_path / "cards", tmp_path, [Image.open(io.BytesIO(sample.image)).convert("RGB") for sample in val])
     tests = open_images(load_card("task", TASK), "test", tmp_path)
     card = DuplicateCard()
-    bench = measure(tmp_path / "work", train, tests, each=1, seed=5, encoder="tips-nano", least=card.agreement)
+    bench = measure(tmp_path / "work", train, tests, card, each=1, seed=5, encoder="tips-nano")
     for kind in KINDS:
         ours, theirs = bench.found(kind, "curation", card.agreement), bench.found(kind, "hashes", -8)
         assert ours.precision == 1, kind

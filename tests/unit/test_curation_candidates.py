@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.helpers.curation import drawing, signed
 from tips_bench.corpus.curation import candidates as module
+from tips_bench.corpus.curation.alike import find_pairs, load_pairs
 from tips_bench.corpus.curation.candidates import NOTHING, candidates
 from tips_bench.corpus.curation.card import DuplicateCard
 from tips_bench.corpus.curation.library import Library
@@ -103,6 +105,21 @@ def test_an_index_is_made_once_for_each_file_and_what_made_it_is_recorded(
     candidates(embeddings_ND, hashes_N4, among, CARD, None)
     assert made == among.counts
     assert module.search_library() == ("faiss" if with_faiss else "numpy")
+
+
+@pytest.mark.parametrize("files", [1, 2], ids=["a-file-of-each-set", "two-files-of-the-first"])
+def test_like_images_of_one_data_set_do_not_hide_the_copy_in_another(tmp_path: Path, files: int) -> None:
+    """Nine images of the first set have the embedding of the image, the copy in the second set has one that is less near."""
+    picture, crowd = drawing(1), [drawing(number) for number in range(10, 19)]
+    near_D, less_D = np.eye(8)[0], np.eye(8)[0] + np.eye(8)[1]
+    corpus = signed(tmp_path / "corpus", [[picture.crop((24, 18, 136, 102))]], [near_D[None]])
+    halves = [crowd] if files == 1 else [crowd[:5], crowd[5:]]
+    embeddings = [np.tile(near_D, (len(half), 1)) for half in halves] + [less_D[None]]
+    sets = signed(tmp_path / "sets", [*halves, [picture]], embeddings, ["first (test)"] * files + ["second (test)"])
+    assert sets.by_source() == {"first (test)": range(files), "second (test)": range(files, files + 1)}
+    find_pairs(str(corpus.folder), 0, str(sets.folder), DuplicateCard(bits=0).model_dump(), str(tmp_path / "matches.npz"))
+    matches = load_pairs([tmp_path / "matches.npz"])
+    assert matches.rows_P.tolist() == [0] and matches.others_P.tolist() == [9]
 
 
 def test_every_copy_of_a_picture_knows_the_largest(tmp_path: Path) -> None:

@@ -7,17 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from tests.helpers.curation import drawing
+from tests.helpers.curation import drawing, signed
 from tips_bench.corpus.curation import cells
 from tips_bench.corpus.curation.alike import Pairs, find_pairs, find_pairs_in_cell, load_pairs
 from tips_bench.corpus.curation.candidates import NOTHING, By, candidates
 from tips_bench.corpus.curation.card import CellCard, DuplicateCard
 from tips_bench.corpus.curation.cells import cells_of, divide, make_centroids, nearest_cells, parts, read_cell, read_centroids
 from tips_bench.corpus.curation.library import Library
-from tips_bench.corpus.curation.looks import look_at
 from tips_bench.errors import UserError
-from tips_bench.npz import save_npz
 
 COUNTS = (13, 0, 20, 11)
 CARD = CellCard(images=10, sample=8)
@@ -26,25 +25,12 @@ CARD = CellCard(images=10, sample=8)
 @pytest.fixture
 def library(tmp_path: Path) -> Library:
     """Drawings, of which every third is a smaller or a mirrored copy of an earlier one, with random embeddings that say nothing of it."""
-    rng, start = np.random.default_rng(0), 0
-    for number, count in enumerate(COUNTS):
+    files, start = list[list[Image.Image]](), 0
+    for count in COUNTS:
         images = [drawing(3 * (row // 6) if row % 3 == 2 else row) for row in range(start, start + count)]
-        changed = [image.resize((120, 90)).transpose(0) if row % 2 else image for row, image in enumerate(images)]
-        looks = [look_at(np.asarray(image)) for image in changed]
-        embeddings_ND = rng.standard_normal((count, 8))
-        save_npz(
-            tmp_path / "signed" / f"{number}.npz",
-            places_N=np.arange(count),
-            keys_N=np.array([f"{row:03d}" for row in range(start, start + count)], "U3"),
-            sizes_N2=np.array([image.size[::-1] for image in changed]).reshape(-1, 2),
-            hashes_N4=np.array([look[0] for look in looks], np.uint64).reshape(-1, 4),
-            thumbnails_NSS=np.array([look[1] for look in looks], np.uint8).reshape(-1, 48, 48),
-            colors_NCC2=np.array([look[2] for look in looks], np.uint8).reshape(-1, 24, 24, 2),
-            embeddings_ND=(embeddings_ND / np.linalg.norm(embeddings_ND, axis=1, keepdims=True)).astype(np.float16),
-            dropped="{}",
-        )
+        files.append([image.resize((120, 90)).transpose(0) if row % 2 else image for row, image in enumerate(images)])
         start += count
-    return Library.make(tmp_path / "signed", {f"{number}.npz": f"{number}.tar" for number in range(len(COUNTS))})
+    return signed(tmp_path / "signed", files)
 
 
 def divided(library: Library, folder: Path, by: By, visited: int) -> np.ndarray:

@@ -10,6 +10,7 @@ candidates     which of many images may be the same picture as an image
 cells          images of a large corpus that look alike, put together
 alike          pairs of candidates whose thumbnails agree
 duplicates     groups of such pairs, of which one image stays
+again          a second look: the images that stay for the two of a pair are compared, too
 agreeing       web captions that agree with their images
 near           the images nearest to those of data sets
 kmeans         k-means over more points than the memory holds

@@ -51,6 +51,13 @@ class WebCaptions:
         best_T[np.lexsort((self.numbers_T, self.rows_T, -self.cosines_T))[: max(1, round(share * len(best_T)))]] = True
         return best_T
 
+    def lost(self, agrees_T: np.ndarray, images: int) -> np.ndarray:
+        """[N] whether an image had web captions and loses all. agrees_T: of captions that stay. images: N."""
+        lost_N = np.zeros(images, bool)
+        lost_N[self.rows_T] = True
+        lost_N[self.rows_T[agrees_T]] = False
+        return lost_N
+
 
 NONE = WebCaptions(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
 

@@ -17,6 +17,7 @@ from tips_bench.corpus.curation.card import DuplicateCard
 from tips_bench.corpus.curation.cells import read_cell
 from tips_bench.corpus.curation.library import Library
 from tips_bench.corpus.curation.looks import Overlay, Thumbnail, hash_bits, overlays
+from tips_bench.corpus.curation.signatures import Signatures
 from tips_bench.npz import read_npz, save_npz
 
 
@@ -67,17 +68,32 @@ class Looks(Protocol):
 
 
 def find_pairs(folder: str, number: int, among: str, card: dict[str, Any], done: str) -> None:
-    """Look for the images of one file of the library `folder` in the library `among`; in their own one, a pair may be named twice."""
+    """Look for the images of one file of the library `folder` in the library `among`; in their own one, a pair may be named twice.
+
+    Another one holds data sets. Candidates are found in each by itself: so the like images of one hide none of another.
+    """
     library, others, settings = Library.load(Path(folder)), Library.load(Path(among)), DuplicateCard(**card)
-    own, itself = library.read(number), library.rows(number) if folder == among else None
-    rows_NR = candidates(own.embeddings_ND, own.hashes_N4, others, settings, itself)
+    own = library.read(number)
+    if folder == among:
+        rows_NR = candidates(own.embeddings_ND, own.hashes_N4, others, settings, library.rows(number))
+    else:
+        rows_NR = _candidates_of_each_set(own, others, settings)
     pairs_P2 = np.unique(np.stack([(rows_NR != NOTHING).nonzero()[0], rows_NR[rows_NR != NOTHING]], 1), axis=0)
     agreement_P, bits_P = np.zeros(len(pairs_P2)), np.zeros(len(pairs_P2), np.uint8)
-    for file, places_P in _by_file(others, pairs_P2[:, 1]):
+    for file, places_P in others.by_file(pairs_P2[:, 1]):
         near_P2 = pairs_P2[places_P] - [0, others.rows(file).start]
         agreement_P[places_P], bits_P[places_P] = compare(own, others.read(file), near_P2, settings)
     found = Pairs(pairs_P2[:, 0] + library.rows(number).start, pairs_P2[:, 1], agreement_P, bits_P)
     save_npz(Path(done), **vars(found.at(same_picture(agreement_P, bits_P, settings))))
+
+
+def _candidates_of_each_set(own: Signatures, sets: Library, card: DuplicateCard) -> np.ndarray:
+    """[N,R] rows of the sets. The largest of a set is of no use: none goes for it."""
+    card, found = card.model_copy(update={"largest": 0}), [np.zeros((len(own), 0), np.int64)]
+    for files in sets.by_source().values():
+        rows_NR = candidates(own.embeddings_ND, own.hashes_N4, sets.part(files), card, None)
+        found.append(np.where(rows_NR == NOTHING, NOTHING, rows_NR + sets.starts[files.start]))
+    return np.concatenate(found, 1)
 
 
 def find_pairs_in_cell(folder: str, number: int, by: By, card: dict[str, Any], done: str) -> None:
@@ -100,7 +116,7 @@ def find_pairs_in_cell(folder: str, number: int, by: By, card: dict[str, Any], d
                 agreement_P, bits_P = compare(own, others, pairs_P2, settings)
                 pairs = Pairs(own.rows_N[pairs_P2[:, 0]], others.rows_N[pairs_P2[:, 1]], agreement_P, bits_P)
                 found.append(pairs.at(same_picture(agreement_P, bits_P, settings)))
-    save_npz(Path(done), **vars(_joined(found)))
+    save_npz(Path(done), **vars(joined(found)))
 
 
 def compare(own: Looks, others: Looks, pairs_P2: np.ndarray, card: DuplicateCard) -> tuple[np.ndarray, np.ndarray]:
@@ -109,16 +125,11 @@ def compare(own: Looks, others: Looks, pairs_P2: np.ndarray, card: DuplicateCard
     return np.array(found, np.float64), hash_bits(own.hashes_N4[pairs_P2[:, 0]], others.hashes_N4[pairs_P2[:, 1]])
 
 
-def _by_file(library: Library, rows_P: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """(number of a file, places of rows_P that are rows of it) of each file that has any."""
-    files_P = np.searchsorted(library.starts, rows_P, side="right") - 1
-    return [(int(file), np.flatnonzero(files_P == file)) for file in np.unique(files_P)]
-
-
 def load_pairs(files: list[Path]) -> Pairs:
     """All pairs of the files, in their order."""
-    return _joined([read_npz(file, "file of pairs", lambda data: Pairs(*(data[name] for name in Pairs.__annotations__))) for file in files])
+    return joined([read_npz(file, "file of pairs", lambda data: Pairs(*(data[name] for name in Pairs.__annotations__))) for file in files])
 
 
-def _joined(parts: Sequence[Pairs]) -> Pairs:
+def joined(parts: Sequence[Pairs]) -> Pairs:
+    """All pairs of the parts, in their order."""
     return Pairs(*(np.concatenate([getattr(part, name) for part in (NONE, *parts)]) for name in Pairs.__annotations__))

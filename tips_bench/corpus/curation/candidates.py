@@ -126,7 +126,8 @@ Ranked = tuple[np.ndarray, np.ndarray]
 def _alike(hashes_n4: np.ndarray, block: Block, card: DuplicateCard) -> dict[str, Ranked]:
     """Of the images whose hashes differ within the card's bound, the nearest, by minus these bits, and the largest, by their pixels."""
     differ_nM = hash_distances(hashes_n4, block.hashes_M4)
-    return {"hash": _nearest(differ_nM, card), "largest": _largest(differ_nM, card, block.pixels_M)}
+    found = {"hash": _nearest(differ_nM, card)}
+    return found | {"largest": _largest(differ_nM, card, block.pixels_M)} if card.largest else found
 
 
 def _nearest(differ_nM: np.ndarray, card: DuplicateCard) -> Ranked:

@@ -30,17 +30,19 @@ class DuplicateCard(Strict):
     """When two images are the same picture.
 
     neighbors: how many candidates each image has by its embedding, and as many by its hashes. bits: of 64, by which a hash of a candidate
-    differs at most. largest: how many of all images within these bits are candidates because they have the most pixels. agreement: the
-    correlation of the gray values of both thumbnails, one of them laid over a part of the other, from which two images are the same
-    picture. like_bits, like_agreement: a lower agreement is enough where hashes differ by so few bits.
-    colors: the least cosine of their colors. plain_agreement: the agreement that is needed where one image is laid over less than
-    plain_area of the other and less than plain_edges of its pixels differ from a neighbor: what shows little fits somewhere by chance.
-    least_scale: the smallest part, as a share of a side, that one image may show of the other. cells: how a large corpus is looked through.
+    differs at most. largest: how many of all images within these bits are candidates because they have the most pixels. rounds: how often,
+    at most, the images that stay for the two of a pair are compared, too, see `again`; 0 = never. agreement: the correlation of the gray
+    values of both thumbnails, one of them laid over a part of the other, from which two images are the same picture. like_bits,
+    like_agreement: a lower agreement is enough where hashes differ by so few bits. colors: the least cosine of their colors.
+    plain_agreement: the agreement that is needed where one image is laid over less than plain_area of the other and less than plain_edges
+    of its pixels differ from a neighbor: what shows little fits somewhere by chance. least_scale: the smallest part, as a share of a side,
+    that one image may show of the other. cells: how a large corpus is looked through.
     """
 
     neighbors: int = Field(8, gt=0, le=256)
     bits: int = Field(14, ge=0, le=64)
     largest: int = Field(1, ge=0, le=256)
+    rounds: int = Field(16, ge=0)
     agreement: float = Field(0.945, gt=0, le=1)
     like_bits: int = Field(8, ge=0, le=64)
     like_agreement: float = Field(0.85, gt=0, le=1)
@@ -53,9 +55,10 @@ class DuplicateCard(Strict):
 
 
 class ContaminationCard(Strict):
-    """splits: of the tasks, whose images may not be in the corpus."""
+    """splits: of the tasks, whose images may not be in the corpus. neighbors: as of `DuplicateCard`, of each of these sets by itself."""
 
     splits: list[Literal["train", "test"]] = Field(["test"], min_length=1)
+    neighbors: int = Field(8, gt=0, le=256)
 
 
 class NearCard(Strict):

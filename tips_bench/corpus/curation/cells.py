@@ -119,6 +119,10 @@ def divide(folder: str, first: int, behind: int, by: By, centroids: str, visited
         np.save(out, begins)
 
 
+LOOKS = {"size": "sizes_N2", "hashes": "hashes_N4", "thumbnail": "thumbnails_NSS", "colors": "colors_NCC2"}
+"""Field of an entry -> the array of signatures that it is taken from."""
+
+
 def _entry(dim: int) -> np.dtype[np.void]:
     """What is kept of an image: its row in the library, and of its signatures what a comparison needs. dim: 0 leaves embeddings out."""
     looks = [("thumbnail", np.uint8, (SIDE, SIDE)), ("colors", np.uint8, (COARSE, COARSE, 2))]
@@ -128,8 +132,8 @@ def _entry(dim: int) -> np.dtype[np.void]:
 def _entries(signatures: Signatures, start: int, kind: np.dtype[np.void]) -> np.ndarray:
     made_n = np.zeros(len(signatures), kind)
     made_n["row"] = start + np.arange(len(signatures))
-    made_n["hashes"], made_n["size"] = signatures.hashes_N4, signatures.sizes_N2
-    made_n["thumbnail"], made_n["colors"] = signatures.thumbnails_NSS, signatures.colors_NCC2
+    for field, name in LOOKS.items():
+        made_n[field] = getattr(signatures, name)
     made_n["embedding"] = signatures.embeddings_ND[:, : kind["embedding"].shape[0]]
     return made_n
 
@@ -158,6 +162,17 @@ class Held:
         entry = self.entries_N[place]
         height, width = entry["size"].tolist()
         return Thumbnail(entry["thumbnail"], entry["colors"], width / height)
+
+
+def held(library: Library, rows_N: np.ndarray) -> Held:
+    """Images of a library by their rows, without embeddings. Of each file only these images are read."""
+    entries_N = np.zeros(len(rows_N), _entry(0))
+    entries_N["row"] = rows_N
+    for number, places_n in library.by_file(rows_N):
+        looks, inside_n = library.looks(number), rows_N[places_n] - library.rows(number).start
+        for field, name in LOOKS.items():
+            entries_N[field][places_n] = looks[name][inside_n]
+    return Held(entries_N)
 
 
 @dataclass(frozen=True)

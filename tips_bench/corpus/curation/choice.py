@@ -68,7 +68,7 @@ def choose(
 
     rank: [N] of the images that may be found -> [N] the rank of each among the nearest of a named data set, see `near.nearest_rank`.
     """
-    pixels_N = np.concatenate([np.zeros(0, np.int64), *(corpus.array(n, "sizes_N2").prod(1) for n in range(len(corpus.files)))])
+    pixels_N = corpus.pixels()
     choice = Choice(np.ones(len(corpus), bool), stands_for(pairs, pixels_N), pairs, matches)
     if sets is not None:
         _forbid(choice, sets)
@@ -85,9 +85,8 @@ def choose(
 
 def _forbid(choice: Choice, sets: Library) -> None:
     """Drop the images that show one of a data set, and all that are the same picture as they are; the first set is the reason."""
-    for source in dict.fromkeys(sets.sources):
-        files = [file for file, own in enumerate(sets.sources) if own == source]
-        inside_P = (choice.matches.others_P >= sets.rows(files[0]).start) & (choice.matches.others_P < sets.rows(files[-1]).stop)
+    for source, files in sets.by_source().items():
+        inside_P = (choice.matches.others_P >= sets.starts[files.start]) & (choice.matches.others_P < sets.starts[files.stop])
         forbidden = np.zeros(len(choice.kept_N), bool)
         forbidden[choice.stays_N[choice.matches.rows_P[inside_P]]] = True
         choice.keep(~forbidden[choice.stays_N], f"shows an image of {source}")
@@ -97,9 +96,7 @@ def _leave_out_wrong(wish: Wish, choice: Choice, captions: WebCaptions, pixels_N
     """Drop the images that had web captions and lose all. No other image goes in favor of such a one: a copy may have a better caption."""
     assert wish.agree is not None, "captions were compared"
     choice.captions, choice.agrees_T = captions, captions.best(wish.agree)
-    lost_N = np.zeros(len(choice.kept_N), bool)
-    lost_N[captions.rows_T] = True
-    lost_N[captions.rows_T[choice.agrees_T]] = False
+    lost_N = captions.lost(choice.agrees_T, len(choice.kept_N))
     choice.keep(~lost_N, "no web caption agrees with the image")
     choice.stays_N = stands_for(choice.pairs.at(~lost_N[choice.pairs.rows_P] & ~lost_N[choice.pairs.others_P]), pixels_N)
 

@@ -4,9 +4,10 @@ Each stage leaves files in the target's folder .curation, so that a curation tha
 commands with one target share its pieces:
 
     corpus, sets, near    signatures of the corpus and of the data sets that are named (pieces)
+    captions              how well web captions agree with their images (pieces)
     pairs, matches        images of the corpus that are the same picture as others, or as images of the data sets (pieces)
     cells-*, pairs-*      in place of pairs, of a large corpus: images that look alike, put together, and pairs among them (pieces)
-    captions              how well web captions agree with their images (pieces)
+    again-*               in rounds: which images of the corpus are compared once more, and the pairs that this finds (pieces)
     nearest               the images of each part that are near the named sets (pieces)
     tree                  the clusters of a balanced draw
     plan                  the new places of the samples that stay, and last plan.json: the choice is made
@@ -35,11 +36,12 @@ import numpy as np
 
 from tips_bench import __version__
 from tips_bench.corpus.card import finish
-from tips_bench.corpus.curation import shuffle
+from tips_bench.corpus.curation import again, shuffle
 from tips_bench.corpus.curation.agreeing import NONE as NO_CAPTIONS
 from tips_bench.corpus.curation.agreeing import WebCaptions, load_captions
-from tips_bench.corpus.curation.alike import NONE, Pairs, load_pairs
+from tips_bench.corpus.curation.alike import NONE, Pairs, joined, load_pairs
 from tips_bench.corpus.curation.candidates import By
+from tips_bench.corpus.curation.card import DuplicateCard
 from tips_bench.corpus.curation.cells import make_centroids, parts, read_centroids
 from tips_bench.corpus.curation.choice import Choice, choose
 from tips_bench.corpus.curation.library import LISTED, Library
@@ -108,9 +110,9 @@ class _Curation:
         """All stages. before: the manifest of the source."""
         corpus = self._sign_corpus()
         sets, near = self._sign_sets("sets", self.wish.against), self._sign_sets("near", self.wish.near)
-        pairs = self._pairs(corpus) if self.wish.dedup else NONE
-        matches = NONE if sets is None else self._compare("matches", corpus, sets)
         captions = None if self.wish.agree is None else self._compare_captions(corpus)
+        pairs = self._look_again(corpus, self._pairs(corpus), captions) if self.wish.dedup else NONE
+        matches = NONE if sets is None else self._matches(corpus, sets)
 
         def choose_once() -> None:
             rank = None if near is None else partial(self._near, corpus, near)
@@ -176,7 +178,7 @@ class _Curation:
         """Of the images of the corpus: of all that are compared with all, or of a large one with those of the same cells."""
         card = self.wish.card.duplicates.cells
         if len(corpus) <= card.above:
-            return self._compare("pairs", corpus, corpus)
+            return self._compare("pairs", corpus, corpus, self.wish.card.duplicates)
         by_embedding = self._in_cells(corpus, "embedding", card.visited)
         return load_pairs([*by_embedding, *self._in_cells(corpus, "hash", card.visited_by_hash)])
 
@@ -197,8 +199,31 @@ class _Curation:
             index.with_suffix(".entries").unlink(missing_ok=True)
         return files
 
-    def _compare(self, name: str, corpus: Library, among: Library) -> Pairs:
-        common = {"folder": str(corpus.folder), "among": str(among.folder), "card": self.wish.card.duplicates.model_dump(mode="json")}
+    def _look_again(self, corpus: Library, pairs: Pairs, captions: WebCaptions | None) -> Pairs:
+        """The pairs, and those that rounds of `again` find in addition."""
+        card, before = self.wish.card.duplicates, list[Path]()
+        lost_N = np.zeros(len(corpus), bool)
+        if captions is not None and self.wish.agree is not None:
+            lost_N = captions.lost(captions.best(self.wish.agree), len(corpus))
+        for name in (f"again-{number}" for number in range(card.rounds)):
+            listed = self.work / name / again.LISTED
+            write = partial(again.list_pairs, corpus, pairs, lost_N, tuple(before), listed)
+            complete(self.target, write, f"{WORK}/{name}/{listed.name}")
+            common = {"folder": str(corpus.folder), "listed": str(listed), "card": card.model_dump(mode="json")}
+            calls = [{**common, "first": first} for first in range(0, len(again.listed_pairs(listed)), again.PART)]
+            if not calls:
+                break
+            pairs = joined([pairs, load_pairs(self._all("again:find_pairs_again", name, calls))])
+            before.append(listed)
+        return pairs
+
+    def _matches(self, corpus: Library, sets: Library) -> Pairs:
+        """Of images of the corpus, and those of the sets that they show."""
+        card = self.wish.card.duplicates.model_copy(update={"neighbors": self.wish.card.contamination.neighbors})
+        return self._compare("matches", corpus, sets, card)
+
+    def _compare(self, name: str, corpus: Library, among: Library, card: DuplicateCard) -> Pairs:
+        common = {"folder": str(corpus.folder), "among": str(among.folder), "card": card.model_dump(mode="json")}
         return load_pairs(self._all("alike:find_pairs", name, [{**common, "number": number} for number in range(len(corpus.files))]))
 
     def _all(self, function: str, name: str, calls: Sequence[dict[str, Any]], suffix: str = ".npz") -> list[Path]:

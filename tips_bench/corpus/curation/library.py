@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from tips_bench.corpus.curation.candidates import Block
-from tips_bench.corpus.curation.signatures import Signatures, read_array, read_signatures
+from tips_bench.corpus.curation.signatures import Signatures, map_looks, read_array, read_signatures
 from tips_bench.files import write_text
 
 LISTED = "library.json"
@@ -66,6 +66,18 @@ class Library:
         number = bisect_right(self.starts, row) - 1
         return number, row - self.starts[number]
 
+    def by_source(self) -> dict[str, range]:
+        """Source -> numbers of its files, which lie one after another."""
+        found = dict[str, range]()
+        for number, source in enumerate(self.sources):
+            found[source] = range(found[source].start if source in found else number, number + 1)
+        return found
+
+    def part(self, files: range) -> Library:
+        """These files alone."""
+        own = slice(files.start, files.stop)
+        return Library(self.folder, self.files[own], self.counts[own], self.sources[own])
+
     def read(self, number: int) -> Signatures:
         """All signatures of a file."""
         return read_signatures(self.folder / self.files[number])
@@ -73,6 +85,19 @@ class Library:
     def array(self, number: int, name: str) -> np.ndarray:
         """One array of a file."""
         return read_array(self.folder / self.files[number], name)
+
+    def looks(self, number: int) -> dict[str, np.ndarray]:
+        """What a comparison of single images of a file needs, see `map_looks`."""
+        return map_looks(self.folder / self.files[number])
+
+    def by_file(self, rows_P: np.ndarray) -> list[tuple[int, np.ndarray]]:
+        """(number of a file, places of rows_P that are rows of it) of each file that has any."""
+        files_P = np.searchsorted(self.starts, rows_P, side="right") - 1
+        return [(int(file), np.flatnonzero(files_P == file)) for file in np.unique(files_P)]
+
+    def pixels(self) -> np.ndarray:
+        """[N] height times width of each image."""
+        return np.concatenate([np.zeros(0, np.int64), *(self.array(n, "sizes_N2").prod(1) for n in range(len(self.files)))])
 
     def embeddings(self, kept_N: np.ndarray | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """(first row, embeddings_nD float32) of each file. kept_N: only of these rows; the first row is then one of theirs."""

@@ -89,9 +89,8 @@ def _template() -> Any:
 def _found(sets: Library, matches: Pairs) -> list[dict[str, Any]]:
     """Of each data set, how many images were looked for and found."""
     found = []
-    for source in dict.fromkeys(sets.sources):
-        files = [file for file, own in enumerate(sets.sources) if own == source]
-        first, behind = sets.rows(files[0]).start, sets.rows(files[-1]).stop
+    for source, files in sets.by_source().items():
+        first, behind = sets.starts[files.start], sets.starts[files.stop]
         inside_P = (matches.others_P >= first) & (matches.others_P < behind)
         counts = {"found": len(np.unique(matches.others_P[inside_P])), "showing": len(np.unique(matches.rows_P[inside_P]))}
         found.append({"source": source, "images": behind - first, **counts})

@@ -28,7 +28,7 @@ from tips_bench.encoders import load_encoder
 from tips_bench.features.ahead import loaded
 from tips_bench.features.extract import Extractor
 from tips_bench.features.image_embeddings import ImageEmbedding
-from tips_bench.npz import read_npz, save_npz
+from tips_bench.npz import map_npz, read_npz, save_npz
 from tips_bench.training.crops import read_image
 from tips_bench.training.shard_files import shard_path
 from tips_bench.training.shard_index import index_shard
@@ -106,6 +106,14 @@ def read_signatures(file: Path) -> Signatures:
 def read_array(file: Path, name: str) -> np.ndarray:
     """One of its arrays, without the others. Errors: as `read_signatures`."""
     return read_npz(file, "file of signatures", lambda data: data[name])
+
+
+def map_looks(file: Path) -> dict[str, np.ndarray]:
+    """What a comparison of single images needs: sizes_N2, hashes_N4, thumbnails_NSS and colors_NCC2. What is not taken is not read.
+
+    Errors: as `read_signatures`.
+    """
+    return map_npz(file, "file of signatures", ("sizes_N2", "hashes_N4", "thumbnails_NSS", "colors_NCC2"))
 
 
 def sign_shard(shard: str, signer: dict[str, Any], done: str) -> None:
