@@ -97,7 +97,7 @@ def test_an_evaluation_whose_time_is_over_says_so(monkeypatch: pytest.MonkeyPatc
 
 def test_a_model_that_cannot_be_exported_is_a_fault_of_its_evaluations_and_ends_nothing(tmp_path: Path) -> None:
     parts = [EvaluationPart(every=1, task="rooms-seg"), EvaluationPart(every=2, task="rooms-depth")]
-    made = Evaluations(tmp_path, parts, lambda *_: {"mIoU": 1.0}, 0)
+    made = Evaluations(tmp_path, parts, lambda *_: {"mIoU": 1.0}, 0, last=4)
     made.export(2)  # of a folder that holds no run
     made.start(2)
     found = made.found(wait=threading.Event())
@@ -110,7 +110,8 @@ def test_a_run_that_goes_on_makes_the_scores_that_are_missing_and_tries_again_wh
         (tmp_path / "evaluations" / f"step-0000000{step}").mkdir(parents=True)
     lines = [{"step": 1, "task": "rooms-seg", "metrics": {"mIoU": 1.0}}, {"step": 2, "task": "rooms-seg", "metrics": {}, "fault": "in use"}]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps({"event": "evaluation", **line}) + "\n" for line in lines))
-    made = Evaluations(tmp_path, [EvaluationPart(every=1, task="rooms-seg")], lambda part, model, out: {"mIoU": float(model.name[-1])}, 3)
+    parts = [EvaluationPart(every=1, task="rooms-seg")]
+    made = Evaluations(tmp_path, parts, lambda part, model, out: {"mIoU": float(model.name[-1])}, 3, last=9)
     assert [(scored.step, scored.metrics) for scored in made.found(wait=threading.Event())] == [(2, {"mIoU": 2.0}), (3, {"mIoU": 3.0})]
 
 

@@ -19,6 +19,7 @@ from tips_bench.errors import UserError
 from tips_bench.training import checkpoint, runs
 from tips_bench.training.log import LOG_FILE, read_log
 from tips_bench.training.recipe_beside import EvaluationPart
+from tips_bench.training.schedule import is_due
 
 Evaluate = Callable[[EvaluationPart, Path, Path], dict[str, float]]
 """Scores the model in a folder, keeps the record in another, and gives the metrics by name. It is called in a thread."""
@@ -47,12 +48,14 @@ class Scored:
 class Evaluations:
     """The evaluations of a run, one after the other in a thread of their own. parts: those of the recipe; none on ranks but the first.
 
-    Those of models and checkpoints until `step` that a run which goes on has no score of are made first. keep: so many of the models
-    that have been scored, or could not be, the newest; None = all.
+    Those of models and checkpoints until `step` that a run which goes on has no score of are made first. last: step of the run, whose
+    model gets every evaluation. keep: so many of the models that have been scored, or could not be, the newest; None = all.
     """
 
-    def __init__(self, run: Path, parts: Sequence[EvaluationPart], evaluate: Evaluate, step: int, keep: int | None = None) -> None:
-        self.run, self.parts, self.evaluate, self.keep = run, parts, evaluate, keep
+    def __init__(
+        self, run: Path, parts: Sequence[EvaluationPart], evaluate: Evaluate, step: int, *, last: int, keep: int | None = None
+    ) -> None:
+        self.run, self.parts, self.evaluate, self.last, self.keep = run, parts, evaluate, last, keep
         self._done: set[tuple[int, str, str | None]] = set()
         self._unwritten: set[int] = set()  # steps whose model could not be exported
         self._due: queue.Queue[tuple[int, EvaluationPart]] = queue.Queue()
@@ -123,7 +126,7 @@ class Evaluations:
             shutil.rmtree(self._model(step), ignore_errors=True)
 
     def _parts_at(self, step: int) -> list[EvaluationPart]:
-        return [part for part in self.parts if step % part.every == 0]
+        return [part for part in self.parts if is_due(part.every, step, self.last)]
 
     def _model(self, step: int) -> Path:
         return self.run / EVALUATIONS / checkpoint.folder_at(self.run, step).name

@@ -43,6 +43,7 @@ from tips_bench.training.log import Log, read_log
 from tips_bench.training.preemption import raise_if_not_told, sigterm
 from tips_bench.training.rank_counts import check_ranks
 from tips_bench.training.recipe import Recipe
+from tips_bench.training.schedule import is_due
 from tips_bench.training.sources import find_shards, shard_order, source_orders
 from tips_bench.training.step import Learner
 from tips_bench.training.watchdog import Watchdog
@@ -112,8 +113,8 @@ class _Run:
         if broken:
             self._tell("broken shards", shards=[str(path) for path in broken])
         parts = recipe.evaluation if world.is_first else []
-        keep = recipe.running.keep_models
-        self.evaluations = Evaluations(run, parts, evaluate, self.step, keep) if parts and evaluate is not None else None
+        last, keep = recipe.steps, recipe.running.keep_models
+        self.evaluations = Evaluations(run, parts, evaluate, self.step, last=last, keep=keep) if parts and evaluate is not None else None
         self.writer = CheckpointWriter(run, world, recipe.running.keep, self._export)
 
     def take_note_of(self, changes: Changes) -> None:
@@ -200,7 +201,7 @@ class _Run:
         """Logs a step, and says what was wrong with it. Errors: a run that is lost."""
         held_out = self.held_out
         fault = self.bad.fault(report)
-        measured = held_out is not None and self.step % held_out.part.every == 0
+        measured = held_out is not None and is_due(held_out.part.every, self.step, self.recipe.steps)
         if held_out is not None and measured:
             report |= held_out.losses(self.learner, self.step - 1)
         if fault or measured or self.step % self.recipe.running.log_every == 0 or self.step in (1, self.recipe.steps):
