@@ -115,6 +115,17 @@ def test_a_run_that_goes_on_makes_the_scores_that_are_missing_and_tries_again_wh
     assert [(scored.step, scored.metrics) for scored in made.found(wait=threading.Event())] == [(2, {"mIoU": 2.0}), (3, {"mIoU": 3.0})]
 
 
+def test_evaluations_that_differ_in_their_overrides_alone_are_two(tmp_path: Path) -> None:
+    (tmp_path / "evaluations" / "step-00000001").mkdir(parents=True)
+    parts = [EvaluationPart(every=1, task="rooms-seg", overrides=[f"task.data.root=a/{seed}"]) for seed in (91, 92)]
+    first = {"event": "evaluation", "step": 1, "task": "rooms-seg", "overrides": ["task.data.root=a/91"], "metrics": {"mIoU": 1.0}}
+    (tmp_path / "log.jsonl").write_text(json.dumps(first) + "\n")
+    made = Evaluations(tmp_path, parts, lambda part, model, out: {"mIoU": 2.0}, 1, last=1)
+    (scored,) = made.found(wait=threading.Event())
+    assert scored.overrides == ["task.data.root=a/92"]
+    assert scored.named_metrics == {"evaluation/rooms-seg/task.data.root=a_92/mIoU": 2.0}
+
+
 @pytest.mark.parametrize(
     ("part", "said"),
     [
