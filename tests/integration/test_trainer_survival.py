@@ -69,6 +69,13 @@ def test_a_bad_sample_is_named_and_its_step_is_as_if_the_recipe_passed_over_it(
     assert all(torch.equal(value, wanted[name]) for name, value in learned(tmp_path / "bad").items())
 
 
+def test_an_evaluation_that_is_due_at_a_bad_step_is_made_behind_it(shards: str, tmp_path: Path, one_bad_sample: list[str]) -> None:
+    chosen = recipe(shards, steps=5, running={"log_every": 1}, evaluation={"every": 3, "task": "rooms-seg"})
+    train(chosen, tmp_path / "run", device="cpu", evaluate=lambda part, model, out: {"miou": float(model.name[-1])})
+    scored = [line for line in read_log(tmp_path / "run") if line.get("event") == "evaluation"]
+    assert one_bad_sample and [(line["step"], line["metrics"]) for line in scored] == [(4, {"miou": 4.0}), (5, {"miou": 5.0})]
+
+
 def test_a_sigterm_at_a_bad_step_waits_for_a_good_one(
     shards: str, tmp_path: Path, one_bad_sample: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,6 +115,20 @@ def test_a_run_that_goes_on_makes_the_scores_that_are_missing_and_tries_again_wh
     assert [(scored.step, scored.metrics) for scored in made.found(wait=threading.Event())] == [(2, {"mIoU": 2.0}), (3, {"mIoU": 3.0})]
 
 
+def test_what_a_row_of_bad_steps_put_off_is_made_behind_it_and_by_a_run_that_goes_on(tmp_path: Path) -> None:
+    for step in (3, 12, 13):
+        (tmp_path / "evaluations" / f"step-{step:08d}").mkdir(parents=True)
+    events = [(2, "passed over"), (9, "bad step"), (10, "passed over"), (11, "bad step")]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps({"step": step, "event": event}) + "\n" for step, event in events))
+    parts = [EvaluationPart(every=10, task="rooms-seg"), EvaluationPart(every=2, task="rooms-depth")]
+    made = Evaluations(tmp_path, parts, lambda *_: {"mIoU": 1.0}, 13, last=99)
+    assert [(scored.step, scored.task) for scored in made.found(wait=threading.Event())] == [(12, "rooms-seg"), (12, "rooms-depth")]
+    made.put_off(20)
+    (tmp_path / "evaluations" / "step-00000021").mkdir()
+    made.start(21)
+    assert [(scored.step, scored.task) for scored in made.found(wait=threading.Event())] == [(21, "rooms-seg"), (21, "rooms-depth")]
+
+
 def test_evaluations_that_differ_in_their_overrides_alone_are_two(tmp_path: Path) -> None:
     (tmp_path / "evaluations" / "step-00000001").mkdir(parents=True)
     parts = [EvaluationPart(every=1, task="rooms-seg", overrides=[f"task.data.root=a/{seed}"]) for seed in (91, 92)]

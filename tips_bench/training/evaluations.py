@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tips_bench.errors import UserError
 from tips_bench.training import checkpoint, runs
+from tips_bench.training.bad_steps import BAD_STEP, PASSED_OVER
 from tips_bench.training.log import LOG_FILE, read_log
 from tips_bench.training.recipe_beside import EvaluationPart
 from tips_bench.training.schedule import is_due
@@ -65,6 +66,7 @@ class Evaluations:
         self.run, self.parts, self.evaluate, self.last, self.keep = run, parts, evaluate, last, keep
         self._done: set[_Key] = set()
         self._unwritten: set[int] = set()  # steps whose model could not be exported
+        self._put_off: set[int] = set()
         self._due: queue.Queue[tuple[int, EvaluationPart]] = queue.Queue()
         self._found: queue.Queue[Scored] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="evaluations", daemon=True)
@@ -87,6 +89,10 @@ class Evaluations:
         """Scores the model of a step as soon as those before it are."""
         for part in self._parts_at(step) if step not in self._unwritten else []:
             self._due.put((step, part))
+
+    def put_off(self, step: int) -> None:
+        """What is due at a step of a row of bad ones, which gets no checkpoint, is made with the model of the step behind that row."""
+        self._put_off.add(step)
 
     def found(self, *, wait: threading.Event | None = None) -> list[Scored]:
         """What has been scored since the last call. wait: until all are, or it is set."""
@@ -115,6 +121,9 @@ class Evaluations:
         log = read_log(self.run) if (self.run / LOG_FILE).is_file() else []
         scores = [line for line in log if line.get("event") == DONE and line.get("fault") is None]
         self._done = {_key(line["step"], line["task"], line.get("protocol"), line.get("overrides", [])) for line in scores}
+        for line in log:
+            if line.get("event") == BAD_STEP or (line.get("event") == PASSED_OVER and line["step"] - 1 in self._put_off):
+                self.put_off(line["step"])
         kept = filter(None, map(checkpoint.step_of, checkpoint.whole_ones(self.run)))
         for step in sorted({*self._exported(), *kept}):
             for part in self._left(step) if step <= until else []:
@@ -133,7 +142,10 @@ class Evaluations:
             shutil.rmtree(self._model(step), ignore_errors=True)
 
     def _parts_at(self, step: int) -> list[EvaluationPart]:
-        return [part for part in self.parts if is_due(part.every, step, self.last)]
+        first = step
+        while first - 1 in self._put_off:
+            first -= 1
+        return [part for part in self.parts if any(is_due(part.every, one, self.last) for one in range(first, step + 1))]
 
     def _model(self, step: int) -> Path:
         return self.run / EVALUATIONS / checkpoint.folder_at(self.run, step).name

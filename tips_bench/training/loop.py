@@ -27,7 +27,7 @@ from tips_bench.models.tokenizer import Tokenizer
 from tips_bench.progress import Advance, bar
 from tips_bench.ranks import World
 from tips_bench.training import checkpoint, runs
-from tips_bench.training.bad_steps import BadSteps
+from tips_bench.training.bad_steps import BAD_STEP, PASSED_OVER, BadSteps
 from tips_bench.training.batches import Batch, Report, TrainingData, all_together
 from tips_bench.training.captions import TOKENIZER, tokenizer_file
 from tips_bench.training.checkpoint_writer import CheckpointWriter
@@ -172,7 +172,7 @@ class _Run:
                 self.history.step = self.step
                 self.log.count(stage.batch)
                 if report is None:
-                    self.log.event(self.step, "passed over")
+                    self.log.event(self.step, PASSED_OVER)
                 else:
                     self._take_note(batch, report)
                 advance()
@@ -231,7 +231,7 @@ class _Run:
         own = suspects(self.learner, batch, self.step - 1)
         found = [name for names in self.world.gather(own) for name in names]
         samples = found or [name for names in self.world.gather(batch.names[:NAMED]) for name in names]
-        self._tell("bad step", fault=fault, certain=bool(found), samples=samples[:NAMED])
+        self._tell(BAD_STEP, fault=fault, certain=bool(found), samples=samples[:NAMED])
         if self.world.is_first:
             whose = "because of" if found else "none of its samples alone is the reason; the first are"
             say(f"{self.recipe.name}: step {self.step} changed nothing, {fault}: {whose} {', '.join(samples[:3])}")
@@ -242,6 +242,8 @@ class _Run:
         self.owed |= due or any(self.step % steps == 0 for steps in every)
         if self.owed and not self.bad.in_a_row:  # weights that give no numbers are not what a run should go on from
             self._save()
+        if self.bad.in_a_row and self.evaluations is not None:
+            self.evaluations.put_off(self.step)
         self._note(self.writer.take())
         self._collect_scores()
 
