@@ -69,6 +69,13 @@ def test_a_bad_sample_is_named_and_its_step_is_as_if_the_recipe_passed_over_it(
     assert all(torch.equal(value, wanted[name]) for name, value in learned(tmp_path / "bad").items())
 
 
+def test_an_evaluation_that_is_due_at_a_bad_step_is_made_behind_it(shards: str, tmp_path: Path, one_bad_sample: list[str]) -> None:
+    chosen = recipe(shards, steps=5, running={"log_every": 1}, evaluation={"every": 3, "task": "rooms-seg"})
+    train(chosen, tmp_path / "run", device="cpu", evaluate=lambda part, model, out: {"miou": float(model.name[-1])})
+    scored = [line for line in read_log(tmp_path / "run") if line.get("event") == "evaluation"]
+    assert one_bad_sample and [(line["step"], line["metrics"]) for line in scored] == [(4, {"miou": 4.0}), (5, {"miou": 5.0})]
+
+
 def test_a_sigterm_at_a_bad_step_waits_for_a_good_one(
     shards: str, tmp_path: Path, one_bad_sample: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,10 +142,10 @@ def test_losses_on_held_out_shards_are_logged_and_change_nothing(shards: str, tm
         train(recipe(shards, data__held_out={**held_out, "shards": [shards]}), tmp_path / "same", device="cpu")
     with pytest.raises(UserError, match=r"data\.held_out: the shards hold 16 samples, and 24 are asked for"):
         train(recipe(shards, data__held_out={**held_out, "batches": 3}), tmp_path / "few", device="cpu")
-    train(recipe(shards, steps=4, running=EVERY_STEP, data__held_out=held_out), tmp_path / "measured", device="cpu")
-    train(recipe(shards, steps=4, running=EVERY_STEP), tmp_path / "plain", device="cpu")
+    train(recipe(shards, steps=5, running=EVERY_STEP, data__held_out=held_out), tmp_path / "measured", device="cpu")
+    train(recipe(shards, steps=5, running=EVERY_STEP), tmp_path / "plain", device="cpu")
     lines = [line for line in read_log(tmp_path / "measured") if "held_out/contrastive" in line]
-    assert [line["step"] for line in lines] == [2, 4] and "held_out/patches" in lines[0] and "held_out/temperature" not in lines[0]
+    assert [line["step"] for line in lines] == [2, 4, 5] and "held_out/patches" in lines[0] and "held_out/temperature" not in lines[0]
     wanted = learned(tmp_path / "plain")
     assert all(torch.equal(value, wanted[name]) for name, value in learned(tmp_path / "measured").items())
 
@@ -158,15 +165,16 @@ def test_several_evaluations_are_made_beside_the_steps_and_one_that_fails_ends_n
         ("step-00000002", "rooms-seg", None),
         ("step-00000003", "depth", None),
         ("step-00000004", "rooms-seg", None),
+        ("step-00000004", "depth", None),
         ("step-00000004", "rooms-seg", "knn"),
     ]
     scored = [line for line in read_log(tmp_path / "run") if line.get("event") == "evaluation"]
-    assert [line["step"] for line in scored] == [2, 3, 4, 4] and scored[1]["fault"] == "the disk is full"
+    assert [line["step"] for line in scored] == [2, 3, 4, 4, 4] and scored[1]["fault"] == "the disk is full"
     log = tmp_path / "run" / "log.jsonl"
     log.write_text("".join(line for line in log.read_text().splitlines(keepends=True) if '"knn"' not in line))
     train(recipe(shards, steps=4, method=ALONE, evaluation=parts), tmp_path / "run", resume=True, device="cpu", evaluate=evaluate)
     # what had failed, and what a kill had left out
-    assert asked[4:] == [("step-00000003", "depth", None), ("step-00000004", "rooms-seg", "knn")]
+    assert asked[5:] == [("step-00000003", "depth", None), ("step-00000004", "depth", None), ("step-00000004", "rooms-seg", "knn")]
 
 
 def test_scores_go_to_the_loggers_at_the_step_of_their_model_and_old_models_go(

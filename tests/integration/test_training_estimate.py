@@ -58,6 +58,14 @@ def test_a_step_takes_the_memory_that_is_said(name: str, precision: str, checkpo
     assert_near([*(f"running.{key}={value}" for key, value in running.items()), *SHAPES[name]], tmp_path / "trace.json")
 
 
+@pytest.mark.nightly
+@pytest.mark.parametrize("running", [["precision=fp32"], ["precision=bf16", "activation_checkpointing=true", "micro_batch=2"]])
+@pytest.mark.parametrize("name", list(SHAPES))
+def test_a_step_before_the_teacher_starts_takes_the_memory_that_is_said(name: str, running: list[str], tmp_path: Path) -> None:
+    """The first of two stages has no other steps."""
+    assert_near([*SHAPES[name], "method.teacher.start=0.5", *(f"running.{value}" for value in running)], tmp_path / "trace.json")
+
+
 # Small enough that weights, and not what they compute, take most of the memory.
 TINY = ["data.shards=none", "data.crops.local_count=2", "data.max_tokens=16"]
 STAGE = "name: only, steps: 4, warmup: 1, global_px: 112, local_px: 28, learning_rate: 0.001, final_learning_rate: 0.0"

@@ -117,6 +117,45 @@ def test_one_that_cannot_be_opened_closes_those_before_it(tmp_path: Path, monkey
     assert first.closed == 1
 
 
+def test_one_that_cannot_be_opened_when_a_run_goes_on_is_opened_later_and_shows_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late, there, opened = Remembering(), threading.Event(), threading.Event()
+
+    def late_one(*args: Any, **kwargs: Any) -> Remembering:
+        if not there.is_set():
+            raise ConnectionError("the server is not up yet")
+        opened.set()
+        return late
+
+    monkeypatch.setattr(base, "RETRY_S", 0.0)
+    monkeypatch.setitem(LOGGERS._entries, "late", late_one)
+    with pytest.raises(UserError, match="the server is not up yet"):
+        open_(["late"], tmp_path)
+    with pytest.raises(UserError, match="there is no logger named 'tensorbord'"):
+        open_(["late", "tensorbord"], tmp_path, step=1)
+    capsys.readouterr()
+    with closing(open_(["late"], tmp_path, step=1)) as loggers:
+        give(loggers, NUMBERS[:2])
+        there.set()
+        give(loggers, NUMBERS[2:])
+        assert opened.wait(60)
+    assert late.seen == NUMBERS and late.closed == 1
+    said = capsys.readouterr().err
+    assert said.startswith("logger 'late': it cannot be opened: ConnectionError: the server is not up yet") and said.count("goes on") == 1
+
+
+def test_one_that_could_not_be_opened_until_the_end_holds_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionError("the server is not up")
+
+    monkeypatch.setitem(LOGGERS._entries, "broken", broken)
+    loggers = open_(["broken"], tmp_path, step=1)
+    give(loggers)
+    loggers.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "logger broken"]
+
+
 def test_what_a_logger_knows_a_run_by_stays(tmp_path: Path) -> None:
     assert kept_id(tmp_path, "one") == kept_id(tmp_path, "one") != kept_id(tmp_path, "other")
 

@@ -37,6 +37,15 @@ SIZES: dict[str, Any] = {
 EMA = {"method__teacher": {"kind": "ema", "momentum": [0.9, 1.0]}}
 
 
+def counted(learner: Learner, step: int = 0) -> int:
+    """Operations of a step: all but those of patch embeddings, which a plan leaves out."""
+    batch = full_batch(learner.recipe, learner.recipe.stages[0])
+    # attention in products, which are counted on a CPU too
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        learner.step(batch, step)
+    return sum(count for kind, count in counter.get_flop_counts()["Global"].items() if "convolution" not in str(kind))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -48,16 +57,24 @@ EMA = {"method__teacher": {"kind": "ema", "momentum": [0.9, 1.0]}}
     ],
 )
 def test_a_step_has_the_operations_that_torch_counts(changes: dict[str, Any]) -> None:
-    """All but those of patch embeddings, which are left out here, and of the contrastive loss, which knows nothing of skipped rows."""
+    """All but those of the contrastive loss, which knows nothing of skipped rows."""
     chosen = recipe(**SIZES, **changes)
-    learner, batch = Learner(chosen, ALONE), full_batch(chosen, chosen.stages[0])
-    # attention in products, which are counted on a CPU too
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        learner.step(batch, 0)
-    counts = counter.get_flop_counts()["Global"]
-    counted = sum(count for kind, count in counts.items() if "convolution" not in str(kind))
     (stage,) = estimate(chosen, 1)
-    assert stage.operations == pytest.approx(counted, rel=0.03)
+    assert stage.operations == pytest.approx(counted(Learner(chosen, ALONE)), rel=0.03)
+
+
+@pytest.mark.parametrize("changes", [{"kind": "ema-heads"}, {"kind": "ema", "momentum": [0.9, 1.0]}])
+def test_steps_before_the_teacher_starts_count_without_it(changes: dict[str, Any]) -> None:
+    late: dict[str, Any] = {"method__teacher": {"momentum": [0.9, 1.0], "start": 0.75, **changes}, "running": {"micro_batch": 4}}
+    first = recipe(**SIZES, **late).stages[0].model_dump()
+    chosen = recipe(**SIZES, **late, stages=[first, {**first, "steps": 12}])
+    learner = Learner(chosen, ALONE)
+    without, taught = counted(learner, 0), counted(learner, 24)
+    one, other = estimate(chosen, 1)
+    assert one.operations == pytest.approx(without, rel=0.03)
+    assert other.operations == pytest.approx(without * 4 / 12 + taught * 8 / 12, rel=0.03)
+    assert without < 0.6 * taught and "teacher" not in one.moment and one.peak < other.peak
+    assert one.memory["teacher"] == other.memory["teacher"] > 0
 
 
 def test_a_frozen_teacher_is_as_large_as_its_run(tmp_path: Path) -> None:
@@ -68,12 +85,8 @@ def test_a_frozen_teacher_is_as_large_as_its_run(tmp_path: Path) -> None:
     chosen = recipe(**small, method__teacher={"kind": "frozen", "run": str(tmp_path)})
     heads = {"patches": chosen.method.patches.model_copy(update={"head": theirs.method.patches.head})}  # type: ignore[union-attr]
     teacher = Teacher(chosen.method.model_copy(update=heads), theirs.model.vision_config, 128)
-    learner, batch = Learner(chosen, ALONE, teacher), full_batch(chosen, chosen.stages[0])
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        learner.step(batch, 0)
-    counted = sum(count for kind, count in counter.get_flop_counts()["Global"].items() if "convolution" not in str(kind))
     (stage,) = estimate(chosen, 1)
-    assert stage.operations == pytest.approx(counted, rel=0.03)
+    assert stage.operations == pytest.approx(counted(Learner(chosen, ALONE, teacher)), rel=0.03)
     assert stage.memory["teacher"] == 4 * sum(parameter.numel() for parameter in teacher.parameters())
 
 

@@ -97,7 +97,7 @@ def test_an_evaluation_whose_time_is_over_says_so(monkeypatch: pytest.MonkeyPatc
 
 def test_a_model_that_cannot_be_exported_is_a_fault_of_its_evaluations_and_ends_nothing(tmp_path: Path) -> None:
     parts = [EvaluationPart(every=1, task="rooms-seg"), EvaluationPart(every=2, task="rooms-depth")]
-    made = Evaluations(tmp_path, parts, lambda *_: {"mIoU": 1.0}, 0)
+    made = Evaluations(tmp_path, parts, lambda *_: {"mIoU": 1.0}, 0, last=4)
     made.export(2)  # of a folder that holds no run
     made.start(2)
     found = made.found(wait=threading.Event())
@@ -110,8 +110,34 @@ def test_a_run_that_goes_on_makes_the_scores_that_are_missing_and_tries_again_wh
         (tmp_path / "evaluations" / f"step-0000000{step}").mkdir(parents=True)
     lines = [{"step": 1, "task": "rooms-seg", "metrics": {"mIoU": 1.0}}, {"step": 2, "task": "rooms-seg", "metrics": {}, "fault": "in use"}]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps({"event": "evaluation", **line}) + "\n" for line in lines))
-    made = Evaluations(tmp_path, [EvaluationPart(every=1, task="rooms-seg")], lambda part, model, out: {"mIoU": float(model.name[-1])}, 3)
+    parts = [EvaluationPart(every=1, task="rooms-seg")]
+    made = Evaluations(tmp_path, parts, lambda part, model, out: {"mIoU": float(model.name[-1])}, 3, last=9)
     assert [(scored.step, scored.metrics) for scored in made.found(wait=threading.Event())] == [(2, {"mIoU": 2.0}), (3, {"mIoU": 3.0})]
+
+
+def test_what_a_row_of_bad_steps_put_off_is_made_behind_it_and_by_a_run_that_goes_on(tmp_path: Path) -> None:
+    for step in (3, 12, 13):
+        (tmp_path / "evaluations" / f"step-{step:08d}").mkdir(parents=True)
+    events = [(2, "passed over"), (9, "bad step"), (10, "passed over"), (11, "bad step")]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps({"step": step, "event": event}) + "\n" for step, event in events))
+    parts = [EvaluationPart(every=10, task="rooms-seg"), EvaluationPart(every=2, task="rooms-depth")]
+    made = Evaluations(tmp_path, parts, lambda *_: {"mIoU": 1.0}, 13, last=99)
+    assert [(scored.step, scored.task) for scored in made.found(wait=threading.Event())] == [(12, "rooms-seg"), (12, "rooms-depth")]
+    made.put_off(20)
+    (tmp_path / "evaluations" / "step-00000021").mkdir()
+    made.start(21)
+    assert [(scored.step, scored.task) for scored in made.found(wait=threading.Event())] == [(21, "rooms-seg"), (21, "rooms-depth")]
+
+
+def test_evaluations_that_differ_in_their_overrides_alone_are_two(tmp_path: Path) -> None:
+    (tmp_path / "evaluations" / "step-00000001").mkdir(parents=True)
+    parts = [EvaluationPart(every=1, task="rooms-seg", overrides=[f"task.data.root=a/{seed}"]) for seed in (91, 92)]
+    first = {"event": "evaluation", "step": 1, "task": "rooms-seg", "overrides": ["task.data.root=a/91"], "metrics": {"mIoU": 1.0}}
+    (tmp_path / "log.jsonl").write_text(json.dumps(first) + "\n")
+    made = Evaluations(tmp_path, parts, lambda part, model, out: {"mIoU": 2.0}, 1, last=1)
+    (scored,) = made.found(wait=threading.Event())
+    assert scored.overrides == ["task.data.root=a/92"]
+    assert scored.named_metrics == {"evaluation/rooms-seg/task.data.root=a_92/mIoU": 2.0}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@
         loggers.numbers(10, {"loss": 5.0})
 
 They show numbers that are kept elsewhere. So whatever is logged waits for none of them: each has a thread of its own. One that fails is
-told of and tried again later; only one that cannot be had at the start is an error.
+told of and tried again later; only one that cannot be had when a run begins is an error.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Logger(Protocol):
 
     folder: of the run, where what it keeps on the disk goes. store: where what several runs share goes. settings: flat, key -> plain
     value. step: from which a run goes on; what was logged behind it is about to come again. Any exception means that it has failed.
-    It is made in the thread of its run, and called in another one, always the same.
+    It is made in the thread of its run, and called in another one, always the same, where one is made that the first could not.
     """
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
@@ -66,6 +66,26 @@ class Loggers:
         self._open.clear()
 
 
+class _Unopened:
+    """A logger that could not be opened: each call tries it again, and then shows what was missed, too."""
+
+    def __init__(self, make: Callable[[], Logger]) -> None:
+        self.make = make
+        self._logger: Logger | None = None
+        self._missed: deque[tuple[int, Mapping[str, float]]] = deque(maxlen=MOST_WAITING)
+
+    def numbers(self, step: int, values: Mapping[str, float]) -> None:
+        self._missed.append((step, values))
+        if self._logger is None:
+            self._logger = self.make()
+        while self._missed:
+            self._logger.numbers(*self._missed.popleft())
+
+    def close(self) -> None:
+        if self._logger is not None:
+            self._logger.close()
+
+
 class _Beside:
     """A logger in a thread of its own. Numbers that it fails at are lost; those that come until it is tried again wait."""
 
@@ -73,7 +93,7 @@ class _Beside:
         self.name, self.logger = name, logger
         self._waiting: deque[tuple[int, dict[str, float]]] = deque(maxlen=MOST_WAITING)
         self._changed = threading.Condition()
-        self._ending = self._failed = False
+        self._ending, self._failed = False, isinstance(logger, _Unopened)
         self._thread = threading.Thread(target=self._work, name=f"logger {name}", daemon=True)
         self._thread.start()
 
@@ -112,7 +132,7 @@ class _Beside:
         except UserError as error:
             self._failed = True
             if not failed_before:
-                print(f"{error} The run goes on, and tries it again every {RETRY_S / 60:g} minutes.", file=sys.stderr)
+                _say_failed(error)
         if failed_before and not self._failed and not self._ending:
             print(f"logger {self.name!r}: it works again.", file=sys.stderr)
         return not self._failed
@@ -128,9 +148,10 @@ def open_loggers(
     step: int = 0,
     store: Path | None = None,
 ) -> Loggers:
-    """names: of the registry; None: TensorBoard, where its package is installed. store: None = the folder of the run.
+    """names: of the registry; None: TensorBoard, where its package is installed. step: from which a run goes on; 0 = it begins.
+    store: None = the folder of the run.
 
-    Errors: an unknown name, one that cannot be opened.
+    Errors: an unknown name; when a run begins, one that cannot be opened. In a run that goes on, that one is tried again later.
     """
     if names is None:
         names = [DEFAULT] if find_spec(DEFAULT) is not None else []
@@ -139,11 +160,26 @@ def open_loggers(
         for one in names:
             kind = _guarded(one, partial(LOGGERS.get, one, where="loggers"))
             make = partial(kind, folder, store or folder, project=project, name=name, settings=settings, step=step)
-            opened[one] = _guarded(one, make, "cannot be opened")
+            opened[one] = _opened(partial(_guarded, one, make, "cannot be opened"), later=step > 0)
     except UserError:
         Loggers(opened).close()
         raise
     return Loggers(opened)
+
+
+def _opened(make: Callable[[], Logger], *, later: bool) -> Logger:
+    """later: one that cannot be opened is told of, and tried again later, instead of being an error."""
+    try:
+        return make()
+    except UserError as error:
+        if not later:
+            raise
+        _say_failed(error)
+        return _Unopened(make)
+
+
+def _say_failed(error: UserError) -> None:
+    print(f"{error} The run goes on, and tries it again every {RETRY_S / 60:g} minutes.", file=sys.stderr)
 
 
 def check_installed(names: Sequence[str]) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from tips_bench.errors import UserError
 from tips_bench.training.recipe_beside import BadStepsPart
 
+BAD_STEP, PASSED_OVER = "bad step", "passed over"
+"""The events in a run's log that tell of them; the second of those that the recipe names. A row of the first goes on over the second."""
 LOOKED_BACK = 1000
 """Steps over which the share of bad ones is taken."""
 

@@ -8,13 +8,14 @@ Memory is that of `step_memory`. Operations are those of products of matrices, f
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 
 from tips_bench.models.configs import TextConfig, VisionConfig
 from tips_bench.training.recipe import HeadPart, Recipe
+from tips_bench.training.schedule import first_taught
 from tips_bench.training.stage_sizes import StageSizes
 from tips_bench.training.step_memory import fullest
-from tips_bench.training.teacher import parts_with_heads
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ SHARE = 0.4
 class StageEstimate:
     """A stage on one rank. memory: part -> bytes that are held at the same time at its fullest moment, which is `moment`.
 
-    operations: of a step, all ranks.
+    operations: of a step, all ranks; the mean, where the teacher starts within the stage.
     """
 
     name: str
@@ -65,18 +66,32 @@ def estimate(recipe: Recipe, ranks: int, *, on_cpu: bool = False) -> list[StageE
 
     Errors: a batch that the ranks cannot share.
     """
-    stages = [StageSizes(recipe, stage, ranks, on_cpu=on_cpu) for stage in recipe.stages]
-    return [_stage_estimate(sizes) for sizes in stages]
+    return [_stage_estimate(recipe, index, ranks, on_cpu=on_cpu) for index in range(len(recipe.stages))]
 
 
-def _stage_estimate(sizes: StageSizes) -> StageEstimate:
-    moment, stage = fullest(sizes), sizes.stage
-    return StageEstimate(stage.name, stage.steps, sizes.images, sizes.pieces, moment.name, moment.memory, _operations(sizes))
+def _stage_estimate(recipe: Recipe, index: int, ranks: int, *, on_cpu: bool) -> StageEstimate:
+    stage, taught = recipe.stages[index], _taught_share(recipe, index)
+    kinds = [
+        (share, StageSizes(recipe, stage, ranks, on_cpu=on_cpu, taught=kind))
+        for kind, share in ((True, taught), (False, 1 - taught))
+        if share
+    ]
+    moment = max((fullest(sizes) for _, sizes in kinds), key=lambda one: one.total)
+    operations = sum(share * _operations(sizes) for share, sizes in kinds)
+    sizes = kinds[0][1]
+    return StageEstimate(stage.name, stage.steps, sizes.images, sizes.pieces, moment.name, moment.memory, operations)
+
+
+def _taught_share(recipe: Recipe, index: int) -> float:
+    """The share of a stage's steps that are not before the teacher starts; all, where there is none."""
+    begin, steps = sum(stage.steps for stage in recipe.stages[:index]), recipe.stages[index].steps
+    before = min(max(math.ceil(first_taught(recipe)) - begin, 0), steps)
+    return 1 - before / steps
 
 
 def _operations(sizes: StageSizes) -> float:
     """Products and sums of matrices in a step, of all ranks: a backward pass is two forward passes."""
-    recipe, method, batch = sizes.recipe, sizes.method, sizes.stage.batch
+    recipe, batch = sizes.recipe, sizes.stage.batch
     rate = recipe.model.dropout
     kept = 1 - rate.path * (1.0 if rate.path_growth == "uniform" else 0.5)
     again = 4 if sizes.running.activation_checkpointing else 3
@@ -91,7 +106,7 @@ def _operations(sizes: StageSizes) -> float:
         image += _forward(sizes.teacher_vision, sizes.teacher_tokens)
     heads = sum(
         rows * views / sizes.piece * _head_operations(sizes, name, part.head)
-        for name, (rows, views, part) in zip(parts_with_heads(method), sizes.heads(), strict=True)
+        for name, (rows, views, part) in zip(sizes.taught_parts, sizes.heads(), strict=True)
     )
     # both directions, each with its gradients to query, key and temperature
     pairs = sizes.captions * 2 * 4 * 2 * batch * sizes.vision.embed_dim

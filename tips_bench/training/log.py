@@ -25,7 +25,7 @@ PROJECT = "tips-bench"
 class Log:
     """The log of one run, continued behind `step` where there is one. On ranks but the first it is silent: run = None.
 
-    Errors: a logger that the recipe names and that cannot be had.
+    Errors: a logger that the recipe names and that cannot be had when the run begins.
     """
 
     def __init__(self, run: Path | None, step: int, recipe: Recipe) -> None:

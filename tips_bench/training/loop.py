@@ -27,7 +27,7 @@ from tips_bench.models.tokenizer import Tokenizer
 from tips_bench.progress import Advance, bar
 from tips_bench.ranks import World
 from tips_bench.training import checkpoint, runs
-from tips_bench.training.bad_steps import BadSteps
+from tips_bench.training.bad_steps import BAD_STEP, PASSED_OVER, BadSteps
 from tips_bench.training.batches import Batch, Report, TrainingData, all_together
 from tips_bench.training.captions import TOKENIZER, tokenizer_file
 from tips_bench.training.checkpoint_writer import CheckpointWriter
@@ -43,6 +43,7 @@ from tips_bench.training.log import Log, read_log
 from tips_bench.training.preemption import first_interrupt, raise_if_not_told, sigterm
 from tips_bench.training.rank_counts import check_ranks
 from tips_bench.training.recipe import Recipe
+from tips_bench.training.schedule import is_due
 from tips_bench.training.sources import find_shards, shard_order, source_orders
 from tips_bench.training.step import Learner
 from tips_bench.training.watchdog import Watchdog
@@ -116,8 +117,8 @@ class _Run:
         if broken:
             self._tell("broken shards", shards=[str(path) for path in broken])
         parts = recipe.evaluation if world.is_first else []
-        keep = recipe.running.keep_models
-        self.evaluations = Evaluations(run, parts, evaluate, self.step, keep) if parts and evaluate is not None else None
+        last, keep = recipe.steps, recipe.running.keep_models
+        self.evaluations = Evaluations(run, parts, evaluate, self.step, last=last, keep=keep) if parts and evaluate is not None else None
         self.writer = CheckpointWriter(run, world, recipe.running.keep, self._export)
 
     def take_note_of(self, changes: Changes) -> None:
@@ -175,7 +176,7 @@ class _Run:
                 self.history.step = self.step
                 self.log.count(stage.batch)
                 if report is None:
-                    self.log.event(self.step, "passed over")
+                    self.log.event(self.step, PASSED_OVER)
                 else:
                     self._take_note(batch, report)
                 advance()
@@ -204,7 +205,7 @@ class _Run:
         """Logs a step, and says what was wrong with it. Errors: a run that is lost."""
         held_out = self.held_out
         fault = self.bad.fault(report)
-        measured = held_out is not None and self.step % held_out.part.every == 0
+        measured = held_out is not None and is_due(held_out.part.every, self.step, self.recipe.steps)
         if held_out is not None and measured:
             report |= held_out.losses(self.learner, self.step - 1)
         if fault or measured or self.step % self.recipe.running.log_every == 0 or self.step in (1, self.recipe.steps):
@@ -234,7 +235,7 @@ class _Run:
         own = suspects(self.learner, batch, self.step - 1)
         found = [name for names in self.world.gather(own) for name in names]
         samples = found or [name for names in self.world.gather(batch.names[:NAMED]) for name in names]
-        self._tell("bad step", fault=fault, certain=bool(found), samples=samples[:NAMED])
+        self._tell(BAD_STEP, fault=fault, certain=bool(found), samples=samples[:NAMED])
         if self.world.is_first:
             whose = "because of" if found else "none of its samples alone is the reason; the first are"
             say(f"{self.recipe.name}: step {self.step} changed nothing, {fault}: {whose} {', '.join(samples[:3])}")
@@ -245,6 +246,8 @@ class _Run:
         self.owed |= due or any(self.step % steps == 0 for steps in every)
         if self.owed and not self.bad.in_a_row:  # weights that give no numbers are not what a run should go on from
             self._save()
+        if self.bad.in_a_row and self.evaluations is not None:
+            self.evaluations.put_off(self.step)
         self._note(self.writer.take())
         self._collect_scores()
 

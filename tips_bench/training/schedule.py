@@ -26,6 +26,11 @@ def first_taught(recipe: Recipe) -> float:
     return part.start * recipe.steps if part is not None else 0.0
 
 
+def is_due(every: int, step: int, steps: int) -> bool:
+    """Whether what is done every so many steps, and after the last one, is done after step `step`, from 1, of `steps`."""
+    return step % every == 0 or step == steps
+
+
 def start_at(step: int, steps: int) -> float:
     """The share of `steps` with which a teacher starts at a step, however it is rounded."""
     share = step / steps

@@ -44,11 +44,12 @@ class TowerPass:
 class StageSizes:
     """Of one stage on one of `ranks`. cut: ranks that hold the parameters together. on_cpu: the ranks are on CPUs, not on GPUs.
 
+    taught: in a step with all losses of the recipe; otherwise in one before the teacher starts, with the contrastive loss alone.
     A frozen teacher is as large as its run or the recipe of that name says, else it is taken to be as large as the student.
     Errors: a batch that the ranks cannot share; ranks that cannot be divided into the groups of hsdp.
     """
 
-    def __init__(self, recipe: Recipe, stage: StagePart, ranks: int, *, on_cpu: bool = False) -> None:
+    def __init__(self, recipe: Recipe, stage: StagePart, ranks: int, *, on_cpu: bool = False, taught: bool = True) -> None:
         self.images = images_of_a_rank(recipe, stage, ranks)
         self.recipe, self.stage, self.ranks = recipe, stage, ranks
         self.running, self.method = recipe.running, recipe.method
@@ -59,10 +60,12 @@ class StageSizes:
         self.sent = WIDE if on_cpu else self.bytes  # of a value of a block that FSDP puts together
         self.fused = not on_cpu or self.bytes == WIDE  # attention keeps no weights
         self.cut = ranks_of_a_copy(self.running, ranks, machine=MACHINE_RANKS)
-        masked = self.method.patches is not None and self.method.patches.mask is not None
+        self.taught_parts = parts_with_heads(self.method) if taught else {}
+        masked = taught and self.method.patches is not None and self.method.patches.mask is not None
         shared = self.method.teacher is not None and self.method.teacher.kind == "ema-heads"
         self.whole_views = 1 if self.method.contrastive is not None or shared or not masked else 0
         self.views = self.whole_views + masked
+        self.locals_seen = recipe.local_count if taught else 0
         self.captions = len(self.method.contrastive.captions) if self.method.contrastive else 0
         student = _unmade(recipe)
         self.parameters = _sizes(student)
@@ -74,15 +77,21 @@ class StageSizes:
         hidden = [parameter.numel() for name, parameter in trained if is_hidden(name, parameter)]
         self.hidden, self.largest_hidden = sum(hidden), max(hidden)  # matrices of blocks
         self.trained = sum(parameter.numel() for _, parameter in trained)
+        self.unused = 0 if taught else self.parameters_in("heads.")  # no loss gives them a gradient
 
     def parameters_in(self, prefix: str, part: str = "") -> int:
         """Parameters whose name begins so and contains `part`."""
         return sum(size for name, size in self.parameters.items() if name.startswith(prefix) and part in name)
 
     @property
-    def teacher_sees(self) -> bool:
+    def teacher_encodes(self) -> bool:
         """Whether the teacher has an encoder of its own."""
         return self.method.teacher is not None and self.method.teacher.kind != "ema-heads"
+
+    @property
+    def teacher_sees(self) -> bool:
+        """Whether that encoder sees the images of the step."""
+        return self.teacher_encodes and bool(self.taught_parts)
 
     def teacher_in(self, prefix: str) -> int:
         """Parameters of the teacher's model whose name begins so."""
@@ -94,7 +103,8 @@ class StageSizes:
 
         Those of blocks come in bfloat16 with FSDP on a GPU, and are not copied.
         """
-        return self.parameters_in("heads.", ".layers.") + (self.in_blocks if self.copies_blocks else 0)
+        heads = self.parameters_in("heads.", ".layers.") if self.taught_parts else 0
+        return heads + (self.in_blocks if self.copies_blocks else 0)
 
     @property
     def copies_blocks(self) -> bool:
@@ -140,8 +150,8 @@ class StageSizes:
         if self.captions:
             texts = self.piece * self.captions
             found.append(TowerPass("texts", self.text, texts, self.recipe.data.max_tokens, self.running.text_groups))
-        if self.recipe.local_count:
-            rows = self.piece * self.recipe.local_count
+        if self.locals_seen:
+            rows = self.piece * self.locals_seen
             found.append(TowerPass("local crops", self.vision, rows, self.tokens(self.stage.local_px)))
         return found
 
@@ -149,8 +159,8 @@ class StageSizes:
         """(rows of a piece, views of a row, part of the recipe) of each loss over prototypes, in the order of the forward pass."""
         patches = self.tokens(self.stage.global_px) - self.vision.num_global_tokens
         found = []
-        for name, part in parts_with_heads(self.method).items():
-            rows, views = (1, self.recipe.local_count) if name == "self_distillation" else (patches, 1)
+        for name, part in self.taught_parts.items():
+            rows, views = (1, self.locals_seen) if name == "self_distillation" else (patches, 1)
             if name == "patches" and part.patches == "masked":
                 rows = round(part.mask.ratio * patches)
             found.append((self.piece * rows, views, part))

@@ -10,6 +10,8 @@ A step holds least between steps and most at one of these moments:
 - in the backward pass of the first block: gradients of everything, and the working memory of one block;
 - in the contrastive loss over the embeddings of all ranks, and in the update.
 
+In a step before the teacher starts, there are only the whole views of the global crops, the texts and the contrastive loss.
+
 With activation checkpointing, a block keeps only its input until its backward pass, which first makes everything else again. So the
 working memory of a block contains what it keeps, once, and never exists together with that of a loss.
 
@@ -156,17 +158,17 @@ class _Step:
         if sizes.method.teacher is None:
             return 0.0
         heads = sum(sizes.teacher_in(f"heads.{name}.") for name in parts_with_heads(sizes.method))
-        return WIDE * (heads + (sizes.teacher_in("vision.") / sizes.cut if sizes.teacher_sees else 0))
+        return WIDE * (heads + (sizes.teacher_in("vision.") / sizes.cut if sizes.teacher_encodes else 0))
 
     def _images(self) -> float:
         """The batch as bytes, the pixels of a piece in float32, and the copies of them that the patch embedding keeps.
 
-        Local crops are copied to put them together, global ones in bfloat16 alone.
+        Local crops that are seen are copied to put them together, global ones in bfloat16 alone.
         """
         stage, local = self.sizes.stage, self.sizes.recipe.local_count
         batch = self.sizes.images * (stage.global_px**2 + local * stage.local_px**2)
         whole = stage.global_px**2 * (WIDE + (self.sizes.bytes if self.sizes.bytes < WIDE else 0))
-        return 3.0 * (batch + self.sizes.piece * (whole + local * stage.local_px**2 * (WIDE + self.sizes.bytes)))
+        return 3.0 * (batch + self.sizes.piece * (whole + stage.local_px**2 * (local * WIDE + self.sizes.locals_seen * self.sizes.bytes)))
 
     # What the teacher does first
 
@@ -278,11 +280,11 @@ class _Step:
         towers = [prefix for prefix, seen in (("vision.", "local crops" in back), ("text.", waits)) if seen]
         waiting = sizes.bytes * sum(sizes.parameters_in(prefix) for prefix in towers)
         if sizes.pieces > 2 or (sizes.pieces == 2 and sizes.cut == 1):
-            return WIDE * sizes.trained + waiting
+            return WIDE * (sizes.trained - sizes.unused) + waiting
         if sizes.pieces == 2:  # those of the first piece are cut up when a block first goes back in the second
             cut = sum(sizes.parameters_in(prefix, ".blocks.") for prefix in {*towers, *(["text."] if "texts" in back else [])})
-            return WIDE * (sizes.trained - cut + cut / sizes.cut) + waiting
-        whole, cut = sizes.parameters_in("heads."), 0
+            return WIDE * (sizes.trained - sizes.unused - cut + cut / sizes.cut) + waiting
+        whole, cut = sizes.parameters_in("heads.") - sizes.unused, 0
         if "texts" in back:
             cut = sizes.parameters_in("text.", ".blocks.")
             whole += sizes.parameters_in("text.") - cut
@@ -298,18 +300,20 @@ class _Step:
 
     def _all_gradients(self) -> float:
         """FSDP keeps them whole until the last of several pieces."""
-        return WIDE * self.sizes.trained if self.sizes.pieces > 1 else self._reduced()
+        sizes = self.sizes
+        return WIDE * (sizes.trained - sizes.unused) if sizes.pieces > 1 else self._reduced()
 
     def _reduced(self) -> float:
         """Those of blocks cut up, others whole."""
-        outside = min(self.sizes.outside_blocks, self.sizes.trained)
-        return WIDE * ((self.sizes.trained - outside) / self.sizes.cut + outside)
+        sizes = self.sizes
+        outside = min(sizes.outside_blocks, sizes.trained)
+        return WIDE * ((sizes.trained - outside) / sizes.cut + outside - sizes.unused)
 
     def _sums(self) -> list[Moment]:
         """FSDP adds up at the end what is in no block."""
         if self.sizes.cut == 1:
             return []
-        sent = WIDE * self.sizes.outside_blocks
+        sent = WIDE * (self.sizes.outside_blocks - self.sizes.unused)
         return [self._moment("the sum of gradients over ranks", gradients=self._reduced(), working=sent)]
 
     def _update(self) -> Moment:
