@@ -6,7 +6,8 @@ splits      which files of a folder are of a split, by their names
 hub_readme  the same as a README states it
 folders     images in folders
 archives    shards that are there
-tables      rows of Parquet, CSV and JSON files: images in them, or links
+rows        what Parquet, CSV, TSV and JSON-lines files hold
+tables      rows of such files: images in them, or links
 links       images behind links, fetched by img2dataset
 saved       data sets that Hugging Face's `datasets` has saved
 """

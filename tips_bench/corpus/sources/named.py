@@ -20,7 +20,7 @@ from tips_bench.corpus.store import BEGUN, MANIFEST
 from tips_bench.errors import UserError
 from tips_bench.strict import Strict
 from tips_bench.training.shard_files import is_remote, patiently, shard_path
-from tips_bench.training.shards import TABLES
+from tips_bench.training.shards import TABLES, table_kind
 
 FIX = f"Give a folder of images, shards (.tar) or Parquet files, a pattern of shards, or a file with links ({', '.join(TABLES)})."
 
@@ -62,7 +62,7 @@ def _opened(name: str, asked: Asked) -> Source:
     if name.endswith(".tar"):
         _refuse_choice(asked, name)
         return ShardSource.of_pattern(name, asked.columns.caption)
-    if name.lower().endswith(TABLES):
+    if table_kind(name):
         _refuse_choice(asked, name)
         return _tables([path], asked)
     if not is_remote(path):

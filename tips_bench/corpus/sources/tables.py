@@ -1,35 +1,25 @@
-"""Rows of Parquet, CSV, TSV and JSON-lines files: images in them, or links. On a disk or in object storage, as data sets of a hub are.
+"""Tables (rows.py) as sources: images in their rows, or links. On a disk or in object storage, as data sets of a hub are.
 
 An image is a column of bytes, or of {bytes, path} as Hugging Face's data sets have it. The caption's column, of texts or lists of them,
-becomes "web"; other columns of plain values are kept under their names. A CSV or TSV file whose first row has a link has no header, as
-those of CC3M and CC12M: the link is then its `url`, the longest other text its `caption`, the others are `column 3` and so on.
+becomes "web"; other columns of plain values are kept under their names.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import importlib.util
-import io
-import itertools
-import json
-import re
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from tips_bench.corpus.sources.base import Found, Refuse, batched, ranges
 from tips_bench.corpus.sources.links import Manner
+from tips_bench.corpus.sources.rows import count_of, names_of, parquet_file, rows_of
 from tips_bench.corpus.store import Step
 from tips_bench.errors import UserError
 from tips_bench.files import digest
 from tips_bench.strict import Strict
-from tips_bench.training.shard_files import patiently, shard_path
+from tips_bench.training.shard_files import shard_path
 
 LINKS, CAPTIONS, PICTURES = ("url",), ("caption", "text", "alt_text", "alt", "web"), ("image", "jpg", "png", "webp", "img")
-LONGEST_FIELD = 1 << 20  # characters of a CSV file's field
 
 
 class Columns(Strict):
@@ -63,7 +53,7 @@ class TableSource:
 
     def __init__(self, files: list[Path], columns: Columns, links: Manner) -> None:
         self.files = files
-        self.columns = columns.found_in(_names(files[0]), files[0])
+        self.columns = columns.found_in(names_of(files[0]), files[0])
         self.options: tuple[str, ...] = ("--url-column", "--caption-column", "--image-column")
         if self.columns.image is None:
             self.read, self.manner = "tips_bench.corpus.sources.links:read", {"manner": links.model_dump(mode="json")}
@@ -83,10 +73,10 @@ class TableSource:
     def parts(self, size: int) -> Iterator[dict[str, Any]]:
         """Links with what is said of them; or ranges of rows where they have the images."""
         if self.columns.image is not None:
-            counts = ((str(path), _count(path)) for path in self.files)
+            counts = ((str(path), count_of(path)) for path in self.files)
             yield from ({"ranges": some, "columns": self.columns.model_dump(mode="json")} for some in ranges(counts, size))
         else:
-            rows = (row for path in self.files for row in _rows(path))
+            rows = (row for path in self.files for row in rows_of(path))
             link = self.columns.link or ""
             for some in batched(rows, size):
                 yield {"rows": [[row.get(link), said_of(row, self.columns)] for row in some]}
@@ -96,7 +86,7 @@ def read(refuse: Refuse, ranges: list[tuple[str, int, int]], columns: dict[str, 
     """The rows of a part of a table with images. Errors: a file that cannot be read."""
     known = Columns(**columns)
     for name, first, behind in ranges:
-        with _parquet(shard_path(name)) as table:
+        with parquet_file(shard_path(name)) as table:
             begins = 0
             for group in range(table.metadata.num_row_groups):
                 count = table.metadata.row_group(group).num_rows
@@ -125,77 +115,3 @@ def said_of(row: dict[str, Any], columns: Columns) -> dict[str, Any]:
     if caption is None:
         return said | ({"web": []} if "caption" in said else {})  # or else another column would be read as the caption
     return said | {"web": [str(text) for text in caption if text is not None] if isinstance(caption, list) else str(caption)}
-
-
-def _names(path: Path) -> list[str]:
-    if path.name.endswith(".parquet"):
-        with _parquet(path) as table:
-            return list(table.schema_arrow.names)
-    first = next(_rows(path), None)
-    if first is None:
-        raise UserError("the file has no rows", where=path, fix="Give a file of links.")
-    return list(first)
-
-
-def _count(path: Path) -> int:
-    with _parquet(path) as table:
-        return int(table.metadata.num_rows)
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Errors: a line that is no row."""
-    if path.name.endswith(".parquet"):
-        with _parquet(path) as table:
-            for batch in table.iter_batches():
-                yield from batch.to_pylist()
-        return
-    plain = path.name.removesuffix(".gz")
-    with patiently(path, lambda: path.open("rb")) as raw, gzip.open(raw) if plain != path.name else nullcontext(raw) as file:
-        lines = io.TextIOWrapper(cast(Any, file), encoding="utf-8-sig", newline="")
-        try:
-            yield from _json_rows(lines) if plain.endswith(".jsonl") else _csv_rows(lines, "\t" if plain.endswith(".tsv") else ",")
-        except (ValueError, csv.Error, EOFError) as error:
-            raise UserError(f"a line cannot be read as a row ({error})", where=path, fix="Write the file again, in UTF-8.") from error
-
-
-def _json_rows(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    for line in filter(str.strip, lines):
-        row = json.loads(line)
-        if not isinstance(row, dict):
-            raise ValueError("not an object")
-        yield row
-
-
-def _csv_rows(lines: Iterable[str], delimiter: str) -> Iterator[dict[str, Any]]:
-    csv.field_size_limit(min(LONGEST_FIELD, sys.maxsize))
-    rows = filter(None, csv.reader(lines, delimiter=delimiter))
-    first = next(rows, [])
-    named = _by_content(first)
-    for row in itertools.chain([first] if named else [], rows):
-        yield dict(itertools.zip_longest(named or first, row[: len(first)]))
-
-
-def _by_content(row: list[str]) -> list[str] | None:
-    """Names of the columns of a file without a header; None of a row that is one, for it has no link."""
-    link = next((place for place, value in enumerate(row) if re.match("https?://", value)), None)
-    if link is None:
-        return None
-    others = [place for place in range(len(row)) if place != link]
-    caption = max(others, key=lambda place: len(row[place]), default=None)
-    return [{link: "url", caption: "caption"}.get(place, f"column {place + 1}") for place in range(len(row))]
-
-
-@contextmanager
-def _parquet(path: Path) -> Iterator[Any]:
-    if importlib.util.find_spec("pyarrow") is None:
-        raise UserError("pyarrow is not installed, which reads Parquet", where=path, fix="Run `pip install 'tips-bench[corpus]'`.")
-    import pyarrow
-    from pyarrow import parquet
-
-    with patiently(path, lambda: path.open("rb")) as file:
-        try:
-            yield parquet.ParquetFile(file)
-        except pyarrow.ArrowException as error:
-            raise UserError(
-                f"not a Parquet file that is whole ({str(error).splitlines()[0]})", where=path, fix="Fetch it again."
-            ) from error

@@ -1,0 +1,46 @@
+"""Tables of every kind give the rows that their writers meant, and what cannot be read is said when they are opened."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from tips_bench.corpus.sources.links import Manner
+from tips_bench.corpus.sources.tables import Columns, TableSource
+
+ROWS = [{"url": "http://a/0.jpg", "text": "a chair"}, {"url": "http://a/1.jpg", "text": "a lamp, red"}]
+
+
+def links_in(path: Path, **columns: Any) -> list[tuple[Any, Any]]:
+    """(link, caption) of each row of a list of links."""
+    parts = TableSource([path], Columns(**columns), Manner()).parts(1000)
+    return [(link, said.get("web")) for part in parts for link, said in part["rows"]]
+
+
+def written(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """The rows as a file of the kind that its name says."""
+    kind = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    if kind == "parquet":
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+        return path
+    mark = {"csv": ",", "tsv": "\t"}.get(kind)
+    lines = (
+        [json.dumps(row) for row in rows]
+        if mark is None
+        else [mark.join(map(json.dumps, row)) for row in (rows[0], *map(dict.values, rows))]
+    )
+    data = "\n".join([*lines, ""]).encode()
+    path.write_bytes(gzip.compress(data) if path.name.lower().endswith(".gz") else data)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "tsv", "jsonl", "csv.gz", "tsv.gz", "jsonl.gz"])
+@pytest.mark.parametrize("case", [str.lower, str.upper])
+def test_the_kind_of_a_file_does_not_depend_on_the_case_of_its_name(tmp_path: Path, kind: str, case: Any) -> None:
+    assert links_in(written(tmp_path / f"links.{case(kind)}", ROWS)) == [(row["url"], row["text"]) for row in ROWS]

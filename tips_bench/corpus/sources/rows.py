@@ -1,0 +1,104 @@
+"""Rows of Parquet, CSV, TSV and JSON-lines files, which are known by their names.
+
+A CSV or TSV file whose first row has a link has no header, as those of CC3M and CC12M: the link is then its `url`, the longest other text
+its `caption`, the others are `column 3` and so on.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import importlib.util
+import io
+import itertools
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, cast
+
+from tips_bench.errors import UserError
+from tips_bench.training.shard_files import patiently
+from tips_bench.training.shards import table_kind
+
+LONGEST_FIELD = 1 << 20  # characters of a CSV file's field
+
+
+def names_of(path: Path) -> list[str]:
+    """Of the columns. Errors: those of `rows_of`; a file without rows."""
+    if table_kind(path.name) == ".parquet":
+        with parquet_file(path) as table:
+            return list(table.schema_arrow.names)
+    first = next(rows_of(path), None)
+    if first is None:
+        raise UserError("the file has no rows", where=path, fix="Give a file of links.")
+    return list(first)
+
+
+def count_of(path: Path) -> int:
+    """The rows of a Parquet file. Errors: those of `parquet_file`."""
+    with parquet_file(path) as table:
+        return int(table.metadata.num_rows)
+
+
+def rows_of(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a table. Errors: a line that is none, those of `parquet_file`."""
+    kind = table_kind(path.name) or ""
+    if kind == ".parquet":
+        with parquet_file(path) as table:
+            for batch in table.iter_batches():
+                yield from batch.to_pylist()
+        return
+    plain = kind.removesuffix(".gz")
+    with patiently(path, lambda: path.open("rb")) as raw, gzip.open(raw) if plain != kind else nullcontext(raw) as file:
+        lines = io.TextIOWrapper(cast(Any, file), encoding="utf-8-sig", newline="")
+        try:
+            yield from _json_rows(lines) if plain == ".jsonl" else _csv_rows(lines, "\t" if plain == ".tsv" else ",")
+        except (ValueError, csv.Error, EOFError) as error:
+            raise UserError(f"a line cannot be read as a row ({error})", where=path, fix="Write the file again, in UTF-8.") from error
+
+
+def _json_rows(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for line in filter(str.strip, lines):
+        row = json.loads(line)
+        if not isinstance(row, dict):
+            raise ValueError("not an object")
+        yield row
+
+
+def _csv_rows(lines: Iterable[str], delimiter: str) -> Iterator[dict[str, Any]]:
+    csv.field_size_limit(min(LONGEST_FIELD, sys.maxsize))
+    rows = filter(None, csv.reader(lines, delimiter=delimiter))
+    first = next(rows, [])
+    named = _by_content(first)
+    for row in itertools.chain([first] if named else [], rows):
+        yield dict(itertools.zip_longest(named or first, row[: len(first)]))
+
+
+def _by_content(row: list[str]) -> list[str] | None:
+    """Names of the columns of a file without a header; None of a row that is one, for it has no link."""
+    link = next((place for place, value in enumerate(row) if re.match("https?://", value)), None)
+    if link is None:
+        return None
+    others = [place for place in range(len(row)) if place != link]
+    caption = max(others, key=lambda place: len(row[place]), default=None)
+    return [{link: "url", caption: "caption"}.get(place, f"column {place + 1}") for place in range(len(row))]
+
+
+@contextmanager
+def parquet_file(path: Path) -> Iterator[Any]:
+    """A file of pyarrow, open. Errors: it is no Parquet, or not whole; no pyarrow."""
+    if importlib.util.find_spec("pyarrow") is None:
+        raise UserError("pyarrow is not installed, which reads Parquet", where=path, fix="Run `pip install 'tips-bench[corpus]'`.")
+    import pyarrow
+    from pyarrow import parquet
+
+    with patiently(path, lambda: path.open("rb")) as file:
+        try:
+            yield parquet.ParquetFile(file)
+        except pyarrow.ArrowException as error:
+            raise UserError(
+                f"not a Parquet file that is whole ({str(error).splitlines()[0]})", where=path, fix="Fetch it again."
+            ) from error
