@@ -12,7 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from tips_bench.corpus.sources.links import Manner
-from tips_bench.corpus.sources.tables import Columns, TableSource
+from tips_bench.corpus.sources.tables import Columns, TableSource, read
 
 ROWS = [{"url": "http://a/0.jpg", "text": "a chair"}, {"url": "http://a/1.jpg", "text": "a lamp, red"}]
 
@@ -44,3 +44,12 @@ def written(path: Path, rows: list[dict[str, Any]]) -> Path:
 @pytest.mark.parametrize("case", [str.lower, str.upper])
 def test_the_kind_of_a_file_does_not_depend_on_the_case_of_its_name(tmp_path: Path, kind: str, case: Any) -> None:
     assert links_in(written(tmp_path / f"links.{case(kind)}", ROWS)) == [(row["url"], row["text"]) for row in ROWS]
+
+
+def test_the_parts_of_a_table_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    written(tmp_path / "here" / "a.parquet", [{"image": b"0", "text": "a chair"}])
+    monkeypatch.chdir(tmp_path / "here")
+    (part,) = TableSource([Path("a.parquet")], Columns(), Manner()).parts(10)
+    monkeypatch.chdir(tmp_path)
+    assert [(one.image, one.said["web"]) for one in read(lambda _: None, **part)] == [(b"0", "a chair")]

@@ -7,9 +7,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tips_bench.corpus.sources.base import LOOKED_AT, OTHERS, Found, Refuse, check_caption, ranges, with_caption
+from tips_bench.corpus.sources.base import LOOKED_AT, OTHERS, Found, Refuse, check_caption, full_name, ranges, with_caption
 from tips_bench.corpus.store import BEGUN, IMAGES, MANIFEST, Step, as_said, load_manifest, shards_of
-from tips_bench.training.shard_files import ShardFiles, is_remote, shard_path
+from tips_bench.training.shard_files import ShardFiles, shard_path
 from tips_bench.training.shard_index import load_index, load_indexes
 from tips_bench.training.shards import Cursor, Draw, SampleFault, expand_shards
 
@@ -57,8 +57,7 @@ class ShardSource:
 
     def parts(self, size: int) -> Iterator[dict[str, Any]]:
         """Ranges of samples of shards."""
-        names = [str(path if is_remote(path) else path.absolute()) for path in self.shards]
-        counts = zip(names, (index.samples for index in self.indexes), strict=True)
+        counts = zip(map(full_name, self.shards), (index.samples for index in self.indexes), strict=True)
         yield from ({"ranges": some, "caption": self.caption} for some in ranges(counts, size))
 
 

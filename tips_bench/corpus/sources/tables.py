@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tips_bench.corpus.sources.base import Found, Refuse, batched, ranges
+from tips_bench.corpus.sources.base import Found, Refuse, batched, full_name, ranges
 from tips_bench.corpus.sources.links import Manner
 from tips_bench.corpus.sources.rows import count_of, names_of, parquet_file, rows_of
 from tips_bench.corpus.store import Step
@@ -73,7 +73,7 @@ class TableSource:
     def parts(self, size: int) -> Iterator[dict[str, Any]]:
         """Links with what is said of them; or ranges of rows where they have the images."""
         if self.columns.image is not None:
-            counts = ((str(path), count_of(path)) for path in self.files)
+            counts = ((full_name(path), count_of(path)) for path in self.files)
             yield from ({"ranges": some, "columns": self.columns.model_dump(mode="json")} for some in ranges(counts, size))
         else:
             rows = (row for path in self.files for row in rows_of(path))
