@@ -53,3 +53,12 @@ def test_the_parts_of_a_table_are_found_from_any_folder(tmp_path: Path, monkeypa
     (part,) = TableSource([Path("a.parquet")], Columns(), Manner()).parts(10)
     monkeypatch.chdir(tmp_path)
     assert [(one.image, one.said["web"]) for one in read(lambda _: None, **part)] == [(b"0", "a chair")]
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_spaces_around_a_link_are_not_part_of_it(tmp_path: Path, kind: str) -> None:
+    path = written(tmp_path / f"a.{kind}", [{"url": " http://a/0.jpg  ", "text": "a chair"}])
+    (part,) = TableSource([path], Columns(), Manner()).parts(10)
+    assert part["rows"] == [["http://a/0.jpg", {"url": "http://a/0.jpg", "web": "a chair"}]]
+    (tmp_path / "b.tsv").write_text("a lamp\t http://a/1.jpg\n")
+    assert links_in(tmp_path / "b.tsv") == [("http://a/1.jpg", "a lamp")]

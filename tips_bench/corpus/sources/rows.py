@@ -79,7 +79,7 @@ def _csv_rows(lines: Iterable[str], delimiter: str) -> Iterator[dict[str, Any]]:
 
 def _by_content(row: list[str]) -> list[str] | None:
     """Names of the columns of a file without a header; None of a row that is one, for it has no link."""
-    link = next((place for place, value in enumerate(row) if re.match("https?://", value)), None)
+    link = next((place for place, value in enumerate(row) if re.match(r"\s*https?://", value)), None)
     if link is None:
         return None
     others = [place for place in range(len(row)) if place != link]

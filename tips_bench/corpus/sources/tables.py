@@ -77,9 +77,8 @@ class TableSource:
             yield from ({"ranges": some, "columns": self.columns.model_dump(mode="json")} for some in ranges(counts, size))
         else:
             rows = (row for path in self.files for row in rows_of(path))
-            link = self.columns.link or ""
             for some in batched(rows, size):
-                yield {"rows": [[row.get(link), said_of(row, self.columns)] for row in some]}
+                yield {"rows": [[link_of(row, self.columns), said_of(row, self.columns)] for row in some]}
 
 
 def read(refuse: Refuse, ranges: list[tuple[str, int, int]], columns: dict[str, Any]) -> Iterator[Found]:
@@ -105,12 +104,19 @@ def found_in(row: dict[str, Any], columns: Columns, name: str, refuse: Refuse) -
     return Found(name, data, said, refuse(said) or "") if isinstance(data, bytes) else Found(name, said=said, fault="no image")
 
 
+def link_of(row: dict[str, Any], columns: Columns) -> Any:
+    """The link of a row, without spaces around it."""
+    value = row.get(columns.link or "")
+    return value.strip() if isinstance(value, str) else value
+
+
 def said_of(row: dict[str, Any], columns: Columns) -> dict[str, Any]:
     """What a row says beside its image."""
     said = {name: value for name, value in row.items() if name != columns.image and isinstance(value, str | int | float | bool)}
     said.pop(columns.caption or "", None)
     if columns.link is not None and columns.link in said:
-        said["url"] = said.pop(columns.link)
+        del said[columns.link]
+        said["url"] = link_of(row, columns)
     caption = row.get(columns.caption or "")
     if caption is None:
         return said | ({"web": []} if "caption" in said else {})  # or else another column would be read as the caption
