@@ -13,6 +13,7 @@ from pyarrow import parquet
 
 from tips_bench.corpus.sources.links import Manner
 from tips_bench.corpus.sources.tables import Columns, TableSource, read
+from tips_bench.errors import UserError
 
 ROWS = [{"url": "http://a/0.jpg", "text": "a chair"}, {"url": "http://a/1.jpg", "text": "a lamp, red"}]
 
@@ -62,3 +63,10 @@ def test_spaces_around_a_link_are_not_part_of_it(tmp_path: Path, kind: str) -> N
     assert part["rows"] == [["http://a/0.jpg", {"url": "http://a/0.jpg", "web": "a chair"}]]
     (tmp_path / "b.tsv").write_text("a lamp\t http://a/1.jpg\n")
     assert links_in(tmp_path / "b.tsv") == [("http://a/1.jpg", "a lamp")]
+
+
+def test_columns_of_json_lines_are_those_of_the_first_hundred_rows(tmp_path: Path) -> None:
+    rows = [{"id": number} for number in range(98)] + [{"url": "http://a/98.jpg"}, {"Caption": "a chair", "url": "http://a/99.jpg"}]
+    assert links_in(written(tmp_path / "a.jsonl", rows))[98:] == [("http://a/98.jpg", None), ("http://a/99.jpg", "a chair")]
+    with pytest.raises(UserError, match=r"no column of images or links.*The file has: id\."):
+        links_in(written(tmp_path / "b.jsonl", [{"id": 1}] * 100 + rows[98:]))

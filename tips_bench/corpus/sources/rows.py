@@ -19,6 +19,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
+from tips_bench.corpus.sources.base import LOOKED_AT
 from tips_bench.errors import UserError
 from tips_bench.training.shard_files import patiently
 from tips_bench.training.shards import table_kind
@@ -27,14 +28,14 @@ LONGEST_FIELD = 1 << 20  # characters of a CSV file's field
 
 
 def names_of(path: Path) -> list[str]:
-    """Of the columns. Errors: those of `rows_of`; a file without rows."""
+    """Of the columns; of JSON lines, those that the first LOOKED_AT rows have. Errors: those of `rows_of`; a file without rows."""
     if table_kind(path.name) == ".parquet":
         with parquet_file(path) as table:
             return list(table.schema_arrow.names)
-    first = next(rows_of(path), None)
-    if first is None:
+    first = list(itertools.islice(rows_of(path), LOOKED_AT))
+    if not first:
         raise UserError("the file has no rows", where=path, fix="Give a file of links.")
-    return list(first)
+    return list(dict.fromkeys(name for row in first for name in row))
 
 
 def count_of(path: Path) -> int:
