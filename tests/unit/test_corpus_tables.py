@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas
 import pyarrow
 import pytest
 from pyarrow import parquet
@@ -70,3 +73,77 @@ def test_columns_of_json_lines_are_those_of_the_first_hundred_rows(tmp_path: Pat
     assert links_in(written(tmp_path / "a.jsonl", rows))[98:] == [("http://a/98.jpg", None), ("http://a/99.jpg", "a chair")]
     with pytest.raises(UserError, match=r"no column of images or links.*The file has: id\."):
         links_in(written(tmp_path / "b.jsonl", [{"id": 1}] * 100 + rows[98:]))
+
+
+RAW = [
+    '"Moon" print',
+    'Print: "Moon"',
+    '"Moon',
+    '"Moon"',
+    'a 5" pipe',
+    '"a" and "b"',
+    '"',
+    '"an open one',
+    "plain",
+    'He said "hello"',
+    '"The last one, open',
+]
+
+
+@pytest.mark.parametrize("order", ["caption first", "link first"])
+@pytest.mark.parametrize("header", [True, False])
+def test_a_list_that_quotes_nothing_keeps_its_quotes_and_all_its_rows(tmp_path: Path, order: str, header: bool) -> None:
+    way = 1 if order == "link first" else -1
+    for turned in range(len(RAW)):
+        texts = RAW[turned:] + RAW[:turned]
+        wanted = [(f"http://a/{number}.jpg", text) for number, text in enumerate(texts)]
+        lines = ["\t".join(pair[::way]) for pair in [*([("url", "caption")] if header else []), *wanted]]
+        (tmp_path / "a.tsv").write_text("\n".join(lines) + "\n")
+        assert links_in(tmp_path / "a.tsv") == wanted
+
+
+QUOTED = [
+    'The "Moon" print',
+    '"Moon"',
+    "two\tfields",
+    "two\nlines",
+    'all:\t"a"\n\n"b"\n',
+    "\n",
+    "\t\t",
+    "\r\na",
+    "plain",
+    "three\nshort\nlines",
+    '"',
+    'a 5" pipe',
+]
+
+
+@pytest.mark.parametrize(
+    "order", [["text", "url"], ["url", "text"], ["url", "text", "score"], ["text", "score", "url"], ["text", "url", "text2"]]
+)
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
+def test_a_list_that_a_tool_quoted_comes_out_as_it_went_in(tmp_path: Path, order: list[str], quoting: Any) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        texts = [QUOTED[at] for at in rng.permutation(len(QUOTED))]
+        links = [f"http://a/{number}.jpg" for number in range(len(texts))]
+        table = pandas.DataFrame({"url": links, "text": texts, "score": 0.5, "text2": [" ".join(text.splitlines()) for text in texts]})[
+            order
+        ]
+        table.to_csv(tmp_path / "a.tsv", sep="\t", index=False, quoting=quoting)
+        assert links_in(tmp_path / "a.tsv") == list(zip(links, texts, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ('"two\tfields"\thttp://a/0\n"two\nlines"\thttp://a/1\n', ["two\tfields", "two\nlines"]),
+        ('http://a/0\t"first\nsecond"\nhttp://a/1\tplain\n', ["first\nsecond", "plain"]),
+        ('"plain"\t"http://a/0"\n"Say ""a"""\t"http://a/1"\n', ["plain", 'Say "a"']),
+        ('"open\thttp://a/0\r\n\r\n"open, too\thttp://a/1', ['"open', '"open, too']),
+        ('a\thttp://a/0\n"short\n"Moon" print\thttp://a/1\n', ["a", '"Moon" print']),
+    ],
+)
+def test_lists_without_a_header_are_read_by_their_first_lines(tmp_path: Path, text: str, wanted: list[str]) -> None:
+    (tmp_path / "a.tsv").write_text(text, newline="")
+    assert [caption for link, caption in links_in(tmp_path / "a.tsv") if link] == wanted

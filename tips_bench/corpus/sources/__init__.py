@@ -7,6 +7,7 @@ hub_readme  the same as a README states it
 folders     images in folders
 archives    shards that are there
 rows        what Parquet, CSV, TSV and JSON-lines files hold
+tabs        of those, rows with tabs between their fields, whether a tool quoted them or not
 tables      rows of such files: images in them, or links
 links       images behind links, fetched by img2dataset
 saved       data sets that Hugging Face's `datasets` has saved

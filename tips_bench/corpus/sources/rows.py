@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from tips_bench.corpus.sources.base import LOOKED_AT
+from tips_bench.corpus.sources.tabs import tab_rows
 from tips_bench.errors import UserError
 from tips_bench.training.shard_files import patiently
 from tips_bench.training.shards import table_kind
@@ -56,7 +57,7 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
     with patiently(path, lambda: path.open("rb")) as raw, gzip.open(raw) if plain != kind else nullcontext(raw) as file:
         lines = io.TextIOWrapper(cast(Any, file), encoding="utf-8-sig", newline="")
         try:
-            yield from _json_rows(lines) if plain == ".jsonl" else _csv_rows(lines, "\t" if plain == ".tsv" else ",")
+            yield from _json_rows(lines) if plain == ".jsonl" else _listed(tab_rows(lines) if plain == ".tsv" else csv.reader(lines))
         except (ValueError, csv.Error, EOFError) as error:
             raise UserError(f"a line cannot be read as a row ({error})", where=path, fix="Write the file again, in UTF-8.") from error
 
@@ -69,9 +70,9 @@ def _json_rows(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _csv_rows(lines: Iterable[str], delimiter: str) -> Iterator[dict[str, Any]]:
+def _listed(fields: Iterable[list[str]]) -> Iterator[dict[str, Any]]:
     csv.field_size_limit(min(LONGEST_FIELD, sys.maxsize))
-    rows = filter(None, csv.reader(lines, delimiter=delimiter))
+    rows = filter(None, fields)
     first = next(rows, [])
     named = _by_content(first)
     for row in itertools.chain([first] if named else [], rows):
