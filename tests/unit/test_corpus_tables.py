@@ -147,3 +147,52 @@ def test_a_list_that_a_tool_quoted_comes_out_as_it_went_in(tmp_path: Path, order
 def test_lists_without_a_header_are_read_by_their_first_lines(tmp_path: Path, text: str, wanted: list[str]) -> None:
     (tmp_path / "a.tsv").write_text(text, newline="")
     assert [caption for link, caption in links_in(tmp_path / "a.tsv") if link] == wanted
+
+
+NOT_UTF8 = b"a caf\xe9"
+TEXT_KINDS = {
+    "string": pyarrow.string(),
+    "large_string": pyarrow.large_string(),
+    "string_view": pyarrow.string_view(),
+    "binary": pyarrow.binary(),
+    "list": pyarrow.list_(pyarrow.string()),
+    "dictionary": pyarrow.dictionary(pyarrow.int32(), pyarrow.string()),
+}
+
+
+@pytest.mark.parametrize("kind", TEXT_KINDS)
+@pytest.mark.parametrize("image", [True, False])
+def test_a_text_that_is_not_utf8_is_read_with_a_mark_in_its_place(tmp_path: Path, kind: str, image: bool) -> None:
+    texts = [b"a chair", None, NOT_UTF8]
+    plain = pyarrow.array(texts, pyarrow.binary())
+    column = {
+        "list": lambda: pyarrow.ListArray.from_arrays(pyarrow.array([0, 1, 1, 3]), text_array(plain, pyarrow.string())),
+        "dictionary": lambda: pyarrow.DictionaryArray.from_arrays(
+            pyarrow.array([0, None, 1], pyarrow.int32()), text_array(plain.drop_null(), pyarrow.string())
+        ),
+    }.get(kind, lambda: text_array(plain, TEXT_KINDS[kind]))()
+    paths = text_array(plain, pyarrow.string())
+    images = pyarrow.StructArray.from_arrays([pyarrow.array([b"0", b"1", b"2"]), paths], ["bytes", "path"])
+    links = pyarrow.array([b"http://a/%d" % number for number in range(3)], pyarrow.binary() if kind == "binary" else pyarrow.string())
+    parquet.write_table(
+        pyarrow.table({"image": images, "text": column} if image else {"url": links, "text": column}), tmp_path / "a.parquet"
+    )
+    wanted = [["a chair"], [], ["a caf\ufffd"]] if kind == "list" else ["a chair", None, "a caf\ufffd"]
+    (part,) = TableSource([tmp_path / "a.parquet"], Columns(), Manner()).parts(10)
+    if image:
+        assert [(one.image, one.said.get("web")) for one in read(lambda _: None, **part)] == list(
+            zip([b"0", b"1", b"2"], wanted, strict=True)
+        )
+    else:
+        assert part["rows"] == [
+            [f"http://a/{number}", {"url": f"http://a/{number}"} | ({} if text is None else {"web": text})]
+            for number, text in enumerate(wanted)
+        ]
+    json.dumps(part)
+
+
+def text_array(plain: Any, kind: Any) -> Any:
+    """Texts of bytes that need not be UTF-8."""
+    if kind == pyarrow.string_view():
+        return plain.cast(pyarrow.binary_view()).view(kind)
+    return plain.cast(pyarrow.large_binary()).view(kind) if kind == pyarrow.large_string() else plain.view(kind)

@@ -51,7 +51,7 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
     if kind == ".parquet":
         with parquet_file(path) as table:
             for batch in table.iter_batches():
-                yield from batch.to_pylist()
+                yield from rows_in(batch)
         return
     plain = kind.removesuffix(".gz")
     with patiently(path, lambda: path.open("rb")) as raw, gzip.open(raw) if plain != kind else nullcontext(raw) as file:
@@ -60,6 +60,31 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
             yield from _json_rows(lines) if plain == ".jsonl" else _listed(tab_rows(lines) if plain == ".tsv" else csv.reader(lines))
         except (ValueError, csv.Error, EOFError) as error:
             raise UserError(f"a line cannot be read as a row ({error})", where=path, fix="Write the file again, in UTF-8.") from error
+
+
+def rows_in(batch: Any) -> list[dict[str, Any]]:
+    """The rows of a record batch of pyarrow. What is no UTF-8 in a text is read as U+FFFD."""
+    names = batch.schema.names
+    return [dict(zip(names, values, strict=True)) for values in zip(*map(_values, batch.columns), strict=True)]
+
+
+def _values(column: Any) -> list[Any]:
+    """Of a column of pyarrow."""
+    import pyarrow
+
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError:
+        kind = column.type
+    if pyarrow.types.is_struct(kind):
+        inner = [_values(one) for one in column.flatten()]
+        names = [kind.field(number).name for number in range(kind.num_fields)]
+        rows = [dict(zip(names, values, strict=True)) for values in zip(*inner, strict=True)]
+        return [row if there else None for row, there in zip(rows, column.is_valid().to_pylist(), strict=True)]
+    if pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind):
+        return [_values(one.values) if one.is_valid else None for one in column]
+    plain = column.dictionary_decode() if pyarrow.types.is_dictionary(kind) else column
+    return [None if one is None else one.decode("utf-8", "replace") for one in plain.cast(pyarrow.large_binary()).to_pylist()]
 
 
 def _json_rows(lines: Iterable[str]) -> Iterator[dict[str, Any]]:

@@ -6,13 +6,14 @@ becomes "web"; other columns of plain values are kept under their names.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tips_bench.corpus.sources.base import Found, Refuse, batched, full_name, ranges
 from tips_bench.corpus.sources.links import Manner
-from tips_bench.corpus.sources.rows import count_of, names_of, parquet_file, rows_of
+from tips_bench.corpus.sources.rows import count_of, names_of, parquet_file, rows_in, rows_of
 from tips_bench.corpus.store import Step
 from tips_bench.errors import UserError
 from tips_bench.files import digest
@@ -91,7 +92,8 @@ def read(refuse: Refuse, ranges: list[tuple[str, int, int]], columns: dict[str, 
                 count = table.metadata.row_group(group).num_rows
                 low, high = max(first - begins, 0), min(behind - begins, count)
                 if low < high:
-                    rows = table.read_row_group(group).slice(low, high - low).to_pylist()
+                    batches = table.read_row_group(group).slice(low, high - low).to_batches()
+                    rows = itertools.chain.from_iterable(map(rows_in, batches))
                     yield from (found_in(row, known, f"{name}: row {begins + low + at}", refuse) for at, row in enumerate(rows))
                 begins += count
 
@@ -106,7 +108,7 @@ def found_in(row: dict[str, Any], columns: Columns, name: str, refuse: Refuse) -
 
 def link_of(row: dict[str, Any], columns: Columns) -> Any:
     """The link of a row, without spaces around it."""
-    value = row.get(columns.link or "")
+    value = _as_text(row.get(columns.link or ""))
     return value.strip() if isinstance(value, str) else value
 
 
@@ -114,10 +116,15 @@ def said_of(row: dict[str, Any], columns: Columns) -> dict[str, Any]:
     """What a row says beside its image."""
     said = {name: value for name, value in row.items() if name != columns.image and isinstance(value, str | int | float | bool)}
     said.pop(columns.caption or "", None)
-    if columns.link is not None and columns.link in said:
-        del said[columns.link]
-        said["url"] = link_of(row, columns)
-    caption = row.get(columns.caption or "")
+    said.pop(columns.link or "", None)
+    if isinstance(link := link_of(row, columns), str):
+        said["url"] = link
+    caption = _as_text(row.get(columns.caption or ""))
     if caption is None:
         return said | ({"web": []} if "caption" in said else {})  # or else another column would be read as the caption
-    return said | {"web": [str(text) for text in caption if text is not None] if isinstance(caption, list) else str(caption)}
+    return said | {"web": [str(_as_text(text)) for text in caption if text is not None] if isinstance(caption, list) else str(caption)}
+
+
+def _as_text(value: Any) -> Any:
+    """The text that some bytes are, as columns have it that do not say that they hold texts; another value as it is."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
