@@ -196,3 +196,29 @@ def text_array(plain: Any, kind: Any) -> Any:
     if kind == pyarrow.string_view():
         return plain.cast(pyarrow.binary_view()).view(kind)
     return plain.cast(pyarrow.large_binary()).view(kind) if kind == pyarrow.large_string() else plain.view(kind)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_caption_that_is_an_object_is_asked_for_by_its_field(tmp_path: Path, kind: str) -> None:
+    said = [{"en": "a chair", "de": "ein Stuhl"}, {"en": None, "de": "eine Lampe"}, None]
+    rows = [{"url": f"http://a/{number}", "caption": one, "more": [one] * 2} for number, one in enumerate(said)]
+    path = written(tmp_path / f"a.{kind}", rows)
+    with pytest.raises(
+        UserError, match=r"the column 'caption' has fields: (en, de|de, en)\. Name the one .* --caption-column caption\.(en|de)\."
+    ):
+        links_in(path)
+    with pytest.raises(UserError, match=r"there is no column 'caption\.fr'"):
+        links_in(path, caption="caption.fr")
+    with pytest.raises(UserError, match=r"there is no column 'caption\.en'"):
+        links_in(path, link="caption.en")
+    assert [text for _, text in links_in(path, caption="caption.en")] == ["a chair", None, None]
+    assert [text for _, text in links_in(path, caption="more.de")] == [["ein Stuhl"] * 2, ["eine Lampe"] * 2, []]
+
+
+def test_only_a_column_that_can_hold_images_is_one_of_images(tmp_path: Path) -> None:
+    rows = [{"image": "photos/0.jpg", "url": "http://a/0", "text": "a chair"}]
+    for kind in ("csv", "tsv", "jsonl", "parquet"):
+        path = written(tmp_path / f"a.{kind}", rows)
+        assert links_in(path) == [("http://a/0", "a chair")]
+        with pytest.raises(UserError, match="the column 'image' holds no images"):
+            links_in(path, image="image")

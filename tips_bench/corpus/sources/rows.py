@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from tips_bench.corpus.sources.base import LOOKED_AT
 from tips_bench.corpus.sources.tabs import tab_rows
@@ -28,15 +28,41 @@ from tips_bench.training.shards import table_kind
 LONGEST_FIELD = 1 << 20  # characters of a CSV file's field
 
 
-def names_of(path: Path) -> list[str]:
-    """Of the columns; of JSON lines, those that the first LOOKED_AT rows have. Errors: those of `rows_of`; a file without rows."""
+class Holds(NamedTuple):
+    """What a column holds. image: bytes, alone or as {bytes, path}. fields: names within it, where it has objects or lists of them."""
+
+    image: bool = False
+    fields: tuple[str, ...] = ()
+
+
+def columns_of(path: Path) -> dict[str, Holds]:
+    """The columns by name; of JSON lines, those of the first LOOKED_AT rows. Errors: those of `rows_of`; a file without rows."""
     if table_kind(path.name) == ".parquet":
         with parquet_file(path) as table:
-            return list(table.schema_arrow.names)
+            return columns_in(table.schema_arrow)
     first = list(itertools.islice(rows_of(path), LOOKED_AT))
     if not first:
         raise UserError("the file has no rows", where=path, fix="Give a file of links.")
-    return list(dict.fromkeys(name for row in first for name in row))
+    within: dict[str, dict[str, None]] = {name: {} for row in first for name in row}
+    for row in first:
+        for name, value in row.items():
+            objects = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, dict)]
+            within[name] |= dict.fromkeys(key for one in objects for key in one)
+    return {name: Holds(fields=tuple(keys)) for name, keys in within.items()}
+
+
+def columns_in(schema: Any) -> dict[str, Holds]:
+    """The columns of a schema of pyarrow."""
+    return {name: _holds(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
+
+
+def _holds(kind: Any) -> Holds:
+    from pyarrow import types
+
+    inner = kind.value_type if types.is_list(kind) or types.is_large_list(kind) else kind
+    fields = {inner.field(number).name: inner.field(number).type for number in range(inner.num_fields)} if types.is_struct(inner) else {}
+    data = fields.get("bytes") if inner is kind and fields else kind
+    return Holds(data is not None and (types.is_binary(data) or types.is_large_binary(data)), tuple(fields))
 
 
 def count_of(path: Path) -> int:

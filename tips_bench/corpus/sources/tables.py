@@ -7,13 +7,13 @@ becomes "web"; other columns of plain values are kept under their names.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tips_bench.corpus.sources.base import Found, Refuse, batched, full_name, ranges
 from tips_bench.corpus.sources.links import Manner
-from tips_bench.corpus.sources.rows import count_of, names_of, parquet_file, rows_in, rows_of
+from tips_bench.corpus.sources.rows import Holds, columns_of, count_of, parquet_file, rows_in, rows_of
 from tips_bench.corpus.store import Step
 from tips_bench.errors import UserError
 from tips_bench.files import digest
@@ -21,32 +21,51 @@ from tips_bench.strict import Strict
 from tips_bench.training.shard_files import shard_path
 
 LINKS, CAPTIONS, PICTURES = ("url",), ("caption", "text", "alt_text", "alt", "web"), ("image", "jpg", "png", "webp", "img")
+PLAIN = (str, int, float, bool, bytes)
 
 
 class Columns(Strict):
     """Names of columns; None = the first that has a usual name: url; caption, text, alt_text, alt, web; image, jpg, png, webp, img.
 
-    Where there are images, no link is followed, and one that was named is kept as "url".
+    Where there are images, no link is followed, and one that was named is kept as "url". caption: or COLUMN.FIELD of a column of objects.
     """
 
     link: str | None = None
     caption: str | None = None
     image: str | None = None
 
-    def found_in(self, names: Sequence[str], where: object) -> Columns:
-        """These columns as a file calls them, whatever the case of letters. Errors: one that is not there; neither image nor link."""
+    def found_in(self, known: Mapping[str, Holds], where: object) -> Columns:
+        """These columns as a file calls them, whatever the case of letters.
+
+        Errors: one that is not there, or that holds no images or no captions; neither image nor link.
+        """
+        names = ", ".join(known)[:300]
+        column, _, field = (self.caption or "").partition(".")
+        within = {self.caption} if field in known.get(column, Holds()).fields else set()
         for name in filter(None, (self.link, self.caption, self.image)):
-            if name not in names:
-                raise UserError(f"there is no column {name!r}", where=where, fix=f"It has: {', '.join(names)[:300]}.")
-
-        def usual(known: tuple[str, ...]) -> str | None:
-            return next((name for one in known for name in names if name.lower() == one), None)
-
-        image, link = self.image or (None if self.link else usual(PICTURES)), self.link or usual(LINKS)
+            if name not in known.keys() | within:
+                raise UserError(f"there is no column {name!r}", where=where, fix=f"It has: {names}.")
+        if self.image and not known.get(self.image, Holds()).image:
+            fix = "Name a column of bytes, or of {bytes, path}, in a Parquet file or a saved data set."
+            raise UserError(f"the column {self.image!r} holds no images", where=where, fix=fix)
+        image, link = self.image or (None if self.link else _usual(PICTURES, known, image=True)), self.link or _usual(LINKS, known)
         if image is None and link is None:
-            fix = f"Name it with --url-column or --image-column. The file has: {', '.join(names)[:300]}."
+            fix = f"Name it with --url-column or --image-column. The file has: {names}."
             raise UserError("there is no column of images or links", where=where, fix=fix)
-        return Columns(link=self.link if image else link, caption=self.caption or usual(CAPTIONS), image=image)
+        return Columns(link=self.link if image else link, caption=self.captions_in(known, where), image=image)
+
+    def captions_in(self, known: Mapping[str, Holds], where: object) -> str | None:
+        """The column of captions as a file calls it; None where it has none. Errors: one that holds objects with several texts."""
+        caption = self.caption or _usual(CAPTIONS, known)
+        if caption is not None and (fields := known.get(caption, Holds()).fields):
+            fix = f"Name the one that is the caption, for example with --caption-column {caption}.{fields[0]}."
+            raise UserError(f"the column {caption!r} has fields: {', '.join(fields)[:300]}", where=where, fix=fix)
+        return caption
+
+
+def _usual(usual: tuple[str, ...], known: Mapping[str, Holds], *, image: bool = False) -> str | None:
+    """The first of the usual names that a column has. image: of columns that may hold images."""
+    return next((name for one in usual for name, holds in known.items() if name.lower() == one and (holds.image or not image)), None)
 
 
 class TableSource:
@@ -54,7 +73,7 @@ class TableSource:
 
     def __init__(self, files: list[Path], columns: Columns, links: Manner) -> None:
         self.files = files
-        self.columns = columns.found_in(names_of(files[0]), files[0])
+        self.columns = columns.found_in(columns_of(files[0]), files[0])
         self.options: tuple[str, ...] = ("--url-column", "--caption-column", "--image-column")
         if self.columns.image is None:
             self.read, self.manner = "tips_bench.corpus.sources.links:read", {"manner": links.model_dump(mode="json")}
@@ -119,10 +138,26 @@ def said_of(row: dict[str, Any], columns: Columns) -> dict[str, Any]:
     said.pop(columns.link or "", None)
     if isinstance(link := link_of(row, columns), str):
         said["url"] = link
-    caption = _as_text(row.get(columns.caption or ""))
+    caption = captions_of(row, columns.caption or "")
     if caption is None:
         return said | ({"web": []} if "caption" in said else {})  # or else another column would be read as the caption
-    return said | {"web": [str(_as_text(text)) for text in caption if text is not None] if isinstance(caption, list) else str(caption)}
+    return said | {"web": caption}
+
+
+def captions_of(row: dict[str, Any], name: str) -> str | list[str] | None:
+    """The text or the texts in a column, or in the field of a column; None where there is none."""
+    column, _, field = name.partition(".")
+    value = row[name] if name in row else _within(row.get(column), field)
+    if isinstance(value, list):
+        return [str(_as_text(one)) for one in value if isinstance(one, PLAIN)]
+    return str(_as_text(value)) if isinstance(value, PLAIN) else None
+
+
+def _within(value: Any, field: str) -> Any:
+    """The field of an object, or of each of a list of them."""
+    if isinstance(value, list):
+        return [_within(one, field) for one in value]
+    return value.get(field) if isinstance(value, dict) else None
 
 
 def _as_text(value: Any) -> Any:
