@@ -11,7 +11,7 @@ from tips_bench.corpus.sources.base import LOOKED_AT, OTHERS, Found, Refuse, che
 from tips_bench.corpus.store import BEGUN, IMAGES, MANIFEST, Step, as_said, load_manifest, shards_of
 from tips_bench.training.shard_files import ShardFiles, shard_path
 from tips_bench.training.shard_index import load_index, load_indexes
-from tips_bench.training.shards import Cursor, Draw, SampleFault, expand_shards
+from tips_bench.training.shards import Cursor, Draw, SampleFault
 
 
 class ShardSource:
@@ -36,12 +36,8 @@ class ShardSource:
         return cls(shards, _steps_beside(folder, shards), caption)
 
     @classmethod
-    def of_pattern(cls, pattern: str, caption: str | None = None) -> ShardSource:
-        """The shards that a pattern names, with the steps of the corpora that they are part of.
-
-        Errors: those of `expand_shards`; shards of a corpus whose step has not ended.
-        """
-        shards = expand_shards([pattern])
+    def of_files(cls, shards: list[Path], caption: str | None = None) -> ShardSource:
+        """Some shards, with the steps of the corpora that they are part of. Errors: shards of a corpus whose step has not ended."""
         folders = dict.fromkeys(path.parent for path in shards)
         return cls(shards, [step for folder in folders for step in _steps_beside(folder, shards)], caption)
 

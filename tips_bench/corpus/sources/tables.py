@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,13 @@ class Columns(Strict):
             fix = f"Name the one that is the caption, for example with --caption-column {caption}.{fields[0]}."
             raise UserError(f"the column {caption!r} has fields: {', '.join(fields)[:300]}", where=where, fix=fix)
         return caption
+
+
+def has_images(table: Path) -> bool:
+    """Whether a file that can be read has a column of images with a usual name."""
+    with suppress(UserError):
+        return _usual(PICTURES, columns_of(table), image=True) is not None
+    return False
 
 
 def _usual(usual: tuple[str, ...], known: Mapping[str, Holds], *, image: bool = False) -> str | None:
