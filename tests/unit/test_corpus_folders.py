@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,66 @@ def test_a_folder_of_corpora_is_read_with_their_history(tmp_path: Path) -> None:
     source = open_source(str(tmp_path / "to"), Asked())
     assert [one.said["web"] for one in found(source)] == [f"web {number}" for number in range(4)] * 2
     assert [step.samples for step in source.steps()] == [4, 4]
+
+
+def photos(folder: Path, *names: str) -> Path:
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(picture(number))
+    return folder
+
+
+ROWS = [{"file_name": "a.jpg", "text": "a chair, red", "score": 1}, {"file_name": "./b/c.jpg", "text": 'a "lamp"', "score": 2}]
+
+
+def image_folder(folder: Path, kind: str) -> Path:
+    """Two images and a table of this kind that names them."""
+    photos(folder, "a.jpg", "b/c.jpg")
+    if kind == "parquet":
+        write_table(folder / "metadata.parquet", ROWS)
+    elif kind == "jsonl":
+        (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
+    else:
+        (folder / "metadata.csv").write_text('file_name,text,score\na.jpg,"a chair, red",1\n./b/c.jpg,"a ""lamp""",2\n')
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_what_is_known_of_the_images_of_a_folder_stands_in_a_table(tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    samples = found(open_source(str(image_folder(tmp_path, kind)), Asked()))
+    assert [(one.said["web"], int(one.said["score"])) for one in samples] == [("a chair, red", 1), ('a "lamp"', 2)]
+    assert "file_name" not in samples[0].said and not caplog.text
+
+
+def test_captions_of_an_image_folder_are_those_that_hugging_face_reads(tmp_path: Path) -> None:
+    import datasets
+
+    folder = image_folder(tmp_path / "photos", "jsonl")
+    theirs = datasets.load_dataset("imagefolder", data_dir=str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+    assert captions(folder) == list(theirs["text"])
+
+
+def test_the_nearest_of_several_tables_counts_and_what_lies_beside_an_image_before_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = photos(tmp_path, "a.jpg", "b/c.jpg", "b/d.jpg", "e.jpg", "f.jpg")
+    rows = [{"file_name": name, "text": ["of above", name], "alt": {"en": name}} for name in ("a.jpg", "b/c.jpg", "b/d.jpg", "e.jpg")]
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "b" / "metadata.csv").write_text("file_name,caption\nc.jpg,nearer\n")
+    (folder / "e.txt").write_text("beside")
+    wanted = [["of above", "a.jpg"], "nearer", ["of above", "b/d.jpg"], "beside", None]
+    assert captions(folder) == wanted
+    assert "1 of 5 images have no row in metadata.jsonl" in caplog.text
+    assert captions(folder, caption="alt.en") == ["a.jpg", [], "b/d.jpg", "e.jpg", []]
+    with pytest.raises(UserError, match="not one of the first 5 samples has a caption 'title'"):
+        captions(folder, caption="title")
+
+
+def test_another_table_called_metadata_is_passed_over_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = photos(tmp_path, "a.jpg")
+    before = open_source(str(folder), Asked()).identity()
+    (folder / "metadata.csv").write_text("id,text\n1,a chair\n")
+    assert captions(folder) == [None] and "metadata.csv is not read: it has no column file_name" in caplog.text
+    assert open_source(str(folder), Asked()).identity() == before
+    (folder / "metadata.csv").write_text("file_name,text\na.jpg,a chair\n")
+    assert open_source(str(folder), Asked()).identity() != before

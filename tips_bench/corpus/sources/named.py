@@ -13,6 +13,7 @@ from tips_bench.corpus.sources.base import LOOKED_AT, OTHERS, Source
 from tips_bench.corpus.sources.folders import FolderSource
 from tips_bench.corpus.sources.hub_readme import LONGEST, README, as_stated
 from tips_bench.corpus.sources.links import Manner, program
+from tips_bench.corpus.sources.metadata import NAMES
 from tips_bench.corpus.sources.saved import FILES, SavedSource
 from tips_bench.corpus.sources.splits import by_names, chosen
 from tips_bench.corpus.sources.tables import Columns, TableSource, has_images
@@ -92,8 +93,8 @@ def _in_folder(path: Path, asked: Asked) -> Source:
         return SavedSource(path, asked.columns, asked.split)
     if below.tables and (not below.images or _meant(below.tables, asked)):
         return _tables(_chosen(below.tables, asked, path), asked)
-    if below.tables:
-        said = f"{path} holds {counted(below.images, 'image')}, and {counted(len(below.tables), 'Parquet file')} without images"
+    if lists := [table for table in below.tables if table.name not in NAMES]:
+        said = f"{path} holds {counted(below.images, 'image')}, and {counted(len(lists), 'Parquet file')} without images"
         warn(f"{said}: the images are taken. For links in such files, name their column with --url-column.")
     _refuse_choice(asked, str(path))
     if is_remote(path):
