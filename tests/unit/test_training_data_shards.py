@@ -124,6 +124,8 @@ def test_a_table_or_a_folder_in_place_of_shards_is_told_how_to_become_some(tmp_p
     (tmp_path / "train-0.parquet").touch()
     with pytest.raises(UserError, match=r"train-0\.parquet: this is a table.* corpus fetch .*train-0\.parquet --to FOLDER"):
         expand_shards([f"{tmp_path}/*.parquet"])
+    with pytest.raises(UserError, match=r"LINKS\.CSV: this is a table"):
+        expand_shards([f"{tmp_path}/LINKS.CSV"])
     with pytest.raises(UserError, match=r"this is a folder.* corpus fetch .* --to FOLDER"):
         expand_shards([str(tmp_path)])
     write_shards(tmp_path, [1])

@@ -191,10 +191,15 @@ def not_ended(folder: Path) -> UserError:
     return UserError("the step that makes this corpus has not ended", where=folder, fix=fix)
 
 
+def table_kind(name: str) -> str | None:
+    """Which of TABLES a file is by its name, in any case of letters; None where it is none."""
+    return next((kind for kind in TABLES if name.lower().endswith(kind)), None)
+
+
 def _check_kind(path: Path) -> None:
     """Errors: what is often given in place of shards, and can be made shards of."""
     fetch = f"tips-bench corpus fetch {path} --to FOLDER."
-    if path.name.endswith(TABLES):
+    if table_kind(path.name):
         raise UserError("this is a table, and data.shards names tar files", where=path, fix=f"Make shards of it, or of its folder: {fetch}")
     if not is_remote(path) and path.is_dir():
         inside = any(path.glob("*.tar"))

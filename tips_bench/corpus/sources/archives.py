@@ -7,11 +7,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tips_bench.corpus.sources.base import LOOKED_AT, OTHERS, Found, Refuse, check_caption, ranges, with_caption
+from tips_bench.corpus.sources.base import LOOKED_AT, OTHERS, Found, Refuse, check_caption, full_name, ranges, with_caption
 from tips_bench.corpus.store import BEGUN, IMAGES, MANIFEST, Step, as_said, load_manifest, shards_of
-from tips_bench.training.shard_files import ShardFiles, is_remote, shard_path
+from tips_bench.training.shard_files import ShardFiles, shard_path
 from tips_bench.training.shard_index import load_index, load_indexes
-from tips_bench.training.shards import Cursor, Draw, SampleFault, expand_shards
+from tips_bench.training.shards import Cursor, Draw, SampleFault
 
 
 class ShardSource:
@@ -36,12 +36,8 @@ class ShardSource:
         return cls(shards, _steps_beside(folder, shards), caption)
 
     @classmethod
-    def of_pattern(cls, pattern: str, caption: str | None = None) -> ShardSource:
-        """The shards that a pattern names, with the steps of the corpora that they are part of.
-
-        Errors: those of `expand_shards`; shards of a corpus whose step has not ended.
-        """
-        shards = expand_shards([pattern])
+    def of_files(cls, shards: list[Path], caption: str | None = None) -> ShardSource:
+        """Some shards, with the steps of the corpora that they are part of. Errors: shards of a corpus whose step has not ended."""
         folders = dict.fromkeys(path.parent for path in shards)
         return cls(shards, [step for folder in folders for step in _steps_beside(folder, shards)], caption)
 
@@ -57,8 +53,7 @@ class ShardSource:
 
     def parts(self, size: int) -> Iterator[dict[str, Any]]:
         """Ranges of samples of shards."""
-        names = [str(path if is_remote(path) else path.absolute()) for path in self.shards]
-        counts = zip(names, (index.samples for index in self.indexes), strict=True)
+        counts = zip(map(full_name, self.shards), (index.samples for index in self.indexes), strict=True)
         yield from ({"ranges": some, "caption": self.caption} for some in ranges(counts, size))
 
 

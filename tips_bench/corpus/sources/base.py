@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from tips_bench.corpus.store import Step
 from tips_bench.errors import UserError
+from tips_bench.training.shard_files import is_remote
 
 LOOKED_AT = 100  # samples
 OTHERS = ("gif", "bmp", "tif", "tiff", "avif", "heic", "heif", "jxl", "jp2")  # images that training does not read
@@ -77,6 +79,11 @@ def ranges(counts: Iterable[tuple[str, int]], size: int) -> Iterator[list[tuple[
                 part, held = [], 0
     if part:
         yield part
+
+
+def full_name(path: Path) -> str:
+    """The path or the URL of a file, the same wherever a command is given."""
+    return str(path if is_remote(path) else path.absolute())
 
 
 def with_caption(said: dict[str, Any], key: str | None) -> dict[str, Any]:

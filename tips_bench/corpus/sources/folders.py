@@ -1,4 +1,4 @@
-"""Images in folders, each with its captions in a .json or .txt file of its name beside it, as in shards."""
+"""Images in folders, with captions in a .json or .txt file of the same name beside each, as in shards, or in a table (metadata.py)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from tips_bench.corpus.sources.base import LOOKED_AT, OTHERS, Found, Refuse, batched, check_caption, with_caption
+from tips_bench.corpus.sources.metadata import metadata_in
 from tips_bench.corpus.sources.splits import place_of
 from tips_bench.corpus.store import IMAGES, Step, as_said
 from tips_bench.errors import UserError
 from tips_bench.files import digest, shown
 from tips_bench.journal import warn
+from tips_bench.wording import counted
 
 
 class FolderSource:
     """All images below a folder, in the order of their paths, those of other formats too. caption: the key of captions in the .json files.
 
-    Warns of folders with the names of several splits. Errors: there are none; no sample has such a key.
+    Warns of folders with the names of several splits, and of images that a table leaves out. Errors: there are none; no sample has such a
+    key; those of `metadata_in`.
     """
 
     read = "tips_bench.corpus.sources.folders:read"
@@ -36,12 +39,20 @@ class FolderSource:
         if len(splits) > 1:
             said = f"{folder} holds folders of several splits ({', '.join(sorted(map(str, splits)))}), and all of their images are taken"
             warn(f"{said}. If one is meant, give its folder.")
+        self.metadata = metadata_in(folder, caption)
+        without = sum(str(path.relative_to(folder)) not in self.metadata.said for path in self.files)
+        if without and self.metadata.files:
+            warn(f"{folder}: {without} of {counted(len(self.files), 'image')} have no row in {self.metadata.files[0].name}")
         check_caption(read, self.parts(LOOKED_AT), caption, folder)
 
     def identity(self) -> dict[str, Any]:
-        """The names and sizes of the images, and of what lies beside them."""
+        """The names and sizes of the images, of what lies beside them, and of the tables."""
         beside = [path.with_suffix(suffix) for path in self.files for suffix in (".json", ".txt")]
-        known = [f"{path.relative_to(self.folder)} {path.stat().st_size}" for path in (*self.files, *beside) if path.is_file()]
+        known = [
+            f"{path.relative_to(self.folder)} {path.stat().st_size}"
+            for path in (*self.files, *beside, *self.metadata.files)
+            if path.is_file()
+        ]
         return {"kind": "folder", "files": digest(*known)} | ({"caption": self.caption} if self.caption else {})
 
     def steps(self) -> list[Step]:
@@ -49,22 +60,23 @@ class FolderSource:
         return []
 
     def parts(self, size: int) -> Iterator[dict[str, Any]]:
-        """Paths below the folder."""
+        """Paths below the folder, with what tables say of them."""
         for some in batched(self.files, size):
             names = [str(path.relative_to(self.folder)) for path in some]
-            yield {"folder": str(self.folder.absolute()), "names": names, "caption": self.caption}
+            stated = {"stated": [self.metadata.said.get(name, {}) for name in names]} if self.metadata.files else {}
+            yield {"folder": str(self.folder.absolute()), "names": names, "caption": self.caption} | stated
 
 
-def read(refuse: Refuse, folder: str, names: list[str], caption: str | None) -> Iterator[Found]:
-    """The images of a part."""
-    for name in names:
+def read(refuse: Refuse, folder: str, names: list[str], caption: str | None, stated: list[dict[str, Any]] | None = None) -> Iterator[Found]:
+    """The images of a part. stated: of each, what tables say; what lies beside an image counts before it."""
+    for name, above in zip(names, stated or [{}] * len(names), strict=True):
         path, named = Path(folder, name), shown(name)
         try:
             said = as_said(_beside(path, ".json"), _beside(path, ".txt"))
             if said is None:
                 yield Found(named, fault="broken captions")
                 continue
-            said = with_caption(said, caption)
+            said = with_caption(above | said, caption)
             reason = refuse(said)
             yield Found(named, said=said, fault=reason) if reason else Found(named, path.read_bytes(), said)
         except OSError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tips_bench.corpus.sources.base import Found, Refuse, ranges
+from tips_bench.corpus.sources.rows import columns_in
 from tips_bench.corpus.sources.tables import Columns, found_in
 from tips_bench.corpus.store import Step
 from tips_bench.errors import UserError, unknown_name
@@ -25,7 +26,7 @@ class SavedSource:
     def __init__(self, folder: Path, columns: Columns, split: str | None) -> None:
         self.folder, self.split = folder.absolute(), split
         self.rows = _load(folder, split)
-        named = columns.found_in(self.rows.column_names, folder)
+        named = columns.found_in(columns_in(self.rows.features.arrow_schema), folder)
         if named.image is None:
             fix = "Name their column with --image-column; for links, save the data set as Parquet (to_parquet)."
             raise UserError("the data set has no column of images", where=folder, fix=fix)
