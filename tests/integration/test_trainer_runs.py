@@ -173,39 +173,6 @@ def test_a_run_with_muon_is_resumed_with_the_same_bits(shards: str, tmp_path: Pa
     assert found.keys() == wanted.keys() and all(torch.equal(value, wanted[name]) for name, value in found.items())
 
 
-def test_a_damaged_checkpoint_is_told_of(shards: str, tmp_path: Path) -> None:
-    chosen = recipe(shards, steps=4, running={"checkpoint_every": 4})
-    train(chosen, tmp_path / "run", device="cpu")
-    newest = checkpoint.newest(tmp_path / "run")
-    assert newest is not None
-    file = next(newest.glob("*.safetensors"))
-    file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"step-00000004: it does not fit the recipe or is damaged.*remove the checkpoint if it is damaged"):
-        train(chosen, tmp_path / "run", resume=True, device="cpu")
-
-
-@pytest.mark.parametrize("part", ["*.safetensors", "state.json"])
-def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
-    shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], part: str
-) -> None:
-    chosen = recipe(shards, steps=6, running={"checkpoint_every": 2, "log_every": 1, "keep": 2})
-    train(chosen, tmp_path / "run", device="cpu")
-    wanted, newest = learned(tmp_path / "run"), checkpoint.newest(tmp_path / "run")
-    assert newest is not None
-    file = next(newest.glob(part))
-    data = file.read_bytes()
-    file.unlink()  # the tensors of before are views of it
-    file.write_bytes(data[:-20])
-    assert train(chosen, tmp_path / "run", resume=True, device="cpu") == "finished"
-    found = learned(tmp_path / "run")
-    assert found.keys() == wanted.keys() and all(torch.equal(value, wanted[name]) for name, value in found.items())
-    lines = [line for line in read_history(tmp_path / "run") if line["event"] == "damaged checkpoint"]
-    assert [(line["step"], line["checkpoint"]) for line in lines] == [(4, newest.name)]
-    assert f"goes on from step 4, since {newest.name} (now damaged-{newest.name}) cannot be read" in (told := capsys.readouterr().err)
-    assert "Traceback" not in told
-    assert sorted(path.name for path in newest.parent.iterdir()) == [f"damaged-{newest.name}", "step-00000004", newest.name]
-
-
 def test_a_run_that_blows_up_says_which_term(shards: str, tmp_path: Path) -> None:
     path = write_recipe(tmp_path / "tiny.yaml", shards, steps=50, stages__0__learning_rate=1e30, stages__0__warmup=0)
     done = CliRunner().invoke(app, ["train", str(path), "--out", str(tmp_path / "run"), "--device", "cpu"])
