@@ -57,7 +57,9 @@ def test_threads_that_torchrun_set_are_not_for_an_evaluation_and_those_that_the_
     for name, value in {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, value)
     for told in ({}, {"OMP_NUM_THREADS": "1"}):
-        with subprocess.Popen(["sleep", "600"], env=told) as launcher, monkeypatch.context() as patch:
+        words, pipe = ["/bin/sh", "-c", "echo here; read never"], subprocess.PIPE
+        with subprocess.Popen(words, env=told, stdin=pipe, stdout=pipe) as launcher, monkeypatch.context() as patch:
+            assert launcher.stdout is not None and launcher.stdout.readline() == b"here\n"  # before, its environment may not be there yet
             patch.setattr(subprocess, "run", run)
             patch.setattr(os, "getppid", lambda pid=launcher.pid: pid)
             evaluate(EvaluationPart(every=1, task="rooms-seg"), Path("model"), Path("out"))
