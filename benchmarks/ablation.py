@@ -92,6 +92,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="Steps of each row. Default: as in its recipe.")
     parser.add_argument("--train-only", action="store_true", help="Score nothing.")
     arguments = parser.parse_args()
+    if arguments.begin is not None and arguments.steps is not None:
+        parser.error("--steps is for rows from first weights: those of --begin have steps of their own")
     tasks = [] if arguments.train_only else TASKS
     for seed in arguments.seeds:
         for row in arguments.rows or (rows() if arguments.begin is None else late_rows()):

@@ -159,7 +159,7 @@ def load(folder: Path, tensors: Mapping[str, Tensor], *, together: bool) -> Stat
             dcp.load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=alone)
     except (CheckpointException, RuntimeError, ValueError, OSError) as error:
         _raise_if_interrupted(error)
-        fix = "Use the recipe this run was started with; remove the checkpoint if it is damaged: --resume goes on from the one before."
+        fix = "Use the recipe this run was started with; remove the checkpoint if it is damaged: --resume then begins before it."
         raise UserError(f"it does not fit the recipe or is damaged: {_first_cause(error)}", where=folder, fix=fix) from error
     return state
 

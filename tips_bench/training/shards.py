@@ -12,6 +12,7 @@ rank reads the bytes of its own samples and of indexes (shard_index.py), and not
 from __future__ import annotations
 
 import io
+import shlex
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -198,7 +199,7 @@ def table_kind(name: str) -> str | None:
 
 def _check_kind(path: Path) -> None:
     """Errors: what is often given in place of shards, and can be made shards of."""
-    fetch = f"tips-bench corpus fetch {path} --to FOLDER."
+    fetch = f"tips-bench corpus fetch {shlex.quote(str(path))} --to FOLDER."
     if table_kind(path.name):
         raise UserError("this is a table, and data.shards names tar files", where=path, fix=f"Make shards of it, or of its folder: {fetch}")
     if not is_remote(path) and path.is_dir():
